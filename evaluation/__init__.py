@@ -1,0 +1,3 @@
+"""Landmark and pose metrics, protocols and reports."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Where a rigid object is, from its landmarks."""
+
+__all__: list[str] = []
