@@ -1,0 +1,3 @@
+"""Networks: one architecture a file."""
+
+__all__: list[str] = []

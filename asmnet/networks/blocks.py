@@ -1,0 +1,253 @@
+"""The residual blocks that hourglass and SAT networks are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["BLOCKS", "ChannelAggregationBlock", "HPMBlock", "InceptionBlock", "ResidualBlock", "make_block"]
+
+# MXNet's moving average keeps 0.9 of the old value: torch momentum 0.1.
+_BN = {"eps": 2e-5, "momentum": 0.1}
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return batch normalisation with the published epsilon and momentum."""
+    return nn.BatchNorm2d(channels, eps=_BN["eps"], momentum=_BN["momentum"])
+
+
+def conv_bn_relu(c_in: int, c_out: int, kernel: int, *, groups: int = 1) -> nn.Sequential:
+    """Return convolution, batch normalisation and ReLU, same spatial size."""
+    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, batch_norm(c_out), nn.ReLU(inplace=True))
+
+
+def _check(c_in: int, c_out: int, divisor: int) -> None:
+    if c_in < 1 or c_out < 1 or c_out % divisor:
+        raise ValueError(
+            f"got channels {c_in} -> {c_out}; expected positive counts with {divisor} dividing the output."
+        )
+
+
+class _PreActivated(nn.Module):
+    """Shortcut of the pre-activation family: identity, or a 1x1 convolution of the activated input."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.bn = batch_norm(c_in)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False) if c_in != c_out else None
+
+    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        activated = torch.relu(self.bn(x))
+        return activated, x if self.shortcut is None else self.shortcut(activated)
+
+
+class ResidualBlock(_PreActivated):
+    """Pre-activation bottleneck: 1x1 (C/2), 3x3 (C/2), 1x1 (C), each after batch normalisation and ReLU.
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Channels in and out; `c_out` is even.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Identity mappings in deep residual networks", ECCV 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ResidualBlock(256, 256)(torch.zeros(1, 256, 8, 8)).shape
+    torch.Size([1, 256, 8, 8])
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        _check(c_in, c_out, 2)
+        super().__init__(c_in, c_out)
+        half = c_out // 2
+        self.conv1 = nn.Conv2d(c_in, half, 1, bias=False)
+        self.bn2 = batch_norm(half)
+        self.conv2 = nn.Conv2d(half, half, 3, padding=1, bias=False)
+        self.bn3 = batch_norm(half)
+        self.conv3 = nn.Conv2d(half, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, c_in, h, w) to (batch, c_out, h, w)."""
+        y, shortcut = self._enter(x)
+        y = self.conv1(y)
+        y = self.conv2(torch.relu(self.bn2(y)))
+        return self.conv3(torch.relu(self.bn3(y))) + shortcut
+
+
+class HPMBlock(_PreActivated):
+    """Hierarchical, parallel, multi-scale block: a chain of 3x3 convolutions (C/2, C/4, C/4), all concatenated.
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Channels in and out; 4 divides `c_out`.
+
+    References
+    ----------
+    Bulat, Tzimiropoulos, "Binarized convolutional landmark localizers for human pose estimation and face alignment
+    with limited resources", ICCV 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> HPMBlock(64, 128)(torch.zeros(1, 64, 8, 8)).shape
+    torch.Size([1, 128, 8, 8])
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        _check(c_in, c_out, 4)
+        super().__init__(c_in, c_out)
+        half, quarter = c_out // 2, c_out // 4
+        self.conv1 = nn.Conv2d(c_in, half, 3, padding=1, bias=False)
+        self.bn2 = batch_norm(half)
+        self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
+        self.bn3 = batch_norm(quarter)
+        self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, c_in, h, w) to (batch, c_out, h, w)."""
+        y, shortcut = self._enter(x)
+        y1 = self.conv1(y)
+        y2 = self.conv2(torch.relu(self.bn2(y1)))
+        y3 = self.conv3(torch.relu(self.bn3(y2)))
+        return torch.cat([y1, y2, y3], dim=1) + shortcut
+
+
+class InceptionBlock(nn.Module):
+    """Three branches of growing receptive field, concatenated, mixed by a 1x1 convolution and added to the input.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out; 8 divides it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InceptionBlock(256)(torch.zeros(1, 256, 8, 8)).shape
+    torch.Size([1, 256, 8, 8])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        _check(channels, channels, 8)
+        quarter, eighth = channels // 4, channels // 8
+        self.a = conv_bn_relu(channels, quarter, 1)
+        self.b = nn.Sequential(conv_bn_relu(channels, quarter, 1), conv_bn_relu(quarter, quarter, 3))
+        self.c = nn.Sequential(
+            conv_bn_relu(channels, quarter, 1),
+            conv_bn_relu(quarter, 3 * eighth, 3),
+            conv_bn_relu(3 * eighth, 4 * eighth, 3),
+        )
+        self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), batch_norm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same shape."""
+        return torch.relu(x + self.mix(torch.cat([self.a(x), self.b(x), self.c(x)], dim=1)))
+
+
+class ChannelAggregationBlock(nn.Module):
+    """Channel aggregation block (CAB): the scale-aggregation grid laid along the channel axis.
+
+    Nodes (w, h) of a triangle of side n. The outermost column, h = n, halves the channels from node to node by 3x3
+    convolutions; every further node is the mean of its neighbour (w+1, h+1) and of its neighbour (w, h+1) whose
+    channels are duplicated. The neighbour (w+1, h+1) passes a depthwise convolution where h is odd and h != w. The
+    identity enters the output with weight 2^(1-n).
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out; 2^(n-1) divides it.
+    n : int
+        Side of the triangle.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ChannelAggregationBlock(256)(torch.zeros(1, 256, 8, 8)).shape
+    torch.Size([1, 256, 8, 8])
+    """
+
+    def __init__(self, channels: int, *, n: int = 4) -> None:
+        super().__init__()
+        if n < 2:
+            raise ValueError(f"got n={n}; expected at least 2.")
+        _check(channels, channels, 2 ** (n - 1))
+        self.n = n
+        widths = {w: channels >> (n - w) for w in range(1, n + 1)}
+        self.narrow = nn.ModuleDict({str(w): conv_bn_relu(widths[w + 1], widths[w], 3) for w in range(n - 1, 0, -1)})
+        self.depthwise = nn.ModuleDict(
+            {
+                f"{w}{h}": conv_bn_relu(widths[w + 1], widths[w + 1], 3, groups=widths[w + 1])
+                for h in range(n - 1, 0, -1)
+                for w in range(h - 1, 0, -1)
+                if h % 2 == 1
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same shape."""
+        column = {self.n: x}
+        for w in range(self.n - 1, 0, -1):
+            column[w] = self.narrow[str(w)](column[w + 1])
+        for h in range(self.n - 1, 0, -1):
+            merged = {}
+            for w in range(h, 0, -1):
+                wide = column[w + 1]
+                key = f"{w}{h}"
+                if key in self.depthwise:
+                    wide = self.depthwise[key](wide)
+                merged[w] = 0.5 * (wide + torch.cat([column[w], column[w]], dim=1))
+            column = merged
+        return column[1]
+
+
+def _inception(c_in: int, c_out: int) -> nn.Module:
+    return InceptionBlock(c_in) if c_in == c_out else ResidualBlock(c_in, c_out)
+
+
+def _cab(c_in: int, c_out: int) -> nn.Module:
+    return ChannelAggregationBlock(c_in) if c_in == c_out else HPMBlock(c_in, c_out)
+
+
+BLOCKS: dict[str, Callable[[int, int], nn.Module]] = {
+    "resnet": ResidualBlock,
+    "inception": _inception,
+    "hpm": HPMBlock,
+    "cab": _cab,
+}
+
+
+def make_block(name: str, c_in: int, c_out: int) -> nn.Module:
+    """Return the named block.
+
+    ``"inception"`` falls back to the residual block and ``"cab"`` to the HPM block where the channel count changes,
+    as in the published networks.
+
+    Parameters
+    ----------
+    name : {"resnet", "inception", "hpm", "cab"}
+        Which block.
+    c_in, c_out : int
+        Channels in and out.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or channels that do not divide.
+
+    Examples
+    --------
+    >>> type(make_block("cab", 64, 128)).__name__
+    'HPMBlock'
+    """
+    if name not in BLOCKS:
+        raise ValueError(f"got block {name!r}; expected one of {', '.join(sorted(BLOCKS))}.")
+    return BLOCKS[name](c_in, c_out)

@@ -1,0 +1,128 @@
+"""EfficientNet B0 to B3 with a linear landmark head: the teachers of two-teacher distillation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["EfficientNet"]
+
+# Stage: expansion, kernel, stride, channels, repeats (Tan and Le, table 1).
+_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+# Variant: width, depth, drop-connect.
+_VARIANTS = {"b0": (1.0, 1.0, 0.2), "b1": (1.0, 1.1, 0.2), "b2": (1.1, 1.2, 0.2), "b3": (1.2, 1.4, 0.2)}
+
+
+def _round_channels(channels: float) -> int:
+    """Round to a multiple of 8, never down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def _conv_bn(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
+    )
+
+
+class _MBConv(nn.Module):
+    """Inverted residual with squeeze and excitation; the squeeze is a quarter of the channels that enter."""
+
+    def __init__(self, c_in: int, c_out: int, *, kernel: int, stride: int, expansion: int, drop: float) -> None:
+        super().__init__()
+        wide = c_in * expansion
+        self.expand = nn.Sequential(_conv_bn(c_in, wide, 1), nn.SiLU()) if expansion > 1 else nn.Identity()
+        self.depthwise = nn.Sequential(_conv_bn(wide, wide, kernel, stride=stride, groups=wide), nn.SiLU())
+        squeeze = max(1, c_in // 4)
+        self.gate = nn.Sequential(nn.Conv2d(wide, squeeze, 1), nn.SiLU(), nn.Conv2d(squeeze, wide, 1), nn.Sigmoid())
+        self.reduce = _conv_bn(wide, c_out, 1)
+        self.residual = stride == 1 and c_in == c_out
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.depthwise(self.expand(x))
+        y = self.reduce(y * self.gate(y.mean(dim=(2, 3), keepdim=True)))
+        if not self.residual:
+            return y
+        if self.training and self.drop > 0:
+            # Drop-connect: a sample keeps its branch with probability 1 - drop, rescaled to keep the mean.
+            keep = torch.rand(len(y), 1, 1, 1, device=y.device) >= self.drop
+            y = y * keep.to(y.dtype) / (1.0 - self.drop)
+        return x + y
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet up to its top activation, pooled, dropout 0.5, one linear head.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Width of the head: twice the number of landmarks.
+    variant : {"b0", "b1", "b2", "b3"}
+        Width and depth. B3 with 136 outputs has 10 905 264 trainable parameters, 10 992 560 with running statistics.
+    dropout : float
+        Dropout before the head.
+    drop_connect : float, optional
+        Largest share of residual branches dropped in training, growing linearly with depth; the variant's own by
+        default.
+
+    References
+    ----------
+    Tan, Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> EfficientNet(136, variant="b0").eval()(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 136])
+    """
+
+    def __init__(
+        self, n_outputs: int, *, variant: str = "b3", dropout: float = 0.5, drop_connect: float | None = None
+    ) -> None:
+        super().__init__()
+        if variant not in _VARIANTS:
+            raise ValueError(f"got variant {variant!r}; expected one of {', '.join(_VARIANTS)}.")
+        if n_outputs < 1:
+            raise ValueError(f"got n_outputs={n_outputs}; expected at least 1.")
+        width, depth, default_drop = _VARIANTS[variant]
+        drop_connect = default_drop if drop_connect is None else drop_connect
+        c_in = _round_channels(32 * width)
+        self.stem = nn.Sequential(_conv_bn(3, c_in, 3, stride=2), nn.SiLU())
+        repeats = [math.ceil(stage[4] * depth) for stage in _STAGES]
+        blocks: list[nn.Module] = []
+        for (expansion, kernel, stride, channels, _), n in zip(_STAGES, repeats, strict=True):
+            c_out = _round_channels(channels * width)
+            for i in range(n):
+                drop = drop_connect * len(blocks) / sum(repeats)
+                blocks.append(
+                    _MBConv(c_in, c_out, kernel=kernel, stride=stride if i == 0 else 1, expansion=expansion, drop=drop)
+                )
+                c_in = c_out
+        self.blocks = nn.Sequential(*blocks)
+        self.n_features = _round_channels(1280 * width)
+        self.top = nn.Sequential(_conv_bn(c_in, self.n_features, 1), nn.SiLU())
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.n_features, n_outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (batch, 3, height, width), RGB in [0, 1], to (batch, n_outputs)."""
+        y = self.top(self.blocks(self.stem(images)))
+        return self.head(self.dropout(y.mean(dim=(2, 3))))

@@ -1,0 +1,270 @@
+"""Stacked hourglass and SAT networks: heat maps for every landmark, supervised after every stack."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
+
+__all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
+
+
+class Hourglass(nn.Module):
+    """One hourglass: down by max pooling, up by nearest neighbours, a skip at every level.
+
+    Level by level ``out = block(x) + up(block(inner(block(pool(x)))))``; the innermost level is one block. An
+    hourglass of depth d has 3d + 1 blocks.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
+    depth : int
+        How often the resolution is halved; 2^depth must divide the height and width of the input.
+    block : {"resnet", "inception", "hpm", "cab"}
+        What it is built from.
+
+    References
+    ----------
+    Newell, Yang, Deng, "Stacked hourglass networks for human pose estimation", ECCV 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Hourglass(64, depth=3, block="resnet")(torch.zeros(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 16, 16])
+    """
+
+    def __init__(self, channels: int, *, depth: int, block: str) -> None:
+        super().__init__()
+        self.skip = make_block(block, channels, channels)
+        self.enter = make_block(block, channels, channels)
+        self.inner = (
+            Hourglass(channels, depth=depth - 1, block=block) if depth > 1 else make_block(block, channels, channels)
+        )
+        self.leave = make_block(block, channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same shape."""
+        low = self.leave(self.inner(self.enter(functional.max_pool2d(x, 2))))
+        return self.skip(x) + functional.interpolate(low, scale_factor=2, mode="nearest")
+
+
+class ScaleAggregation(nn.Module):
+    """Scale aggregation topology (SAT): a triangle of nodes over resolutions, merged by averages.
+
+    Nodes (w, h) of a triangle of side n = depth + 1. The column h = n halves the resolution from node to node (block,
+    pooling, block); every further node is the mean of its neighbour (w+1, h+1), depthwise convolved where h is odd
+    and h != w, and of its upsampled neighbour (w, h+1). Nodes of the row w = 1 are upsampled by nearest neighbours and
+    a block, the others by a transposed convolution. The transposed convolutions start from He normal values: the
+    published bilinear start gives every output channel the same value.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
+    depth : int
+        How often the resolution is halved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ScaleAggregation(64, depth=3)(torch.zeros(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 16, 16])
+    """
+
+    def __init__(self, channels: int, *, depth: int = 3) -> None:
+        super().__init__()
+        n = self.n = depth + 1
+
+        def cab() -> nn.Module:
+            return ChannelAggregationBlock(channels)
+
+        self.before = nn.ModuleDict({str(w): cab() for w in range(n - 1, 0, -1)})
+        self.after = nn.ModuleDict({str(w): cab() for w in range(n - 1, 0, -1)})
+        self.up = nn.ModuleDict()
+        self.depthwise = nn.ModuleDict()
+        for h in range(n - 1, 0, -1):
+            for w in range(h, 0, -1):
+                if w == 1:
+                    self.up[f"{w}{h}"] = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), cab())
+                else:
+                    deconvolution = nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)
+                    self.up[f"{w}{h}"] = nn.Sequential(deconvolution, batch_norm(channels), nn.ReLU(inplace=True))
+                if h % 2 == 1 and h != w:
+                    self.depthwise[f"{w}{h}"] = conv_bn_relu(channels, channels, 3, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same shape."""
+        column = {self.n: x}
+        for w in range(self.n - 1, 0, -1):
+            column[w] = self.after[str(w)](functional.max_pool2d(self.before[str(w)](column[w + 1]), 2))
+        for h in range(self.n - 1, 0, -1):
+            merged = {}
+            for w in range(h, 0, -1):
+                key = f"{w}{h}"
+                fine = column[w + 1]
+                if key in self.depthwise:
+                    fine = self.depthwise[key](fine)
+                merged[w] = 0.5 * (fine + self.up[key](column[w]))
+            column = merged
+        return column[1]
+
+
+class StackedHeatmapNet(nn.Module):
+    """Stem, then stacks of hourglass or SAT, each ending in one heat map a landmark.
+
+    Parameters
+    ----------
+    n_landmarks : int
+        Number of heat maps.
+    topology : {"hourglass", "sat"}
+        What a stack is. SAT is always built from CAB blocks.
+    block : {"resnet", "inception", "hpm", "cab"}
+        Blocks of stem and hourglass.
+    depth : int
+        How often a stack halves the resolution.
+    n_stacks : int
+        Number of stacks; every one but the last feeds its features and heat maps to the next.
+    width : float
+        Multiplies the channel counts 64, 128, 256; each must stay a multiple of 32.
+    ratio : {2, 4}
+        Input pixels per heat map pixel: 2 starts with a 3x3 convolution, 4 with a 7x7 of stride 2.
+    depth_head : bool
+        Adds a depth map a landmark to the last stack; see :meth:`forward_depth`.
+
+    Notes
+    -----
+    With two stacks and 68 landmarks the trainable parameters are 6 586 440 (hourglass, depth 4, resnet), 9 659 464
+    (depth 3, hpm), 11 624 584 (depth 4, cab), 9 286 792 (depth 3, cab) and 10 094 728 (SAT).
+
+    Raises
+    ------
+    ValueError
+        For an unknown topology or block, and in :meth:`forward` for images whose size the depth does not divide.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = StackedHeatmapNet(68, depth=3, block="resnet", width=0.5, n_stacks=1)
+    >>> [tuple(h.shape) for h in net.heatmaps(torch.zeros(1, 3, 64, 64))]
+    [(1, 68, 32, 32)]
+    """
+
+    def __init__(
+        self,
+        n_landmarks: int,
+        *,
+        topology: str = "hourglass",
+        block: str = "resnet",
+        depth: int = 4,
+        n_stacks: int = 2,
+        width: float = 1.0,
+        ratio: int = 2,
+        depth_head: bool = False,
+    ) -> None:
+        super().__init__()
+        if n_landmarks < 1 or n_stacks < 1 or depth < 1:
+            raise ValueError(
+                f"got n_landmarks={n_landmarks}, n_stacks={n_stacks}, depth={depth}; expected at least 1 of each."
+            )
+        if topology not in ("hourglass", "sat"):
+            raise ValueError(f"got topology {topology!r}; expected 'hourglass' or 'sat'.")
+        if topology == "sat" and block != "cab":
+            raise ValueError(f"got topology 'sat' with block {block!r}; SAT is built from 'cab' blocks only.")
+        if ratio not in (2, 4):
+            raise ValueError(f"got ratio {ratio}; expected 2 or 4 input pixels per heat map pixel.")
+        c1, c2, c3 = (round(c * width) for c in (64, 128, 256))
+        if any(c % 32 for c in (c2, c3)) or c1 < 8:
+            raise ValueError(
+                f"got width {width:g}, which makes {c1}, {c2}, {c3} channels; expected multiples of 32. "
+                "Try width=0.25, 0.5, 0.75 or 1."
+            )
+        self.n_landmarks, self.depth, self.ratio, self.n_stacks = n_landmarks, depth, ratio, n_stacks
+        stem = nn.Conv2d(3, c1, 3, padding=1, bias=False)
+        if ratio == 4:
+            stem = nn.Conv2d(3, c1, 7, stride=2, padding=3, bias=False)
+        self.stem = nn.Sequential(stem, batch_norm(c1), nn.ReLU(inplace=True))
+        self.res0 = make_block(block, c1, c2)
+        self.res1 = make_block(block, c2, c2)
+        self.res2 = make_block(block, c2, c3)
+        self.bodies, self.tails, self.features, self.heads = (nn.ModuleList() for _ in range(4))
+        self.from_features, self.from_heatmaps = nn.ModuleList(), nn.ModuleList()
+        for i in range(n_stacks):
+            body = (
+                Hourglass(c3, depth=depth, block=block)
+                if topology == "hourglass"
+                else ScaleAggregation(c3, depth=depth)
+            )
+            self.bodies.append(body)
+            self.tails.append(make_block(block, c3, c3))
+            self.features.append(conv_bn_relu(c3, c3, 1))
+            self.heads.append(nn.Conv2d(c3, n_landmarks, 1))
+            if i + 1 < n_stacks:
+                self.from_features.append(nn.Conv2d(c3, c3, 1))
+                self.from_heatmaps.append(nn.Conv2d(n_landmarks, c3, 1))
+        self.depth_maps = nn.Conv2d(c3, n_landmarks, 1) if depth_head else None
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                # He normal over the fan-in: Xavier, Gaussian, factor "in", magnitude 2.
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def _check_size(self, images: Tensor) -> None:
+        step = self.ratio * 2**self.depth
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
+            raise ValueError(
+                f"got images of shape {tuple(images.shape)}; expected (batch, 3, height, width) with {step} dividing "
+                f"height and width (heat maps at 1/{self.ratio}, halved {self.depth} times). Try a smaller depth."
+            )
+
+    def _run(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        self._check_size(images)
+        # Images are in [0, 1]; the published network sees (raw - 127.5) / 128.
+        x = self.stem((images * 255.0 - 127.5) / 128.0)
+        x = self.res2(self.res1(functional.max_pool2d(self.res0(x), 2)))
+        maps: list[Tensor] = []
+        features = x
+        for i in range(self.n_stacks):
+            features = self.features[i](self.tails[i](self.bodies[i](x)))
+            maps.append(self.heads[i](features))
+            if i + 1 < self.n_stacks:
+                x = x + self.from_features[i](features) + self.from_heatmaps[i](maps[i])
+        return maps, features
+
+    def heatmaps(self, images: Tensor) -> list[Tensor]:
+        """Return the heat maps of every stack.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, height, width)
+            RGB in [0, 1].
+
+        Returns
+        -------
+        list of Tensor of shape (batch, n_landmarks, height / ratio, width / ratio)
+        """
+        return self._run(images)[0]
+
+    def forward_depth(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the heat maps of every stack and the depth of each landmark.
+
+        The depth of a landmark is the mean of its depth map, weighted by the softmax of its last heat map: the
+        network says where, then how deep there.
+
+        Returns
+        -------
+        list of Tensor, Tensor of shape (batch, n_landmarks)
+        """
+        if self.depth_maps is None:
+            raise ValueError("this network has no depth head; try StackedHeatmapNet(..., depth_head=True).")
+        maps, features = self._run(images)
+        weight = torch.softmax(maps[-1].flatten(2), dim=-1)
+        return maps, (weight * self.depth_maps(features).flatten(2)).sum(dim=-1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the heat maps of the last stack, (batch, n_landmarks, height / ratio, width / ratio)."""
+        return self._run(images)[0][-1]
