@@ -1,5 +1,10 @@
 """Independent naive versions, written from the definitions: the referees and the baselines of the benchmarks."""
 
+import bisect
+import math
+
+import numpy as np
+
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
 
 
@@ -10,6 +15,44 @@
 
 
 # --- Evaluation (metrics, statistics) --------------------------------------------------------------------
+
+
+def loop_nme(target, prediction, lengths, use=None):
+    """Mean over usable landmarks of the point distance over the length of the face, by definition."""
+    values = []
+    for face, (truth, guess) in enumerate(zip(target, prediction, strict=True)):
+        distances = []
+        for landmark, (g, p) in enumerate(zip(truth, guess, strict=True)):
+            if use is None or use[face][landmark]:
+                distances.append(math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(g, p, strict=True))))
+        values.append(math.fsum(distances) / len(distances) / lengths[face])
+    return np.array(values)
+
+
+def loop_length(target, normalizer, right=(), left=()):
+    """Length of each face: between two mean points, or of the box."""
+    lengths = []
+    for face in target:
+        if normalizer in ("inter_ocular", "inter_pupil", "eye_centers"):
+            ends = [[math.fsum(float(face[i][axis]) for i in side) / len(side) for axis in range(len(face[0]))]
+                    for side in (right, left)]  # fmt: skip
+            lengths.append(math.dist(*ends))
+        else:
+            w, h = (max(float(p[axis]) for p in face) - min(float(p[axis]) for p in face) for axis in (0, 1))
+            lengths.append(math.sqrt(w * w + h * h) if normalizer == "box_diagonal" else math.sqrt(w * h))
+    return lengths
+
+
+def loop_auc(errors, threshold, n_steps=200_000):
+    """Area under the cumulative error distribution by the midpoint rule over a fine grid."""
+    errors, area = sorted(float(e) for e in errors), 0.0
+    for k in range(n_steps):
+        area += bisect.bisect_right(errors, (k + 0.5) / n_steps * threshold) / len(errors)
+    return area / n_steps
+
+
+def loop_failure_rate(errors, threshold):
+    return sum(1 for e in errors if e > threshold) / len(errors)
 
 
 # --- Search (profiles, patches) --------------------------------------------------------------------------
