@@ -13,7 +13,20 @@ coefficient
 """
 
 from ._array import DegenerateShapeError
+from .datasets import make_faces
+from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
+from .landmarks import IBUG68, LandmarkScheme, get_scheme
 
-__all__ = ["DegenerateShapeError"]
+__all__ = [
+    "DegenerateShapeError",
+    "IBUG68",
+    "LandmarkFile",
+    "LandmarkFileError",
+    "LandmarkScheme",
+    "get_scheme",
+    "make_faces",
+    "read_pts",
+    "write_pts",
+]
 
 __version__ = "0.1.0"

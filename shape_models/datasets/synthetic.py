@@ -1,0 +1,263 @@
+"""Faces drawn from a formula, for documentation and tests: no photograph, no person, no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..landmarks import IBUG68, LandmarkScheme, get_scheme
+from ._samples import Entry, LandmarkSample, LandmarkSamples
+
+__all__ = ["make_face_samples", "make_faces"]
+
+_CENTER = (127.5, 120.0)
+_HALF_WIDTH = 70.0
+_PIVOT = np.array([0.0, 0.0, 0.7])  # heads turn about a point behind the face
+
+# One standard deviation of each trait, in half face widths (angles in degrees).
+_TRAITS = {
+    "width": 0.05, "length": 0.06, "jaw": 0.05, "eye_distance": 0.025, "eye_size": 0.09, "eye_opening": 0.2,
+    "brow_height": 0.035, "brow_tilt": 0.035, "nose_length": 0.045, "nose_width": 0.09, "mouth_width": 0.1,
+    "mouth_height": 0.03, "lips": 0.16, "smile": 0.06, "opening": 0.09, "profile": 0.06,
+}  # fmt: skip
+_YAW, _PITCH, _ROLL = 12.0, 7.0, 5.0
+
+
+def make_faces(
+    n_samples: int = 100,
+    *,
+    scheme: str | LandmarkScheme = IBUG68,
+    n_dims: int = 2,
+    rng: int | np.random.Generator | None = None,
+) -> np.ndarray:
+    """Draw plausible faces from a parametric model: proportions, expression, pose and a little noise all vary.
+
+    The model is a set of curves (jaw, brows, eyes, nose, lips) on a rounded face, written for this function; it was
+    not learned from photographs and its statistics are not those of a population.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of faces.
+    scheme : str or LandmarkScheme
+        Which landmarks.
+    n_dims : {2, 3}
+        3 adds the depth z; the two-dimensional faces are the same ones seen from far away (z left out).
+    rng : int or numpy.random.Generator, optional
+        The same seed gives the same faces; None is the seed 0, so that documentation repeats itself.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_landmarks, n_dims)
+        Pixels of an image 256 wide and high: x to the right, y down, the centre of the first pixel at 0, and z away
+        from the viewer (a right-handed frame) with 0 at the tip of the nose of the average face.
+
+    Raises
+    ------
+    ValueError
+        For a scheme this model does not know, a negative `n_samples`, another `n_dims`.
+
+    Examples
+    --------
+    >>> from shape_models import make_faces
+    >>> make_faces(5, rng=0).shape, make_faces(5, rng=0, n_dims=3).shape
+    ((5, 68, 2), (5, 68, 3))
+    """
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 0:
+        raise ValueError(f"n_samples: got {n_samples!r}; expected a number of faces.")
+    if n_dims not in (2, 3):
+        raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
+    scheme = get_scheme(scheme)
+    if scheme.name not in _PLACES or scheme != get_scheme(scheme.name):
+        raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_PLACES)}.")
+    generator = np.random.default_rng(0 if rng is None else rng)
+    n = int(n_samples)
+    faces = _build(scheme.name, _draw_traits(n, generator))
+    faces += generator.normal(scale=0.006, size=faces.shape)
+    faces -= _PIVOT
+    faces = faces @ _rotations(n, generator).swapaxes(1, 2)
+    faces += _PIVOT
+    scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n,)))
+    faces *= scale[:, None, None]
+    faces[..., :2] += np.asarray(_CENTER) + 4.0 * _truncated(generator, (n, 1, 2))
+    return faces if n_dims == 3 else np.ascontiguousarray(faces[..., :2])
+
+
+def make_face_samples(
+    n_samples: int = 100,
+    *,
+    faces_per_person: int = 4,
+    scheme: str | LandmarkScheme = IBUG68,
+    rng: int | np.random.Generator | None = None,
+) -> LandmarkSamples:
+    """Draw faces as the samples of an archive, with persons, for documentation and tests of what takes an archive.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of faces.
+    faces_per_person : int
+        How many consecutive samples share a group.
+    scheme, rng
+        As in `make_faces`.
+
+    Returns
+    -------
+    LandmarkSamples
+        Without images; the box of each is that of its landmarks.
+
+    Examples
+    --------
+    >>> from shape_models.datasets import make_face_samples
+    >>> samples = make_face_samples(10, rng=0)
+    >>> samples, samples[5].group
+    (LandmarkSamples(10 samples, ibug68), 'person 1')
+    """
+    if isinstance(faces_per_person, bool) or not isinstance(faces_per_person, int) or faces_per_person < 1:
+        raise ValueError(f"faces_per_person: got {faces_per_person!r}; expected a positive integer.")
+    scheme = get_scheme(scheme)
+    faces = make_faces(n_samples, scheme=scheme, rng=rng)
+
+    def load(entry: Entry) -> LandmarkSample:
+        face = faces[entry.source]
+        box = np.concatenate([face.min(axis=0), face.max(axis=0)])
+        return LandmarkSample(None, face.copy(), box, {}, entry.group, entry.split)
+
+    entries = [Entry(None, f"person {i // faces_per_person}", None, i) for i in range(n_samples)]
+    return LandmarkSamples(entries, load, scheme=scheme)
+
+
+def _truncated(generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    return np.clip(generator.standard_normal(size), -2.5, 2.5)
+
+
+def _draw_traits(n: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    values = _truncated(generator, (n, len(_TRAITS)))
+    traits = {name: values[:, i, None] * sd for i, (name, sd) in enumerate(_TRAITS.items())}
+    traits["opening"] = np.abs(traits["opening"])
+    return traits
+
+
+def _rotations(n: int, generator: np.random.Generator) -> np.ndarray:
+    """Rotation matrices (n, 3, 3): roll about z, then pitch about x, then yaw about y, all small."""
+    angles = np.deg2rad(_truncated(generator, (n, 3)) * (_YAW, _PITCH, _ROLL))
+    (cy, cp, cr), (sy, sp, sr) = np.cos(angles).T, np.sin(angles).T
+    one, zero = np.ones(n), np.zeros(n)
+
+    def stack(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
+        return np.moveaxis(np.array(rows), 2, 0)
+
+    yaw = stack((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
+    pitch = stack((one, zero, zero), (zero, cp, -sp), (zero, sp, cp))
+    roll = stack((cr, -sr, zero), (sr, cr, zero), (zero, zero, one))
+    return yaw @ pitch @ roll
+
+
+# Each curve takes (place along it, traits) and returns x (image right positive), y (down) and a depth added to that of
+# the rounded face; places broadcast against the traits of shape (n, 1). The unit is half the width of the face.
+# `side` is -1 for the subject's right (image left), +1 for the left.
+
+
+def _jaw(t: np.ndarray, p: dict) -> tuple:
+    """From the subject's right temple (t = -1) round the chin (0) to the left one (1)."""
+    angle = t * np.pi / 2
+    drop = 1.66 * (1 + p["length"]) + 0.7 * p["opening"]
+    x = np.sin(angle) * (1 + p["width"]) * (1 + (0.06 + p["jaw"]) * np.sin(2 * np.abs(angle)))
+    return x, -0.56 + drop * np.cos(angle), 0.0
+
+
+def _brow(t: np.ndarray, p: dict, side: int, lower: bool) -> tuple:
+    """From the outer end (0) to the inner end (1)."""
+    x = side * (0.74 - 0.56 * t) * (1 + p["width"])
+    arch = 4 * t * (1 - t)
+    y = -0.70 - 0.05 * t - 0.10 * arch - p["brow_height"] + p["brow_tilt"] * (t - 0.5)
+    return x, y + (0.09 * arch if lower else 0.0), 0.0
+
+
+def _eye(t: np.ndarray, p: dict, side: int, radius: float = 1.0) -> tuple:
+    """Round the eye: 0 the outer corner, 1/4 the top, 1/2 the inner corner, 3/4 the bottom."""
+    angle = 2 * np.pi * t
+    half = 0.18 * (1 + p["eye_size"])
+    x = side * (0.415 + p["eye_distance"] + radius * half * np.cos(angle))
+    height = np.where(np.sin(angle) > 0, 0.075, 0.045) * (1 + p["eye_opening"]) * (1 + p["eye_size"])
+    return x, -0.50 - radius * height * np.sin(angle), 0.06
+
+
+def _bridge(t: np.ndarray, p: dict) -> tuple:
+    """From between the eyes (0) to the tip of the nose (1)."""
+    return 0.0 * t, -0.52 + 0.52 * t * (1 + p["nose_length"] / 0.52), -0.45 * t**1.3 * (1 + p["profile"])
+
+
+def _nostrils(t: np.ndarray, p: dict) -> tuple:
+    """Below the nose, from the subject's right wing (-1) to the left one (1)."""
+    y = 0.125 - 0.035 * t**2 + p["nose_length"]
+    return 0.21 * t * (1 + p["nose_width"]), y, -0.27 + 0.14 * np.abs(t)
+
+
+def _wing(t: np.ndarray, p: dict, side: int) -> tuple:
+    """Along the side of the nose, from the inner corner of the eye (0) to where the wing meets the lip (1)."""
+    x = side * (0.10 + 0.19 * t**1.5 - 0.17 * np.clip(t - 0.75, 0, None) / 0.25 * 0.6) * (1 + p["nose_width"])
+    return x, -0.49 + 0.62 * t + p["nose_length"] * t, -0.05 - 0.16 * t
+
+
+def _lip(t: np.ndarray, p: dict, row: int) -> tuple:
+    """From the subject's right corner (-1) to the left one (1); rows 0...3 go from the upper edge to the lower."""
+    inner = row in (1, 2)
+    half = (0.30 if inner else 0.36) * (1 + p["mouth_width"]) + 0.25 * p["smile"]
+    arc = np.clip(np.cos(t * np.pi / 2), 0, None) ** 0.75
+    bow = 0.02 * np.cos(4 * np.pi * t) * arc * (row == 0)  # the dip in the middle of the upper lip
+    rise = (0.13, 0.03, -0.03, -0.18)[row] * (1 + p["lips"])
+    y = 0.43 + p["mouth_height"] - rise * arc - bow - p["smile"] * t**2
+    y = y + p["opening"] * arc * (1.0 if row > 1 else -0.15)
+    return half * t, y, -0.12 * arc
+
+
+def _depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Depth of the rounded face: 0 in front, nearly 1 at the temples, a receding chin and forehead."""
+    return 0.45 + 0.85 * np.abs(x) ** 2.2 + 0.12 * np.clip(y - 0.2, 0, None) ** 2 + 0.1 * np.clip(-0.4 - y, 0, None)
+
+
+Place = tuple[Callable, float, dict]
+
+
+def _build(name: str, traits: dict[str, np.ndarray]) -> np.ndarray:
+    n = len(next(iter(traits.values())))
+    places = _PLACES[name]
+    faces = np.empty((n, len(places), 3))
+    start = 0
+    while start < len(places):  # consecutive places of one curve in one call
+        curve, _, keywords = places[start]
+        stop = start
+        while stop < len(places) and places[stop][0] is curve and places[stop][2] == keywords:
+            stop += 1
+        t = np.array([place[1] for place in places[start:stop]])
+        x, y, depth = curve(t, traits, **keywords)
+        faces[:, start:stop, 0], faces[:, start:stop, 1] = x, y
+        faces[:, start:stop, 2] = _depth(faces[:, start:stop, 0], faces[:, start:stop, 1]) + depth
+        start = stop
+    return faces
+
+
+def _along(curve: Callable, places: list[float] | np.ndarray, **keywords: int | bool | float) -> list[Place]:
+    return [(curve, float(t), keywords) for t in places]
+
+
+_SIXTHS = np.array([0, 2, 4, 6, 8, 10]) / 12  # six points round an eye, from its outer corner over the top
+_INNER_FIRST = [0.5, 4 / 12, 2 / 12, 0.0, 10 / 12, 8 / 12]
+
+_PLACES: dict[str, list[Place]] = {
+    "ibug68": [
+        *_along(_jaw, np.linspace(-1, 1, 17)),
+        *_along(_brow, np.linspace(0, 1, 5), side=-1, lower=False),
+        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
+        *_along(_bridge, np.linspace(0, 1, 4)),
+        *_along(_nostrils, np.linspace(-1, 1, 5)),
+        *_along(_eye, _SIXTHS, side=-1),
+        *_along(_eye, _INNER_FIRST, side=1),
+        *_along(_lip, np.linspace(-1, 1, 7), row=0),
+        *_along(_lip, np.linspace(1, -1, 7)[1:-1], row=3),
+        *_along(_lip, np.linspace(-1, 1, 5), row=1),
+        *_along(_lip, [0.5, 0.0, -0.5], row=2),
+    ],
+}

@@ -1,0 +1,203 @@
+"""The ``.pts`` files of iBUG, and the other format of that name (IDAV Landmark Editor)."""
+
+from __future__ import annotations
+
+import os
+import re
+from decimal import Context, Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..landmarks import LandmarkScheme, get_scheme
+from ._record import LandmarkFile, Source, as_points, check_scheme, shorten, whole_missing, write_text
+
+__all__ = ["read_pts", "write_pts"]
+
+_EXACT = Context(prec=700)  # the sum of a small integer and any float64 is exact
+_HEADER = re.compile(r"([A-Za-z_]+)\s*:\s*(.*)")
+_SEPARATOR = re.compile(r"[\s,;]+")
+
+
+def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | LandmarkScheme | None = None) -> LandmarkFile:
+    r"""Read a ``.pts`` file: a header, and the points one a line between braces.
+
+    Parameters
+    ----------
+    path : path
+        The file. Case, spaces, empty lines, a byte-order mark and CRLF do not matter.
+    origin : float
+        The coordinate that the file gives to the centre of the first pixel: 1 in the files of iBUG, 0 in those that
+        some tools write into the same syntax. It is subtracted, so that the points count from 0.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; the file must have as many.
+
+    Returns
+    -------
+    LandmarkFile
+        Frame ``"pixels"``. A file of the IDAV Landmark Editor (``Version 1.0``, a count, ``S000 x y z``) has the same
+        extension: it is recognised, read as it is into frame ``"physical"`` with its labels, 9999 marking a missing
+        point, and `origin` does not apply.
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file, the line and the field.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models import read_pts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.pts")
+    ...     _ = path.write_text("version: 1\nn_points: 2\n{\n1.0 1.0\n11.5 21.25\n}\n")
+    ...     read_pts(path).points
+    array([[ 0.  ,  0.  ],
+           [10.5 , 20.25]])
+    """
+    source = Source(path)
+    scheme = None if scheme is None else get_scheme(scheme)
+    lines = list(source.lines())
+    if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
+        return _read_idav(source, lines, scheme)
+    declared, rows = _split(source, lines)
+    points = []
+    shift = Decimal(repr(float(origin)))
+    n_dims = None
+    for number, line in rows:
+        fields = [token for token in _SEPARATOR.split(line) if token]
+        if n_dims is None and len(fields) in (2, 3):
+            n_dims = len(fields)
+        if len(fields) != n_dims:
+            raise source.error(
+                f"got {len(fields)} fields ({shorten(line)!r}); "
+                f"expected the {n_dims or '2 or 3'} coordinates of a point.",
+                number,
+            )
+        point = []
+        for axis, token in zip("xyz", fields, strict=False):
+            value = source.number(token, axis, number)
+            if shift and axis != "z" and not np.isnan(value):
+                value = float(_EXACT.subtract(Decimal(token), shift))
+            point.append(value)
+        points.append(point)
+    if declared is not None and len(points) != declared:
+        raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
+    if not points:
+        raise source.error("got no points; expected at least one.")
+    check_scheme(source.path, len(points), scheme)
+    return LandmarkFile(whole_missing(points), None, scheme, path=source.path)
+
+
+def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, list[tuple[int, str]]]:
+    """Return the declared count and the lines between the braces."""
+    declared = None
+    rows: list[tuple[int, str]] = []
+    state = "header"
+    for number, line in lines:
+        if state == "header":
+            before, brace, after = line.partition("{")
+            if header := _HEADER.fullmatch(before.strip()):
+                key = header[1].lower()
+                if key == "n_points":
+                    declared = source.count(header[2].strip(), "n_points", number)
+                elif key == "version" and header[2].strip() not in ("1", "1.0"):
+                    raise source.error(f"version: got {shorten(header[2])!r}; expected 1.", number)
+            elif before.strip():
+                raise source.error(
+                    f"got {shorten(line)!r}; expected 'version: 1', 'n_points: ...' or an opening brace.", number
+                )
+            if not brace:
+                continue
+            state, line = "points", after.strip()
+        elif state == "end":
+            raise source.error(f"got {shorten(line)!r} after the closing brace.", number)
+        line, brace, after = line.partition("}")
+        if line.strip():
+            rows.append((number, line.strip()))
+        if brace:
+            state = "end"
+            if after.strip():
+                raise source.error(f"got {shorten(after)!r} after the closing brace.", number)
+    if state != "end":
+        missing = "a closing brace" if state == "points" else "points between braces"
+        raise source.error(f"the file ends without {missing}.")
+    return declared, rows
+
+
+def _read_idav(source: Source, lines: list[tuple[int, str]], scheme: LandmarkScheme | None) -> LandmarkFile:
+    if len(lines) < 2:
+        raise source.error("the file ends after its version; expected the number of points.")
+    declared = source.count(lines[1][1], "number of points", lines[1][0])
+    labels, points = [], []
+    for number, line in lines[2:]:
+        fields = line.split()
+        if len(fields) != 4:
+            raise source.error(f"got {len(fields)} fields ({shorten(line)!r}); expected a label, x, y and z.", number)
+        labels.append(fields[0])
+        point = [source.number(token, axis, number) for axis, token in zip("xyz", fields[1:], strict=True)]
+        points.append([np.nan] * 3 if point == [9999.0] * 3 else point)
+    if len(points) != declared:
+        raise source.error(f"number of points: got {declared}, but the file has {len(points)} points.")
+    if not points:
+        raise source.error("got no points; expected at least one.")
+    check_scheme(source.path, len(points), scheme)
+    return LandmarkFile(whole_missing(points), tuple(labels), scheme, frame="physical", path=source.path)
+
+
+def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> None:
+    """Write a ``.pts`` file that `read_pts` reads back to the last bit.
+
+    Parameters
+    ----------
+    path : path
+        The file; it appears as a whole or not at all.
+    landmarks : array_like of shape (n_landmarks, n_dims) or LandmarkFile
+        Pixels from 0; a missing landmark (NaN) is written as ``nan``, which not every program reads.
+    origin : float
+        The coordinate of the centre of the first pixel in the file.
+
+    Raises
+    ------
+    LandmarkFileError
+        For landmarks of another shape, infinities, a frame that is not ``"pixels"``, and when the file cannot be
+        written.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models import read_pts, write_pts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.pts")
+    ...     write_pts(path, [[0.1, 2.0]])
+    ...     path.read_text().splitlines()[3], read_pts(path).points.tolist()
+    ('1.1 3', [[0.1, 2.0]])
+    """
+    refuse_frame(path, landmarks)
+    points = as_points(landmarks)
+    shift = Decimal(repr(float(origin)))
+    rows = [
+        " ".join(_spell(value, shift if axis < 2 else Decimal(0)) for axis, value in enumerate(point))
+        for point in points.tolist()
+    ]
+    write_text(path, "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""]))
+
+
+def refuse_frame(path: str | os.PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
+    """Refuse to write points of one frame into a format that means another."""
+    frame = getattr(landmarks, "frame", allowed[0])
+    if frame not in allowed:
+        raise Source(Path(path), "").error(
+            f"got landmarks in the frame {frame!r}; this format holds {' or '.join(map(repr, allowed))}. "
+            "Try reading them with image_size=."
+        )
+
+
+def _spell(value: float, shift: Decimal) -> str:
+    if np.isnan(value):
+        return "nan"
+    if not shift:
+        return repr(value)
+    total = _EXACT.add(Decimal(repr(value)), shift)
+    return f"{total.normalize(_EXACT):f}"
