@@ -13,16 +13,23 @@ coefficient
 """
 
 from ._array import DegenerateShapeError
+from ._basis import ShapeBasis
+from ._limits import Box, Ellipsoid, Limit, SoftBox
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
 from .landmarks import IBUG68, LandmarkScheme, get_scheme
 
 __all__ = [
+    "Box",
     "DegenerateShapeError",
+    "Ellipsoid",
     "IBUG68",
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
+    "Limit",
+    "ShapeBasis",
+    "SoftBox",
     "get_scheme",
     "make_faces",
     "read_pts",

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat.numpy as _numpy
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
-__all__ = ["DegenerateShapeError", "array_namespace", "as_shapes", "as_weights", "float_dtype", "is_numpy_array"]
+__all__ = [
+    "DegenerateShapeError",
+    "array_namespace",
+    "as_array",
+    "as_shapes",
+    "as_weights",
+    "device_of",
+    "float_dtype",
+    "is_numpy_array",
+    "is_traced",
+    "namespace_of",
+    "to_numpy",
+]
 
 
 class DegenerateShapeError(ValueError):
@@ -19,6 +32,55 @@ class DegenerateShapeError(ValueError):
     >>> issubclass(DegenerateShapeError, ValueError)
     True
     """
+
+
+def namespace_of(array: Any) -> Any:
+    """Return the array API namespace of one array, quickly and in a way that compilers can trace.
+
+    `array_namespace` looks every type up through cached helpers, which torch.compile warns about.
+    """
+    if isinstance(array, np.ndarray):
+        return _numpy
+    if hasattr(array, "__torch_function__"):
+        import array_api_compat.torch as xp
+
+        return xp
+    return array_namespace(array)
+
+
+def as_array(x: Any) -> Any:
+    """Return arrays of any library as they are, and lists and numbers as NumPy arrays."""
+    if isinstance(x, np.ndarray) or hasattr(x, "__torch_function__") or is_array_api_obj(x):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            "got a list whose parts differ in length; expected the same number of landmarks in every shape. "
+            "Try filling missing landmarks with NaN."
+        ) from None
+
+
+def device_of(array: Any) -> Any:
+    """Return the device of an array, None for NumPy."""
+    return None if isinstance(array, np.ndarray) else array.device
+
+
+def is_traced(array: Any) -> bool:
+    """Say whether a compiler or exporter follows the computation, so that values must not be looked at."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__torch_function__"):
+        return False
+    xp = namespace_of(array)
+    return bool(xp.compiler.is_compiling() or xp.jit.is_tracing())
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return the numbers of an array of any library, without its gradient, as a NumPy array."""
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "detach"):
+        return array.detach().cpu().numpy()
+    return np.asarray(array)
 
 
 def float_dtype(dtype: Any, xp: Any = np) -> Any:

@@ -29,3 +29,37 @@ def data_dir() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240501)
+
+
+class Backend:
+    """An array library under test: how arrays get in and out, and whether they can be written to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        if name == "array_api_strict":
+            self.namespace = pytest.importorskip("array_api_strict")
+        elif name == "torch":
+            self.namespace = pytest.importorskip("torch", reason="torch is not installed")
+        else:
+            self.namespace = np
+
+    def asarray(self, array, dtype=None):
+        array = np.array(array, dtype=dtype)
+        if self.name == "numpy_readonly":
+            array.flags.writeable = False
+        return array if self.namespace is np else self.namespace.asarray(array)
+
+    def to_numpy(self, array) -> np.ndarray:
+        if self.name == "torch":
+            return array.detach().numpy()
+        assert isinstance(array, np.ndarray) == (self.namespace is np)
+        return np.asarray(array)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@pytest.fixture(scope="session", params=["numpy", "numpy_readonly", "array_api_strict", "torch"])
+def xp(request) -> Backend:
+    """The array libraries that a function of arrays must serve alike; session-wide, so Hypothesis can reuse it."""
+    return Backend(request.param)

@@ -3,7 +3,49 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from shape_models import Box, Ellipsoid, ShapeBasis, SoftBox
+
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def bases(draw, limits=None, noise=(0.0,), flat=False, min_variance=0.0):
+    """A basis with any number of landmarks, dimensions and modes, any scale, equal and vanishing variances."""
+    rng = np.random.default_rng(draw(seeds))
+    n_landmarks, n_dims = draw(st.integers(2, 9)), draw(st.sampled_from([2, 3]))
+    n_features = n_landmarks * n_dims
+    n_components = draw(st.integers(1, n_features))
+    scale = 10.0 ** draw(st.integers(-3, 3))
+    kind = draw(st.sampled_from(["falling", "equal", "steep", "with zeros"]))
+    variances = np.sort(rng.uniform(0.1, 1.0, n_components))[::-1]
+    if kind == "equal":
+        variances = np.ones(n_components)
+    elif kind == "steep":
+        variances = 10.0 ** -np.linspace(0, 6, n_components)
+    elif kind == "with zeros":
+        variances = np.where(rng.random(n_components) < 0.3, min_variance, variances)
+    components = np.linalg.qr(rng.normal(size=(n_features, n_components)))[0].T
+    mean = rng.normal(size=(n_landmarks, n_dims)) * scale * draw(st.sampled_from([0.0, 1.0, 100.0]))
+    if flat:
+        mean = mean.ravel()
+    if limits is None:
+        limits = st.floats(0.0, 5.0).map(Box)
+    noise_variance = draw(st.sampled_from(noise)) * scale**2
+    return ShapeBasis(mean, components, variances * scale**2, draw(limits), noise_variance=noise_variance)
+
+
+def any_limit():
+    radius = st.floats(0.0, 5.0)
+    return st.one_of(st.none(), radius.map(Box), radius.map(Ellipsoid), radius.map(SoftBox))
+
+
+def draw_shapes(basis, seed, size=(), spread=3.0):
+    """Shapes about the model: in the span and off it, `spread` standard deviations wide."""
+    rng = np.random.default_rng(seed)
+    top = float(np.sqrt(np.max(np.asarray(basis.variances)))) or 1.0
+    return np.asarray(basis.mean) + spread * top * rng.standard_normal((*size, *basis.event_shape))
 
 
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------

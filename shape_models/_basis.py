@@ -1,0 +1,541 @@
+"""The operator: a shape basis that encodes, clips, decodes and projects shapes of any array library."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _probabilistic
+from ._array import as_array, device_of, float_dtype, is_traced, namespace_of, to_numpy
+from ._limits import Limit, as_limit
+
+__all__ = ["ShapeBasis"]
+
+_BLOCK = 256  # rows that stay in the cache between the two products
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeBasis:
+    """A mean shape, orthonormal modes with their variances, and the limit on the coefficients of the modes.
+
+    A basis is a value: it never changes, and acts on shapes of any array library that follows the array API standard
+    (NumPy, PyTorch on any device, ...) with any number of leading dimensions. Library, type and device of the result
+    are those of the input; integers become float64, and half precision is computed in float32. To vary a basis use
+    ``dataclasses.replace(basis, limit=2.0)``.
+
+    Parameters
+    ----------
+    mean : array of shape (n_landmarks, n_dims) or (n_features,)
+        The mean shape. Its shape is the event shape, that of one shape.
+    components : array of shape (n_components, n_features)
+        The modes, orthonormal rows over the landmarks in C order: x0, y0, x1, y1, ...
+    variances : array of shape (n_components,)
+        Variance λ of each mode (divisor n - 1), in squared units of the shapes.
+    limit : float, Box, Ellipsoid, SoftBox or None
+        Where coefficients may lie. A number k means ``Box(k)``; None is no limit.
+    noise_variance : float
+        Variance σ² of each coordinate in the directions outside the modes: shapes are distributed as
+        N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)), the probabilistic PCA of Tipping and Bishop (1999). It matters for
+        weights, completion, likelihood and plausibility, not for the plain projection.
+
+    Attributes
+    ----------
+    event_shape : tuple of int
+        Shape of one shape.
+    n_components, n_features : int
+        Number of modes, and of coordinates of one shape.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit together, rows are not orthonormal, a variance is negative or a number is not finite.
+
+    Notes
+    -----
+    The arrays of a NumPy basis are copies and read-only.
+
+    Inside ``torch.compile``, ``torch.func.vmap`` and other tracers values cannot be looked at: there NaN is not an
+    error but propagates. For a network use ``basis.like(x)`` once, outside, or a layer that holds the arrays.
+
+    References
+    ----------
+    Cootes, Taylor, Cooper, Graham: Active Shape Models - Their Training and Application, CVIU 61 (1995).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import ShapeBasis
+    >>> mean = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> basis = ShapeBasis(mean, np.eye(2, 6), np.array([0.04, 0.01]), limit=3.0)
+    >>> basis
+    ShapeBasis(event_shape=(3, 2), n_components=2, limit=Box(3.0), noise_variance=0.0)
+    >>> basis.project(mean + 1.0)[0]
+    array([0.6, 0.3])
+    """
+
+    mean: Any
+    components: Any
+    variances: Any
+    limit: Any = 3.0
+    noise_variance: float = field(default=0.0, kw_only=True)
+
+    # Derived from the fields in `_fill`; ClassVar keeps them out of the fields.
+    _flat_mean: ClassVar[Any]
+    _transposed: ClassVar[Any]
+    _scale: ClassVar[Any]
+    _moved: ClassVar[dict[tuple[str, str, str], ShapeBasis]]
+
+    def __post_init__(self) -> None:
+        given = [as_array(a) for a in (self.mean, self.components, self.variances)]
+        xp = namespace_of(given[0])
+        arrays = [_own(a, name, xp) for a, name in zip(given, ("mean", "components", "variances"), strict=True)]
+        dtype = xp.result_type(*arrays)
+        mean, components, variances = (xp.astype(a, dtype, copy=False) for a in arrays)
+        _check_arrays(mean, components, variances, xp)
+        noise = self.noise_variance
+        if isinstance(noise, bool) or not math.isfinite(noise) or noise < 0:
+            raise ValueError(f"noise_variance: got {noise}; expected a finite number that is not negative.")
+        self._fill(mean, components, variances, as_limit(self.limit), float(noise))
+
+    def _fill(self, mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> None:
+        xp = namespace_of(mean)
+        values = {
+            "mean": mean,
+            "components": components,
+            "variances": variances,
+            "limit": limit,
+            "noise_variance": noise,
+            "_flat_mean": xp.reshape(mean, (-1,)),
+            "_transposed": xp.permute_dims(components, (1, 0)),
+            "_scale": xp.sqrt(variances),
+            "_moved": {},
+        }
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _trusted(cls, mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
+        """Make a basis of arrays known to be right, without checks or copies: this also works inside a tracer."""
+        basis = object.__new__(cls)
+        basis._fill(mean, components, variances, limit, noise)
+        return basis
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.mean, self.components, self.variances, self.limit, self.noise_variance)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShapeBasis(event_shape={self.event_shape}, n_components={self.n_components}, "
+            f"limit={self.limit!r}, noise_variance={self.noise_variance!r})"
+        )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one shape, that of the mean."""
+        return tuple(self.mean.shape)
+
+    @property
+    def n_components(self) -> int:
+        """Number of modes."""
+        return self.components.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of coordinates of one shape."""
+        return self.components.shape[1]
+
+    def like(self, x: Any) -> ShapeBasis:
+        """Return this basis in the array library, float type and on the device of an array.
+
+        Half precision stands for float32, in which it is computed, and integers for float64.
+
+        Parameters
+        ----------
+        x : array
+            Only its library, type and device matter.
+
+        Returns
+        -------
+        ShapeBasis
+            This very object when nothing has to move; otherwise a basis that is kept, so the next call is free.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros(4), np.eye(2, 4), np.ones(2))
+        >>> basis.like(np.zeros(4, dtype=np.float32)).mean.dtype
+        dtype('float32')
+        """
+        x = as_array(x)
+        return self._on(x, _working_dtype(x))
+
+    def _on(self, x: Any, dtype: Any) -> ShapeBasis:
+        mean = self.mean
+        device = device_of(x)
+        if type(x) is type(mean) or namespace_of(x) is namespace_of(mean):
+            if mean.dtype == dtype and device_of(mean) == device:
+                return self
+        xp = namespace_of(x)
+        key = (xp.__name__, str(dtype), str(device))
+        moved = None if is_traced(x) else self._moved.get(key)
+        if moved is None:
+            arrays = [_move(a, xp, dtype, device) for a in (mean, self.components, self.variances)]
+            moved = ShapeBasis._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
+            # A tensor made in inference mode or by a tracer must not be met again outside.
+            if not is_traced(x) and not getattr(moved.mean, "is_inference", bool)():
+                self._moved[key] = moved
+        return moved
+
+    def _enter(self, shapes: Any) -> tuple[Any, Any, ShapeBasis]:
+        """Return the shapes as (..., n_features) in the working type, the type to return, and the basis beside it."""
+        shapes = as_array(shapes)
+        dtype = _working_dtype(shapes)
+        event = self.event_shape
+        lead = shapes.ndim - len(event)
+        if lead < 0 or tuple(shapes.shape[lead:]) != event:
+            raise ValueError(self._shape_message(tuple(shapes.shape)))
+        basis = self._on(shapes, dtype)
+        xp = namespace_of(shapes)
+        given = shapes.dtype
+        if given != dtype:
+            shapes = xp.astype(shapes, dtype)
+        if xp.isdtype(given, "integral"):
+            given = dtype
+        return xp.reshape(shapes, (*shapes.shape[:lead], basis.n_features)), given, basis
+
+    def _shape_message(self, got: tuple[int, ...]) -> str:
+        event = self.event_shape
+        expected = "(..., " + ", ".join(map(str, event)) + ")"
+        message = f"shapes: got an array of shape {got}; expected {expected}, the landmarks of the basis."
+        if got[-1:] == (self.n_features,):
+            return message + f" Try shapes.reshape(-1, {', '.join(map(str, event))})."
+        if len(event) == 2 and got[-2:] == event[::-1]:
+            return message + " Try swapping the last two axes: the coordinates belong on the last."
+        if len(event) == 2 and len(got) >= 2 and got[-1] == event[1]:
+            return message + " Try LandmarkScheme.subset or convert to select common landmarks."
+        return message + " Try a basis fitted on shapes of this kind."
+
+    def encode(self, shapes: Any, *, weights: Any = None) -> Any:
+        """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+            May hold NaN only where a weight is 0.
+        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            How far each landmark is trusted: 1 fully, 0 not at all (it may be NaN), True and False for a mask. Then
+            the coefficients come from what is seen; see Notes.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+
+        Raises
+        ------
+        ValueError
+            When the last axes are not the event shape, a number is NaN or infinite, or a weight is negative.
+
+        Notes
+        -----
+        With weights w the coefficients are the expectation under the model N(mean, C) when landmark j is seen with a
+        noise of variance σ² (1/wⱼ - 1): prior-regularised least squares with the noise variance σ² as regulariser,
+
+            b = Λ (σ² I + V W Vᵀ (Λ - σ² I))⁻¹ V W (x - mean).
+
+        Weights of 1 change nothing; weights of 0 and 1 give the coefficients of ``complete(shapes)``; σ² = 0 gives
+        weighted least squares, and among its solutions, when too little is seen, the most probable. Without any
+        weight the answer is the mean.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(4)[:2], np.ones(2))
+        >>> basis.encode([[0.5, 0.2], [7.0, 7.0]])
+        array([0.5, 0.2])
+        """
+        flat, given, basis = self._enter(shapes)
+        if weights is not None:
+            coefficients = _probabilistic.weighted_coefficients(basis, flat, weights)
+        else:
+            coefficients = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
+            _refuse_missing(flat, coefficients, basis.event_shape)
+        return _leave(coefficients, given)
+
+    def clip(self, coefficients: Any) -> Any:
+        """Bring coefficients into the limit of the basis.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+
+        Returns
+        -------
+        array of shape (..., n_components)
+            A new array, or the coefficients themselves where the limit is None.
+
+        Raises
+        ------
+        ValueError
+            When the last axis is not that of the modes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(4)[:2], [4.0, 1.0], limit=2.0)
+        >>> basis.clip([10.0, -0.5])
+        array([ 4. , -0.5])
+        """
+        b, given, basis = self._enter_coefficients(coefficients)
+        return _leave(b if basis.limit is None else basis.limit.clip(b, basis._scale), given)
+
+    def decode(self, coefficients: Any) -> Any:
+        """Return the shapes mean + Σ bᵢ vᵢ; the inverse of `encode` on the span of the modes.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+
+        Returns
+        -------
+        array of shape (..., *event_shape)
+
+        Raises
+        ------
+        ValueError
+            When the last axis is not that of the modes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(4)[:2], [4.0, 1.0])
+        >>> basis.decode([1.0, -2.0])
+        array([[ 1., -2.],
+               [ 0.,  0.]])
+        """
+        b, given, basis = self._enter_coefficients(coefficients)
+        return _leave(basis._decode(b), given)
+
+    def _enter_coefficients(self, coefficients: Any) -> tuple[Any, Any, ShapeBasis]:
+        b = as_array(coefficients)
+        dtype = _working_dtype(b)
+        if b.ndim < 1 or b.shape[-1] != self.n_components:
+            raise ValueError(
+                f"coefficients: got an array of shape {tuple(b.shape)}; expected (..., {self.n_components}), one for "
+                "each mode. Try basis.encode(shapes)."
+            )
+        xp = namespace_of(b)
+        given = b.dtype
+        if given != dtype:
+            b = xp.astype(b, dtype)
+        return b, dtype if xp.isdtype(given, "integral") else given, self._on(b, dtype)
+
+    def _decode(self, b: Any) -> Any:
+        xp = namespace_of(b)
+        flat = xp.matmul(b, self.components)
+        flat += self._flat_mean
+        return xp.reshape(flat, (*b.shape[:-1], *self.mean.shape))
+
+    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+        """Return, for each shape, the nearest point of {mean + Σ bᵢvᵢ, |bᵢ| ≤ k√λᵢ}: the most similar plausible shape.
+
+        This is ``decode(clip(encode(shapes)))``. As the modes are orthonormal and the set is convex it is an exact
+        projection: idempotent, non-expansive, and the mean stays where it is. Other limits than `Box` project onto
+        their own set; `Ellipsoid`, `SoftBox` say which laws hold for them. None gives the PCA reconstruction.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+            Any leading dimensions, in the frame of the basis. Never written to.
+        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            How far each landmark is trusted, as in `encode`: 0 (or False) for a missing landmark, which may be NaN.
+
+        Returns
+        -------
+        array of shape (..., *event_shape)
+            Of the library, type and device of the input; integers give float64.
+
+        Raises
+        ------
+        ValueError
+            When the last axes are not the event shape, or a number is NaN or infinite: fill missing landmarks with
+            `complete`, or ignore them with `weights`. In ``torch.compile`` and ``torch.func.vmap`` NaN propagates.
+
+        Notes
+        -----
+        With weights other than 1 the guarantees of the plain projection are lost: the result still lies in the set,
+        but it is the nearest point in no fixed metric, a second application (without weights) need not agree with
+        the first where the shape was outside, and distances may grow (a shape of which little is seen follows those
+        few points closely). What stays: weights of 1 change nothing, a landmark of weight 0 has no influence, and
+        shapes of the set that are fully seen stay where they are.
+
+        References
+        ----------
+        Cootes, Taylor, Cooper, Graham: Active Shape Models - Their Training and Application, CVIU 61 (1995).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(4)[:2], [4.0, 1.0], limit=3.0)
+        >>> basis.project(np.array([[10.0, 1.0], [0.5, 0.0]]))
+        array([[6., 1.],
+               [0., 0.]])
+        """
+        if weights is None and type(shapes) is np.ndarray:
+            return self._project_numpy(shapes)
+        flat, given, basis = self._enter(shapes)
+        if weights is not None:
+            b = _probabilistic.weighted_coefficients(basis, flat, weights)
+        else:
+            b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
+            _refuse_missing(flat, b, basis.event_shape)
+        if basis.limit is not None:
+            b = basis.limit.clip(b, basis._scale)
+        return _leave(basis._decode(b), given)
+
+    def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
+        """Project with as few passes over memory as there are: block by block, in place on what is our own."""
+        flat, given, basis = self._enter(shapes)
+        mean, components, transposed = basis._flat_mean, basis.components, basis._transposed
+        limit, scale = basis.limit, basis._scale
+        rows = flat.reshape(-1, flat.shape[-1])
+        out = np.empty(rows.shape, dtype=rows.dtype)
+        size = min(_BLOCK, max(1, rows.shape[0]))
+        centred = np.empty((size, rows.shape[1]), dtype=rows.dtype)
+        coefficients = np.empty((size, components.shape[0]), dtype=rows.dtype)
+        for start in range(0, rows.shape[0], size):
+            block = rows[start : start + size]
+            n = block.shape[0]
+            d = np.subtract(block, mean, out=centred[:n])
+            b = np.matmul(d, transposed, out=coefficients[:n])
+            _refuse_missing(flat, b, basis.event_shape)
+            if limit is not None:
+                limit._clip_in_place(b, scale)
+            result = np.matmul(b, components, out=out[start : start + n])
+            result += mean
+        out = out.reshape(shapes.shape)
+        return out if given == out.dtype else out.astype(given)
+
+
+def _rebuild(mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
+    return ShapeBasis(mean, components, variances, limit, noise_variance=noise)
+
+
+def _working_dtype(x: Any) -> Any:
+    """Return the type to compute in: that of x, but float32 for half precision and float64 for integers."""
+    dtype = x.dtype
+    if isinstance(x, np.ndarray):
+        if dtype.kind == "f":
+            return np.dtype(np.float32) if dtype.itemsize < 4 else dtype.newbyteorder("=")
+        return float_dtype(dtype)
+    xp = namespace_of(x)
+    if dtype == xp.float64 or dtype == xp.float32:
+        return dtype
+    if xp.isdtype(dtype, "real floating"):
+        return xp.float32
+    return float_dtype(dtype, xp)
+
+
+def _leave(result: Any, dtype: Any) -> Any:
+    return result if result.dtype == dtype else namespace_of(result).astype(result, dtype)
+
+
+def _own(array: Any, name: str, xp: Any) -> Any:
+    """Return a floating copy of an array of the basis."""
+    if not isinstance(array, np.ndarray) and namespace_of(array) is not xp:
+        raise ValueError(f"{name}: got an array of another library than the mean; expected the same for all three.")
+    try:
+        dtype = float_dtype(array.dtype, np if isinstance(array, np.ndarray) else xp)
+    except TypeError:
+        raise ValueError(f"{name}: got an array of {array.dtype}; expected real numbers.") from None
+    if isinstance(array, np.ndarray):
+        return xp.asarray(np.array(array, dtype=dtype))
+    return xp.astype(array, dtype, copy=True)
+
+
+def _check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
+    n_features = math.prod(mean.shape)
+    if mean.ndim < 1 or n_features == 0:
+        raise ValueError(
+            f"mean: got an array of shape {tuple(mean.shape)}; expected (n_landmarks, n_dims) or (n_features,)."
+        )
+    if components.ndim != 2 or components.shape[1] != n_features or components.shape[0] < 1:
+        hint = ""
+        if components.ndim == 3 and math.prod(components.shape[1:]) == n_features:
+            hint = " Try components.reshape(len(components), -1)."
+        elif components.ndim == 2 and components.shape[0] == n_features:
+            hint = " Try components.T: each row is one mode."
+        raise ValueError(
+            f"components: got an array of shape {tuple(components.shape)}; expected (n_components, {n_features}), "
+            f"for a mean of shape {tuple(mean.shape)}.{hint}"
+        )
+    n_components = components.shape[0]
+    if n_components > n_features:
+        raise ValueError(f"components: got {n_components} modes; expected at most {n_features}, one a coordinate.")
+    if tuple(variances.shape) != (n_components,):
+        raise ValueError(
+            f"variances: got an array of shape {tuple(variances.shape)}; expected ({n_components},), one a mode."
+        )
+    for name, array in (("mean", mean), ("components", components), ("variances", variances)):
+        if not bool(xp.all(xp.isfinite(array))):
+            raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")
+    if bool(xp.any(variances < 0)):
+        raise ValueError(
+            f"variances: got {float(xp.min(variances)):g}; expected numbers that are not negative. "
+            "Try np.maximum(variances, 0) for the rounding errors of an eigenvalue routine."
+        )
+    gram = xp.matmul(components, xp.permute_dims(components, (1, 0)))
+    error = float(xp.max(xp.abs(gram - xp.eye(n_components, dtype=gram.dtype, device=device_of(gram)))))
+    allowed = max(1e-6, 64 * float(xp.finfo(gram.dtype).eps))
+    if error > allowed:
+        raise ValueError(
+            f"components: got rows that differ from orthonormal by {error:.2g}; expected at most {allowed:.2g}. "
+            "Try np.linalg.qr(components.T)[0].T."
+        )
+
+
+def _move(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
+    if namespace_of(array) is not xp:
+        # A copy: a tensor would share, and complain about, the read-only memory.
+        array = xp.asarray(np.array(to_numpy(array)), device=device)
+    elif device is not None and array.device != device:
+        array = xp.asarray(array, device=device)
+    return xp.astype(array, dtype, copy=False)
+
+
+def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]) -> None:
+    """Raise for NaN and infinity, which no coefficient survives, so that only the coefficients are looked at."""
+    if isinstance(coefficients, np.ndarray):
+        flat = coefficients.reshape(-1)
+        if math.isfinite(np.dot(flat, flat)):
+            return
+    else:
+        if is_traced(coefficients):
+            return
+        xp = namespace_of(coefficients)
+        try:
+            if bool(xp.all(xp.isfinite(coefficients))):
+                return
+        except RuntimeError:  # vmap and fake tensors have no values to look at
+            return
+    values = to_numpy(shapes)
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
+    if np.isnan(values[first]):
+        raise ValueError(
+            f"shapes: got a missing landmark (NaN) at index {where}; expected complete shapes. "
+            "Try basis.complete(shapes) to fill it, or weights= with 0 for what is missing."
+        )
+    raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers.")

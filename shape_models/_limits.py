@@ -1,0 +1,288 @@
+"""Limits: the sets a coefficient vector may live in, and how a vector is brought into them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ._array import namespace_of
+
+__all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
+
+
+class Limit:
+    """A set of coefficient vectors, centred on the mean shape, and a way into it.
+
+    A limit of your own derives from this class and defines `clip`.
+
+    Examples
+    --------
+    >>> from shape_models import Box, Limit
+    >>> isinstance(Box(3.0), Limit)
+    True
+    """
+
+    def clip(self, coefficients: Any, scale: Any) -> Any:
+        """Bring coefficients into the set.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Of any array library. Never written to.
+        scale : array of shape (n_components,)
+            The standard deviation of each mode, of the same library and type.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+        """
+        raise NotImplementedError
+
+    def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
+        coefficients[...] = self.clip(coefficients, scale)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _OneNumber(Limit):
+    """A limit that is one number; it equals that number only where a plain number means this limit."""
+
+    value: float
+    _name: ClassVar[str] = "value"
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ValueError(
+                f"{type(self).__name__}: got {self._name}={value!r}; expected a number of standard deviations. Try 3.0."
+            )
+        if math.isnan(value) or value < 0:
+            raise ValueError(
+                f"{type(self).__name__}: got {self._name}={value}; expected a number that is not negative. Try 3.0."
+            )
+        object.__setattr__(self, "value", float(value))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _OneNumber):
+            return type(self) is type(other) and self.value == other.value
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self.value))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+
+class Box(_OneNumber):
+    """The box |bᵢ| ≤ k√λᵢ: the classical limit of an active shape model.
+
+    Each coefficient is clipped by itself, which is the nearest point of the box. A mode without variance stays at 0.
+
+    All laws of the projection hold: idempotent, non-expansive, firmly non-expansive, nearest point, mean fixed,
+    coefficients inside the limit, the variance along each mode never grows, k → ∞ gives the PCA reconstruction and
+    k = 0 the mean, more modes never increase the distance, the Jacobian is the projector on the modes not clipped.
+
+    A plain number means a `Box`: ``ShapeBasis(..., limit=2.0).limit == 2.0``.
+
+    Parameters
+    ----------
+    k : float
+        Half width in standard deviations, not negative; infinity clips nothing but modes without variance.
+
+    References
+    ----------
+    Cootes, Taylor, Cooper, Graham: Active Shape Models - Their Training and Application, CVIU 61 (1995), Eq. 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import Box
+    >>> Box(3.0).clip(np.array([10.0, -1.0]), np.array([2.0, 1.0]))
+    array([ 6., -1.])
+    >>> Box(2.0) == 2.0
+    True
+    """
+
+    _name = "k"
+
+    def __init__(self, k: float) -> None:
+        object.__setattr__(self, "value", k)
+        self.__post_init__()
+
+    @property
+    def k(self) -> float:
+        """Half width in standard deviations."""
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int | float | np.integer | np.floating):
+            return self.value == other
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __float__(self) -> float:
+        return self.value
+
+    def bound(self, scale: Any) -> Any:
+        """Return the largest |bᵢ|, k√λᵢ, for the standard deviations √λᵢ."""
+        return _bound(self.value, scale)
+
+    def clip(self, coefficients: Any, scale: Any) -> Any:
+        """Clip each coefficient to ±k√λᵢ; see `Limit.clip`."""
+        xp = namespace_of(coefficients)
+        bound = _bound(self.value, scale)
+        # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
+        return xp.where(bound > 0, xp.clip(coefficients, -bound, bound), xp.zeros_like(bound))
+
+    def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
+        bound = _bound(self.value, scale)
+        np.minimum(coefficients, bound, out=coefficients)
+        np.maximum(coefficients, -bound, out=coefficients)
+
+
+class SoftBox(_OneNumber):
+    """The box |bᵢ| ≤ sᵢ = k√λᵢ entered smoothly: bᵢ becomes sᵢ tanh(bᵢ / sᵢ).
+
+    For gradients: the derivative is never exactly zero, so a coefficient outside the box can come back.
+
+    Laws that hold: non-expansive, firmly non-expansive, mean fixed, coefficients inside the limit, the variance along
+    each mode never grows, k → ∞ gives the PCA reconstruction and k = 0 the mean, more modes never increase the
+    distance. Laws that do not: it is not idempotent (a second application shrinks again), not the nearest point, and
+    its Jacobian is a projector only at the mean.
+
+    Parameters
+    ----------
+    k : float
+        Half width in standard deviations, not negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import SoftBox
+    >>> SoftBox(3.0).clip(np.array([0.1, 3.0, 100.0]), np.ones(3)).round(3)
+    array([0.1  , 2.285, 3.   ])
+    """
+
+    _name = "k"
+
+    def __init__(self, k: float) -> None:
+        object.__setattr__(self, "value", k)
+        self.__post_init__()
+
+    @property
+    def k(self) -> float:
+        """Half width in standard deviations."""
+        return self.value
+
+    def clip(self, coefficients: Any, scale: Any) -> Any:
+        """Return s tanh(b / s); see `Limit.clip`."""
+        xp = namespace_of(coefficients)
+        if math.isinf(self.value):
+            return xp.where(scale > 0, coefficients, xp.zeros_like(scale))
+        bound = _bound(self.value, scale)
+        inside = bound > 0
+        safe = xp.where(inside, bound, xp.ones_like(bound))
+        return xp.where(inside, safe * xp.tanh(coefficients / safe), xp.zeros_like(bound))
+
+
+class Ellipsoid(_OneNumber):
+    """The Mahalanobis ball Σ bᵢ²/λᵢ ≤ r²: shapes no less likely than those at distance r.
+
+    A vector outside goes to the nearest point of the ball in the Euclidean sense, bᵢ λᵢ/(λᵢ + μ), where μ > 0 solves
+    the secular equation Σ λᵢ bᵢ²/(λᵢ + μ)² = r² (this differs from shrinking b towards 0, which keeps its direction
+    and is not the nearest point). A mode without variance stays at 0.
+
+    Laws that hold: idempotent, non-expansive, firmly non-expansive, nearest point, mean fixed, coefficients inside the
+    limit, the total variance never grows, r → ∞ gives the PCA reconstruction and r = 0 the mean, more modes never
+    increase the distance. Laws that do not: the variance along one single mode may grow (a coefficient depends on the
+    others), and outside the ball the Jacobian is not a projector.
+
+    Parameters
+    ----------
+    radius : float
+        Mahalanobis radius r, not negative. For n modes, ``scipy.stats.chi(n).ppf(0.99)`` keeps 99 % of a Gaussian.
+
+    Notes
+    -----
+    Newton's method on 1/‖·‖ as in Moré and Sorensen (Computing a Trust Region Step, SIAM J. Sci. Stat. Comput. 4,
+    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, so that it can be
+    compiled and differentiated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import Ellipsoid
+    >>> Ellipsoid(2.0).clip(np.array([10.0, 0.0]), np.array([3.0, 1.0]))
+    array([6., 0.])
+    """
+
+    _name = "radius"
+    _n_steps: ClassVar[int] = 12
+
+    def __init__(self, radius: float) -> None:
+        object.__setattr__(self, "value", radius)
+        self.__post_init__()
+
+    @property
+    def radius(self) -> float:
+        """Mahalanobis radius of the ball."""
+        return self.value
+
+    def clip(self, coefficients: Any, scale: Any) -> Any:
+        """Return the nearest point of the ball; see `Limit.clip`."""
+        xp = namespace_of(coefficients)
+        zero = xp.zeros_like(scale)
+        if self.value == 0:
+            return xp.where(scale < 0, coefficients, zero)
+        if math.isinf(self.value):
+            return xp.where(scale > 0, coefficients, zero)
+        # In units of the largest √λ, and with modes without variance as λ = 1, b = 0: no division by zero.
+        top = xp.max(scale)
+        top = xp.where(top > 0, top, xp.ones_like(top))
+        varies = scale > 0
+        spread = xp.where(varies, scale / top, xp.ones_like(scale))
+        variance = spread * spread
+        b = xp.where(varies, coefficients, zero)
+        t = xp.abs(b) * (spread / top) / self.value
+        # Each term (tᵢ/(λᵢ + μ))² of the sum is at most 1: a lower bound of the root, and nothing overflows.
+        mu = xp.max(t - variance, axis=-1, keepdims=True)
+        outside = xp.sum((t / variance) ** 2, axis=-1, keepdims=True) > 1
+        mu = xp.where(mu > 0, mu, xp.zeros_like(mu))
+        one = xp.ones_like(mu)
+        t = xp.where(outside, t, xp.ones_like(t))
+        for _ in range(self._n_steps):
+            q = t / (variance + mu)
+            square = xp.sum(q * q, axis=-1, keepdims=True)
+            slope = xp.sum(q * q / (variance + mu), axis=-1, keepdims=True)
+            step = square * (xp.sqrt(square) - one) / slope
+            mu = mu + xp.where(step > 0, step, xp.zeros_like(step))
+        return xp.where(outside, b * (variance / (variance + mu)), b)
+
+
+def _bound(k: float, scale: Any) -> Any:
+    if math.isinf(k):
+        xp = namespace_of(scale)
+        return xp.where(scale > 0, xp.full_like(scale, math.inf), xp.zeros_like(scale))
+    return k * scale
+
+
+def as_limit(limit: Any) -> Limit | None:
+    """Return a `Limit`, or None for no limit; a number k means ``Box(k)``.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if limit is None or isinstance(limit, Limit):
+        return limit
+    if isinstance(limit, int | float | np.integer | np.floating) and not isinstance(limit, bool):
+        return Box(float(limit))
+    raise ValueError(
+        f"limit: got {limit!r}; expected a number of standard deviations, Box, Ellipsoid, SoftBox or None. Try 3.0."
+    )
