@@ -12,6 +12,8 @@ from ._array import namespace_of
 
 __all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
 
+_N_STEPS = 24  # bring the secular equation to rounding for standard deviations twelve decades apart
+
 
 class Limit:
     """A set of coefficient vectors, centred on the mean shape, and a way into it.
@@ -210,8 +212,8 @@ class Ellipsoid(_OneNumber):
     Notes
     -----
     Newton's method on 1/‖·‖ as in Moré and Sorensen (Computing a Trust Region Step, SIAM J. Sci. Stat. Comput. 4,
-    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, so that it can be
-    compiled and differentiated.
+    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, enough for standard
+    deviations twelve decades apart, so that it can be compiled and differentiated (NumPy stops when it stands still).
 
     Examples
     --------
@@ -222,7 +224,6 @@ class Ellipsoid(_OneNumber):
     """
 
     _name = "radius"
-    _n_steps: ClassVar[int] = 12
 
     def __init__(self, radius: float) -> None:
         object.__setattr__(self, "value", radius)
@@ -241,27 +242,33 @@ class Ellipsoid(_OneNumber):
             return xp.where(scale < 0, coefficients, zero)
         if math.isinf(self.value):
             return xp.where(scale > 0, coefficients, zero)
-        # In units of the largest √λ, and with modes without variance as λ = 1, b = 0: no division by zero.
+        # In units of the largest √λ; modes without variance count as λ = 1, b = 0, so nothing divides by zero.
         top = xp.max(scale)
         top = xp.where(top > 0, top, xp.ones_like(top))
         varies = scale > 0
         spread = xp.where(varies, scale / top, xp.ones_like(scale))
-        variance = spread * spread
         b = xp.where(varies, coefficients, zero)
-        t = xp.abs(b) * (spread / top) / self.value
-        # Each term (tᵢ/(λᵢ + μ))² of the sum is at most 1: a lower bound of the root, and nothing overflows.
-        mu = xp.max(t - variance, axis=-1, keepdims=True)
-        outside = xp.sum((t / variance) ** 2, axis=-1, keepdims=True) > 1
-        mu = xp.where(mu > 0, mu, xp.zeros_like(mu))
-        one = xp.ones_like(mu)
-        t = xp.where(outside, t, xp.ones_like(t))
-        for _ in range(self._n_steps):
-            q = t / (variance + mu)
+        # With w = rλ and ν = rμ the equation reads Σ (τᵢ/(wᵢ + ν))² = 1, which survives a tiny radius.
+        tau = xp.abs(b) * (spread / top)
+        w = self.value * spread * spread
+        smallest = xp.full_like(w, float(xp.finfo(w.dtype).smallest_normal))
+        w = xp.where(w > smallest, w, smallest)
+        # Each term of the sum is at most 1, which gives a lower bound of the root; and no square overflows.
+        nu = xp.max(tau - w, axis=-1, keepdims=True)
+        ratio = tau / xp.where(tau > w, tau, w)
+        outside = (nu > 0) | (xp.sum(ratio * ratio, axis=-1, keepdims=True) > 1)
+        nu = xp.where(nu > 0, nu, xp.zeros_like(nu))
+        tau = xp.where(outside, tau, xp.ones_like(tau))
+        eps = float(xp.finfo(w.dtype).eps)
+        for _ in range(_N_STEPS):
+            q = tau / (w + nu)
             square = xp.sum(q * q, axis=-1, keepdims=True)
-            slope = xp.sum(q * q / (variance + mu), axis=-1, keepdims=True)
-            step = square * (xp.sqrt(square) - one) / slope
-            mu = mu + xp.where(step > 0, step, xp.zeros_like(step))
-        return xp.where(outside, b * (variance / (variance + mu)), b)
+            slope = xp.sum(q * q / (w + nu), axis=-1, keepdims=True)
+            step = square * (xp.sqrt(square) - 1.0) / slope
+            nu = nu + xp.where(step > 0, step, xp.zeros_like(step))
+            if isinstance(step, np.ndarray) and not (step > eps * nu).any():
+                break
+        return xp.where(outside, b * (w / (w + nu)), b)
 
 
 def _bound(k: float, scale: Any) -> Any:
