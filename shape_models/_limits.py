@@ -212,8 +212,9 @@ class Ellipsoid(_OneNumber):
     Notes
     -----
     Newton's method on 1/‖·‖ as in Moré and Sorensen (Computing a Trust Region Step, SIAM J. Sci. Stat. Comput. 4,
-    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, enough for standard
-    deviations twelve decades apart, so that it can be compiled and differentiated (NumPy stops when it stands still).
+    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, enough
+    for standard deviations twelve decades apart, so that it can be compiled and differentiated
+    (NumPy stops when it stands still).
 
     Examples
     --------
