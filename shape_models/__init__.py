@@ -15,6 +15,14 @@ coefficient
 from ._array import DegenerateShapeError
 from ._basis import ShapeBasis
 from ._limits import Box, Ellipsoid, Limit, SoftBox
+from ._procrustes import (
+    GeneralizedProcrustes,
+    ProcrustesResult,
+    estimate_similarity,
+    generalized_procrustes,
+    mirror_shapes,
+)
+from ._transforms import Similarity
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
 from .landmarks import IBUG68, LandmarkScheme, get_scheme
@@ -23,15 +31,21 @@ __all__ = [
     "Box",
     "DegenerateShapeError",
     "Ellipsoid",
+    "GeneralizedProcrustes",
     "IBUG68",
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
     "Limit",
+    "ProcrustesResult",
     "ShapeBasis",
+    "Similarity",
     "SoftBox",
+    "estimate_similarity",
+    "generalized_procrustes",
     "get_scheme",
     "make_faces",
+    "mirror_shapes",
     "read_pts",
     "write_pts",
 ]

@@ -8,6 +8,27 @@ import numpy as np
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
 
 
+def same_transform(a, b, *, points, rtol=1e-9):
+    """Two similarities act alike on points, to rounding at the size of what comes out."""
+    left, right = np.asarray(a(points)), np.asarray(b(points))
+    np.testing.assert_allclose(left, right, rtol=0, atol=rtol * max(1.0, np.abs(left).max()))
+
+
+def same_up_to_turn(a, b, *, atol):
+    """Two shapes are the same up to a rotation about the origin."""
+    u, _, vt = np.linalg.svd(b.T @ a)
+    flip = np.ones(a.shape[1])
+    flip[-1] = np.sign(np.linalg.det(u @ vt))
+    np.testing.assert_allclose(a @ ((u * flip) @ vt).T, b, rtol=0, atol=atol)
+
+
+def is_mean_of_aligned(result, *, atol):
+    """The mean is the average of the aligned shapes, centred, of size 1."""
+    np.testing.assert_allclose(result.aligned.mean(axis=0), result.mean, atol=atol)
+    np.testing.assert_allclose(result.mean.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(result.mean), 1, atol=1e-12)
+
+
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------
 
 

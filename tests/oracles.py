@@ -31,6 +31,58 @@ def project_loop(shape, mean, components, variances, k=3.0):
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
 
 
+def umeyama_loop(source, target, weights=None, *, scaling=True, reflection=False):
+    """One pair of shapes, eq. (34)-(42) of Umeyama 1991, weighted; returns (rotation, translation, scale)."""
+    k, d = source.shape
+    w = np.ones(k) if weights is None else np.asarray(weights, dtype=float)
+    total = w.sum()
+    mean_x = sum(w[i] * source[i] for i in range(k)) / total
+    mean_y = sum(w[i] * target[i] for i in range(k)) / total
+    variance = sum(w[i] * np.sum((source[i] - mean_x) ** 2) for i in range(k)) / total
+    covariance = sum(w[i] * np.outer(target[i] - mean_y, source[i] - mean_x) for i in range(k)) / total
+    u, values, vt = np.linalg.svd(covariance)
+    flip = np.ones(d)
+    if not reflection and np.linalg.det(u) * np.linalg.det(vt) < 0:
+        flip[-1] = -1
+    rotation = u @ np.diag(flip) @ vt
+    scale = float(np.sum(values * flip) / variance) if scaling else 1.0
+    return rotation, mean_y - scale * rotation @ mean_x, scale
+
+
+def umeyama_batch(source, target):
+    """The same for a batch, without weights: a batched singular value decomposition."""
+    mean_x, mean_y = source.mean(1, keepdims=True), target.mean(1, keepdims=True)
+    x, y = source - mean_x, target - mean_y
+    u, values, vt = np.linalg.svd(y.swapaxes(1, 2) @ x)
+    flip = np.ones_like(values)
+    flip[:, -1] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * flip[:, None]) @ vt
+    scale = (values * flip).sum(1) / (x**2).sum((1, 2))
+    translation = mean_y[:, 0] - scale[:, None] * (rotation @ mean_x.swapaxes(1, 2))[..., 0]
+    return rotation, translation, scale
+
+
+def procrustes_batch(shapes, tol=1e-8, max_iter=100):
+    """Generalised Procrustes, full criterion: fit all shapes to the mean by a batched decomposition, average, repeat.
+
+    Returns the mean (size 1, in the frame of the first shape), the aligned shapes.
+    """
+    x = shapes - shapes.mean(1, keepdims=True)
+    squared = (x**2).sum((1, 2))
+    mean = x[0] / np.sqrt(squared[0])
+    for _ in range(max_iter):
+        u, values, vt = np.linalg.svd(mean.T @ x)
+        flip = np.ones_like(values)
+        flip[:, -1] = np.sign(np.linalg.det(u @ vt))
+        scaled = ((values * flip).sum(1) / squared)[:, None, None] * ((u * flip[:, None]) @ vt)
+        aligned = x @ scaled.swapaxes(1, 2)
+        before, mean = mean, aligned.mean(0)
+        mean = mean / np.linalg.norm(mean)
+        if np.linalg.norm(mean - before) <= tol:
+            break
+    return mean, aligned
+
+
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------
 
 

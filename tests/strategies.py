@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from shape_models import Box, Ellipsoid, ShapeBasis, SoftBox
+from shape_models import Box, Ellipsoid, ShapeBasis, Similarity, SoftBox
 
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
 
@@ -49,6 +49,41 @@ def draw_shapes(basis, seed, size=(), spread=3.0):
 
 
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
+
+
+@st.composite
+def coordinates(draw, shape, *, spread=1.0):
+    """Landmark coordinates with distinct points: standard normal numbers from a drawn seed."""
+    return spread * np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(size=shape)
+
+
+@st.composite
+def rotations(draw, n_dims, n=None):
+    """Uniform rotation matrices: one, or a batch of n."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    q, r = np.linalg.qr(rng.normal(size=(n or 1, n_dims, n_dims)))
+    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
+    q[:, 0] *= np.linalg.det(q)[:, None]
+    return q if n else q[0]
+
+
+@st.composite
+def similarities(draw, n_dims, n=None):
+    """Similarities with scales between 0.01 and 100 and translations up to a thousand."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    batch = (n,) if n else ()
+    scale = np.exp(rng.uniform(np.log(0.01), np.log(100), size=batch))
+    return Similarity(draw(rotations(n_dims, n)), rng.uniform(-1000, 1000, size=(*batch, n_dims)), scale)
+
+
+@st.composite
+def shape_sets(draw, n_dims, *, noise=0.1, min_samples=2, max_samples=12, min_landmarks=4):
+    """Sets of noisy copies of one drawn shape, each in its own pose: (n_samples, n_landmarks, n_dims)."""
+    n, k = draw(st.integers(min_samples, max_samples)), draw(st.integers(min_landmarks, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    template = rng.normal(size=(k, n_dims))
+    poses = draw(similarities(n_dims, n))
+    return poses(template / np.linalg.norm(template) + noise / np.sqrt(k) * rng.normal(size=(n, k, n_dims)))
 
 
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------

@@ -1,0 +1,1014 @@
+"""Procrustes: the similarity that best takes one shape to another, and the mean that best fits a whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any, Literal, NamedTuple
+
+import array_api_compat
+import numpy as np
+from scipy import linalg, special
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._array import DegenerateShapeError, array_namespace, as_shapes, as_weights, is_numpy_array
+from ._transforms import Similarity
+
+__all__ = [
+    "GeneralizedProcrustes",
+    "ProcrustesResult",
+    "estimate_similarity",
+    "generalized_procrustes",
+    "mirror_shapes",
+]
+
+_HUBER = 1.345  # 95 % efficiency under Gaussian noise
+
+
+def estimate_similarity(
+    source: Any,
+    target: Any,
+    *,
+    weights: Any = None,
+    scaling: bool = True,
+    reflection: bool = False,
+    loss: Literal["linear", "huber"] = "linear",
+) -> Similarity:
+    """Return the similarity (or rigid motion) that takes `source` nearest to `target`.
+
+    It minimises Σ wₖ ‖s R xₖ + t − yₖ‖² over rotations R, translations t and scales s > 0: in two dimensions through
+    the complex closed form, in three through the singular value decomposition of the cross-covariance. Every leading
+    axis is a batch axis.
+
+    Parameters
+    ----------
+    source, target : array of shape (..., n_landmarks, n_dims)
+        Corresponding landmarks, `n_dims` 2 or 3. The leading axes broadcast. NaN is a missing landmark, left out.
+    weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+        Non-negative weights wₖ, or a mask (True = use).
+    scaling : bool, default=True
+        False fixes s = 1: a rigid motion.
+    reflection : bool, default=False
+        Whether R may mirror. The transforms that do are reported by their `reflects`.
+    loss : {"linear", "huber"}, default="linear"
+        "huber" bounds the pull of single bad landmarks: squared up to 1.345 σ, linear beyond, with σ estimated from
+        the median distance; by iterated reweighting.
+
+    Returns
+    -------
+    Similarity
+        Batched like the inputs; same array library. Through torch the result is differentiable, away from the
+        degenerate cases.
+
+    Raises
+    ------
+    DegenerateShapeError
+        When no single rotation is best: all seen points of a shape coincide, too few are seen, 3-D points lie on one
+        line, or `source` is a mirror image that every rotation fits equally badly.
+    ValueError
+        For shapes that do not match, infinities and negative weights.
+
+    References
+    ----------
+    S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13(4),
+    1991, eq. (39)-(43). I. L. Dryden and K. V. Mardia, "Statistical Shape Analysis", 2nd ed., 2016, eq. (8.5) for the
+    complex form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import estimate_similarity
+    >>> source = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    >>> target = np.array([[5.0, 5.0], [5.0, 9.0], [3.0, 5.0]])
+    >>> t = estimate_similarity(source, target)
+    >>> float(np.round(t.scale, 6)), bool(np.allclose(t(source), target))
+    (2.0, True)
+    """
+    if loss not in ("linear", "huber"):
+        raise ValueError(f"loss: got {loss!r}; expected 'linear' or 'huber'.")
+    source, target, weights = _checked_pair(source, target, weights)
+    fit = _fit(source, target, weights, scaling=scaling, reflection=reflection)
+    if loss == "huber":
+        fit = _huber(source, target, weights, fit, scaling=scaling, reflection=reflection)
+    _refuse_degenerate(source, target, weights, fit)
+    return Similarity._of(fit.rotation, fit.translation, fit.scale)
+
+
+class _Fit(NamedTuple):
+    """Parts of a fitted similarity and the numbers that tell whether it is determined."""
+
+    rotation: Any
+    translation: Any
+    scale: Any
+    gap: Any  # how much worse the next stationary rotation is; 0 = not determined
+    source_size: Any  # square roots of the weighted scatters
+    target_size: Any
+    total_weight: Any
+    source_centre: Any
+    target_centre: Any
+
+
+def _checked_pair(
+    source: Any, target: Any, weights: Any, *, names: tuple[str, str] = ("source", "target")
+) -> tuple[Any, Any, Any]:
+    """Return the two inputs in one library and type, zeros where missing, and weights or None."""
+    foreign = [a for a in (source, target) if array_api_compat.is_array_api_obj(a) and not is_numpy_array(a)]
+    if not foreign:
+        source = as_shapes(source, name=names[0], n_dims=(2, 3), allow_nan=True)
+        target = as_shapes(target, name=names[1], n_dims=source.shape[-1], allow_nan=True)
+        xp = array_namespace(source)
+        dtype = np.result_type(source.dtype, target.dtype)
+        source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
+    else:
+        xp, like = array_namespace(*foreign), foreign[0]
+        device = array_api_compat.device(like)
+        source, target = (
+            a
+            if array_api_compat.is_array_api_obj(a) and not is_numpy_array(a)
+            else xp.asarray(np.array(a), dtype=like.dtype, device=device)
+            for a in (source, target)
+        )
+        for name, a in zip(names, (source, target), strict=True):
+            if a.ndim < 2 or a.shape[-1] not in (2, 3):
+                raise ValueError(f"{name}: got shape {tuple(a.shape)}; expected (..., n_landmarks, 2 or 3).")
+            if not xp.isdtype(a.dtype, "real floating"):
+                raise TypeError(f"{name}: got {a.dtype}; expected a floating type.")
+    if source.shape[-2:] != target.shape[-2:]:
+        raise ValueError(
+            f"got {names[0]} with {tuple(source.shape[-2:])} and {names[1]} with {tuple(target.shape[-2:])} landmarks "
+            "and dimensions; expected the same. Try LandmarkScheme.subset or convert to select common landmarks."
+        )
+    try:
+        batch = np.broadcast_shapes(tuple(source.shape[:-2]), tuple(target.shape[:-2]))
+    except ValueError:
+        raise ValueError(
+            f"got {names[0]} {tuple(source.shape)} and {names[1]} {tuple(target.shape)}; "
+            "expected leading axes that broadcast."
+        ) from None
+    shape = (*batch, int(source.shape[-2]))
+    if weights is not None:
+        if array_api_compat.is_array_api_obj(weights) and not is_numpy_array(weights):
+            weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
+        else:
+            weights = as_weights(weights, shape).astype(np.float64, copy=False)
+            if foreign:
+                weights = xp.asarray(np.array(weights), dtype=source.dtype, device=array_api_compat.device(source))
+            else:
+                weights = weights.astype(source.dtype, copy=False)
+    total = xp.sum(source) + xp.sum(target)
+    if not bool(xp.isfinite(total)):
+        seen = ~(xp.any(xp.isnan(source), axis=-1) | xp.any(xp.isnan(target), axis=-1))
+        zero = xp.zeros_like(source[..., :1])
+        source = xp.where(xp.isnan(source), zero, source)
+        target = xp.where(xp.isnan(target), zero, target)
+        mask = xp.astype(seen, source.dtype)
+        weights = mask if weights is None else weights * mask
+        if not bool(xp.all(xp.isfinite(source))) or not bool(xp.all(xp.isfinite(target))):
+            raise ValueError("got an infinite coordinate; expected finite numbers or NaN.")
+    return source, target, weights
+
+
+def _fit(source: Any, target: Any, weights: Any, *, scaling: bool, reflection: bool) -> _Fit:
+    """Solve the weighted problem on the array API; nothing is refused here."""
+    xp = array_namespace(source, target)
+    n_dims = source.shape[-1]
+    if weights is None:
+        total = xp.full((), float(source.shape[-2]), dtype=source.dtype, device=array_api_compat.device(source))
+        source_mean = xp.mean(source, axis=-2, keepdims=True)
+        target_mean = xp.mean(target, axis=-2, keepdims=True)
+        source, target = source - source_mean, target - target_mean
+        weighted = source
+    else:
+        total = xp.sum(weights, axis=-1)
+        share = (weights / xp.where(total > 0, total, xp.ones_like(total))[..., None])[..., None]
+        source_mean = xp.sum(share * source, axis=-2, keepdims=True)
+        target_mean = xp.sum(share * target, axis=-2, keepdims=True)
+        source, target = source - source_mean, target - target_mean
+        weighted = weights[..., None] * source
+        target_weight = weights[..., None]
+    source_scatter = xp.sum(weighted * source, axis=(-2, -1))
+    target_scatter = xp.sum((target if weights is None else target_weight * target) * target, axis=(-2, -1))
+    cross = xp.matrix_transpose(target) @ weighted  # Σ w y xᵀ
+    rotation, gain, gap = (_turn_2d if n_dims == 2 else _turn_3d)(cross, reflection, xp)
+    batch = tuple(gain.shape)
+    source_scatter = xp.broadcast_to(source_scatter, batch)
+    target_scatter = xp.broadcast_to(target_scatter, batch)
+    if scaling:
+        scale = gain / xp.where(source_scatter > 0, source_scatter, xp.ones_like(source_scatter))
+    else:
+        scale = xp.ones_like(gain)
+    moved = (scale[..., None, None] * rotation @ xp.matrix_transpose(source_mean))[..., 0]
+    translation = target_mean[..., 0, :] - moved
+    return _Fit(
+        rotation,
+        translation,
+        scale,
+        gap,
+        xp.sqrt(source_scatter),
+        xp.sqrt(target_scatter),
+        xp.broadcast_to(total, batch),
+        source_mean[..., 0, :],
+        target_mean[..., 0, :],
+    )
+
+
+def _turn_2d(cross: Any, reflection: bool, xp: Any) -> tuple[Any, Any, Any]:
+    """Return the best rotation of 2 x 2 cross-covariances, tr(Rᵀ cross), and the margin of the optimum."""
+    real = cross[..., 0, 0] + cross[..., 1, 1]
+    imag = cross[..., 1, 0] - cross[..., 0, 1]
+    gain = xp.sqrt(real * real + imag * imag)
+    sign = xp.ones_like(gain)
+    if reflection:  # R = [[c, s], [s, -c]]: the same with the second source coordinate negated
+        real_m = cross[..., 0, 0] - cross[..., 1, 1]
+        imag_m = cross[..., 1, 0] + cross[..., 0, 1]
+        gain_m = xp.sqrt(real_m * real_m + imag_m * imag_m)
+        mirror = gain_m > gain
+        real, imag = xp.where(mirror, real_m, real), xp.where(mirror, imag_m, imag)
+        gain, sign = xp.where(mirror, gain_m, gain), xp.where(mirror, -sign, sign)
+    safe = xp.where(gain > 0, gain, xp.ones_like(gain))
+    c, s = real / safe, imag / safe
+    rotation = xp.stack([xp.stack([c, -sign * s], axis=-1), xp.stack([s, sign * c], axis=-1)], axis=-2)
+    return rotation, gain, gain
+
+
+def _turn_3d(cross: Any, reflection: bool, xp: Any) -> tuple[Any, Any, Any]:
+    """Return the best rotation of 3 x 3 cross-covariances, tr(Rᵀ cross), and the margin of the optimum."""
+    u, values, vt = xp.linalg.svd(cross, full_matrices=False)
+    if reflection:
+        return u @ vt, xp.sum(values, axis=-1), values[..., 1]
+    sign = xp.where(
+        xp.linalg.det(u) * xp.linalg.det(vt) < 0, -xp.ones_like(values[..., 0]), xp.ones_like(values[..., 0])
+    )
+    ones = xp.ones_like(sign)
+    flip = xp.stack([ones, ones, sign], axis=-1)  # eq. (39) of Umeyama: keeps det R = +1
+    return (u * flip[..., None, :]) @ vt, xp.sum(values * flip, axis=-1), values[..., 1] + sign * values[..., 2]
+
+
+def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, scaling: bool, reflection: bool) -> _Fit:
+    """Iterate weights min(1, c σ / rₖ); σ may only fall, so that the weighted problems settle."""
+    xp = array_namespace(source, target)
+    n_dims = source.shape[-1]
+    base = xp.ones_like(source[..., 0] * target[..., 0]) if weights is None else weights
+    eps = xp.finfo(source.dtype).eps
+    floor = 4 * eps * fit.target_size + xp.finfo(source.dtype).smallest_normal
+    # the share of points that must fit for σ to be small: half, and enough more that no transform fits them by chance
+    count = xp.sum(xp.astype(base > 0, source.dtype), axis=-1)
+    free = {2: 2, 3: 3}[n_dims]  # landmarks that a similarity can fit exactly, rounded up
+    quota = xp.minimum(xp.floor((count + free + 1) / 2), count)
+    level = np.asarray((quota - 0.5) / xp.where(count > 0, count, xp.ones_like(count)), dtype=np.float64)
+    length = np.sqrt(2 * special.gammaincinv(n_dims / 2, np.clip(level, 1e-3, 1)))  # chi quantile
+    length = xp.asarray(length.tolist(), dtype=source.dtype, device=array_api_compat.device(source))
+    sigma = None
+    for _ in range(200):
+        x = source - fit.source_centre[..., None, :]
+        y = target - fit.target_centre[..., None, :]
+        matrix = fit.scale[..., None, None] * fit.rotation
+        distance = xp.sqrt(xp.sum((x @ xp.matrix_transpose(matrix) - y) ** 2, axis=-1))
+        now = _quantile(distance, base, quota / xp.where(count > 0, count, xp.ones_like(count)), xp) / length
+        sigma = now if sigma is None else xp.minimum(sigma, now)
+        bound = xp.maximum(_HUBER * sigma, floor)[..., None]
+        before = fit
+        fit = _fit(source, target, base * (bound / xp.maximum(distance, bound)), scaling=scaling, reflection=reflection)
+        change = xp.abs(fit.scale[..., None, None] * fit.rotation - matrix)
+        moved = xp.abs(fit.translation - before.translation)
+        size = xp.maximum(fit.target_size, floor)[..., None]
+        still = moved <= 1e3 * eps * (size + xp.abs(fit.translation))
+        if bool(xp.all(change <= 1e3 * eps * fit.scale[..., None, None])) and bool(xp.all(still)):
+            break
+    return fit
+
+
+def _quantile(values: Any, weights: Any, level: Any, xp: Any) -> Any:
+    """Return the smallest value whose share of the weight, with all smaller ones, reaches the level."""
+    order = xp.argsort(values, axis=-1)
+    values = xp.take_along_axis(values, order, axis=-1)
+    running = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
+    short = running < (level * (1 - 1e-6))[..., None] * running[..., -1:]
+    index = xp.sum(xp.astype(short, xp.int64), axis=-1, keepdims=True)
+    index = xp.clip(index, 0, values.shape[-1] - 1)
+    return xp.take_along_axis(values, index, axis=-1)[..., 0]
+
+
+def _refuse_degenerate(
+    source: Any, target: Any, weights: Any, fit: _Fit, *, names: tuple[str, str] = ("source", "target")
+) -> None:
+    """Raise where the best rotation is not unique, naming the property and the first such shape of the batch."""
+    xp = array_namespace(source, target)
+    eps = 16 * xp.finfo(source.dtype).eps
+    k = source.shape[-2]
+    # rounding of centred coordinates: eps times the largest coordinate
+    slack_s = eps * k**0.5 * xp.max(xp.abs(source), axis=(-2, -1)) * xp.sqrt(fit.total_weight / k)
+    slack_t = eps * k**0.5 * xp.max(xp.abs(target), axis=(-2, -1)) * xp.sqrt(fit.total_weight / k)
+    flat_s, flat_t = fit.source_size <= slack_s, fit.target_size <= slack_t
+    bound = slack_s * fit.target_size + slack_t * fit.source_size + eps * fit.source_size * fit.target_size
+    loose = fit.gap <= bound
+    bad = flat_s | flat_t | loose
+    if not bool(xp.any(bad)):
+        return
+    flags = [np.atleast_1d(np.asarray(a)) for a in (bad, flat_s, flat_t)]
+    index = tuple(int(i) for i in np.argwhere(flags[0])[0])
+    where = f" at index {index if len(index) > 1 else index[0]} of the batch" if bad.ndim else ""
+    seen = k
+    if weights is not None:
+        used = np.asarray(xp.sum(xp.astype(weights > 0, xp.int64), axis=-1))
+        seen = int(np.broadcast_to(used, flags[0].shape)[index])
+    least = 2 if source.shape[-1] == 2 else 3
+    if seen < least:
+        reason = f"only {seen} landmarks are seen in both shapes (or have weight); at least {least} are needed"
+    elif flags[1][index]:
+        reason = f"all points of {names[0]} coincide"
+    elif flags[2][index]:
+        reason = f"all points of {names[1]} coincide"
+    elif source.shape[-1] == 3 and _collinear(source, target, weights, index):
+        reason = f"the points of {names[0]} or {names[1]} lie on one line, so the turn about that line is free"
+    else:
+        reason = (
+            f"{names[0]} is a mirror image of {names[1]} and every rotation fits equally badly; try reflection=True"
+        )
+    raise DegenerateShapeError(f"no single best rotation{where}: {reason}.")
+
+
+def _collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:
+    xp = array_namespace(source, target)
+    for points in (source, target):
+        batch = tuple(points.shape[:-2])
+        full = np.broadcast_to(
+            np.asarray(points), (*np.broadcast_shapes(batch, _batch(source, target)), *points.shape[-2:])
+        )
+        one = full[index] if full.ndim > 2 else full
+        if weights is not None:
+            w = np.broadcast_to(np.asarray(weights), full.shape[:-1])
+            one = one[(w[index] if full.ndim > 2 else w) > 0]
+        values = np.linalg.svd(one - one.mean(axis=0), compute_uv=False)
+        if values[1] <= np.sqrt(xp.finfo(source.dtype).eps) * values[0]:
+            return True
+    return False
+
+
+def _batch(source: Any, target: Any) -> tuple[int, ...]:
+    return np.broadcast_shapes(tuple(source.shape[:-2]), tuple(target.shape[:-2]))
+
+
+@dataclass(frozen=True, eq=False)
+class ProcrustesResult:
+    """What `generalized_procrustes` found.
+
+    Attributes
+    ----------
+    aligned : ndarray of shape (n_samples, n_landmarks, n_dims)
+        The shapes in the frame of the mean; missing landmarks are still NaN.
+    mean : ndarray of shape (n_landmarks, n_dims)
+        Centroid at the origin; centroid size 1 when scaling.
+    transforms : Similarity
+        Batch of n_samples: input frame → frame of the mean (before the tangent projection).
+    distances : ndarray of shape (n_samples,)
+        Root of the (weighted) squared distances of each transformed shape to the mean, before the tangent projection.
+    disparity : float
+        The sum of the squared `distances`: what the iteration makes small.
+    mirrored : ndarray of int
+        Indices of the shapes that are mirror images of the rest. With ``reflection=True`` they were reflected;
+        otherwise they were **not**, and the squared distance of each would fall by more than half if it were.
+    inflation : float
+        Under the full criterion with scaling, the common factor by which all shapes were enlarged, after each was
+        fitted to the mean, so that the mean of the aligned shapes is `mean`; otherwise 1.
+    n_iter : int
+        Passes over the shapes; 1 for the closed form.
+    converged : bool
+        Whether the mean settled within `tol` (closed form: whether the leading eigenvector is unique).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import generalized_procrustes
+    >>> triangle = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]])
+    >>> result = generalized_procrustes([triangle, 2 * triangle + 5, triangle[:, ::-1] * [-1, 1]])
+    >>> result.converged, bool(result.disparity < 1e-12), result.mirrored
+    (True, True, array([], dtype=int64))
+    """
+
+    aligned: np.ndarray
+    mean: np.ndarray
+    transforms: Similarity
+    distances: np.ndarray
+    disparity: float
+    mirrored: np.ndarray
+    inflation: float
+    n_iter: int
+    converged: bool
+
+
+def generalized_procrustes(
+    shapes: Any,
+    *,
+    criterion: Literal["full", "partial"] = "full",
+    scaling: bool = True,
+    reflection: bool = False,
+    tangent: bool = False,
+    weights: Any = None,
+    mirror: Any = None,
+    tol: float = 1e-8,
+    max_iter: int = 100,
+) -> ProcrustesResult:
+    """Superimpose a set of shapes and return their mean shape.
+
+    It minimises Σᵢ Σₖ wᵢₖ ‖sᵢ Rᵢ xᵢₖ + tᵢ − μₖ‖² over the similarities and over means μ of fixed size. Two-dimensional
+    sets under the full criterion are solved in closed form: μ is the leading eigenvector of the complex second-moment
+    matrix. All others alternate between fitting the transforms and averaging.
+
+    Parameters
+    ----------
+    shapes : array of shape (n_samples, n_landmarks, n_dims)
+        At least two samples, `n_dims` 2 or 3. NaN is a missing landmark: it is left out of every sum.
+    criterion : {"full", "partial"}, default="full"
+        "full" leaves the scales sᵢ free: sᵢ = κ cos ρᵢ / sizeᵢ with ρᵢ the Riemannian distance to the mean and κ =
+        1 / (mean of cos² ρ), so that the aligned shapes have μ as their mean; "partial" scales each shape to the size
+        of the mean. Without scaling the two are the same.
+    scaling : bool, default=True
+        False keeps the sizes: sᵢ = 1 and μ is the plain average.
+    reflection : bool, default=False
+        Whether shapes may be mirrored to fit; those that were are listed in ``result.mirrored``.
+    tangent : bool, default=False
+        Project the aligned shapes orthogonally to the tangent plane at the mean, where y · μ = 1. Needs scaling.
+    weights : array of shape (n_landmarks,) or (n_samples, n_landmarks), optional
+        Non-negative; an integer weight counts a landmark that many times. Shape (n_samples, 1) weighs samples.
+    mirror : array of int of shape (n_landmarks,), optional
+        Permutation that exchanges left and right landmarks (``scheme.mirror``). The mean is then that of the shapes
+        and their mirror images together, hence symmetric; `aligned` still has one row an input.
+    tol : float, default=1e-8
+        Iteration stops when the mean moves by less than `tol` times its size.
+    max_iter : int, default=100
+        Passes over the shapes before it stops with ``converged=False``.
+
+    Returns
+    -------
+    ProcrustesResult
+
+    Raises
+    ------
+    DegenerateShapeError
+        When all seen points of a shape coincide, too few are seen, 3-D shapes are collinear, or a landmark is seen
+        in no shape.
+    ValueError
+        For wrong shapes, fewer than two samples, infinities, negative weights, options out of range.
+
+    Notes
+    -----
+    The orientation of the mean is that of the inputs on average: it is turned as near as a rotation can to the sum of
+    the centred inputs, each divided by its size. Upright faces give an upright mean, the order of the samples does
+    not matter, and turning one input turns the frame of the whole result a little, never the shape of the mean.
+
+    Nothing is mirrored in silence. With ``reflection=False``, ``result.mirrored`` names the shapes whose squared
+    distance to the mean would fall by more than half if they were mirrored: usually a flipped photograph.
+
+    With weights or missing landmarks the size of μ is held fixed in the norm of the total weights while solving;
+    afterwards it is brought to centroid size 1 like any other.
+
+    References
+    ----------
+    J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40, 1975. J. T. Kent, "The complex Bingham
+    distribution and shape analysis", JRSS B 56, 1994 (the closed form). I. L. Dryden and K. V. Mardia, "Statistical
+    Shape Analysis", 2nd ed., 2016, chapters 7 and 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import generalized_procrustes
+    >>> rng = np.random.default_rng(0)
+    >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> shapes = 20 * square + rng.normal(scale=0.5, size=(50, 4, 2))
+    >>> result = generalized_procrustes(shapes)
+    >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
+    ((50, 4, 2), True)
+    """
+    rule = _checked_options(criterion, scaling, tangent, tol, max_iter)
+    shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
+    dtype = shapes.dtype
+    shapes = shapes.astype(np.float64, copy=False)
+    weights = seen_weights(shapes, weights)
+    order = None if mirror is None else _permutation(mirror, shapes.shape[1])
+    blocks = [(shapes, weights)]
+    if order is not None:
+        blocks.append((mirror_shapes(shapes, order), None if weights is None else weights[:, order]))
+    found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=tol, max_iter=max_iter)
+    mean = found.mean
+    filled, fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
+    transforms = Similarity._of(fit.rotation, fit.translation, fit.scale)
+    aligned = transforms(shapes)
+    offset = aligned - mean
+    squares = np.einsum("nkd,nkd->nk", offset, offset)
+    squares = squares if weights is None else np.where(weights > 0, weights * squares, 0.0)
+    distances = np.sqrt(squares.sum(axis=1))
+    if reflection:
+        mirrored = np.flatnonzero(transforms.reflects)
+    else:
+        mirrored = _better_mirrored(filled, mean, weights, fit)
+    if tangent:
+        aligned = to_tangent(aligned, mean, weights)
+    return ProcrustesResult(
+        aligned=aligned.astype(dtype, copy=False),
+        mean=mean,
+        transforms=transforms,
+        distances=distances,
+        disparity=float(np.sum(distances**2)),
+        mirrored=mirrored,
+        inflation=found.inflation,
+        n_iter=found.n_iter,
+        converged=found.converged,
+    )
+
+
+def mirror_shapes(shapes: Any, mirror: Any) -> np.ndarray:
+    """Return mirror images with left and right landmarks exchanged, so that each landmark keeps its meaning.
+
+    The first coordinate is negated (no image frame: for pixels use ``LandmarkScheme.flip(shapes, width=...)``) and the
+    landmarks are reordered. Added to a training set it doubles the set and makes its mean symmetric.
+
+    Parameters
+    ----------
+    shapes : array of shape (..., n_landmarks, n_dims)
+        NaN where missing.
+    mirror : array of int of shape (n_landmarks,)
+        Permutation that is its own inverse: landmark ``mirror[k]`` is the other side's k (``scheme.mirror``).
+
+    Returns
+    -------
+    ndarray of shape (..., n_landmarks, n_dims)
+
+    Raises
+    ------
+    ValueError
+        When `mirror` is no involution of the landmarks.
+
+    Examples
+    --------
+    >>> from shape_models import mirror_shapes
+    >>> mirror_shapes([[0.0, 0.0], [3.0, 1.0]], [1, 0])
+    array([[-3.,  1.],
+           [-0.,  0.]])
+    """
+    shapes = as_shapes(shapes, allow_nan=True)
+    order = _permutation(mirror, shapes.shape[-2])
+    turned = shapes[..., order, :]
+    turned[..., 0] *= -1
+    return turned
+
+
+class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
+    """Learn the mean of a set of shapes; align others to it.
+
+    Parameters
+    ----------
+    criterion, scaling, reflection, tangent, mirror, tol, max_iter
+        As in `generalized_procrustes`.
+
+    Attributes
+    ----------
+    mean_shape_ : ndarray of shape (n_landmarks, n_dims)
+    inflation_ : float
+        As ``ProcrustesResult.inflation``; `align` applies it too.
+    disparity_ : float
+    mirrored_ : ndarray of int
+        Training shapes that are mirror images of the rest.
+    n_iter_ : int
+    converged_ : bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import GeneralizedProcrustes
+    >>> rng = np.random.default_rng(0)
+    >>> shapes = rng.normal(size=(1, 5, 2)) + 0.1 * rng.normal(size=(30, 5, 2))
+    >>> alignment = GeneralizedProcrustes().fit(shapes)
+    >>> photo = 100 * shapes[0] + [320, 240]
+    >>> to_model = alignment.align(photo)
+    >>> bool(np.allclose(to_model(photo), alignment.transform(shapes[:1])[0]))
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        criterion: Literal["full", "partial"] = "full",
+        scaling: bool = True,
+        reflection: bool = False,
+        tangent: bool = False,
+        mirror: Any = None,
+        tol: float = 1e-8,
+        max_iter: int = 100,
+    ) -> None:
+        self.criterion = criterion
+        self.scaling = scaling
+        self.reflection = reflection
+        self.tangent = tangent
+        self.mirror = mirror
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, shapes: Any, y: Any = None, *, weights: Any = None) -> GeneralizedProcrustes:
+        """Learn the mean.
+
+        Parameters
+        ----------
+        shapes : array of shape (n_samples, n_landmarks, n_dims)
+            NaN where missing.
+        y : None
+            Ignored.
+        weights : array of shape (n_landmarks,) or (n_samples, n_landmarks), optional
+            As in `generalized_procrustes`.
+        """
+        self._fit(shapes, weights)
+        return self
+
+    def fit_transform(self, shapes: Any, y: Any = None, *, weights: Any = None) -> np.ndarray:
+        """Learn the mean and return the aligned shapes."""
+        return self._fit(shapes, weights).aligned
+
+    def _fit(self, shapes: Any, weights: Any) -> ProcrustesResult:
+        result = generalized_procrustes(shapes, weights=weights, **self.get_params(deep=False))
+        self.mean_shape_ = result.mean
+        self.inflation_ = result.inflation
+        self.disparity_ = result.disparity
+        self.mirrored_ = result.mirrored
+        self.n_iter_ = result.n_iter
+        self.converged_ = result.converged
+        return result
+
+    def align(self, shapes: Any, weights: Any = None) -> Similarity:
+        """Return the transforms that take shapes to the frame of the mean.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., n_landmarks, n_dims)
+            Any leading axes, any array library; NaN where missing.
+        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+
+        Returns
+        -------
+        Similarity
+            Batched like `shapes`.
+
+        Raises
+        ------
+        DegenerateShapeError
+            As `estimate_similarity`.
+        """
+        check_is_fitted(self, "mean_shape_")
+        rule = _checked_options(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
+        source, target, weights = _checked_pair(shapes, self.mean_shape_, weights, names=("shapes", "mean_shape_"))
+        fit = _fit_by_rule(source, target, weights, rule, self.reflection, self.inflation_)
+        _refuse_degenerate(source, target, weights, fit, names=("shapes", "mean_shape_"))
+        return Similarity._of(fit.rotation, fit.translation, fit.scale)
+
+    def transform(self, shapes: Any) -> Any:
+        """Return shapes in the frame of the mean, projected to its tangent plane when ``tangent=True``."""
+        aligned = self.align(shapes)(shapes)
+        if self.tangent:
+            aligned = to_tangent(aligned, self.mean_shape_, seen_weights(aligned, None))
+        return aligned
+
+
+# --- Pieces that also serve fitting from chunks ----------------------------------------------------------
+
+
+def _checked_options(criterion: str, scaling: bool, tangent: bool, tol: float, max_iter: int) -> str:
+    """Return the rule of scaling: "full", "partial" or "rigid"."""
+    if criterion not in ("full", "partial"):
+        raise ValueError(f"criterion: got {criterion!r}; expected 'full' or 'partial'.")
+    if tangent and not scaling:
+        raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
+    if not (np.isfinite(tol) and tol > 0):
+        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    if max_iter < 1:
+        raise ValueError(f"max_iter: got {max_iter}; expected at least 1.")
+    return criterion if scaling else "rigid"
+
+
+def seen_weights(shapes: np.ndarray, weights: Any) -> np.ndarray | None:
+    """Return weights (n_samples, n_landmarks), zero where a landmark is missing; None when all count alike."""
+    missing = np.isnan(shapes[..., 0])
+    if weights is not None:
+        weights = as_weights(weights, shapes.shape[:-1])
+        return np.where(missing, 0.0, weights)
+    return (~missing).astype(np.float64) if missing.any() else None
+
+
+class Mean(NamedTuple):
+    """A mean shape, the factor that makes it the mean of the shapes fitted to it, and how it was reached."""
+
+    mean: np.ndarray
+    inflation: float
+    n_iter: int
+    converged: bool
+
+
+def mean_of_blocks(
+    blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    *,
+    rule: str = "full",
+    reflection: bool = False,
+    tol: float = 1e-8,
+    max_iter: int = 100,
+    mapper: Callable[..., Iterable[Any]] = map,
+) -> Mean:
+    """Return the mean of shapes that come in blocks, with the passes made and whether it settled.
+
+    Parameters
+    ----------
+    blocks : callable
+        Each call returns a fresh iterable of (shapes (n, n_landmarks, n_dims), weights (n, n_landmarks) or None);
+        weights are zero where landmarks are missing, as `seen_weights` makes them.
+    rule : {"full", "partial", "rigid"}
+    mapper : callable
+        ``map`` or the ``map`` of an executor; it gets functions and blocks that can be pickled.
+
+    Notes
+    -----
+    Two dimensions under "full" without reflection take one pass; everything else one a round.
+    """
+    first = next(iter(blocks()), None)
+    if first is None:
+        raise ValueError("got no shapes; expected at least one block.")
+    if first[0].shape[-1] == 2 and rule == "full" and not reflection:
+        return reduce(add, mapper(SecondMoment.of_block, blocks())).mean()
+    step = partial(MeanStep.of_block, mean=_start(blocks), rule=rule, reflection=reflection, first=True)
+    total = reduce(add, mapper(step, blocks()))
+    drift, mean = total.drift, total.mean(rule)
+    converged, n_iter = False, 1
+    while n_iter < max_iter and not converged:
+        step = partial(MeanStep.of_block, mean=mean, rule=rule, reflection=reflection, first=False)
+        total = reduce(add, mapper(step, blocks()))
+        before, mean = mean, total.mean(rule)
+        n_iter += 1
+        converged = bool(np.linalg.norm(mean - before) <= tol * np.linalg.norm(mean))  # False while a landmark is NaN
+    if np.isnan(mean).any():
+        k = int(np.flatnonzero(np.isnan(mean[:, 0]))[0])
+        raise DegenerateShapeError(
+            f"landmark {k} cannot be placed: it is seen in no shape, or only in shapes that share too few landmarks "
+            "with the others. Try leaving it out."
+        )
+    if 2 * total.n_reflected > total.n:  # the first shape was the odd one: keep the majority as it came
+        mean = mean * _first_negative(mean.shape[1])
+    inflation = total.possible / total.explained if rule == "full" and total.explained > 0 else 1.0
+    return Mean(_finish(mean, drift, rule), inflation, n_iter, converged)
+
+
+@dataclass(frozen=True, eq=False)
+class SecondMoment:
+    """What one pass over planar shapes leaves: enough for their mean under the full criterion. Adds up.
+
+    With weights W = diag(w) of one shape, z its centred complex coordinates and s = W z / √(zᴴ W z), the mean μ
+    maximises μᴴ (Σ s sᴴ) μ / μᴴ (Σ W) μ among vectors with 1ᵀ (Σ W) μ = 0.
+    """
+
+    n: int
+    moment: np.ndarray  # Σ s sᴴ (n_landmarks, n_landmarks)
+    constant: np.ndarray  # Σ w wᵀ / Σₖ wₖ
+    weight: np.ndarray  # Σ w
+    drift: np.ndarray  # Σ s
+
+    @classmethod
+    def of_block(cls, block: tuple[np.ndarray, np.ndarray | None]) -> SecondMoment:
+        """Sum over one block."""
+        shapes, weights = block
+        n, k = shapes.shape[:2]
+        z = _complex(shapes)
+        if weights is None:
+            z = z - z.mean(axis=1, keepdims=True)
+            size = np.sqrt(np.einsum("nk,nk->n", z.real, z.real) + np.einsum("nk,nk->n", z.imag, z.imag))
+            _refuse_points(shapes, None, size)
+            z /= size[:, None]
+            constant, weight = np.full((k, k), n / k), np.full(k, float(n))
+        else:
+            z = np.where(weights > 0, z, 0)
+            total = weights.sum(axis=1)
+            safe = np.where(total > 0, total, 1.0)
+            z = z - ((weights * z).sum(axis=1) / safe)[:, None]
+            size = np.sqrt((weights * (z.real**2 + z.imag**2)).sum(axis=1))
+            _refuse_points(shapes, weights, size)
+            z *= weights / size[:, None]
+            share = weights / np.sqrt(safe)[:, None]
+            constant, weight = share.T @ share, weights.sum(axis=0)
+        parts = z.view(np.float64)
+        gram = (parts.T @ parts).reshape(k, 2, k, 2)
+        moment = gram[:, 0, :, 0] + gram[:, 1, :, 1] + 1j * (gram[:, 1, :, 0] - gram[:, 0, :, 1])
+        return cls(n, moment, constant, weight, z.sum(axis=0))
+
+    def __add__(self, other: SecondMoment) -> SecondMoment:
+        return SecondMoment(
+            self.n + other.n,
+            self.moment + other.moment,
+            self.constant + other.constant,
+            self.weight + other.weight,
+            self.drift + other.drift,
+        )
+
+    def mean(self) -> Mean:
+        """Return the mean, (n_landmarks, 2); settled when the leading eigenvector is the only one."""
+        if (self.weight <= 0).any():
+            k = int(np.argmin(self.weight))
+            raise DegenerateShapeError(
+                f"landmark {k} is missing in every shape (or has weight 0 in all). Try leaving it out."
+            )
+        root = np.sqrt(self.weight)
+        unit = root / np.linalg.norm(root)  # the constant vector: eigenvalue 1 of the sum, taken out
+        matrix = (self.moment + self.constant) / np.outer(root, root) - np.outer(unit, unit)
+        k = len(root)
+        values, vectors = linalg.eigh(matrix, subset_by_index=(max(k - 2, 0), k - 1))
+        mean = vectors[:, -1] / root
+        unique = bool(len(values) < 2 or values[-1] - values[0] > 1e-12 * values[-1])
+        possible, explained = (
+            float((mean.conj() @ m @ mean).real) for m in (np.diag(self.weight) - self.constant, self.moment)
+        )
+        return Mean(_finish(_real(mean), _real(self.drift), "full"), possible / explained, 1, unique)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanStep:
+    """What one pass over shapes leaves, given the mean so far: enough for the next mean. Adds up."""
+
+    n: int
+    total: np.ndarray  # Σ w y (n_landmarks, n_dims)
+    weight: np.ndarray  # Σ w
+    drift: np.ndarray  # Σ centred shapes of unit size
+    explained: float  # Σ cos² ρ times the squared size of the mean, over what is seen
+    possible: float  # Σ squared size of the mean, over what is seen
+    n_reflected: int
+
+    @classmethod
+    def of_block(
+        cls, block: tuple[np.ndarray, np.ndarray | None], *, mean: np.ndarray, rule: str, reflection: bool, first: bool
+    ) -> MeanStep:
+        """Sum over one block; `first` also sums the inputs as they stand."""
+        shapes, weights = block
+        known = ~np.isnan(mean[:, 0])
+        drift = np.zeros_like(mean)
+        if first:
+            drift = _drift(shapes, weights)
+        used = weights
+        if not known.all():
+            used = (np.ones(shapes.shape[:2]) if weights is None else weights) * known
+        filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
+        fit = _fit_by_rule(filled, np.where(known[:, None], mean, 0.0), used, rule, reflection)
+        if used is not None and not known.all():  # shapes with too little overlap wait for a later round
+            sure = fit.gap > 1e-6 * fit.source_size * fit.target_size
+            weights = (np.ones(shapes.shape[:2]) if weights is None else weights) * sure[:, None]
+        turn = (fit.scale[:, None, None] * fit.rotation).swapaxes(1, 2)
+        y = (filled - fit.source_centre[:, None]) @ turn + fit.target_centre[..., None, :]
+        n_reflected = int((np.linalg.det(fit.rotation) < 0).sum()) if reflection else 0
+        if weights is None:
+            total, weight = y.sum(axis=0), np.full(len(mean), float(len(shapes)))
+        else:
+            total, weight = np.einsum("nk,nkd->kd", weights, y), weights.sum(axis=0)
+        explained, possible = np.sum((fit.scale * fit.source_size) ** 2), np.sum(fit.target_size**2)
+        return cls(len(shapes), total, weight, drift, float(explained), float(possible), n_reflected)
+
+    def __add__(self, other: MeanStep) -> MeanStep:
+        return MeanStep(
+            self.n + other.n,
+            self.total + other.total,
+            self.weight + other.weight,
+            self.drift + other.drift,
+            self.explained + other.explained,
+            self.possible + other.possible,
+            self.n_reflected + other.n_reflected,
+        )
+
+    def mean(self, rule: str) -> np.ndarray:
+        """Return the next mean, of total weighted size 1 under a rule that scales; NaN where nothing was seen."""
+        seen = self.weight > 0
+        mean = np.where(seen[:, None], self.total / np.where(seen, self.weight, 1.0)[:, None], np.nan)
+        share = self.weight / self.weight.sum()
+        mean -= np.nansum(share[:, None] * mean, axis=0)
+        if rule != "rigid":
+            mean /= np.sqrt(np.nansum(share[:, None] * mean**2) * len(share))
+        return mean
+
+
+def fit_to_mean(
+    shapes: np.ndarray, weights: np.ndarray | None, found: Mean, *, rule: str, reflection: bool = False
+) -> tuple[np.ndarray, _Fit]:
+    """Return the shapes with zeros where missing, and their fit to the mean; refuse what cannot be fitted."""
+    mean = found.mean
+    filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
+    fit = _fit_by_rule(filled, mean, weights, rule, reflection, found.inflation)
+    _refuse_degenerate(filled, mean, weights, fit, names=("shapes", "the mean"))
+    return filled, fit
+
+
+def to_tangent(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Project to the tangent plane: y + (1 − y·μ / μ·μ) μ, in sums over what is seen, about its centroid."""
+    if weights is None:
+        excess = 1 - np.einsum("...kd,kd->...", aligned, mean) / np.sum(mean**2)
+        return aligned + excess[..., None, None] * mean
+    w = (weights / weights.sum(axis=-1, keepdims=True))[..., None]
+    offset = mean - (w * mean).sum(axis=-2, keepdims=True)
+    ratio = np.nansum(w * aligned * offset, axis=(-2, -1)) / (w * offset**2).sum(axis=(-2, -1))
+    return aligned + (1 - ratio)[..., None, None] * offset
+
+
+def _fit_by_rule(source: Any, target: Any, weights: Any, rule: str, reflection: bool, inflation: float = 1.0) -> _Fit:
+    fit = _fit(source, target, weights, scaling=rule == "full", reflection=reflection)
+    if rule == "partial":
+        xp = array_namespace(source, target)
+        scale = fit.target_size / xp.where(fit.source_size > 0, fit.source_size, xp.ones_like(fit.source_size))
+    elif inflation != 1.0:
+        scale = inflation * fit.scale
+    else:
+        return fit
+    turned = (fit.rotation @ fit.source_centre[..., None])[..., 0]
+    return fit._replace(scale=scale, translation=fit.translation + (fit.scale - scale)[..., None] * turned)
+
+
+def _start(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]]) -> np.ndarray:
+    """Return the first complete shape, or of those with most landmarks the first, centred and of size 1."""
+    best, most = None, -1
+    for shapes, weights in blocks():
+        count = np.full(len(shapes), shapes.shape[1]) if weights is None else (weights > 0).sum(axis=1)
+        i = int(np.argmax(count))
+        if count[i] > most:
+            best, most = shapes[i], int(count[i])
+            if weights is not None:
+                best = np.where(weights[i][:, None] > 0, best, np.nan)
+        if most == shapes.shape[1]:
+            break
+    assert best is not None
+    best = best - np.nanmean(best, axis=0)
+    size = np.sqrt(np.nansum(best**2))
+    if not size > 0:
+        raise DegenerateShapeError("the points of a shape all coincide: it has no size and no orientation.")
+    return best
+
+
+def _drift(shapes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return Σ centred shapes, each of size 1, weighted."""
+    if weights is None:
+        offset = shapes - shapes.mean(axis=1, keepdims=True)
+        size = np.sqrt(np.einsum("nkd,nkd->n", offset, offset))
+        _refuse_points(shapes, None, size)
+        return np.einsum("n,nkd->kd", 1 / size, offset)
+    total = weights.sum(axis=1)
+    filled = np.where(weights[..., None] > 0, shapes, 0.0)
+    centre = np.einsum("nk,nkd->nd", weights, filled) / np.where(total > 0, total, 1.0)[:, None]
+    offset = filled - centre[:, None]
+    size = np.sqrt(np.einsum("nk,nkd,nkd->n", weights, offset, offset))
+    _refuse_points(shapes, weights, size)
+    return np.einsum("nk,n,nkd->kd", weights, 1 / size, offset)
+
+
+def _refuse_points(shapes: np.ndarray, weights: np.ndarray | None, size: np.ndarray) -> None:
+    """Raise when the seen points of a shape coincide, up to the rounding of their coordinates."""
+    largest = np.nanmax(np.abs(shapes), axis=(1, 2), initial=0.0)
+    norm = np.sqrt(shapes.shape[1] if weights is None else weights.sum(axis=1))
+    bad = np.flatnonzero(size <= 16 * np.finfo(np.float64).eps * largest * norm)
+    if len(bad):
+        seen = shapes.shape[1] if weights is None else int((weights[bad[0]] > 0).sum())
+        reason = f"only {seen} landmarks are seen" if seen < 2 else "all of its seen points coincide"
+        raise DegenerateShapeError(
+            f"shapes[{bad[0]}] has no size and no orientation: {reason} ({len(bad)} such shapes). Try leaving it out."
+        )
+
+
+def _finish(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
+    """Centre, bring to size 1 when scaling, and turn the mean towards the inputs."""
+    mean = mean - mean.mean(axis=0)
+    if rule != "rigid":
+        mean = mean / np.linalg.norm(mean)
+    cross = drift.T @ mean
+    rotation, _, gap = (_turn_2d if mean.shape[1] == 2 else _turn_3d)(cross, False, array_namespace(cross))
+    if gap > 1e-12 * np.linalg.norm(drift) * np.linalg.norm(mean):
+        mean = mean @ rotation.T
+    return mean
+
+
+def _better_mirrored(shapes: np.ndarray, mean: np.ndarray, weights: np.ndarray | None, fit: _Fit) -> np.ndarray:
+    """Return the indices of shapes whose squared distance to the mean falls by more than half when mirrored."""
+    mirrored = _fit(shapes * _first_negative(shapes.shape[-1]), mean, weights, scaling=True, reflection=False)
+    plain = _fit(shapes, mean, weights, scaling=True, reflection=False)
+    sizes = plain.source_size * plain.target_size
+    cos2, cos2_mirrored = ((f.scale * plain.source_size**2 / sizes) ** 2 for f in (plain, mirrored))
+    slack = 1e3 * np.finfo(np.float64).eps
+    return np.flatnonzero(1 - cos2_mirrored + slack < 0.5 * (1 - cos2))
+
+
+def _first_negative(n_dims: int) -> np.ndarray:
+    return np.array([-1.0, 1.0, 1.0][:n_dims])
+
+
+def _permutation(mirror: Any, n_landmarks: int) -> np.ndarray:
+    order = np.asarray(getattr(mirror, "mirror", mirror))
+    if order.shape != (n_landmarks,) or order.dtype.kind not in "iu":
+        raise ValueError(f"mirror: got {order.dtype} of shape {order.shape}; expected {n_landmarks} landmark indices.")
+    if not (((order >= 0) & (order < n_landmarks)).all() and (order[order] == np.arange(n_landmarks)).all()):
+        raise ValueError("mirror: got indices that are not their own inverse; expected mirror[mirror[k]] == k.")
+    return order
+
+
+def _complex(shapes: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(shapes, dtype=np.float64).view(np.complex128)[..., 0]
+
+
+def _real(z: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(z).view(np.float64).reshape(*z.shape, 2)

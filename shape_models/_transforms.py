@@ -1,0 +1,291 @@
+"""Similarity transforms as values: one, or a batch of any shape, that act on landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from ._array import array_namespace, as_shapes, is_numpy_array
+
+__all__ = ["Similarity"]
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """The map x → scale · R x + translation, one or a batch of them.
+
+    Parameters
+    ----------
+    rotation : array of shape (..., n_dims, n_dims)
+        Orthogonal matrices R; ``det R = -1`` is a reflection, reported by `reflects`.
+    translation : array of shape (..., n_dims)
+        In the units of the points that come out.
+    scale : array of shape (...), default=1.0
+        Positive factors.
+
+    The leading axes of the three broadcast; a batch of transforms meets a batch of shapes by the same rule. The fields
+    may belong to any array library; values (orthogonal, positive, finite) are checked for NumPy arrays only.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit, `rotation` is not orthogonal or `scale` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import Similarity
+    >>> t = Similarity([[0.0, -1.0], [1.0, 0.0]], [10.0, 0.0], 2.0)
+    >>> t([[1.0, 0.0], [0.0, 1.0]])
+    array([[10.,  2.],
+           [ 8.,  0.]])
+    >>> back = t.inverse @ t
+    >>> bool(np.allclose(back.as_matrix(), np.eye(3)))
+    True
+    """
+
+    rotation: Any
+    translation: Any
+    scale: Any = 1.0
+
+    def __post_init__(self) -> None:
+        given = (self.rotation, self.translation, self.scale)
+        arrays = [a for a in given if array_api_compat.is_array_api_obj(a)]
+        if arrays and not any(is_numpy_array(a) for a in arrays):
+            xp = array_namespace(*arrays)
+            like = arrays[0]
+            device = array_api_compat.device(like)
+            rotation, translation, scale = (
+                a
+                if array_api_compat.is_array_api_obj(a)
+                else xp.asarray(np.asarray(a).tolist(), dtype=like.dtype, device=device)
+                for a in given
+            )
+        else:
+            xp = np
+            rotation, translation, scale = (_numbers(a, n) for a, n in zip(given, _FIELDS, strict=True))
+        if rotation.ndim < 2 or rotation.shape[-1] != rotation.shape[-2] or rotation.shape[-1] not in (2, 3):
+            raise ValueError(f"rotation: got shape {tuple(rotation.shape)}; expected (..., 2, 2) or (..., 3, 3).")
+        n_dims = rotation.shape[-1]
+        if translation.ndim < 1 or translation.shape[-1] != n_dims:
+            raise ValueError(
+                f"translation: got shape {tuple(translation.shape)}; expected (..., {n_dims}), like the rotation."
+            )
+        try:
+            batch = np.broadcast_shapes(tuple(rotation.shape[:-2]), tuple(translation.shape[:-1]), tuple(scale.shape))
+        except ValueError:
+            raise ValueError(
+                f"got rotation {tuple(rotation.shape)}, translation {tuple(translation.shape)} and scale "
+                f"{tuple(scale.shape)}; expected leading axes that broadcast."
+            ) from None
+        if xp is np:
+            _check_values(rotation, translation, scale)
+        object.__setattr__(self, "rotation", xp.broadcast_to(rotation, (*batch, n_dims, n_dims)))
+        object.__setattr__(self, "translation", xp.broadcast_to(translation, (*batch, n_dims)))
+        object.__setattr__(self, "scale", xp.broadcast_to(scale, batch))
+
+    @classmethod
+    def identity(cls, n_dims: int) -> Similarity:
+        """Return the transform that leaves points where they are.
+
+        Parameters
+        ----------
+        n_dims : int
+            2 or 3.
+        """
+        return cls(np.eye(n_dims), np.zeros(n_dims), 1.0)
+
+    @classmethod
+    def from_matrix(cls, matrix: Any) -> Similarity:
+        """Read transforms off homogeneous matrices.
+
+        Parameters
+        ----------
+        matrix : array_like of shape (..., n_dims + 1, n_dims + 1)
+            Last row (0, ..., 0, 1).
+
+        Raises
+        ------
+        ValueError
+            When the linear part is no multiple of an orthogonal matrix or the last row is another one.
+        """
+        matrix = _numbers(matrix, "matrix")
+        if matrix.ndim < 2 or matrix.shape[-2:] not in ((3, 3), (4, 4)):
+            raise ValueError(f"matrix: got shape {matrix.shape}; expected (..., 3, 3) or (..., 4, 4).")
+        n_dims = matrix.shape[-1] - 1
+        last = np.zeros(n_dims + 1, dtype=matrix.dtype)
+        last[-1] = 1
+        if not np.allclose(matrix[..., -1, :], last):
+            raise ValueError(f"matrix: got a last row other than {last}; expected a similarity, not a projectivity.")
+        linear = matrix[..., :-1, :-1]
+        scale = np.abs(np.linalg.det(linear)) ** (1 / n_dims)
+        if not (scale > 0).all():
+            raise ValueError("matrix: got a singular linear part; expected a multiple of an orthogonal matrix.")
+        return cls(linear / scale[..., None, None], matrix[..., :-1, -1], scale)
+
+    @classmethod
+    def _of(cls, rotation: Any, translation: Any, scale: Any) -> Similarity:
+        """Build without checks, from parts that are known to fit."""
+        value = object.__new__(cls)
+        for name, part in zip(_FIELDS, (rotation, translation, scale), strict=True):
+            object.__setattr__(value, name, part)
+        return value
+
+    @property
+    def n_dims(self) -> int:
+        """2 or 3."""
+        return int(self.rotation.shape[-1])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The leading axes: () for one transform."""
+        return tuple(self.scale.shape)
+
+    @property
+    def reflects(self) -> Any:
+        """Whether each transform mirrors (det R = -1); booleans of shape `batch_shape`."""
+        return array_namespace(self.rotation).linalg.det(self.rotation) < 0
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise TypeError("one transform has no length")
+        return self.batch_shape[0]
+
+    def __getitem__(self, index: Any) -> Similarity:
+        """Return some of the batch, indexed along its leading axes."""
+        if not self.batch_shape:
+            raise IndexError("one transform cannot be indexed")
+        index = index if isinstance(index, tuple) else (index,)
+        tails = ((slice(None),) * 2, (slice(None),), ())
+        if Ellipsis not in index:
+            index = (*index, Ellipsis)
+        return self._of(*(part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True)))
+
+    @property
+    def _parts(self) -> tuple[Any, Any, Any]:
+        return self.rotation, self.translation, self.scale
+
+    def like(self, array: Any) -> Similarity:
+        """Return the same transform in the library, float type and on the device of `array`."""
+        xp = array_namespace(array)
+        device = array_api_compat.device(array)
+        dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
+        return self._of(*(_move(part, xp, dtype, device) for part in self._parts))
+
+    def __call__(self, points: Any) -> Any:
+        """Map points.
+
+        Parameters
+        ----------
+        points : array of shape (..., n_landmarks, n_dims)
+            NaN (a missing landmark) stays NaN. Leading axes broadcast with `batch_shape`.
+
+        Returns
+        -------
+        array of shape (..., n_landmarks, n_dims)
+            In the library, float type and on the device of `points`.
+
+        Raises
+        ------
+        ValueError
+            When the last axis of `points` is not `n_dims`.
+        """
+        points = _points(points, self.n_dims, "points")
+        rotation, translation, scale = self.like(points)._parts
+        xp = array_namespace(points)
+        return points @ xp.matrix_transpose(scale[..., None, None] * rotation) + translation[..., None, :]
+
+    @property
+    def inverse(self) -> Similarity:
+        """The transform that undoes this one."""
+        xp = array_namespace(self.rotation)
+        rotation = xp.matrix_transpose(self.rotation)
+        scale = 1 / self.scale
+        translation = -scale[..., None] * (rotation @ self.translation[..., None])[..., 0]
+        return self._of(rotation, translation, scale)
+
+    def __matmul__(self, other: Any) -> Similarity:
+        """Compose: ``(a @ b)(x) == a(b(x))``."""
+        if not isinstance(other, Similarity):
+            return NotImplemented
+        if other.n_dims != self.n_dims:
+            raise ValueError(f"got transforms of {self.n_dims} and {other.n_dims} dimensions; expected the same.")
+        if array_namespace(self.scale) is not array_namespace(other.scale):
+            other = other.like(self.translation)
+        moved = (self.scale[..., None, None] * self.rotation @ other.translation[..., None])[..., 0]
+        xp = array_namespace(moved)
+        rotation = self.rotation @ other.rotation
+        batch = tuple(rotation.shape[:-2])
+        scale = xp.broadcast_to(self.scale * other.scale, batch)
+        return self._of(rotation, moved + self.translation, scale)
+
+    def as_matrix(self) -> Any:
+        """Return homogeneous matrices, array of shape (..., n_dims + 1, n_dims + 1)."""
+        xp = array_namespace(self.rotation)
+        top = xp.concat([self.scale[..., None, None] * self.rotation, self.translation[..., None]], axis=-1)
+        last = xp.concat([xp.zeros_like(top[..., :1, :-1]), xp.ones_like(top[..., :1, :1])], axis=-1)
+        return xp.concat([top, last], axis=-2)
+
+    def residuals(self, source: Any, target: Any) -> Any:
+        """Return how far the mapped source lies from the target.
+
+        Parameters
+        ----------
+        source, target : array of shape (..., n_landmarks, n_dims)
+
+        Returns
+        -------
+        array of shape (..., n_landmarks)
+            Euclidean distances, in the units of `target`; NaN where a landmark is missing in either.
+        """
+        mapped = self(source)
+        target = _points(target, self.n_dims, "target")
+        if target.shape[-2] != mapped.shape[-2]:
+            raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
+        xp = array_namespace(mapped)
+        return xp.sqrt(xp.sum((mapped - target) ** 2, axis=-1))
+
+
+_FIELDS = ("rotation", "translation", "scale")
+
+
+def _points(points: Any, n_dims: int, name: str) -> Any:
+    if not array_api_compat.is_array_api_obj(points) or is_numpy_array(points):
+        return as_shapes(points, name=name, n_dims=n_dims, allow_nan=True)
+    xp = array_namespace(points)
+    if points.ndim < 2 or points.shape[-1] != n_dims:
+        raise ValueError(f"{name}: got shape {tuple(points.shape)}; expected (..., n_landmarks, {n_dims}).")
+    return points if xp.isdtype(points.dtype, "real floating") else xp.astype(points, xp.float64)
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarray) -> None:
+    if not (np.isfinite(rotation).all() and np.isfinite(translation).all() and np.isfinite(scale).all()):
+        raise ValueError("got NaN or infinity in a transform; expected finite numbers.")
+    if not (scale > 0).all():
+        raise ValueError(f"scale: got {scale.min():g}; expected positive factors.")
+    off = np.abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(rotation.shape[-1])).max(initial=0)
+    if off > np.sqrt(np.finfo(rotation.dtype).eps):
+        raise ValueError(
+            f"rotation: got a matrix that misses orthogonality by {off:.2g}; expected R R^T = I. "
+            "Try Similarity.from_matrix, which takes the scale out."
+        )
+
+
+def _move(part: Any, xp: Any, dtype: Any, device: Any) -> Any:
+    own = array_namespace(part)
+    if own is xp:
+        part = part if part.dtype == dtype else xp.astype(part, dtype)
+        return part if array_api_compat.device(part) == device else array_api_compat.to_device(part, device)
+    if not is_numpy_array(part):
+        part = np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
+    return xp.asarray(np.array(part), dtype=dtype, device=device)

@@ -1,0 +1,323 @@
+"""Alignment: laws, naive referees, published figures, degenerate input."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from laws import is_mean_of_aligned, same_transform, same_up_to_turn
+from oracles import procrustes_batch, umeyama_loop
+from strategies import coordinates, shape_sets, similarities
+
+from shape_models import (
+    DegenerateShapeError,
+    GeneralizedProcrustes,
+    Similarity,
+    estimate_similarity,
+    generalized_procrustes,
+    mirror_shapes,
+)
+
+dims = st.sampled_from([2, 3])
+
+
+# --- One similarity --------------------------------------------------------------------------------------
+
+
+@given(st.data(), dims, st.booleans(), st.booleans())
+def test_follows_umeyama(data, d, scaling, reflection):
+    x, y = data.draw(coordinates((7, d))), data.draw(coordinates((7, d)))
+    w = data.draw(st.none() | coordinates((7,)).map(np.abs))
+    t = estimate_similarity(x, y, weights=w, scaling=scaling, reflection=reflection)
+    rotation, translation, scale = umeyama_loop(x, y, w, scaling=scaling, reflection=reflection)
+    values = np.linalg.svd((y - y.mean(0)).T @ (x - x.mean(0)), compute_uv=False)
+    assume(values[-1] > 1e-3 * values[0])
+    np.testing.assert_allclose(t.rotation, rotation, atol=1e-7)
+    np.testing.assert_allclose(t.translation, translation, atol=1e-7 * (1 + np.abs(translation).max()))
+    np.testing.assert_allclose(t.scale, scale, rtol=1e-9)
+    assert bool(t.reflects) == (np.linalg.det(rotation) < 0)
+
+
+@given(st.data(), dims)
+def test_recovers_the_transform(data, d):
+    t = data.draw(similarities(d))
+    x = data.draw(coordinates((6, d)))
+    same_transform(estimate_similarity(x, t(x)), t, points=x, rtol=1e-8)
+
+
+@given(st.data(), dims)
+def test_equivariance(data, d):
+    """estimate(A x, B y) = B estimate(x, y) A⁻¹ where the scale of B is 1; A may be any similarity."""
+    x, y = data.draw(coordinates((6, d))), data.draw(coordinates((6, d)))
+    a, b = data.draw(similarities(d)), data.draw(similarities(d))
+    b = Similarity(b.rotation, b.translation)
+    near = estimate_similarity(x, y)
+    same_transform(estimate_similarity(a(x), b(y)), b @ near @ a.inverse, points=a(x), rtol=1e-6)
+
+
+@given(st.data(), dims)
+def test_no_other_similarity_is_nearer(data, d):
+    x, y = data.draw(coordinates((6, d))), data.draw(coordinates((6, d)))
+    w = np.abs(data.draw(coordinates((6,))))
+    best = estimate_similarity(x, y, weights=w)
+    step = data.draw(similarities(d))
+    other = Similarity(step.rotation, step.translation / 1000, step.scale**0.1) @ best
+    assert (w * best.residuals(x, y) ** 2).sum() <= (w * other.residuals(x, y) ** 2).sum() * (1 + 1e-9)
+
+
+@given(st.data(), dims)
+def test_rigid_motion_is_symmetric(data, d):
+    """With scaling=False the best map of y to x undoes the best map of x to y."""
+    x, y = data.draw(coordinates((6, d))), data.draw(coordinates((6, d)))
+    there, back = (estimate_similarity(p, q, scaling=False) for p, q in ((x, y), (y, x)))
+    same_transform(there.inverse, back, points=y, rtol=1e-6)
+
+
+@given(st.data(), dims)
+def test_integer_weights_repeat_points(data, d):
+    x, y = data.draw(coordinates((5, d))), data.draw(coordinates((5, d)))
+    counts = np.array([1, 3, 2, 1, 2])
+    repeated = estimate_similarity(x.repeat(counts, axis=0), y.repeat(counts, axis=0))
+    same_transform(estimate_similarity(x, y, weights=counts), repeated, points=x)
+
+
+@given(st.data(), dims)
+def test_missing_points_equal_points_left_out(data, d):
+    x, y = data.draw(coordinates((7, d))), data.draw(coordinates((7, d)))
+    full = estimate_similarity(x[[0, 2, 3, 5, 6]], y[[0, 2, 3, 5, 6]])
+    gap_x, gap_y = x.copy(), y.copy()
+    gap_x[1, 0] = np.nan
+    gap_y[4] = np.nan
+    same_transform(estimate_similarity(gap_x, gap_y), full, points=x)
+    same_transform(estimate_similarity(x, y, weights=[1, 0, 1, 1, 0, 1, 1]), full, points=x)
+    same_transform(estimate_similarity(x, y, weights=np.array([1, 0, 1, 1, 0, 1, 1], bool)), full, points=x)
+
+
+@given(st.data(), dims)
+def test_batch_equals_loop(data, d):
+    x, y = data.draw(coordinates((2, 3, 6, d))), data.draw(coordinates((3, 6, d)))
+    x[1, 2, 0] = np.nan
+    for loss in ("linear", "huber"):
+        t = estimate_similarity(x, y, loss=loss)
+        assert t.batch_shape == (2, 3)
+        for i in range(2):
+            for j in range(3):
+                one = estimate_similarity(x[i, j], y[j], loss=loss)
+                tol = 1e-9 if loss == "linear" else 1e-5
+                np.testing.assert_allclose(t[i, j].as_matrix(), one.as_matrix(), atol=tol)
+
+
+@given(st.data(), dims)
+def test_mirror_images_are_reflected_only_when_allowed(data, d):
+    x = data.draw(coordinates((6, d)))
+    y = x * ([-1, 1] if d == 2 else [-1, 1, 1])
+    allowed = estimate_similarity(x, y, reflection=True)
+    assert allowed.reflects
+    np.testing.assert_allclose(allowed(x), y, atol=1e-9)
+    assert not estimate_similarity(x, y).reflects
+    assert not estimate_similarity(x, 2 * x, reflection=True).reflects
+
+
+@given(st.data(), dims)
+def test_one_bad_point_moves_huber_little(data, d):
+    """Of 20 exact points one is thrown far off: least squares misses the others, Huber's loss hardly."""
+    t = data.draw(similarities(d))
+    x = data.draw(coordinates((20, d)))
+    y = t(x)
+    y[3] += 100 * t.scale
+    linear, robust = (estimate_similarity(x, y, loss=loss).residuals(x, y) for loss in ("linear", "huber"))
+    assert np.median(robust) < 1e-6 * t.scale < np.median(linear)
+
+
+def test_huber_is_efficient_without_outliers():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(400, 30, 2))
+    y = x + 0.05 * rng.normal(size=x.shape)
+    errors = [
+        np.abs(estimate_similarity(x, y, loss=loss).as_matrix() - np.eye(3)).mean() for loss in ("linear", "huber")
+    ]
+    assert errors[1] < 1.1 * errors[0]
+
+
+@given(st.data(), dims)
+def test_float32_follows_float64(data, d):
+    x, y = data.draw(coordinates((8, d))), data.draw(coordinates((8, d)))
+    values = np.linalg.svd((y - y.mean(0)).T @ (x - x.mean(0)), compute_uv=False)
+    assume(values[-1] + values[-2] * 0 > 0.05 * values[0])
+    double = estimate_similarity(x, y)
+    single = estimate_similarity(x.astype(np.float32), y.astype(np.float32))
+    assert single.rotation.dtype == np.float32
+    np.testing.assert_allclose(single.as_matrix(), double.as_matrix(), atol=2e-4)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_other_array_libraries_agree(d):
+    torch = pytest.importorskip("torch")
+    strict = pytest.importorskip("array_api_strict")
+    rng = np.random.default_rng(3)
+    x, y, w = rng.normal(size=(4, 6, d)), rng.normal(size=(4, 6, d)), rng.uniform(size=6)
+    x[0, 1] = np.nan
+    for reflection in (False, True):
+        for loss in ("linear", "huber"):
+            options = {"weights": w, "reflection": reflection, "loss": loss}
+            expected = estimate_similarity(x, y, **options).as_matrix()
+            for convert in (torch.asarray, strict.asarray):
+                got = estimate_similarity(convert(x), convert(y), **options)
+                np.testing.assert_allclose(np.asarray(got.as_matrix()), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("scaling", [True, False])
+def test_gradients_agree_with_differences(d, scaling):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    x, y = (torch.asarray(rng.normal(size=(2, 6, d))).requires_grad_() for _ in range(2))
+    w = torch.asarray(rng.uniform(0.5, 1, size=(2, 6))).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, y, w: estimate_similarity(x, y, weights=w, scaling=scaling).as_matrix(), (x, y, w)
+    )
+
+
+LINE = np.outer(np.arange(5.0), [1.0, 2.0, 3.0])
+PLANE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [3, 2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (np.ones((4, 2)), np.eye(4)[:, :2], "points of source coincide"),
+        (np.eye(4)[:, :2], np.full((4, 2), 1e6 / 3), "points of target coincide"),
+        (LINE + 0.1, PLANE, "one line"),
+        (PLANE, LINE, "one line"),
+        ([[0.0, 0], [np.nan, 1], [np.nan, 2]], [[0.0, 1], [2, 3], [4, 7]], "only 1 landmarks"),
+        ([[np.nan, 0.0]] * 3, [[0.0, 1], [2, 3], [4, 7]], "only 0 landmarks"),
+        ([[1.0, 0], [0, 1], [-1, 0], [0, -1]], [[1.0, 0], [0, -1], [-1, 0], [0, 1]], "mirror image"),
+    ],
+)
+def test_degenerate_points_name_the_property(source, target, message):
+    with pytest.raises(DegenerateShapeError, match=message):
+        estimate_similarity(source, target)
+    good = np.random.default_rng(0).normal(size=np.shape(source))
+    with pytest.raises(DegenerateShapeError, match="index 1"):
+        estimate_similarity(np.stack([good, source]), np.stack([good, target]))
+
+
+def test_planar_points_in_space_are_fine():
+    t = estimate_similarity(PLANE, PLANE[:, [1, 2, 0]] * 3 + 1)
+    np.testing.assert_allclose(t(PLANE), PLANE[:, [1, 2, 0]] * 3 + 1, atol=1e-12)
+    assert not t.reflects
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((np.zeros((4, 2)), np.zeros((5, 2))), {}, "same"),
+        ((np.zeros((4, 2)), np.zeros((4, 3))), {}, "expected 2"),
+        ((np.zeros((4, 4)), np.zeros((4, 4))), {}, "expected 2 or 3"),
+        ((np.zeros((2, 4, 2)), np.zeros((3, 4, 2))), {}, "broadcast"),
+        ((np.full((4, 2), np.inf), np.zeros((4, 2))), {}, "infinite"),
+        ((np.eye(2), np.eye(2)), {"weights": [-1, 1]}, "negative"),
+        ((np.eye(2), np.eye(2)), {"weights": [1, 1, 1]}, "weights"),
+        ((np.eye(2), np.eye(2)), {"loss": "cauchy"}, "huber"),
+    ],
+)
+def test_bad_input_is_refused(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        estimate_similarity(*arguments, **options)
+
+
+# --- A set of shapes -------------------------------------------------------------------------------------
+
+options = st.fixed_dictionaries(
+    {"criterion": st.sampled_from(["full", "partial"]), "scaling": st.booleans(), "reflection": st.booleans()}
+)
+
+
+@given(st.data(), dims)
+def test_agrees_with_the_naive_iteration(data, d):
+    """Closed form (2-D) and iteration (3-D) reach the mean and the shapes of the naive loop."""
+    shapes = data.draw(shape_sets(d))
+    result = generalized_procrustes(shapes, tol=1e-12)
+    mean, aligned = procrustes_batch(shapes, tol=1e-12, max_iter=1000)
+    assert result.converged
+    same_up_to_turn(result.mean, mean, atol=1e-7)
+    same_up_to_turn(result.aligned[0] / result.inflation, aligned[0], atol=1e-7)
+    is_mean_of_aligned(result, atol=1e-9)
+
+
+@given(st.data(), dims, options)
+def test_pose_of_the_inputs_does_not_matter(data, d, kw):
+    """Moving each input leaves mean and disparity as they are, up to a turn of the frame."""
+    shapes = data.draw(shape_sets(d))
+    moves = data.draw(similarities(d, len(shapes)))
+    if not kw["scaling"]:
+        shapes = shapes / np.linalg.norm(shapes - shapes.mean(1, keepdims=True), axis=(1, 2), keepdims=True)
+        moves = Similarity(moves.rotation, moves.translation)
+    a, b = (generalized_procrustes(s, tol=1e-11, max_iter=500, **kw) for s in (shapes, moves(shapes)))
+    same_up_to_turn(a.mean, b.mean, atol=1e-6)
+    np.testing.assert_allclose(a.distances, b.distances, atol=1e-6)
+
+
+@given(st.data(), dims, options)
+def test_order_of_the_samples_does_not_matter(data, d, kw):
+    shapes = data.draw(shape_sets(d))
+    order = data.draw(st.permutations(range(len(shapes))))
+    a, b = (generalized_procrustes(s, tol=1e-11, max_iter=500, **kw) for s in (shapes, shapes[order]))
+    np.testing.assert_allclose(a.aligned[order], b.aligned, atol=1e-6 * np.abs(a.aligned).max())
+
+
+@given(st.data(), dims, options)
+def test_record_is_consistent(data, d, kw):
+    shapes = data.draw(shape_sets(d))
+    result = generalized_procrustes(shapes, max_iter=500, **kw)
+    np.testing.assert_allclose(result.transforms(shapes), result.aligned, atol=1e-12 * np.abs(result.aligned).max())
+    distances = np.linalg.norm(result.aligned - result.mean, axis=(1, 2))
+    np.testing.assert_allclose(distances, result.distances, atol=1e-12 * np.abs(result.aligned).max())
+    np.testing.assert_allclose(result.disparity, (distances**2).sum())
+    assert result.converged
+    assert np.allclose(result.mean.mean(axis=0), 0)
+    if kw["scaling"]:
+        assert np.isclose(np.linalg.norm(result.mean), 1)
+    else:
+        assert (result.transforms.scale == 1).all()
+        np.testing.assert_allclose(result.mean, result.aligned.mean(axis=0), atol=1e-6 * np.abs(result.mean).max())
+
+
+@pytest.mark.data
+def test_bones_follow_morpho(data_dir):
+    """Mean and tangent shapes of 80 bones as the R package Morpho computed them (procSym)."""
+    bones = np.load(data_dir / "landmarks" / "bones_3d.npz")
+    result = generalized_procrustes(bones["shapes"], criterion="full", tangent=True)
+    turn = estimate_similarity(result.mean, bones["reference_mean"], scaling=False)
+    np.testing.assert_allclose(turn(result.mean), bones["reference_mean"], atol=1e-5)
+    np.testing.assert_allclose(turn(result.aligned), bones["reference_aligned"], atol=5e-5)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("criterion", ["full", "partial"])
+def test_plethodon_spectrum(data_dir, criterion):
+    shapes = np.load(data_dir / "landmarks" / "plethodon.npz")["shapes"]
+    aligned = generalized_procrustes(shapes, criterion=criterion).aligned.reshape(len(shapes), -1)
+    variances = np.linalg.svd(aligned - aligned.mean(axis=0), compute_uv=False) ** 2
+    np.testing.assert_allclose(100 * variances[:2] / variances.sum(), [36.7, 31.0], atol=0.06)
+
+
+def test_estimator_agrees_with_the_function():
+    rng = np.random.default_rng(0)
+    shapes = rng.normal(size=(1, 6, 2)) + 0.1 * rng.normal(size=(20, 6, 2))
+    for kw in ({}, {"tangent": True}, {"criterion": "partial"}, {"scaling": False}):
+        result = generalized_procrustes(shapes, **kw)
+        alignment = GeneralizedProcrustes(**kw)
+        np.testing.assert_allclose(alignment.fit_transform(shapes), result.aligned, atol=1e-12)
+        np.testing.assert_allclose(alignment.transform(shapes), result.aligned, atol=1e-12)
+        np.testing.assert_allclose(alignment.align(shapes[3]).as_matrix(), result.transforms[3].as_matrix(), atol=1e-12)
+
+
+def test_symmetric_mean():
+    """With mirror= the mean is its own mirror image; mirrored copies in the set make the same mean."""
+    rng = np.random.default_rng(0)
+    mirror = np.array([1, 0, 2, 4, 3])
+    shapes = rng.normal(size=(1, 5, 2)) + 0.2 * rng.normal(size=(20, 5, 2))
+    mean = generalized_procrustes(shapes, mirror=mirror).mean
+    same_up_to_turn(mirror_shapes(mean, mirror), mean, atol=1e-9)
+    both = generalized_procrustes(np.concatenate([shapes, mirror_shapes(shapes, mirror)])).mean
+    np.testing.assert_allclose(both, mean, atol=1e-9)
