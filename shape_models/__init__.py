@@ -25,22 +25,42 @@ from ._procrustes import (
 from ._transforms import Similarity
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
-from .landmarks import IBUG68, LandmarkScheme, get_scheme
+from .landmarks import (
+    COFW29,
+    IBUG68,
+    IMM58,
+    MEDIAPIPE478,
+    MUCT68,
+    MUCT76,
+    WFLW98,
+    Conversion,
+    LandmarkScheme,
+    convert,
+    get_scheme,
+)
 
 __all__ = [
     "Box",
+    "COFW29",
+    "Conversion",
     "DegenerateShapeError",
     "Ellipsoid",
     "GeneralizedProcrustes",
     "IBUG68",
+    "IMM58",
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
     "Limit",
+    "MEDIAPIPE478",
+    "MUCT68",
+    "MUCT76",
     "ProcrustesResult",
     "ShapeBasis",
     "Similarity",
     "SoftBox",
+    "WFLW98",
+    "convert",
     "estimate_similarity",
     "generalized_procrustes",
     "get_scheme",
