@@ -13,6 +13,7 @@ coefficient
 """
 
 from ._array import DegenerateShapeError
+from ._asm import ASM
 from ._basis import ShapeBasis
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._procrustes import (
@@ -22,45 +23,28 @@ from ._procrustes import (
     generalized_procrustes,
     mirror_shapes,
 )
+from ._statistics import ShapeStatistics
 from ._transforms import Similarity
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
-from .landmarks import (
-    COFW29,
-    IBUG68,
-    IMM58,
-    MEDIAPIPE478,
-    MUCT68,
-    MUCT76,
-    WFLW98,
-    Conversion,
-    LandmarkScheme,
-    convert,
-    get_scheme,
-)
+from .landmarks import IBUG68, LandmarkScheme, get_scheme
 
 __all__ = [
+    "ASM",
     "Box",
-    "COFW29",
-    "Conversion",
     "DegenerateShapeError",
     "Ellipsoid",
     "GeneralizedProcrustes",
     "IBUG68",
-    "IMM58",
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
     "Limit",
-    "MEDIAPIPE478",
-    "MUCT68",
-    "MUCT76",
     "ProcrustesResult",
     "ShapeBasis",
+    "ShapeStatistics",
     "Similarity",
     "SoftBox",
-    "WFLW98",
-    "convert",
     "estimate_similarity",
     "generalized_procrustes",
     "get_scheme",

@@ -2,7 +2,6 @@
 
 import bisect
 import math
-import random
 
 import numpy as np
 
@@ -27,6 +26,53 @@ def project_loop(shape, mean, components, variances, k=3.0):
         b = min(max(b, -bound), bound)
         result = [r + b * v for r, v in zip(result, mode, strict=True)]
     return np.array(result).reshape(np.shape(shape))
+
+
+# --- Fitting (principal modes, missing entries) ------------------------------------------------------------
+
+
+def naive_modes(shapes):
+    """Mean, and eigenvalues and eigenvectors (rows) of the covariance, shape by shape from the definition."""
+    flat = [shape.ravel() for shape in np.asarray(shapes, dtype=float)]
+    mean = sum(flat) / len(flat)
+    covariance = sum(np.outer(x - mean, x - mean) for x in flat) / (len(flat) - 1)
+    values, vectors = np.linalg.eigh(covariance)
+    return mean, values[::-1], vectors.T[::-1]
+
+
+def naive_missing(table, n_modes, n_iter):
+    """EM for probabilistic PCA with missing entries, row by row with the covariance of what is seen.
+
+    Returns the mean, the covariance (divisor n) and the log-likelihood before each step.
+    """
+    table = np.asarray(table, dtype=float)
+    n, p = table.shape
+    seen = ~np.isnan(table)
+    mean = np.array([table[seen[:, j], j].mean() for j in range(p)])
+    filled = np.where(seen, table, mean)
+    variance = np.array([((table[seen[:, j], j] - mean[j]) ** 2).mean() for j in range(p)])
+    covariance = (filled - mean).T @ (filled - mean) / n + np.diag(variance * (~seen).mean(axis=0))
+    record = []
+    for _ in range(n_iter):
+        values, vectors = np.linalg.eigh(covariance)
+        noise = values[: p - n_modes].mean()
+        W = vectors[:, p - n_modes :]
+        C = W @ np.diag(values[p - n_modes :]) @ W.T + noise * (np.eye(p) - W @ W.T)
+        likelihood, scatters = 0.0, []
+        for i in range(n):
+            o, m = np.flatnonzero(seen[i]), np.flatnonzero(~seen[i])
+            inverse = np.linalg.inv(C[np.ix_(o, o)])
+            d = table[i, o] - mean[o]
+            likelihood -= 0.5 * (len(o) * np.log(2 * np.pi) + np.linalg.slogdet(C[np.ix_(o, o)])[1] + d @ inverse @ d)
+            gain = C[np.ix_(m, o)] @ inverse
+            filled[i, m] = mean[m] + gain @ d
+            spread = np.zeros((p, p))
+            spread[np.ix_(m, m)] = C[np.ix_(m, m)] - gain @ C[np.ix_(o, m)]
+            scatters.append(spread)
+        record.append(likelihood)
+        mean = filled.mean(axis=0)
+        covariance = ((filled - mean).T @ (filled - mean) + sum(scatters)) / n
+    return mean, covariance, record
 
 
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
@@ -126,35 +172,6 @@ def loop_auc(errors, threshold, n_steps=200_000):
 
 def loop_failure_rate(errors, threshold):
     return sum(1 for e in errors if e > threshold) / len(errors)
-
-
-def quaternion_angle(first, second):
-    """Angle between two rotations from the inner product of their unit quaternions, in radians."""
-    dot = abs(math.fsum(a * b for a, b in zip(first, second, strict=True)))
-    cross = math.sqrt(max(0.0, 1.0 - dot * dot))
-    return 2 * math.atan2(cross, dot)
-
-
-def loop_euler_mae(target, prediction):
-    """Mean over faces and angles of the smallest of the differences by whole turns, in degrees."""
-    total = [min(abs(a - b + 360 * k) for k in (-2, -1, 0, 1, 2)) for t, p in zip(target, prediction, strict=True)
-             for a, b in zip(t, p, strict=True)]  # fmt: skip
-    return math.fsum(total) / len(total)
-
-
-def loop_bootstrap_means(values, n_resamples, seed):
-    """Means of draws with replacement."""
-    draw = random.Random(seed)
-    return sorted(
-        math.fsum(values[draw.randrange(len(values))] for _ in values) / len(values) for _ in range(n_resamples)
-    )
-
-
-def loop_sign_test(better, worse):
-    """Two-sided exact probability of a split at least as uneven under fair coin tosses."""
-    n, k = better + worse, min(better, worse)
-    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 # --- Search (profiles, patches) --------------------------------------------------------------------------

@@ -1,0 +1,578 @@
+"""The estimator: principal modes of aligned shapes, and the limited model made of them."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._array import DegenerateShapeError, as_shapes
+from ._basis import ShapeBasis
+from ._statistics import ShapeStatistics
+
+__all__ = ["ASM"]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Active shape model: mean, principal modes of variation and the limit plausible shapes keep to.
+
+    `fit` takes the mean m of the shapes and the eigenvectors vᵢ and eigenvalues λᵢ of their covariance (divisor
+    n - 1). `project` moves a shape to the nearest point of {m + Σ bᵢvᵢ, bᵢ within the limit}: |bᵢ| ≤ 3√λᵢ by default.
+    Shapes are used as they come; align them first (`generalized_procrustes`), or use `AlignedASM`, which does both.
+
+    Parameters
+    ----------
+    n_components : int, float or None, default=0.95
+        An int keeps that many modes, at least 1 and at most min(n_samples - 1, n_features). A float in (0, 1) keeps
+        the fewest modes whose share of the variance exceeds it. None keeps every mode whose variance is more than
+        rounding.
+    limit : float, limit or None, default=3.0
+        The set the coefficients may live in. A number k stands for ``Box(k)``; None for no limit. It is a part of
+        ``basis_`` and takes effect at the next `fit`.
+    shrinkage : {"ledoit_wolf", "oas"}, float in [0, 1] or None, default=None
+        Help for few samples. The covariance S becomes (1 - a) S + a (tr S / p) I, with p = n_features: the modes stay,
+        large variances shrink, small ones grow, and ``noise_variance_`` carries what lies outside the modes. "oas"
+        and "ledoit_wolf" estimate a from the data, a float is a. A share of variance in `n_components` is counted
+        before shrinkage.
+    tol : float, default=1e-7
+        Only with missing landmarks: the fit has converged when mean and covariance change by less than this share of
+        the spread.
+    max_iter : int, default=500
+        Only with missing landmarks: most steps of the fit; ``converged_`` says whether they were enough.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape event_shape
+        Equal to ``shapes.mean(axis=0)`` when nothing is missing.
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Orthonormal modes over the flattened landmarks (x₀, y₀, x₁, ...), by falling variance. The largest entry of
+        each is positive (the first, where several are equally large).
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance along each mode, divisor n - 1.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        The same as a share of the whole variance.
+    total_variance_ : float
+        Sum of the variances of all coordinates, divisor n - 1.
+    noise_variance_ : float
+        σ² of probabilistic PCA: what variance the modes leave, for each of the other n_features - n_components
+        directions.
+    n_components_ : int
+        Number of modes kept.
+    event_shape_ : tuple of int
+        Shape of one sample: (n_landmarks, n_dims), or (n_features,) when fitted on a table.
+    n_features_in_ : int
+        Number of coordinates.
+    n_samples_ : int
+        Number of shapes fitted.
+    shrinkage_ : float
+        The a that was used; 0 without shrinkage.
+    n_iter_ : int
+        Steps taken for missing landmarks; 1 when nothing is missing.
+    converged_ : bool
+        Whether these steps were enough.
+    basis_ : ShapeBasis
+        The learned model as a frozen value, which does all the acting.
+
+    See Also
+    --------
+    AlignedASM : The same for shapes in image coordinates.
+    ShapeBasis : The operator, for arrays of any library.
+
+    Notes
+    -----
+    `fit`, `transform` and `score` follow scikit-learn: first axis the samples, NumPy inside. Besides
+    (n_samples, n_landmarks, n_dims) they take the flat table (n_samples, n_features), whose samples are
+    one-dimensional; the model then speaks of flat shapes throughout. `project`, `report` and the methods of
+    ``basis_`` take any leading axes and any array library.
+
+    Missing landmarks (NaN) in `fit` are integrated out by expectation maximisation for probabilistic PCA, which
+    assumes that they are missing for reasons unrelated to where they would lie.
+
+    References
+    ----------
+    T. F. Cootes, C. J. Taylor, D. H. Cooper, J. Graham, "Active shape models - their training and application",
+    CVIU 61 (1995), section 3. M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", JRSS B 61
+    (1999), Eqs. (7), (8), for the noise. O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional
+    covariance matrices", JMVA 88 (2004), and Y. Chen et al., "Shrinkage algorithms for MMSE covariance estimation",
+    IEEE TSP 58 (2010), Eq. (23), for `shrinkage`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import ASM
+    >>> rng = np.random.default_rng(0)
+    >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> widths = rng.normal(1.0, 0.1, size=(200, 1, 1))
+    >>> shapes = square * widths + rng.normal(0.0, 0.01, size=(200, 4, 2))
+    >>> asm = ASM(n_components=1).fit(shapes)
+    >>> asm.components_.shape
+    (1, 8)
+    >>> wild = square + np.array([[0.0, 0.0], [0.0, 0.0], [2.0, 2.0], [0.0, 0.0]])
+    >>> asm.project(wild)[2].round(1)
+    array([1.3, 1.3])
+    """
+
+    event_shape_: tuple[int, ...]
+
+    def __init__(
+        self,
+        n_components: int | float | None = 0.95,
+        *,
+        limit: Any = 3.0,
+        shrinkage: float | str | None = None,
+        tol: float = 1e-7,
+        max_iter: int = 500,
+    ) -> None:
+        self.n_components = n_components
+        self.limit = limit
+        self.shrinkage = shrinkage
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, shapes: Any, y: Any = None) -> Self:
+        """Learn mean and modes.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features)
+            At least two aligned shapes. NaN marks a missing landmark; each landmark must be seen in two shapes, each
+            shape must show one landmark.
+        y : ignored
+
+        Returns
+        -------
+        ASM
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            For fewer than two shapes, `n_components` out of range, infinities, a landmark seen less than twice.
+        DegenerateShapeError
+            When all shapes are equal: there is no variance to learn.
+        """
+        array = self._check(shapes, reset=True)
+        self._check_parameters(*_flat(array).shape)
+        flat = _flat(array).astype(np.float64, copy=False)
+        if np.isnan(flat).any():
+            return self._fit_missing(flat)
+        n, p = flat.shape
+        mean = flat.mean(axis=0)
+        centred = flat - mean
+        rest = centred.mean(axis=0)  # the mean is rounded to its own size, not to that of the spread
+        centred -= rest
+        mean += rest
+        self._refuse_equal_shapes(np.square(centred).sum(axis=0) / (n - 1), mean)
+        fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) if self.shrinkage == "ledoit_wolf" else None
+        if n > p:
+            values, vectors = _eigh(centred.T @ centred / (n - 1))
+            return self._learn(n, mean, values, lambda q: vectors[:, :q].T, fourth)
+        # Fewer shapes than coordinates: the n x n matrix of inner products has the same eigenvalues.
+        values, vectors = _eigh(centred @ centred.T / (n - 1))
+
+        def modes(q: int) -> np.ndarray:
+            raw = centred.T @ vectors[:, :q]
+            # Modes of small variance come out of the product with little orthogonality: restore it.
+            scale = np.linalg.norm(raw, axis=0)
+            Q, R = np.linalg.qr(raw / np.where(scale > 0, scale, 1.0))
+            return (Q * np.where(np.diag(R) < 0, -1.0, 1.0)).T
+
+        return self._learn(n, mean, values, modes, fourth)
+
+    def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+        """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
+
+        Equal to `fit` on all chunks together, to rounding.
+
+        Parameters
+        ----------
+        chunks : iterable, callable or Dask array
+            Arrays of complete shapes, or items `load` turns into such. No one-shot generator: a list, or the
+            function that makes the generator.
+        load : callable, optional
+            Turns an item into an array, where `map` runs it.
+        map : callable or client
+            Built-in `map`, ``executor.map``, ``pool.imap`` or a ``dask.distributed.Client``.
+
+        Raises
+        ------
+        ValueError
+            As `fit` and `ShapeStatistics.from_chunks`; also for ``shrinkage="ledoit_wolf"``, which needs each shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ASM
+        >>> shapes = np.random.default_rng(0).normal(size=(300, 5, 2))
+        >>> asm = ASM(4).fit_chunks(np.array_split(shapes, 3))
+        >>> np.allclose(asm.explained_variance_, ASM(4).fit(shapes).explained_variance_, rtol=1e-12)
+        True
+        """
+        return self.fit_statistics(ShapeStatistics.from_chunks(chunks, load=load, map=map))
+
+    def fit_statistics(self, statistics: ShapeStatistics) -> Self:
+        """Learn from sums that were gathered elsewhere.
+
+        Parameters
+        ----------
+        statistics : ShapeStatistics
+            Of at least two shapes.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; also for ``shrinkage="ledoit_wolf"``, which needs each shape.
+        """
+        n, p = statistics.n_samples, statistics.mean.size
+        if n < 2:
+            raise ValueError(f"got {n} sample(s); expected at least 2 to learn how shapes vary.")
+        if self.shrinkage == "ledoit_wolf":
+            raise ValueError("shrinkage: 'ledoit_wolf' needs each shape, not only their sums. Try 'oas' or a number.")
+        self._check_parameters(n, p)
+        self.event_shape_ = statistics.event_shape
+        self.n_features_in_ = p
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        covariance = statistics.covariance
+        self._refuse_equal_shapes(np.diag(covariance), statistics.mean.ravel())
+        values, vectors = _eigh(covariance)
+        return self._learn(n, statistics.mean.ravel(), values, lambda q: vectors[:, :q].T)
+
+    def transform(self, shapes: Any) -> np.ndarray:
+        """Return the coefficients of each shape, not limited.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, *event_shape_)
+            Where landmarks are missing (NaN), the coefficients come from what is seen, as in ``basis_.encode`` with
+            weights.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components_)
+        """
+        check_is_fitted(self)
+        array = self._check(shapes, reset=False)
+        return self._whole_and_gaps(
+            array, lambda x: self.basis_.encode(x), lambda x, w: self.basis_.encode(x, weights=w), (self.n_components_,)
+        )
+
+    def inverse_transform(self, coefficients: Any) -> np.ndarray:
+        """Return the shapes with these coefficients, not limited: the inverse of `transform` on the model's span.
+
+        Parameters
+        ----------
+        coefficients : array_like of shape (n_samples, n_components_)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, *event_shape_)
+        """
+        check_is_fitted(self)
+        return self.basis_.decode(np.asarray(coefficients))
+
+    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+        """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape_)
+            Of any array library; the answer has the same library, dtype and device.
+        weights : array of shape (..., n_landmarks), optional
+            How much each landmark counts; see `ShapeBasis.project` for what is lost with them.
+
+        Returns
+        -------
+        array of the shape of `shapes`
+
+        Raises
+        ------
+        ValueError
+            For another event shape, NaN or infinities.
+        """
+        check_is_fitted(self)
+        return self.basis_.project(shapes, weights=weights)
+
+    def complete(self, shapes: Any) -> Any:
+        """Fill missing landmarks with their conditional mean; the same as ``basis_.complete``.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (..., *event_shape_)
+            NaN where a landmark is missing.
+
+        Returns
+        -------
+        Completion
+            The filled shapes and the covariance of what was filled in.
+        """
+        check_is_fitted(self)
+        return self.basis_.complete(shapes)
+
+    def report(self, shapes: Any) -> Any:
+        """Say how each shape relates to the model; the same as ``basis_.report``.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (..., *event_shape_)
+        """
+        check_is_fitted(self)
+        return self.basis_.report(shapes)
+
+    def sample(
+        self, n_samples: int = 1, *, rng: np.random.Generator | int | None = None, truncated: bool = True
+    ) -> np.ndarray:
+        """Draw shapes from the model.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        rng : numpy.random.Generator, int or None
+            Source of chance; an int is a seed.
+        truncated : bool
+            Whether the coefficients keep to the limit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, *event_shape_)
+        """
+        check_is_fitted(self)
+        return self.basis_.sample(n_samples, rng=np.random.default_rng(rng), truncated=truncated)
+
+    def score(self, shapes: Any, y: Any = None) -> float:
+        """Return minus the mean over the shapes of the squared distance ‖x - project(x)‖²; higher is better.
+
+        With more modes the distance never grows, so a search over `n_components` by this score takes the largest:
+        ``asm.basis_.log_likelihood`` weighs modes against noise.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, *event_shape_)
+            Where landmarks are missing (NaN), the distance of the seen ones counts, scaled to the number of all.
+        y : ignored
+        """
+        check_is_fitted(self)
+        array = self._check(shapes, reset=False)
+        seen = ~np.isnan(_flat(array))
+        near = self._whole_and_gaps(
+            array, lambda x: self.basis_.project(x), lambda x, w: self.basis_.project(x, weights=w), self.event_shape_
+        )
+        squares = np.square(np.where(seen, _flat(array - near), 0.0)).sum(axis=1)
+        return -float(np.mean(squares * seen.shape[1] / seen.sum(axis=1)))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _check(self, shapes: Any, *, reset: bool) -> np.ndarray:
+        if not hasattr(shapes, "ndim"):
+            try:
+                shapes = np.asarray(shapes)
+            except ValueError:
+                shapes = as_shapes(shapes)  # a ragged list: says what is wrong with it
+        if shapes.ndim < 3:
+            array = validate_data(
+                self,
+                shapes,
+                reset=reset,
+                dtype=(np.float64, np.float32),
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if reset else 1,
+            )
+            if reset:
+                self.event_shape_ = (array.shape[1],)
+        else:
+            array = as_shapes(shapes, min_samples=2 if reset else 1, allow_nan=True)
+            if not array.shape[1] * array.shape[2]:
+                raise ValueError(f"got shapes of {array.shape[1:]} landmarks; expected at least one coordinate.")
+            if reset:
+                self.event_shape_ = array.shape[1:]
+                self.n_features_in_ = array.shape[1] * array.shape[2]
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+        if array.shape[1:] != self.event_shape_:
+            raise ValueError(
+                f"ASM was fitted on shapes of {self.event_shape_}; got {array.shape[1:]}. "
+                "Try LandmarkScheme.subset or convert to select common landmarks."
+            )
+        return array
+
+    def _check_parameters(self, n: int, p: int) -> None:
+        most = min(n - 1, p)
+        k = self.n_components
+        if isinstance(k, Integral) and not isinstance(k, bool):
+            if not 1 <= k <= most:
+                raise ValueError(
+                    f"n_components: got {k}; expected 1 to min(n_samples - 1, n_features) = {most} for {n} shapes of "
+                    f"{p} coordinates, a share of the variance in (0, 1), or None."
+                )
+        elif k is not None and (not isinstance(k, Real) or isinstance(k, bool) or not 0 < float(k) < 1):
+            raise ValueError(
+                f"n_components: got {k!r}; expected a count of modes, a share of the variance in (0, 1), or None for "
+                "all modes."
+            )
+        a = self.shrinkage
+        if a is not None and a not in ("ledoit_wolf", "oas"):
+            if not isinstance(a, Real) or isinstance(a, bool) or not 0 <= float(a) <= 1:
+                raise ValueError(f"shrinkage: got {a!r}; expected 'ledoit_wolf', 'oas', a number in [0, 1] or None.")
+        if not isinstance(self.tol, Real) or not 0 < float(self.tol) < math.inf:
+            raise ValueError(f"tol: got {self.tol!r}; expected a positive number.")
+        if not isinstance(self.max_iter, Integral) or self.max_iter < 1:
+            raise ValueError(f"max_iter: got {self.max_iter!r}; expected a count of at least 1.")
+
+    def _refuse_equal_shapes(self, variances: np.ndarray, mean: np.ndarray) -> None:
+        if math.sqrt(max(variances.max(), 0.0)) <= 8 * _EPS * np.abs(mean).max():
+            raise DegenerateShapeError("all shapes are equal; expected shapes that vary, at least in one coordinate.")
+
+    def _count_modes(self, values: np.ndarray, n: int, p: int) -> int:
+        if isinstance(self.n_components, Integral):
+            return int(self.n_components)
+        rank = int((values[: n - 1] > values[0] * max(n, p) * _EPS).sum())
+        if self.n_components is None:
+            return rank
+        shares = np.cumsum(values) / values.sum()
+        return min(int(np.searchsorted(shares, float(self.n_components), side="right")) + 1, rank)
+
+    def _fit_missing(self, flat: np.ndarray) -> Self:
+        from ._missing import fit_missing
+
+        if self.shrinkage == "ledoit_wolf":
+            raise ValueError("shrinkage: 'ledoit_wolf' needs complete shapes; got missing landmarks. Try 'oas'.")
+        n, p = flat.shape
+        seen = ~np.isnan(flat)
+        per_landmark = seen.reshape(n, *self.event_shape_).sum(axis=0)
+        few = np.argwhere(per_landmark < 2)
+        if len(few):
+            index = int(few[0][0])
+            raise ValueError(
+                f"landmark {index} is seen in {int(per_landmark[tuple(few[0])])} of {n} shapes; expected at least 2. "
+                "Try LandmarkScheme.subset to leave it out."
+            )
+        empty = np.flatnonzero(~seen.any(axis=1))
+        if len(empty):
+            raise ValueError(
+                f"shape {int(empty[0])} has no landmark at all ({len(empty)} such shapes); expected at least one in "
+                "each. Try leaving these shapes out."
+            )
+        self._refuse_equal_shapes(np.nanvar(flat, axis=0, ddof=1), np.nanmean(flat, axis=0))
+        result = fit_missing(
+            flat, lambda values: self._count_modes(values, n, p), tol=float(self.tol), max_iter=int(self.max_iter)
+        )
+        values, vectors = _eigh(result.covariance)
+        record = {"n_iter": result.n_iter, "converged": result.converged}
+        return self._learn(n, result.mean, values, lambda q: vectors[:, :q].T, n_modes=result.n_modes, record=record)
+
+    def _learn(
+        self,
+        n: int,
+        mean: np.ndarray,
+        values: np.ndarray,
+        modes: Callable[[int], np.ndarray],
+        fourth: float | None = None,
+        *,
+        n_modes: int | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> Self:
+        p = mean.size
+        q = self._count_modes(values, n, p) if n_modes is None else n_modes
+        total = float(values.sum())
+        a = self._shrinkage(values, n, p, fourth)
+        kept = (1 - a) * values[:q] + a * total / p
+        noise = (total - float(kept.sum())) / (p - q) if q < p else 0.0
+        if noise <= kept[0] * max(n, p) * _EPS:  # nothing but rounding is left
+            noise = 0.0
+        components = modes(q)
+        size = np.abs(components)
+        # The first of the entries that are largest to rounding: symmetric shapes have such ties.
+        lead = np.argmax(size >= (1 - 1e-6) * size.max(axis=1, keepdims=True), axis=1)
+        components = components * np.where(components[np.arange(q), lead] < 0, -1.0, 1.0)[:, None]
+        basis = ShapeBasis(mean.reshape(self.event_shape_), components, kept, self.limit, noise_variance=noise)
+        self._set_model(basis, n_samples=n, total_variance=total, shrinkage=a, **(record or {}))
+        return self
+
+    def _set_model(
+        self,
+        basis: ShapeBasis,
+        *,
+        n_samples: int,
+        total_variance: float,
+        shrinkage: float,
+        n_iter: int = 1,
+        converged: bool = True,
+    ) -> None:
+        self.basis_ = basis
+        self.event_shape_ = basis.event_shape
+        self.n_features_in_ = basis.n_features
+        self.n_components_ = basis.n_components
+        self.mean_ = basis.mean
+        self.components_ = basis.components
+        self.explained_variance_ = basis.variances
+        self.explained_variance_ratio_ = basis.variances / total_variance
+        self.total_variance_ = total_variance
+        self.noise_variance_ = basis.noise_variance
+        self.n_samples_ = n_samples
+        self.shrinkage_ = shrinkage
+        self.n_iter_ = n_iter
+        self.converged_ = converged
+
+    def _shrinkage(self, values: np.ndarray, n: int, p: int, fourth: float | None) -> float:
+        if self.shrinkage is None:
+            return 0.0
+        if not isinstance(self.shrinkage, str):
+            return float(self.shrinkage)
+        biased = values * (n - 1) / n  # both estimates are stated for the divisor n
+        mu = float(biased.sum()) / p
+        square = float(np.square(biased).sum())
+        if self.shrinkage == "oas":
+            away = square / p**2 - mu**2 / p
+            return 1.0 if away <= 0 else min((square / p**2 + mu**2) / ((n + 1) * away), 1.0)
+        assert fourth is not None
+        delta = square / p - mu**2
+        beta = min((fourth / n - square) / (n * p), delta)
+        return beta / delta if delta > 0 else 1.0
+
+    def _whole_and_gaps(
+        self,
+        array: np.ndarray,
+        whole: Callable[[np.ndarray], np.ndarray],
+        gaps: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
+        """Call `whole` on the complete shapes and `gaps` on the others, with the mask of what is seen."""
+        seen = ~np.isnan(array) if array.ndim == 2 else ~np.isnan(array[..., 0])
+        full = seen.all(axis=1)
+        if full.all():
+            return whole(array)
+        if not seen.any(axis=1).all():
+            index = int(np.flatnonzero(~seen.any(axis=1))[0])
+            raise ValueError(f"shape {index} has no landmark at all; expected at least one in each.")
+        result = np.empty((len(array), *shape), dtype=array.dtype)
+        if full.any():
+            result[full] = whole(array[full])
+        result[~full] = gaps(array[~full], seen[~full])
+        return result
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(len(array), -1)
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues in falling order, none negative, and eigenvectors as columns."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
