@@ -16,6 +16,7 @@ from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._limits import Box, Ellipsoid, Limit, SoftBox
+from ._probabilistic import BasisReport, Completion
 from ._procrustes import (
     GeneralizedProcrustes,
     ProcrustesResult,
@@ -31,7 +32,9 @@ from .landmarks import IBUG68, LandmarkScheme, get_scheme
 
 __all__ = [
     "ASM",
+    "BasisReport",
     "Box",
+    "Completion",
     "DegenerateShapeError",
     "Ellipsoid",
     "GeneralizedProcrustes",

@@ -11,6 +11,7 @@ import numpy as np
 from . import _probabilistic
 from ._array import as_array, device_of, float_dtype, is_traced, namespace_of, to_numpy
 from ._limits import Limit, as_limit
+from ._probabilistic import BasisReport, Completion
 
 __all__ = ["ShapeBasis"]
 
@@ -402,6 +403,184 @@ class ShapeBasis:
             b = basis.limit.clip(b, basis._scale)
         return _leave(basis._decode(b), given)
 
+    def report(self, shapes: Any) -> BasisReport:
+        """Say which modes are clipped, by how much, how far shapes are from the model and how plausible they are.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+
+        Returns
+        -------
+        BasisReport
+            coefficients, clipped, amount, distance, mahalanobis, plausibility; arrays of the library of the input.
+            The plausibility is a measurement: it carries no gradient.
+
+        Raises
+        ------
+        ValueError
+            When the last axes are not the event shape, or a number is NaN or infinite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(2, 4), [4.0, 1.0], limit=2.0)
+        >>> basis.report([[6.0, 1.0], [0.0, 0.0]]).amount
+        array([-2.,  0.])
+        """
+        flat, given, basis = self._enter(shapes)
+        _refuse_missing(flat, flat, basis.event_shape)
+        report = _probabilistic.report(basis, flat)
+        values = {name: value if name == "clipped" else _leave(value, given) for name, value in vars(report).items()}
+        return BasisReport(**values)
+
+    def mahalanobis(self, shapes: Any) -> Any:
+        """Return the Mahalanobis distance within the model, the root of Σ bᵢ²/λᵢ over the modes with variance.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+
+        Returns
+        -------
+        array of shape (...)
+            Distance to the mean in standard deviations. What lies outside the span of the modes does not count; see
+            `log_likelihood` and `report` for that.
+
+        Raises
+        ------
+        ValueError
+            When the last axes are not the event shape, or a number is NaN or infinite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(2, 4), [4.0, 1.0])
+        >>> basis.mahalanobis([[6.0, 4.0], [0.0, 0.0]])
+        np.float64(5.0)
+        """
+        flat, given, basis = self._enter(shapes)
+        _refuse_missing(flat, flat, basis.event_shape)
+        return _leave(_probabilistic.mahalanobis(basis, flat), given)
+
+    def log_likelihood(self, shapes: Any) -> Any:
+        """Return the logarithm of the density of shapes under N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)).
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+
+        Returns
+        -------
+        array of shape (...)
+            In nats. The limit of the basis plays no part.
+
+        Raises
+        ------
+        ValueError
+            When the noise variance, or that of a mode, is 0; when a number is NaN or infinite.
+
+        References
+        ----------
+        Tipping, Bishop: Probabilistic Principal Component Analysis, J. R. Statist. Soc. B 61 (1999).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(2, 4), [1.0, 1.0], noise_variance=1.0)
+        >>> basis.log_likelihood(np.zeros((2, 2))).round(4)  # -2 log(2 π)
+        np.float64(-3.6758)
+        """
+        flat, given, basis = self._enter(shapes)
+        _refuse_missing(flat, flat, basis.event_shape)
+        return _leave(_probabilistic.log_likelihood(basis, flat), given)
+
+    def sample(self, n_samples: int = 1, *, rng: Any = None, truncated: bool = True, noise: bool = False) -> Any:
+        """Draw random shapes from the model.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of shapes.
+        rng : numpy.random.Generator, int or None
+            Source of randomness, or its seed.
+        truncated : bool
+            Draw coefficients from the normal law cut off at the limit (each |bᵢ| ≤ k√λᵢ for a box, the ball for an
+            `Ellipsoid`), exactly, not by clipping; otherwise from the whole normal law.
+        noise : bool
+            Add the noise of variance σ² in the directions outside the modes.
+
+        Returns
+        -------
+        array of shape (n_samples, *event_shape)
+            Of the library, type and device of the basis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(2, 4), [4.0, 1.0], limit=1.5)
+        >>> shapes = basis.sample(1000, rng=0)
+        >>> shapes.shape, bool(np.abs(shapes[:, 0, 0]).max() <= 3.0)
+        ((1000, 2, 2), True)
+        """
+        flat = _probabilistic.sample(self, n_samples, rng, truncated, noise)
+        return namespace_of(flat).reshape(flat, (flat.shape[0], *self.event_shape))
+
+    def complete(self, shapes: Any, *, joint: bool = False) -> Completion:
+        """Fill missing landmarks with their conditional mean given those seen, and say how sure they are.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., *event_shape)
+            Missing landmarks are NaN (a landmark with one NaN coordinate is missing as a whole). Each shape may miss
+            others; a shape without any landmark becomes the mean.
+        joint : bool
+            Return the covariance between all landmarks instead of that of each one.
+
+        Returns
+        -------
+        Completion
+            shapes and covariance. Seen landmarks stay as they are, with covariance 0.
+
+        Raises
+        ------
+        ValueError
+            When the last axes are not the event shape, or a number is infinite.
+
+        Notes
+        -----
+        For the Gaussian N(mean, C) of the basis the missing part has the mean μₘ + Cₘₒ Cₒₒ⁻¹ (xₒ - μₒ) and the
+        covariance Cₘₘ - Cₘₒ Cₒₒ⁻¹ Cₒₘ. It is computed in the coefficients, with one matrix of the size of the modes for
+        each pattern of missing landmarks. The limit of the basis plays no part: a completion may leave it, and
+        `project` brings it back. Without noise variance Cₒₒ is singular and its pseudo-inverse stands in.
+
+        Masks are looked at, so this cannot stand inside ``torch.compile`` or ``torch.func.vmap``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), [[0.6, 0.0, 0.8, 0.0]], [1.0], noise_variance=0.01)
+        >>> completion = basis.complete([[3.0, 0.0], [np.nan, np.nan]])
+        >>> completion.shapes.round(2)
+        array([[3.  , 0.  ],
+               [3.89, 0.  ]])
+        >>> completion.covariance.round(3)[1]
+        array([[0.027, 0.   ],
+               [0.   , 0.01 ]])
+        """
+        flat, given, basis = self._enter(shapes)
+        xp = namespace_of(flat)
+        n_landmarks = basis.event_shape[0]
+        rows = xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))
+        filled, covariance = vars(_probabilistic.complete(basis, rows, joint)).values()
+        filled = xp.reshape(filled, (*flat.shape[:-1], *basis.event_shape))
+        return Completion(_leave(filled, given), _leave(covariance, given))
+
     def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
         """Project with as few passes over memory as there are: block by block, in place on what is our own."""
         flat, given, basis = self._enter(shapes)
@@ -446,6 +625,8 @@ def _working_dtype(x: Any) -> Any:
 
 
 def _leave(result: Any, dtype: Any) -> Any:
+    if isinstance(result, np.ndarray) and result.ndim == 0:
+        return result.astype(dtype)[()]
     return result if result.dtype == dtype else namespace_of(result).astype(result, dtype)
 
 

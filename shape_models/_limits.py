@@ -43,6 +43,17 @@ class Limit:
         """
         raise NotImplementedError
 
+    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+        """Say which coefficients the limit changes because they lie outside: bool, (..., n_components)."""
+        return self.clip(coefficients, scale) != coefficients
+
+    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw standardised coefficients bᵢ/√λᵢ, (n_samples, n_components), from a normal law cut off at the limit."""
+        raise ValueError(
+            f"truncated: got True for a limit that cannot be sampled, {type(self).__name__}; expected Box, Ellipsoid, "
+            "SoftBox or None. Try truncated=False."
+        )
+
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         coefficients[...] = self.clip(coefficients, scale)
 
@@ -141,6 +152,14 @@ class Box(_OneNumber):
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
         return xp.where(bound > 0, xp.clip(coefficients, -bound, bound), xp.zeros_like(bound))
 
+    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+        """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
+
+    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`."""
+        return _truncated_normal(rng, size, self.value)
+
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         bound = _bound(self.value, scale)
         np.minimum(coefficients, bound, out=coefficients)
@@ -190,6 +209,14 @@ class SoftBox(_OneNumber):
         inside = bound > 0
         safe = xp.where(inside, bound, xp.ones_like(bound))
         return xp.where(inside, safe * xp.tanh(coefficients / safe), xp.zeros_like(bound))
+
+    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+        """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
+
+    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`."""
+        return _truncated_normal(rng, size, self.value)
 
 
 class Ellipsoid(_OneNumber):
@@ -252,14 +279,14 @@ class Ellipsoid(_OneNumber):
         # With w = rλ and ν = rμ the equation reads Σ (τᵢ/(wᵢ + ν))² = 1, which survives a tiny radius.
         tau = xp.abs(b) * (spread / top)
         w = self.value * spread * spread
-        smallest = xp.full_like(w, float(xp.finfo(w.dtype).smallest_normal))
+        smallest = xp.full_like(w, 1024 * float(xp.finfo(w.dtype).smallest_normal))
         w = xp.where(w > smallest, w, smallest)
         # Each term of the sum is at most 1, which gives a lower bound of the root; and no square overflows.
         nu = xp.max(tau - w, axis=-1, keepdims=True)
         ratio = tau / xp.where(tau > w, tau, w)
         outside = (nu > 0) | (xp.sum(ratio * ratio, axis=-1, keepdims=True) > 1)
         nu = xp.where(nu > 0, nu, xp.zeros_like(nu))
-        tau = xp.where(outside, tau, xp.ones_like(tau))
+        tau = xp.where(outside, tau, w / w.shape[0])  # inside: any values with a sum below 1, so ν stands still
         eps = float(xp.finfo(w.dtype).eps)
         for _ in range(_N_STEPS):
             q = tau / (w + nu)
@@ -270,6 +297,29 @@ class Ellipsoid(_OneNumber):
             if isinstance(step, np.ndarray) and not (step > eps * nu).any():
                 break
         return xp.where(outside, b * (w / (w + nu)), b)
+
+    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw from the normal law cut off at radius r; see `Limit.truncated_normal`."""
+        from scipy.special import gammainc, gammaincinv
+
+        z = rng.standard_normal(size)
+        if math.isinf(self.value) or size[1] == 0:
+            return z
+        # A direction, and a radius whose square is χ² below r².
+        half = size[1] / 2
+        share = rng.random((size[0], 1)) * gammainc(half, 0.5 * self.value**2)
+        radius = np.minimum(np.sqrt(2 * gammaincinv(half, share)), self.value)
+        return z * (radius / np.linalg.norm(z, axis=1, keepdims=True))
+
+
+def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float) -> np.ndarray:
+    """Draw from the standard normal law cut off at ±k, by inverting its distribution function."""
+    from scipy.special import ndtr, ndtri
+
+    if math.isinf(k):
+        return rng.standard_normal(size)
+    low = ndtr(-k)
+    return np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k)
 
 
 def _bound(k: float, scale: Any) -> Any:

@@ -1,14 +1,93 @@
-"""The basis as a Gaussian: coefficients of partly seen shapes, likelihood, sampling, completion."""
+"""The basis as a Gaussian: coefficients of partly seen shapes, likelihood, sampling, completion, report."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._array import device_of, is_traced, namespace_of, to_numpy
 
-__all__ = ["weighted_coefficients"]
+__all__ = [
+    "BasisReport",
+    "Completion",
+    "complete",
+    "log_likelihood",
+    "mahalanobis",
+    "report",
+    "sample",
+    "weighted_coefficients",
+]
+
+_CHUNK = 2**22  # numbers in the largest temporary array of a completion
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """Shapes without gaps, and how sure each filled landmark is.
+
+    Attributes
+    ----------
+    shapes : array of shape (..., *event_shape)
+        Seen landmarks as they were, missing ones at their conditional mean.
+    covariance : array of shape (..., n_landmarks, n_dims, n_dims)
+        Covariance of each landmark given those seen, zero for seen landmarks; with ``joint=True`` of shape
+        (..., n_landmarks, n_dims, n_landmarks, n_dims), also between landmarks. A basis over plain features
+        has n_dims = 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import ShapeBasis
+    >>> basis = ShapeBasis(np.zeros((2, 2)), [[0.6, 0.0, 0.8, 0.0]], [1.0])
+    >>> basis.complete([[3.0, 0.0], [np.nan, np.nan]]).shapes
+    array([[3., 0.],
+           [4., 0.]])
+    """
+
+    shapes: Any
+    covariance: Any
+
+
+@dataclass(frozen=True, eq=False)
+class BasisReport:
+    """What the limit of a basis does to shapes, and how plausible they are.
+
+    Attributes
+    ----------
+    coefficients : array of shape (..., n_components)
+        Not clipped.
+    clipped : array of bool of shape (..., n_components)
+        The modes outside the limit (by more than rounding). Where an `Ellipsoid` is left, all modes that move.
+    amount : array of shape (..., n_components)
+        What the limit adds to each coefficient, in units of the shape.
+    distance : array of shape (...)
+        Euclidean distance of the shape to its projection, the root of the sum over all coordinates.
+    mahalanobis : array of shape (...)
+        Root of Σ bᵢ²/λᵢ over the modes with variance.
+    plausibility : array of shape (...)
+        Share of the shapes of the model that are less likely than this one, in [0, 1]: P(χ²ₘ > D²) with
+        D² = Σ bᵢ²/λᵢ + r²/σ² and m = n_features, where r is the distance to the span of the modes. Without noise
+        variance σ² only the modes are judged: D² = Σ bᵢ²/λᵢ and m is the number of modes with variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import ShapeBasis
+    >>> basis = ShapeBasis(np.zeros((2, 2)), np.eye(2, 4), [4.0, 1.0], limit=2.0)
+    >>> report = basis.report([[6.0, 1.0], [0.0, 0.0]])
+    >>> report.clipped, report.distance.round(3), report.plausibility.round(3)
+    (array([ True, False]), np.float64(2.0), np.float64(0.007))
+    """
+
+    coefficients: Any
+    clipped: Any
+    amount: Any
+    distance: Any
+    mahalanobis: Any
+    plausibility: Any
 
 
 def _as_weights(weights: Any, flat: Any, event_shape: tuple[int, ...]) -> Any:
@@ -59,6 +138,20 @@ def _weighted_gram(basis: Any, w: Any) -> Any:
     return xp.reshape(xp.matmul(w, xp.reshape(outer, (-1, n * n))), (*w.shape[:-1], n, n))
 
 
+def _per_coordinate(w: Any, n_dims: int) -> Any:
+    """Repeat weights (..., n_landmarks) for each coordinate: (..., n_features)."""
+    xp = namespace_of(w)
+    return xp.reshape(xp.broadcast_to(xp.expand_dims(w, axis=-1), (*w.shape, n_dims)), (*w.shape[:-1], -1))
+
+
+def _excess(basis: Any, w: Any) -> Any:
+    """Return ρ - 1 = σ²/λ - 1, finite also for modes without variance."""
+    xp = namespace_of(w)
+    tiny = float(xp.finfo(w.dtype).eps) ** 2 * basis.noise_variance
+    variance = xp.where(basis.variances > tiny, basis.variances, xp.full_like(basis.variances, tiny))
+    return basis.noise_variance / variance - 1.0
+
+
 def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
     """Return the coefficients of shapes (..., n_features) of which each landmark is trusted by its weight.
 
@@ -68,16 +161,13 @@ def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
     xp = namespace_of(flat)
     w = _as_weights(weights, flat, basis.event_shape)
     n_dims = flat.shape[-1] // w.shape[-1]
-    spread = xp.reshape(xp.broadcast_to(xp.expand_dims(w, axis=-1), (*w.shape, n_dims)), (*w.shape[:-1], -1))
+    spread = _per_coordinate(w, n_dims)
     d = xp.where(spread > 0, flat - basis._flat_mean, xp.zeros_like(flat))
     right = xp.matmul(d * spread, basis._transposed)
     _refuse(flat, right, spread, basis.event_shape)
     scale = basis._scale
     if basis.noise_variance > 0:
-        tiny = float(xp.finfo(flat.dtype).eps) ** 2 * basis.noise_variance
-        variance = xp.where(basis.variances > tiny, basis.variances, xp.full_like(basis.variances, tiny))
-        excess = basis.noise_variance / variance - 1.0
-        matrix = _weighted_gram(basis, 1.0 - w) * excess
+        matrix = _weighted_gram(basis, 1.0 - w) * _excess(basis, w)
         matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=device_of(flat))
     else:
         matrix = xp.expand_dims(scale, axis=-1) * _weighted_gram(basis, w) * scale
@@ -116,3 +206,192 @@ def _refuse(flat: Any, right: Any, spread: Any, event_shape: tuple[int, ...]) ->
             f"shapes: got NaN or infinity at index {where}, where the weight is positive; expected finite numbers. "
             "Try a weight of 0 for what is missing."
         )
+
+
+def _residual(basis: Any, flat: Any) -> tuple[Any, Any]:
+    """Return the coefficients and the squared distance of shapes to the span of the modes."""
+    xp = namespace_of(flat)
+    d = flat - basis._flat_mean
+    b = xp.matmul(d, basis._transposed)
+    rest = d - xp.matmul(b, basis.components)
+    return b, xp.sum(rest * rest, axis=-1)
+
+
+def _squared_mahalanobis(basis: Any, b: Any) -> Any:
+    """Return Σ bᵢ²/λᵢ over the modes with variance."""
+    xp = namespace_of(b)
+    varies = basis._scale > 0
+    ratio = xp.where(varies, b / xp.where(varies, basis._scale, xp.ones_like(basis._scale)), xp.zeros_like(b))
+    return xp.sum(ratio * ratio, axis=-1)
+
+
+def _root(square: Any) -> Any:
+    """Return the square root, with derivative 0 at 0."""
+    xp = namespace_of(square)
+    zero = square <= 0
+    return xp.where(zero, xp.zeros_like(square), xp.sqrt(xp.where(zero, xp.ones_like(square), square)))
+
+
+def mahalanobis(basis: Any, flat: Any) -> Any:
+    """Return the root of Σ bᵢ²/λᵢ for shapes (..., n_features)."""
+    xp = namespace_of(flat)
+    return _root(_squared_mahalanobis(basis, xp.matmul(flat - basis._flat_mean, basis._transposed)))
+
+
+def log_likelihood(basis: Any, flat: Any) -> Any:
+    """Return the log density of shapes (..., n_features) under the Gaussian of the basis."""
+    variances = to_numpy(basis.variances).astype(np.float64)
+    n_outside = flat.shape[-1] - variances.shape[0]
+    if not (variances > 0).all() or (n_outside and basis.noise_variance == 0):
+        what = "a noise variance of 0" if (variances > 0).all() else "a mode without variance"
+        raise ValueError(
+            f"log_likelihood: got a basis with {what}, whose density is infinite on its span; expected positive "
+            "variances. Try dataclasses.replace(basis, noise_variance=...), or fewer modes."
+        )
+    b, rest = _residual(basis, flat)
+    constant = flat.shape[-1] * math.log(2 * math.pi) + float(np.log(variances).sum())
+    square = _squared_mahalanobis(basis, b)
+    if n_outside:
+        constant += n_outside * math.log(basis.noise_variance)
+        square = square + rest / basis.noise_variance
+    return -0.5 * (square + constant)
+
+
+def report(basis: Any, flat: Any) -> BasisReport:
+    """Return the report on shapes (..., n_features)."""
+    from scipy.special import gammaincc
+
+    xp = namespace_of(flat)
+    b, rest = _residual(basis, flat)
+    amount = xp.zeros_like(b) if basis.limit is None else basis.limit.clip(b, basis._scale) - b
+    clipped = xp.zeros_like(b, dtype=xp.bool)
+    if basis.limit is not None:
+        rounding = 16 * float(xp.finfo(flat.dtype).eps) * xp.max(xp.abs(flat), axis=-1, keepdims=True)
+        clipped = basis.limit.exceeds(b, basis._scale) & (xp.abs(amount) > rounding)
+    square = to_numpy(_squared_mahalanobis(basis, b)).astype(np.float64)
+    total, dof = square, int((to_numpy(basis.variances) > 0).sum())
+    if basis.noise_variance > 0:
+        total = square + to_numpy(rest).astype(np.float64) / basis.noise_variance
+        dof = flat.shape[-1]
+    plausibility = np.asarray(gammaincc(dof / 2, total / 2) if dof else np.ones_like(total))
+    if xp.__name__ != "array_api_compat.numpy":
+        plausibility = xp.asarray(plausibility, device=device_of(flat))
+    return BasisReport(
+        coefficients=b,
+        clipped=clipped,
+        amount=amount,
+        distance=_root(rest + xp.sum(amount * amount, axis=-1)),
+        mahalanobis=_root(_squared_mahalanobis(basis, b)),
+        plausibility=xp.astype(plausibility, flat.dtype, copy=False),
+    )
+
+
+def sample(basis: Any, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
+    """Return random shapes (n_samples, n_features) beside the basis."""
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 0:
+        raise ValueError(f"n_samples: got {n_samples!r}; expected a number of shapes that is not negative. Try 1.")
+    if not isinstance(rng, np.random.Generator):
+        rng = np.random.default_rng(rng)
+    scale = to_numpy(basis._scale).astype(np.float64)
+    z = np.zeros((int(n_samples), scale.shape[0]))
+    varies = scale > 0
+    size = (z.shape[0], int(varies.sum()))
+    if truncated and basis.limit is not None:
+        z[:, varies] = basis.limit.truncated_normal(rng, size)
+    else:
+        z[:, varies] = rng.standard_normal(size)
+    components = to_numpy(basis.components).astype(np.float64)
+    flat = to_numpy(basis._flat_mean) + (z * scale) @ components
+    if noise and basis.noise_variance > 0:
+        e = rng.standard_normal(flat.shape) * math.sqrt(basis.noise_variance)
+        flat += e - (e @ components.T) @ components
+    xp = namespace_of(basis.mean)
+    flat = xp.asarray(flat, device=device_of(basis.mean)) if not isinstance(basis.mean, np.ndarray) else flat
+    return xp.astype(flat, basis.mean.dtype, copy=False)
+
+
+def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
+    """Return the completion of shapes (..., n_landmarks, n_dims), one landmark a row also for plain features.
+
+    With the latent coefficients a, of prior variance Δ = Λ - σ², the rest is noise: E[x] = mean + Vᵀ E[a],
+    Cov[x] = Vᵀ Cov[a] V + σ² I on what is missing, and with A = I + N (ρ - I) of `weighted_coefficients`
+    E[a] = (I - ρ) A⁻¹ V W (x - mean), Cov[a] = σ² (I - ρ) A⁻¹. One A serves all shapes of one mask.
+    """
+    xp = namespace_of(shapes)
+    seen = xp.all(xp.isfinite(shapes), axis=-1)
+    modes = _by_landmark(basis)
+    n_landmarks, n_components, n_dims = modes.shape
+    lead = shapes.shape[:-2]
+    rows = xp.reshape(shapes, (-1, n_landmarks, n_dims))
+    masks = to_numpy(seen).reshape(-1, n_landmarks)
+    if np.isinf(to_numpy(rows)).any():
+        where = tuple(int(i) for i in np.argwhere(np.isinf(to_numpy(shapes)))[0])
+        raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers or NaN.")
+    patterns, index = np.unique(masks, axis=0, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    device = device_of(shapes)
+    mean = xp.reshape(basis._flat_mean, (n_landmarks, n_dims))
+    width = n_landmarks * n_dims * (n_landmarks * n_dims if joint else n_components)
+    per_chunk = max(1, _CHUNK // width)
+    filled, covariances = [], []
+    for first in range(0, len(order), per_chunk):
+        # In the order of the patterns, so that the shapes of a chunk share their matrices.
+        rows_here = order[first : first + per_chunk]
+        local, which = np.unique(index[rows_here], return_inverse=True)
+        w = xp.astype(xp.asarray(patterns[local].astype(np.float64), device=device), shapes.dtype, copy=False)
+        mean_map, covariance_map = _posterior(basis, w)
+        take = xp.asarray(rows_here, device=device)
+        of_pattern = xp.asarray(which.reshape(-1), device=device)
+        x = xp.take(rows, take, axis=0)
+        known = xp.expand_dims(xp.take(w, of_pattern, axis=0) > 0, axis=-1)
+        d = xp.where(known, x - mean, xp.zeros_like(x))
+        right = xp.matmul(xp.reshape(d, (-1, n_landmarks * n_dims)), basis._transposed)
+        a = xp.matmul(xp.take(mean_map, of_pattern, axis=0), xp.expand_dims(right, axis=-1))[..., 0]
+        guess = mean + xp.reshape(xp.matmul(a, basis.components), x.shape)
+        filled.append(xp.where(known, x, guess))
+        hidden = xp.astype(w == 0, shapes.dtype)
+        covariances.append(xp.take(_spread(basis, covariance_map, hidden, joint), of_pattern, axis=0))
+    if not filled:
+        empty = (n_landmarks, n_dims, n_landmarks, n_dims) if joint else (n_landmarks, n_dims, n_dims)
+        return Completion(shapes, xp.zeros((*lead, *empty), dtype=shapes.dtype, device=device))
+    back = xp.asarray(np.argsort(order, kind="stable"), device=device)
+    points = xp.take(xp.concat(filled, axis=0), back, axis=0)
+    covariance = xp.take(xp.concat(covariances, axis=0), back, axis=0)
+    return Completion(xp.reshape(points, shapes.shape), xp.reshape(covariance, (*lead, *covariance.shape[1:])))
+
+
+def _posterior(basis: Any, w: Any) -> tuple[Any, Any]:
+    """Return, for masks (..., n_landmarks), the map from V W (x - mean) to E[a], and Cov[a]."""
+    xp = namespace_of(w)
+    n = basis.components.shape[0]
+    eye = xp.eye(n, dtype=w.dtype, device=device_of(w))
+    if basis.noise_variance > 0:
+        excess = _excess(basis, w)
+        inverse = xp.linalg.inv(_weighted_gram(basis, 1.0 - w) * excess + eye)
+        mean_map = xp.expand_dims(-excess, axis=-1) * inverse
+        return mean_map, basis.noise_variance * mean_map
+    scale = basis._scale
+    outer = xp.expand_dims(scale, axis=-1) * scale
+    gram = _weighted_gram(basis, w) * outer
+    inverse = xp.linalg.pinv(gram, rtol=n * float(xp.finfo(w.dtype).eps))
+    return inverse * outer, (eye - xp.matmul(gram, inverse)) * outer
+
+
+def _spread(basis: Any, covariance: Any, hidden: Any, joint: bool) -> Any:
+    """Return the covariance of the hidden landmarks from that of the latent coefficients."""
+    xp = namespace_of(covariance)
+    modes = _by_landmark(basis)
+    n_landmarks, _, n_dims = modes.shape
+    device = device_of(covariance)
+    if joint:
+        flat = basis.components * xp.expand_dims(_per_coordinate(hidden, n_dims), axis=-2)
+        result = xp.matmul(xp.matmul(xp.matrix_transpose(flat), covariance), flat)
+        eye = xp.eye(n_landmarks * n_dims, dtype=result.dtype, device=device)
+        result = result + basis.noise_variance * eye * xp.expand_dims(_per_coordinate(hidden, n_dims), axis=-1)
+        result = 0.5 * (result + xp.matrix_transpose(result))
+        return xp.reshape(result, (*hidden.shape[:-1], n_landmarks, n_dims, n_landmarks, n_dims))
+    right = xp.matmul(xp.expand_dims(covariance, axis=-3), modes)
+    result = xp.matmul(xp.matrix_transpose(modes), right)
+    result = result + basis.noise_variance * xp.eye(n_dims, dtype=result.dtype, device=device)
+    result = 0.5 * (result + xp.matrix_transpose(result))
+    return result * xp.expand_dims(xp.expand_dims(hidden, axis=-1), axis=-1)

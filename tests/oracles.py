@@ -75,6 +75,35 @@ def naive_missing(table, n_modes, n_iter):
     return mean, covariance, record
 
 
+def dense_covariance(basis):
+    """Covariance of the coordinates under a basis: Σ λ v vᵀ + σ² (I - Σ v vᵀ)."""
+    v = basis.components
+    inside = v.T @ v
+    return v.T @ np.diag(basis.variances) @ v + basis.noise_variance * (np.eye(len(inside)) - inside)
+
+
+def condition_dense(x, mean, covariance):
+    """Conditional mean and covariance of the NaN entries of one vector, by Gaussian conditioning in full size."""
+    missing = np.isnan(x)
+    gain = covariance[np.ix_(missing, ~missing)] @ np.linalg.pinv(covariance[np.ix_(~missing, ~missing)], rcond=1e-11)
+    filled, conditional = x.copy(), np.zeros_like(covariance)
+    filled[missing] = mean[missing] + gain @ (x - mean)[~missing]
+    conditional[np.ix_(missing, missing)] = (
+        covariance[np.ix_(missing, missing)] - gain @ covariance[np.ix_(~missing, missing)]
+    )
+    return filled, conditional
+
+
+def expected_coefficients_dense(x, weights, basis):
+    """Coefficients of E[x | y] where each coordinate is seen with noise σ² (1/w - 1), or not at all."""
+    c, m = dense_covariance(basis), basis.mean.ravel()
+    w = np.repeat(weights, len(m) // len(weights))
+    seen = w > 0
+    noise = np.diag(basis.noise_variance * (1 / w[seen] - 1))
+    expected = c[:, seen] @ np.linalg.solve(c[np.ix_(seen, seen)] + noise, (x.ravel() - m)[seen])
+    return basis.components @ expected
+
+
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
 
 
