@@ -15,16 +15,41 @@ from ._landmarks import (
     nme,
     normalizing_distance,
 )
+from ._pose import EulerError, euler_mae, geodesic_error
+from ._statistics import (
+    Comparison,
+    bin_table,
+    bootstrap_interval,
+    compare,
+    group_table,
+    landmark_table,
+    rate_interval,
+    wilson_interval,
+)
+from ._tables import Interval, Table
 
 __all__ = [
+    "Comparison",
     "CumulativeError",
     "ErrorArray",
+    "EulerError",
+    "Interval",
+    "Table",
     "auc",
     "auc_grid",
     "auc_threshold_weighted",
+    "bin_table",
+    "bootstrap_interval",
+    "compare",
     "cumulative_error",
+    "euler_mae",
     "failure_rate",
+    "geodesic_error",
+    "group_table",
     "landmark_errors",
+    "landmark_table",
     "nme",
     "normalizing_distance",
+    "rate_interval",
+    "wilson_interval",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_shapes
+from shape_models.landmarks import get_scheme
 
 __all__ = [
     "CumulativeError",
@@ -687,10 +688,7 @@ def _length(truth: np.ndarray, normalizer: Any, scheme: Any) -> tuple[np.ndarray
 def _scheme(scheme: Any, n_landmarks: int) -> Any:
     if scheme is None:
         return None
-    if isinstance(scheme, str):
-        from shape_models.landmarks import get_scheme
-
-        scheme = get_scheme(scheme)
+    scheme = get_scheme(scheme)
     if scheme.n_landmarks != n_landmarks:
         raise ValueError(
             f"scheme: {scheme.name} has {scheme.n_landmarks} landmarks; got faces of {n_landmarks}. "

@@ -28,26 +28,46 @@ from ._statistics import ShapeStatistics
 from ._transforms import Similarity
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
-from .landmarks import IBUG68, LandmarkScheme, get_scheme
+from .landmarks import (
+    COFW29,
+    IBUG68,
+    IMM58,
+    MEDIAPIPE478,
+    MUCT68,
+    MUCT76,
+    WFLW98,
+    Conversion,
+    LandmarkScheme,
+    convert,
+    get_scheme,
+)
 
 __all__ = [
     "ASM",
     "BasisReport",
     "Box",
+    "COFW29",
     "Completion",
+    "Conversion",
     "DegenerateShapeError",
     "Ellipsoid",
     "GeneralizedProcrustes",
     "IBUG68",
+    "IMM58",
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
     "Limit",
+    "MEDIAPIPE478",
+    "MUCT68",
+    "MUCT76",
     "ProcrustesResult",
     "ShapeBasis",
     "ShapeStatistics",
     "Similarity",
     "SoftBox",
+    "WFLW98",
+    "convert",
     "estimate_similarity",
     "generalized_procrustes",
     "get_scheme",

@@ -2,6 +2,7 @@
 
 import bisect
 import math
+import random
 
 import numpy as np
 
@@ -201,6 +202,35 @@ def loop_auc(errors, threshold, n_steps=200_000):
 
 def loop_failure_rate(errors, threshold):
     return sum(1 for e in errors if e > threshold) / len(errors)
+
+
+def quaternion_angle(first, second):
+    """Angle between two rotations from the inner product of their unit quaternions, in radians."""
+    dot = abs(math.fsum(a * b for a, b in zip(first, second, strict=True)))
+    cross = math.sqrt(max(0.0, 1.0 - dot * dot))
+    return 2 * math.atan2(cross, dot)
+
+
+def loop_euler_mae(target, prediction):
+    """Mean over faces and angles of the smallest of the differences by whole turns, in degrees."""
+    total = [min(abs(a - b + 360 * k) for k in (-2, -1, 0, 1, 2)) for t, p in zip(target, prediction, strict=True)
+             for a, b in zip(t, p, strict=True)]  # fmt: skip
+    return math.fsum(total) / len(total)
+
+
+def loop_bootstrap_means(values, n_resamples, seed):
+    """Means of draws with replacement."""
+    draw = random.Random(seed)
+    return sorted(
+        math.fsum(values[draw.randrange(len(values))] for _ in values) / len(values) for _ in range(n_resamples)
+    )
+
+
+def loop_sign_test(better, worse):
+    """Two-sided exact probability of a split at least as uneven under fair coin tosses."""
+    n, k = better + worse, min(better, worse)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return min(1.0, 2 * tail)
 
 
 # --- Search (profiles, patches) --------------------------------------------------------------------------

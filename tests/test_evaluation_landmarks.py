@@ -1,7 +1,5 @@
 """Normalised errors, their distribution, AUC and failure rate."""
 
-from types import SimpleNamespace
-
 import laws
 import numpy as np
 import oracles
@@ -22,10 +20,11 @@ from evaluation import (
     normalizing_distance,
 )
 from evaluation._landmarks import NORMALIZERS
+from shape_models.landmarks import LandmarkScheme
 
-EIGHT = SimpleNamespace(
-    name="eight",
-    n_landmarks=8,
+EIGHT = LandmarkScheme(
+    "eight",
+    8,
     anchors={"outer_eye_corners": ([0], [5]), "pupils": ([0, 1, 2], [4, 5]), "eye_corners": ([0, 2], [3, 5])},
 )
 ENDS = {"inter_ocular": ([0], [5]), "inter_pupil": ([0, 1, 2], [4, 5]), "eye_centers": ([0, 2], [3, 5])}
@@ -387,9 +386,9 @@ def test_missing_predictions_raise_or_fail():
         ({"mask": np.ones(7, bool)}, r"mask: got shape \(7,\)"),
         ({"undefined": "skip"}, "undefined: got 'skip'"),
         ({"missing": "nan"}, "missing: got 'nan'"),
-        ({"scheme": SimpleNamespace(name="six", n_landmarks=6, anchors={})}, "six has 6 landmarks; got faces of 8"),
+        ({"scheme": LandmarkScheme("six", 6)}, "six has 6 landmarks; got faces of 8"),
         (
-            {"scheme": SimpleNamespace(name="bare", n_landmarks=8, anchors={}), "normalizer": "inter_pupil"},
+            {"scheme": LandmarkScheme("bare", 8), "normalizer": "inter_pupil"},
             "bare does not mark the pupils.*'box_diagonal'",
         ),
     ],

@@ -6,14 +6,34 @@ import pickle
 import numpy as np
 import pytest
 
-from shape_models import IBUG68, LandmarkScheme, get_scheme, make_faces
+from shape_models import (
+    COFW29,
+    IBUG68,
+    IMM58,
+    MEDIAPIPE478,
+    MUCT68,
+    MUCT76,
+    WFLW98,
+    LandmarkScheme,
+    convert,
+    get_scheme,
+    make_faces,
+)  # fmt: skip
 
-SCHEMES = [IBUG68]
+SCHEMES = [IBUG68, WFLW98, COFW29, IMM58, MUCT76, MUCT68]
 # 0-based mirror maps in the numbers of the annotations, from the configurations in use for flip testing
 PUBLISHED_MIRRORS = {
     "ibug68": [
         *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37,
         36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+    ],
+    "wflw98": [
+        *range(32, -1, -1), 46, 45, 44, 43, 42, 50, 49, 48, 47, 37, 36, 35, 34, 33, 41, 40, 39, 38, 51, 52, 53, 54,
+        *range(59, 54, -1), 72, 71, 70, 69, 68, 75, 74, 73, 64, 63, 62, 61, 60, 67, 66, 65, *range(82, 75, -1),
+        *range(87, 82, -1), *range(92, 87, -1), 95, 94, 93, 97, 96,
+    ],
+    "cofw29": [
+        1, 0, 3, 2, 6, 7, 4, 5, 9, 8, 11, 10, 14, 15, 12, 13, 17, 16, 19, 18, 20, 21, 23, 22, 24, 25, 26, 27, 28,
     ],
 }  # fmt: skip
 
@@ -70,8 +90,9 @@ def test_flip_refuses():
         IBUG68.flip(np.zeros((66, 2)), width=10)
     with pytest.raises(ValueError, match="width: got 0"):
         IBUG68.flip(np.zeros((68, 2)), width=0)
-    with pytest.raises(ValueError, match="no mirror map"):
-        LandmarkScheme("wing", 3).flip(np.zeros((3, 2)), width=10)
+    for scheme in (LandmarkScheme("wing", 3), MEDIAPIPE478):
+        with pytest.raises(ValueError, match="no mirror map"):
+            scheme.flip(np.zeros((scheme.n_landmarks, 2)), width=10)
 
 
 def test_subset_keeps_what_is_left():
@@ -117,7 +138,7 @@ def test_scheme_refuses_contradictions(keywords, message):
 
 
 def test_scheme_is_a_value():
-    for scheme in (*SCHEMES, IBUG68.subset("mouth")):
+    for scheme in (*SCHEMES, MEDIAPIPE478, IBUG68.subset("mouth")):
         for twin in (pickle.loads(pickle.dumps(scheme)), copy.deepcopy(scheme)):
             assert twin == scheme
             assert hash(twin) == hash(scheme)
@@ -129,8 +150,147 @@ def test_scheme_is_a_value():
 
 
 def test_get_scheme():
-    for scheme in SCHEMES:
+    for scheme in (*SCHEMES, MEDIAPIPE478):
         assert get_scheme(scheme.name.upper()) is scheme
         assert get_scheme(scheme) is scheme
     with pytest.raises(ValueError, match=r"got the scheme 'x'; expected one of ibug68"):
         get_scheme("x")
+
+
+def _mean(shapes):
+    """Mean after centring and scaling each shape; enough for sets of upright faces."""
+    shapes = shapes - shapes.mean(axis=1, keepdims=True)
+    return (shapes / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)).mean(axis=0)
+
+
+def _asymmetry(scheme, mean):
+    """Largest distance between a centred mean shape and its mirror image, as a share of the face's width."""
+    mean = mean - mean.mean(axis=0)
+    angle = np.arctan2(*np.subtract(*scheme.anchor_points(mean, "outer_eye_corners")[::-1])[::-1])
+    c, s = np.cos(angle), np.sin(angle)
+    mean = mean @ np.array([[c, -s], [s, c]])  # upright: the eyes on one level
+    return np.linalg.norm(scheme.flip(mean) - mean, axis=-1).max() / np.ptp(mean[:, 0])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["ibug68", "muct68", "imm58"])
+def test_mirroring_a_real_mean_face_gives_nearly_itself(data_dir, name):
+    scheme = get_scheme(name)
+    if name == "ibug68":
+        shapes = np.load(data_dir / "landmarks" / "wflw_test_68.npz")["shapes"]
+    elif name == "muct68":
+        table = np.genfromtxt(data_dir / "landmarks" / "muct68_opencv.csv", delimiter=",", skip_header=1, dtype=str)
+        shapes = table[:, 2:].astype(float).reshape(-1, 68, 2)
+        shapes = shapes[(shapes != 0).any(axis=-1).all(axis=1)]
+    else:
+        shapes = np.array([
+            np.array(path.read_text().split("{")[1].split("}")[0].split(), float).reshape(58, 2)
+            for path in sorted((data_dir / "imm").glob("*.pts"))
+        ])  # fmt: skip
+    mean = _mean(shapes)
+    assert _asymmetry(scheme, mean) < 0.05
+    wrong = LandmarkScheme("x", scheme.n_landmarks, mirror=np.arange(scheme.n_landmarks), anchors=scheme.anchors)
+    assert _asymmetry(wrong, mean) > 0.9
+    # the subject's right is on the left of the picture, the chin is the lowest point
+    for right, left in (scheme.anchor_points(mean, key) for key in scheme.anchors):
+        assert right[0] < left[0]
+    assert mean[scheme.names.index("chin"), 1] == mean[:, 1].max()
+    if "right_pupil" in scheme.names:
+        middle = mean[scheme.groups["right_eye"]].mean(axis=0)
+        assert np.linalg.norm(middle - mean[scheme.names.index("right_pupil")]) < 0.02 * np.ptp(mean[:, 0])
+    groups = [mean[scheme.groups[g], 1].mean() for g in ("right_brow", "right_eye", "nose", "mouth")]
+    assert groups == sorted(groups)
+
+
+@pytest.mark.data
+def test_mirrored_faces_of_muct_are_flips(data_dir):
+    """The archive's own mirrored copies (names ir...) are what flip gives, landmark by landmark."""
+    table = np.genfromtxt(data_dir / "landmarks" / "muct68_opencv.csv", delimiter=",", skip_header=1, dtype=str)
+    shapes = dict(zip(table[:, 0], table[:, 2:].astype(float).reshape(-1, 68, 2), strict=True))
+    worst = 0.0
+    names = [name for name in shapes if "ir" + name[1:] in shapes]
+    assert len(names) > 3000
+    for name in names:
+        face, mirrored = (
+            np.where((s == 0).all(-1, keepdims=True), np.nan, s) for s in (shapes[name], shapes["ir" + name[1:]])
+        )
+        worst = max(worst, np.nanmax(np.abs(MUCT68.flip(face, width=480) - mirrored)))
+    assert worst <= 0.11  # the files carry one decimal
+
+
+def test_convert_marks_every_point():
+    pairs = [(WFLW98, IBUG68, 60, 8, 0), (IBUG68, COFW29, 17, 10, 2), (COFW29, IBUG68, 17, 0, 51),
+             (MEDIAPIPE478, IBUG68, 13, 55, 0), (MUCT76, MUCT68, 68, 0, 0), (MUCT68, MUCT76, 68, 0, 8),
+             (MUCT68, IBUG68, 29, 0, 39), (IBUG68, IBUG68, 68, 0, 0)]  # fmt: skip
+    for source, target, *counts in pairs:
+        shapes = np.arange(source.n_landmarks * 2.0).reshape(1, -1, 2)
+        result = convert(shapes, source, target.name)
+        assert [result.kinds.count(k) for k in ("exact", "interpolated", "missing")] == counts, (source, target)
+        assert result.shapes.shape == (1, target.n_landmarks, 2)
+        assert np.isnan(result.shapes[0, :, 0]).tolist() == [k == "missing" for k in result.kinds]
+        assert result.error == (None if counts[1] else 0.0)
+        for i in np.flatnonzero(result.exact):
+            assert (result.shapes[0, i] == shapes[0]).all(axis=1).any()
+
+
+@pytest.mark.parametrize("source", [WFLW98, COFW29, MUCT76, MUCT68])
+def test_converted_faces_are_the_faces_of_the_other_scheme(source):
+    """The drawn faces are one object in any scheme, so a conversion must land on its own places."""
+    target = make_faces(200, rng=2)
+    result = convert(make_faces(200, rng=2, scheme=source), source, IBUG68)
+    width = np.linalg.norm(np.subtract(*IBUG68.anchor_points(target, "outer_eye_corners")), axis=-1)
+    error = (np.linalg.norm(result.shapes - target, axis=-1) / width[:, None]).mean(axis=0)
+    assert np.nanmax(error) < 0.035
+    back = convert(target, IBUG68, source)
+    again = convert(back.shapes, source, IBUG68)
+    np.testing.assert_array_equal(
+        again.shapes[:, again.exact & ~np.isnan(again.shapes).any((0, 2))].shape[1] > 15, True
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(WFLW98, IBUG68), (COFW29, IBUG68), (MUCT76, IBUG68), (IBUG68, COFW29), (IBUG68, WFLW98)]
+)
+def test_converting_commutes_with_mirroring(source, target):
+    faces = make_faces(5, rng=3, scheme=source)
+    direct = convert(source.flip(faces), source, target)
+    np.testing.assert_allclose(direct.shapes, target.flip(convert(faces, source, target).shapes), atol=1e-9)
+    assert [direct.kinds[i] for i in target.mirror] == list(direct.kinds)
+
+
+def test_mediapipe_groups_pair_up_and_convert_symmetrically():
+    """Vertices that the groups list in the same place on both sides are mirror images."""
+    partner = {0: 0, 17: 17, 13: 13, 14: 14, 4: 4, 5: 5, 2: 2, 168: 168, 6: 6, 197: 197, 195: 195, 152: 152,
+               75: 305, 97: 326}  # fmt: skip
+    for part in ("brow", "eye"):
+        pairs = zip(MEDIAPIPE478.groups[f"right_{part}"], MEDIAPIPE478.groups[f"left_{part}"], strict=True)
+        partner |= {int(r): int(l) for r, l in pairs}
+    for part in ("face_oval", "outer_lip", "inner_lip"):
+        ring = MEDIAPIPE478.groups[part].tolist()
+        start = ring.index({"face_oval": 10, "outer_lip": 0, "inner_lip": 13}[part])
+        partner |= {ring[start - k]: ring[(start + k) % len(ring)] for k in range(len(ring))}
+    partner |= {b: a for a, b in partner.items()}
+    numbers = np.full((478, 2), np.nan)
+    for vertex, other in partner.items():
+        numbers[vertex] = vertex, other
+    used = convert(numbers, MEDIAPIPE478, IBUG68).shapes
+    assert not np.isnan(used).any()
+    np.testing.assert_allclose(used[IBUG68.mirror, 1], used[:, 0])
+
+
+def test_convert_keeps_missing_points_missing():
+    face = make_faces(1, rng=0, scheme=WFLW98).astype(np.float32)
+    face[0, 62] = np.nan
+    result = convert(face, WFLW98, IBUG68)
+    assert result.shapes.dtype == np.float32
+    assert set(np.flatnonzero(np.isnan(result.shapes[0, :, 0]))) == {37, 38}
+
+
+def test_convert_refuses():
+    with pytest.raises(ValueError, match="got imm58 to ibug68; expected one of wflw98 - ibug68"):
+        convert(np.zeros((58, 2)), IMM58, IBUG68)
+    with pytest.raises(ValueError, match="got 68 landmarks; expected 98"):
+        convert(np.zeros((68, 2)), WFLW98, IBUG68)
+    other = LandmarkScheme("ibug68", 68)
+    with pytest.raises(ValueError, match="expected one of"):
+        convert(np.zeros((68, 2)), other, COFW29)

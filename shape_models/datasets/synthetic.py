@@ -45,7 +45,8 @@ def make_faces(
     n_dims : {2, 3}
         3 adds the depth z; the two-dimensional faces are the same ones seen from far away (z left out).
     rng : int or numpy.random.Generator, optional
-        The same seed gives the same faces; None is the seed 0, so that documentation repeats itself.
+        The same seed gives the same faces, in whatever scheme (up to the noise); None is the seed 0, so that
+        documentation repeats itself.
 
     Returns
     -------
@@ -73,14 +74,13 @@ def make_faces(
         raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_PLACES)}.")
     generator = np.random.default_rng(0 if rng is None else rng)
     n = int(n_samples)
-    faces = _build(scheme.name, _draw_traits(n, generator))
-    faces += generator.normal(scale=0.006, size=faces.shape)
-    faces -= _PIVOT
-    faces = faces @ _rotations(n, generator).swapaxes(1, 2)
-    faces += _PIVOT
-    scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n,)))
-    faces *= scale[:, None, None]
-    faces[..., :2] += np.asarray(_CENTER) + 4.0 * _truncated(generator, (n, 1, 2))
+    traits, rotations = _draw_traits(n, generator), _rotations(n, generator)
+    scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n, 1, 1)))
+    shift = np.asarray(_CENTER) + 4.0 * _truncated(generator, (n, 1, 2))
+    faces = _build(scheme.name, traits)
+    faces += generator.normal(scale=0.006, size=faces.shape)  # last, so that a seed is the same face in any scheme
+    faces = ((faces - _PIVOT) @ rotations.swapaxes(1, 2) + _PIVOT) * scale
+    faces[..., :2] += shift
     return faces if n_dims == 3 else np.ascontiguousarray(faces[..., :2])
 
 
@@ -197,7 +197,8 @@ def _nostrils(t: np.ndarray, p: dict) -> tuple:
 
 def _wing(t: np.ndarray, p: dict, side: int) -> tuple:
     """Along the side of the nose, from the inner corner of the eye (0) to where the wing meets the lip (1)."""
-    x = side * (0.10 + 0.19 * t**1.5 - 0.17 * np.clip(t - 0.75, 0, None) / 0.25 * 0.6) * (1 + p["nose_width"])
+    flare = np.exp(-(((t - 0.82) / 0.18) ** 2))  # the wing itself stands out
+    x = side * (0.10 + 0.05 * t + 0.14 * flare) * (1 + p["nose_width"])
     return x, -0.49 + 0.62 * t + p["nose_length"] * t, -0.05 - 0.16 * t
 
 
@@ -211,6 +212,12 @@ def _lip(t: np.ndarray, p: dict, row: int) -> tuple:
     y = 0.43 + p["mouth_height"] - rise * arc - bow - p["smile"] * t**2
     y = y + p["opening"] * arc * (1.0 if row > 1 else -0.15)
     return half * t, y, -0.12 * arc
+
+
+def _lip_gap(t: np.ndarray, p: dict) -> tuple:
+    """Between the lips."""
+    upper, lower = _lip(t, p, 1), _lip(t, p, 2)
+    return upper[0], (upper[1] + lower[1]) / 2, upper[2]
 
 
 def _depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -243,21 +250,111 @@ def _along(curve: Callable, places: list[float] | np.ndarray, **keywords: int | 
     return [(curve, float(t), keywords) for t in places]
 
 
-_SIXTHS = np.array([0, 2, 4, 6, 8, 10]) / 12  # six points round an eye, from its outer corner over the top
-_INNER_FIRST = [0.5, 4 / 12, 2 / 12, 0.0, 10 / 12, 8 / 12]
+# Places round an eye, from its outer corner over the top, and from its inner corner over the top
+_SIX, _EIGHT = np.array([0, 1, 2, 3, 4, 5]) / 6, np.arange(8) / 8
+_SIX_INNER, _EIGHT_INNER = (0.5 - _SIX) % 1, (0.5 - _EIGHT) % 1
 
-_PLACES: dict[str, list[Place]] = {
-    "ibug68": [
+
+def _outer_lip() -> list[Place]:
+    upper, lower = np.linspace(-1, 1, 7), np.linspace(1, -1, 7)[1:-1]
+    return [*_along(_lip, upper, row=0), *_along(_lip, lower, row=3)]
+
+
+def _mouth() -> list[Place]:
+    return [*_outer_lip(), *_along(_lip, np.linspace(-1, 1, 5), row=1), *_along(_lip, [0.5, 0.0, -0.5], row=2)]
+
+
+def _middle_nose() -> list[Place]:
+    return [*_along(_bridge, np.linspace(0, 1, 4)), *_along(_nostrils, np.linspace(-1, 1, 5))]
+
+
+def _ibug68() -> list[Place]:
+    return [
         *_along(_jaw, np.linspace(-1, 1, 17)),
         *_along(_brow, np.linspace(0, 1, 5), side=-1, lower=False),
         *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
-        *_along(_bridge, np.linspace(0, 1, 4)),
-        *_along(_nostrils, np.linspace(-1, 1, 5)),
-        *_along(_eye, _SIXTHS, side=-1),
-        *_along(_eye, _INNER_FIRST, side=1),
-        *_along(_lip, np.linspace(-1, 1, 7), row=0),
-        *_along(_lip, np.linspace(1, -1, 7)[1:-1], row=3),
-        *_along(_lip, np.linspace(-1, 1, 5), row=1),
-        *_along(_lip, [0.5, 0.0, -0.5], row=2),
-    ],
+        *_middle_nose(),
+        *_along(_eye, _SIX, side=-1),
+        *_along(_eye, _SIX_INNER, side=1),
+        *_mouth(),
+    ]
+
+
+def _wflw98() -> list[Place]:
+    lower = np.array([0.1, 0.35, 0.6, 0.85])
+    return [
+        *_along(_jaw, np.linspace(-1, 1, 33)),
+        *_along(_brow, np.linspace(0, 1, 5), side=-1, lower=False),
+        *_along(_brow, lower[::-1], side=-1, lower=True),
+        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
+        *_along(_brow, lower, side=1, lower=True),
+        *_middle_nose(),
+        *_along(_eye, _EIGHT, side=-1),
+        *_along(_eye, _EIGHT_INNER, side=1),
+        *_mouth(),
+        *_along(_eye, [0], side=-1, radius=0.0),
+        *_along(_eye, [0], side=1, radius=0.0),
+    ]
+
+
+def _cofw29() -> list[Place]:
+    brow = [[*_along(_brow, [0.5], side=s, lower=False), *_along(_brow, [0.5], side=s, lower=True)] for s in (-1, 1)]
+    return [
+        *_along(_brow, [0], side=-1, lower=False), *_along(_brow, [0], side=1, lower=False),
+        *_along(_brow, [1], side=-1, lower=False), *_along(_brow, [1], side=1, lower=False), *brow[0], *brow[1],
+        *_along(_eye, [0], side=-1), *_along(_eye, [0], side=1), *_along(_eye, [0.5], side=-1),
+        *_along(_eye, [0.5], side=1), *_along(_eye, [0.25, 0.75], side=-1), *_along(_eye, [0.25, 0.75], side=1),
+        *_along(_eye, [0], side=-1, radius=0.0), *_along(_eye, [0], side=1, radius=0.0),
+        *_along(_wing, [0.8], side=-1), *_along(_wing, [0.8], side=1), *_along(_bridge, [1]), *_along(_nostrils, [0]),
+        *_along(_lip, [-1, 1, 0], row=0), *_along(_lip, [0], row=1), *_along(_lip, [0], row=2),
+        *_along(_lip, [0], row=3), *_along(_jaw, [0]),
+    ]  # fmt: skip
+
+
+def _imm58() -> list[Place]:
+    return [
+        *_along(_jaw, np.linspace(-0.72, 0.72, 13)),
+        *_along(_eye, _EIGHT, side=1),
+        *_along(_eye, _EIGHT, side=-1),
+        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
+        *_along(_brow, np.linspace(1, 0, 5), side=-1, lower=False),
+        *_along(_lip, [-1, -0.3, 0, 0.3, 1], row=0),
+        *_along(_lip, [0.4, 0, -0.4], row=3),
+        *_along(_wing, [0, 0.5, 0.7, 0.85, 1], side=-1),
+        *_along(_nostrils, [0]),
+        *_along(_wing, [1, 0.85, 0.7, 0.5, 0], side=1),
+    ]
+
+
+def _muct76() -> list[Place]:
+    upper, lower = [0, 0.3, 0.65, 1], [0.65, 0.3]
+    brows = [[*_along(_brow, upper, side=s, lower=False), *_along(_brow, lower, side=s, lower=True)] for s in (1, -1)]
+    eyes = [[*_along(_eye, [0, 0.25, 0.5, 0.75], side=s), *_along(_eye, [0], side=s, radius=0.0)] for s in (-1, 1)]
+    return [
+        *_along(_jaw, np.linspace(-1, 1, 15)),
+        *brows[0],
+        *brows[1],
+        *eyes[0],
+        *eyes[1],
+        *_along(_wing, [0, 0.5, 0.8, 1], side=-1),
+        *_along(_nostrils, [0]),
+        *_along(_wing, [1, 0.8, 0.5, 0], side=1),
+        *_along(_nostrils, [-0.55, 0.55]),
+        *_outer_lip(),
+        *_along(_lip, [-0.5, 0, 0.5], row=2),
+        *_along(_lip, [0.5, 0, -0.5], row=1),
+        *_along(_lip_gap, [0]),
+        *_along(_bridge, [1]),
+        *_along(_eye, [1 / 8, 3 / 8, 5 / 8, 7 / 8], side=-1),
+        *_along(_eye, [1 / 8, 3 / 8, 5 / 8, 7 / 8], side=1),
+    ]
+
+
+_PLACES: dict[str, list[Place]] = {
+    "ibug68": _ibug68(),
+    "wflw98": _wflw98(),
+    "cofw29": _cofw29(),
+    "imm58": _imm58(),
+    "muct76": _muct76(),
+    "muct68": _muct76()[:68],
 }

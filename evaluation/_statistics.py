@@ -1,0 +1,694 @@
+"""How sure a number is: intervals by resampling images or persons, rates by Wilson, two models on the same faces."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
+
+from shape_models.landmarks import get_scheme
+
+from ._landmarks import ErrorArray
+from ._tables import Interval, Table
+
+__all__ = [
+    "Comparison",
+    "bin_table",
+    "bootstrap_interval",
+    "compare",
+    "group_table",
+    "landmark_table",
+    "rate_interval",
+    "wilson_interval",
+]
+
+_RESAMPLED_AT_ONCE = 1 << 22
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    *,
+    statistic: Literal["mean", "median"] | Callable[[np.ndarray], float] = "mean",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Interval:
+    """Bootstrap interval of a statistic of the faces, bias-corrected and accelerated (BCa).
+
+    Faces of one person or one photograph are not independent: with `groups`, whole groups are drawn, and the interval
+    is as wide as the number of groups warrants.
+
+    Parameters
+    ----------
+    values : array_like of shape (n_faces,)
+        One number for each face. Undefined and failed faces of an `ErrorArray` are left out.
+    statistic : {"mean", "median"} or callable
+        What to estimate; a function takes an array (n,) and returns a number.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face.
+    confidence : float
+        Nominal coverage, in (0, 1).
+    n_resamples : int
+        Number of bootstrap samples.
+    rng : int or numpy.random.Generator, optional
+        Seed. The default gives the same interval every time.
+
+    Returns
+    -------
+    Interval
+        Contains its estimate.
+
+    Raises
+    ------
+    ValueError
+        For NaN, for fewer than two faces or groups, and for a confidence outside (0, 1).
+
+    References
+    ----------
+    B. Efron, Better bootstrap confidence intervals, Journal of the American Statistical Association 82 (1987).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import bootstrap_interval
+    >>> errors = np.random.default_rng(0).lognormal(-3.2, 0.4, size=300)
+    >>> print(f"{bootstrap_interval(errors):.4f}")
+    0.0437 [0.0416, 0.0459]
+    """
+    numbers, keep = _numbers(values)
+    codes = _codes(groups, keep)
+    n_groups = len(numbers) if codes is None else int(codes.max()) + 1
+    _enough(n_groups, confidence, n_resamples)
+    if statistic == "mean":
+        return mean_intervals(numbers[:, None], codes, confidence, n_resamples, rng)[0]
+    if not callable(statistic) and statistic != "median":
+        raise ValueError(f"statistic: got {statistic!r}; expected 'mean', 'median' or a function.")
+    function: Callable[[np.ndarray], Any] = np.median if statistic == "median" else statistic
+    members = [np.array([i]) for i in range(len(numbers))] if codes is None else _members(codes, n_groups)
+    generator = np.random.default_rng(rng)
+    replicates = np.array(
+        [
+            float(function(numbers[np.concatenate([members[g] for g in generator.integers(n_groups, size=n_groups)])]))
+            for _ in range(n_resamples)
+        ]
+    )
+    everything = np.arange(len(numbers))
+    without = np.array([float(function(numbers[np.setdiff1d(everything, m, assume_unique=True)])) for m in members])
+    low, high = _bca(float(function(numbers)), replicates, without, confidence)
+    method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
+    return Interval(
+        float(function(numbers)), low, high, confidence, method, len(numbers), None if codes is None else n_groups
+    )
+
+
+def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective_n: float | None = None) -> Interval:
+    """Wilson's interval of a share: inside [0, 1], and of positive length also when nothing failed.
+
+    Parameters
+    ----------
+    count : int
+        Number of faces with the property.
+    n : int
+        Number of faces.
+    confidence : float
+        Nominal coverage, in (0, 1).
+    effective_n : float, optional
+        Number of independent faces that tell as much as the n, when faces come in groups; see `rate_interval`.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        For counts outside [0, n] and an empty set.
+
+    References
+    ----------
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+
+    Examples
+    --------
+    >>> from evaluation import wilson_interval
+    >>> print(f"{wilson_interval(6, 689):.4f}")
+    0.0087 [0.0040, 0.0189]
+    >>> print(f"{wilson_interval(0, 689):.4f}")
+    0.0000 [0.0000, 0.0055]
+    """
+    if not (n > 0 and 0 <= count <= n):
+        raise ValueError(f"count: got {count} of {n} faces; expected 0 <= count <= n and at least one face.")
+    _confident(confidence)
+    size = float(n) if effective_n is None else float(effective_n)
+    if not size > 0:
+        raise ValueError(f"effective_n: got {effective_n}; expected a positive number.")
+    share, z = count / n, ndtri((1 + confidence) / 2)
+    centre = (share + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    low = 0.0 if count == 0 else min(max(0.0, centre - half), share)
+    high = 1.0 if count == n else max(min(1.0, centre + half), share)
+    method = "Wilson" if effective_n is None else f"Wilson, effective n {size:.4g}"
+    return Interval(share, low, high, confidence, method, int(n))
+
+
+def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of the share of true flags; with groups, for the number of faces they are worth.
+
+    With `groups` the variance between groups, over that of independent faces, is the design effect, and Wilson's
+    formula takes n over the design effect. When all flags agree nothing can be said of it, and the number of groups
+    takes the place of n.
+
+    Parameters
+    ----------
+    flags : array_like of bool of shape (n_faces,)
+        Which faces have the property, such as ``errors > 0.08``.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face.
+    confidence : float
+        Nominal coverage, in (0, 1).
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        For flags that are no booleans, an empty set, or a single group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import rate_interval
+    >>> failed = np.arange(90) < 9
+    >>> print(f"{rate_interval(failed):.3f}")
+    0.100 [0.054, 0.179]
+    >>> print(f"{rate_interval(failed, groups=np.arange(90) // 9):.3f}")
+    0.100 [0.017, 0.423]
+    """
+    marks = np.asarray(flags)
+    if marks.dtype != bool or marks.ndim != 1:
+        raise ValueError(f"flags: got {marks.dtype} of shape {marks.shape}; expected booleans of shape (n_faces,).")
+    count, n = int(marks.sum()), marks.size
+    codes = _codes(groups, np.ones(n, bool))
+    if codes is None:
+        return wilson_interval(count, n, confidence=confidence)
+    sizes = np.bincount(codes)
+    if len(sizes) < 2:
+        raise ValueError("groups: got a single group; expected at least two to tell how much they differ.")
+    share = count / n
+    effective = float(len(sizes))
+    if 0 < count < n:
+        between = (((np.bincount(codes, weights=marks) - share * sizes) ** 2).sum()) / n**2
+        between *= len(sizes) / (len(sizes) - 1)
+        effective = n / max(1.0, between / (share * (1 - share) / n))
+    found = wilson_interval(count, n, confidence=confidence, effective_n=effective)
+    return Interval(found.estimate, found.low, found.high, confidence, found.method, n, len(sizes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same faces.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The two models.
+    means : tuple of float
+        Their mean errors over the faces that both have.
+    difference : Interval
+        Mean of first minus second; negative when the first is better.
+    n_better, n_worse, n_tied : int
+        Faces (or groups) on which the first has the smaller, the larger, the same error.
+    p_value : float
+        Two-sided exact sign test of the hypothesis that either is as often better as the other; ties left out.
+    n_left_out : int
+        Faces that are undefined, or failed by one of the models: not in the means.
+    unit : str
+        Unit of the errors; fractions are printed in percent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import compare
+    >>> rng = np.random.default_rng(0)
+    >>> first = rng.lognormal(-3, 0.3, size=200)
+    >>> result = compare(first, first * rng.lognormal(0.1, 0.1, size=200), names=("ours", "theirs"))
+    >>> result.n_better, result.p_value < 1e-6, result.difference.high < 0
+    (164, True, True)
+    """
+
+    names: tuple[str, str]
+    means: tuple[float, float]
+    difference: Interval
+    n_better: int
+    n_worse: int
+    n_tied: int
+    p_value: float
+    n_left_out: int = 0
+    unit: str = "fraction"
+
+    def __str__(self) -> str:
+        first, second = self.names
+        scale, sign = (100.0, " %") if self.unit == "fraction" else (1.0, f" {self.unit}")
+        left = f"; {self.n_left_out} faces without both errors are not in the means" if self.n_left_out else ""
+        return (
+            f"{first} {self.means[0] * scale:.3f}{sign}, {second} {self.means[1] * scale:.3f}{sign}: "
+            f"difference {self.difference.scaled(scale):.3f}, {100 * self.difference.confidence:g} % interval; "
+            f"{first} better on {self.n_better}, worse on {self.n_worse}, tied on {self.n_tied} "
+            f"(sign test p = {self.p_value:.3g}){left}"
+        )
+
+
+def compare(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    names: tuple[str, str] = ("first", "second"),
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Comparison:
+    """Compare two models by their errors on the same faces.
+
+    The interval is that of the mean of the differences, face by face, which is far shorter than two separate
+    intervals suggest. A face that only one model failed to predict counts against that model in the sign test.
+
+    Parameters
+    ----------
+    first, second : ErrorArray or array_like of shape (n_faces,)
+        Errors of the two models, face by face, by the same definition.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face: whole groups are resampled, and the sign test counts groups by the sum of
+        their differences.
+    names : tuple of str
+        What to call the models.
+    confidence, n_resamples, rng
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        When the two differ in number or in definition, and as in `bootstrap_interval`.
+
+    Examples
+    --------
+    >>> from evaluation import compare
+    >>> print(compare([0.03, 0.04, 0.05, 0.06], [0.04, 0.05, 0.05, 0.08], names=("A", "B")))
+    A 4.500 %, B 5.500 %: difference -1.000 [-1.750, -0.250], 95 % interval; A better on 3, worse on 0, tied on 1
+    (sign test p = 0.25)
+    """
+    a, b = (x.values if isinstance(x, ErrorArray) else np.asarray(x, dtype=float) for x in (first, second))
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"second: got errors of shape {b.shape}; expected {a.shape}, those of the same faces.")
+    unit = "fraction"
+    if isinstance(first, ErrorArray) and isinstance(second, ErrorArray):
+        unit = first.unit
+        if first.definition != second.definition:
+            raise ValueError(
+                f"second: got errors by another definition ({second.definition}) than the first ({first.definition})."
+            )
+    lost = [x.failed if isinstance(x, ErrorArray) else np.zeros(a.shape, bool) for x in (first, second)]
+    skip = [x.undefined if isinstance(x, ErrorArray) else np.zeros(a.shape, bool) for x in (first, second)]
+    counts = ~(skip[0] | skip[1])
+    both = counts & ~(lost[0] | lost[1])
+    delta = a[both] - b[both]
+    if not np.isfinite(delta).all():
+        raise ValueError("first, second: got NaN or infinity; expected finite errors, or the results of nme.")
+    codes = _codes(groups, both)
+    n_groups = len(delta) if codes is None else int(codes.max(initial=-1)) + 1
+    _enough(n_groups, confidence, n_resamples)
+    difference = mean_intervals(delta[:, None], codes, confidence, n_resamples, rng)[0]
+    signs = np.sign(delta) if codes is None else np.sign(np.bincount(codes, weights=delta))
+    alone = lost[0].astype(int) - lost[1].astype(int)
+    signs = np.concatenate([signs, alone[counts & ~both]])
+    better, worse = int((signs < 0).sum()), int((signs > 0).sum())
+    return Comparison(
+        names=(str(names[0]), str(names[1])),
+        means=(float(a[both].mean()), float(b[both].mean())),
+        difference=difference,
+        n_better=better,
+        n_worse=worse,
+        n_tied=int((signs == 0).sum()),
+        p_value=_sign_test(better, worse),
+        n_left_out=int((~both).sum()),
+        unit=unit,
+    )
+
+
+def landmark_table(
+    errors: ArrayLike,
+    *,
+    scheme: Any = None,
+    by: Literal["landmark", "group"] = "landmark",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Table:
+    """Errors of each landmark, or of each group of landmarks of a scheme.
+
+    Parameters
+    ----------
+    errors : array_like of shape (n_faces, n_landmarks)
+        From `landmark_errors`; NaN is left out.
+    scheme : LandmarkScheme or str, optional
+        Names of the landmarks, and the groups; needed for ``by="group"``.
+    by : {"landmark", "group"}
+        Rows of the table.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face.
+    confidence, n_resamples, rng
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    Table
+        Mean with its interval, median, 90th percentile, number of faces.
+
+    Raises
+    ------
+    ValueError
+        When the scheme has another number of landmarks or no groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import landmark_table
+    >>> errors = np.random.default_rng(0).exponential([0.02, 0.05], size=(200, 2))
+    >>> print(landmark_table(errors))
+    landmark                  mean %  median %  90th %  faces
+    ----------  --------------------  --------  ------  -----
+    landmark_0  2.206 [1.943, 2.499]     1.579   5.116    200
+    landmark_1  5.751 [5.079, 6.697]     4.021  12.646    200
+    """
+    each = np.asarray(errors, dtype=np.float64)
+    if each.ndim != 2 or not each.size:
+        raise ValueError(f"errors: got shape {each.shape}; expected (n_faces, n_landmarks).")
+    definition = None if scheme is None else get_scheme(scheme)
+    if definition is not None and definition.n_landmarks != each.shape[1]:
+        raise ValueError(
+            f"scheme: {definition.name} has {definition.n_landmarks} landmarks; got the errors of {each.shape[1]}."
+        )
+    if by == "group":
+        if definition is None or not definition.groups:
+            raise ValueError("scheme: by='group' needs a scheme with groups, such as 'ibug68'.")
+        names = list(definition.groups)
+        each = np.stack([_mean_of_rest(each[:, definition.groups[name]]) for name in names], axis=1)
+    elif by == "landmark":
+        names = [f"landmark_{i}" for i in range(each.shape[1])] if definition is None else list(definition.names)
+    else:
+        raise ValueError(f"by: got {by!r}; expected 'landmark' or 'group'.")
+    seen = np.isfinite(each)
+    codes = _codes(groups, np.ones(len(each), bool))
+    means = mean_intervals(each, codes, confidence, n_resamples, rng)
+    rows = []
+    for i, name in enumerate(names):
+        values = each[seen[:, i], i]
+        spread = (float(np.median(values)), float(np.quantile(values, 0.9))) if values.size else (None, None)
+        rows.append([name, means[i], *spread, int(values.size)])
+    return Table([by, "mean", "median", "90th", "faces"], rows, percent=["mean", "median", "90th"])
+
+
+def group_table(
+    errors: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    name: str = "group",
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Table:
+    """Errors of the faces of each label: persons, subsets, expressions.
+
+    Parameters
+    ----------
+    errors : ErrorArray or array_like of shape (n_faces,)
+        Errors; undefined and failed faces of an `ErrorArray` are counted in columns of their own.
+    labels : array_like of shape (n_faces,)
+        Label of each face; one row each, sorted.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face, for the intervals.
+    name : str
+        Heading of the first column.
+    confidence, n_resamples, rng
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    ValueError
+        When errors and labels differ in number.
+
+    Examples
+    --------
+    >>> from evaluation import group_table
+    >>> print(group_table([0.02, 0.03, 0.04, 0.08], ["smile", "smile", "neutral", "neutral"], name="expression"))
+    expression                mean %  median %  faces
+    ----------  --------------------  --------  -----
+    neutral     6.000 [4.000, 8.000]     6.000      2
+    smile       2.500 [2.000, 3.000]     2.500      2
+    """
+    marks = np.asarray(labels)
+    values = errors.values if isinstance(errors, ErrorArray) else np.asarray(errors, dtype=np.float64)
+    if marks.shape != values.shape or values.ndim != 1:
+        raise ValueError(f"labels: got shape {marks.shape}; expected {values.shape}, one label for each face.")
+    parts = [(str(label), marks == label) for label in np.unique(marks)]
+    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng))
+
+
+def bin_table(
+    errors: ArrayLike,
+    values: ArrayLike,
+    edges: Sequence[float],
+    *,
+    groups: ArrayLike | None = None,
+    name: str = "bin",
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Table:
+    """Errors of the faces whose value lies in each bin, such as the absolute yaw in 0-30, 30-60, 60-90 degrees.
+
+    Parameters
+    ----------
+    errors : ErrorArray or array_like of shape (n_faces,)
+        Errors of landmarks or of poses.
+    values : array_like of shape (n_faces,)
+        What the bins are of.
+    edges : sequence of float
+        Increasing. A bin holds its lower edge; the last one also its upper edge. Faces outside all bins are counted
+        in a note.
+    groups, name, confidence, n_resamples, rng
+        As in `group_table`.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    ValueError
+        When errors and values differ in number or the edges do not increase.
+
+    Examples
+    --------
+    >>> from evaluation import bin_table
+    >>> print(bin_table([0.02, 0.03, 0.06, 0.08, 0.2], [5, 20, 40, 90, 120], [0, 30, 90], name="|yaw|"))
+    |yaw|                   mean %  median %  faces
+    --------  --------------------  --------  -----
+    [0, 30)   2.500 [2.000, 3.000]     2.500      2
+    [30, 90]  7.000 [6.000, 8.000]     7.000      2
+    1 of 5 faces lie outside the bins.
+    """
+    at = np.asarray(values, dtype=np.float64)
+    numbers = errors.values if isinstance(errors, ErrorArray) else np.asarray(errors, dtype=np.float64)
+    if at.shape != numbers.shape or at.ndim != 1:
+        raise ValueError(f"values: got shape {at.shape}; expected {numbers.shape}, one value for each face.")
+    steps = np.asarray(edges, dtype=np.float64)
+    if steps.ndim != 1 or len(steps) < 2 or not (np.diff(steps) > 0).all():
+        raise ValueError(f"edges: got {edges}; expected at least two numbers that increase.")
+    parts = []
+    for i, (low, high) in enumerate(itertools.pairwise(steps)):
+        last = i == len(steps) - 2
+        inside = (at >= low) & ((at <= high) if last else (at < high))
+        parts.append((f"[{low:g}, {high:g}{']' if last else ')'}", inside))
+    outside = int((~np.any([mask for _, mask in parts], axis=0)).sum())
+    notes = [f"{outside} of {len(at)} faces lie outside the bins."] if outside else []
+    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng), notes)
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+def mean_intervals(
+    values: np.ndarray,
+    codes: np.ndarray | None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> list[Interval]:
+    """BCa intervals of the means of columns (n_faces, m), NaN left out; one draw of faces serves all columns.
+
+    A column with fewer than two faces or groups gets an estimate without an interval (NaN).
+    """
+    _confident(confidence)
+    seen = np.isfinite(values)
+    filled = np.where(seen, values, 0.0)
+    if codes is None:
+        sums, counts = filled, seen.astype(np.float64)
+    else:
+        n_groups = int(codes.max()) + 1
+        sums, counts = np.zeros((n_groups, values.shape[1])), np.zeros((n_groups, values.shape[1]))
+        np.add.at(sums, codes, filled)
+        np.add.at(counts, codes, seen)
+    method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
+    total, n = sums.sum(axis=0), counts.sum(axis=0)
+    replicates = _mean_replicates(sums, counts, n_resamples, rng)
+    result = []
+    for i in range(values.shape[1]):
+        present = counts[:, i] > 0
+        n_groups = int(present.sum())
+        if not n_groups:
+            result.append(Interval(math.nan, math.nan, math.nan, confidence, "no face", 0))
+            continue
+        estimate = float(filled[seen[:, i], i].mean())
+        if n_groups < 2:
+            low = high = math.nan
+        else:
+            rest = n[i] - counts[present, i]
+            without = (total[i] - sums[present, i]) / rest
+            low, high = _bca(estimate, replicates[:, i], without, confidence)
+        result.append(Interval(estimate, low, high, confidence, method, int(n[i]), None if codes is None else n_groups))
+    return result
+
+
+def _mean_replicates(
+    sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng: int | np.random.Generator | None
+) -> np.ndarray:
+    """Means of the columns over `n_resamples` draws of the rows with replacement: (n_resamples, m)."""
+    generator = np.random.default_rng(rng)
+    n_rows = len(sums)
+    result = np.empty((n_resamples, sums.shape[1]))
+    step = max(1, _RESAMPLED_AT_ONCE // n_rows)
+    for start in range(0, n_resamples, step):
+        size = min(step, n_resamples - start)
+        drawn = generator.integers(n_rows, size=(size, n_rows))
+        drawn += np.arange(size)[:, None] * n_rows
+        times = np.bincount(drawn.reshape(-1), minlength=size * n_rows).reshape(size, n_rows).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a draw may miss every face of a sparse column
+            result[start : start + size] = (times @ sums) / (times @ counts)
+    return result
+
+
+def _bca(estimate: float, replicates: np.ndarray, without: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the ends of the BCa interval (Efron 1987), widened to hold the estimate."""
+    replicates = replicates[np.isfinite(replicates)]
+    size = len(replicates)
+    below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
+    bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
+    deviation = without.mean() - without
+    spread = (deviation**2).sum() ** 1.5
+    acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
+    z = ndtri((1 + confidence) / 2) * np.array([-1.0, 1.0])
+    levels = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
+    low, high = np.quantile(replicates, levels)
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+def _sign_test(better: int, worse: int) -> float:
+    from scipy.stats import binomtest
+
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def _numbers(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers to use, flat, and which of the given ones they are."""
+    if isinstance(values, ErrorArray):
+        array, keep = values.values, ~(values.undefined | values.failed)
+    else:
+        array = np.asarray(values, dtype=np.float64)
+        keep = np.ones(array.shape, bool)
+    if array.ndim != 1:
+        raise ValueError(f"values: got shape {array.shape}; expected (n_faces,).")
+    if not np.isfinite(array[keep]).all():
+        raise ValueError("values: got NaN or infinity; expected finite numbers, or the result of nme.")
+    return array[keep], keep
+
+
+def _codes(groups: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None:
+    """Return the groups of the kept faces as 0 ... n_groups - 1."""
+    if groups is None:
+        return None
+    names = np.asarray(groups)
+    if names.shape != keep.shape:
+        raise ValueError(f"groups: got shape {names.shape}; expected {keep.shape}, one group for each face.")
+    return np.unique(names[keep], return_inverse=True)[1].reshape(-1)
+
+
+def _members(codes: np.ndarray, n_groups: int) -> list[np.ndarray]:
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes, minlength=n_groups))[:-1])
+
+
+def _confident(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1, such as 0.95.")
+
+
+def _enough(n_groups: int, confidence: float, n_resamples: int) -> None:
+    _confident(confidence)
+    if n_resamples < 2:
+        raise ValueError(f"n_resamples: got {n_resamples}; expected at least 2, better 2000.")
+    if n_groups < 2:
+        raise ValueError(f"values: got {n_groups} independent faces or groups; expected at least 2 for an interval.")
+
+
+def _mean_of_rest(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without NaN; NaN where nothing is left."""
+    seen = np.isfinite(values)
+    count = seen.sum(axis=-1)
+    mean = np.where(seen, values, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)
+
+
+def _parts_table(
+    errors: ArrayLike,
+    parts: list[tuple[str, np.ndarray]],
+    name: str,
+    groups: ArrayLike | None,
+    options: tuple[float, int, int | np.random.Generator | None],
+    notes: Sequence[str] = (),
+) -> Table:
+    values = errors.values if isinstance(errors, ErrorArray) else np.asarray(errors, dtype=np.float64)
+    unit = errors.unit if isinstance(errors, ErrorArray) else "fraction"
+    gone = errors.undefined | errors.failed if isinstance(errors, ErrorArray) else np.zeros(values.shape, bool)
+    if not np.isfinite(values[~gone]).all():
+        raise ValueError("errors: got NaN or infinity; expected finite numbers, or the result of nme.")
+    codes = _codes(groups, np.ones(values.shape, bool))
+    columns = np.stack([np.where(mask & ~gone, values, np.nan) for _, mask in parts], axis=1)
+    means = mean_intervals(columns, codes, *options)
+    extra = [key for key in ("undefined", "failed") if isinstance(errors, ErrorArray) and getattr(errors, key).any()]
+    rows = []
+    for (label, mask), mean in zip(parts, means, strict=True):
+        inside = values[mask & ~gone]
+        median = float(np.median(inside)) if inside.size else None
+        rows.append([label, mean, median, int(mask.sum()), *(int((getattr(errors, k) & mask).sum()) for k in extra)])
+    percent = ["mean", "median"] if unit == "fraction" else []
+    return Table([name, "mean", "median", "faces", *extra], rows, percent=percent, notes=notes)
