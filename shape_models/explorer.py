@@ -1,0 +1,143 @@
+"""A page with which a person explores a shape model: sliders, dragging, the limit on and off; one file, no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._files import write_text
+from ._limits import Box, Ellipsoid, SoftBox
+from .landmarks import LandmarkScheme, get_scheme
+
+__all__ = ["write_explorer"]
+
+
+def write_explorer(
+    model: Any,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    scheme: str | LandmarkScheme | None = None,
+    edges: Sequence[tuple[int, int]] | None = None,
+    n_modes: int = 12,
+    y_up: bool = False,
+) -> Path:
+    """Write one self-contained HTML page with a slider for each mode and a shape whose landmarks can be dragged.
+
+    The page computes with the model's own numbers: a slider sets bᵢ in units of √λᵢ, a dragged landmark is a seen one
+    and the others follow as in ``basis.encode(shape, weights=)``, and the limit of the basis clips both.
+
+    Parameters
+    ----------
+    model : ShapeBasis, ASM or AlignedASM
+        Fitted, on two- or three-dimensional landmarks.
+    path : str or Path
+        The ``.html`` file; replaced when it exists.
+    title : str, optional
+        Heading of the page; the name of the file by default.
+    scheme : str or LandmarkScheme, optional
+        Names and edges of the landmarks; the model's own scheme by default.
+    edges : sequence of (int, int), optional
+        Lines to draw; the scheme's by default, else none: neighbouring landmarks are not joined without being asked.
+    n_modes : int
+        How many sliders.
+    y_up : bool
+        Whether y points up in the model's frame; images have it pointing down.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        For models of other dimensions, edges out of range and a scheme with another number of landmarks.
+    NotFittedError
+        When the model is not fitted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from shape_models import ASM, generalized_procrustes, make_faces
+    >>> asm = ASM(5).fit(generalized_procrustes(make_faces(50, rng=0)).aligned)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_explorer(asm, folder + "/faces.html", scheme="ibug68")
+    ...     page.name, page.stat().st_size > 10_000
+    ('faces.html', True)
+    """
+    path = Path(path)
+    basis = _basis_of(model)
+    if len(basis.event_shape) != 2 or basis.event_shape[1] not in (2, 3):
+        raise ValueError(
+            f"got a model of shapes {basis.event_shape}; expected (n_landmarks, 2) or (n_landmarks, 3). "
+            "Try fitting on an array of shape (n_samples, n_landmarks, n_dims)."
+        )
+    if n_modes < 1:
+        raise ValueError(f"got n_modes={n_modes}; expected at least 1.")
+    n_landmarks, dims = basis.event_shape
+    scheme = scheme if scheme is not None else getattr(model, "scheme", None)
+    scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
+    if scheme is not None and scheme.n_landmarks != n_landmarks:
+        raise ValueError(
+            f"got scheme {scheme.name!r} of {scheme.n_landmarks} landmarks for a model of {n_landmarks}. Try edges=."
+        )
+    if edges is None:
+        edges = scheme.edges if scheme is not None else ()
+    pairs = [(int(i), int(j)) for i, j in edges]
+    if any(not (0 <= i < n_landmarks and 0 <= j < n_landmarks) for i, j in pairs):
+        raise ValueError(f"edges: got an index outside 0 to {n_landmarks - 1}.")
+    names = list(scheme.names) if scheme is not None and scheme.names else [str(k) for k in range(n_landmarks)]
+    variances = np.asarray(basis.variances, dtype=float)
+    # The residual noise fills the directions that no mode spans.
+    total = variances.sum() + basis.noise_variance * (basis.n_features - basis.n_components)
+    data = {
+        "title": title or path.stem,
+        "frame": "aligned frame" if hasattr(model, "alignment_") else "the frame it was fitted in",
+        "dims": dims,
+        "mean": np.asarray(basis.mean, dtype=float).ravel().tolist(),
+        "components": np.asarray(basis.components, dtype=float).reshape(basis.n_components, -1).tolist(),
+        "variances": variances.tolist(),
+        "total": float(total) or 1.0,
+        "noise": float(basis.noise_variance),
+        "limit": _describe(basis.limit),
+        "edges": pairs,
+        "names": names,
+        "shown": int(n_modes),
+        "y_up": bool(y_up),
+    }
+    template = resources.files("shape_models").joinpath("_explorer.html").read_text(encoding="utf-8")
+    # "<" could end the script element that holds the numbers.
+    payload = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    write_text(path, template.replace("/*MODEL*/", payload))
+    return path
+
+
+def _basis_of(model: Any) -> Any:
+    from sklearn.utils.validation import check_is_fitted
+
+    from ._basis import ShapeBasis
+
+    if isinstance(model, ShapeBasis):
+        return model
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+        return model.asm_.basis_ if hasattr(model, "asm_") else model.basis_
+    raise TypeError(f"got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
+
+
+def _describe(limit: Any) -> dict[str, Any]:
+    if limit is None:
+        return {"kind": "none", "value": None, "name": "no limit"}
+    if isinstance(limit, Ellipsoid):
+        return {"kind": "ellipsoid", "value": float(limit.radius), "name": f"Mahalanobis ball, radius {limit.radius:g}"}
+    if isinstance(limit, SoftBox):
+        return {"kind": "softbox", "value": float(limit.k), "name": f"smooth limit ±{limit.k:g}√λ"}
+    if isinstance(limit, Box):
+        return {"kind": "box", "value": float(limit.k), "name": f"limit ±{limit.k:g}√λ"}
+    raise TypeError(f"got limit {limit!r}; expected Box, Ellipsoid, SoftBox or None.")
