@@ -1,3 +1,25 @@
-"""Networks: one architecture a file."""
+"""Network architectures, one a file, and the register they are built from by name."""
 
-__all__: list[str] = []
+from asmnet.networks._registry import (
+    NetworkSpec,
+    Prediction,
+    build_network,
+    network_names,
+    network_spec,
+    register_network,
+)
+from asmnet.networks.asmnet import ASMNet
+from asmnet.networks.mobilenet import InvertedResidual, MobileNetV2, load_torchvision_weights
+
+__all__ = [
+    "ASMNet",
+    "InvertedResidual",
+    "MobileNetV2",
+    "NetworkSpec",
+    "Prediction",
+    "build_network",
+    "load_torchvision_weights",
+    "network_names",
+    "network_spec",
+    "register_network",
+]

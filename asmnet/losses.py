@@ -1,0 +1,452 @@
+"""Losses on landmarks and pose: squared, norm, wing, smooth L1, and the ones that know the shape model.
+
+Predictions come first, targets second. Landmarks are (batch, n_landmarks, 2) in crop units. A mask of shape
+(batch, n_landmarks), True where the landmark is known, leaves the others out; NaN targets are left out by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "AsmAssistedCriterion",
+    "AsmWeightSchedule",
+    "asm_assisted_loss",
+    "build_criterion",
+    "criterion_names",
+    "landmark_loss",
+    "pose_loss",
+    "register_criterion",
+    "shape_prior_loss",
+    "wing",
+]
+
+FORMS = ("squared", "norm", "wing", "smooth_l1")
+
+
+def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the target with zeros for NaN and the 0/1 weights (batch, n_landmarks, 1) of the known landmarks."""
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"target: got shape {tuple(target.shape)}; expected {tuple(prediction.shape)}, that of the prediction."
+        )
+    seen = torch.isfinite(target).all(-1, keepdim=True)
+    if mask is not None:
+        if mask.shape != target.shape[:-1]:
+            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:-1])}.")
+        seen = seen & mask.bool().unsqueeze(-1)
+    return torch.where(seen, target, torch.zeros_like(target)), seen.to(prediction.dtype)
+
+
+def wing(difference: Tensor, *, width: float = 10 / 224, curvature: float = 2 / 224) -> Tensor:
+    """Wing function: ``width * ln(1 + |x| / curvature)`` within `width`, ``|x|`` less a constant beyond it.
+
+    Parameters
+    ----------
+    difference : Tensor
+        Any shape.
+    width, curvature : float
+        The w and epsilon of the paper, in the unit of `difference`. The defaults are the paper's 10 and 2 pixels of a
+        224 pixel crop, in crop units.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `difference`.
+
+    References
+    ----------
+    Feng, Kittler, Awais, Huber, Wu: Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, Eq. (5).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet.losses import wing
+    >>> wing(torch.tensor([0.0, 2.0, 10.0, 20.0]), width=10.0, curvature=2.0)
+    tensor([ 0.0000,  6.9315, 17.9176, 27.9176])
+    """
+    if not (width > 0 and curvature > 0):
+        raise ValueError(f"got width {width} and curvature {curvature}; expected positive numbers.")
+    magnitude = difference.abs()
+    offset = width - width * math.log1p(width / curvature)
+    return torch.where(magnitude < width, width * torch.log1p(magnitude / curvature), magnitude - offset)
+
+
+def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", mask: Tensor | None = None) -> Tensor:
+    """Mean loss over all known landmarks of a batch.
+
+    Parameters
+    ----------
+    prediction, target : Tensor of shape (batch, n_landmarks, n_dims)
+        NaN in the target marks a missing landmark.
+    form : {"squared", "norm", "wing", "smooth_l1"}
+        ``squared``: mean over coordinates of the squared difference; ``norm``: mean over landmarks of the Euclidean
+        distance; ``wing``: see `wing`; ``smooth_l1``: Huber's function with its knee at 2 pixels of 224.
+    mask : Tensor of shape (batch, n_landmarks), optional
+        True where the landmark is to count; numbers are weights only as zero or not zero.
+
+    Returns
+    -------
+    Tensor
+        A scalar; zero, with zero gradient, where nothing is known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet.losses import landmark_loss
+    >>> prediction, target = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [float("nan"), 0.0]]])
+    >>> landmark_loss(prediction, target), landmark_loss(prediction, target, form="norm")
+    (tensor(12.5000), tensor(5.))
+    """
+    return _landmark_loss(prediction, target, form=form, mask=mask, sample_weight=None)
+
+
+def _landmark_loss(
+    prediction: Tensor, target: Tensor, *, form: str, mask: Tensor | None, sample_weight: Tensor | None
+) -> Tensor:
+    target, seen = _known(prediction, target, mask)
+    if sample_weight is not None:
+        seen = seen * sample_weight.to(seen.dtype).reshape(-1, 1, 1)
+    difference = torch.where(seen > 0, prediction - target, torch.zeros_like(prediction))
+    count = seen.sum().clamp_min(torch.finfo(seen.dtype).tiny)
+    n_dims = prediction.shape[-1]
+    if form == "squared":
+        return (difference.square() * seen).sum() / (count * n_dims)
+    if form == "norm":
+        squared = difference.square().sum(-1, keepdim=True)
+        # the root has no gradient at zero: take it where the distance is positive only
+        root = torch.where(squared > 0, squared, torch.ones_like(squared)).sqrt()
+        return (torch.where(squared > 0, root, torch.zeros_like(root)) * seen).sum() / count
+    if form == "wing":
+        return (wing(difference) * seen).sum() / (count * n_dims)
+    if form == "smooth_l1":
+        beta = 2 / 224
+        zero = torch.zeros_like(difference)
+        value = torch.nn.functional.smooth_l1_loss(difference, zero, beta=beta, reduction="none")
+        return (value * seen).sum() / (count * n_dims)
+    raise ValueError(f"form: got {form!r}; expected one of {', '.join(FORMS)}.")
+
+
+def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the three scaled angles; rows whose target is NaN are left out.
+
+    Parameters
+    ----------
+    prediction, target : Tensor of shape (batch, 3)
+        (yaw, pitch, roll) divided by 65 degrees.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet.losses import pose_loss
+    >>> pose_loss(torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 2.0], [float("nan")] * 3]))
+    tensor(2.)
+    """
+    target, seen = _known(prediction, target, None)
+    return ((prediction - target).square() * seen).sum() / (3 * seen.sum()).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class AsmWeightSchedule:
+    """The weight of the ASM term by thirds of the training: 2, then 1, then 0.5.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Length of the training. An epoch i (from 0) lies in the first third where i < n_epochs / 3, in the second where
+        i < 2 n_epochs / 3.
+    weights : tuple of three floats
+        For the thirds in order.
+    as_released : bool
+        Reproduce the published program, which compares the epoch with the number of steps in an epoch, with whole
+        thirds: give ``steps_per_epoch``. With 1049 steps and 150 epochs the weight then stays 2 throughout.
+    steps_per_epoch : int, optional
+        Only with `as_released`.
+
+    Examples
+    --------
+    >>> from asmnet import AsmWeightSchedule
+    >>> schedule = AsmWeightSchedule(150)
+    >>> [schedule(epoch) for epoch in (0, 49, 50, 99, 100, 149)]
+    [2.0, 2.0, 1.0, 1.0, 0.5, 0.5]
+    >>> AsmWeightSchedule(150, as_released=True, steps_per_epoch=1049)(149)
+    2.0
+    """
+
+    n_epochs: int
+    weights: tuple[float, float, float] = (2.0, 1.0, 0.5)
+    as_released: bool = field(default=False, kw_only=True)
+    steps_per_epoch: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        if self.n_epochs < 1:
+            raise ValueError(f"n_epochs: got {self.n_epochs}; expected at least 1.")
+        if len(self.weights) != 3 or any(not w >= 0 for w in self.weights):
+            raise ValueError(f"weights: got {self.weights}; expected three numbers that are not negative.")
+        if self.as_released and self.steps_per_epoch is None:
+            raise ValueError("as_released needs steps_per_epoch, which the published program compares the epoch with.")
+
+    def __call__(self, epoch: int) -> float:
+        """Return the weight for `epoch`, counted from 0."""
+        if epoch < 0:
+            raise ValueError(f"epoch: got {epoch}; expected a count from 0.")
+        if self.as_released:
+            third = (self.steps_per_epoch or 0) // 3
+            part = 0 if epoch < third else 1 if epoch < 2 * third else 2
+        else:
+            part = min(2, 3 * epoch // self.n_epochs)
+        return self.weights[part]
+
+
+def asm_assisted_loss(
+    prediction: Tensor,
+    target: Tensor,
+    projection: Callable[[Tensor], Tensor] | None,
+    *,
+    asm_weight: float = 1.0,
+    form: str = "squared",
+    mask: Tensor | None = None,
+    asm_target: Tensor | None = None,
+) -> Tensor:
+    """Distance to the truth plus `asm_weight` times the distance to the truth as the shape model sees it.
+
+    ``L(P, G) + asm_weight * L(P, A(G))``, where A projects on the shapes that the model deems plausible: a smoother
+    target, the same for nearby shapes, towards which the network is drawn at first.
+
+    Parameters
+    ----------
+    prediction, target : Tensor of shape (batch, n_landmarks, 2)
+        In the frame that the projection was fitted in.
+    projection : callable or None
+        `ASMProjection`, or any function of landmarks; not called where `asm_weight` is 0 or `asm_target` is given.
+    asm_weight : float
+        The alpha of the paper; `AsmWeightSchedule` gives it by epoch.
+    form : {"squared", "norm", "wing", "smooth_l1"}
+        ``squared`` is the program's reading of the paper, ``norm`` that of its slides.
+    mask : Tensor of shape (batch, n_landmarks), optional
+        True where the landmark is known. Shapes with missing landmarks need `asm_target`.
+    asm_target : Tensor, optional
+        A(G), where it was computed before augmentation and moved with it.
+
+    References
+    ----------
+    Fard, Abdollahi, Mahoor, CVPR Workshops 2021, Eq. (5)-(8).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet import asm_assisted_loss
+    >>> prediction, target = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
+    >>> asm_assisted_loss(prediction, target, lambda shapes: 0.5 * shapes, asm_weight=2.0)
+    tensor(1.5000)
+    """
+    if not asm_weight >= 0 or math.isinf(asm_weight):
+        raise ValueError(f"asm_weight: got {asm_weight}; expected a number that is not negative.")
+    loss = landmark_loss(prediction, target, form=form, mask=mask)
+    if asm_weight == 0:
+        return loss
+    if asm_target is None:
+        if projection is None:
+            raise ValueError("got neither a projection nor an asm_target; expected one, or asm_weight=0.")
+        if not torch.isfinite(target).all():
+            raise ValueError(
+                "target has missing landmarks, which the projection cannot take; expected asm_target. "
+                "Try ShapeBasis.complete before projecting."
+            )
+        with torch.no_grad():
+            asm_target = projection(target)
+    return loss + asm_weight * landmark_loss(prediction, asm_target, form=form, mask=mask)
+
+
+def shape_prior_loss(prediction: Tensor, basis: Any, *, limit: float | None = None) -> Tensor:
+    """Mean squared Mahalanobis length of what the shape coefficients exceed the limit by.
+
+    ``mean_i max(0, |b_i| / sqrt(variance_i) - limit)^2``: zero for every plausible prediction, smooth, and, unlike the
+    clip, with a gradient that leads back. With ``limit=0`` it is the mean squared Mahalanobis distance per mode.
+
+    Parameters
+    ----------
+    prediction : Tensor of shape (batch, n_landmarks, 2)
+        In the frame that the basis was fitted in.
+    basis : ShapeBasis or ASMProjection
+        Has `mean`, `components` and `variances`.
+    limit : float, optional
+        In standard deviations; default is that of the basis where it is a number, else 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> from asmnet.losses import shape_prior_loss
+    >>> basis = SimpleNamespace(mean=torch.zeros(1, 2), components=torch.eye(2), variances=torch.ones(2), limit=3.0)
+    >>> shape_prior_loss(torch.tensor([[[5.0, 1.0]]]), basis)
+    tensor(2.)
+    """
+    if limit is None:
+        own = getattr(basis, "limit", 3.0)
+        limit = float(own) if isinstance(own, int | float) else 3.0
+    mean, components, variances = (
+        torch.as_tensor(part, dtype=prediction.dtype, device=prediction.device)
+        for part in (basis.mean, basis.components, basis.variances)
+    )
+    positive = variances > 0
+    if not bool(positive.any()):
+        return prediction.sum() * 0
+    coefficients = (prediction - mean).flatten(-2) @ components[positive].T
+    excess = (coefficients.abs() / variances[positive].sqrt() - limit).clamp_min(0)
+    return excess.square().mean()
+
+
+class AsmAssistedCriterion:
+    """The whole loss of a coordinate network: landmarks, the ASM term, and pose.
+
+    ``landmark_weight * (L(P, G) + alpha(epoch) * L(P, A(G))) + pose_weight * L_pose``.
+
+    Parameters
+    ----------
+    form : str
+        See `landmark_loss`.
+    asm_form : str, optional
+        Form of the ASM term; default is `form`.
+    asm_weights : tuple of three floats or None
+        By thirds of the training; None leaves the ASM term out.
+    landmark_weight, pose_weight : float
+        The lambdas of the paper.
+    n_epochs : int
+        Length of the training.
+    as_released : bool
+        See `AsmWeightSchedule`.
+    steps_per_epoch : int, optional
+        See `AsmWeightSchedule`.
+
+    Notes
+    -----
+    Called with a `Prediction`, a batch (with `landmarks`, `asm_landmarks`, `pose`, `weight`) and the epoch; returns the
+    terms by name, the sum under ``"loss"``.
+
+    Examples
+    --------
+    >>> from asmnet.losses import AsmAssistedCriterion
+    >>> AsmAssistedCriterion(n_epochs=150).pose_weight
+    0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        form: str = "squared",
+        asm_form: str | None = None,
+        asm_weights: tuple[float, float, float] | None = (2.0, 1.0, 0.5),
+        landmark_weight: float = 1.0,
+        pose_weight: float = 0.5,
+        n_epochs: int = 1,
+        as_released: bool = False,
+        steps_per_epoch: int | None = None,
+    ):
+        for name in (form, asm_form or form):
+            if name not in FORMS:
+                raise ValueError(f"form: got {name!r}; expected one of {', '.join(FORMS)}.")
+        self.form = form
+        self.asm_form = asm_form or form
+        self.schedule = (
+            None
+            if asm_weights is None
+            else AsmWeightSchedule(
+                n_epochs, tuple(asm_weights), as_released=as_released, steps_per_epoch=steps_per_epoch
+            )
+        )
+        self.landmark_weight = landmark_weight
+        self.pose_weight = pose_weight
+
+    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+        """Return the terms by name, with their sum under ``"loss"``."""
+        weight = getattr(batch, "weight", None)
+        points = prediction.landmarks
+        options: dict[str, Any] = {"mask": None, "sample_weight": weight}
+        terms = {"landmarks": _landmark_loss(points, batch.landmarks, form=self.form, **options)}
+        loss = terms["landmarks"]
+        alpha = self.schedule(epoch) if self.schedule is not None else 0.0
+        if alpha > 0:
+            terms["asm"] = _landmark_loss(points, batch.asm_landmarks, form=self.asm_form, **options)
+            loss = loss + alpha * terms["asm"]
+        loss = self.landmark_weight * loss
+        if prediction.pose is not None and self.pose_weight > 0 and batch.pose is not None:
+            terms["pose"] = pose_loss(prediction.pose, batch.pose)
+            loss = loss + self.pose_weight * terms["pose"]
+        terms["loss"] = loss
+        return terms
+
+
+_CRITERIA: dict[str, Callable[..., Any]] = {"asm_assisted": AsmAssistedCriterion}
+
+
+def register_criterion(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a criterion under `name`; used as a decorator of a class or a function that builds one.
+
+    The factory is called as ``factory(**options, n_epochs=..., steps_per_epoch=...)`` and returns a callable of
+    (prediction, batch, epoch) that gives the terms by name, their sum under ``"loss"``.
+
+    Raises
+    ------
+    ValueError
+        When the name is taken.
+
+    Examples
+    --------
+    >>> from asmnet.losses import criterion_names, landmark_loss, register_criterion
+    >>> @register_criterion("plain-example")
+    ... def plain(*, n_epochs, steps_per_epoch):
+    ...     return lambda prediction, batch, epoch: {"loss": landmark_loss(prediction.landmarks, batch.landmarks)}
+    >>> "plain-example" in criterion_names()
+    True
+    """
+
+    def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
+        known = _CRITERIA.get(name)
+        if known is not None and getattr(known, "__qualname__", "") != getattr(factory, "__qualname__", None):
+            raise ValueError(f"a criterion called {name!r} is registered already; choose another name.")
+        _CRITERIA[name] = factory
+        return factory
+
+    return enter
+
+
+def criterion_names() -> list[str]:
+    """Return the registered criteria, sorted.
+
+    Examples
+    --------
+    >>> from asmnet.losses import criterion_names
+    >>> "asm_assisted" in criterion_names()
+    True
+    """
+    return sorted(_CRITERIA)
+
+
+def build_criterion(name: str, *, n_epochs: int, steps_per_epoch: int, options: Mapping[str, Any] | None = None) -> Any:
+    """Build a registered criterion.
+
+    Parameters
+    ----------
+    name : str
+        See `criterion_names`.
+    n_epochs, steps_per_epoch : int
+        Of the training.
+    options : mapping, optional
+        For its constructor.
+
+    Examples
+    --------
+    >>> from asmnet.losses import build_criterion
+    >>> build_criterion("asm_assisted", n_epochs=3, steps_per_epoch=10).schedule(0)
+    2.0
+    """
+    if name not in _CRITERIA:
+        raise ValueError(f"criterion: got {name!r}; expected one of {', '.join(criterion_names())}.")
+    return _CRITERIA[name](**dict(options or {}), n_epochs=n_epochs, steps_per_epoch=steps_per_epoch)

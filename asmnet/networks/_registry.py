@@ -1,0 +1,173 @@
+"""Networks by name: what the trainer, the predictor, the exporter and the command line ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+__all__ = ["NetworkSpec", "Prediction", "build_network", "network_names", "network_spec", "register_network"]
+
+
+class Prediction(NamedTuple):
+    """What every network of this package returns.
+
+    Attributes
+    ----------
+    landmarks : Tensor of shape (batch, n_landmarks, 2)
+        (x, y) in crop units: the centre of the crop is 0, its edges are at -0.5 and 0.5.
+    pose : Tensor of shape (batch, 3) or None
+        (yaw, pitch, roll) divided by 65 degrees.
+    heatmaps : tuple of Tensor
+        Heat maps of each stack, (batch, n_landmarks, height, width) each; empty for networks that regress coordinates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet.networks import Prediction
+    >>> Prediction(torch.zeros(1, 68, 2)).pose is None
+    True
+    """
+
+    landmarks: Tensor
+    pose: Tensor | None = None
+    heatmaps: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A registered network.
+
+    Attributes
+    ----------
+    name : str
+        As in `build_network` and in checkpoints.
+    factory : callable
+        ``factory(n_landmarks, **options) -> Module`` whose forward returns a `Prediction`.
+    title : str
+        One line for people.
+    input_size : int
+        The side of the square input it was designed for.
+    stride : int
+        Sides of the input must be multiples of this.
+    criterion : str
+        The criterion it is trained with unless the configuration names another.
+    defaults : dict
+        Options given to the factory unless overridden.
+
+    Examples
+    --------
+    >>> from asmnet.networks import network_spec
+    >>> network_spec("asmnet").input_size
+    224
+    """
+
+    name: str
+    factory: Callable[..., nn.Module]
+    title: str
+    input_size: int
+    stride: int
+    criterion: str = "asm_assisted"
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+_NETWORKS: dict[str, NetworkSpec] = {}
+_Factory = TypeVar("_Factory", bound=Callable[..., nn.Module])
+
+
+def register_network(
+    name: str,
+    *,
+    title: str,
+    input_size: int,
+    stride: int,
+    criterion: str = "asm_assisted",
+    **defaults: Any,
+) -> Callable[[_Factory], _Factory]:
+    """Enter a network under `name`; used as a decorator of a class or a function.
+
+    Parameters
+    ----------
+    name : str
+        Unique.
+    title, input_size, stride, criterion
+        See `NetworkSpec`.
+    **defaults
+        Options for the factory.
+
+    Raises
+    ------
+    ValueError
+        When the name is taken.
+
+    Examples
+    --------
+    >>> from asmnet.networks import ASMNet, build_network, register_network
+    >>> _ = register_network("asmnet-half", title="half as wide", input_size=112, stride=32, width=0.5)(ASMNet)
+    >>> sum(p.numel() for p in build_network("asmnet-half", 68).parameters()) < 700_000
+    True
+    """
+
+    def enter(factory: _Factory) -> _Factory:
+        if name in _NETWORKS and _NETWORKS[name].factory is not factory:
+            raise ValueError(f"a network called {name!r} is registered already; choose another name.")
+        _NETWORKS[name] = NetworkSpec(name, factory, title, input_size, stride, criterion, dict(defaults))
+        return factory
+
+    return enter
+
+
+def network_names() -> list[str]:
+    """Return the registered names, sorted.
+
+    Examples
+    --------
+    >>> from asmnet.networks import network_names
+    >>> {"asmnet", "mobilenetv2"} <= set(network_names())
+    True
+    """
+    return sorted(_NETWORKS)
+
+
+def network_spec(name: str) -> NetworkSpec:
+    """Return what is registered under `name`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones.
+
+    Examples
+    --------
+    >>> from asmnet.networks import network_spec
+    >>> network_spec("mobilenetv2").stride
+    32
+    """
+    try:
+        return _NETWORKS[name]
+    except KeyError:
+        raise ValueError(f"network: got {name!r}; expected one of {', '.join(network_names())}.") from None
+
+
+def build_network(name: str, n_landmarks: int, **options: Any) -> nn.Module:
+    """Build a registered network with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        See `network_names`.
+    n_landmarks : int
+        Number of points.
+    **options
+        For the network's constructor: `width`, `pose`, ...
+
+    Examples
+    --------
+    >>> from asmnet.networks import build_network
+    >>> type(build_network("asmnet", 29, pose=False)).__name__
+    'ASMNet'
+    """
+    spec = network_spec(name)
+    return spec.factory(n_landmarks, **{**spec.defaults, **options})
