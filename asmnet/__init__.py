@@ -1,3 +1,24 @@
 """Networks that find landmarks and pose, joined to a shape model."""
 
-__all__: list[str] = []
+from asmnet.augmentation import Augmentation
+from asmnet.data import LandmarkDataset, Preprocessing, pack_faces
+from asmnet.losses import AsmWeightSchedule, asm_assisted_loss
+from asmnet.networks import ASMNet, MobileNetV2, Prediction, build_network
+from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
+
+__all__ = [
+    "ASMNet",
+    "AsmWeightSchedule",
+    "Augmentation",
+    "LandmarkDataset",
+    "MobileNetV2",
+    "Prediction",
+    "Preprocessing",
+    "TrainConfig",
+    "TrainResult",
+    "asm_assisted_loss",
+    "build_network",
+    "pack_faces",
+    "predict_dataset",
+    "train",
+]

@@ -143,7 +143,7 @@ def network_spec(name: str) -> NetworkSpec:
     --------
     >>> from asmnet.networks import network_spec
     >>> network_spec("mobilenetv2").stride
-    32
+    16
     """
     try:
         return _NETWORKS[name]

@@ -13,7 +13,7 @@ __all__ = ["ASMNet"]
 TAPS = (1, 3, 6, 10, 13, 15)
 
 
-@register_network("asmnet", title="ASMNet, MobileNetV2 blocks 0-15 tapped at six depths", input_size=224, stride=32)
+@register_network("asmnet", title="ASMNet, MobileNetV2 blocks 0-15 tapped at six depths", input_size=224, stride=16)
 class ASMNet(nn.Module):
     """Blocks 0 to 15 of MobileNetV2; the outputs of six of them, averaged and joined, feed two linear heads.
 
@@ -76,7 +76,7 @@ class ASMNet(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (batch, 3, height, width)
-            Normalised pixels; sides are multiples of 32.
+            Normalised pixels; sides are multiples of 16.
 
         Returns
         -------

@@ -147,7 +147,7 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-def check_images(images: Tensor, stride: int = 32) -> None:
+def check_images(images: Tensor, stride: int = 16) -> None:
     """Refuse what is no batch of colour images whose sides are multiples of `stride`."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images: got shape {tuple(images.shape)}; expected (batch, 3, height, width).")
@@ -174,7 +174,7 @@ class RegressionHeads(nn.Module):
         return Prediction(landmarks, None if self.pose is None else self.pose(features))
 
 
-@register_network("mobilenetv2", title="MobileNetV2, the full baseline", input_size=224, stride=32)
+@register_network("mobilenetv2", title="MobileNetV2, the full baseline", input_size=224, stride=16)
 class MobileNetV2(nn.Module):
     """The whole MobileNetV2, pooled to 1280 features, with a landmark head and a pose head.
 
@@ -218,7 +218,7 @@ class MobileNetV2(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (batch, 3, height, width)
-            Normalised pixels; sides are multiples of 32.
+            Normalised pixels; sides are multiples of 16.
         """
         check_images(images)
         return self.heads(self.features(images).mean((2, 3)))

@@ -1,0 +1,805 @@
+"""One training loop for every network of the package: resumable, reproducible, on one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asmnet.augmentation import Augmentation
+from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_atomically, write_tensors
+from asmnet.data import Batch, LandmarkDataset, Preprocessing
+from asmnet.losses import build_criterion
+from asmnet.networks import build_network, network_spec
+
+__all__ = ["EpochRecord", "NonFiniteLossError", "TrainConfig", "TrainResult", "predict_dataset", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became NaN or infinite; `path` holds the batch that did it.
+
+    Examples
+    --------
+    >>> from asmnet.training import NonFiniteLossError
+    >>> issubclass(NonFiniteLossError, ArithmeticError)
+    True
+    """
+
+    def __init__(self, message: str, path: Path):
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training, to the bit on one machine.
+
+    Parameters
+    ----------
+    network : str
+        See `asmnet.networks.network_names`.
+    network_options : dict
+        For its constructor.
+    n_landmarks : int
+        Number of points.
+    preprocessing : Preprocessing
+        The input of the network.
+    augmentation : Augmentation
+        Of the training crops.
+    criterion : str, optional
+        Default is the one the network is registered with.
+    criterion_options : dict
+        For its constructor.
+    asm_share : float
+        Share of variance of the shape model behind the ASM term.
+    epochs : int
+        Passes through the training set.
+    batch_size : int
+        Samples of one step, all processes and accumulated parts together.
+    accumulate : int
+        Parts a batch is cut into, one after the other, where memory is short.
+    optimizer : {"adamw", "adam", "nadam"}
+        Adam adds the decay to the gradient, AdamW applies it to the weights.
+    learning_rate, weight_decay : float
+        At the peak of the schedule.
+    schedule : {"cosine", "constant", "linear", "inverse_time", "steps"}
+        After the warm-up: half a cosine to `final_rate` times the rate; no change; a straight line to it; the rate over
+        (1 + `inverse_decay` * step), as the paper's program does; times `step_factor` at each of `step_epochs`.
+    warmup_epochs : float
+        The rate rises linearly from 0.
+    final_rate, inverse_decay, step_factor : float
+        See `schedule`.
+    step_epochs : tuple of int
+        See `schedule`.
+    ema : float
+        Decay of the averaged weights, which are the ones evaluated and shipped; 0 for none.
+    clip_gradient : float
+        Largest norm of the gradient; 0 for no limit.
+    patience : int
+        Stop after so many epochs without a better validation error; 0 for never.
+    extra_share : float
+        How many samples of the extra training sets join each epoch, as a share of the training set.
+    drop_last : bool
+        Leave out an incomplete last batch.
+    mixed_precision : bool
+        Use bfloat16 on CUDA devices; ignored on the CPU, where it is slower.
+    flip_average : bool
+        Average the prediction with the mirrored one of the mirror image when validating.
+    seed : int
+        Of the weights, the order and the augmentation.
+
+    Examples
+    --------
+    >>> from asmnet import TrainConfig
+    >>> TrainConfig.paper().batch_size, TrainConfig.modern().optimizer
+    (3, 'adamw')
+    """
+
+    network: str = "asmnet"
+    network_options: dict[str, Any] = field(default_factory=dict)
+    n_landmarks: int = 68
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    criterion: str | None = None
+    criterion_options: dict[str, Any] = field(default_factory=dict)
+    asm_share: float = 0.9
+    epochs: int = 150
+    batch_size: int = 32
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup_epochs: float = 3.0
+    final_rate: float = 0.0
+    inverse_decay: float = 1e-5
+    step_factor: float = 0.2
+    step_epochs: tuple[int, ...] = ()
+    ema: float = 0.999
+    clip_gradient: float = 5.0
+    patience: int = 0
+    extra_share: float = 0.0
+    drop_last: bool = True
+    mixed_precision: bool = True
+    flip_average: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        spec = network_spec(self.network)
+        if self.preprocessing.size % spec.stride:
+            raise ValueError(
+                f"preprocessing.size: got {self.preprocessing.size}; {self.network} expects a multiple of "
+                f"{spec.stride} pixels."
+            )
+        for name in ("epochs", "batch_size", "accumulate", "n_landmarks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1.")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size: got {self.batch_size}; expected a multiple of accumulate={self.accumulate}.")
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema: got {self.ema}; expected 0 to less than 1.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: got {self.learning_rate}; expected a positive number.")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> TrainConfig:
+        """Return the published settings: Adam at 1e-2 with inverse-time decay, batch 3, 150 epochs, squared losses."""
+        base: dict[str, Any] = {
+            "preprocessing": Preprocessing.paper(),
+            "augmentation": Augmentation(
+                rotation=16.0, scale=0.1, shift=0.02, aspect=0.1, flip=0.0, brightness=0.0, contrast=0.0,
+                saturation=0.0, colour=0.0, grey=0.0, gamma=0.0, blur=0.0, noise=0.04, occlusion=0.0,
+            ),
+            "criterion_options": {"form": "squared", "pose_weight": 0.5},
+            "epochs": 150,
+            "batch_size": 3,
+            "optimizer": "adam",
+            "learning_rate": 1e-2,
+            "weight_decay": 0.0,
+            "schedule": "inverse_time",
+            "warmup_epochs": 0.0,
+            "ema": 0.0,
+            "clip_gradient": 0.0,
+        }  # fmt: skip
+        return cls(**{**base, **changes})
+
+    @classmethod
+    def modern(cls, **changes: Any) -> TrainConfig:
+        """Return the settings of the shipped model: AdamW, warm-up and cosine, wing loss, averaged weights."""
+        base: dict[str, Any] = {
+            "criterion_options": {"form": "wing", "asm_weights": (0.5, 0.25, 0.0), "pose_weight": 0.5},
+            "network_options": {"dropout": 0.1} if changes.get("network", "asmnet") == "asmnet" else {},
+        }
+        return cls(**{**base, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain values, as JSON holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Undo `to_dict`."""
+        values = dict(values)
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"configuration: got unknown settings {', '.join(sorted(unknown))}.")
+        if isinstance(values.get("preprocessing"), dict):
+            values["preprocessing"] = Preprocessing(**values["preprocessing"])
+        if isinstance(values.get("augmentation"), dict):
+            values["augmentation"] = Augmentation(**values["augmentation"])
+        if "step_epochs" in values:
+            values["step_epochs"] = tuple(values["step_epochs"])
+        return cls(**values)
+
+
+OPTIMIZERS = ("adamw", "adam", "nadam")
+SCHEDULES = ("cosine", "constant", "linear", "inverse_time", "steps")
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the rate of a step, counted from 0."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    total = config.epochs * steps_per_epoch
+    progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
+    low = config.final_rate
+    if config.schedule == "constant":
+        factor = 1.0
+    elif config.schedule == "cosine":
+        factor = low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
+    elif config.schedule == "linear":
+        factor = 1 - (1 - low) * progress
+    elif config.schedule == "inverse_time":
+        factor = 1 / (1 + config.inverse_decay * step)
+    else:
+        factor = config.step_factor ** sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)
+    return config.learning_rate * factor
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of ``metrics.csv``.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    learning_rate, loss : float
+        Rate of the last step, mean training loss.
+    nme : float
+        Mean validation error, NaN without a validation set.
+    pose_mae : float
+        Mean absolute validation error of the three angles in degrees, NaN without labels.
+    seconds : float
+        Of the epoch, validation included.
+    images_per_second : float
+        Training samples over the time of training.
+    data_share : float
+        Share of the training time spent making batches.
+
+    Examples
+    --------
+    >>> from asmnet.training import EpochRecord
+    >>> EpochRecord(1, 1e-3, 0.5, 0.04, float("nan"), 10.0, 90.0, 0.05).epoch
+    1
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    nme: float
+    pose_mae: float
+    seconds: float
+    images_per_second: float
+    data_share: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    network : Module
+        With the averaged weights of the best epoch (the last one without a validation set), in evaluation mode.
+    history : tuple of EpochRecord
+        One a epoch.
+    best_epoch : int
+        From 1.
+    folder : Path
+        With the checkpoints, ``metrics.csv`` and pictures.
+
+    Examples
+    --------
+    >>> from asmnet.training import TrainResult
+    >>> "history" in TrainResult.__dataclass_fields__
+    True
+    """
+
+    network: nn.Module
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    folder: Path
+
+
+def _seed(*parts: int) -> int:
+    """Mix integers to one seed, alike on every machine."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _make_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
+    return kinds[config.optimizer](groups, lr=config.learning_rate)
+
+
+class _Average:
+    """Exponential moving average of weights; the counters and running statistics are averaged too."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.steps = 0
+
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        floats, sources = [], []
+        for name, value in network.state_dict().items():
+            own = self.state[name]
+            if own.is_floating_point():
+                floats.append(own)
+                sources.append(value.detach())
+            else:
+                own.copy_(value)
+        torch._foreach_lerp_(floats, sources, 1 - decay)
+
+
+@torch.no_grad()
+def predict_dataset(
+    network: nn.Module,
+    dataset: LandmarkDataset,
+    preprocessing: Preprocessing,
+    *,
+    boxes: np.ndarray | None = None,
+    flip_average: bool = False,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Predict all faces of a packed set.
+
+    Parameters
+    ----------
+    network : Module
+        Its forward returns a `Prediction`.
+    dataset : LandmarkDataset
+        Its boxes are used unless others are given.
+    preprocessing : Preprocessing
+        Of the network.
+    boxes : ndarray of shape (n, 4), optional
+        In packed pixels.
+    flip_average : bool
+        Average with the prediction of the mirror image, mirrored back.
+    batch_size : int
+        Faces at a time.
+    device : device
+        Of the network.
+
+    Returns
+    -------
+    landmarks : ndarray of shape (n, n_landmarks, 2)
+        Packed pixels.
+    pose : ndarray of shape (n, 3) or None
+        (yaw, pitch, roll) in degrees.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import ASMNet, LandmarkDataset, Preprocessing, predict_dataset
+    >>> points = np.array([[[4.0, 4.0], [12.0, 10.0]]])
+    >>> data = LandmarkDataset.from_arrays(np.zeros((1, 16, 16, 3), np.uint8), points)
+    >>> landmarks, pose = predict_dataset(ASMNet(2), data, Preprocessing(size=32))
+    >>> landmarks.shape, pose.shape
+    ((1, 2, 2), (1, 3))
+    """
+    if flip_average and dataset.mirror is None:
+        raise ValueError("flip_average needs the mirror map of the landmarks; the dataset has none.")
+    training = network.training
+    network.eval()
+    all_points, all_poses = [], []
+    try:
+        for start in range(0, len(dataset), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(dataset)))
+            batch = dataset.batch(
+                rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device
+            )
+            images = batch.images.contiguous(memory_format=torch.channels_last)
+            prediction = network(images)
+            points, pose = prediction.landmarks, prediction.pose
+            if flip_average:
+                mirrored = network(images.flip(3))
+                back = mirrored.landmarks[:, torch.as_tensor(dataset.mirror, device=points.device)]
+                points = (points + back * points.new_tensor([-1.0, 1.0])) / 2
+                if pose is not None:
+                    pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
+            all_points.append(batch.crops.to_pixels(points.double()).cpu().numpy())
+            if pose is not None:
+                all_poses.append(65.0 * pose.double().cpu().numpy())
+    finally:
+        network.train(training)
+    return np.concatenate(all_points), np.concatenate(all_poses) if all_poses else None
+
+
+def _mean_nme(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> float:
+    """Mean over faces of the mean distance, over the eye distance (or the larger side of the box)."""
+    distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
+    if anchors is None:
+        size = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).max(1)
+    else:
+        right, left = (dataset.landmarks[:, list(side)].mean(1) for side in anchors)
+        size = np.linalg.norm(right - left, axis=-1)
+    return float(np.mean(np.nanmean(distance, axis=1) / size))
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return batch if device.type == "cpu" else replace(batch, images=batch.images.to(device, non_blocking=True))
+
+
+def train(
+    config: TrainConfig,
+    dataset: LandmarkDataset,
+    validation: LandmarkDataset | None = None,
+    *,
+    folder: str | Path,
+    extra: Sequence[LandmarkDataset] = (),
+    anchors: tuple[Any, Any] | None = None,
+    resume: bool = False,
+    initial: dict[str, Tensor] | None = None,
+    device: str | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Train a network.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All settings.
+    dataset : LandmarkDataset
+        Training faces; with `asm_landmarks` where the criterion has an ASM term.
+    validation : LandmarkDataset, optional
+        Chooses the best epoch.
+    folder : path
+        Where ``last.safetensors``, ``best.safetensors`` and ``metrics.csv`` go.
+    extra : sequence of LandmarkDataset
+        Further faces, of which ``config.extra_share`` join each epoch.
+    anchors : pair of index lists, optional
+        Eye points between which the validation error is normalised; by default the larger side of the box.
+    resume : bool
+        Continue from ``last.safetensors`` if there is one; the result is the one of an unbroken run, to the bit.
+    initial : dict of str to Tensor, optional
+        Weights to start from.
+    device : str, optional
+        Default is CUDA where there is a device, else the CPU.
+    progress : bool
+        Show a bar with the time left.
+
+    Raises
+    ------
+    NonFiniteLossError
+        When the loss is no number any more; the batch is saved in the folder.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from asmnet import LandmarkDataset, Preprocessing, TrainConfig, train
+    >>> rng = np.random.default_rng(0)
+    >>> data = LandmarkDataset.from_arrays(rng.integers(0, 255, (4, 48, 48, 3), np.uint8), rng.uniform(8, 40, (4, 5, 2)))
+    >>> config = TrainConfig(n_landmarks=5, epochs=1, batch_size=4, preprocessing=Preprocessing(size=32),
+    ...                      criterion_options={"asm_weights": None})
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     len(train(config, data, folder=out).history)
+    1
+    """
+    return _Trainer(
+        config, dataset, validation, Path(folder), extra=tuple(extra), anchors=anchors, initial=initial,
+        device=device, progress=progress,
+    ).run(resume=resume)  # fmt: skip
+
+
+class _Trainer:
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: LandmarkDataset,
+        validation: LandmarkDataset | None,
+        folder: Path,
+        *,
+        extra: tuple[LandmarkDataset, ...],
+        anchors: tuple[Any, Any] | None,
+        initial: dict[str, Tensor] | None,
+        device: str | None,
+        progress: bool,
+    ):
+        for part in (dataset, *extra, *([validation] if validation is not None else [])):
+            if part.n_landmarks != config.n_landmarks:
+                raise ValueError(f"dataset: got {part.n_landmarks} landmarks; the configuration has {config.n_landmarks}.")
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.world > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if config.batch_size % (self.world * config.accumulate):
+            raise ValueError(
+                f"batch_size: got {config.batch_size}; expected a multiple of {self.world} processes times "
+                f"accumulate={config.accumulate}."
+            )
+        if device is None:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        self.config, self.folder = config, folder
+        self.device = torch.device(device)
+        self.dataset, self.validation, self.extra, self.anchors = dataset, validation, extra, anchors
+        self.progress = progress and self.rank == 0
+        torch.manual_seed(_seed(config.seed, 0))
+        self.network = build_network(config.network, config.n_landmarks, **config.network_options)
+        if initial is not None:
+            self.network.load_state_dict(initial)
+        self.network.to(self.device, memory_format=torch.channels_last)
+        self.steps_per_epoch = len(self._order(0)) // config.batch_size
+        if not config.drop_last and len(self._order(0)) % config.batch_size:
+            self.steps_per_epoch += 1
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"dataset: got {len(dataset)} faces for batches of {config.batch_size}; expected at least one batch. "
+                "Try a smaller batch_size."
+            )
+        self.criterion = build_criterion(
+            config.criterion or network_spec(config.network).criterion,
+            n_epochs=config.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            options=config.criterion_options,
+        )
+        schedule = getattr(self.criterion, "schedule", None)
+        if schedule is not None and any(part.asm_landmarks is None for part in (dataset, *extra)) and any(
+            schedule(epoch) > 0 for epoch in range(config.epochs)
+        ):
+            raise ValueError(
+                "dataset: has no asm_landmarks, which the ASM term of the loss needs. "
+                "Try dataset.with_asm(basis.project, preprocessing), or asm_weights=None."
+            )
+        self.optimizer = _make_optimizer(config, self.network)
+        self.average = _Average(self.network, config.ema)
+        self.history: list[EpochRecord] = []
+        self.best, self.best_epoch = math.inf, 0
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Rows (set, index) of an epoch, shuffled, the same in every process."""
+        rng = np.random.default_rng([self.config.seed, 1, epoch])
+        rows = np.stack([np.zeros(len(self.dataset), np.int64), np.arange(len(self.dataset))], 1)
+        if self.extra and self.config.extra_share > 0:
+            sizes = np.array([len(part) for part in self.extra])
+            n = min(int(sizes.sum()), round(self.config.extra_share * len(self.dataset)))
+            picked = rng.permutation(sizes.sum())[:n]
+            which = np.searchsorted(np.cumsum(sizes), picked, side="right")
+            index = picked - (np.cumsum(sizes) - sizes)[which]
+            rows = np.concatenate([rows, np.stack([which + 1, index], 1)])
+        return rng.permutation(rows)
+
+    def _batch(self, rows: np.ndarray, *seed: int) -> Batch:
+        generator = torch.Generator().manual_seed(_seed(self.config.seed, 2, *seed))
+        parts = (self.dataset, *self.extra)
+        batches = []
+        for which in np.unique(rows[:, 0]):
+            batches.append(
+                parts[which].batch(
+                    rows[rows[:, 0] == which, 1],
+                    self.config.preprocessing,
+                    augmentation=self.config.augmentation,
+                    generator=generator,
+                )
+            )
+        return _to_device(batches[0] if len(batches) == 1 else _join(batches), self.device)
+
+    def run(self, *, resume: bool) -> TrainResult:
+        config = self.config
+        self.folder.mkdir(parents=True, exist_ok=True)
+        first = self._restore() if resume and (self.folder / "last.safetensors").is_file() else 0
+        model: nn.Module = self.network
+        if self.world > 1:
+            model = nn.parallel.DistributedDataParallel(self.network, broadcast_buffers=False)
+        for epoch in range(first, config.epochs):
+            record = self._epoch(model, epoch)
+            self.history.append(record)
+            better = record.nme < self.best or math.isnan(record.nme)
+            if better:
+                self.best, self.best_epoch = record.nme, record.epoch
+            if self.rank == 0:
+                self._save(epoch + 1, better=better)
+                self._write_metrics()
+                logger.info("%s", record)
+            if config.patience and record.epoch - self.best_epoch >= config.patience:
+                logger.info("no better epoch in %d: stopping", config.patience)
+                break
+        if self.world > 1:
+            torch.distributed.barrier()
+        weights, _ = read_tensors(self.folder / "best.safetensors")
+        self.network.load_state_dict(weights)
+        return TrainResult(self.network.eval(), tuple(self.history), self.best_epoch, self.folder)
+
+    def _epoch(self, model: nn.Module, epoch: int) -> EpochRecord:
+        from tqdm import tqdm
+
+        config = self.config
+        order = self._order(epoch)
+        began = time.perf_counter()
+        waiting = total = 0.0
+        rate = 0.0
+        model.train()
+        shards = self.world * config.accumulate
+        bar = tqdm(
+            range(self.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=not self.progress,
+            leave=False, unit="step",
+        )  # fmt: skip
+        for index in bar:
+            step = epoch * self.steps_per_epoch + index
+            rate = learning_rate(config, step, self.steps_per_epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            rows = order[index * config.batch_size : (index + 1) * config.batch_size]
+            self.optimizer.zero_grad(set_to_none=True)
+            before = _running_statistics(self.network) if config.accumulate > 1 else None
+            collected: list[list[Tensor]] = []
+            value = 0.0
+            for part in range(config.accumulate):
+                shard = self.rank * config.accumulate + part
+                if before is not None and part:
+                    _set_running_statistics(self.network, before)
+                start = time.perf_counter()
+                batch = self._batch(rows[shard::shards], epoch, index, shard)
+                waiting += time.perf_counter() - start
+                torch.manual_seed(_seed(config.seed, 3, epoch, index, shard))
+                last = part == config.accumulate - 1
+                sync = contextlib.nullcontext() if self.world == 1 or last else model.no_sync()  # type: ignore[operator]
+                with sync:
+                    value += self._part(model, batch, epoch) / config.accumulate
+                if before is not None:
+                    collected.append(_running_statistics(self.network))
+            if collected:
+                _set_running_statistics(self.network, [torch.stack(v).mean(0) for v in zip(*collected, strict=True)])
+            if config.clip_gradient:
+                nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_gradient)
+            self.optimizer.step()
+            if config.ema:
+                self.average.update(self.network)
+            total += value
+            bar.set_postfix(loss=f"{total / (index + 1):.4f}", refresh=False)
+        if self.world > 1:
+            self._share_statistics()
+        if not config.ema:
+            self.average.state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        trained = time.perf_counter() - began
+        nme, pose = self._validate() if self.validation is not None else (math.nan, math.nan)
+        n_seen = min(len(order), self.steps_per_epoch * config.batch_size)
+        return EpochRecord(
+            epoch + 1, rate, total / self.steps_per_epoch, nme, pose, time.perf_counter() - began,
+            n_seen / trained, waiting / trained,
+        )  # fmt: skip
+
+    def _part(self, model: nn.Module, batch: Batch, epoch: int) -> float:
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        mixed = self.config.mixed_precision and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            prediction = model(images)
+        terms = self.criterion(prediction, batch, epoch)
+        loss = terms["loss"]
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            path = self.folder / f"nonfinite-epoch{epoch + 1}-rank{self.rank}.safetensors"
+            tensors = {"images": batch.images, "landmarks": batch.landmarks, "indices": batch.indices}
+            write_tensors(path, tensors, {"kind": "batch", "terms": {k: repr(float(v.detach())) for k, v in terms.items()}})
+            raise NonFiniteLossError(
+                f"the loss is {value} in epoch {epoch + 1}; the batch is in {path}. Try a smaller learning_rate.", path
+            )
+        if self.world > 1 and prediction.pose is not None:
+            loss = loss + 0 * prediction.pose.sum()  # every parameter takes part, with or without pose labels
+        (loss / self.config.accumulate).backward()
+        return value
+
+    def _share_statistics(self) -> None:
+        """Average running statistics over the processes; they are linear in what each process saw."""
+        for state in (self.network.state_dict(), self.average.state if self.config.ema else {}):
+            for name, value in state.items():
+                if name.endswith(("running_mean", "running_var")):
+                    torch.distributed.all_reduce(value)
+                    value /= self.world
+
+    def _validate(self) -> tuple[float, float]:
+        assert self.validation is not None
+        own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.state)
+        try:
+            landmarks, pose = predict_dataset(
+                self.network, self.validation, self.config.preprocessing,
+                flip_average=self.config.flip_average, device=self.device,
+            )  # fmt: skip
+        finally:
+            self.network.load_state_dict(own)
+        nme = _mean_nme(self.validation, landmarks, self.anchors)
+        error = math.nan
+        if pose is not None and self.validation.rotations is not None:
+            from asmnet._pose_labels import angles_in_degrees
+
+            truth = angles_in_degrees(self.validation.rotations)
+            known = np.isfinite(truth).all(1)
+            error = float(np.abs(pose - truth)[known].mean()) if known.any() else math.nan
+        return nme, error
+
+    def _save(self, epochs_done: int, *, better: bool) -> None:
+        header: dict[str, Any] = {
+            "kind": "training",
+            "config": self.config.to_dict(),
+            "epoch": epochs_done,
+            "history": [asdict(record) for record in self.history],
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "average_steps": self.average.steps,
+        }
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state.items()}
+        state, header["optimizer"] = optimizer_tensors(self.optimizer)
+        tensors |= {f"optimizer.{name}": value for name, value in state.items()}
+        if better:
+            write_tensors(
+                self.folder / "best.safetensors",
+                self.average.state,
+                {"kind": "weights", "config": self.config.to_dict(), "epoch": epochs_done, "nme": self.best},
+            )
+        write_tensors(self.folder / "last.safetensors", tensors, header)
+
+    def _restore(self) -> int:
+        tensors, header = read_tensors(self.folder / "last.safetensors")
+        saved = TrainConfig.from_dict(header["config"]).to_dict()
+        own = TrainConfig.from_dict(self.config.to_dict()).to_dict()
+        differing = [name for name in own if _plain(saved[name]) != _plain(own[name])]
+        if differing:
+            raise ValueError(
+                f"resume: the run in {self.folder} has other settings of {', '.join(differing)}. "
+                "Try another folder, or the settings of that run."
+            )
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = value.to(self.device)
+        self.network.load_state_dict(groups["network"])
+        self.average.state = groups["average"]
+        self.average.steps = header["average_steps"]
+        load_optimizer(self.optimizer, groups["optimizer"], header["optimizer"])
+        self.history = [EpochRecord(**record) for record in header["history"]]
+        self.best, self.best_epoch = header["best"], header["best_epoch"]
+        return int(header["epoch"])
+
+    def _write_metrics(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(EpochRecord.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(record) for record in self.history)
+        write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and lists alike, as JSON makes them."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def _running_statistics(network: nn.Module) -> list[Tensor]:
+    return [b.detach().clone() for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
+
+def _set_running_statistics(network: nn.Module, values: Sequence[Tensor]) -> None:
+    own = [b for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    for buffer, value in zip(own, values, strict=True):
+        buffer.copy_(value)
+
+
+def _join(batches: Sequence[Batch]) -> Batch:
+    """Concatenate batches of several sets; what one of them lacks is unknown in its rows."""
+
+    def joined(name: str) -> Tensor | None:
+        parts = [getattr(batch, name) for batch in batches]
+        if all(part is None for part in parts):
+            return None
+        shape = next(part for part in parts if part is not None).shape[1:]
+        return torch.cat([
+            batch.images.new_full((len(batch.images), *shape), math.nan) if part is None else part
+            for batch, part in zip(batches, parts, strict=True)
+        ])  # fmt: skip
+
+    crops = batches[0].crops
+    kind = type(crops)
+    merged = kind(*(torch.cat([getattr(b.crops, name) for b in batches]) for name in kind.__dataclass_fields__))
+    fields = {name: joined(name) for name in ("images", "landmarks", "asm_landmarks", "pose", "weight", "indices")}
+    return Batch(**fields, crops=merged)  # type: ignore[arg-type]
