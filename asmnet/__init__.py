@@ -2,12 +2,14 @@
 
 from asmnet.augmentation import Augmentation
 from asmnet.data import LandmarkDataset, Preprocessing, pack_faces
+from asmnet.layers import ASMProjection
 from asmnet.losses import AsmWeightSchedule, asm_assisted_loss
 from asmnet.networks import ASMNet, MobileNetV2, Prediction, build_network
 from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
 
 __all__ = [
     "ASMNet",
+    "ASMProjection",
     "AsmWeightSchedule",
     "Augmentation",
     "LandmarkDataset",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from shape_models._files import write_bytes
 
 __all__ = ["CheckpointError", "read_tensors", "write_tensors"]
 
@@ -28,23 +28,6 @@ class CheckpointError(ValueError):
     >>> issubclass(CheckpointError, ValueError)
     True
     """
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it is there in full or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
@@ -84,7 +67,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
 
     words = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(dict(header), sort_keys=True)}
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=words)
-    write_atomically(path, content)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

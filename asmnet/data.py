@@ -282,16 +282,12 @@ class LandmarkDataset:
 
     def crop_landmarks(self, preprocessing: Preprocessing) -> np.ndarray:
         """Return the landmarks in units of the plain crop, the frame that the shape model of the loss is fitted in."""
-        crops = crop_transform(
-            torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square
-        )
+        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
         return crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
 
     def with_asm(self, project: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing) -> LandmarkDataset:
         """Return the dataset with A(G): `project` applied to each complete face in units of its plain crop."""
-        crops = crop_transform(
-            torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square
-        )
+        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
         units = crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
         complete = np.isfinite(units).all((1, 2))
         out = np.full_like(units, np.nan)

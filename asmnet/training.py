@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from asmnet.augmentation import Augmentation
-from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_atomically, write_tensors
+from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.losses import build_criterion
 from asmnet.networks import build_network, network_spec
+from shape_models._files import write_text
 
 __all__ = ["EpochRecord", "NonFiniteLossError", "TrainConfig", "TrainResult", "predict_dataset", "train"]
 
@@ -393,9 +394,7 @@ def predict_dataset(
     try:
         for start in range(0, len(dataset), batch_size):
             rows = np.arange(start, min(start + batch_size, len(dataset)))
-            batch = dataset.batch(
-                rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device
-            )
+            batch = dataset.batch(rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device)
             images = batch.images.contiguous(memory_format=torch.channels_last)
             prediction = network(images)
             points, pose = prediction.landmarks, prediction.pose
@@ -476,7 +475,8 @@ def train(
     >>> import tempfile, numpy as np
     >>> from asmnet import LandmarkDataset, Preprocessing, TrainConfig, train
     >>> rng = np.random.default_rng(0)
-    >>> data = LandmarkDataset.from_arrays(rng.integers(0, 255, (4, 48, 48, 3), np.uint8), rng.uniform(8, 40, (4, 5, 2)))
+    >>> images, points = rng.integers(0, 255, (4, 48, 48, 3), np.uint8), rng.uniform(8, 40, (4, 5, 2))
+    >>> data = LandmarkDataset.from_arrays(images, points)
     >>> config = TrainConfig(n_landmarks=5, epochs=1, batch_size=4, preprocessing=Preprocessing(size=32),
     ...                      criterion_options={"asm_weights": None})
     >>> with tempfile.TemporaryDirectory() as out:
@@ -505,7 +505,9 @@ class _Trainer:
     ):
         for part in (dataset, *extra, *([validation] if validation is not None else [])):
             if part.n_landmarks != config.n_landmarks:
-                raise ValueError(f"dataset: got {part.n_landmarks} landmarks; the configuration has {config.n_landmarks}.")
+                raise ValueError(
+                    f"dataset: got {part.n_landmarks} landmarks; the configuration has {config.n_landmarks}."
+                )
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         if self.world > 1 and not torch.distributed.is_initialized():
@@ -542,8 +544,10 @@ class _Trainer:
             options=config.criterion_options,
         )
         schedule = getattr(self.criterion, "schedule", None)
-        if schedule is not None and any(part.asm_landmarks is None for part in (dataset, *extra)) and any(
-            schedule(epoch) > 0 for epoch in range(config.epochs)
+        if (
+            schedule is not None
+            and any(part.asm_landmarks is None for part in (dataset, *extra))
+            and any(schedule(epoch) > 0 for epoch in range(config.epochs))
         ):
             raise ValueError(
                 "dataset: has no asm_landmarks, which the ASM term of the loss needs. "
@@ -678,7 +682,9 @@ class _Trainer:
         if not math.isfinite(value):
             path = self.folder / f"nonfinite-epoch{epoch + 1}-rank{self.rank}.safetensors"
             tensors = {"images": batch.images, "landmarks": batch.landmarks, "indices": batch.indices}
-            write_tensors(path, tensors, {"kind": "batch", "terms": {k: repr(float(v.detach())) for k, v in terms.items()}})
+            write_tensors(
+                path, tensors, {"kind": "batch", "terms": {k: repr(float(v.detach())) for k, v in terms.items()}}
+            )
             raise NonFiniteLossError(
                 f"the loss is {value} in epoch {epoch + 1}; the batch is in {path}. Try a smaller learning_rate.", path
             )
@@ -765,7 +771,7 @@ class _Trainer:
         writer = csv.DictWriter(text, list(EpochRecord.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(record) for record in self.history)
-        write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
+        write_text(self.folder / "metrics.csv", text.getvalue())
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""ASMNet (Fard, Abdollahi, Mahoor, 2021): the first MobileNetV2 blocks, tapped at six depths, for landmarks and pose."""
+"""ASMNet (Fard, Abdollahi, Mahoor, 2021): the first MobileNetV2 blocks, tapped at six depths."""
 
 from __future__ import annotations
 

@@ -23,7 +23,13 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 
 def conv_norm_act(
-    n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: type[nn.Module] | None = nn.ReLU6
+    n_in: int,
+    n_out: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = nn.ReLU6,
 ) -> nn.Sequential:
     """Build a convolution without bias, batch normalisation and an activation.
 
@@ -257,7 +263,9 @@ def load_torchvision_weights(network: nn.Module, state_dict: Mapping[str, Tensor
     given = {name.removeprefix("module."): value for name, value in state_dict.items()}
     own = {name: value for name, value in network.state_dict().items() if name.startswith("features.")}
     if not own:
-        raise ValueError(f"{type(network).__name__} has no part called features; expected a network of MobileNetV2 blocks.")
+        raise ValueError(
+            f"{type(network).__name__} has no part called features; expected MobileNetV2 blocks."
+        )
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # absent in old checkpoints
     missing = sorted(set(own) - set(given) - counters)
     if missing:

@@ -1,0 +1,92 @@
+"""The shape operator as a layer: a basis in buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shape_models import ShapeBasis
+
+__all__ = ["ASMProjection"]
+
+
+class ASMProjection(nn.Module):
+    """Replace each shape by the nearest one that the shape model deems plausible, as `ShapeBasis.project` does.
+
+    The arrays of the basis are buffers: they move with the module between devices and types and are saved with it, and
+    no gradient reaches them. Gradients reach the shapes through the modes that are not clipped.
+
+    Parameters
+    ----------
+    basis : ShapeBasis
+        Its limit is kept.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (n_landmarks, n_dims)
+    components : Tensor of shape (n_components, n_features)
+    variances : Tensor of shape (n_components,)
+    limit : Limit or None
+        Where coefficients may lie.
+
+    References
+    ----------
+    Fard, Abdollahi, Mahoor: ASMNet, CVPR Workshops 2021, Eq. (1)-(4).
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from asmnet import ASMProjection
+    >>> from shape_models import ShapeBasis
+    >>> layer = ASMProjection(ShapeBasis(np.zeros((2, 2)), np.eye(1, 4), [1.0], limit=3.0))
+    >>> layer(torch.tensor([[[5.0, 1.0], [1.0, 1.0]]]))
+    tensor([[[3., 0.],
+             [0., 0.]]])
+    """
+
+    mean: Tensor
+    components: Tensor
+    variances: Tensor
+
+    def __init__(self, basis: ShapeBasis):
+        super().__init__()
+        dtype = torch.get_default_dtype()
+        for name in ("mean", "components", "variances"):
+            value = getattr(basis, name)
+            value = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+            self.register_buffer(name, value.to(dtype).clone())
+        self.limit = basis.limit
+        self.noise_variance = basis.noise_variance
+
+    def coefficients(self, shapes: Tensor) -> Tensor:
+        """Return the coefficients of shapes (..., n_landmarks, n_dims), not clipped: (..., n_components)."""
+        event = self.mean.shape
+        if tuple(shapes.shape[-len(event) :]) != tuple(event):
+            raise ValueError(
+                f"shapes: got shape {tuple(shapes.shape)}; expected (..., {', '.join(map(str, event))}), the landmarks "
+                "of the basis."
+            )
+        return torch.flatten(shapes.to(self.mean.dtype) - self.mean, -len(event)) @ self.components.mT
+
+    def forward(self, shapes: Tensor) -> Tensor:
+        """Project shapes of shape (..., n_landmarks, n_dims); the type stays."""
+        b = self.coefficients(shapes)
+        if self.limit is not None:
+            b = self.limit.clip(b, self.variances.sqrt())
+        flat = b @ self.components
+        return (flat.reshape((*b.shape[:-1], *self.mean.shape)) + self.mean).to(shapes.dtype)
+
+    def basis(self) -> ShapeBasis:
+        """Return the basis in NumPy."""
+        parts: list[Any] = [getattr(self, n).detach().cpu().double().numpy() for n in ("mean", "components", "variances")]
+        if self.mean.dtype != torch.float64:  # rounding takes the rows off orthonormality: put them back
+            q, r = np.linalg.qr(parts[1].T)
+            parts[1] = (q * np.sign(np.diag(r))).T
+        return ShapeBasis(*parts, limit=self.limit, noise_variance=self.noise_variance)
+
+    def extra_repr(self) -> str:
+        """Return what `repr` shows."""
+        return f"n_components={len(self.components)}, event_shape={tuple(self.mean.shape)}, limit={self.limit!r}"
