@@ -235,7 +235,7 @@ class LandmarkDataset:
     names: tuple[str, ...]
     groups: tuple[str, ...]
     mirror: np.ndarray | None = None
-    weights: np.ndarray = field(default=None)  # type: ignore[assignment]
+    weights: np.ndarray = field(default=None)  # type: ignore[arg-type]
     asm_landmarks: np.ndarray | None = None
     rotations: np.ndarray | None = None
 

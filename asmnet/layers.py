@@ -81,11 +81,13 @@ class ASMProjection(nn.Module):
 
     def basis(self) -> ShapeBasis:
         """Return the basis in NumPy."""
-        parts: list[Any] = [getattr(self, n).detach().cpu().double().numpy() for n in ("mean", "components", "variances")]
+        parts: list[Any] = [
+            getattr(self, n).detach().cpu().double().numpy() for n in ("mean", "components", "variances")
+        ]
         if self.mean.dtype != torch.float64:  # rounding takes the rows off orthonormality: put them back
             q, r = np.linalg.qr(parts[1].T)
             parts[1] = (q * np.sign(np.diag(r))).T
-        return ShapeBasis(*parts, limit=self.limit, noise_variance=self.noise_variance)
+        return ShapeBasis(parts[0], parts[1], parts[2], limit=self.limit, noise_variance=self.noise_variance)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""

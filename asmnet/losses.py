@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from shape_models import Box
 
 __all__ = [
     "AsmAssistedCriterion",
@@ -187,6 +190,7 @@ class AsmWeightSchedule:
     def __post_init__(self):
         if self.n_epochs < 1:
             raise ValueError(f"n_epochs: got {self.n_epochs}; expected at least 1.")
+        object.__setattr__(self, "weights", tuple(self.weights))
         if len(self.weights) != 3 or any(not w >= 0 for w in self.weights):
             raise ValueError(f"weights: got {self.weights}; expected three numbers that are not negative.")
         if self.as_released and self.steps_per_epoch is None:
@@ -277,7 +281,7 @@ def shape_prior_loss(prediction: Tensor, basis: Any, *, limit: float | None = No
     basis : ShapeBasis or ASMProjection
         Has `mean`, `components` and `variances`.
     limit : float, optional
-        In standard deviations; default is that of the basis where it is a number, else 3.
+        In standard deviations; default is that of the basis where it is a box, else 3.
 
     Examples
     --------
@@ -289,10 +293,10 @@ def shape_prior_loss(prediction: Tensor, basis: Any, *, limit: float | None = No
     tensor(2.)
     """
     if limit is None:
-        own = getattr(basis, "limit", 3.0)
-        limit = float(own) if isinstance(own, int | float) else 3.0
+        own = basis.limit
+        limit = float(own) if isinstance(own, int | float | Box) else 3.0
     mean, components, variances = (
-        torch.as_tensor(part, dtype=prediction.dtype, device=prediction.device)
+        torch.as_tensor(np.array(part) if isinstance(part, np.ndarray) else part).to(prediction)
         for part in (basis.mean, basis.components, basis.variances)
     )
     positive = variances > 0
@@ -357,9 +361,7 @@ class AsmAssistedCriterion:
         self.schedule = (
             None
             if asm_weights is None
-            else AsmWeightSchedule(
-                n_epochs, tuple(asm_weights), as_released=as_released, steps_per_epoch=steps_per_epoch
-            )
+            else AsmWeightSchedule(n_epochs, asm_weights, as_released=as_released, steps_per_epoch=steps_per_epoch)
         )
         self.landmark_weight = landmark_weight
         self.pose_weight = pose_weight

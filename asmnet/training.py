@@ -528,7 +528,7 @@ class _Trainer:
         self.network = build_network(config.network, config.n_landmarks, **config.network_options)
         if initial is not None:
             self.network.load_state_dict(initial)
-        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.steps_per_epoch = len(self._order(0)) // config.batch_size
         if not config.drop_last and len(self._order(0)) % config.batch_size:
             self.steps_per_epoch += 1

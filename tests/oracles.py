@@ -237,3 +237,48 @@ def loop_sign_test(better, worse):
 
 
 # --- Networks (losses, heat maps, distillation) ----------------------------------------------------------
+
+
+def mobilenet_macs(size, n_blocks, n_outputs):
+    """Multiply-adds of MobileNetV2 by its table; 16 blocks end in the six pooled taps, 17 in the 1280 features."""
+    size //= 2
+    macs, n_in, block = 32 * 27 * size**2, 32, 0
+    pooled = 0
+    table = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    for expansion, n_out, repeats, stride in table:
+        for i in range(repeats):
+            if block == n_blocks:
+                break
+            hidden = expansion * n_in
+            macs += n_in * hidden * size**2 if expansion > 1 else 0
+            size //= stride if i == 0 else 1
+            macs += 9 * hidden * size**2 + hidden * n_out * size**2
+            pooled += n_out if block in (1, 3, 6, 10, 13, 15) else 0
+            n_in, block = n_out, block + 1
+    if n_blocks == 17:
+        macs += n_in * 1280 * size**2
+        pooled = 1280
+    return macs + pooled * n_outputs
+
+
+def loop_landmark_loss(prediction, target, form, known=None):
+    """Loss over the known landmarks of nested lists, from the definitions."""
+    values = []
+    for i, (p, g) in enumerate(zip(prediction, target, strict=True)):
+        for j, (a, b) in enumerate(zip(p, g, strict=True)):
+            if any(math.isnan(v) for v in b) or (known is not None and not known[i][j]):
+                continue
+            if form == "norm":
+                values.append(math.dist(a, b))
+                continue
+            for x, y in zip(a, b, strict=True):
+                e = abs(x - y)
+                if form == "squared":
+                    values.append(e * e)
+                elif form == "wing":
+                    w, c = 10 / 224, 2 / 224
+                    values.append(w * math.log(1 + e / c) if e < w else e - (w - w * math.log(1 + w / c)))
+                else:
+                    beta = 2 / 224
+                    values.append(e * e / (2 * beta) if e < beta else e - beta / 2)
+    return math.fsum(values) / len(values) if values else 0.0

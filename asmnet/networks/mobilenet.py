@@ -263,9 +263,7 @@ def load_torchvision_weights(network: nn.Module, state_dict: Mapping[str, Tensor
     given = {name.removeprefix("module."): value for name, value in state_dict.items()}
     own = {name: value for name, value in network.state_dict().items() if name.startswith("features.")}
     if not own:
-        raise ValueError(
-            f"{type(network).__name__} has no part called features; expected MobileNetV2 blocks."
-        )
+        raise ValueError(f"{type(network).__name__} has no part called features; expected MobileNetV2 blocks.")
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # absent in old checkpoints
     missing = sorted(set(own) - set(given) - counters)
     if missing:
