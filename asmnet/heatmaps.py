@@ -8,20 +8,26 @@ a map coordinate u of the same place satisfy ``x = (u + 1/2) ratio - 1/2``. That
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from asmnet.losses import register_criterion
 
 __all__ = [
     "DECODERS",
     "decode_heatmaps",
     "draw_heatmaps",
     "draw_published_heatmaps",
+    "HeatmapCriterion",
     "heatmap_loss",
+    "map_to_units",
     "mirror_coherence_loss",
     "to_image",
     "to_map",
+    "units_to_map",
 ]
 
 DECODERS = ("argmax", "quarter", "parabola", "dark", "soft_argmax")
@@ -49,6 +55,30 @@ def to_image(points: Tensor, *, ratio: float) -> Tensor:
     tensor([[0.5000, 2.5000]])
     """
     return (points + 0.5) * ratio - 0.5
+
+
+def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return crop units (edges at -0.5 and 0.5) as map coordinates of a map of (height, width).
+
+    Examples
+    --------
+    >>> import torch
+    >>> units_to_map(torch.tensor([[-0.5, 0.0]]), (64, 64))
+    tensor([[-0.5000, 31.5000]])
+    """
+    return (points + 0.5) * points.new_tensor([size[1], size[0]]) - 0.5
+
+
+def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return map coordinates as crop units; undoes `units_to_map`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> map_to_units(torch.tensor([[-0.5, 31.5]]), (64, 64))
+    tensor([[-0.5000,  0.0000]])
+    """
+    return (points + 0.5) / points.new_tensor([size[1], size[0]]) - 0.5
 
 
 def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, peak: float = 1.0) -> Tensor:
@@ -282,6 +312,79 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
         error = (prediction - target).square().mean(dim=(-2, -1))
         total = total + (error.mean() if mask is None else error[mask].mean())
     return total
+
+
+@register_criterion("heatmap")
+class HeatmapCriterion:
+    """The loss of a heat-map network: the error of every stack's maps and, with a depth head, of the depths.
+
+    Parameters
+    ----------
+    target : {"gaussian", "published"}
+        `draw_heatmaps` or `draw_published_heatmaps`.
+    sigma, peak : float
+        Of the Gaussian, sigma in map pixels.
+    depth_weight : float
+        Of the mean squared depth error.
+    n_epochs, steps_per_epoch : int
+        Of the training; not used.
+
+    Notes
+    -----
+    Called with a `Prediction`, a batch and the epoch; returns the terms by name, the sum under ``"loss"``. Missing
+    landmarks (NaN) and samples of weight 0 do not count.
+
+    Examples
+    --------
+    >>> from asmnet.heatmaps import HeatmapCriterion
+    >>> HeatmapCriterion(target="published").peak
+    20.0
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str = "gaussian",
+        sigma: float = 1.5,
+        peak: float = 1.0,
+        depth_weight: float = 1.0,
+        n_epochs: int = 1,
+        steps_per_epoch: int = 1,
+    ):
+        if target not in ("gaussian", "published"):
+            raise ValueError(f"target: got {target!r}; expected 'gaussian' or 'published'.")
+        self.target = target
+        self.sigma, self.peak = (1.0, 20.0) if target == "published" else (sigma, peak)
+        self.depth_weight = depth_weight
+
+    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+        """Return the terms by name, with their sum under ``"loss"``."""
+        if not prediction.heatmaps:
+            raise ValueError("the criterion 'heatmap' needs a network that draws heat maps, such as 'hourglass'.")
+        maps = [m.float() for m in prediction.heatmaps]
+        height, width = maps[0].shape[-2:]
+        points = units_to_map(batch.landmarks, (height, width))
+        if self.target == "published":
+            ratio = batch.images.shape[-1] // width
+            target = draw_published_heatmaps(to_image(points, ratio=ratio), (height, width), ratio=ratio)
+        else:
+            target = draw_heatmaps(points, (height, width), sigma=self.sigma, peak=self.peak)
+        seen = torch.isfinite(batch.landmarks).all(dim=-1).to(target.dtype)
+        weight = getattr(batch, "weight", None)
+        if weight is not None:
+            seen = seen * weight[:, None].to(seen.dtype)
+        total = seen.sum().clamp_min(torch.finfo(seen.dtype).tiny)
+        error = torch.stack([(m - target).square().mean(dim=(-2, -1)) for m in maps]).sum(dim=0)
+        terms = {"heatmaps": (seen * error).sum() / total}
+        loss = terms["heatmaps"]
+        depth = getattr(batch, "depth", None)
+        if prediction.depth is not None and depth is not None:
+            known = torch.isfinite(depth)
+            difference = torch.where(known, prediction.depth - torch.nan_to_num(depth), torch.zeros_like(depth))
+            terms["depth"] = difference.square().sum() / known.sum().clamp_min(1)
+            loss = loss + self.depth_weight * terms["depth"]
+        terms["loss"] = loss
+        return terms
 
 
 def mirror_coherence_loss(

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from asmnet.networks import build_network, network_spec
 from asmnet.networks.blocks import BLOCKS, ChannelAggregationBlock, make_block
 from asmnet.networks.hourglass import StackedHeatmapNet
 
@@ -44,7 +45,7 @@ def test_two_stacks_have_the_published_count_and_file_size(options, trainable, t
 def test_published_input_and_output_sizes():
     net = StackedHeatmapNet(68, depth=3, block="resnet").eval()
     with torch.no_grad():
-        maps = net.heatmaps(torch.rand(1, 3, 128, 128))
+        maps = net(torch.rand(1, 3, 128, 128)).heatmaps
     assert [tuple(m.shape) for m in maps] == [(1, 68, 64, 64)] * 2
 
 
@@ -58,10 +59,11 @@ def test_every_combination_has_shapes_and_gradients(topology, block, n_stacks, r
     net = StackedHeatmapNet(
         5, topology=topology, block=block, depth=2, n_stacks=n_stacks, width=0.25, ratio=ratio, depth_head=True
     )
-    maps, depth = net.forward_depth(torch.rand(2, 3, 8 * ratio, 4 * ratio))
-    assert [tuple(m.shape) for m in maps] == [(2, 5, 8, 4)] * n_stacks
-    assert depth.shape == (2, 5)
-    (sum(m.square().mean() for m in maps) + depth.square().mean()).backward()
+    prediction = net(torch.rand(2, 3, 8 * ratio, 4 * ratio))
+    assert [tuple(m.shape) for m in prediction.heatmaps] == [(2, 5, 8, 4)] * n_stacks
+    assert prediction.landmarks.shape == (2, 5, 2)
+    assert prediction.depth.shape == (2, 5)
+    (sum(m.square().mean() for m in prediction.heatmaps) + prediction.depth.square().mean()).backward()
     without = [name for name, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not without
 
@@ -94,6 +96,7 @@ def test_sat_upsampling_channels_differ_at_the_start():
         ({"width": 0.3}, "Try width"),
         ({"n_stacks": 0}, "at least 1"),
         ({"ratio": 3}, "expected 2 or 4"),
+        ({"decoder": "mean"}, "got decoder 'mean'"),
     ],
 )
 def test_impossible_networks_are_refused(options, message):
@@ -105,5 +108,23 @@ def test_image_size_that_the_depth_does_not_divide_is_refused():
     net = StackedHeatmapNet(3, depth=3, width=0.25, n_stacks=1)
     with pytest.raises(ValueError, match="16 dividing height and width"):
         net(torch.zeros(1, 3, 100, 100))
-    with pytest.raises(ValueError, match="no depth head"):
-        net.forward_depth(torch.zeros(1, 3, 32, 32))
+
+
+def test_landmarks_are_read_off_the_last_maps_in_crop_units():
+    """Heads that draw a known map give its place: the pixel (u, v) of a w x h map is ((u + 1/2) / w - 1/2, ...)."""
+    net = StackedHeatmapNet(1, depth=1, width=0.25, n_stacks=1, decoder="argmax").eval()
+    maps = torch.zeros(1, 1, 16, 8)
+    maps[0, 0, 12, 3] = 1.0
+    net.heads[0] = torch.nn.Module()
+    net.heads[0].forward = lambda features: maps
+    points = net(torch.rand(1, 3, 32, 16)).landmarks
+    torch.testing.assert_close(points, torch.tensor([[[3.5 / 8 - 0.5, 12.5 / 16 - 0.5]]]))
+
+
+@pytest.mark.parametrize("name", ["hourglass", "hourglass-hpm", "hourglass-cab", "hourglass-small", "sat"])
+def test_registered_names_build_what_they_say(name):
+    spec = network_spec(name)
+    net = build_network(name, 29, width=0.25).eval()
+    prediction = net(torch.rand(1, 3, spec.stride, spec.stride))
+    assert prediction.landmarks.shape == (1, 29, 2)
+    assert spec.criterion == "heatmap"

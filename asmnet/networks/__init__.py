@@ -9,14 +9,18 @@ from asmnet.networks._registry import (
     register_network,
 )
 from asmnet.networks.asmnet import ASMNet
+from asmnet.networks.efficientnet import EfficientNet
+from asmnet.networks.hourglass import StackedHeatmapNet
 from asmnet.networks.mobilenet import InvertedResidual, MobileNetV2, load_torchvision_weights
 
 __all__ = [
     "ASMNet",
+    "EfficientNet",
     "InvertedResidual",
     "MobileNetV2",
     "NetworkSpec",
     "Prediction",
+    "StackedHeatmapNet",
     "build_network",
     "load_torchvision_weights",
     "network_names",

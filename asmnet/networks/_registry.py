@@ -22,6 +22,8 @@ class Prediction(NamedTuple):
         (yaw, pitch, roll) divided by 65 degrees.
     heatmaps : tuple of Tensor
         Heat maps of each stack, (batch, n_landmarks, height, width) each; empty for networks that regress coordinates.
+    depth : Tensor of shape (batch, n_landmarks) or None
+        z in the units of the landmarks, away from the viewer, 0 at the mean of the face.
 
     Examples
     --------
@@ -34,6 +36,7 @@ class Prediction(NamedTuple):
     landmarks: Tensor
     pose: Tensor | None = None
     heatmaps: tuple[Tensor, ...] = ()
+    depth: Tensor | None = None
 
 
 @dataclass(frozen=True)

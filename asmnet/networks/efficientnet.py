@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks.mobilenet import RegressionHeads, check_images
+
 __all__ = ["EfficientNet"]
 
 # Stage: expansion, kernel, stride, channels, repeats (Tan and Le, table 1).
@@ -62,20 +65,27 @@ class _MBConv(nn.Module):
         return x + y
 
 
+@register_network("efficientnet-b0", title="EfficientNet-B0, a small teacher", input_size=224, stride=32, variant="b0")
+@register_network("efficientnet-b3", title="EfficientNet-B3, the teacher", input_size=224, stride=32, variant="b3")
 class EfficientNet(nn.Module):
-    """EfficientNet up to its top activation, pooled, dropout 0.5, one linear head.
+    """EfficientNet up to its top activation, pooled, dropout 0.5, one linear head for the landmarks.
 
     Parameters
     ----------
-    n_outputs : int
-        Width of the head: twice the number of landmarks.
+    n_landmarks : int
+        Number of points.
     variant : {"b0", "b1", "b2", "b3"}
-        Width and depth. B3 with 136 outputs has 10 905 264 trainable parameters, 10 992 560 with running statistics.
+        Width and depth.
+    pose : bool
+        Whether there is a second head for (yaw, pitch, roll); the published teachers have none.
     dropout : float
         Dropout before the head.
     drop_connect : float, optional
-        Largest share of residual branches dropped in training, growing linearly with depth; the variant's own by
-        default.
+        Largest share of residual branches dropped in training, growing linearly with depth; 0.2 by default.
+
+    Notes
+    -----
+    B3 with 68 landmarks has 10 905 264 trainable parameters, 10 992 560 with running statistics.
 
     References
     ----------
@@ -84,18 +94,23 @@ class EfficientNet(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> EfficientNet(136, variant="b0").eval()(torch.zeros(1, 3, 64, 64)).shape
-    torch.Size([1, 136])
+    >>> from asmnet.networks import EfficientNet
+    >>> EfficientNet(68, variant="b0").eval()(torch.zeros(1, 3, 64, 64)).landmarks.shape
+    torch.Size([1, 68, 2])
     """
 
     def __init__(
-        self, n_outputs: int, *, variant: str = "b3", dropout: float = 0.5, drop_connect: float | None = None
+        self,
+        n_landmarks: int,
+        *,
+        variant: str = "b3",
+        pose: bool = False,
+        dropout: float = 0.5,
+        drop_connect: float | None = None,
     ) -> None:
         super().__init__()
         if variant not in _VARIANTS:
             raise ValueError(f"got variant {variant!r}; expected one of {', '.join(_VARIANTS)}.")
-        if n_outputs < 1:
-            raise ValueError(f"got n_outputs={n_outputs}; expected at least 1.")
         width, depth, default_drop = _VARIANTS[variant]
         drop_connect = default_drop if drop_connect is None else drop_connect
         c_in = _round_channels(32 * width)
@@ -114,7 +129,7 @@ class EfficientNet(nn.Module):
         self.n_features = _round_channels(1280 * width)
         self.top = nn.Sequential(_conv_bn(c_in, self.n_features, 1), nn.SiLU())
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.n_features, n_outputs)
+        self.heads = RegressionHeads(self.n_features, n_landmarks, pose=pose)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
@@ -122,7 +137,8 @@ class EfficientNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (batch, 3, height, width), RGB in [0, 1], to (batch, n_outputs)."""
+    def forward(self, images: Tensor) -> Prediction:
+        """Predict landmarks in crop units (and the pose) from normalised pixels (batch, 3, height, width)."""
+        check_images(images, 32)
         y = self.top(self.blocks(self.stem(images)))
-        return self.head(self.dropout(y.mean(dim=(2, 3))))
+        return self.heads(self.dropout(y.mean(dim=(2, 3))))

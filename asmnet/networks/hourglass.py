@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
+from asmnet.heatmaps import DECODERS, decode_heatmaps, map_to_units
+from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 
@@ -113,6 +115,47 @@ class ScaleAggregation(nn.Module):
         return column[1]
 
 
+@register_network(
+    "hourglass", title="two stacked hourglasses of residual blocks", input_size=128, stride=32, criterion="heatmap"
+)
+@register_network(
+    "hourglass-hpm",
+    title="two stacked hourglasses of HPM blocks",
+    input_size=128,
+    stride=16,
+    criterion="heatmap",
+    block="hpm",
+    depth=3,
+)
+@register_network(
+    "hourglass-cab",
+    title="two stacked hourglasses of CAB blocks",
+    input_size=128,
+    stride=16,
+    criterion="heatmap",
+    block="cab",
+    depth=3,
+)
+@register_network(
+    "hourglass-small",
+    title="one hourglass, half as wide",
+    input_size=128,
+    stride=16,
+    criterion="heatmap",
+    depth=3,
+    n_stacks=1,
+    width=0.5,
+)
+@register_network(
+    "sat",
+    title="two stacked SAT topologies of CAB blocks",
+    input_size=128,
+    stride=16,
+    criterion="heatmap",
+    topology="sat",
+    block="cab",
+    depth=3,
+)
 class StackedHeatmapNet(nn.Module):
     """Stem, then stacks of hourglass or SAT, each ending in one heat map a landmark.
 
@@ -133,7 +176,10 @@ class StackedHeatmapNet(nn.Module):
     ratio : {2, 4}
         Input pixels per heat map pixel: 2 starts with a 3x3 convolution, 4 with a 7x7 of stride 2.
     depth_head : bool
-        Adds a depth map a landmark to the last stack; see :meth:`forward_depth`.
+        Adds a depth map a landmark to the last stack: the depth of a landmark is the mean of its depth map, weighted
+        by the softmax of its last heat map. The network says where, then how deep there.
+    decoder : str
+        How maps become coordinates; see `asmnet.heatmaps.decode_heatmaps`.
 
     Notes
     -----
@@ -148,9 +194,11 @@ class StackedHeatmapNet(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from asmnet.networks import StackedHeatmapNet
     >>> net = StackedHeatmapNet(68, depth=3, block="resnet", width=0.5, n_stacks=1)
-    >>> [tuple(h.shape) for h in net.heatmaps(torch.zeros(1, 3, 64, 64))]
-    [(1, 68, 32, 32)]
+    >>> prediction = net(torch.rand(1, 3, 64, 64))
+    >>> prediction.landmarks.shape, [tuple(h.shape) for h in prediction.heatmaps]
+    (torch.Size([1, 68, 2]), [(1, 68, 32, 32)])
     """
 
     def __init__(
@@ -164,6 +212,7 @@ class StackedHeatmapNet(nn.Module):
         width: float = 1.0,
         ratio: int = 2,
         depth_head: bool = False,
+        decoder: str = "parabola",
     ) -> None:
         super().__init__()
         if n_landmarks < 1 or n_stacks < 1 or depth < 1:
@@ -174,6 +223,8 @@ class StackedHeatmapNet(nn.Module):
             raise ValueError(f"got topology {topology!r}; expected 'hourglass' or 'sat'.")
         if topology == "sat" and block != "cab":
             raise ValueError(f"got topology 'sat' with block {block!r}; SAT is built from 'cab' blocks only.")
+        if decoder not in DECODERS:
+            raise ValueError(f"got decoder {decoder!r}; expected one of {', '.join(DECODERS)}.")
         if ratio not in (2, 4):
             raise ValueError(f"got ratio {ratio}; expected 2 or 4 input pixels per heat map pixel.")
         c1, c2, c3 = (round(c * width) for c in (64, 128, 256))
@@ -183,6 +234,7 @@ class StackedHeatmapNet(nn.Module):
                 "Try width=0.25, 0.5, 0.75 or 1."
             )
         self.n_landmarks, self.depth, self.ratio, self.n_stacks = n_landmarks, depth, ratio, n_stacks
+        self.decoder = decoder
         stem = nn.Conv2d(3, c1, 3, padding=1, bias=False)
         if ratio == 4:
             stem = nn.Conv2d(3, c1, 7, stride=2, padding=3, bias=False)
@@ -221,11 +273,22 @@ class StackedHeatmapNet(nn.Module):
                 f"height and width (heat maps at 1/{self.ratio}, halved {self.depth} times). Try a smaller depth."
             )
 
-    def _run(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(self, images: Tensor) -> Prediction:
+        """Draw heat maps and read the landmarks off the last ones.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, height, width)
+            Normalised pixels; the published networks take (raw - 127.5) / 128.
+
+        Returns
+        -------
+        Prediction
+            `landmarks` (batch, n_landmarks, 2) in crop units, NaN where a map is flat; `heatmaps`, one
+            (batch, n_landmarks, height / ratio, width / ratio) a stack; `depth` (batch, n_landmarks) with a depth head.
+        """
         self._check_size(images)
-        # Images are in [0, 1]; the published network sees (raw - 127.5) / 128.
-        x = self.stem((images * 255.0 - 127.5) / 128.0)
-        x = self.res2(self.res1(functional.max_pool2d(self.res0(x), 2)))
+        x = self.res2(self.res1(functional.max_pool2d(self.res0(self.stem(images)), 2)))
         maps: list[Tensor] = []
         features = x
         for i in range(self.n_stacks):
@@ -233,38 +296,10 @@ class StackedHeatmapNet(nn.Module):
             maps.append(self.heads[i](features))
             if i + 1 < self.n_stacks:
                 x = x + self.from_features[i](features) + self.from_heatmaps[i](maps[i])
-        return maps, features
-
-    def heatmaps(self, images: Tensor) -> list[Tensor]:
-        """Return the heat maps of every stack.
-
-        Parameters
-        ----------
-        images : Tensor of shape (batch, 3, height, width)
-            RGB in [0, 1].
-
-        Returns
-        -------
-        list of Tensor of shape (batch, n_landmarks, height / ratio, width / ratio)
-        """
-        return self._run(images)[0]
-
-    def forward_depth(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the heat maps of every stack and the depth of each landmark.
-
-        The depth of a landmark is the mean of its depth map, weighted by the softmax of its last heat map: the
-        network says where, then how deep there.
-
-        Returns
-        -------
-        list of Tensor, Tensor of shape (batch, n_landmarks)
-        """
-        if self.depth_maps is None:
-            raise ValueError("this network has no depth head; try StackedHeatmapNet(..., depth_head=True).")
-        maps, features = self._run(images)
-        weight = torch.softmax(maps[-1].flatten(2), dim=-1)
-        return maps, (weight * self.depth_maps(features).flatten(2)).sum(dim=-1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the heat maps of the last stack, (batch, n_landmarks, height / ratio, width / ratio)."""
-        return self._run(images)[0][-1]
+        last = maps[-1].float()
+        points = decode_heatmaps(last, method=self.decoder, flat="nan")
+        depth = None
+        if self.depth_maps is not None:
+            weight = torch.softmax(last.flatten(2), dim=-1)
+            depth = (weight * self.depth_maps(features).flatten(2)).sum(dim=-1)
+        return Prediction(map_to_units(points, last.shape[-2:]), heatmaps=tuple(maps), depth=depth)
