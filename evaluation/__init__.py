@@ -16,6 +16,7 @@ from ._landmarks import (
     normalizing_distance,
 )
 from ._pose import EulerError, euler_mae, geodesic_error
+from ._reports import Report, ReportRow, evaluate
 from ._statistics import (
     Comparison,
     bin_table,
@@ -34,6 +35,8 @@ __all__ = [
     "ErrorArray",
     "EulerError",
     "Interval",
+    "Report",
+    "ReportRow",
     "Table",
     "auc",
     "auc_grid",
@@ -43,6 +46,7 @@ __all__ = [
     "compare",
     "cumulative_error",
     "euler_mae",
+    "evaluate",
     "failure_rate",
     "geodesic_error",
     "group_table",

@@ -560,9 +560,8 @@ def auc_threshold_weighted(errors: ArrayLike, *, threshold: float = 0.1, n_thres
     limit = _threshold(threshold, errors)
     if n_thresholds < 2:
         raise ValueError(f"n_thresholds: got {n_thresholds}; expected at least 2.")
-    steps = limit * np.arange(n_thresholds) / (n_thresholds - 1)
-    heights = cumulative_error(errors, steps).fractions
-    return float(((steps[1:] + steps[:-1]) / 2 * heights[1:]).sum())
+    values, n, _ = _scored(errors)
+    return float(threshold_weights(values, limit, n_thresholds).sum() / n)
 
 
 # --- inside ----------------------------------------------------------------------------------------------
@@ -804,6 +803,13 @@ def _threshold(threshold: float, errors: ArrayLike) -> float:
     if value >= 1 and getattr(errors, "unit", None) == "fraction":
         raise ValueError(f"threshold: got {value:g}; the errors are fractions. Try threshold={value / 100:g}.")
     return value
+
+
+def threshold_weights(values: np.ndarray, threshold: float, n_thresholds: int = 20) -> np.ndarray:
+    """Return what each error adds to the threshold-weighted "AUC": the middles of the steps at whose end it passes."""
+    steps = threshold * np.arange(n_thresholds) / (n_thresholds - 1)
+    tail = np.append(np.cumsum(((steps[1:] + steps[:-1]) / 2)[::-1])[::-1], 0.0)
+    return tail[np.maximum(np.searchsorted(steps, values, side="left") - 1, 0)]
 
 
 def _gain(values: np.ndarray, threshold: float) -> np.ndarray:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _RESAMPLED_AT_ONCE = 1 << 22
+_MAX_ROWS = 10_000  # beyond, faces are resampled in this number of random blocks: the same variance of a mean
 
 
 def bootstrap_interval(
@@ -83,7 +84,7 @@ def bootstrap_interval(
     0.0437 [0.0416, 0.0459]
     """
     numbers, keep = _numbers(values)
-    codes = _codes(groups, keep)
+    codes = group_codes(groups, keep)
     n_groups = len(numbers) if codes is None else int(codes.max()) + 1
     _enough(n_groups, confidence, n_resamples)
     if statistic == "mean":
@@ -101,7 +102,7 @@ def bootstrap_interval(
     )
     everything = np.arange(len(numbers))
     without = np.array([float(function(numbers[np.setdiff1d(everything, m, assume_unique=True)])) for m in members])
-    low, high = _bca(float(function(numbers)), replicates, without, confidence)
+    low, high = _bca(float(function(numbers)), replicates, without.mean() - without, confidence)
     method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
     return Interval(
         float(function(numbers)), low, high, confidence, method, len(numbers), None if codes is None else n_groups
@@ -197,7 +198,7 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     if marks.dtype != bool or marks.ndim != 1:
         raise ValueError(f"flags: got {marks.dtype} of shape {marks.shape}; expected booleans of shape (n_faces,).")
     count, n = int(marks.sum()), marks.size
-    codes = _codes(groups, np.ones(n, bool))
+    codes = group_codes(groups, np.ones(n, bool))
     if codes is None:
         return wilson_interval(count, n, confidence=confidence)
     sizes = np.bincount(codes)
@@ -327,7 +328,7 @@ def compare(
     delta = a[both] - b[both]
     if not np.isfinite(delta).all():
         raise ValueError("first, second: got NaN or infinity; expected finite errors, or the results of nme.")
-    codes = _codes(groups, both)
+    codes = group_codes(groups, both)
     n_groups = len(delta) if codes is None else int(codes.max(initial=-1)) + 1
     _enough(n_groups, confidence, n_resamples)
     difference = mean_intervals(delta[:, None], codes, confidence, n_resamples, rng)[0]
@@ -412,7 +413,7 @@ def landmark_table(
     else:
         raise ValueError(f"by: got {by!r}; expected 'landmark' or 'group'.")
     seen = np.isfinite(each)
-    codes = _codes(groups, np.ones(len(each), bool))
+    codes = group_codes(groups, np.ones(len(each), bool))
     means = mean_intervals(each, codes, confidence, n_resamples, rng)
     rows = []
     for i, name in enumerate(names):
@@ -537,18 +538,33 @@ def bin_table(
 # --- inside ----------------------------------------------------------------------------------------------
 
 
-def mean_intervals(
-    values: np.ndarray,
-    codes: np.ndarray | None,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
-) -> list[Interval]:
-    """BCa intervals of the means of columns (n_faces, m), NaN left out; one draw of faces serves all columns.
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means of columns, their bootstrap replicates and jackknife deviations: what an interval is made of."""
 
-    A column with fewer than two faces or groups gets an estimate without an interval (NaN).
-    """
-    _confident(confidence)
+    estimates: np.ndarray
+    replicates: np.ndarray
+    deviations: list[np.ndarray]
+    counts: np.ndarray
+    grouped: bool
+
+    def interval(self, column: int, confidence: float) -> Interval:
+        """Return the BCa interval of one column; NaN ends with fewer than two faces or groups."""
+        n, deviation = int(self.counts[column]), self.deviations[column]
+        if not n:
+            return Interval(math.nan, math.nan, math.nan, confidence, "no face", 0)
+        ends = (math.nan, math.nan)
+        if len(deviation) > 1:
+            ends = _bca(self.estimates[column], self.replicates[:, column], deviation, confidence)
+        method = "bootstrap (BCa) of groups" if self.grouped else "bootstrap (BCa)"
+        groups = len(deviation) if self.grouped else None
+        return Interval(float(self.estimates[column]), *ends, confidence, method, n, groups)
+
+
+def resampled_means(
+    values: np.ndarray, codes: np.ndarray | None, n_resamples: int, rng: int | np.random.Generator | None
+) -> Means:
+    """Resample the means of columns (n_faces, m), NaN left out; one draw of faces or groups serves all columns."""
     seen = np.isfinite(values)
     filled = np.where(seen, values, 0.0)
     if codes is None:
@@ -558,25 +574,58 @@ def mean_intervals(
         sums, counts = np.zeros((n_groups, values.shape[1])), np.zeros((n_groups, values.shape[1]))
         np.add.at(sums, codes, filled)
         np.add.at(counts, codes, seen)
-    method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
     total, n = sums.sum(axis=0), counts.sum(axis=0)
-    replicates = _mean_replicates(sums, counts, n_resamples, rng)
-    result = []
+    estimates, deviations = np.full(values.shape[1], math.nan), []
     for i in range(values.shape[1]):
         present = counts[:, i] > 0
-        n_groups = int(present.sum())
-        if not n_groups:
-            result.append(Interval(math.nan, math.nan, math.nan, confidence, "no face", 0))
-            continue
-        estimate = float(filled[seen[:, i], i].mean())
-        if n_groups < 2:
-            low = high = math.nan
-        else:
-            rest = n[i] - counts[present, i]
-            without = (total[i] - sums[present, i]) / rest
-            low, high = _bca(estimate, replicates[:, i], without, confidence)
-        result.append(Interval(estimate, low, high, confidence, method, int(n[i]), None if codes is None else n_groups))
-    return result
+        rest = n[i] - counts[present, i]
+        if n[i]:
+            estimates[i] = filled[seen[:, i], i].mean()
+        without = (total[i] - sums[present, i]) / rest if present.sum() > 1 else np.zeros(int(present.sum()))
+        deviations.append(without.mean() - without if without.size else without)
+    return Means(estimates, _mean_replicates(sums, counts, n_resamples, rng), deviations, n, codes is not None)
+
+
+def mean_intervals(
+    values: np.ndarray,
+    codes: np.ndarray | None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> list[Interval]:
+    """Return BCa intervals of the means of columns (n_faces, m), NaN left out."""
+    _confident(confidence)
+    means = resampled_means(values, codes, n_resamples, rng)
+    return [means.interval(i, confidence) for i in range(values.shape[1])]
+
+
+def combined_interval(means: Sequence[Means], weights: Sequence[float], column: int, confidence: float) -> Interval:
+    """Return the BCa interval of a weighted mean of the means of disjoint sets, each resampled on its own."""
+    share = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * m.estimates[column] for w, m in zip(share, means, strict=True)))
+    replicates = sum(w * m.replicates[:, column] for w, m in zip(share, means, strict=True))
+    # influence of a face on the weighted mean: the weight of its set times that on the mean of the set
+    deviations = np.concatenate([w * m.deviations[column] for w, m in zip(share, means, strict=True)])
+    ends = (math.nan, math.nan)
+    if min(len(m.deviations[column]) for m in means) > 1:
+        ends = _bca(estimate, np.asarray(replicates), deviations, confidence)
+    n = int(sum(m.counts[column] for m in means))
+    groups = len(deviations) if means[0].grouped else None
+    return Interval(estimate, *ends, confidence, "bootstrap (BCa) in strata", n, groups)
+
+
+def combined_rate(rates: Sequence[Interval], weights: Sequence[float], confidence: float) -> Interval:
+    """Return the interval of a weighted mean of independent rates from their own intervals.
+
+    Each end moves by the root of the sum of the squared moves of the parts (MOVER; Newcombe, Stat. Med. 17, 1998).
+    """
+    share = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * r.estimate for w, r in zip(share, rates, strict=True)))
+    down = math.sqrt(sum((w * (r.estimate - r.low)) ** 2 for w, r in zip(share, rates, strict=True)))
+    up = math.sqrt(sum((w * (r.high - r.estimate)) ** 2 for w, r in zip(share, rates, strict=True)))
+    groups = None if rates[0].n_groups is None else sum(r.n_groups or 0 for r in rates)
+    low, high = max(0.0, estimate - down), min(1.0, estimate + up)
+    return Interval(estimate, low, high, confidence, "Wilson in strata", sum(r.n for r in rates), groups)
 
 
 def _mean_replicates(
@@ -584,6 +633,12 @@ def _mean_replicates(
 ) -> np.ndarray:
     """Means of the columns over `n_resamples` draws of the rows with replacement: (n_resamples, m)."""
     generator = np.random.default_rng(rng)
+    if len(sums) > _MAX_ROWS:
+        block = generator.permutation(len(sums)) % _MAX_ROWS
+        sums, counts = (
+            np.stack([np.bincount(block, weights=column, minlength=_MAX_ROWS) for column in x.T], axis=1)
+            for x in (sums, counts)
+        )
     n_rows = len(sums)
     result = np.empty((n_resamples, sums.shape[1]))
     step = max(1, _RESAMPLED_AT_ONCE // n_rows)
@@ -597,13 +652,12 @@ def _mean_replicates(
     return result
 
 
-def _bca(estimate: float, replicates: np.ndarray, without: np.ndarray, confidence: float) -> tuple[float, float]:
+def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confidence: float) -> tuple[float, float]:
     """Return the ends of the BCa interval (Efron 1987), widened to hold the estimate."""
     replicates = replicates[np.isfinite(replicates)]
     size = len(replicates)
     below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
     bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
-    deviation = without.mean() - without
     spread = (deviation**2).sum() ** 1.5
     acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
     z = ndtri((1 + confidence) / 2) * np.array([-1.0, 1.0])
@@ -632,7 +686,7 @@ def _numbers(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return array[keep], keep
 
 
-def _codes(groups: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None:
+def group_codes(groups: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None:
     """Return the groups of the kept faces as 0 ... n_groups - 1."""
     if groups is None:
         return None
@@ -681,7 +735,7 @@ def _parts_table(
     gone = errors.undefined | errors.failed if isinstance(errors, ErrorArray) else np.zeros(values.shape, bool)
     if not np.isfinite(values[~gone]).all():
         raise ValueError("errors: got NaN or infinity; expected finite numbers, or the result of nme.")
-    codes = _codes(groups, np.ones(values.shape, bool))
+    codes = group_codes(groups, np.ones(values.shape, bool))
     columns = np.stack([np.where(mask & ~gone, values, np.nan) for _, mask in parts], axis=1)
     means = mean_intervals(columns, codes, *options)
     extra = [key for key in ("undefined", "failed") if isinstance(errors, ErrorArray) and getattr(errors, key).any()]

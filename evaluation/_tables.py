@@ -201,9 +201,10 @@ class Table:
         if isinstance(cell, str | bool | int):
             return str(cell)
         factor = 100.0 if percent else 1.0
-        if isinstance(cell, Interval):
-            return format(cell.scaled(factor), f".{self.digits}f")
-        return "-" if math.isnan(float(cell)) else format(float(cell) * factor, f".{self.digits}f")
+        if math.isnan(float(cell)):
+            return "-"
+        scaled = cell.scaled(factor) if isinstance(cell, Interval) else float(cell) * factor
+        return format(scaled, f".{self.digits}f")
 
 
 def _plain(cell: Any) -> Any:

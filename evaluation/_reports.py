@@ -1,0 +1,489 @@
+"""One call from landmarks to a table with intervals, by a protocol."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from shape_models._array import as_shapes
+from shape_models.datasets import LandmarkSamples
+
+from ._landmarks import ErrorArray, landmark_errors, threshold_weights
+from ._statistics import (
+    Means,
+    bin_table,
+    combined_interval,
+    combined_rate,
+    group_codes,
+    group_table,
+    landmark_table,
+    rate_interval,
+    resampled_means,
+)
+from ._tables import Interval, Table
+from .protocols import Protocol, get_protocol
+
+__all__ = ["Report", "ReportRow", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportRow:
+    """The numbers of one subset.
+
+    Parameters
+    ----------
+    name : str
+        The subset.
+    n : int
+        Number of faces in it.
+    n_undefined, n_failed : int
+        Faces without an error (left out of every number), and without a prediction (left out of the mean, zero in
+        the AUC, failures in the failure rate).
+    metrics : dict of str to Interval
+        Numbers under names that hold their threshold, as fractions.
+
+    Examples
+    --------
+    >>> from evaluation import evaluate
+    >>> from shape_models import make_faces
+    >>> faces = make_faces(20, rng=0)
+    >>> row = evaluate(faces, faces, "300w").rows[0]
+    >>> row.name, row.n, {name: value.estimate for name, value in row.metrics.items()}
+    ('all', 20, {'NME': 0.0, 'AUC@0.08': 1.0, 'FR@0.08': 0.0, 'AUC@0.1': 1.0, 'FR@0.1': 0.0})
+    """
+
+    name: str
+    n: int
+    n_undefined: int
+    n_failed: int
+    metrics: dict[str, Interval]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `evaluate` found: a table to print, and the errors it was made of.
+
+    Parameters
+    ----------
+    name : str
+        The model.
+    protocol : Protocol
+        How it was measured.
+    rows : tuple of ReportRow
+        One for each subset and each combination of subsets.
+    errors : ErrorArray of shape (n_faces,)
+        Error of every face, in the order given.
+    targets, predictions : ndarray of shape (n_faces, n_landmarks, n_dims)
+        What was compared, in the frame the protocol measures in.
+    mask : ndarray of bool, optional
+        Landmarks that counted.
+    groups : ndarray of shape (n_faces,), optional
+        What was resampled.
+    notes : tuple of str
+        Where the set differs from the protocol.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import evaluate
+    >>> from shape_models import make_faces
+    >>> faces = make_faces(200, rng=0)
+    >>> noise = np.random.default_rng(0).normal(size=faces.shape) * 0.02 * np.ptp(faces)
+    >>> report = evaluate(faces, faces + noise, "300w", name="noise")
+    >>> report["all"].metrics["NME"].n, sorted(report.to_dict())
+    (200, ['definition', 'model', 'notes', 'protocol', 'rows'])
+    >>> report.worst(3).shape
+    (3,)
+    """
+
+    name: str
+    protocol: Protocol
+    rows: tuple[ReportRow, ...]
+    errors: ErrorArray
+    targets: np.ndarray
+    predictions: np.ndarray
+    mask: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    confidence: float = 0.95
+    n_resamples: int = 2000
+
+    def __getitem__(self, name: str) -> ReportRow:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"got {name!r}; expected one of {', '.join(row.name for row in self.rows)}.")
+
+    @property
+    def main(self) -> ReportRow:
+        """The row of the whole set."""
+        combined = [c.name for c in self.protocol.combinations if c.name == "full"]
+        names = [row.name for row in self.rows]
+        return self[next((name for name in (*combined, "full", "all") if name in names), names[0])]
+
+    @property
+    def table(self) -> Table:
+        """The rows as a table."""
+        metrics = list(self.rows[0].metrics)
+        undefined, failed = (any(getattr(row, f"n_{x}") for row in self.rows) for x in ("undefined", "failed"))
+        columns = ["subset", "faces", *["undefined"] * undefined, *["failed"] * failed, *metrics]
+        rows = [
+            [row.name, row.n, *[row.n_undefined] * undefined, *[row.n_failed] * failed, *row.metrics.values()]
+            for row in self.rows
+        ]
+        percent = [m for m in metrics if self.errors.unit == "fraction" and (m == "NME" or m.startswith("FR"))]
+        if self.errors.unit != "fraction":
+            percent = [m for m in metrics if m.startswith("FR")]
+        title = f"{self.name} on {self.protocol.name}: {self.protocol.title}"
+        method = self.rows[0].metrics["NME"].method
+        unit = "" if self.errors.unit == "fraction" else f" ({self.errors.unit})"
+        notes = [
+            f"{self.errors.definition}{unit}.",
+            f"{100 * self.confidence:g} % intervals: {method}, Wilson for FR. NME and FR are printed in percent."
+            if self.errors.unit == "fraction"
+            else f"{100 * self.confidence:g} % intervals: {method}, Wilson for FR.",
+            *self.notes,
+        ]
+        return Table(columns, rows, title=title, percent=percent, notes=notes)
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown, with what was measured below it."""
+        return self.table.to_markdown()
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the table as comma-separated values, all of them fractions.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write as well.
+        """
+        return self.table.to_csv(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python values, ready for JSON."""
+        rows = []
+        for row in self.rows:
+            numbers = {
+                key: {
+                    **{end: _plain(getattr(value, end)) for end in ("estimate", "low", "high")},
+                    "method": value.method,
+                    "n": value.n,
+                }
+                for key, value in row.metrics.items()
+            }
+            counts = {"faces": row.n, "undefined": row.n_undefined, "failed": row.n_failed}
+            rows.append({"subset": row.name, **counts, "metrics": numbers})
+        protocol = {
+            "name": self.protocol.name,
+            "scheme": self.protocol.scheme,
+            "normalizer": self.protocol.normalizer if isinstance(self.protocol.normalizer, str) else "see definition",
+            "thresholds": list(self.protocol.thresholds),
+            "box": self.protocol.box,
+            "source": self.protocol.source,
+        }
+        return {
+            "model": self.name,
+            "protocol": protocol,
+            "definition": self.errors.definition,
+            "rows": rows,
+            "notes": list(self.notes),
+        }
+
+    def landmark_errors(self) -> np.ndarray:
+        """Return the normalised error of each landmark of each face: (n_faces, n_landmarks)."""
+        return landmark_errors(
+            self.targets,
+            self.predictions,
+            normalizer=self.protocol.normalizer,
+            scheme=self.protocol.scheme,
+            mask=self.mask,
+        )
+
+    def landmark_table(self, *, by: Literal["landmark", "group"] = "landmark") -> Table:
+        """Return the errors of each landmark, or each group of landmarks.
+
+        Parameters
+        ----------
+        by : {"landmark", "group"}
+            As in `evaluation.landmark_table`.
+        """
+        scheme = self.protocol.scheme
+        return landmark_table(
+            self.landmark_errors(), scheme=scheme, by=by, groups=self.groups, n_resamples=self.n_resamples
+        )
+
+    def group_table(self, labels: ArrayLike, *, name: str = "group") -> Table:
+        """Return the errors of the faces of each label.
+
+        Parameters
+        ----------
+        labels : array_like of shape (n_faces,)
+            One label for each face.
+        name : str
+            Heading of the first column.
+        """
+        return group_table(self.errors, labels, groups=self.groups, name=name, n_resamples=self.n_resamples)
+
+    def bin_table(self, values: ArrayLike, edges: Sequence[float], *, name: str = "bin") -> Table:
+        """Return the errors of the faces in each bin of a value.
+
+        Parameters
+        ----------
+        values : array_like of shape (n_faces,)
+            One value for each face.
+        edges : sequence of float
+            As in `evaluation.bin_table`.
+        name : str
+            Heading of the first column.
+        """
+        return bin_table(self.errors, values, edges, groups=self.groups, name=name, n_resamples=self.n_resamples)
+
+    def worst(self, k: int = 12) -> np.ndarray:
+        """Return the indices of the faces with the largest errors, those without a prediction first.
+
+        Parameters
+        ----------
+        k : int
+            How many.
+        """
+        order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
+        ranked = np.argsort(-order, kind="stable")
+        return ranked[~self.errors.undefined[ranked]][:k]
+
+
+def evaluate(
+    targets: ArrayLike | LandmarkSamples,
+    predictions: ArrayLike,
+    protocol: str | Protocol,
+    *,
+    attributes: Mapping[str, ArrayLike] | None = None,
+    groups: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    name: str = "model",
+    missing: Literal["raise", "failure"] = "raise",
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Report:
+    """Measure predictions by a protocol.
+
+    Parameters
+    ----------
+    targets : array_like of shape (n_faces, n_landmarks, n_dims), or LandmarkSamples
+        True landmarks in pixels; NaN is missing. Samples of `shape_models.datasets` bring their attributes, splits
+        and groups along.
+    predictions : array_like of the same shape
+        Predicted landmarks of the same faces in the same order, in the same frame.
+    protocol : str or Protocol
+        As in `evaluation.protocols.get_protocol`.
+    attributes : mapping of str to array_like of shape (n_faces,), optional
+        What the subsets of the protocol are made of: for 300-W ``{"split": ["common", "challenging", ...]}``, for WFLW
+        the six flags, for AFLW2000-3D the yaw in degrees. Without them there is one row for all faces.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face; whole groups are resampled for the intervals.
+    mask : array_like of bool of shape (n_faces, n_landmarks) or (n_landmarks,), optional
+        Landmarks that count.
+    name : str
+        The model, for tables and plots.
+    missing : {"raise", "failure"}
+        What to do with faces that have no prediction (NaN), as in `nme`.
+    confidence : float
+        Nominal coverage of the intervals.
+    n_resamples : int
+        Number of bootstrap samples. Beyond 10,000 faces they are resampled in 10,000 random blocks.
+    rng : int or numpy.random.Generator, optional
+        Seed; the default gives the same report every time.
+
+    Returns
+    -------
+    Report
+        Faces whose normaliser is zero or missing are counted in it and left out.
+
+    Raises
+    ------
+    ValueError
+        When the arrays do not match each other or the scheme, the protocol is unknown, an attribute is missing or has
+        unknown values, or the protocol needs groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import evaluate
+    >>> from shape_models import make_faces
+    >>> faces = make_faces(100, rng=0)
+    >>> noise = np.random.default_rng(0).normal(size=faces.shape) * 0.01 * np.ptp(faces)
+    >>> split = ["common"] * 80 + ["challenging"] * 20
+    >>> report = evaluate(faces, faces + noise, "300w", attributes={"split": split}, n_resamples=200)
+    >>> [row.name for row in report.rows]
+    ['common', 'challenging', 'full']
+    >>> report.notes[0]
+    'common has 80 faces here and 554 in the published set.'
+    """
+    rules = get_protocol(protocol)
+    _known_attributes(rules, attributes)
+    known = dict(attributes or {})
+    if isinstance(targets, LandmarkSamples):
+        targets, groups, known = _unpack(targets, groups, known)
+    truth = as_shapes(targets, name="targets", min_samples=1, allow_nan=True)
+    guess = as_shapes(predictions, name="predictions", allow_nan=True)
+    if truth.shape != guess.shape:
+        hint = f" {len(truth)} faces have a truth and {len(guess)} a prediction." if len(truth) != len(guess) else ""
+        raise ValueError(
+            f"predictions: got shape {guess.shape}; expected {truth.shape}, as the targets have.{hint} "
+            "Try pairing faces by name, and convert for another scheme."
+        )
+    n_faces = len(truth)
+    people = None if groups is None else np.asarray(groups)
+    if rules.need_groups and people is None:
+        raise ValueError(f"groups: the protocol {rules.name} needs the {rules.groups} of each face; got none.")
+    if people is not None and people.shape != (n_faces,):
+        raise ValueError(f"groups: got shape {people.shape}; expected ({n_faces},), one for each face.")
+    parts, notes = _subsets(rules, known, n_faces)
+    if rules.groups and people is None:
+        notes.append(f"No {rules.groups}s were given: intervals take all faces as independent.")
+    measured, guessed = rules.prepare(truth, guess)
+    errors = rules.errors(truth, guess, mask=mask, undefined="nan", missing=missing)
+    columns, flags = _columns(rules, errors)
+    generators = np.random.default_rng(rng).spawn(len(parts))
+    rows, means, rates = [], {}, {}
+    for (label, inside), generator in zip(parts, generators, strict=True):
+        part = resampled_means(columns[inside], group_codes(people, inside), n_resamples, generator)
+        rate = _rates(flags[inside], errors[inside], None if people is None else people[inside], confidence)
+        means[label], rates[label] = part, rate
+        numbers = [part.interval(i, confidence) for i in range(columns.shape[1])]
+        rows.append(_row(label, int(inside.sum()), errors[inside], _named(rules, numbers, rate)))
+    for combination in rules.combinations:
+        if not all(label in means and means[label].counts[0] for label, _ in combination.parts):
+            continue
+        labels, weights = zip(*combination.parts, strict=True)
+        chosen: list[Means] = [means[label] for label in labels]
+        numbers = [combined_interval(chosen, weights, i, confidence) for i in range(columns.shape[1])]
+        rate = [combined_rate([rates[label][k] for label in labels], weights, confidence) for k in range(len(flags.T))]
+        inside = np.any([dict(parts)[label] for label in labels], axis=0)
+        rows.append(_row(combination.name, int(inside.sum()), errors[inside], _named(rules, numbers, rate)))
+    return Report(
+        name=name,
+        protocol=rules,
+        rows=tuple(rows),
+        errors=errors,
+        targets=measured,
+        predictions=guessed,
+        mask=None if mask is None else np.asarray(mask),
+        groups=people,
+        notes=tuple(notes),
+        confidence=confidence,
+        n_resamples=n_resamples,
+    )
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+def _unpack(
+    samples: LandmarkSamples, groups: ArrayLike | None, attributes: dict[str, ArrayLike]
+) -> tuple[np.ndarray, ArrayLike | None, dict[str, ArrayLike]]:
+    """Return landmarks, groups and attributes of an archive; what the caller gave goes first."""
+    loaded = list(samples)
+    if not loaded:
+        raise ValueError("targets: got no samples; expected at least one.")
+    shared = set(loaded[0].attributes).intersection(*(sample.attributes for sample in loaded))
+    found: dict[str, ArrayLike] = {
+        key: np.array([sample.attributes[key] for sample in loaded])
+        for key in shared
+        if np.ndim(loaded[0].attributes[key]) == 0
+    }
+    if all(sample.split for sample in loaded):
+        found["split"] = np.array([sample.split for sample in loaded])
+    if groups is None and all(samples.groups):
+        groups = np.array(samples.groups)
+    counts = {sample.landmarks.shape for sample in loaded}
+    if len(counts) > 1:
+        raise ValueError(f"targets: got samples with landmarks of shapes {sorted(counts)}; expected one shape.")
+    return np.stack([sample.landmarks for sample in loaded]), groups, {**found, **attributes}
+
+
+def _known_attributes(rules: Protocol, attributes: Mapping[str, ArrayLike] | None) -> None:
+    if attributes and not any(s.attribute is not None and s.given(attributes) for s in rules.subsets):
+        needed = sorted({s.attribute for s in rules.subsets if s.attribute is not None})
+        raise ValueError(
+            f"attributes: got {', '.join(map(repr, attributes))}; expected those that rows of {rules.name} need: "
+            f"{', '.join(map(repr, needed)) or 'none'}."
+        )
+
+
+def _subsets(
+    rules: Protocol, attributes: Mapping[str, ArrayLike], n_faces: int
+) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """Return the rows that can be made, and what is to be said about them."""
+    parts, notes = [], []
+    for subset in rules.subsets:
+        if not subset.given(attributes):
+            note = f"No {subset.attribute} was given: the rows that need it are left out."
+            notes += [note] if note not in notes else []
+            continue
+        inside = subset.mask(attributes, n_faces)
+        if subset.n is not None and int(inside.sum()) != subset.n:
+            notes.append(f"{subset.name} has {int(inside.sum())} faces here and {subset.n} in the published set.")
+        if inside.any():
+            parts.append((subset.name, inside))
+    covered = np.any([inside for _, inside in parts], axis=0) if parts else np.zeros(n_faces, bool)
+    if not covered.all():
+        # a set of another make: its faces are in no subset of the protocol
+        parts.insert(0, ("all", np.ones(n_faces, bool)))
+        if covered.any():
+            notes.append(f"{int((~covered).sum())} of {n_faces} faces are in no subset of the protocol.")
+    return parts, notes
+
+
+def _columns(rules: Protocol, errors: ErrorArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is averaged for each face: the error and the gains, NaN where undefined; and which faces fail."""
+    values, columns, flags = errors.values, [errors.values], []
+    for t in rules.thresholds:
+        scored = np.where(errors.failed, np.inf, values)
+        columns.append(np.where(errors.undefined, np.nan, np.maximum(0.0, 1.0 - scored / t)))
+        if rules.published_auc:
+            columns.append(np.where(errors.undefined, np.nan, threshold_weights(scored, t)))
+        flags.append(scored > t)
+    return np.stack(columns, axis=1), np.stack(flags, axis=1)
+
+
+def _rates(flags: np.ndarray, errors: ErrorArray, groups: np.ndarray | None, confidence: float) -> list[Interval]:
+    use = ~errors.undefined
+    people = None if groups is None else groups[use]
+    few = not use.any() or (people is not None and len(np.unique(people)) < 2)
+    result = []
+    for flag in flags.T:
+        if few:
+            share = float(flag[use].mean()) if use.any() else float("nan")
+            result.append(Interval(share, float("nan"), float("nan"), confidence, "too few", int(use.sum())))
+        else:
+            result.append(rate_interval(flag[use], groups=people, confidence=confidence))
+    return result
+
+
+def _named(rules: Protocol, means: list[Interval], rates: list[Interval]) -> dict[str, Interval]:
+    rest = iter(means)
+    result = {"NME": next(rest)}
+    for t, rate in zip(rules.thresholds, rates, strict=True):
+        result[f"AUC@{t:g}"] = next(rest)
+        if rules.published_auc:
+            result[f"threshold-weighted AUC@{t:g}"] = next(rest)
+        result[f"FR@{t:g}"] = rate
+    return result
+
+
+def _row(name: str, n: int, errors: ErrorArray, metrics: dict[str, Interval]) -> ReportRow:
+    return ReportRow(name, n, errors.n_undefined, errors.n_failed, metrics)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
