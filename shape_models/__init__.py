@@ -27,7 +27,14 @@ from ._procrustes import (
 from ._statistics import ShapeStatistics
 from ._transforms import Similarity
 from .datasets import make_faces
-from .formats import LandmarkFile, LandmarkFileError, read_pts, write_pts
+from .formats import (
+    LandmarkFile,
+    LandmarkFileError,
+    read_landmarks,
+    read_pts,
+    write_landmarks,
+    write_pts,
+)
 from .landmarks import (
     COFW29,
     IBUG68,
@@ -73,7 +80,9 @@ __all__ = [
     "get_scheme",
     "make_faces",
     "mirror_shapes",
+    "read_landmarks",
     "read_pts",
+    "write_landmarks",
     "write_pts",
 ]
 

@@ -1,12 +1,33 @@
 """Landmark files: exact round trips, the traps of each format, and errors that name file, line and field."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shape_models import LandmarkFile, LandmarkFileError, read_pts, write_pts
+from shape_models import IBUG68, LandmarkFile, LandmarkFileError, make_faces, read_landmarks, write_landmarks
+from shape_models.formats import (
+    read_asf,
+    read_coco,
+    read_csv,
+    read_dlib_xml,
+    read_ljson,
+    read_npy,
+    read_pts,
+    read_tps,
+    write_asf,
+    write_coco,
+    write_csv,
+    write_dlib_xml,
+    write_ljson,
+    write_npy,
+    write_pts,
+    write_tps,
+)  # fmt: skip
 
 coordinates = st.floats(allow_nan=False, allow_infinity=False, width=64)
 planar = hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=coordinates)
@@ -108,3 +129,563 @@ def test_landmark_file_is_an_array(tmp_path):
     assert np.stack([file, file]).shape == (2, 3, 2)
     assert np.asarray(file, dtype=np.float32).dtype == np.float32
     assert np.asarray(file) is file.points
+
+
+# --- The laws that all formats share ----------------------------------------------------------------------
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=8)
+
+
+@st.composite
+def files(draw, n_dims=2, frames=("pixels",), missing=True, least=0):
+    """A LandmarkFile with some points missing, but never the first."""
+    points = draw(hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(n_dims)), elements=coordinates))
+    if missing:
+        gone = draw(hnp.arrays(bool, len(points)))
+        gone[: least or 0] = False
+        points[gone] = np.nan
+    return LandmarkFile(points, None, None, draw(st.none() | names), draw(st.sampled_from(frames)))
+
+
+def assert_same(back, file):
+    np.testing.assert_array_equal(back.points, file.points)
+    assert back.image_name == file.image_name
+    assert back.frame == file.frame
+
+
+@given(
+    file=files(missing=False, frames=("pixels", "relative")), size=st.tuples(st.integers(1, 5000), st.integers(1, 5000))
+)
+def test_asf_round_trip_is_exact(tmp_path_factory, file, size):
+    path = tmp_path_factory.getbasetemp() / "round.asf"
+    if file.image_name is not None and file.image_name.startswith("#"):
+        with pytest.raises(LandmarkFileError, match="one line cannot hold"):
+            write_asf(path, file, image_size=size)
+        return
+    write_asf(path, file, image_size=size)
+    assert_same(read_asf(path, image_size=size if file.frame == "pixels" else None), file)
+
+
+@given(
+    file=files(frames=("pixels", "y_up")) | files(n_dims=3, frames=("physical",)),
+    scale=st.none() | st.floats(1e-3, 1e3),
+    height=st.integers(1, 5000),
+    curves=st.lists(planar, max_size=2),
+)
+def test_tps_round_trip_is_exact(tmp_path_factory, file, scale, height, curves):
+    path = tmp_path_factory.getbasetemp() / "round.tps"
+    if file.points.shape[1] == 3:
+        curves = []
+    file = replace(file, attributes={"id": "7", "scale": scale, "curves": curves})
+    write_tps(path, [file, file], image_size=(10, height))
+    back = read_tps(path, image_size=(10, height) if file.frame == "pixels" else None)
+    assert len(back) == 2
+    for one in back:
+        assert_same(one, file)
+        assert one.attributes["scale"] == scale
+        assert one.attributes["id"] == "7"
+        assert len(one.attributes["curves"]) == len(curves)
+        for curve, original in zip(one.attributes["curves"], curves, strict=True):
+            np.testing.assert_array_equal(curve, original)
+
+
+@given(file=files() | files(n_dims=3, frames=("physical",)), version=st.sampled_from([1, 2, 3]))
+def test_ljson_round_trip_is_exact(tmp_path_factory, file, version):
+    path = tmp_path_factory.getbasetemp() / "round.ljson"
+    n = len(file)
+    groups = {"all": np.arange(n)}
+    file = replace(file, image_name=None, attributes={"groups": groups, "edges": [(0, n - 1)]})
+    write_ljson(path, file, version=version)
+    (back,) = read_ljson(path)
+    if np.isnan(file.points).all():
+        assert np.isnan(back.points).all()
+        return
+    assert_same(back, file)
+    assert back.attributes["edges"].tolist() == [[0, n - 1]]
+    assert {k: v.tolist() for k, v in back.attributes["groups"].items()} == {"all": list(range(n))}
+
+
+@given(file=files() | files(n_dims=3, frames=("physical",)), flat=st.booleans())
+def test_npy_round_trip_is_exact(tmp_path_factory, file, flat):
+    path = tmp_path_factory.getbasetemp() / "round.npy"
+    write_npy(path, file, flat=flat)
+    assert_same(read_npy(path), replace(file, image_name=None))
+    assert np.load(path).ndim == (1 if flat and file.points.shape[1] == 2 else 2)
+
+
+@given(shapes=st.integers(1, 4).flatmap(lambda n: st.lists(
+    st.tuples(hnp.arrays(np.float64, (n, 2), elements=coordinates), hnp.arrays(bool, n), st.none() | names),
+    min_size=1, max_size=3)))  # fmt: skip
+def test_csv_round_trip_is_exact(tmp_path_factory, shapes):
+    path = tmp_path_factory.getbasetemp() / "round.csv"
+    many = [LandmarkFile(np.where(gone[:, None], np.nan, points), image_name=name) for points, gone, name in shapes]
+    write_csv(path, many)
+    for back, file in zip(read_csv(path), many, strict=True):
+        assert_same(back, file)
+
+
+@given(many=st.lists(files(least=1), min_size=1, max_size=3))
+def test_coco_round_trip_is_exact(tmp_path_factory, many):
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    write_coco(path, many)
+    for back, file in zip(read_coco(path), many, strict=True):
+        assert_same(back, replace(file, image_name=file.image_name or ""))
+
+
+@given(many=st.lists(files(missing=False), min_size=1, max_size=3))
+def test_dlib_round_trip_is_exact(tmp_path_factory, many):
+    path = tmp_path_factory.getbasetemp() / "round.xml"
+    many = [replace(file, points=np.clip(file.points[:1].repeat(12, axis=0) + np.arange(12)[:, None], -1e299, 1e299),
+                    image_name=file.image_name or "a") for file in many]  # fmt: skip
+    write_dlib_xml(path, many)
+    back = read_dlib_xml(path)
+    order = sorted(range(len(many)), key=lambda i: [f.image_name for f in many].index(many[i].image_name))
+    for one, i in zip(back, order, strict=True):  # boxes of one image stand together
+        assert_same(one, many[i])
+
+
+def test_every_format_reads_what_it_writes_by_its_extension(tmp_path):
+    faces = make_faces(3, rng=0)
+    for extension in (".pts", ".asf", ".npy"):
+        path = tmp_path / f"a{extension}"
+        options = {"image_size": (256, 256)} if extension == ".asf" else {}
+        write_landmarks(path, faces[0], **options)
+        np.testing.assert_array_equal(read_landmarks(path, scheme="ibug68", **options).points, faces[0])
+    for extension in (".tps", ".csv", ".json", ".xml", ".ljson"):
+        path = tmp_path / f"a{extension}"
+        options = {"image_size": (256, 256)} if extension == ".tps" else {}
+        write_landmarks(path, faces, **options)
+        files = read_landmarks(path, scheme="ibug68", **options)
+        np.testing.assert_array_equal(np.stack(files), faces)
+        assert all(file.scheme is IBUG68 and file.frame == "pixels" for file in files)
+
+
+# --- Traps of each format ---------------------------------------------------------------------------------
+
+
+def _image(path, width, height):
+    from PIL import Image
+
+    Image.new("L", (width, height)).save(path)
+
+
+ASF = """#####
+# a comment
+
+3
+0 4 0.25 0.50 1 0 2
+0\t4\t0.50\t0.25\t0\t0\t1
+0 4 0.75 0.75 2 1 2
+
+# host image
+folder\\heart.bmp
+"""
+
+
+def test_asf_takes_its_size_from_where_it_is_known(tmp_path):
+    path = tmp_path / "a.asf"
+    path.write_bytes(ASF.replace("\n", "\r\n").encode())
+    relative = read_asf(path)
+    assert relative.frame == "relative"
+    assert relative.image_name == "folder\\heart.bmp"
+    np.testing.assert_array_equal(relative.points, [[0.5, 0.25], [0.25, 0.5], [0.75, 0.75]])  # in the order of point#
+    assert relative.attributes["columns"].tolist() == [[0, 4, 0, 1], [0, 4, 0, 2], [0, 4, 1, 2]]
+    np.testing.assert_array_equal(read_asf(path, image_size=(200, 100)).points, relative.points * [200, 100])
+    _image(tmp_path / "heart.bmp", 40, 20)
+    pixels = read_asf(path)
+    assert pixels.frame == "pixels"
+    np.testing.assert_array_equal(pixels.points, relative.points * [40, 20])
+    (tmp_path / "heart.bmp").write_bytes(b"no image")
+    with pytest.raises(LandmarkFileError, match=r"image: got heart.bmp, whose size cannot be read"):
+        read_asf(path)
+
+
+TPS = """LM=3
+1.5 2
+-4. 6
+NA NA
+CURVES=2
+POINTS=2
+0 0
+1 1
+POINTS=1
+5 5
+IMAGE=wing.png
+ID=first
+SCALE=
+lm = 1
+10 20
+Scale=0.5
+COMMENT=a
+COMMENT=b
+LM3=1
+1 2 3
+"""
+
+
+def test_tps(tmp_path):
+    path = tmp_path / "a.tps"
+    path.write_text(TPS)
+    first, second, third = read_tps(path)
+    assert [f.frame for f in (first, second, third)] == ["y_up", "y_up", "physical"]
+    np.testing.assert_array_equal(first.points, [[1.5, 2], [-4, 6], [np.nan, np.nan]])
+    assert first.attributes["scale"] is None
+    assert first.attributes["id"] == "first"
+    assert first.image_name == "wing.png"
+    assert [c.tolist() for c in first.attributes["curves"]] == [[[0, 0], [1, 1]], [[5, 5]]]
+    assert second.attributes["scale"] == 0.5
+    assert second.attributes["comment"] == "a\nb"
+    np.testing.assert_array_equal(third.points, [[1, 2, 3]])
+    negative = read_tps(path, missing="negative")[0]
+    assert np.isnan(negative.points[1]).all()
+    _image(tmp_path / "wing.png", 30, 11)
+    first, second, _ = read_tps(path)
+    assert (first.frame, second.frame) == ("pixels", "y_up")
+    np.testing.assert_array_equal(first.points[:2], [[1.5, 8], [-4, 4]])
+    np.testing.assert_array_equal(first.attributes["curves"][0], [[0, 10], [1, 9]])
+    with pytest.raises(LandmarkFileError, match=r"line 1: specimen 0: SCALE: got none; expected one, as scaled=True"):
+        read_tps(path, scaled=True)
+    path.write_text("LM=1\n10 20\nSCALE=0.5\n")
+    (scaled,) = read_tps(path, scaled=True)
+    assert (scaled.points.tolist(), scaled.frame) == ([[5.0, 10.0]], "physical")
+
+
+def test_tps_of_curves_only(tmp_path):
+    path = tmp_path / "a.tps"
+    path.write_text("LM=0\nCURVES=1\nPOINTS=1\n1 2\nID=0\n")
+    (file,) = read_tps(path)
+    assert file.points.shape == (0, 2)
+    write_tps(path, file)
+    assert read_tps(path)[0].attributes["curves"][0].tolist() == [[1, 2]]
+
+
+def test_ljson_version_1_has_parts(tmp_path):
+    path = tmp_path / "a.ljson"
+    path.write_text(
+        '{"version": 1, "groups": [{"label": "eye", "connectivity": [[0, 1]], "landmarks": [{"point": [1, 2]}, '
+        '{"point": [null, null]}]}, {"label": "mouth", "landmarks": [{"point": [5, 6]}], "connectivity": []}]}'
+    )
+    (file,) = read_ljson(path)
+    np.testing.assert_array_equal(file.points, [[2, 1], [np.nan, np.nan], [6, 5]])
+    assert {k: v.tolist() for k, v in file.attributes["groups"].items()} == {"eye": [0, 1], "mouth": [2]}
+    assert file.attributes["edges"].tolist() == [[0, 1]]
+
+
+def test_ljson_version_3_has_groups_of_points(tmp_path):
+    path = tmp_path / "a.ljson"
+    two = [LandmarkFile(np.ones((2, 2)), attributes={"group": "a"}), LandmarkFile(np.ones((3, 3)), frame="physical")]
+    write_ljson(path, two)
+    back = read_ljson(path)
+    assert [f.attributes["group"] for f in back] == ["a", "1"]
+    assert [f.frame for f in back] == ["pixels", "physical"]
+    path.rename(tmp_path / "a.json")
+    assert len(read_landmarks(tmp_path / "a.json")) == 2
+    with pytest.raises(LandmarkFileError, match="got 2 shapes; expected one, or version=3"):
+        write_ljson(path, two, version=2)
+    with pytest.raises(LandmarkFileError, match="two groups of the name 'a'"):
+        write_ljson(path, [two[0], two[0]])
+    face = LandmarkFile(make_faces(1)[0], scheme=IBUG68)
+    write_ljson(path, face)
+    assert read_ljson(path)[0].attributes["groups"]["mouth"].tolist() == list(range(48, 68))
+    with pytest.raises(LandmarkFileError, match="version 1 needs parts"):
+        write_ljson(path, face, version=1)
+
+
+def test_csv_layouts(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("name;tag;X01;Y01;x00;y00\nb.jpg;7;3;4;1;2\n\nc.jpg;8;0;0;-1;5\n")
+    first, second = read_csv(path)
+    assert first.points.tolist() == [[1, 2], [3, 4]]
+    assert (first.image_name, first.attributes) == ("b.jpg", {"tag": "7"})
+    np.testing.assert_array_equal(read_csv(path, missing="zero")[1].points, [[-1, 5], [np.nan, np.nan]])
+    np.testing.assert_array_equal(read_csv(path, missing="negative")[1].points, [[np.nan, np.nan], [0, 0]])
+    path.write_text("image,landmark,x,y,sex\na,tip,1,2,f\na,base,3,,f\nb,tip,5,6,m\nb,base,7,8,m\n")
+    first, second = read_csv(path, frame="physical")
+    np.testing.assert_array_equal(first.points, [[1, 2], [np.nan, np.nan]])
+    assert (second.labels, second.image_name, second.attributes) == (("tip", "base"), "b", {"sex": "m"})
+    write_csv(path, [first, second], columns=["sex"])
+    assert path.read_text().splitlines()[0] == "image,sex,x0,y0,x1,y1"
+    assert read_csv(path)[1].attributes == {"sex": "m"}
+
+
+def test_coco_wholebody(tmp_path):
+    path = tmp_path / "a.json"
+    face = make_faces(1, rng=0)[0]
+    triples = np.column_stack([face, np.full(68, 2)])
+    triples[3, 2], triples[4, 2] = 1, 0
+    body = [float(v) for v in range(51)]
+    body[2::3] = [2] * 17
+    annotation = {"id": 9, "image_id": 1, "bbox": [1, 2, 10, 20], "keypoints": body, "category_id": 1,
+                  "face_kpts": triples.ravel().tolist(), "face_valid": True, "face_box": [5, 6, 7, 8]}  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
+        "annotations": [annotation, {**annotation, "face_valid": False}],
+        "categories": [{"id": 1, "keypoints": [f"k{i}" for i in range(17)]}],
+    }
+    path.write_text(json.dumps(content))
+    (file,) = read_coco(path)
+    assert file.scheme is IBUG68
+    assert np.isnan(file.points[4]).all()
+    np.testing.assert_array_equal(file.points[3], face[3])
+    assert file.attributes["visibility"][[2, 3, 4]].tolist() == [2, 1, 0]
+    assert file.attributes["box"].tolist() == [5, 6, 12, 14]
+    assert file.attributes["image_size"] == (640, 480)
+    bodies = read_landmarks(path, part="body")
+    assert len(bodies) == 2
+    assert bodies[0].labels[3] == "k3"
+    with pytest.raises(LandmarkFileError, match="got none with labelled points in 'foot_kpts'"):
+        read_coco(path, part="foot")
+    with pytest.raises(ValueError, match="part: got 'nose'"):
+        read_coco(path, part="nose")
+
+
+DLIB = """<?xml version='1.0' encoding='ISO-8859-1'?>
+<?xml-stylesheet type='text/xsl' href='image_metadata_stylesheet.xsl'?>
+<dataset><name>x</name><images>
+<image file='a.jpg' width='10' height='10'>
+ <box top='1' left='2' width='30' height='40' ignore='0'><label>face</label>
+  <part name='9' x='90' y='91'/><part name='10' x='100' y='101'/><part name='100' x='0' y='0'/></box>
+ <box top='0' left='0' width='3' height='4'/></image>
+<image file='b.jpg'><box top='1' left='2' width='30' height='40'><part name='9' x='1.5' y='2'/></box></image>
+</images></dataset>"""
+
+
+def test_dlib_xml(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(DLIB)
+    first, second = read_dlib_xml(path)
+    assert first.labels == ("9", "10", "100")  # as text it would be 10, 100, 9
+    assert first.points.tolist() == [[90, 91], [100, 101], [0, 0]]
+    assert first.attributes["box"].tolist() == [2, 1, 31, 40]
+    assert first.attributes["ignore"] == "0"
+    np.testing.assert_array_equal(second.points, [[1.5, 2], [np.nan] * 2, [np.nan] * 2])
+    write_dlib_xml(path, [first, second])
+    again = read_dlib_xml(path)
+    np.testing.assert_array_equal(np.stack(again), np.stack([first, second]))
+    assert again[0].attributes["box"].tolist() == [2, 1, 31, 40]
+
+
+# --- Bad input --------------------------------------------------------------------------------------------
+
+BAD = [
+    ("a.asf", "", "got no lines"),
+    ("a.asf", "x\n", "line 1: number of points: got 'x'"),
+    ("a.asf", "999999999\n0 0 0 0 0 0 0\n", "got 999999999, but the file has 1 points"),
+    ("a.asf", "1\n0 0 0 0 0 0\n", "line 2: got 6 fields"),
+    ("a.asf", "1\n0 0 0 zero 0 0 0\n", "line 2: y: got 'zero'"),
+    ("a.asf", "1\n0 0 0 0 1 0 0\n", "line 2: point: got 1; expected each of 0...0 once"),
+    ("a.asf", "1\n0 q 0 0 0 0 0\n", "line 2: type: got 'q'"),
+    ("a.asf", "1\n0 0 0 0 0 0 0\na.bmp\nb.bmp\n", "line 4: got 'b.bmp' after"),
+    ("a.tps", "", "got no specimen"),
+    ("a.tps", "ID=1\n", "line 1: got 'ID=1' before the first specimen"),
+    ("a.tps", "LM=2\n1 2\nID=0\n", "line 1: got 1 points; expected 2"),
+    ("a.tps", "LM=1\n1 2\n3 4\n", "line 3: got '3 4'; expected KEY=value"),
+    ("a.tps", "LM=1\n1\n", "line 2: got 1 fields"),
+    ("a.tps", "LM=\n", "line 1: LM: got ''; expected a count"),
+    ("a.tps", "LM=999999999\n1 2\n", "got 1 points; expected 999999999"),
+    ("a.tps", "LM=1\n1 2\nCURVES=2\nPOINTS=1\n1 1\n", "CURVES: got 2, but the specimen has 1"),
+    ("a.tps", "LM=1\n1 2\nSCALE=big\n", "line 3: SCALE: got 'big'"),
+    ("a.tps", "LM=1\n1 2\nSCALE=-1\n", "line 3: SCALE: got -1; expected a positive"),
+    ("a.tps", "LM=1\n1 2\nID=0\nID=1\n", "line 4: ID: got a second one"),
+    ("a.ljson", "{", "line 1: not JSON"),
+    ("a.ljson", '{"version": 4}', "version: got 4"),
+    ("a.ljson", '{"version": true}', "version: got True; expected an integer"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": []}}', "got no points"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": [[1, 2], [1]]}}', r"points\[1\]: got \[1\]; expected 2"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": [[1, NaN]]}}', "NaN is not JSON"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": [[1, 1e999]]}}', "too large"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": [[1, true]]}}', "got True; expected a number"),
+    ("a.ljson", '{"version": 2, "landmarks": {"points": [[1, 2]], "connectivity": [[0, 1]]}}', "connectivity: got 1"),
+    ("a.ljson", '{"version": 3, "groups": {}}', "groups: got none"),
+    ("a.ljson", '{"version": 1, "groups": [{"label": "a"}]}', "got no 'landmarks'"),
+    ("a.ljson", "[" * 100_000, "not JSON that can be read"),
+    ("a.ljson", '{"version": ' + "9" * 5000 + "}", "not JSON that can be read"),
+    ("a.csv", "", "got an empty file"),
+    ("a.csv", "a,b\n1,2\n", "line 1: header: got a, b; expected columns x0"),
+    ("a.csv", "x0,y0\n", "no rows"),
+    ("a.csv", "x0,y0\n1\n", "line 2: got 1 fields; expected 2"),
+    ("a.csv", "x0,y0\n1,one\n", "line 2: y0: got 'one'"),
+    ("a.csv", "x0,y0,x2,y2\n1,1,1,1\n", "got landmarks 0...2, 2 of them"),
+    ("a.csv", "x0,y0,x999999\n1,1,1\n", "got x of landmark 999999; expected x and y"),
+    ("a.csv", "x0,y0,X0\n1,1,1\n", "got x0 twice"),
+    ("a.csv", "name,name,x,y\n1,1,1,1\n", "got 'name' twice"),
+    ("a.csv", "landmark,x,y\na,1,1\na,2,2\n", "landmark: got 'a' twice in one shape"),
+    ("a.json", "[]", "file: got no 'annotations'"),
+    ("a.json", '{"annotations": [{"keypoints": [1, 2]}]}', r"annotations\[0\].keypoints: got 2 numbers"),
+    ("a.json", '{"annotations": [{"keypoints": [1, 2, 5]}]}', "visibility other than"),
+    ("a.json", '{"annotations": []}', "got none with labelled points"),
+    ("a.json", '{"annotations": [{"keypoints": [1, 2, 2], "bbox": [1]}]}', "box: got"),
+    ("a.json", '{"annotations": [3]}', r"annotations\[0\]: got 3; expected an object"),
+    ("a.xml", "", "not XML"),
+    ("a.xml", "<dataset/>", "got no box"),
+    ("a.xml", DLIB.replace("x='90'", ""), "line 6: part: got no 'x'"),
+    ("a.xml", DLIB.replace("x='90'", "x='ten'"), "line 6: part: x: got 'ten'"),
+    ("a.xml", DLIB.replace("name='10'", "name='9'"), "line 6: part: got the name '9' twice"),
+    ("a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]>" + DLIB.split("\n", 2)[2], "line 1: got a document type"),
+    ("a.xml", "<a>" * 60, "nested elements"),
+    ("a.npy", "no array", "got no .npy file"),
+    ("a.foo", "", "got the extension '.foo'; expected one of .pts"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD)
+def test_errors_name_file_line_and_field(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LandmarkFileError, match=f"{name}.*{message}"):
+        read_landmarks(tmp_path / name)
+
+
+def test_an_xml_bomb_is_refused_before_it_grows(tmp_path):
+    entities = "".join(f"<!ENTITY e{i + 1} '{f'&e{i};' * 10}'>" for i in range(12))
+    (tmp_path / "a.xml").write_text(f"<!DOCTYPE d [<!ENTITY e0 'x'>{entities}]><d>&e12;</d>")
+    with pytest.raises(LandmarkFileError, match="entities are not expanded"):
+        read_landmarks(tmp_path / "a.xml")
+
+
+def _npy(header, body=b""):
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}"), "0 bytes follow"),
+        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -2)}", bytes(16)), "16 bytes follow"),
+        (_npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 2)}", bytes(16)), "array of object"),
+        (_npy("{'descr': '<U4', 'fortran_order': False, 'shape': (1, 2)}", bytes(32)), "array of <U4"),
+        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", bytes(24)), "got an array of shape .3,"),
+        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 2)}", bytes(16)), "try numpy.load"),
+        (
+            _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2)}", np.array([np.inf, 1]).tobytes()),
+            "infinite",
+        ),
+        (_npy("__import__('os')"), "no .npy file"),
+    ],
+)
+def test_npy_refuses_before_it_allocates(tmp_path, content, message):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(LandmarkFileError, match=message):
+        read_npy(tmp_path / "a.npy")
+
+
+def test_pickles_are_never_opened(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(LandmarkFileError, match="got an array of object"):
+        read_npy(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "landmarks", "options", "message"),
+    [
+        (write_asf, "a.asf", [[1, 2]], {}, "Try image_size="),
+        (write_asf, "a.asf", [[np.nan, 2]], {"image_size": (1, 1)}, "landmark 0 is missing"),
+        (write_asf, "a.asf", LandmarkFile(np.ones((1, 2)), frame="y_up"), {}, "got the frame 'y_up'"),
+        (write_asf, "a.asf", [[1, 2]], {"image_size": (1, 1), "image_name": "a\nb"}, "one line cannot hold"),
+        (write_tps, "a.tps", [[1, 2]], {}, "counts y from the top"),
+        (write_tps, "a.tps", LandmarkFile(np.ones((1, 2)), frame="relative"), {}, "relative to its image"),
+        (write_tps, "a.tps", LandmarkFile(np.ones((1, 2)), None, None, "a\nb", "y_up"), {}, "IMAGE: got 'a"),
+        (write_csv, "a.csv", [], {}, "got landmarks of shape|got no shapes"),
+        (write_csv, "a.csv", [LandmarkFile(np.ones((1, 2))), LandmarkFile(np.ones((2, 2)))], {}, "shape 1 has .2, 2."),
+        (write_csv, "a.csv", [[1, 2]], {"columns": ["x0"]}, "names that differ"),
+        (write_coco, "a.json", [[np.nan, 2]], {}, "no landmark that is not missing"),
+        (write_coco, "a.json", [[1, 2, 3]], {}, r"expected .n_landmarks, 2"),
+        (write_dlib_xml, "a.xml", [[np.nan, 2]], {}, "no landmark that is not missing"),
+        (write_dlib_xml, "a.xml", LandmarkFile(np.ones((1, 2)), ("a\0",)), {}, "XML cannot hold"),
+        (write_npy, "a.npy", LandmarkFile(np.ones((1, 2)), frame="relative"), {}, "the frame 'relative'"),
+        (write_ljson, "a.ljson", LandmarkFile(np.ones((1, 2)), frame="y_up"), {}, "the frame 'y_up'"),
+    ],
+)  # fmt: skip
+def test_writers_refuse(tmp_path, write, name, landmarks, options, message):
+    with pytest.raises(LandmarkFileError, match=message):
+        write(tmp_path / name, landmarks, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_and_folders(tmp_path):
+    with pytest.raises(LandmarkFileError, match="no such file or folder"):
+        read_landmarks(tmp_path / "none")
+    with pytest.raises(LandmarkFileError, match=r"got no file of .pts, .asf"):
+        read_landmarks(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    faces = make_faces(3, rng=0)
+    write_landmarks(tmp_path / "b" / "2.PTS", faces[1], origin=0)
+    write_landmarks(tmp_path / "1.pts", faces[0], origin=0)
+    (tmp_path / ".hidden" / "3.pts").write_text("broken")
+    (tmp_path / "split.csv").write_text("a,b\n")
+    files = read_landmarks(tmp_path, origin=0)
+    np.testing.assert_array_equal(np.stack(files), faces[:2])
+    assert [f.path.name for f in files] == ["1.pts", "2.PTS"]
+    write_landmarks(tmp_path / "3.npy", faces[2])
+    with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one of them. Try extension="):
+        read_landmarks(tmp_path)
+    assert len(read_landmarks(tmp_path, extension="npy")) == 1
+    with pytest.raises(TypeError, match=r"got the option 'origin', which .npy does not have; expected scheme"):
+        read_landmarks(tmp_path, extension=".npy", origin=1)
+    with pytest.raises(TypeError, match="got the option 'x'"):
+        write_landmarks(tmp_path / "3.npy", faces[2], x=1)
+    (tmp_path / "4.pts").write_text("broken")
+    with pytest.raises(LandmarkFileError, match=r"4.pts, line 1"):
+        read_landmarks(tmp_path, extension=".pts")
+    many = [LandmarkFile(f) for f in faces]
+    with pytest.raises(LandmarkFileError, match="got 3 shapes; this format holds one"):
+        write_landmarks(tmp_path / "5.pts", many)
+    with pytest.raises(LandmarkFileError, match=r"expected .n_landmarks"):
+        write_landmarks(tmp_path / "5.pts", faces)
+    with pytest.raises(LandmarkFileError, match="got the extension ''"):
+        write_landmarks(tmp_path / "5", faces)
+
+
+def test_latin_1_names_survive(tmp_path):
+    (tmp_path / "a.tps").write_bytes("LM=1\n1 2\nIMAGE=flügel.jpg\n".encode("latin-1"))
+    assert read_landmarks(tmp_path / "a.tps")[0].image_name == "flügel.jpg"
+
+
+# --- Real files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+def test_real_tps(data_dir):
+    path = data_dir / "fly_wings" / "tps-example.tps"
+    files = read_tps(path)
+    assert len(files) >= 50
+    assert {len(f) for f in files} == {12}
+    with_image = [f for f in files if f.frame == "pixels"]
+    assert len(with_image) > 40
+    raw = path.read_text().split("LM=12")[1].split()[:2]
+    np.testing.assert_array_equal(files[0].points[0], [float(raw[0]), 479 - float(raw[1])])
+    stacked = np.stack(with_image)
+    assert stacked.min() >= 0
+    assert (stacked.max(axis=(0, 1)) < [632, 480]).all()
+
+
+@pytest.mark.data
+def test_real_asf(data_dir):
+    files = read_landmarks(data_dir / "formats")
+    assert [f.image_name for f in files] == ["c4480h_s1.bmp", "c4556h_s1.bmp"]
+    for file in files:
+        assert file.frame == "pixels"
+        assert file.points.shape == (66, 2)
+        assert set(file.attributes["columns"][:, 0]) == {0, 1}
+        from skimage.io import imread
+
+        image = imread(data_dir / "formats" / file.image_name, as_gray=True).astype(float)
+        inner = image[tuple(np.round(file.points[:33].mean(axis=0)).astype(int)[::-1])]
+        wall = np.mean([image[tuple(np.round(p).astype(int)[::-1])] for p in (file.points[:33] + file.points[33:]) / 2])
+        assert inner > wall  # the blood of the chamber is brighter than the muscle round it
+
+
+@pytest.mark.data
+def test_real_pts(data_dir):
+    files = read_landmarks(data_dir / "imm", scheme="imm58")
+    assert len(files) == 180
+    assert np.stack(files).min() >= 0
+
+
+@pytest.mark.data
+def test_real_csv(data_dir):
+    files = read_csv(data_dir / "landmarks" / "muct68_opencv.csv", missing="zero")
+    assert len(files) == 7510
+    assert sum(bool(np.isnan(f.points).any()) for f in files) == 1680
+    assert files[0].image_name == "i000qa-fn"

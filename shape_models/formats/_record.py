@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from decimal import Context, Decimal
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from ..landmarks import LandmarkScheme
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
 MAX_BYTES = 1 << 30
+EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
+_MISSING = ("nan", "na", "null", "none")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -110,7 +115,7 @@ class Source:
             if np.isfinite(value):
                 return value
             raise self.error(f"{name}: got {shorten(token)}, which is too large.", line)
-        if token.lower() == "nan":
+        if token.lower() in _MISSING:
             return np.nan
         raise self.error(f"{name}: got {shorten(token)!r}; expected a number.", line)
 
@@ -153,6 +158,156 @@ def read_text(path: Path) -> str:
     return text
 
 
+def read_json(source: Source) -> Any:
+    """Parse JSON; NaN, infinities, endless numbers and endless nesting are refused."""
+
+    def refuse(token: str) -> None:
+        raise ValueError(f"{token} is not JSON")
+
+    try:
+        return json.loads(source.text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise source.error(f"not JSON: {error.msg}.", error.lineno) from None
+    except (ValueError, RecursionError) as error:
+        raise source.error(f"not JSON that can be read: {shorten(str(error), 80)}.") from None
+
+
+def json_number(source: Source, value: Any, name: str) -> float:
+    """Return a finite number of a JSON file, or NaN for null."""
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise source.error(f"{name}: got {shorten(repr(value))}; expected a number or null.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf
+    if not np.isfinite(number):
+        raise source.error(f"{name}: got a number that is too large.")
+    return number
+
+
+def json_field(source: Source, parent: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """Return a member of a JSON object after checking that it is there and of its kind."""
+    if not isinstance(parent, dict) or key not in parent:
+        raise source.error(f"{where}: got no {key!r}; expected one.")
+    value = parent[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        expected = " or ".join(names.get(k, k.__name__) for k in kinds)
+        raise source.error(f"{where}: {key}: got {shorten(repr(value))}; expected {expected}.")
+    return value
+
+
+def size_of_image(source: Source, name: str | None, image_size: Any) -> tuple[int, int] | None:
+    """Return (width, height): as given, else from the header of the image of that name beside the file, else None."""
+    if image_size is not None:
+        return as_image_size(image_size)
+    base = "" if name is None else PureWindowsPath(name).name  # also takes the last part of a path with slashes
+    if not base or base in (".", ".."):
+        return None
+    path = source.path.parent / base
+    try:
+        if not path.is_file():
+            return None
+    except (OSError, ValueError):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                from PIL import Image
+
+                with Image.open(path) as image:
+                    width, height = image.size
+            except ImportError:
+                from skimage.io import imread
+
+                height, width = imread(path).shape[:2]
+    except Exception as error:
+        raise source.error(
+            f"image: got {shorten(base)}, whose size cannot be read ({shorten(str(error), 80)}). Try image_size=."
+        ) from None
+    return int(width), int(height)
+
+
+def as_image_size(image_size: Any) -> tuple[int, int]:
+    """Check (width, height) in pixels."""
+    try:
+        width, height = image_size
+        if int(width) == width and int(height) == height and width > 0 and height > 0:
+            return int(width), int(height)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"image_size: got {image_size!r}; expected (width, height) in pixels.")
+
+
+def exactly(token: str, operation: Callable[[Decimal], Decimal]) -> float:
+    """Apply one operation to the number that a field spells before it is rounded to float64."""
+    return float(operation(Decimal(token)))
+
+
+def spell(value: float, operation: Callable[[Decimal], Decimal] | None = None, missing: str = "nan") -> str:
+    """Spell a coordinate so that it is read back to the last bit, after an operation on the exact number."""
+    if np.isnan(value):
+        return missing
+    if operation is None:
+        return repr(float(value))
+    return f"{operation(Decimal(repr(float(value)))).normalize(EXACT):f}"
+
+
+def mark_missing(points: np.ndarray, missing: str | None) -> np.ndarray:
+    """Turn what the caller says means missing into NaN."""
+    if missing is None:
+        return points
+    with np.errstate(invalid="ignore"):
+        if missing == "negative":
+            gone = (points < 0).any(axis=-1, keepdims=True)
+        elif missing == "zero":
+            gone = (points == 0).all(axis=-1, keepdims=True)
+        else:
+            raise ValueError(f"missing: got {missing!r}; expected None, 'negative' or 'zero'.")
+    return np.where(gone, np.nan, points)
+
+
+def as_files(landmarks: Any) -> list[LandmarkFile]:
+    """Return what is to be written as a list of LandmarkFile: one, a list of them, one shape or an array of shapes."""
+    if isinstance(landmarks, LandmarkFile):
+        return [landmarks]
+    if isinstance(landmarks, list | tuple) and any(isinstance(item, LandmarkFile) for item in landmarks):
+        return [item if isinstance(item, LandmarkFile) else LandmarkFile(as_points(item)) for item in landmarks]
+    try:
+        array = np.asarray(landmarks, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise LandmarkFileError(f"got {type(landmarks).__name__}; expected an array of landmarks.") from None
+    return [LandmarkFile(as_points(shape)) for shape in (array if array.ndim == 3 else array[None])]
+
+
+def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
+    """Return (n_landmarks, n_dims) of files that must agree in them, at least one."""
+    if not files:
+        raise LandmarkFileError(f"{path}: got no shapes; expected at least one.")
+    for index, file in enumerate(files):
+        if np.shape(file.points) != np.shape(files[0].points):
+            raise LandmarkFileError(
+                f"{path}: shape {index} has {np.shape(file.points)}, shape 0 {np.shape(files[0].points)}; "
+                "expected the same for all."
+            )
+    n_landmarks, n_dims = as_points(files[0].points).shape
+    return n_landmarks, n_dims
+
+
+def refuse_frame(path: str | os.PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
+    """Refuse to write points of one frame into a format that means another."""
+    frame = getattr(landmarks, "frame", allowed[0])
+    if frame not in allowed:
+        raise LandmarkFileError(
+            f"{Path(path)}: got landmarks in the frame {frame!r}; this format holds "
+            f"{' or '.join(map(repr, allowed))}. Try reading them with image_size=."
+        )
+
+
 def check_scheme(path: Path, n_landmarks: int, scheme: LandmarkScheme | None) -> None:
     """Refuse a file that has another number of landmarks than the scheme the caller named."""
     if scheme is not None and n_landmarks != scheme.n_landmarks:
@@ -173,16 +328,15 @@ def as_points(landmarks: Any, *, allow_nan: bool = True, n_dims: tuple[int, ...]
         raise LandmarkFileError(f"got landmarks of shape {points.shape}; expected (n_landmarks, {dims}).")
     if np.isinf(points).any():
         raise LandmarkFileError("got an infinite coordinate; expected finite numbers or NaN.")
-    missing = np.asarray(np.isnan(points).any(axis=1))
-    if missing.any():
-        if not allow_nan:
-            index = int(np.flatnonzero(missing)[0])
-            raise LandmarkFileError(f"landmark {index} is missing (NaN); this format cannot say so. Try .csv or .tps.")
-        points = np.where(missing[:, None], np.nan, points)
-    return points
+    missing = np.flatnonzero(np.isnan(points).any(axis=1))
+    if missing.size and not allow_nan:
+        raise LandmarkFileError(
+            f"landmark {int(missing[0])} is missing (NaN); this format cannot say so. Try .csv or .tps."
+        )
+    return whole_missing(points) if missing.size else points
 
 
-def whole_missing(points: Sequence[Sequence[float]]) -> np.ndarray:
+def whole_missing(points: Any) -> np.ndarray:
     """Return an array of points in which a landmark with one missing coordinate is missing as a whole."""
     array = np.array(points, dtype=np.float64)
     return np.where(np.isnan(array).any(axis=1, keepdims=True), np.nan, array)

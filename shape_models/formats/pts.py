@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-from decimal import Context, Decimal
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, Source, as_points, check_scheme, shorten, whole_missing, write_text
+from ._record import (
+    EXACT,
+    LandmarkFile,
+    Source,
+    as_points,
+    check_scheme,
+    exactly,
+    refuse_frame,
+    shorten,
+    spell,
+    whole_missing,
+    write_text,
+)  # fmt: skip
 
 __all__ = ["read_pts", "write_pts"]
 
-_EXACT = Context(prec=700)  # the sum of a small integer and any float64 is exact
 _HEADER = re.compile(r"([A-Za-z_]+)\s*:\s*(.*)")
 _SEPARATOR = re.compile(r"[\s,;]+")
 
@@ -79,7 +89,7 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
         for axis, token in zip("xyz", fields, strict=False):
             value = source.number(token, axis, number)
             if shift and axis != "z" and not np.isnan(value):
-                value = float(_EXACT.subtract(Decimal(token), shift))
+                value = exactly(token, lambda number: EXACT.subtract(number, shift))
             point.append(value)
         points.append(point)
     if declared is not None and len(points) != declared:
@@ -177,27 +187,9 @@ def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> 
     refuse_frame(path, landmarks)
     points = as_points(landmarks)
     shift = Decimal(repr(float(origin)))
+    shifted = (lambda number: EXACT.add(number, shift)) if shift else None
     rows = [
-        " ".join(_spell(value, shift if axis < 2 else Decimal(0)) for axis, value in enumerate(point))
+        " ".join(spell(value, shifted if axis < 2 else None) for axis, value in enumerate(point))
         for point in points.tolist()
     ]
     write_text(path, "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""]))
-
-
-def refuse_frame(path: str | os.PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
-    """Refuse to write points of one frame into a format that means another."""
-    frame = getattr(landmarks, "frame", allowed[0])
-    if frame not in allowed:
-        raise Source(Path(path), "").error(
-            f"got landmarks in the frame {frame!r}; this format holds {' or '.join(map(repr, allowed))}. "
-            "Try reading them with image_size=."
-        )
-
-
-def _spell(value: float, shift: Decimal) -> str:
-    if np.isnan(value):
-        return "nan"
-    if not shift:
-        return repr(value)
-    total = _EXACT.add(Decimal(repr(value)), shift)
-    return f"{total.normalize(_EXACT):f}"

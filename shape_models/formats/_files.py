@@ -1,0 +1,200 @@
+"""Choose the reader or writer of a landmark file by its name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..landmarks import LandmarkScheme, get_scheme
+from ._record import LandmarkFile, LandmarkFileError, Source, read_json
+from .asf import read_asf, write_asf
+from .coco import parse_coco, write_coco
+from .csv import read_csv, write_csv
+from .dlib_xml import read_dlib_xml, write_dlib_xml
+from .ljson import read_ljson, write_ljson
+from .npy import read_npy, write_npy
+from .pts import read_pts, write_pts
+from .tps import read_tps, write_tps
+
+
+def _read_json(
+    path: str | os.PathLike, *, part: str | None = None, scheme: str | LandmarkScheme | None = None
+) -> list[LandmarkFile]:
+    """Read ``.json``: COCO keypoints, or what belongs into an ``.ljson``."""
+    source = Source(path)
+    content = read_json(source)
+    if isinstance(content, dict) and "annotations" not in content and "version" in content:
+        return read_ljson(path, scheme=scheme)
+    return parse_coco(source, content, part, None if scheme is None else get_scheme(scheme))
+
+
+_READERS: dict[str, Callable[..., LandmarkFile | list[LandmarkFile]]] = {
+    ".pts": read_pts, ".asf": read_asf, ".npy": read_npy, ".tps": read_tps, ".ljson": read_ljson, ".csv": read_csv,
+    ".json": _read_json, ".xml": read_dlib_xml,
+}  # fmt: skip
+_WRITERS: dict[str, Callable[..., None]] = {
+    ".pts": write_pts, ".asf": write_asf, ".npy": write_npy, ".tps": write_tps, ".ljson": write_ljson,
+    ".csv": write_csv, ".json": write_coco, ".xml": write_dlib_xml,
+}  # fmt: skip
+_OWN = (".pts", ".asf", ".tps", ".ljson", ".npy")  # extensions that say by themselves that a file holds landmarks
+_ONE = (".pts", ".asf", ".npy")
+
+
+def read_landmarks(
+    path: str | os.PathLike,
+    *,
+    scheme: str | LandmarkScheme | None = None,
+    extension: str | None = None,
+    **options: Any,
+) -> LandmarkFile | list[LandmarkFile]:
+    """Read a landmark file of any known format, or all of a folder.
+
+    ====================== ================================ ===========================================
+    extension              format                           result, options
+    ====================== ================================ ===========================================
+    ``.pts``               iBUG (and IDAV, recognised)      one; `origin`
+    ``.asf``               IMM, DTU                         one; `image_size`
+    ``.npy``               one array, ASMNet                one
+    ``.tps``               tpsDig                           list; `image_size`, `missing`, `scaled`
+    ``.ljson``             menpo, versions 1 to 3           list
+    ``.csv``               table                            list; `missing`, `frame`
+    ``.json``              COCO, COCO-WholeBody             list; `part`
+    ``.xml``               dlib imglab                      list
+    ====================== ================================ ===========================================
+
+    Parameters
+    ----------
+    path : path
+        A file, or a folder that is searched with all folders below it, hidden ones excepted.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; every shape must have as many.
+    extension : str, optional
+        Read the file as one of this extension, or only such files of a folder. Without it a folder may hold one of
+        ``.pts``, ``.asf``, ``.tps``, ``.ljson`` and ``.npy`` beside whatever else, but not two of them.
+    **options
+        Options of the reader of the format, such as ``origin=0``; see there.
+
+    Returns
+    -------
+    LandmarkFile or list of LandmarkFile
+        A list from a folder (in the order of the paths) and from the formats that can hold several shapes, also
+        when there is only one.
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file, the line and the field; for an unknown extension, and a folder without landmarks.
+    TypeError
+        For an option that the format does not have.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models import make_faces, read_landmarks, write_landmarks
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i, face in enumerate(make_faces(3, rng=0)):
+    ...         write_landmarks(pathlib.Path(folder, f"{i}.pts"), face)
+    ...     files = read_landmarks(folder, scheme="ibug68")
+    >>> len(files), files[2].path.name, files[2].points.shape
+    (3, '2.pts', (68, 2))
+    """
+    path = Path(path)
+    if scheme is not None:
+        options["scheme"] = get_scheme(scheme)
+    wanted = None if extension is None else _extension(path, extension, _READERS)
+    if not path.is_dir():
+        return _read(path, wanted or _extension(path, path.suffix, _READERS), options)
+    found: dict[str, list[Path]] = {}
+    for candidate in list_files(path):
+        suffix = candidate.suffix.lower()
+        if suffix == wanted or (wanted is None and suffix in _OWN):
+            found.setdefault(suffix, []).append(candidate)
+    if not found:
+        raise LandmarkFileError(f"{path}: got no file of {wanted or ', '.join(_OWN)} in this folder; expected some.")
+    if len(found) > 1:
+        raise LandmarkFileError(
+            f"{path}: got files of {', '.join(sorted(found))}; expected one of them. Try extension=."
+        )
+    files: list[LandmarkFile] = []
+    for suffix, candidates in found.items():
+        for candidate in candidates:
+            result = _read(candidate, suffix, options)
+            files.extend(result if isinstance(result, list) else [result])
+    return files
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted; what is hidden is left out."""
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _extension(path: Path, extension: str, known: dict[str, Callable]) -> str:
+    suffix = extension.lower() if extension.startswith(".") else f".{extension.lower()}"
+    if suffix not in known:
+        problem = f"got the extension {extension!r}; expected one of {', '.join(known)}"
+        if path.suffix == extension and not path.exists() and known is _READERS:
+            problem = f"got no such file or folder, and the extension {extension!r}"
+        raise LandmarkFileError(f"{path}: {problem}.")
+    return suffix
+
+
+def _options(function: Callable, options: dict[str, Any], suffix: str) -> dict[str, Any]:
+    known = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"got the option {name!r}, which {suffix} does not have; expected {', '.join(sorted(known))}."
+            )
+    return options
+
+
+def _read(path: Path, suffix: str, options: dict[str, Any]) -> LandmarkFile | list[LandmarkFile]:
+    reader = _READERS[suffix]
+    return reader(path, **_options(reader, options, suffix))
+
+
+def write_landmarks(path: str | os.PathLike, landmarks: Any, **options: Any) -> None:
+    """Write a landmark file in the format that its extension names.
+
+    Parameters
+    ----------
+    path : path
+        The file; it appears as a whole or not at all. The extensions are those of `read_landmarks`.
+    landmarks : LandmarkFile, list of LandmarkFile, or array_like
+        One shape of (n_landmarks, n_dims); for formats that can hold several also a list or an array of
+        (n, n_landmarks, n_dims).
+    **options
+        Options of the writer of the format, such as ``origin=0`` or ``image_size=(640, 480)``.
+
+    Raises
+    ------
+    LandmarkFileError
+        For an unknown extension, several shapes for a format that holds one, and all that the writer refuses.
+    TypeError
+        For an option that the format does not have.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models import make_faces, read_landmarks, write_landmarks
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "faces.csv")
+    ...     write_landmarks(path, make_faces(10, rng=0))
+    ...     len(read_landmarks(path))
+    10
+    """
+    path = Path(path)
+    suffix = _extension(path, path.suffix, _WRITERS)
+    if suffix in _ONE and isinstance(landmarks, list | tuple) and any(isinstance(f, LandmarkFile) for f in landmarks):
+        if len(landmarks) != 1:
+            raise LandmarkFileError(f"{path}: got {len(landmarks)} shapes; this format holds one. Try .csv or .tps.")
+        landmarks = landmarks[0]
+    writer = _WRITERS[suffix]
+    writer(path, landmarks, **_options(writer, options, suffix))

@@ -1,0 +1,250 @@
+"""Keypoints in the JSON of COCO and COCO-WholeBody."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..landmarks import IBUG68, LandmarkScheme, get_scheme
+from ._record import (
+    LandmarkFile,
+    LandmarkFileError,
+    Source,
+    as_files,
+    as_points,
+    check_scheme,
+    json_field,
+    json_number,
+    read_json,
+    refuse_frame,
+    shorten,
+    write_text,
+)  # fmt: skip
+
+__all__ = ["read_coco", "write_coco"]
+
+# part -> (key of the coordinates, key that says whether they count)
+_PARTS = {
+    "body": ("keypoints", None), "face": ("face_kpts", "face_valid"), "foot": ("foot_kpts", "foot_valid"),
+    "left_hand": ("lefthand_kpts", "lefthand_valid"), "right_hand": ("righthand_kpts", "righthand_valid"),
+}  # fmt: skip
+
+
+def read_coco(
+    path: str | os.PathLike, *, part: str | None = None, scheme: str | LandmarkScheme | None = None
+) -> list[LandmarkFile]:
+    """Read keypoints from a JSON file of COCO or COCO-WholeBody.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    part : {None, "face", "body", "foot", "left_hand", "right_hand"}, optional
+        Which keypoints; None takes the face where any annotation has one, else the body (the plain ``keypoints``).
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; by default IBUG68 for 68 points of a face, else none.
+
+    Returns
+    -------
+    list of LandmarkFile
+        One for each annotation that has the part; those marked as not valid (``face_valid`` ...) and those without
+        any labelled keypoint are left out. Frame ``"pixels"``; a point of visibility 0 is missing. The attributes are
+        ``"visibility"`` (array of 0 not labelled, 1 labelled but hidden, 2 visible), ``"box"`` (x0, y0, x1, y1 or
+        None), ``"id"``, ``"image_id"`` and ``"image_size"`` (width, height, or None). Labels are the names of the
+        keypoints of the category.
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file, the annotation and the field.
+
+    References
+    ----------
+    S. Jin et al., "Whole-Body Human Pose Estimation in the Wild", ECCV 2020.
+
+    Examples
+    --------
+    >>> import json, tempfile, pathlib
+    >>> from shape_models.formats import read_coco
+    >>> content = {"images": [{"id": 7, "file_name": "a.jpg"}],
+    ...            "annotations": [{"id": 1, "image_id": 7, "keypoints": [3, 4, 2, 0, 0, 0]}]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.json")
+    ...     _ = path.write_text(json.dumps(content))
+    ...     file = read_coco(path)[0]
+    >>> file.image_name, file.points.tolist(), file.attributes["visibility"].tolist()
+    ('a.jpg', [[3.0, 4.0], [nan, nan]], [2, 0])
+    """
+    source = Source(path)
+    return parse_coco(source, read_json(source), part, None if scheme is None else get_scheme(scheme))
+
+
+def parse_coco(source: Source, content: Any, part: str | None, scheme: LandmarkScheme | None) -> list[LandmarkFile]:
+    """Turn parsed JSON into records."""
+    if part is not None and part not in _PARTS:
+        raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
+    annotations = json_field(source, content, "annotations", list, "file")
+    images = _by_id(source, content, "images")
+    categories = _by_id(source, content, "categories")
+    if part is None:
+        part = "face" if any(isinstance(a, dict) and "face_kpts" in a for a in annotations) else "body"
+    key, valid_key = _PARTS[part]
+    files = []
+    for i, annotation in enumerate(annotations):
+        where = f"annotations[{i}]"
+        if not isinstance(annotation, dict):
+            raise source.error(f"{where}: got {shorten(repr(annotation))}; expected an object.")
+        if key not in annotation or (valid_key is not None and annotation.get(valid_key) is False):
+            continue
+        values = json_field(source, annotation, key, list, where)
+        if not values or len(values) % 3:
+            raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
+        numbers = [json_number(source, value, f"{where}.{key}") for value in values]
+        triples = np.array(numbers).reshape(-1, 3)
+        visibility = triples[:, 2]
+        if not (np.isin(visibility, (0, 1, 2)).all() or ((visibility >= 0) & (visibility <= 1)).all()):
+            raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")
+        points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
+        points[np.isnan(points).any(axis=1)] = np.nan
+        if not (visibility > 0).any():
+            continue
+        image_id = annotation.get("image_id")
+        image = images.get(_key(image_id), {})
+        box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
+        own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
+        check_scheme(source.path, len(points), own_scheme)
+        names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints") if part == "body" else None
+        labels = None
+        if isinstance(names, list) and len(names) == len(points) and all(isinstance(n, str) for n in names):
+            labels = tuple(names)
+        file_name = image.get("file_name")
+        attributes = {
+            "visibility": visibility.astype(int) if (visibility == visibility.astype(int)).all() else visibility,
+            "box": None if box is None else _box(source, box, where), "id": annotation.get("id"),
+            "image_id": image_id, "image_size": _size(image),
+        }  # fmt: skip
+        files.append(
+            LandmarkFile(
+                points, labels, own_scheme, file_name if isinstance(file_name, str) else None,
+                path=source.path, attributes=attributes,
+            )
+        )  # fmt: skip
+    if not files:
+        raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
+    return files
+
+
+def _key(identifier: Any) -> Any:
+    """Return what an identifier is looked up by; COCO has integers, others strings."""
+    return identifier if isinstance(identifier, str | int) else None
+
+
+def _by_id(source: Source, content: dict, name: str) -> dict[Any, dict]:
+    items = content.get(name)
+    if items is None:
+        return {}
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise source.error(f"{name}: got {shorten(repr(items))}; expected a list of objects.")
+    return {_key(item.get("id")): item for item in items if _key(item.get("id")) is not None}
+
+
+def _size(image: dict) -> tuple[int, int] | None:
+    size = image.get("width"), image.get("height")
+    return size if all(isinstance(n, int) and n > 0 for n in size) else None  # type: ignore[return-value]
+
+
+def _box(source: Source, box: Any, where: str) -> np.ndarray:
+    if not isinstance(box, list) or len(box) != 4:
+        raise source.error(f"{where}: box: got {shorten(repr(box))}; expected x, y, width and height.")
+    x, y, width, height = (json_number(source, value, f"{where}: box") for value in box)
+    corners = np.array([x, y, x + width, y + height])
+    if not np.isfinite(corners).all():
+        raise source.error(f"{where}: box: got {shorten(repr(box))}; expected finite numbers.")
+    return corners
+
+
+def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
+    """Write shapes as COCO keypoints that `read_coco` reads back to the last bit.
+
+    Parameters
+    ----------
+    path : path
+        The file; it appears as a whole or not at all.
+    landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, 2) or (n, n_landmarks, 2)
+        Shapes of the scheme IBUG68 are written as ``face_kpts`` of COCO-WholeBody, others as ``keypoints`` with their
+        labels in a category. A missing landmark gets visibility 0, others that of the attribute ``"visibility"`` or
+        2. Shapes of one image name share an entry in ``images``.
+
+    Raises
+    ------
+    LandmarkFileError
+        For another frame than ``"pixels"``, three dimensions, a shape without any landmark, and when the file cannot
+        be written.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models.formats import read_coco, write_coco
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.json")
+    ...     write_coco(path, [[3.0, 4.0], [5.0, 6.0]])
+    ...     read_coco(path)[0].points.tolist()
+    [[3.0, 4.0], [5.0, 6.0]]
+    """
+    files = as_files(landmarks)
+    images: dict[str, dict] = {}
+    categories: dict[tuple, dict] = {}
+    annotations = []
+    for index, file in enumerate(files):
+        refuse_frame(path, file)
+        points = as_points(file.points, n_dims=(2,))
+        seen = ~np.isnan(points).any(axis=1)
+        if not seen.any():
+            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing.")
+        visibility = np.asarray(file.attributes.get("visibility", 2))
+        if visibility.shape != (len(points),):
+            visibility = np.full(len(points), 2)
+        visibility = np.where(seen, np.where(visibility > 0, visibility, 2), 0)
+        triples = [
+            value
+            for (x, y), v in zip(points.tolist(), visibility.tolist(), strict=True)
+            for value in ((x, y, v) if v else (0, 0, 0))
+        ]
+        name = file.image_name or ""
+        image = images.setdefault(name, {"id": len(images), "file_name": name})
+        size = file.attributes.get("image_size")
+        if size is not None:
+            image["width"], image["height"] = int(size[0]), int(size[1])
+        labels = file.labels or tuple(f"landmark_{i}" for i in range(len(points)))
+        face = file.scheme == IBUG68
+        category = categories.setdefault(
+            ("face",) if face else labels,
+            {
+                "id": len(categories) + 1,
+                "name": "face" if face else "object",
+                "keypoints": [] if face else list(labels),
+            },
+        )
+        low, high = points[seen].min(axis=0), points[seen].max(axis=0)
+        box = file.attributes.get("box")
+        x0, y0, x1, y1 = np.concatenate([low, high]).tolist() if box is None else np.asarray(box, float).tolist()
+        annotations.append(
+            {
+                "id": index, "image_id": image["id"], "category_id": category["id"], "iscrowd": 0,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                **({"face_kpts": triples, "face_valid": True} if face
+                   else {"keypoints": triples, "num_keypoints": int(seen.sum())}),
+            }
+        )  # fmt: skip
+    if not annotations:
+        raise LandmarkFileError(f"{Path(path)}: got no shapes; expected at least one.")
+    content = {"images": list(images.values()), "annotations": annotations, "categories": list(categories.values())}
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise LandmarkFileError(f"{Path(path)}: a box is not finite.") from None
+    write_text(path, text + "\n")

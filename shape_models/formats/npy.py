@@ -1,0 +1,133 @@
+"""One array a file, the layout of ASMNet: the coordinates x0, y0, x1, y1 ... of one image."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..landmarks import LandmarkScheme, get_scheme
+from ._record import (
+    LandmarkFile,
+    LandmarkFileError,
+    as_points,
+    atomic,
+    check_scheme,
+    read_bytes,
+    refuse_frame,
+    whole_missing,
+)  # fmt: skip
+
+__all__ = ["read_npy", "write_npy"]
+
+
+def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = None) -> LandmarkFile:
+    """Read one shape from a ``.npy`` file.
+
+    Parameters
+    ----------
+    path : path
+        An array of shape (2 n_landmarks,), x and y in turn as ASMNet writes it, or (n_landmarks, 2 or 3), of integers
+        or floats. Pickles are never opened, and nothing is allocated before the size of the file agrees with what
+        its header declares.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; the file must have as many.
+
+    Returns
+    -------
+    LandmarkFile
+        Frame ``"pixels"`` (of the crop that ASMNet cut, 224 wide and high), ``"physical"`` in three dimensions.
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file and what is wrong with it.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> from shape_models.formats import read_npy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.npy")
+    ...     np.save(path, np.array([1.0, 2.0, 3.0, 4.0]))
+    ...     read_npy(path).points.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    path = Path(path)
+    scheme = None if scheme is None else get_scheme(scheme)
+    array = read_array(path)
+    if array.ndim == 1 and array.size and array.size % 2 == 0:
+        array = array.reshape(-1, 2)
+    if array.ndim != 2 or array.shape[1] not in (2, 3) or not len(array):
+        hint = " For a whole set of shapes try numpy.load." if array.ndim == 3 else ""
+        raise LandmarkFileError(
+            f"{path}: got an array of shape {array.shape}; expected (2 n_landmarks,) or (n_landmarks, 2 or 3).{hint}"
+        )
+    check_scheme(path, len(array), scheme)
+    return LandmarkFile(
+        whole_missing(array), None, scheme, None, "pixels" if array.shape[1] == 2 else "physical", path=path
+    )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Return the finite or NaN numbers of a ``.npy`` file as float64."""
+    data = read_bytes(path)
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = reader(stream)
+    except Exception as error:  # the header is Python source: it fails in many ways
+        raise LandmarkFileError(f"{path}: got no .npy file ({str(error)[:80]}).") from None
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise LandmarkFileError(f"{path}: got an array of {dtype}; expected integers or floats.")
+    size = 1
+    for length in shape:  # Python integers: no overflow
+        size *= length
+    rest = len(data) - stream.tell()
+    if any(length < 0 for length in shape) or size * dtype.itemsize != rest:
+        raise LandmarkFileError(f"{path}: the header declares shape {str(shape)[:80]}, but {rest} bytes follow it.")
+    try:
+        array = np.frombuffer(data, dtype, size, stream.tell()) if size else np.empty(0, dtype)
+        array = array.reshape(shape, order="F" if fortran else "C").astype(np.float64)
+    except ValueError as error:
+        raise LandmarkFileError(f"{path}: got no array ({error}).") from None
+    if np.isinf(array).any():
+        raise LandmarkFileError(f"{path}: got an infinite coordinate; expected finite numbers or NaN.")
+    return array
+
+
+def write_npy(path: str | os.PathLike, landmarks: Any, *, flat: bool = True) -> None:
+    """Write one shape into a ``.npy`` file that `read_npy` reads back to the last bit.
+
+    Parameters
+    ----------
+    path : path
+        The file; it appears as a whole or not at all, under exactly this name.
+    landmarks : array_like of shape (n_landmarks, n_dims) or LandmarkFile
+        The points, float64.
+    flat : bool
+        Write x and y in turn, as ASMNet does; three dimensions are never flat.
+
+    Raises
+    ------
+    LandmarkFileError
+        For landmarks of another shape or frame, and when the file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> from shape_models.formats import write_npy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.npy")
+    ...     write_npy(path, [[1.0, 2.0], [3.0, 4.0]])
+    ...     np.load(path)
+    array([1., 2., 3., 4.])
+    """
+    refuse_frame(path, landmarks, ("pixels", "physical"))
+    points = as_points(landmarks)
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, points.ravel() if flat and points.shape[1] == 2 else points, allow_pickle=False)

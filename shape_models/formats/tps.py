@@ -1,0 +1,289 @@
+"""The ``.tps`` files of geometric morphometrics (tpsDig): many specimens a file, y counted from the bottom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..landmarks import LandmarkScheme, get_scheme
+from ._record import (
+    EXACT,
+    LandmarkFile,
+    LandmarkFileError,
+    Source,
+    as_files,
+    as_image_size,
+    as_points,
+    check_scheme,
+    exactly,
+    mark_missing,
+    shorten,
+    size_of_image,
+    spell,
+    whole_missing,
+    write_text,
+)  # fmt: skip
+
+__all__ = ["read_tps", "write_tps"]
+
+
+def read_tps(
+    path: str | os.PathLike,
+    *,
+    image_size: tuple[int, int] | None = None,
+    missing: str | None = None,
+    scaled: bool = False,
+    scheme: str | LandmarkScheme | None = None,
+) -> list[LandmarkFile]:
+    """Read the specimens of a ``.tps`` file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    image_size : (width, height), optional
+        Size of the images in pixels: y becomes ``height - 1 - y``, so that it counts from the top. Without it the
+        header of the image that a specimen names is read, where that image lies beside the file.
+    missing : {None, "negative", "zero"}, optional
+        What marks a missing landmark besides ``NA`` and ``NaN``: a negative coordinate, as in the files of tpsDig, or
+        two zeros. It is never guessed, since aligned shapes have negative coordinates that are meant.
+    scaled : bool
+        Multiply each specimen by its ``SCALE``; the points are then lengths, y upwards.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; every specimen must have as many.
+
+    Returns
+    -------
+    list of LandmarkFile
+        One for each specimen, in the order of the file. The frame is ``"pixels"`` where the height of the image is
+        known, ``"y_up"`` where it is not, ``"physical"`` with `scaled` and for three dimensions (``LM3=``). The
+        attributes are ``"id"``, ``"scale"`` (None when absent or blank), ``"curves"`` (a list of arrays of points,
+        in the same frame, of ``CURVES`` and ``OUTLINES``) and further keys of the file, in lower case.
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file, the line, the specimen and the field.
+
+    References
+    ----------
+    F. J. Rohlf, tpsDig, gives the format.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models.formats import read_tps
+    >>> text = '''LM=2
+    ... 10. 20.
+    ... NA NA
+    ... IMAGE=wing.jpg
+    ... ID=0
+    ... SCALE=0.5'''
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.tps")
+    ...     _ = path.write_text(text)
+    ...     up, down = read_tps(path)[0], read_tps(path, image_size=(640, 480))[0]
+    >>> up.frame, up.points[0].tolist(), down.frame, down.points[0].tolist(), up.attributes["scale"]
+    ('y_up', [10.0, 20.0], 'pixels', [10.0, 459.0], 0.5)
+    """
+    source = Source(path)
+    scheme = None if scheme is None else get_scheme(scheme)
+    mark_missing(np.zeros((1, 2)), missing)
+    if image_size is not None:
+        image_size = as_image_size(image_size)
+    specimens = _parse(source)
+    if not specimens:
+        raise source.error("got no specimen; expected a line LM=... .")
+    sizes: dict[str | None, tuple[int, int] | None] = {}
+    files = []
+    for index, specimen in enumerate(specimens):
+        image_name = specimen["keys"].pop("image", None) or None
+        scale = _scale(source, specimen)
+        operation, frame = None, "physical"
+        if scaled:
+            if scale is None:
+                raise source.error(
+                    f"specimen {index}: SCALE: got none; expected one, as scaled=True.", specimen["line"]
+                )
+        elif specimen["n_dims"] == 2:
+            if image_name not in sizes:
+                sizes[image_name] = size_of_image(source, image_name, image_size)
+            size, frame = sizes[image_name], "y_up"
+            if size is not None:
+                last = Decimal(size[1] - 1)
+                operation, frame = (lambda y, last=last: EXACT.subtract(last, y)), "pixels"
+        blocks = [
+            _points(source, rows, specimen["n_dims"], operation, missing) * (scale if scaled and scale else 1.0)
+            for rows in (specimen["rows"], *specimen["curves"])
+        ]
+        if not all(np.isfinite(block[~np.isnan(block)]).all() for block in blocks):
+            raise source.error(f"specimen {index}: SCALE: the product is too large.", specimen["line"])
+        check_scheme(source.path, len(blocks[0]), scheme)
+        attributes = {"id": specimen["keys"].pop("id", None), "scale": scale, "curves": blocks[1:], **specimen["keys"]}
+        files.append(LandmarkFile(blocks[0], None, scheme, image_name, frame, path=source.path, attributes=attributes))
+    return files
+
+
+def _parse(source: Source) -> list[dict[str, Any]]:
+    """Cut the file into specimens; coordinates stay text."""
+    specimens: list[dict[str, Any]] = []
+    rows: list[tuple[int, list[str]]] = []  # where coordinates go
+    wanted, opened, n_curves = 0, 0, 0
+
+    def finish() -> None:
+        if len(rows) != wanted:
+            raise source.error(f"got {len(rows)} points; expected {wanted}, as this line declares.", opened)
+
+    def finish_curves() -> None:
+        if specimens and len(specimens[-1]["curves"]) != n_curves:
+            raise source.error(
+                f"CURVES: got {n_curves}, but the specimen has {len(specimens[-1]['curves'])}.", specimens[-1]["line"]
+            )
+
+    for number, line in source.lines():
+        key, equals, value = line.partition("=")
+        if not equals:
+            if len(rows) >= wanted:
+                raise source.error(f"got {shorten(line)!r}; expected KEY=value.", number)
+            rows.append((number, line.split()))
+            continue
+        finish()
+        key, value = key.strip().upper(), value.strip()
+        if key in ("LM", "LM3"):
+            finish_curves()
+            wanted, opened, n_curves, rows = source.count(value, key, number), number, 0, []
+            n_dims = 3 if key == "LM3" else 2
+            specimens.append({"n_dims": n_dims, "rows": rows, "curves": [], "keys": {}, "line": number})
+            continue
+        if not specimens:
+            raise source.error(f"got {shorten(line)!r} before the first specimen; expected LM=... .", number)
+        specimen = specimens[-1]
+        if key in ("CURVES", "OUTLINES"):
+            n_curves += source.count(value, key, number)
+        elif key == "POINTS":
+            wanted, opened, rows = source.count(value, key, number), number, []
+            specimen["curves"].append(rows)
+        elif key.lower() in specimen["keys"] and key in ("IMAGE", "ID", "SCALE"):
+            raise source.error(f"{key}: got a second one; expected one in each specimen.", number)
+        else:
+            before = specimen["keys"].get(key.lower())
+            specimen["keys"][key.lower()] = value if before is None else f"{before}\n{value}"
+            if key == "SCALE":
+                specimen["scale_line"] = number
+    finish()
+    finish_curves()
+    return specimens
+
+
+def _scale(source: Source, specimen: dict[str, Any]) -> float | None:
+    text = specimen["keys"].pop("scale", "")
+    if not text:
+        return None
+    value = source.number(text, "SCALE", specimen["scale_line"])
+    if np.isnan(value):
+        return None
+    if value <= 0:
+        raise source.error(f"SCALE: got {shorten(text)}; expected a positive number.", specimen["scale_line"])
+    return value
+
+
+def _points(
+    source: Source,
+    rows: list[tuple[int, list[str]]],
+    n_dims: int,
+    operation: Callable[[Decimal], Decimal] | None,
+    missing: str | None,
+) -> np.ndarray:
+    points = []
+    for number, fields in rows:
+        if len(fields) != n_dims:
+            raise source.error(f"got {len(fields)} fields; expected the {n_dims} coordinates of a point.", number)
+        points.append([source.number(token, axis, number) for axis, token in zip("xyz", fields, strict=False)])
+    if not points:
+        return np.empty((0, n_dims))
+    array = mark_missing(whole_missing(points), missing)
+    if operation is not None:
+        for i in np.flatnonzero(~np.isnan(array[:, 1])):
+            array[i, 1] = exactly(rows[i][1][1], operation)
+    return array
+
+
+def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int, int] | None = None) -> None:
+    """Write specimens into a ``.tps`` file that `read_tps` reads back to the last bit.
+
+    Parameters
+    ----------
+    path : path
+        The file; it appears as a whole or not at all.
+    landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, n_dims) or (n, n_landmarks, n_dims)
+        Image names and the attributes ``"id"``, ``"scale"`` and ``"curves"`` are kept. Missing landmarks are written
+        as ``NA``.
+    image_size : (width, height), optional
+        Needed for planar points in the frame ``"pixels"``: y becomes ``height - 1 - y``, counted from the bottom.
+
+    Raises
+    ------
+    LandmarkFileError
+        For pixels without `image_size`, relative coordinates, and when the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models.formats import write_tps
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.tps")
+    ...     write_tps(path, [[10.0, 459.0]], image_size=(640, 480))
+    ...     path.read_text().split()
+    ['LM=1', '10.0', '20', 'ID=0']
+    """
+    files = as_files(landmarks)
+    last = None if image_size is None else Decimal(as_image_size(image_size)[1] - 1)
+    lines: list[str] = []
+    for index, file in enumerate(files):
+        points = np.asarray(file.points, dtype=np.float64)
+        if points.size:
+            points = as_points(points)
+        elif points.shape not in ((0, 2), (0, 3)):
+            raise LandmarkFileError(f"{Path(path)}: specimen {index} has landmarks of shape {points.shape}.")
+        operation = None
+        if file.frame == "relative":
+            raise LandmarkFileError(
+                f"{Path(path)}: specimen {index} is relative to its image. Try image_size= to read."
+            )
+        if file.frame == "pixels" and points.shape[1] == 2:
+            if last is None:
+                raise LandmarkFileError(
+                    f"{Path(path)}: specimen {index} counts y from the top; this format counts it from the bottom. "
+                    "Try image_size=."
+                )
+            operation = lambda y: EXACT.subtract(last, y)  # noqa: E731
+        lines += [f"LM{'3' if points.shape[1] == 3 else ''}={len(points)}", *_rows(points, operation)]
+        curves = file.attributes.get("curves") or []
+        if len(curves):
+            lines.append(f"CURVES={len(curves)}")
+            for curve in curves:
+                lines += [f"POINTS={len(curve)}", *_rows(np.asarray(curve, dtype=np.float64), operation)]
+        identifier = file.attributes.get("id")
+        keys = {
+            "IMAGE": file.image_name, "ID": str(index) if identifier is None else identifier,
+            "SCALE": file.attributes.get("scale"),
+        }  # fmt: skip
+        for key, value in keys.items():
+            if value is not None:
+                text = str(value)
+                if len(text.splitlines()) > 1 or text != text.strip():
+                    raise LandmarkFileError(f"{Path(path)}: {key}: got {shorten(text)!r}, which one line cannot hold.")
+                lines.append(f"{key}={text}")
+    write_text(path, "\n".join([*lines, ""]))
+
+
+def _rows(points: np.ndarray, operation: Callable[[Decimal], Decimal] | None) -> list[str]:
+    return [
+        " ".join(spell(value, operation if axis == 1 else None, "NA") for axis, value in enumerate(point))
+        for point in points.tolist()
+    ]
