@@ -174,6 +174,10 @@ class Batch:
         Rows of the dataset.
     crops : CropTransform
         To pixels of the stored images.
+    companions : dict of str to Tensor
+        The companion landmarks of the dataset, moved as the landmarks.
+    depth : Tensor of shape (batch, n_landmarks) or None
+        z in crop units (the square root of the crop's area is 1), away from the viewer; NaN is unknown.
 
     Examples
     --------
@@ -189,6 +193,8 @@ class Batch:
     weight: Tensor
     indices: Tensor
     crops: CropTransform
+    companions: dict[str, Tensor] = field(default_factory=dict)
+    depth: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,11 @@ class LandmarkDataset:
         The landmarks as the shape model sees them.
     rotations : ndarray of shape (n, 3, 3) or None
         Head to camera (x right, y down, z forward); NaN is unknown.
+    companions : dict of str to ndarray of shape (n, n_landmarks, 2)
+        Further landmarks by name, in the same pixels, such as the predictions of teachers; augmentation moves them
+        with the face.
+    depths : ndarray of shape (n, n_landmarks) or None
+        z of the landmarks in pixels of the packed images, away from the viewer; NaN is unknown.
 
     Examples
     --------
@@ -238,6 +249,8 @@ class LandmarkDataset:
     weights: np.ndarray = field(default=None)  # type: ignore[arg-type]
     asm_landmarks: np.ndarray | None = None
     rotations: np.ndarray | None = None
+    companions: dict[str, np.ndarray] = field(default_factory=dict)
+    depths: np.ndarray | None = None
 
     def __post_init__(self):
         n = len(self.images)
@@ -302,6 +315,22 @@ class LandmarkDataset:
             raise ValueError(f"rotations: got shape {rotations.shape}; expected ({len(self)}, 3, 3).")
         return replace(self, rotations=rotations)
 
+    def with_companion(self, name: str, landmarks: np.ndarray) -> LandmarkDataset:
+        """Return the dataset with further landmarks under a name, in pixels of the packed images."""
+        landmarks = np.asarray(landmarks, dtype=np.float64)
+        if landmarks.shape != self.landmarks.shape:
+            raise ValueError(
+                f"{name}: got landmarks of shape {landmarks.shape}; expected {self.landmarks.shape}, as the true ones."
+            )
+        return replace(self, companions={**self.companions, name: landmarks})
+
+    def with_depths(self, depths: np.ndarray) -> LandmarkDataset:
+        """Return the dataset with depths (n, n_landmarks) in pixels of the packed images; NaN where unknown."""
+        depths = np.asarray(depths, dtype=np.float64)
+        if depths.shape != self.landmarks.shape[:2]:
+            raise ValueError(f"depths: got shape {depths.shape}; expected {self.landmarks.shape[:2]}.")
+        return replace(self, depths=depths)
+
     def batch(
         self,
         indices: Any,
@@ -346,12 +375,20 @@ class LandmarkDataset:
         )
         flipped = crops.flipped
 
-        def moved(points: np.ndarray) -> Tensor:
-            units = crops.to_units(torch.from_numpy(points[rows].astype(np.float64)))
-            if self.mirror is not None and bool(flipped.any()):
-                units = torch.where(flipped[:, None, None], units[:, torch.from_numpy(self.mirror)], units)
-            return units.float().to(device)
+        def mirrored(values: Tensor) -> Tensor:
+            """Swap left and right in the rows that are flipped; axis 1 counts the landmarks."""
+            if self.mirror is None or not bool(flipped.any()):
+                return values
+            which = flipped.reshape(-1, *[1] * (values.ndim - 1))
+            return torch.where(which, values[:, torch.from_numpy(self.mirror)], values)
 
+        def moved(points: np.ndarray) -> Tensor:
+            return mirrored(crops.to_units(torch.from_numpy(points[rows].astype(np.float64)))).float().to(device)
+
+        depth = None
+        if self.depths is not None:
+            unit = torch.linalg.det(crops.axes).abs().sqrt()
+            depth = mirrored(torch.from_numpy(self.depths[rows]) / unit[:, None]).float().to(device)
         pose = None
         if self.rotations is not None:
             from asmnet._pose_labels import scaled_angles
@@ -371,6 +408,8 @@ class LandmarkDataset:
             torch.from_numpy(self.weights[rows]).to(device),
             torch.from_numpy(rows),
             on_device,
+            {name: moved(points) for name, points in self.companions.items()},
+            depth,
         )
 
 

@@ -302,4 +302,4 @@ class StackedHeatmapNet(nn.Module):
         if self.depth_maps is not None:
             weight = torch.softmax(last.flatten(2), dim=-1)
             depth = (weight * self.depth_maps(features).flatten(2)).sum(dim=-1)
-        return Prediction(map_to_units(points, last.shape[-2:]), heatmaps=tuple(maps), depth=depth)
+        return Prediction(map_to_units(points, (last.shape[-2], last.shape[-1])), heatmaps=tuple(maps), depth=depth)
