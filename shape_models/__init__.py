@@ -12,6 +12,7 @@ coefficient
     The amount b of one mode in one shape, in the units of the shape.
 """
 
+from ._aligned import AlignedASM
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
@@ -35,6 +36,7 @@ from .formats import (
     write_landmarks,
     write_pts,
 )
+from .io import ModelFileError, load_model, save_model
 from .landmarks import (
     COFW29,
     IBUG68,
@@ -51,6 +53,7 @@ from .landmarks import (
 
 __all__ = [
     "ASM",
+    "AlignedASM",
     "BasisReport",
     "Box",
     "COFW29",
@@ -68,6 +71,7 @@ __all__ = [
     "MEDIAPIPE478",
     "MUCT68",
     "MUCT76",
+    "ModelFileError",
     "ProcrustesResult",
     "ShapeBasis",
     "ShapeStatistics",
@@ -78,10 +82,12 @@ __all__ = [
     "estimate_similarity",
     "generalized_procrustes",
     "get_scheme",
+    "load_model",
     "make_faces",
     "mirror_shapes",
     "read_landmarks",
     "read_pts",
+    "save_model",
     "write_landmarks",
     "write_pts",
 ]

@@ -677,7 +677,7 @@ def _check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
     gram = xp.matmul(components, xp.permute_dims(components, (1, 0)))
     error = float(xp.max(xp.abs(gram - xp.eye(n_components, dtype=gram.dtype, device=device_of(gram)))))
     allowed = max(1e-6, 64 * float(xp.finfo(gram.dtype).eps))
-    if error > allowed:
+    if not error <= allowed:  # huge entries overflow to NaN
         raise ValueError(
             f"components: got rows that differ from orthonormal by {error:.2g}; expected at most {allowed:.2g}. "
             "Try np.linalg.qr(components.T)[0].T."

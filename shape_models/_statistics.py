@@ -208,6 +208,13 @@ def map_chunks(function: Callable[[Any], Any], chunks: Any, *, map: Any = builti
     yield from map(function, _restart(chunks))
 
 
+def each_chunk(chunks: Any) -> Iterator[Any]:
+    """Yield the items of one pass, the blocks of a Dask array computed one by one."""
+    if hasattr(chunks, "__dask_graph__"):
+        return (block.compute() for block in _whole_rows(chunks).to_delayed().ravel())
+    return iter(_restart(chunks))
+
+
 def _restart(chunks: Any) -> Iterable[Any]:
     if callable(chunks):
         return chunks()
@@ -237,6 +244,9 @@ def _of_chunk(item: Any, *, load: Callable[[Any], Any] | None = None) -> ShapeSt
 def _dask_blocks(function: Callable[[Any], Any], array: Any) -> Iterator[Any]:
     import dask
 
-    whole = array.rechunk({axis: -1 for axis in range(1, array.ndim)})
     task = dask.delayed(function, pure=False)
-    yield from dask.compute(*(task(block) for block in whole.to_delayed().ravel()))
+    yield from dask.compute(*(task(block) for block in _whole_rows(array).to_delayed().ravel()))
+
+
+def _whole_rows(array: Any) -> Any:
+    return array.rechunk({axis: -1 for axis in range(1, array.ndim)})

@@ -156,6 +156,15 @@ def test_transform_with_missing_landmarks_uses_what_is_seen(rng):
     assert not np.array_equal(b[5], asm.transform(shapes)[5])
 
 
+def test_sample_is_reproducible_and_inside_the_limit(rng):
+    asm = ASM(3, limit=1.0).fit(low_rank(rng, 60, 12, 3).reshape(60, 6, 2))
+    drawn = asm.sample(50, rng=1)
+    assert drawn.shape == (50, 6, 2)
+    np.testing.assert_array_equal(drawn, asm.sample(50, rng=np.random.default_rng(1)))
+    assert np.all(np.abs(asm.transform(drawn)) <= np.sqrt(asm.explained_variance_) * (1 + 1e-9))
+    assert np.any(np.abs(asm.transform(asm.sample(200, rng=1, truncated=False))) > np.sqrt(asm.explained_variance_))
+
+
 # --- Few samples -----------------------------------------------------------------------------------------
 
 
@@ -179,6 +188,14 @@ def test_shrinkage_is_the_documented_equation(rng):
     np.testing.assert_allclose(asm.total_variance_, np.trace(S), rtol=1e-10)
     np.testing.assert_allclose(asm.components_, ASM(4).fit(table).components_, atol=1e-12)
     assert ASM(0.9, shrinkage=0.5).fit(table).n_components_ == ASM(0.9).fit(table).n_components_
+
+
+def test_shrinkage_helps_with_few_samples(rng):
+    """The likelihood of new shapes grows, which is what shrinkage is for."""
+    table = low_rank(rng, 2000, 30, 6, noise=0.5)
+    train, new = table[:12], table[12:]
+    plain, shrunk = (ASM(8, shrinkage=a).fit(train) for a in (None, "oas"))
+    assert shrunk.basis_.log_likelihood(new).mean() > plain.basis_.log_likelihood(new).mean() + 1
 
 
 # --- Missing landmarks -----------------------------------------------------------------------------------
@@ -344,6 +361,12 @@ def test_muct_fits_with_all_its_rows(data_dir):
     asm = ASM(0.95).fit(aligned)
     assert asm.n_samples_ == 7510
     assert asm.converged_
+    hidden = aligned[~np.isnan(aligned).any(axis=(1, 2))][::400].copy()
+    truth = hidden.copy()
+    hidden[:, :6] = np.nan
+    filled = asm.complete(hidden).shapes
+    error = np.linalg.norm(filled[:, :6] - truth[:, :6], axis=-1).mean()
+    assert error < 0.5 * np.linalg.norm(asm.mean_[:6] - truth[:, :6], axis=-1).mean()
 
 
 def read_muct_table(data_dir):

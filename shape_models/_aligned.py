@@ -1,0 +1,391 @@
+"""The model for image coordinates: align to the mean, keep to the limit, go back."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator
+from functools import partial
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from ._array import as_array, as_shapes, device_of, is_traced, namespace_of
+from ._asm import ASM
+from ._procrustes import (
+    GeneralizedProcrustes,
+    Mean,
+    _better_mirrored,
+    _checked_options,
+    estimate_similarity,
+    fit_to_mean,
+    mean_of_blocks,
+    to_tangent,
+)
+from ._statistics import ShapeStatistics, each_chunk, map_chunks
+from ._transforms import Similarity
+from .landmarks import get_scheme
+
+__all__ = ["AlignedASM"]
+
+
+class AlignedASM(BaseEstimator):
+    """Active shape model for shapes as they stand in images: the filter for the output of any landmark detector.
+
+    `fit` superimposes the shapes (`GeneralizedProcrustes`) and learns mean and modes of what is left (`ASM`).
+    `project` takes each shape to the frame of the model with the similarity that fits it best to the mean, moves it to
+    the nearest plausible shape there, and brings it back to where it was.
+
+    It promises less than `ASM`: the similarity depends on the shape, so `project` is no projection in image
+    coordinates. It is not idempotent (a second application moves points a little more) and not non-expansive. In the
+    frame of the model, ``asm_.basis_`` keeps all its laws.
+
+    Parameters
+    ----------
+    asm : ASM, default=None
+        The model to fit to the aligned shapes; None for ``ASM()``.
+    alignment : GeneralizedProcrustes, default=None
+        How to superimpose; None for ``GeneralizedProcrustes()``.
+    scheme : LandmarkScheme or str, default=None
+        What the landmarks are called; its number of landmarks is compared in `fit`, and it is saved with the model.
+    refinements : int, default=0
+        How many times the similarity is estimated again, now between the shape and its own plausible shape instead
+        of the mean, as in the iteration of Cootes et al. (1995). A shape far from the mean is then fitted a little
+        better (faces with few modes gain a few per cent of the error); with enough modes it makes no difference.
+
+    Attributes
+    ----------
+    asm_ : ASM
+        The fitted model in the frame of the mean.
+    alignment_ : GeneralizedProcrustes
+        The fitted alignment, with ``mean_shape_``.
+    scheme_ : LandmarkScheme or None
+        The scheme, looked up by its name where that was given.
+    n_features_in_ : int
+        n_landmarks · n_dims.
+
+    See Also
+    --------
+    ASM : The estimator for shapes that are aligned already.
+
+    Notes
+    -----
+    Landmarks that are missing (NaN) or of weight 0 play no part in the similarity and none in the coefficients, and
+    the model fills them in. All methods but `fit` take any leading axes and any array library.
+
+    References
+    ----------
+    T. F. Cootes, C. J. Taylor, D. H. Cooper, J. Graham, "Active shape models - their training and application",
+    CVIU 61 (1995), sections 3 and 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import AlignedASM, make_faces
+    >>> faces = make_faces(100, rng=0)
+    >>> model = AlignedASM().fit(faces)
+    >>> wrong = faces[0].copy()
+    >>> wrong[30] += 40                                  # a detector that lost the tip of the nose
+    >>> error = np.linalg.norm(model.project(wrong) - faces[0], axis=1)
+    >>> bool(error[30] < 25)
+    True
+    >>> wrong[30] = np.nan                               # or that did not see it
+    >>> bool(np.isfinite(model.project(wrong)).all())
+    True
+    """
+
+    def __init__(self, asm: Any = None, *, alignment: Any = None, scheme: Any = None, refinements: int = 0) -> None:
+        self.asm = asm
+        self.alignment = alignment
+        self.scheme = scheme
+        self.refinements = refinements
+
+    def fit(self, shapes: Any, y: Any = None) -> Self:
+        """Learn alignment, mean and modes.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims)
+            At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing.
+        y : ignored
+
+        Raises
+        ------
+        ValueError
+            As `GeneralizedProcrustes.fit` and `ASM.fit`; when `scheme` has another number of landmarks.
+        """
+        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
+        self._check_parameters(array.shape[1])
+        alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
+        asm = clone(self.asm) if self.asm is not None else ASM()
+        aligned = alignment.fit_transform(array)
+        self.alignment_, self.asm_ = alignment, asm.fit(aligned)
+        self.n_features_in_ = array.shape[1] * array.shape[2]
+        return self
+
+    def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+        """Learn from shapes that do not fit in memory, or lie on several machines.
+
+        Planar shapes take two passes (the mean by its closed form, then the modes); solid ones, and other criteria,
+        one for each round of the alignment and one for the modes. Equal to `fit` on all chunks together: to rounding
+        for the closed form, to the tolerance of the alignment otherwise.
+
+        Parameters
+        ----------
+        chunks : iterable, callable or Dask array
+            Arrays of complete shapes, or items `load` turns into such. No one-shot generator: a list, or the
+            function that makes the generator.
+        load : callable, optional
+            Turns an item into an array, where `map` runs it.
+        map : callable or client
+            Built-in `map`, ``executor.map``, ``pool.imap`` or a ``dask.distributed.Client``.
+
+        Raises
+        ------
+        ValueError
+            As `fit` and `ShapeStatistics.from_chunks`; also for shapes with missing landmarks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import AlignedASM, make_faces
+        >>> faces = make_faces(90, rng=0)
+        >>> streamed = AlignedASM().fit_chunks(np.array_split(faces, 3))
+        >>> np.allclose(streamed.asm_.mean_, AlignedASM().fit(faces).asm_.mean_, rtol=0, atol=1e-12)
+        True
+        """
+        alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
+        asm = clone(self.asm) if self.asm is not None else ASM()
+        statistics = _fit_chunks(alignment, chunks, load=load, map=map)
+        self._check_parameters(len(statistics.mean))
+        self.alignment_, self.asm_ = alignment, asm.fit_statistics(statistics)
+        self.n_features_in_ = statistics.mean.size
+        return self
+
+    def align(self, shapes: Any, weights: Any = None) -> tuple[Any, Similarity]:
+        """Bring shapes to the frame of the model.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., n_landmarks, n_dims)
+            NaN where missing.
+        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+
+        Returns
+        -------
+        aligned : array of the shape of `shapes`
+            NaN stays NaN.
+        transform : Similarity
+            image → model, batched like `shapes`; ``transform.inverse`` goes back.
+        """
+        check_is_fitted(self)
+        shapes = as_array(shapes)
+        transform = self.alignment_.align(shapes, weights)
+        if self.refinements:
+            seen = self._weights(shapes, weights)
+            for _ in range(self.refinements):
+                near = self.asm_.basis_.project(transform(shapes), weights=seen)
+                back = estimate_similarity(
+                    near,
+                    shapes,
+                    weights=weights,
+                    scaling=self.alignment_.scaling,
+                    reflection=self.alignment_.reflection,
+                )
+                transform = back.inverse
+        return transform(shapes), transform
+
+    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+        """Return the plausible shape near each shape, in the frame the shape came in.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., n_landmarks, n_dims)
+            Of any array library; the answer has the same library, dtype and device. Missing landmarks (NaN) are
+            filled in.
+        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            How far each landmark is trusted, 0 to 1, for instance the confidence of a detector; True and False for a
+            mask.
+
+        Returns
+        -------
+        array of the shape of `shapes`
+
+        Raises
+        ------
+        ValueError
+            For another number of landmarks or dimensions, infinities, negative weights.
+        DegenerateShapeError
+            When the landmarks that are seen do not fix a similarity: all coincide, or fewer than two.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import load_model
+        >>> model = load_model("face68")
+        >>> face = 100 * model.asm_.mean_ + 200
+        >>> bool(np.abs(model.project(face) - face).max() < 1)
+        True
+        """
+        aligned, transform = self.align(shapes, weights)
+        near = self.asm_.basis_.project(aligned, weights=self._weights(aligned, weights))
+        return transform.inverse(near)
+
+    def complete(self, shapes: Any) -> Any:
+        """Fill missing landmarks with their conditional mean; those that are seen stay where they are.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (..., n_landmarks, n_dims)
+            In image coordinates, NaN where a landmark is missing. The similarity is taken as known once it is
+            estimated from what is seen.
+
+        Returns
+        -------
+        Completion
+            The filled shapes and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark, in pixels and
+            squared pixels when the shapes are.
+        """
+        from ._probabilistic import Completion
+
+        shapes = as_shapes(shapes, n_dims=(2, 3), allow_nan=True)
+        aligned, transform = self.align(shapes)
+        found = self.asm_.basis_.complete(aligned)
+        back = transform.inverse
+        linear = back.scale[..., None, None] * back.rotation
+        return Completion(
+            shapes=np.where(np.isnan(shapes), back(found.shapes), shapes),
+            covariance=linear[..., None, :, :] @ found.covariance @ np.swapaxes(linear, -1, -2)[..., None, :, :],
+        )
+
+    def report(self, shapes: Any) -> Any:
+        """Say how each shape relates to the model, measured in the frame of the model.
+
+        Parameters
+        ----------
+        shapes : array of shape (..., n_landmarks, n_dims)
+            Complete shapes in image coordinates.
+
+        Returns
+        -------
+        BasisReport
+            As ``asm_.basis_.report``; lengths are in units of the mean, whose centroid size is 1.
+        """
+        return self.asm_.basis_.report(self.align(shapes)[0])
+
+    def sample(
+        self, n_samples: int = 1, *, rng: np.random.Generator | int | None = None, truncated: bool = True
+    ) -> np.ndarray:
+        """Draw shapes from the model, in its own frame; the same as ``asm_.sample``."""
+        check_is_fitted(self)
+        return self.asm_.sample(n_samples, rng=rng, truncated=truncated)
+
+    def score(self, shapes: Any, y: Any = None) -> float:
+        """Return ``asm_.score`` of the aligned shapes; higher is better.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims)
+            In image coordinates, NaN where missing.
+        y : ignored
+        """
+        return self.asm_.score(self.align(as_shapes(shapes, min_samples=1, allow_nan=True))[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _check_parameters(self, n_landmarks: int) -> None:
+        if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
+            raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
+        self.scheme_ = None if self.scheme is None else get_scheme(self.scheme)
+        if self.scheme_ is not None and self.scheme_.n_landmarks != n_landmarks:
+            raise ValueError(
+                f"got shapes of {n_landmarks} landmarks; expected {self.scheme_.n_landmarks}, those of the scheme "
+                f"{self.scheme_.name!r}. Try scheme.subset or convert."
+            )
+
+    @staticmethod
+    def _weights(shapes: Any, weights: Any) -> Any:
+        """Return the weights with 0 where a landmark is missing; None when nothing is."""
+        if is_traced(shapes):
+            return weights
+        xp = namespace_of(shapes)
+        missing = xp.any(xp.isnan(shapes), axis=-1)
+        try:
+            if not bool(xp.any(missing)):
+                return weights
+        except RuntimeError:  # vmap has no values to look at
+            return weights
+        seen = xp.astype(~missing, shapes.dtype)
+        if weights is None:
+            return seen
+        weights = xp.asarray(weights, device=device_of(shapes))
+        return seen * xp.astype(weights, shapes.dtype)
+
+
+def _fit_chunks(
+    alignment: GeneralizedProcrustes, chunks: Any, *, load: Callable[[Any], Any] | None, map: Any
+) -> ShapeStatistics:
+    """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
+    if alignment.mirror is not None:
+        raise ValueError("mirror: a symmetric mean is not learned from chunks. Try fit, or add the mirrored shapes.")
+    rule = _checked_options(
+        alignment.criterion, alignment.scaling, alignment.tangent, alignment.tol, alignment.max_iter
+    )
+    reflection = alignment.reflection
+
+    def blocks() -> Iterator[tuple[np.ndarray, None]]:
+        # Looked into for the first shape only: the sums go through `mapper`, which loads chunks where it works.
+        return (block for block in (_block(item, load) for item in each_chunk(chunks)) if len(block[0]))
+
+    def mapper(step: Callable[[Any], Any], _: Any) -> Iterator[Any]:
+        sums = map_chunks(partial(_step, step=step, load=load), chunks, map=map)
+        return (part for part in sums if part is not None)
+
+    found = mean_of_blocks(
+        blocks, rule=rule, reflection=reflection, tol=alignment.tol, max_iter=alignment.max_iter, mapper=mapper
+    )
+    superimpose = partial(_superimpose, found=found, rule=rule, reflection=reflection, tangent=alignment.tangent)
+    total, disparity, mirrored = None, 0.0, []
+    for statistics, squares, odd in mapper(superimpose, None):
+        mirrored.append(odd + (0 if total is None else total.n_samples))
+        disparity += squares
+        total = statistics if total is None else total.merge(statistics)
+    assert total is not None
+    alignment.mean_shape_ = found.mean
+    alignment.inflation_ = found.inflation
+    alignment.disparity_ = disparity
+    alignment.mirrored_ = np.concatenate(mirrored)
+    alignment.n_iter_ = found.n_iter
+    alignment.converged_ = found.converged
+    return total
+
+
+def _superimpose(
+    block: tuple[np.ndarray, None], *, found: Mean, rule: str, reflection: bool, tangent: bool
+) -> tuple[ShapeStatistics, float, np.ndarray]:
+    shapes, _ = block
+    _, fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
+    transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
+    aligned = transform(shapes)
+    squares = float(np.square(aligned - found.mean).sum())
+    mirrored = np.flatnonzero(transform.reflects) if reflection else _better_mirrored(shapes, found.mean, None, fit)
+    if tangent:
+        aligned = to_tangent(aligned, found.mean, None)
+    return ShapeStatistics.from_shapes(aligned), squares, mirrored
+
+
+def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] | None) -> Any:
+    block = _block(item, load)
+    return step(block) if len(block[0]) else None
+
+
+def _block(item: Any, load: Callable[[Any], Any] | None) -> tuple[np.ndarray, None]:
+    array = as_shapes(item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0)
+    return array.astype(np.float64, copy=False), None
