@@ -6,12 +6,33 @@ reflected to the student's side of the truth, so that only these two distances m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["KD_PRESETS", "KDPreset", "TeacherWeights", "assistive_loss", "kd_loss", "kd_main_loss"]
+from asmnet.checkpoints import read_tensors, write_tensors
+from asmnet.data import LandmarkDataset
+from asmnet.losses import pose_loss, register_criterion
+from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
+
+__all__ = [
+    "KD_PRESETS",
+    "DistillationResult",
+    "KDCriterion",
+    "KDPreset",
+    "TeacherWeights",
+    "assistive_loss",
+    "distill",
+    "kd_loss",
+    "kd_main_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -248,3 +269,217 @@ def kd_loss(
         + assistive_loss(prediction, target, tough, weights=preset.tough, mask=mask, reduction=reduction)
         + assistive_loss(prediction, target, tolerant, weights=preset.tolerant, mask=mask, reduction=reduction)
     )
+
+
+@register_criterion("kd")
+class KDCriterion:
+    """The KD loss as a criterion of the trainer: truth, and the teachers among the companions of the batch.
+
+    Parameters
+    ----------
+    preset : str
+        See `kd_loss`.
+    teachers : sequence of {"tough", "tolerant"}
+        Which teachers assist; a missing one leaves its assistive loss out. The main loss of the preset "released"
+        needs the tolerant one.
+    pose_weight : float
+        Of the mean squared pose error, for students with a pose head.
+    n_epochs, steps_per_epoch : int
+        Of the training; not used.
+
+    Examples
+    --------
+    >>> from asmnet.distillation import KDCriterion
+    >>> KDCriterion(teachers=("tough",)).teachers
+    ('tough',)
+    """
+
+    def __init__(
+        self,
+        *,
+        preset: str = "paper",
+        teachers: Sequence[str] = ("tough", "tolerant"),
+        pose_weight: float = 0.0,
+        n_epochs: int = 1,
+        steps_per_epoch: int = 1,
+    ):
+        if preset not in KD_PRESETS:
+            raise ValueError(f"preset: got {preset!r}; expected one of {', '.join(KD_PRESETS)}.")
+        if not set(teachers) <= {"tough", "tolerant"}:
+            raise ValueError(f"teachers: got {tuple(teachers)}; expected 'tough', 'tolerant', both or none.")
+        self.preset = KD_PRESETS[preset]
+        self.teachers = tuple(teachers)
+        if self.preset.main == "tolerant" and "tolerant" not in self.teachers:
+            raise ValueError(f"teachers: the main loss of the preset {preset!r} needs the tolerant teacher.")
+        self.pose_weight = pose_weight
+
+    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+        """Return the terms by name, with their sum under ``"loss"``."""
+        missing = [name for name in self.teachers if name not in batch.companions]
+        if missing:
+            raise ValueError(
+                f"the faces carry no predictions of the {' and the '.join(missing)} teacher. "
+                "Try dataset.with_companion(name, landmarks), or asmnet.distillation.distill."
+            )
+        target = batch.landmarks
+        teachers = {name: batch.companions[name] for name in self.teachers}
+        seen = torch.isfinite(target)
+        for points in teachers.values():
+            seen = seen & torch.isfinite(points)
+        # What does not count must be finite all the same, or its gradient would be NaN.
+        points = torch.where(seen, prediction.landmarks, torch.zeros_like(target))
+        truth = torch.where(seen, target, torch.zeros_like(target))
+        count = seen.to(target.dtype) * batch.weight[:, None, None]
+        total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
+
+        def mean(values: Tensor) -> Tensor:
+            return (count * values).sum() / total
+
+        known = {name: torch.where(seen, value, torch.zeros_like(value)) for name, value in teachers.items()}
+        main = kd_main_loss(points, truth, known.get("tolerant"), form=self.preset.main, reduction="none")
+        terms = {"main": self.preset.main_weight * mean(main)}
+        for name in self.teachers:
+            weights = self.preset.tough if name == "tough" else self.preset.tolerant
+            terms[name] = mean(assistive_loss(points, truth, known[name], weights=weights, reduction="none"))
+        loss = torch.stack(list(terms.values())).sum()
+        if prediction.pose is not None and batch.pose is not None and self.pose_weight > 0:
+            terms["pose"] = pose_loss(prediction.pose, batch.pose)
+            loss = loss + self.pose_weight * terms["pose"]
+        terms["loss"] = loss
+        return terms
+
+
+@dataclass(frozen=True)
+class DistillationResult:
+    """What a distillation leaves.
+
+    Attributes
+    ----------
+    student : TrainResult
+        The student.
+    teachers : dict of str to TrainResult
+        ``"tough"`` and ``"tolerant"``, those that were trained.
+
+    Examples
+    --------
+    >>> from asmnet.distillation import DistillationResult
+    >>> sorted(DistillationResult.__dataclass_fields__)
+    ['student', 'teachers']
+    """
+
+    student: TrainResult
+    teachers: dict[str, TrainResult]
+
+
+def distill(
+    student: TrainConfig,
+    teacher: TrainConfig,
+    dataset: LandmarkDataset,
+    validation: LandmarkDataset | None = None,
+    *,
+    folder: str | Path,
+    teachers: Sequence[str] = ("tough", "tolerant"),
+    preset: str = "paper",
+    pose_weight: float = 0.0,
+    anchors: tuple[Any, Any] | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool = False,
+) -> DistillationResult:
+    """Train the tough teacher, the tolerant teacher and the student, each with the package's trainer.
+
+    The tough teacher learns the landmarks, the tolerant one the landmarks as the shape model sees them. Their
+    predictions on the plain training crops are computed once, kept in the folder, and moved with the face by the
+    augmentation of the student.
+
+    Parameters
+    ----------
+    student, teacher : TrainConfig
+        Settings; any registered network that regresses or draws landmarks of the same scheme may be either. The
+        student's criterion and its options are replaced by ``"kd"``.
+    dataset : LandmarkDataset
+        Training faces, with `asm_landmarks` where the tolerant teacher takes part.
+    validation : LandmarkDataset, optional
+        Chooses the best epoch of each.
+    folder : path
+        Gets the folders ``tough``, ``tolerant`` and ``student``, each as `train` writes it.
+    teachers : sequence of {"tough", "tolerant"}
+        Which teachers assist; none trains the student on the main loss alone.
+    preset : {"paper", "released"}
+        Constants of the loss.
+    pose_weight : float
+        Of the pose error, for students with a pose head and faces with pose labels.
+    anchors, device, progress
+        As in `train`.
+    resume : bool
+        Continue an interrupted run: finished trainings are read back, the interrupted one goes on.
+
+    Raises
+    ------
+    ValueError
+        When student and teacher have different numbers of landmarks, or the tolerant teacher lacks `asm_landmarks`.
+
+    References
+    ----------
+    Fard, Mahoor, "Facial landmark points detection using knowledge distillation-based neural networks", CVIU 2022.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from asmnet import LandmarkDataset, Preprocessing, TrainConfig
+    >>> from asmnet.distillation import distill
+    >>> rng = np.random.default_rng(0)
+    >>> images, points = rng.integers(0, 255, (4, 48, 48, 3), np.uint8), rng.uniform(8, 40, (4, 5, 2))
+    >>> data = LandmarkDataset.from_arrays(images, points)
+    >>> config = TrainConfig(n_landmarks=5, epochs=1, batch_size=4, preprocessing=Preprocessing(size=32),
+    ...                      network_options={"width": 0.35}, criterion_options={"asm_weights": None})
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     result = distill(config, config, data, folder=out, teachers=("tough",))
+    >>> sorted(result.teachers), len(result.student.history)
+    (['tough'], 1)
+    """
+    folder = Path(folder)
+    teachers = tuple(teachers)
+    if student.n_landmarks != teacher.n_landmarks:
+        raise ValueError(
+            f"got a student of {student.n_landmarks} landmarks and a teacher of {teacher.n_landmarks}; expected the "
+            "same scheme. Try LandmarkScheme.convert on the landmarks of one of them."
+        )
+    options = {"preset": preset, "teachers": teachers, "pose_weight": pose_weight}
+    student = replace(student, criterion="kd", criterion_options=options)
+    KDCriterion(**options)  # refuses what cannot be before hours of training
+    if "tolerant" in teachers and dataset.asm_landmarks is None:
+        raise ValueError(
+            "dataset: has no asm_landmarks, which the tolerant teacher learns. "
+            "Try dataset.with_asm(basis.project, preprocessing)."
+        )
+    common: dict[str, Any] = {"anchors": anchors, "resume": resume, "device": device, "progress": progress}
+    results = {}
+    for name in teachers:
+        taught = dataset
+        if name == "tolerant":
+            assert dataset.asm_landmarks is not None
+            taught = replace(dataset, landmarks=dataset.asm_landmarks)
+        results[name] = train(teacher, taught, validation, folder=folder / name, **common)
+        points = _teacher_landmarks(results[name].network, dataset, teacher, folder / name, device=device)
+        dataset = dataset.with_companion(name, points)
+    return DistillationResult(train(student, dataset, validation, folder=folder / "student", **common), results)
+
+
+def _teacher_landmarks(
+    network: nn.Module, dataset: LandmarkDataset, config: TrainConfig, folder: Path, *, device: str | None
+) -> np.ndarray:
+    """Predictions on the plain crops, in packed pixels; read back when weights and faces are the same."""
+    digest = hashlib.sha256(json.dumps([*dataset.names, config.to_dict()], default=str).encode())
+    digest.update(np.ascontiguousarray(dataset.boxes).tobytes())
+    for value in network.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    path = folder / "predictions.safetensors"
+    if path.is_file():
+        tensors, header = read_tensors(path)
+        if header.get("digest") == digest.hexdigest():
+            return tensors["landmarks"].numpy()
+    on = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    points, _ = predict_dataset(network, dataset, config.preprocessing, device=on)
+    write_tensors(path, {"landmarks": torch.from_numpy(points)}, {"kind": "predictions", "digest": digest.hexdigest()})
+    return points

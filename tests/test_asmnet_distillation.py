@@ -1,11 +1,26 @@
 """The assistive and KD losses against tables of values, and their continuity, symmetry and gradients."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from asmnet.distillation import KD_PRESETS, KDPreset, TeacherWeights, assistive_loss, kd_loss, kd_main_loss
+from asmnet import LandmarkDataset, Prediction, Preprocessing, TrainConfig
+from asmnet.augmentation import Augmentation
+from asmnet.distillation import (
+    KD_PRESETS,
+    KDCriterion,
+    KDPreset,
+    TeacherWeights,
+    assistive_loss,
+    distill,
+    kd_loss,
+    kd_main_loss,
+)
 
 PAPER, RELEASED = KD_PRESETS["paper"], KD_PRESETS["released"]
 errors = st.floats(1e-3, 2.0)
@@ -140,3 +155,135 @@ def test_a_preset_of_ones_own():
     silent = TeacherWeights(alpha=0.0, alpha_negative=0.0, beta=0.4)
     preset = KDPreset(tough=silent, tolerant=silent, main_weight=1.0, main="figure")
     assert float(kd_loss(t(0.3), t(0.0), t(0.1), t(0.2), preset=preset)) == pytest.approx(0.3)
+
+
+def random_batch(n=3, k=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda: 0.3 * torch.randn((n, k, 2), generator=g, dtype=torch.float64)  # noqa: E731
+    companions = {"tough": draw(), "tolerant": draw()}
+    return SimpleNamespace(
+        landmarks=draw(), companions=companions, weight=torch.ones(n, dtype=torch.float64), pose=None
+    ), draw()
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_criterion_is_the_loss(preset):
+    batch, points = random_batch()
+    terms = KDCriterion(preset=preset)(Prediction(points), batch, 0)
+    expected = kd_loss(points, batch.landmarks, batch.companions["tough"], batch.companions["tolerant"], preset=preset)
+    torch.testing.assert_close(terms["loss"], expected)
+    torch.testing.assert_close(terms["main"] + terms["tough"] + terms["tolerant"], expected)
+
+
+def test_criterion_leaves_missing_landmarks_and_unweighted_faces_out():
+    batch, points = random_batch()
+    batch.landmarks[0, 1] = float("nan")
+    batch.weight[2] = 0.0
+    points.requires_grad_()
+    loss = KDCriterion()(Prediction(points), batch, 0)["loss"]
+    loss.backward()
+    seen = torch.isfinite(batch.landmarks)
+    seen[2] = False
+    pick = lambda x: x[seen]  # noqa: E731
+    expected = kd_loss(*(pick(x) for x in (points, batch.landmarks, *batch.companions.values())))
+    torch.testing.assert_close(loss, expected)
+    assert torch.isfinite(points.grad).all()
+    assert points.grad[~seen].abs().max() == 0
+
+
+def test_criterion_with_one_teacher_and_with_none():
+    batch, points = random_batch()
+    tough = KDCriterion(teachers=("tough",))(Prediction(points), batch, 0)
+    assert sorted(tough) == ["loss", "main", "tough"]
+    alone = KDCriterion(teachers=())(Prediction(points), batch, 0)["loss"]
+    torch.testing.assert_close(alone, 2.5 * kd_main_loss(points, batch.landmarks))
+    with pytest.raises(ValueError, match="needs the tolerant teacher"):
+        KDCriterion(preset="released", teachers=("tough",))
+    with pytest.raises(ValueError, match="expected 'tough', 'tolerant'"):
+        KDCriterion(teachers=("strict",))
+    batch.companions = {}
+    with pytest.raises(ValueError, match="no predictions of the tough and the tolerant teacher"):
+        KDCriterion()(Prediction(points), batch, 0)
+
+
+def tiny_faces(n=8, k=5, side=48):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (n, side, side, 3), dtype=np.uint8)
+    points = rng.uniform(10, 38, (n, k, 2))
+    return LandmarkDataset.from_arrays(images, points, mirror=np.arange(k))
+
+
+def tiny_config(**changes):
+    base = {
+        "n_landmarks": 5,
+        "epochs": 2,
+        "batch_size": 4,
+        "preprocessing": Preprocessing(size=32),
+        "network_options": {"width": 0.35},
+        "criterion_options": {"asm_weights": None},
+        "augmentation": Augmentation(),
+    }
+    return TrainConfig(**{**base, **changes})
+
+
+def test_two_teachers_and_a_student_are_trained_and_a_second_run_reads_them_back(tmp_path):
+    config = tiny_config()
+    student = tiny_config(network="mobilenetv2")
+    data = tiny_faces().with_asm(lambda x: 0.9 * x, config.preprocessing)
+    first = distill(student, config, data, tiny_faces(4), folder=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["student", "tolerant", "tough"]
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    again = distill(student, config, data, tiny_faces(4), folder=tmp_path, resume=True)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == stamps
+    for a, b in zip(first.student.network.parameters(), again.student.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_the_tolerant_teacher_learns_the_softened_landmarks(tmp_path, monkeypatch):
+    import asmnet.distillation as module
+
+    seen = {}
+    real = module.train
+
+    def record(config, dataset, validation=None, *, folder, **options):
+        seen[folder.name] = dataset
+        return real(config, dataset, validation, folder=folder, **options)
+
+    monkeypatch.setattr(module, "train", record)
+    config = tiny_config(epochs=1)
+    data = tiny_faces().with_asm(lambda x: 0.5 * x, config.preprocessing)
+    distill(config, config, data, folder=tmp_path)
+    np.testing.assert_array_equal(seen["tough"].landmarks, data.landmarks)
+    np.testing.assert_array_equal(seen["tolerant"].landmarks, data.asm_landmarks)
+    np.testing.assert_array_equal(seen["student"].landmarks, data.landmarks)
+    assert sorted(seen["student"].companions) == ["tolerant", "tough"]
+
+
+def test_companions_and_depths_move_with_the_face():
+    """What equals the landmarks stays equal to them under every crop, turn and flip; depth scales with the crop."""
+    data = replace(tiny_faces(), mirror=np.array([1, 0, 2, 4, 3]))
+    data = data.with_companion("tough", data.landmarks).with_depths(data.landmarks[..., 0])
+    strong = Augmentation(flip=0.5, rotation=30.0, scale=0.3, shift=0.2)
+    generator = torch.Generator().manual_seed(3)
+    batch = data.batch(range(8), Preprocessing(size=32), augmentation=strong, generator=generator)
+    assert 0 < int(batch.crops.flipped.sum()) < 8
+    torch.testing.assert_close(batch.companions["tough"], batch.landmarks)
+    for row in range(8):
+        order = data.mirror if batch.crops.flipped[row] else np.arange(5)
+        unit = torch.linalg.det(batch.crops.axes[row]).abs().sqrt()
+        torch.testing.assert_close(
+            batch.depth[row].double() * unit, torch.from_numpy(data.depths[row][order]), rtol=1e-5, atol=1e-4
+        )
+    with pytest.raises(ValueError, match="as the true ones"):
+        data.with_companion("tough", data.landmarks[:, :3])
+    with pytest.raises(ValueError, match="depths: got shape"):
+        data.with_depths(data.landmarks)
+
+
+def test_impossible_distillations_are_refused_before_training(tmp_path):
+    config = tiny_config()
+    with pytest.raises(ValueError, match="expected the same scheme"):
+        distill(config, tiny_config(n_landmarks=4), tiny_faces(), folder=tmp_path)
+    with pytest.raises(ValueError, match="tolerant teacher learns"):
+        distill(config, config, tiny_faces(), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
