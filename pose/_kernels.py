@@ -1,0 +1,1055 @@
+"""The compiled core of `solve_pnp`: one row at a time, the same function for one problem and for thousands.
+
+Method. (1) Object points are centred and scaled; rays are turned so that the middle of the object lies on the axis.
+(2) The object-space error E = Σ w |(x - u z, y - v z)|² with t eliminated is a quadratic form r' Ω r of the nine
+entries of R, as in SQPnP (Terzakis and Lourakis, ECCV 2020). It is minimised by Newton's method on the rotations,
+at a cost that does not depend on the number of points. (3) Starts are the scaled-orthographic pose and its depth
+reversal, which are the two minima of a distant or planar target; where the object is deep for its distance, has few
+points, or fits badly, the 24 rotations of the cube join them, so that every basin of E is entered. (4) The best
+minima with all points in front of the camera are refined by Levenberg-Marquardt on the pixel error with the analytic
+Jacobian, rotations updated on the left: R <- exp(ω) R.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_OPTIONS = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+}
+
+OK = 0
+TOO_FEW = 1
+COINCIDENT = 2
+COLLINEAR = 3
+IMAGE_COINCIDENT = 4
+BEHIND = 5
+NOT_CONVERGED = 6
+POOR_FIT = 7
+ILL_CONDITIONED = 8
+
+LINEAR, HUBER, CAUCHY = 0, 1, 2
+
+
+def _cube_rotations() -> np.ndarray:
+    out = []
+    for i, j in ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)):
+        for a in (1.0, -1.0):
+            for b in (1.0, -1.0):
+                matrix = np.zeros((3, 3))
+                matrix[0, i], matrix[1, j] = a, b
+                matrix[2] = np.cross(matrix[0], matrix[1])
+                out.append(matrix)
+    return np.array(out)
+
+
+CUBE = _cube_rotations()
+
+
+@njit(**_OPTIONS)
+def _rotate(wx, wy, wz, R, out):
+    """out = exp([w]) R, by Rodrigues' formula."""
+    angle2 = wx * wx + wy * wy + wz * wz
+    if angle2 < 1e-12:
+        s, c = 1.0 - angle2 / 6.0, 0.5 - angle2 / 24.0
+    else:
+        angle = np.sqrt(angle2)
+        s, c = np.sin(angle) / angle, (1.0 - np.cos(angle)) / angle2
+    for j in range(3):
+        x, y, z = R[0, j], R[1, j], R[2, j]
+        cx, cy, cz = wy * z - wz * y, wz * x - wx * z, wx * y - wy * x
+        dx, dy, dz = wy * cz - wz * cy, wz * cx - wx * cz, wx * cy - wy * cx
+        out[0, j] = x + s * cx + c * dx
+        out[1, j] = y + s * cy + c * dy
+        out[2, j] = z + s * cz + c * dz
+
+
+@njit(**_OPTIONS)
+def _cholesky_solve(A, g, damping, n, L, out):
+    """Solve (A + damping diag(A)) out = -g for a symmetric A; False when it is not positive definite."""
+    for i in range(n):
+        for j in range(i + 1):
+            s = A[i, j]
+            if i == j:
+                s += damping * A[i, i]
+            for k in range(j):
+                s -= L[i, k] * L[j, k]
+            if i == j:
+                if not s > 1e-14 * A[i, i]:
+                    return False
+                L[i, i] = np.sqrt(s)
+            else:
+                L[i, j] = s / L[j, j]
+    for i in range(n):
+        s = -g[i]
+        for k in range(i):
+            s -= L[i, k] * out[k]
+        out[i] = s / L[i, i]
+    for i in range(n - 1, -1, -1):
+        s = out[i]
+        for k in range(i + 1, n):
+            s -= L[k, i] * out[k]
+        out[i] = s / L[i, i]
+    return True
+
+
+@njit(**_OPTIONS)
+def _eigen3(A, V):
+    """Eigenvalues, descending, of a symmetric 3 x 3 matrix by Jacobi rotations; columns of V are the vectors."""
+    for i in range(3):
+        for j in range(3):
+            V[i, j] = 1.0 if i == j else 0.0
+    for _ in range(30):
+        off = A[0, 1] ** 2 + A[0, 2] ** 2 + A[1, 2] ** 2
+        if off <= 1e-32 * (A[0, 0] ** 2 + A[1, 1] ** 2 + A[2, 2] ** 2):
+            break
+        for p in range(2):
+            for q in range(p + 1, 3):
+                if A[p, q] == 0.0:
+                    continue
+                theta = (A[q, q] - A[p, p]) / (2.0 * A[p, q])
+                t = 1.0 / (abs(theta) + np.sqrt(theta * theta + 1.0))
+                if theta < 0:
+                    t = -t
+                c = 1.0 / np.sqrt(t * t + 1.0)
+                s = t * c
+                for k in range(3):
+                    x, y = A[k, p], A[k, q]
+                    A[k, p], A[k, q] = c * x - s * y, s * x + c * y
+                for k in range(3):
+                    x, y = A[p, k], A[q, k]
+                    A[p, k], A[q, k] = c * x - s * y, s * x + c * y
+                for k in range(3):
+                    x, y = V[k, p], V[k, q]
+                    V[k, p], V[k, q] = c * x - s * y, s * x + c * y
+    for i in range(2):
+        for j in range(2 - i):
+            if A[j, j] < A[j + 1, j + 1]:
+                A[j, j], A[j + 1, j + 1] = A[j + 1, j + 1], A[j, j]
+                for k in range(3):
+                    V[k, j], V[k, j + 1] = V[k, j + 1], V[k, j]
+
+
+@njit(**_OPTIONS)
+def _undistort(x, y, camera):
+    """Invert the lens distortion by Newton's method."""
+    k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
+    u, v = x, y
+    for _ in range(50):
+        r2 = u * u + v * v
+        radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        slope = k1 + r2 * (2.0 * k2 + 3.0 * r2 * k3)
+        ex = u * radial + 2.0 * p1 * u * v + p2 * (r2 + 2.0 * u * u) - x
+        ey = v * radial + p1 * (r2 + 2.0 * v * v) + 2.0 * p2 * u * v - y
+        a = radial + 2.0 * u * u * slope + 2.0 * p1 * v + 6.0 * p2 * u
+        b = 2.0 * u * v * slope + 2.0 * p1 * u + 2.0 * p2 * v
+        d = radial + 2.0 * v * v * slope + 6.0 * p1 * v + 2.0 * p2 * u
+        det = a * d - b * b
+        if abs(det) < 1e-12:
+            break
+        du, dv = (d * ex - b * ey) / det, (a * ey - b * ex) / det
+        u -= du
+        v -= dv
+        if abs(du) + abs(dv) < 1e-14:
+            break
+    return u, v
+
+
+@njit(**_OPTIONS)
+def _quadratic_form(Y, uv, w, m, omega, N, T):
+    """Ω, N, T: E(R, t) = r'Ω0 r + 2 t'N r + t'T t; with t = -T^-1 N r it is r'Ω r, Ω = Ω0 - N'T^-1 N."""
+    # Sums of w, w u, w v, w (u^2 + v^2) times 1, Y, Y Y'.
+    sums = np.zeros((4, 10))
+    y0, y1, y2 = Y[0], Y[1], Y[2]
+    u_, v_ = uv[0], uv[1]
+    for k in range(4):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = 0.0
+        for i in range(m):
+            u, v = u_[i], v_[i]
+            if k == 0:
+                f = w[i]
+            elif k == 1:
+                f = w[i] * u
+            elif k == 2:
+                f = w[i] * v
+            else:
+                f = w[i] * (u * u + v * v)
+            a, b, c = y0[i], y1[i], y2[i]
+            fa, fb, fc = f * a, f * b, f * c
+            s0 += f
+            s1 += fa
+            s2 += fb
+            s3 += fc
+            s4 += fa * a
+            s5 += fa * b
+            s6 += fa * c
+            s7 += fb * b
+            s8 += fb * c
+            s9 += fc * c
+        sums[k, 0], sums[k, 1], sums[k, 2], sums[k, 3], sums[k, 4] = s0, s1, s2, s3, s4
+        sums[k, 5], sums[k, 6], sums[k, 7], sums[k, 8], sums[k, 9] = s5, s6, s7, s8, s9
+    omega[:] = 0.0
+    N[:] = 0.0
+    for i in range(3):
+        for j in range(3):
+            lo, hi = min(i, j), max(i, j)
+            e = 4 + (hi if lo == 0 else hi + 2 if lo == 1 else 5)
+            omega[i, j] = sums[0, e]
+            omega[3 + i, 3 + j] = sums[0, e]
+            omega[i, 6 + j] = -sums[1, e]
+            omega[6 + i, j] = -sums[1, e]
+            omega[3 + i, 6 + j] = -sums[2, e]
+            omega[6 + i, 3 + j] = -sums[2, e]
+            omega[6 + i, 6 + j] = sums[3, e]
+    for j in range(3):
+        N[0, j] = sums[0, 1 + j]
+        N[0, 6 + j] = -sums[1, 1 + j]
+        N[1, 3 + j] = sums[0, 1 + j]
+        N[1, 6 + j] = -sums[2, 1 + j]
+        N[2, j] = -sums[1, 1 + j]
+        N[2, 3 + j] = -sums[2, 1 + j]
+        N[2, 6 + j] = sums[3, 1 + j]
+    # T = [[W, 0, -U], [0, W, -V], [-U, -V, Q]]; its Schur complement is W Q - U^2 - V^2 over W.
+    W, U, V, Q = sums[0, 0], sums[1, 0], sums[2, 0], sums[3, 0]
+    schur = Q - (U * U + V * V) / W
+    T[0], T[1], T[2], T[3] = W, U, V, schur
+    for j in range(9):
+        # t(e_j) = -T^-1 N e_j, kept in the rows of T from index 4 on.
+        n0, n1, n2 = N[0, j], N[1, j], N[2, j]
+        tz = -(n2 + (U * n0 + V * n1) / W) / schur
+        T[4 + 3 * j + 2] = tz
+        T[4 + 3 * j] = (-n0 + U * tz) / W
+        T[4 + 3 * j + 1] = (-n1 + V * tz) / W
+    for i in range(9):
+        for j in range(9):
+            omega[i, j] += N[0, i] * T[4 + 3 * j] + N[1, i] * T[5 + 3 * j] + N[2, i] * T[6 + 3 * j]
+
+
+@njit(**_OPTIONS)
+def _translation(R, T, t):
+    t[0] = t[1] = t[2] = 0.0
+    for j in range(9):
+        r = R[j // 3, j % 3]
+        t[0] += T[4 + 3 * j] * r
+        t[1] += T[5 + 3 * j] * r
+        t[2] += T[6 + 3 * j] * r
+
+
+@njit(**_OPTIONS)
+def _descend(omega, R, G, trial, max_iter, tol):
+    """Newton's method for r'Ω r on the rotations, in place; returns E."""
+    energy = 0.0
+    for i in range(9):
+        s = 0.0
+        for j in range(9):
+            s += omega[i, j] * R[j // 3, j % 3]
+        G[i // 3, i % 3] = s
+        energy += s * R[i // 3, i % 3]
+    damping = 0.0
+    D = np.empty((3, 9))
+    for _ in range(max_iter):
+        g0 = g1 = g2 = 0.0
+        for j in range(3):
+            x, y, z = R[0, j], R[1, j], R[2, j]
+            g0 += y * G[2, j] - z * G[1, j]
+            g1 += z * G[0, j] - x * G[2, j]
+            g2 += x * G[1, j] - y * G[0, j]
+            # D: derivatives of the entries of exp(w) R.
+            D[0, j], D[0, 3 + j], D[0, 6 + j] = 0.0, -z, y
+            D[1, j], D[1, 3 + j], D[1, 6 + j] = z, 0.0, -x
+            D[2, j], D[2, 3 + j], D[2, 6 + j] = -y, x, 0.0
+        h00 = h01 = h02 = h11 = h12 = h22 = 0.0
+        for i in range(9):
+            a = b = c = 0.0
+            for j in range(9):
+                o = omega[i, j]
+                a += o * D[0, j]
+                b += o * D[1, j]
+                c += o * D[2, j]
+            h00 += D[0, i] * a
+            h01 += D[0, i] * b
+            h02 += D[0, i] * c
+            h11 += D[1, i] * b
+            h12 += D[1, i] * c
+            h22 += D[2, i] * c
+        # Second-order part of exp: w' (R G') w - |w|^2 tr(R G').
+        b00 = b01 = b02 = b11 = b12 = b22 = 0.0
+        for j in range(3):
+            x, y, z = R[0, j], R[1, j], R[2, j]
+            p, q, r = G[0, j], G[1, j], G[2, j]
+            b00 += x * p
+            b11 += y * q
+            b22 += z * r
+            b01 += 0.5 * (x * q + y * p)
+            b02 += 0.5 * (x * r + z * p)
+            b12 += 0.5 * (y * r + z * q)
+        trace = b00 + b11 + b22
+        n00, n11, n22 = h00 + b00 - trace, h11 + b11 - trace, h22 + b22 - trace
+        n01, n02, n12 = h01 + b01, h02 + b02, h12 + b12
+        scale = h00 + h11 + h22 + 1e-300
+        moved = False
+        step = 0.0
+        for _attempt in range(12):
+            m00, m11, m22 = n00 + damping * scale, n11 + damping * scale, n22 + damping * scale
+            l10, l20 = n01 / m00, n02 / m00
+            d1 = m11 - l10 * n01
+            k21 = n12 - l20 * n01
+            l21 = k21 / d1
+            d2 = m22 - l20 * n02 - l21 * k21
+            floor = 1e-9 * scale
+            if m00 > floor and d1 > floor and d2 > floor:
+                y0 = -g0
+                y1 = -g1 - l10 * y0
+                y2 = -g2 - l20 * y0 - l21 * y1
+                wz = y2 / d2
+                wy = y1 / d1 - l21 * wz
+                wx = y0 / m00 - l10 * wy - l20 * wz
+                step = np.sqrt(wx * wx + wy * wy + wz * wz)
+                if step > 1.0:
+                    wx, wy, wz = wx / step, wy / step, wz / step
+                _rotate(wx, wy, wz, R, trial)
+                new = 0.0
+                for i in range(9):
+                    s = 0.0
+                    for j in range(9):
+                        s += omega[i, j] * trial[j // 3, j % 3]
+                    G[i // 3, i % 3] = s
+                    new += s * trial[i // 3, i % 3]
+                if new <= energy or step < 1e-7:
+                    moved = True
+                    energy = new
+                    for i in range(3):
+                        for j in range(3):
+                            R[i, j] = trial[i, j]
+                    damping = 0.0 if damping < 1e-4 else 0.1 * damping
+                    break
+            damping = max(4.0 * damping, 1e-3)
+        if not moved or step < tol:
+            break
+    return max(energy, 0.0)  # rounding may leave -1e-17
+
+
+@njit(**_OPTIONS)
+def _normal_equations(Y, px, w, m, camera, R, t, A, g):
+    """Cost, A = J'WJ and g = J'W r of the pixel error of an undistorted camera; cost is inf behind the camera."""
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    r00, r01, r02 = R[0, 0], R[0, 1], R[0, 2]
+    r10, r11, r12 = R[1, 0], R[1, 1], R[1, 2]
+    r20, r21, r22 = R[2, 0], R[2, 1], R[2, 2]
+    t0, t1, t2 = t[0], t[1], t[2]
+    y0, y1, y2 = Y[0], Y[1], Y[2]
+    px0, px1 = px[0], px[1]
+    cost = 0.0
+    nearest = np.inf
+    a00 = a01 = a02 = a03 = a04 = a05 = a11 = a12 = a13 = a14 = a15 = 0.0
+    a22 = a23 = a24 = a25 = a33 = a35 = a44 = a45 = a55 = 0.0
+    g0 = g1 = g2 = g3 = g4 = g5 = 0.0
+    for i in range(m):
+        a = r00 * y0[i] + r01 * y1[i] + r02 * y2[i]
+        b = r10 * y0[i] + r11 * y1[i] + r12 * y2[i]
+        c = r20 * y0[i] + r21 * y1[i] + r22 * y2[i]
+        z = c + t2
+        nearest = min(nearest, z)
+        iz = 1.0 / z
+        u, v = (a + t0) * iz, (b + t1) * iz
+        A_, B_ = fx * iz, fy * iz
+        eu, ev = fx * u + cx - px0[i], fy * v + cy - px1[i]
+        wi = w[i]
+        cost += wi * (eu * eu + ev * ev)
+        # Rows: A (-u b, c + u a, -b, 1, 0, -u) and B (-c - v b, v a, a, 0, 1, -v).
+        p0, p1, p2, p5 = -u * b, c + u * a, -b, -u
+        q0, q1, q2, q5 = -c - v * b, v * a, a, -v
+        wa, wb = wi * A_, wi * B_
+        eu, ev = eu * wa, ev * wb
+        wa, wb = wa * A_, wb * B_
+        g0 += eu * p0 + ev * q0
+        g1 += eu * p1 + ev * q1
+        g2 += eu * p2 + ev * q2
+        g3 += eu
+        g4 += ev
+        g5 += eu * p5 + ev * q5
+        s0, s1, s2, s5 = wa * p0, wa * p1, wa * p2, wa * p5
+        h0, h1, h2, h5 = wb * q0, wb * q1, wb * q2, wb * q5
+        a00 += s0 * p0 + h0 * q0
+        a01 += s0 * p1 + h0 * q1
+        a02 += s0 * p2 + h0 * q2
+        a03 += s0
+        a04 += h0
+        a05 += s0 * p5 + h0 * q5
+        a11 += s1 * p1 + h1 * q1
+        a12 += s1 * p2 + h1 * q2
+        a13 += s1
+        a14 += h1
+        a15 += s1 * p5 + h1 * q5
+        a22 += s2 * p2 + h2 * q2
+        a23 += s2
+        a24 += h2
+        a25 += s2 * p5 + h2 * q5
+        a33 += wa
+        a35 += s5
+        a44 += wb
+        a45 += h5
+        a55 += s5 * p5 + h5 * q5
+    if not nearest > 1e-9:
+        return np.inf
+    A[0, 0], A[1, 0], A[2, 0], A[3, 0], A[4, 0], A[5, 0] = a00, a01, a02, a03, a04, a05
+    A[1, 1], A[2, 1], A[3, 1], A[4, 1], A[5, 1] = a11, a12, a13, a14, a15
+    A[2, 2], A[3, 2], A[4, 2], A[5, 2] = a22, a23, a24, a25
+    A[3, 3], A[4, 3], A[5, 3] = a33, 0.0, a35
+    A[4, 4], A[5, 4], A[5, 5] = a44, a45, a55
+    g[0], g[1], g[2], g[3], g[4], g[5] = g0, g1, g2, g3, g4, g5
+    return cost
+
+
+@njit(**_OPTIONS)
+def _project(a, b, c, camera, distorted):
+    """Return the offset of the pixel from the principal point, over the focal length, of a camera-frame point."""
+    u, v = a / c, b / c
+    if distorted:
+        k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
+        r2 = u * u + v * v
+        radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        return (
+            u * radial + 2.0 * p1 * u * v + p2 * (r2 + 2.0 * u * u),
+            v * radial + p1 * (r2 + 2.0 * v * v) + 2.0 * p2 * u * v,
+        )
+    return u, v
+
+
+@njit(**_OPTIONS)
+def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g):
+    """The same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
+    k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
+    ju, jv = np.zeros(7), np.zeros(7)
+    cost = 0.0
+    for i in range(n):
+        g[i] = 0.0
+        for j in range(n):
+            A[i, j] = 0.0
+    for i in range(m):
+        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i]
+        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i]
+        c = R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i]
+        z = c + t[2]
+        if not z > 1e-9:
+            return np.inf
+        iz = 1.0 / z
+        u, v = (a + t[0]) * iz, (b + t[1]) * iz
+        ju[0], ju[1], ju[2], ju[3], ju[4], ju[5] = -u * b * iz, (c + u * a) * iz, -b * iz, iz, 0.0, -u * iz
+        jv[0], jv[1], jv[2], jv[3], jv[4], jv[5] = (-c - v * b) * iz, v * a * iz, a * iz, 0.0, iz, -v * iz
+        if distorted:
+            r2 = u * u + v * v
+            radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))
+            slope = k1 + r2 * (2.0 * k2 + 3.0 * r2 * k3)
+            aa = radial + 2.0 * u * u * slope + 2.0 * p1 * v + 6.0 * p2 * u
+            bb = 2.0 * u * v * slope + 2.0 * p1 * u + 2.0 * p2 * v
+            dd = radial + 2.0 * v * v * slope + 6.0 * p1 * v + 2.0 * p2 * u
+            u, v = (
+                u * radial + 2.0 * p1 * u * v + p2 * (r2 + 2.0 * u * u),
+                v * radial + p1 * (r2 + 2.0 * v * v) + 2.0 * p2 * u * v,
+            )
+            for k in range(6):
+                ju[k], jv[k] = aa * ju[k] + bb * jv[k], bb * ju[k] + dd * jv[k]
+        for k in range(6):
+            ju[k] *= fx
+            jv[k] *= fy
+        ju[6], jv[6] = fx * u, fy * v
+        eu, ev = fx * u + cx - px[0, i], fy * v + cy - px[1, i]
+        wi = w[i]
+        s = (eu * eu + ev * ev) / (loss_scale * loss_scale)
+        if loss == HUBER:
+            if s > 1.0:
+                cost += wi * loss_scale * loss_scale * (2.0 * np.sqrt(s) - 1.0)
+                wi /= np.sqrt(s)
+            else:
+                cost += wi * (eu * eu + ev * ev)
+        elif loss == CAUCHY:
+            cost += wi * loss_scale * loss_scale * np.log1p(s)
+            wi /= 1.0 + s
+        else:
+            cost += wi * (eu * eu + ev * ev)
+        for k in range(n):
+            g[k] += wi * (ju[k] * eu + jv[k] * ev)
+            for j in range(k + 1):
+                A[k, j] += wi * (ju[k] * ju[j] + jv[k] * jv[j])
+    return cost
+
+
+@njit(**_OPTIONS)
+def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work):
+    """Levenberg-Marquardt in place. Returns (cost, iterations, converged); A is J'WJ at the end."""
+    L, step, trial_R, trial_t, trial_A, trial_g, trial_camera = work
+    plain = loss == LINEAR and not distorted and n == 6
+    if plain:
+        cost = _normal_equations(Y, px, w, m, camera, R, t, A, g)
+    else:
+        cost = _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g)
+    if not cost < np.inf:
+        return np.inf, 0, False
+    damping = 0.0 if plain else 1e-6
+    for iteration in range(1, max_iter + 1):
+        if not _cholesky_solve(A, g, damping, n, L, step):
+            if damping > 1e6:
+                return cost, iteration, False
+            damping = max(10.0 * damping, 1e-6)
+            continue
+        turn = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+        move = np.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2) / np.sqrt(t[0] ** 2 + t[1] ** 2 + t[2] ** 2)
+        if n == 7:
+            move = max(move, abs(step[6]))
+            if abs(step[6]) > 1.0:
+                damping = max(10.0 * damping, 1e-3)
+                continue
+        if turn > 1.5:
+            damping = max(10.0 * damping, 1e-3)
+            continue
+        _rotate(step[0], step[1], step[2], R, trial_R)
+        for k in range(3):
+            trial_t[k] = t[k] + step[3 + k]
+        if n == 7:
+            for k in range(9):
+                trial_camera[k] = camera[k]
+            trial_camera[0] *= np.exp(step[6])
+            trial_camera[1] *= np.exp(step[6])
+        size = max(turn, move)
+        if size < tol:
+            for i in range(3):
+                t[i] = trial_t[i]
+                for j in range(3):
+                    R[i, j] = trial_R[i, j]
+            if n == 7:
+                camera[0], camera[1] = trial_camera[0], trial_camera[1]
+            return cost, iteration, True
+        if plain:
+            new = _normal_equations(Y, px, w, m, camera, trial_R, trial_t, trial_A, trial_g)
+        elif n == 7:
+            new = _normal_equations_general(
+                Y, px, w, m, trial_camera, distorted, loss, loss_scale, n, trial_R, trial_t, trial_A, trial_g
+            )
+        else:
+            new = _normal_equations_general(
+                Y, px, w, m, camera, distorted, loss, loss_scale, n, trial_R, trial_t, trial_A, trial_g
+            )
+        # Below 1e-7 the change of cost is rounding; the step is still the better estimate.
+        if new <= cost or (size < 1e-7 and new < np.inf):
+            if size < 1e-6 and not new < cost * (1.0 - 1e-15) and size < 100.0 * tol:
+                tol = max(tol, size * 2.0)
+            cost = new
+            for i in range(3):
+                t[i] = trial_t[i]
+                for j in range(3):
+                    R[i, j] = trial_R[i, j]
+            for i in range(n):
+                g[i] = trial_g[i]
+                for j in range(i + 1):
+                    A[i, j] = trial_A[i, j]
+            if n == 7:
+                camera[0], camera[1] = trial_camera[0], trial_camera[1]
+            damping = 0.0 if damping < 1e-7 else 0.1 * damping
+        else:
+            damping = max(10.0 * damping, 1e-4)
+            if damping > 1e12:
+                return cost, iteration, size < 1e-5
+    return cost, max_iter, False
+
+
+@njit(**_OPTIONS)
+def _reverse_depth(R, V, out):
+    """The other minimum of a distant target: R with the depth along the principal frame V reversed, D (R V) D V'."""
+    for i in range(3):
+        for j in range(3):
+            s = 0.0
+            for k in range(3):
+                rv = R[i, 0] * V[0, k] + R[i, 1] * V[1, k] + R[i, 2] * V[2, k]
+                if (i == 2) != (k == 2):
+                    rv = -rv
+                s += rv * V[j, k]
+            out[i, j] = s
+
+
+@njit(**_OPTIONS)
+def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
+    """Scaled-orthographic pose from the affine fit u ~ α·Y; for a plane both poses, else the one and its reversal."""
+    alpha, beta = np.zeros(3), np.zeros(3)
+    rank = 2 if planar else 3
+    for k in range(rank):
+        for j in range(3):
+            alpha[k] += V[j, k] * sums_u[j] / eigenvalues[k]
+            beta[k] += V[j, k] * sums_v[j] / eigenvalues[k]
+    if planar:
+        # Complete (α, x), (β, y) to orthogonal rows of one length: (x + i y)^2 = |β|^2 - |α|^2 - 2 i α·β.
+        re = beta[0] ** 2 + beta[1] ** 2 - alpha[0] ** 2 - alpha[1] ** 2
+        im = -2.0 * (alpha[0] * beta[0] + alpha[1] * beta[1])
+        size = np.sqrt(np.sqrt(re * re + im * im))
+        phase = 0.5 * np.arctan2(im, re)
+        alpha[2], beta[2] = size * np.cos(phase), size * np.sin(phase)
+    na = np.sqrt(alpha[0] ** 2 + alpha[1] ** 2 + alpha[2] ** 2)
+    nb = np.sqrt(beta[0] ** 2 + beta[1] ** 2 + beta[2] ** 2)
+    if not (na > 0 and nb > 0):
+        return False
+    p, q = np.empty(3), np.empty(3)
+    for k in range(3):
+        p[k] = alpha[k] / na + beta[k] / nb
+        q[k] = alpha[k] / na - beta[k] / nb
+    np_, nq = np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2), np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2)
+    if np_ < 1e-9 or nq < 1e-9:
+        return False
+    G = np.empty((3, 3))
+    for k in range(3):
+        G[0, k] = (p[k] / np_ + q[k] / nq) * np.sqrt(0.5)
+        G[1, k] = (p[k] / np_ - q[k] / nq) * np.sqrt(0.5)
+    G[2, 0] = G[0, 1] * G[1, 2] - G[0, 2] * G[1, 1]
+    G[2, 1] = G[0, 2] * G[1, 0] - G[0, 0] * G[1, 2]
+    G[2, 2] = G[0, 0] * G[1, 1] - G[0, 1] * G[1, 0]
+    for i in range(3):
+        for j in range(3):
+            first[i, j] = G[i, 0] * V[j, 0] + G[i, 1] * V[j, 1] + G[i, 2] * V[j, 2]
+    _reverse_depth(first, V, second)
+    return True
+
+
+@njit(**_OPTIONS)
+def _angle_cosine(A, B):
+    trace = 0.0
+    for i in range(3):
+        for j in range(3):
+            trace += A[i, j] * B[i, j]
+    return 0.5 * (trace - 1.0)
+
+
+@njit(**_OPTIONS)
+def _quaternion(R, q):
+    """Unit quaternion (x, y, z, w) of a rotation, from its largest component."""
+    trace = R[0, 0] + R[1, 1] + R[2, 2]
+    if trace > max(R[0, 0], max(R[1, 1], R[2, 2])):
+        q[0], q[1], q[2], q[3] = R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], 1.0 + trace
+    else:
+        i = 0
+        if R[1, 1] > R[0, 0]:
+            i = 1
+        if R[2, 2] > R[i, i]:
+            i = 2
+        j, k = (i + 1) % 3, (i + 2) % 3
+        q[i] = 1.0 - trace + 2.0 * R[i, i]
+        q[j] = R[j, i] + R[i, j]
+        q[k] = R[k, i] + R[i, k]
+        q[3] = R[k, j] - R[j, k]
+    size = np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + q[3] ** 2)
+    for i in range(4):
+        q[i] /= size
+
+
+@njit(**_OPTIONS)
+def _row(
+    X, pixels, weights, camera, distorted, loss, loss_scale, n, tol, max_iter, noise, start, space,
+    rotation, translation, rotation2, translation2, numbers, covariance, residuals,
+):  # fmt: skip
+    """Solve one problem; the outputs are written in place.
+
+    `start` is (4, 3): R and t of an initial pose, or NaN. `numbers` receives rms, rms of the second pose, iterations,
+    status, focal length, its standard deviation, points used.
+    """
+    Y, uv, px, w, index = space
+    total = X.shape[0]
+    # 1. Points that are seen.
+    m = 0
+    weight_sum = 0.0
+    c0 = c1 = c2 = 0.0
+    for i in range(total):
+        good = weights[i] > 0.0
+        for k in range(3):
+            good = good and np.isfinite(X[i, k])
+        good = good and np.isfinite(pixels[i, 0]) and np.isfinite(pixels[i, 1])
+        if good:
+            index[m] = i
+            w[m] = weights[i]
+            weight_sum += w[m]
+            Y[0, m], Y[1, m], Y[2, m] = X[i, 0], X[i, 1], X[i, 2]
+            px[0, m], px[1, m] = pixels[i, 0], pixels[i, 1]
+            c0 += w[m] * X[i, 0]
+            c1 += w[m] * X[i, 1]
+            c2 += w[m] * X[i, 2]
+            m += 1
+    for i in range(total):
+        residuals[i, 0] = np.nan
+        residuals[i, 1] = np.nan
+    for k in range(3):
+        translation[k] = translation2[k] = np.nan
+    for k in range(4):
+        rotation[k] = rotation2[k] = np.nan
+    covariance[:] = np.nan
+    numbers[0], numbers[1], numbers[2], numbers[5] = np.inf, np.inf, 0.0, 0.0
+    numbers[4] = camera[0]
+    numbers[6] = m
+    if m < 4 or (n == 7 and m < 5):
+        numbers[3] = TOO_FEW
+        return
+    c0, c1, c2 = c0 / weight_sum, c1 / weight_sum, c2 / weight_sum
+
+    # 2. The object: centred, of unit size; its principal frame.
+    scatter, V = np.zeros((3, 3)), np.empty((3, 3))
+    farthest = 0.0
+    for i in range(m):
+        farthest = max(farthest, max(abs(Y[0, i]), max(abs(Y[1, i]), abs(Y[2, i]))))
+        Y[0, i] -= c0
+        Y[1, i] -= c1
+        Y[2, i] -= c2
+        for j in range(3):
+            for k in range(3):
+                scatter[j, k] += w[i] * Y[j, i] * Y[k, i]
+    size = np.sqrt((scatter[0, 0] + scatter[1, 1] + scatter[2, 2]) / weight_sum)
+    if not size > 1e-12 * farthest:
+        numbers[3] = COINCIDENT
+        return
+    for i in range(m):
+        Y[0, i] /= size
+        Y[1, i] /= size
+        Y[2, i] /= size
+    scatter /= size * size
+    _eigen3(scatter, V)
+    eigenvalues = np.array([scatter[0, 0], scatter[1, 1], scatter[2, 2]])
+    if not eigenvalues[1] > 1e-10 * eigenvalues[0]:
+        numbers[3] = COLLINEAR
+        return
+    planar = eigenvalues[2] < 1e-3 * eigenvalues[0]
+    handed = (
+        V[0, 0] * (V[1, 1] * V[2, 2] - V[2, 1] * V[1, 2])
+        - V[0, 1] * (V[1, 0] * V[2, 2] - V[2, 0] * V[1, 2])
+        + V[0, 2] * (V[1, 0] * V[2, 1] - V[2, 0] * V[1, 1])
+    )
+    if handed < 0:
+        for k in range(3):
+            V[k, 2] = -V[k, 2]
+
+    # 3. Rays, turned so that their middle is the axis.
+    mu = mv = 0.0
+    for i in range(m):
+        u, v = (px[0, i] - camera[2]) / camera[0], (px[1, i] - camera[3]) / camera[1]
+        if distorted:
+            u, v = _undistort(u, v, camera)
+        uv[0, i], uv[1, i] = u, v
+        mu += w[i] * u / weight_sum
+        mv += w[i] * v / weight_sum
+    turn = np.zeros((3, 3))
+    identity = np.zeros((3, 3))
+    for k in range(3):
+        identity[k, k] = 1.0
+        turn[k, k] = 1.0
+    off = np.sqrt(mu * mu + mv * mv)
+    if off > 0.05:
+        angle = np.arctan(off)
+        _rotate(mv / off * angle, -mu / off * angle, 0.0, identity, turn)
+        for i in range(m):
+            u, v = uv[0, i], uv[1, i]
+            z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+            if z < 0.05:  # wider than a hemisphere about the middle: leave the rays as they are
+                off = 0.0
+                break
+        if off > 0.0:
+            for i in range(m):
+                u, v = uv[0, i], uv[1, i]
+                z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                uv[0, i] = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) / z
+                uv[1, i] = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) / z
+        else:
+            for i in range(3):
+                for j in range(3):
+                    turn[i, j] = identity[i, j]
+    mu = mv = 0.0
+    for i in range(m):
+        mu += w[i] * uv[0, i] / weight_sum
+        mv += w[i] * uv[1, i] / weight_sum
+    spread = 0.0
+    for i in range(m):
+        spread += w[i] * ((uv[0, i] - mu) ** 2 + (uv[1, i] - mv) ** 2) / weight_sum
+    if not spread > 1e-18:
+        numbers[3] = IMAGE_COINCIDENT
+        return
+    # RMS distance of the pixels from their middle: the yardstick of a poor fit.
+    pixel_u = pixel_v = pixel_spread = 0.0
+    for i in range(m):
+        pixel_u += px[0, i] / m
+        pixel_v += px[1, i] / m
+    for i in range(m):
+        pixel_spread += ((px[0, i] - pixel_u) ** 2 + (px[1, i] - pixel_v) ** 2) / m
+    pixel_spread = np.sqrt(pixel_spread)
+
+    # 4. Candidates: minima of the object-space error.
+    omega, N, T = np.empty((9, 9)), np.empty((3, 9)), np.empty(31)
+    candidates = np.empty((27, 3, 3))
+    energies = np.empty(27)
+    depths = np.empty(27)
+    count = 0
+    G, trial, t = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
+    given = np.isfinite(start[0, 0])
+    limit_second = 1.0
+    if given:
+        for i in range(3):
+            for j in range(3):
+                s = 0.0
+                for k in range(3):
+                    s += turn[i, k] * start[k, j]
+                candidates[0, i, j] = s
+        energies[0] = 0.0
+        depths[0] = 1.0
+        count = 1
+    else:
+        _quadratic_form(Y, uv, w, m, omega, N, T)
+        su, sv = np.empty(3), np.empty(3)
+        for j in range(3):
+            su[j], sv[j] = -N[0, 6 + j], -N[1, 6 + j]
+        enough = False
+        if _orthographic_start(su, sv, eigenvalues, V, planar, candidates[0], candidates[1]):
+            for k in range(2):
+                energies[k] = _descend(omega, candidates[k], G, trial, 20, 3e-3)
+                _translation(candidates[k], T, t)
+                depths[k] = t[2]
+            count = 2
+            best = 0
+            if depths[1] > 0 and (energies[1] < energies[0] or depths[0] <= 0):
+                best = 1
+            misfit = energies[best] / (weight_sum * depths[best] ** 2 * spread)
+            enough = m > 5 and depths[best] > 4.0 and misfit < 0.01
+        if enough:
+            # No rival where the other minimum is the same one, or misses by a tenth of the target's size.
+            limit_second = 0.01
+        else:
+            base = identity if count == 0 else candidates[0]
+            fixed = np.empty((3, 3))
+            for i in range(3):
+                for j in range(3):
+                    fixed[i, j] = base[i, j]
+            for k in range(24):
+                C = candidates[count]
+                for i in range(3):
+                    for j in range(3):
+                        C[i, j] = (
+                            CUBE[k, i, 0] * fixed[0, j] + CUBE[k, i, 1] * fixed[1, j] + CUBE[k, i, 2] * fixed[2, j]
+                        )
+                energy = _descend(omega, C, G, trial, 40, 1e-3)
+                _translation(C, T, t)
+                known = False
+                for j in range(count):
+                    if _angle_cosine(C, candidates[j]) > 0.9999:
+                        known = True
+                        if energy < energies[j]:
+                            energies[j], depths[j] = energy, t[2]
+                            for i in range(3):
+                                for l in range(3):
+                                    candidates[j, i, l] = C[i, l]
+                        break
+                if not known:
+                    energies[count], depths[count] = energy, t[2]
+                    count += 1
+
+    # 5. The best minima, refined on the pixel error.
+    work = (
+        np.empty((7, 7)), np.empty(7), np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(7), np.empty(9),
+    )  # fmt: skip
+    A, g = np.empty((7, 7)), np.empty(7)
+    best_R, best_t, best_A, best_camera = np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(9)
+    next_R, next_t = np.empty((3, 3)), np.empty(3)
+    R, own = np.empty((3, 3)), np.empty(9)
+    best_cost = next_cost = np.inf
+    best_converged = False
+    iterations = 0
+    tried = 0
+    for _ in range(count + 1):
+        # In the order of the normalised misfit, those in front of the camera first.
+        chosen, lowest = -1, np.inf
+        for k in range(count):
+            if energies[k] >= 0.0 and depths[k] > 0.0:
+                value = energies[k] / (weight_sum * depths[k] ** 2 * spread)
+                if value < lowest:
+                    chosen, lowest = k, value
+        push = False
+        if chosen < 0:
+            if best_cost < np.inf or tried >= 4:
+                break
+            for k in range(count):
+                if energies[k] >= 0.0 and energies[k] < lowest:
+                    chosen, lowest = k, energies[k]
+            if chosen < 0:
+                break
+            push = True
+        if tried >= 1 and best_cost < np.inf and lowest > limit_second:
+            break
+        if tried >= 4:
+            break
+        if tried == 1 and best_cost < np.inf:
+            # The same minimum twice.
+            for i in range(3):
+                for j in range(3):
+                    s = 0.0
+                    for k in range(3):
+                        s += turn[k, i] * candidates[chosen, k, j]
+                    R[i, j] = s
+            if _angle_cosine(R, best_R) > 0.99996:
+                energies[chosen] = -1.0
+                continue
+        tried += 1
+        if given:
+            for i in range(3):
+                s = start[i, 0] * c0 + start[i, 1] * c1 + start[i, 2] * c2 + start[3, i]
+                t[i] = s / size
+                for j in range(3):
+                    R[i, j] = start[i, j]
+        else:
+            _translation(candidates[chosen], T, trial[0])
+            farthest = 0.0
+            for i in range(m):
+                z = (
+                    candidates[chosen, 2, 0] * Y[0, i]
+                    + candidates[chosen, 2, 1] * Y[1, i]
+                    + candidates[chosen, 2, 2] * Y[2, i]
+                )
+                farthest = max(farthest, -z)
+            if push or trial[0, 2] <= farthest * 1.0001:
+                trial[0, 2] = max(1.5 * farthest, np.sqrt(1.0 / spread))
+                trial[0, 0], trial[0, 1] = mu * trial[0, 2], mv * trial[0, 2]
+            for i in range(3):
+                t[i] = turn[0, i] * trial[0, 0] + turn[1, i] * trial[0, 1] + turn[2, i] * trial[0, 2]
+                for j in range(3):
+                    s = 0.0
+                    for k in range(3):
+                        s += turn[k, i] * candidates[chosen, k, j]
+                    R[i, j] = s
+        energies[chosen] = -1.0
+        for k in range(9):
+            own[k] = camera[k]
+        cost, done, converged = _refine(
+            Y, px, w, m, own, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work
+        )
+        iterations += done
+        if not cost < np.inf:
+            continue
+        if best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996:
+            if cost < best_cost and converged:
+                best_cost, best_converged = cost, converged
+                best_R[:], best_t[:], best_A[:], best_camera[:] = R, t, A, own
+        elif cost < best_cost:
+            next_cost = best_cost
+            next_R[:], next_t[:] = best_R, best_t
+            best_cost, best_converged = cost, converged
+            best_R[:], best_t[:], best_A[:], best_camera[:] = R, t, A, own
+        elif cost < next_cost:
+            next_cost = cost
+            next_R[:], next_t[:] = R, t
+    numbers[2] = iterations
+    if not best_cost < np.inf:
+        numbers[3] = BEHIND
+        return
+
+    # 6. Back to the units and the origin of the object.
+    rms = 0.0
+    weighted = 0.0
+    for i in range(m):
+        a = best_R[0, 0] * Y[0, i] + best_R[0, 1] * Y[1, i] + best_R[0, 2] * Y[2, i] + best_t[0]
+        b = best_R[1, 0] * Y[0, i] + best_R[1, 1] * Y[1, i] + best_R[1, 2] * Y[2, i] + best_t[1]
+        c = best_R[2, 0] * Y[0, i] + best_R[2, 1] * Y[1, i] + best_R[2, 2] * Y[2, i] + best_t[2]
+        u, v = _project(a, b, c, best_camera, distorted)
+        eu = best_camera[0] * u + best_camera[2] - px[0, i]
+        ev = best_camera[1] * v + best_camera[3] - px[1, i]
+        residuals[index[i], 0], residuals[index[i], 1] = eu, ev
+        rms += eu * eu + ev * ev
+        s = (eu * eu + ev * ev) / (loss_scale * loss_scale)
+        if loss == HUBER and s > 1.0:
+            weighted += w[i] * (eu * eu + ev * ev) / np.sqrt(s)
+        elif loss == CAUCHY:
+            weighted += w[i] * (eu * eu + ev * ev) / (1.0 + s)
+        else:
+            weighted += w[i] * (eu * eu + ev * ev)
+    rms = np.sqrt(rms / m)
+    numbers[0] = rms
+    numbers[4] = best_camera[0]
+    _quaternion(best_R, rotation)
+    for i in range(3):
+        translation[i] = size * best_t[i] - (best_R[i, 0] * c0 + best_R[i, 1] * c1 + best_R[i, 2] * c2)
+    if next_cost < np.inf:
+        _quaternion(next_R, rotation2)
+        error = 0.0
+        for i in range(m):
+            a = next_R[0, 0] * Y[0, i] + next_R[0, 1] * Y[1, i] + next_R[0, 2] * Y[2, i] + next_t[0]
+            b = next_R[1, 0] * Y[0, i] + next_R[1, 1] * Y[1, i] + next_R[1, 2] * Y[2, i] + next_t[1]
+            c = next_R[2, 0] * Y[0, i] + next_R[2, 1] * Y[1, i] + next_R[2, 2] * Y[2, i] + next_t[2]
+            u, v = _project(a, b, c, best_camera, distorted)
+            error += (best_camera[0] * u + best_camera[2] - px[0, i]) ** 2
+            error += (best_camera[1] * v + best_camera[3] - px[1, i]) ** 2
+        numbers[1] = np.sqrt(error / m)
+        for i in range(3):
+            translation2[i] = size * next_t[i] - (next_R[i, 0] * c0 + next_R[i, 1] * c1 + next_R[i, 2] * c2)
+
+    # 7. Covariance s^2 (J'WJ)^-1, moved from the middle of the object to its origin.
+    variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
+    L, step = work[0], work[1]
+    inverse = np.empty((7, 7))
+    unit = np.zeros(7)
+    regular = True
+    for k in range(n):
+        for i in range(n):
+            unit[i] = -1.0 if i == k else 0.0
+        if not _cholesky_solve(best_A, unit, 0.0, n, L, step):
+            regular = False
+            break
+        for i in range(n):
+            inverse[i, k] = step[i]
+    if regular:
+        M = np.zeros((6, 6))
+        p0 = best_R[0, 0] * c0 + best_R[0, 1] * c1 + best_R[0, 2] * c2
+        p1 = best_R[1, 0] * c0 + best_R[1, 1] * c1 + best_R[1, 2] * c2
+        p2 = best_R[2, 0] * c0 + best_R[2, 1] * c1 + best_R[2, 2] * c2
+        for k in range(3):
+            M[k, k] = 1.0
+            M[3 + k, 3 + k] = size
+        M[3, 1], M[3, 2] = -p2, p1
+        M[4, 0], M[4, 2] = p2, -p0
+        M[5, 0], M[5, 1] = -p1, p0
+        half = np.zeros((6, 6))
+        for i in range(6):
+            for j in range(6):
+                s = 0.0
+                for k in range(6):
+                    s += M[i, k] * inverse[k, j]
+                half[i, j] = s
+        for i in range(6):
+            for j in range(6):
+                s = 0.0
+                for k in range(6):
+                    s += half[i, k] * M[j, k]
+                covariance[i, j] = variance * s
+        if n == 7:
+            numbers[5] = np.sqrt(variance * inverse[6, 6]) * best_camera[0]
+    else:
+        covariance[:] = np.inf
+    numbers[3] = OK
+    if not best_converged:
+        numbers[3] = NOT_CONVERGED
+    elif not regular:
+        numbers[3] = ILL_CONDITIONED
+    elif loss == LINEAR and rms > 0.25 * pixel_spread:
+        numbers[3] = POOR_FIT
+
+
+@njit(**_OPTIONS)
+def solve_rows(
+    first, last, X, pixels, weights, cameras, distorted, loss, loss_scale, n, tol, max_iter, noise, starts,
+    rotations, translations, rotations2, translations2, numbers, covariances, residuals,
+):  # fmt: skip
+    """Solve the rows first..last; arrays of length one along the batch are shared."""
+    total = pixels.shape[1]
+    space = (
+        np.empty((3, total)), np.empty((2, total)), np.empty((2, total)), np.empty(total),
+        np.empty(total, dtype=np.int64),
+    )  # fmt: skip
+    for b in range(first, last):
+        _row(
+            X[b if X.shape[0] > 1 else 0], pixels[b], weights[b if weights.shape[0] > 1 else 0],
+            cameras[b if cameras.shape[0] > 1 else 0], distorted, loss, loss_scale, n, tol, max_iter, noise,
+            starts[b if starts.shape[0] > 1 else 0], space, rotations[b], translations[b], rotations2[b],
+            translations2[b], numbers[b], covariances[b], residuals[b],
+        )  # fmt: skip

@@ -1,0 +1,402 @@
+"""Perspective from n points: one problem or thousands, by one compiled function."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from shape_models._array import DegenerateShapeError, as_shapes, as_weights
+
+from ._camera import Camera
+from ._pose import HeadAngles, Pose
+
+__all__ = ["PnPResult", "solve_pnp"]
+
+STATUS = (
+    "ok",
+    "too few points",
+    "object points coincide",
+    "object points on a line",
+    "image points coincide",
+    "no pose in front of the camera",
+    "not converged",
+    "poor fit",
+    "ill-conditioned",
+)
+_REASONS = {
+    1: "got {points} points that are seen; expected at least {needed}.",
+    2: "got object points that all coincide: no pose follows from them.",
+    3: "got object points on one line: the rotation about it has no answer.",
+    4: "got image points that all coincide: the object is infinitely far away.",
+    5: "found no pose with all points in front of the camera: check the order and the frame (x right, y down, "
+    "z forward) of the object points.",
+}
+_LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
+_PARALLEL_FROM = 64
+
+
+@dataclass(frozen=True, eq=False)
+class PnPResult:
+    """What `solve_pnp` found; for a batch every field holds b answers.
+
+    Parameters
+    ----------
+    pose : Pose
+        Object to camera. NaN in rows without an answer.
+    reprojection_error : float or ndarray of shape (b,)
+        Root mean square of the distances between points and their projections, in pixels; inf without an answer.
+    residuals : ndarray of shape (n, 2) or (b, n, 2)
+        Projection minus image point, in pixels; NaN for points that were not used.
+    covariance : ndarray of shape (6, 6) or (b, 6, 6)
+        Of (ω, δt), where the true pose is (exp(ω) R, t + δt): ω in radians about the axes of the camera, δt in object
+        units.
+    n_iter : int or ndarray of shape (b,)
+        Steps of Levenberg-Marquardt, over all candidate poses.
+    converged : bool or ndarray of shape (b,)
+        Whether `status` is "ok".
+    status : str or ndarray of shape (b,)
+        "ok"; or why not: "not converged"; "poor fit" (the error is above a quarter of the RMS size of the target in
+        the image, as for a mirrored image or wrong correspondences); "ill-conditioned" (the points do not determine
+        the pose; the covariance is infinite); and in a batch also "too few points", "object points coincide",
+        "object points on a line", "image points coincide", "no pose in front of the camera".
+    second : Pose or None
+        The next best local minimum with all points in front of the camera. None when there is none near; in a batch
+        such rows are NaN.
+    second_error : float or ndarray of shape (b,)
+        Its reprojection error; inf when there is none.
+    ambiguity : float or ndarray of shape (b,)
+        `reprojection_error / second_error`, from 0 (no rival) to 1 (both poses explain the image equally well).
+    camera : Camera
+        The camera used, with the estimated focal length where that was asked for.
+    focal_length_std : float or ndarray of shape (b,)
+        Standard deviation of an estimated focal length, in pixels; 0 when it was known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pose import Camera, Pose, project_points, solve_pnp
+    >>> corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], dtype=float)
+    >>> camera = Camera.from_image_size((640, 480))
+    >>> result = solve_pnp(corners, project_points(corners, Pose.identity([0, 0, 10]), camera), camera)
+    >>> result.converged, result.pose.translation.round(6).tolist()
+    (True, [0.0, 0.0, 10.0])
+    """
+
+    pose: Pose
+    reprojection_error: Any
+    residuals: np.ndarray
+    covariance: np.ndarray
+    n_iter: Any
+    converged: Any
+    status: Any
+    second: Pose | None
+    second_error: Any
+    ambiguity: Any
+    camera: Camera
+    focal_length_std: Any
+
+    def angles(self, convention: str = "300W-LP") -> HeadAngles:
+        """Return yaw, pitch and roll of the pose in degrees, see :meth:`Pose.angles`."""
+        return self.pose.angles(convention)
+
+
+def solve_pnp(
+    object_points: Any,
+    image_points: Any,
+    camera: Camera,
+    *,
+    initial_pose: Pose | None = None,
+    weights: Any = None,
+    loss: str = "linear",
+    loss_scale: float = 2.0,
+    focal: str = "known",
+    noise: float | None = None,
+    tol: float = 1e-10,
+    max_iter: int = 100,
+) -> PnPResult:
+    """Find where an object is from its points in an image: the R, t that minimise the reprojection error.
+
+    Minimises Σ w ρ(|x - project(K, R X + t)|²) over rotations and translations with all points in front of the
+    camera. The start is global: the minima of the object-space error, a quadratic form in the entries of R [1]_, are
+    found by Newton's method on the rotations from the scaled-orthographic pose and its depth reversal [2]_, and from 24
+    rotations spread over the sphere where the object is deep, the points few or the fit poor. The best are refined by
+    Levenberg-Marquardt with the analytic Jacobian. No start is random.
+
+    Parameters
+    ----------
+    object_points : array_like of shape (n, 3) or (b, n, 3)
+        At least four points that are not on one line; (n, 3) is shared by a batch. NaN: missing.
+    image_points : array_like of shape (n, 2) or (b, n, 2)
+        Pixels, pixel centres at integers. NaN: missing.
+    camera : Camera
+        One for all, or one for each view.
+    initial_pose : Pose, optional
+        Refine this pose instead of searching; no second pose is then looked for.
+    weights : array_like of shape (n,) or (b, n), optional
+        Not negative: inverse variances up to a common factor. 0 leaves a point out.
+    loss : {"linear", "huber", "cauchy"}
+        ρ(r²): r²; r² up to `loss_scale` and linear beyond; c² log(1 + r²/c²).
+    loss_scale : float
+        c, in pixels.
+    focal : {"known", "estimate"}
+        "estimate" finds the focal length too, from at least five points; the ratio fx / fy is kept and the camera's
+        focal length only serves as one of the starts. It is determined only where the perspective is strong: read
+        `focal_length_std`.
+    noise : float, optional
+        Standard deviation of an image coordinate in pixels, for the covariance. None estimates it from the residuals.
+    tol : float
+        Stop when a step turns by less (radians) and moves by less (relative to the distance).
+    max_iter : int
+        Largest number of steps for each candidate.
+
+    Returns
+    -------
+    PnPResult
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, different numbers of points, infinite coordinates, options that do not exist.
+    DegenerateShapeError
+        For a single problem without an answer: fewer than four points that are seen, points that coincide or lie on
+        a line, no pose in front of the camera. In a batch such rows have `converged` False and their reason in
+        `status`, and the others are solved.
+
+    Notes
+    -----
+    Batches and single problems run through the same compiled function; large batches are split over threads. The
+    first call in a fresh installation compiles for some seconds, then the code is cached.
+
+    References
+    ----------
+    .. [1] G. Terzakis, M. Lourakis, A consistently fast and globally optimal solution to the perspective-n-point
+       problem, ECCV 2020.
+    .. [2] D. Oberkampf, D. DeMenthon, L. Davis, Iterative pose estimation using coplanar feature points, CVIU 63
+       (1996).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pose import Camera, Pose, conventions, project_points, solve_pnp
+    >>> box = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+    >>> pose = Pose(conventions.read([10.0, 30.0, 5.0], "6DRepNet"), [0.5, 0.0, 12.0])
+    >>> camera = Camera.from_fov((640, 480), degrees=50)
+    >>> pixels = project_points(box, pose, camera)
+    >>> result = solve_pnp(box, pixels, camera)
+    >>> print(result.angles("6DRepNet"))
+    yaw 30.0, pitch 10.0, roll 5.0 degrees (6DRepNet)
+    >>> solve_pnp(box, np.stack([pixels, pixels + 3.0]), camera).converged
+    array([ True,  True])
+    """
+    objects, images, single = _check_points(object_points, image_points)
+    b, n = images.shape[:2]
+    weights = np.ones((1, n)) if weights is None else np.array(as_weights(weights, _weight_shape(weights, b, n)))
+    weights = np.ascontiguousarray(weights.reshape(-1, n))
+    cameras, distorted = _pack_cameras(camera, b)
+    loss_id = _check_loss(loss, loss_scale)
+    if focal not in ("known", "estimate"):
+        raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
+    if noise is not None and not 0 <= noise < np.inf:
+        raise ValueError(f"noise: got {noise}; expected a standard deviation in pixels.")
+    if not tol > 0 or max_iter < 1:
+        raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
+    starts = np.full((1, 4, 3), np.nan) if initial_pose is None else _pack_pose(initial_pose, b)
+    options = (distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), -1.0 if noise is None else noise)
+    if focal == "known":
+        raw = _run(objects, images, weights, cameras, options, starts)
+    else:
+        raw = _search_focal(objects, images, weights, cameras, options, starts)
+    return _result(raw, camera, cameras, single, focal == "estimate")
+
+
+def _check_points(object_points: Any, image_points: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+    objects = as_shapes(object_points, name="object_points", n_dims=3, allow_nan=True)
+    images = as_shapes(image_points, name="image_points", n_dims=2, allow_nan=True)
+    if objects.shape[-2] != images.shape[-2]:
+        raise ValueError(
+            f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number, "
+            "in the same order."
+        )
+    if objects.ndim > 3 or images.ndim > 3:
+        raise ValueError(
+            f"got object points of shape {objects.shape} and image points of shape {images.shape}; expected at most "
+            "one leading dimension. Try reshape(-1, n, 2)."
+        )
+    single = objects.ndim == 2 and images.ndim == 2
+    objects, images = (np.ascontiguousarray(a, dtype=np.float64) for a in (objects, images))
+    objects = objects.reshape(-1, *objects.shape[-2:])
+    images = images.reshape(-1, *images.shape[-2:])
+    if len(objects) not in (1, len(images)):
+        if len(images) != 1:
+            raise ValueError(f"got {len(objects)} sets of object points and {len(images)} of image points.")
+        images = np.ascontiguousarray(np.broadcast_to(images, (len(objects), *images.shape[1:])))
+    return objects, images, single
+
+
+def _weight_shape(weights: Any, b: int, n: int) -> tuple[int, ...]:
+    return (b, n) if np.ndim(weights) > 1 else (n,)
+
+
+def _check_loss(loss: str, loss_scale: float) -> int:
+    if loss not in _LOSSES:
+        raise ValueError(f"loss: got {loss!r}; expected one of {', '.join(_LOSSES)}.")
+    if not 0 < loss_scale < np.inf:
+        raise ValueError(f"loss_scale: got {loss_scale}; expected a positive number of pixels.")
+    return _LOSSES[loss]
+
+
+def _pack_cameras(camera: Camera, b: int) -> tuple[np.ndarray, bool]:
+    if not isinstance(camera, Camera):
+        raise TypeError(
+            f"camera: got {type(camera).__name__}; expected a Camera. Try Camera.from_matrix(K) or "
+            "Camera.from_image_size((width, height))."
+        )
+    shape = camera.batch_shape
+    if shape not in {(), (1,), (b,)}:
+        raise ValueError(f"camera: got cameras of shape {shape}; expected one, or one for each of {b} views.")
+    packed = np.zeros((*shape, 9))
+    packed[..., :2] = camera.focal_length
+    packed[..., 2:4] = camera.principal_point
+    if camera.distortion is not None:
+        packed[..., 4:] = camera.distortion
+    return packed.reshape(-1, 9), bool((packed[..., 4:] != 0).any())
+
+
+def _pack_pose(pose: Pose, b: int) -> np.ndarray:
+    if not isinstance(pose, Pose):
+        raise TypeError(f"initial_pose: got {type(pose).__name__}; expected a Pose.")
+    if not pose.single and len(pose) != b:
+        raise ValueError(f"initial_pose: got {len(pose)} poses; expected one, or one for each of {b} views.")
+    matrix = pose.as_matrix()
+    if not np.isfinite(matrix).all():
+        raise ValueError("initial_pose: got NaN; expected a finite pose.")
+    matrix = matrix.reshape(-1, 4, 4)
+    return np.ascontiguousarray(np.concatenate([matrix[:, :3, :3], matrix[:, None, :3, 3]], axis=1))
+
+
+def _threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _run(
+    objects: np.ndarray,
+    images: np.ndarray,
+    weights: np.ndarray,
+    cameras: np.ndarray,
+    options: tuple[Any, ...],
+    starts: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    from ._kernels import solve_rows
+
+    b, n = images.shape[:2]
+    out = (
+        np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 7)),
+        np.empty((b, 6, 6)), np.empty((b, n, 2)),
+    )  # fmt: skip
+    arguments = (objects, images, weights, cameras, *options, starts, *out)
+    threads = min(_threads(), b // (_PARALLEL_FROM // 2)) if b >= _PARALLEL_FROM else 1
+    if threads <= 1:
+        solve_rows(0, b, *arguments)
+        return out
+    # Several chunks for each thread, since hard rows take longer than easy ones.
+    edges = np.linspace(0, b, min(8 * threads, b) + 1).astype(int)
+    solve_rows(0, 1, *arguments)  # compile once, before the threads ask for it together
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [
+            pool.submit(solve_rows, int(i), int(j), *arguments) for i, j in zip(edges[:-1], edges[1:], strict=True)
+        ]:
+            future.result()
+    return out
+
+
+def _search_focal(
+    objects: np.ndarray,
+    images: np.ndarray,
+    weights: np.ndarray,
+    cameras: np.ndarray,
+    options: tuple[Any, ...],
+    starts: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Solve from several focal lengths with the focal length free, and keep the best of each row."""
+    best: tuple[np.ndarray, ...] | None = None
+    free = (*options[:3], 7, *options[4:])
+    for factor in (1.0, 0.4, 0.65, 1.6, 2.6, 5.0):
+        scaled = cameras.copy()
+        scaled[:, :2] *= factor
+        raw = _run(objects, images, weights, scaled, free, starts)
+        if best is None:
+            best = raw
+            continue
+        # Accept another start only where it is better by more than rounding, so that the order does not matter.
+        usable = raw[4][:, 3] == 0
+        better = usable & ((best[4][:, 3] != 0) | (raw[4][:, 0] < best[4][:, 0] * (1 - 1e-9)))
+        for mine, other in zip(best, raw, strict=True):
+            mine[better] = other[better]
+    assert best is not None
+    return best
+
+
+def _rotations(quaternions: np.ndarray) -> Rotation:
+    """Return a Rotation of unit quaternions in which rows of NaN are kept."""
+    bad = ~np.isfinite(quaternions).all(axis=-1)
+    if not bad.any():
+        return Rotation.from_quat(quaternions)
+    vectors = Rotation.from_quat(np.where(bad[:, None], [0.0, 0.0, 0.0, 1.0], quaternions)).as_rotvec()
+    return Rotation.from_rotvec(np.where(bad[:, None], np.nan, vectors))
+
+
+def _result(
+    raw: tuple[np.ndarray, ...], camera: Camera, cameras: np.ndarray, single: bool, estimated: bool
+) -> PnPResult:
+    quaternions, translations, quaternions2, translations2, numbers, covariances, residuals = raw
+    codes = numbers[:, 3].astype(int)
+    error, second_error = numbers[:, 0], numbers[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ambiguity = np.where(np.isfinite(second_error), np.minimum(error / second_error, 1.0), 0.0)
+    ambiguity[(error == 0) & (second_error == 0)] = 1.0
+    if estimated:
+        ratio = cameras[:, 1] / cameras[:, 0]
+        focal = np.stack([numbers[:, 4], numbers[:, 4] * ratio], axis=-1)
+        camera = Camera(focal[0] if single else focal, camera.principal_point, camera.distortion)
+    if not single:
+        return PnPResult(
+            Pose(_rotations(quaternions), translations),
+            error,
+            residuals,
+            covariances,
+            numbers[:, 2].astype(int),
+            codes == 0,
+            np.array(STATUS)[codes],
+            Pose(_rotations(quaternions2), translations2),
+            second_error,
+            ambiguity,
+            camera,
+            numbers[:, 5],
+        )
+    code = int(codes[0])
+    if code in _REASONS:
+        raise DegenerateShapeError(_REASONS[code].format(points=int(numbers[0, 6]), needed=5 if estimated else 4))
+    second = None
+    if np.isfinite(second_error[0]):
+        second = Pose(Rotation.from_quat(quaternions2[0]), translations2[0])
+    return PnPResult(
+        Pose(Rotation.from_quat(quaternions[0]), translations[0]),
+        float(error[0]),
+        residuals[0],
+        covariances[0],
+        int(numbers[0, 2]),
+        code == 0,
+        STATUS[code],
+        second,
+        float(second_error[0]),
+        float(ambiguity[0]),
+        camera,
+        float(numbers[0, 5]),
+    )

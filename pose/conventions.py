@@ -1,0 +1,414 @@
+r"""Which angles, which frame, which sign: head rotations under the names people use.
+
+One equation and one frame hold everywhere in this package: :math:`\lambda x = K (R X + t)`, with x to the right of
+the image, y down, z forward, away from the camera. The head's own axes are parallel to the camera's when the head
+faces the camera, so R is the identity for a frontal face; the nose then points along -z. A rotation R says all of
+it. Angles and matrices of other programs are read into R and written from R by a convention's name:
+
+===============  ==================================================  =====================================
+name             values                                              R from them
+===============  ==================================================  =====================================
+300W-LP          (pitch, yaw, roll) radians: `Pose_Para[:3]`, also   Rx(-pitch) Ry(yaw) Rz(roll)
+                 AFLW2000-3D
+HopeNet          (yaw, pitch, roll) degrees                          Rx(-pitch) Ry(yaw) Rz(roll)
+6DRepNet         (pitch, yaw, roll) degrees                          Rx(-pitch) Ry(yaw) Rz(roll)
+ASMNet           (yaw, pitch, roll) degrees / 65                     Rx(-pitch) Ry(yaw) Rz(roll)
+BIWI             (yaw, pitch, roll) degrees, as FSA-Net and          Rx(-pitch) Ry(yaw) Rz(roll)
+                 6DRepNet read the matrices of the set
+BIWI-HopeNet     (yaw, pitch, roll) degrees, as HopeNet reads them   Rz(roll) Ry(yaw) Rx(-pitch)
+3DDFA            (yaw, pitch, roll) degrees, of 3DDFA_V2             Rz(-roll) Ry(yaw) Rx(pitch)
+OpenFace         (pose_Rx, pose_Ry, pose_Rz) radians                 Rx(pose_Rx) Ry(pose_Ry) Rz(pose_Rz)
+OpenCV           rotation vector, radians                            exp of the vector
+OpenCV-RQ        (x, y, z) degrees of RQDecomp3x3                    Rz(z) Ry(y) Rx(x)
+MediaPipe        3 x 3 or 4 x 4 matrix M, y up, z to the viewer      F M F, F = diag(1, -1, -1)
+===============  ==================================================  =====================================
+
+A head that lifts its chin 10 degrees reads pitch +10 in 300W-LP, -10 in OpenFace and in 3DDFA. Turned 20 degrees
+to the subject's left (the right of the image) it reads yaw -20 in all of them. Tilted 5 degrees towards the
+subject's left shoulder (clockwise in the image) it reads roll +5, and -5 in 3DDFA. Mirroring an image negates yaw and
+roll. The matrices that 300W-LP, 3DDFA and MediaPipe use inside are F R F (y up, z towards the viewer); the one inside
+6DRepNet is the transpose of that.
+
+Conventions fix signs and order. What "pitch 0" means on a face is a property of the 3-D reference, see
+:mod:`pose.reference`.
+
+Examples
+--------
+>>> from pose import conventions
+>>> conventions.convert([-0.1, 0.4, 0.0], "300W-LP", "HopeNet").round(2)
+array([22.92, -5.73,  0.  ])
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+__all__ = [
+    "CONVENTIONS",
+    "Convention",
+    "convert",
+    "from_matrix",
+    "get",
+    "gimbal_lock",
+    "read",
+    "to_matrix",
+    "wrap_degrees",
+    "write",
+    "yaw_pitch_roll",
+]
+
+_FLIP = np.array([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How one program or data set writes a head rotation.
+
+    Parameters
+    ----------
+    name : str
+    values : tuple of str
+        What its numbers are, in its order; ("matrix",) for a matrix, ("x", "y", "z") of a rotation vector or of
+        angles about the axes.
+    unit : {"degrees", "radians", "65 degrees", "matrix"}
+    sequence : str
+        SciPy axis sequence of R in the camera frame; "" for vectors and matrices.
+    factors : tuple of float
+        Sign of the angle about each axis of `sequence`, in the order of `sequence`.
+    matrix_frame : {"camera", "y up", "y up, transposed"}
+        What its matrix is: R, F R F, or the transpose of F R F, with F = diag(1, -1, -1).
+
+    Examples
+    --------
+    >>> get("OpenFace").values
+    ('pitch', 'yaw', 'roll')
+    """
+
+    name: str
+    values: tuple[str, ...]
+    unit: str
+    sequence: str
+    factors: tuple[float, ...] = ()
+    matrix_frame: str = "camera"
+
+    @property
+    def _scale(self) -> float:
+        """Radians in one unit."""
+        return {"degrees": np.pi / 180, "65 degrees": 65 * np.pi / 180, "radians": 1.0, "matrix": 1.0}[self.unit]
+
+    @property
+    def _order(self) -> list[int]:
+        """Where in `values` the angle of each letter of `sequence` stands."""
+        axis = {"pitch": "X", "yaw": "Y", "roll": "Z", "x": "X", "y": "Y", "z": "Z"}
+        letters = [axis[value] for value in self.values]
+        return [letters.index(letter) for letter in self.sequence]
+
+
+def _table() -> Mapping[str, Convention]:
+    ypr, pyr, xyz = ("yaw", "pitch", "roll"), ("pitch", "yaw", "roll"), ("x", "y", "z")
+    chin_up = (-1.0, 1.0, 1.0)  # 300W-LP: positive pitch lifts the chin, against the x axis
+    entries = [
+        Convention("300W-LP", pyr, "radians", "XYZ", chin_up, "y up"),
+        Convention("HopeNet", ypr, "degrees", "XYZ", chin_up, "y up"),
+        Convention("6DRepNet", pyr, "degrees", "XYZ", chin_up, "y up, transposed"),
+        Convention("ASMNet", ypr, "65 degrees", "XYZ", chin_up, "y up"),
+        Convention("BIWI", ypr, "degrees", "XYZ", chin_up),
+        Convention("BIWI-HopeNet", ypr, "degrees", "ZYX", (1.0, 1.0, -1.0)),
+        Convention("3DDFA", ypr, "degrees", "ZYX", (-1.0, 1.0, 1.0), "y up"),
+        Convention("OpenFace", pyr, "radians", "XYZ", (1.0, 1.0, 1.0)),
+        Convention("OpenCV", xyz, "radians", ""),
+        Convention("OpenCV-RQ", xyz, "degrees", "ZYX", (1.0, 1.0, 1.0)),
+        Convention("MediaPipe", ("matrix",), "matrix", "", (), "y up"),
+    ]
+    return MappingProxyType({entry.name: entry for entry in entries})
+
+
+CONVENTIONS: Mapping[str, Convention] = _table()
+_ALIASES = {"aflw2000": "300W-LP", "aflw20003d": "300W-LP", "3ddfav2": "3DDFA"}
+
+
+def get(name: str | Convention) -> Convention:
+    """Return the convention of a name; case, spaces, hyphens and underscores do not matter.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not known, with the names that are.
+
+    Examples
+    --------
+    >>> get("aflw2000").name
+    '300W-LP'
+    """
+    if isinstance(name, Convention):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"convention: got {type(name).__name__}; expected a name. Try one of {', '.join(CONVENTIONS)}.")
+    plain = "".join(c for c in name.lower() if c.isalnum())
+    for entry in CONVENTIONS.values():
+        if "".join(c for c in entry.name.lower() if c.isalnum()) == plain:
+            return entry
+    if plain in _ALIASES:
+        return CONVENTIONS[_ALIASES[plain]]
+    raise ValueError(f"convention: got {name!r}; expected one of {', '.join(CONVENTIONS)}.")
+
+
+def read(values: Any, convention: str | Convention) -> Rotation:
+    """Return the rotation R, object to camera, of values written under a convention.
+
+    Parameters
+    ----------
+    values : array_like of shape (3,) or (b, 3); for MediaPipe (3, 3), (4, 4) or (b, 3, 3), (b, 4, 4)
+        In the order and unit of the convention.
+    convention : str or Convention
+
+    Returns
+    -------
+    scipy.spatial.transform.Rotation
+        Single, or of length b.
+
+    Examples
+    --------
+    >>> R = read([0.0, 30.0, 0.0], "6DRepNet")  # yaw 30: the nose points to the left of the image
+    >>> R.apply([0.0, 0.0, -1.0]).round(3)
+    array([-0.5  ,  0.   , -0.866])
+    """
+    convention = get(convention)
+    if convention.unit == "matrix":
+        return from_matrix(values, convention)
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim not in (1, 2) or values.shape[-1] != 3:
+        raise ValueError(
+            f"values: got shape {values.shape}; expected (3,) or (b, 3): {', '.join(convention.values)} in "
+            f"{convention.unit}. Try from_matrix for matrices."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("values: got NaN or infinity; expected finite angles.")
+    radians = values * convention._scale
+    if not convention.sequence:
+        return Rotation.from_rotvec(radians)
+    return Rotation.from_euler(convention.sequence, radians[..., convention._order] * convention.factors)
+
+
+def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: bool = False) -> np.ndarray:
+    """Return a rotation R, object to camera, as a convention writes it.
+
+    Parameters
+    ----------
+    rotation : scipy.spatial.transform.Rotation
+        Single, or of length b.
+    convention : str or Convention
+    beyond_profile : bool
+        Every rotation has two triples of angles. The default is the one whose middle angle is within 90 degrees, as
+        programs write it. True takes the one with the smaller outer angles, so that a head turned by 100 degrees
+        reads yaw 100 and not yaw 80 with pitch and roll near 180.
+
+    Returns
+    -------
+    ndarray of shape (3,) or (b, 3); for MediaPipe (3, 3) or (b, 3, 3)
+        Angles are in (-180, 180] degrees. NaN for a rotation of NaN.
+
+    Examples
+    --------
+    >>> R = read([0.0, 100.0, 0.0], "6DRepNet")
+    >>> write(R, "6DRepNet").round(6) + 0.0
+    array([180.,  80., 180.])
+    >>> write(R, "6DRepNet", beyond_profile=True).round(6) + 0.0
+    array([  0., 100.,   0.])
+    """
+    convention = get(convention)
+    if convention.unit == "matrix":
+        return to_matrix(rotation, convention)
+    if not convention.sequence:
+        return rotation.as_rotvec()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]imbal lock.*")
+        angles = rotation.as_euler(convention.sequence)
+    if beyond_profile:
+        other = np.stack(
+            [angles[..., 0] + np.pi, np.pi - angles[..., 1], angles[..., 2] + np.pi], axis=-1
+        )
+        other = _wrap(other)
+        smaller = np.abs(other[..., ::2]).sum(-1) < np.abs(angles[..., ::2]).sum(-1)
+        angles = np.where(smaller[..., None], other, angles)
+    out = np.empty_like(angles)
+    out[..., convention._order] = _wrap(angles * convention.factors)
+    return out / convention._scale
+
+
+def convert(values: Any, source: str | Convention, target: str | Convention) -> np.ndarray:
+    """Return values of one convention as another writes them.
+
+    Parameters
+    ----------
+    values : array_like
+        As for `read`.
+    source, target : str or Convention
+
+    Returns
+    -------
+    ndarray
+        As from `write`.
+
+    Examples
+    --------
+    >>> convert([0.0, 0.0, 30.0], "HopeNet", "3DDFA").round(6) + 0.0
+    array([  0.,   0., -30.])
+    """
+    return write(read(values, source), target)
+
+
+def yaw_pitch_roll(rotation: Rotation, convention: str | Convention = "300W-LP") -> np.ndarray:
+    """Return (yaw, pitch, roll) in degrees with the signs and order of rotation of a convention.
+
+    Parameters
+    ----------
+    rotation : scipy.spatial.transform.Rotation
+    convention : str or Convention
+        One with yaw, pitch and roll.
+
+    Returns
+    -------
+    ndarray of shape (3,) or (b, 3)
+
+    Raises
+    ------
+    ValueError
+        For a convention without such angles (a rotation vector, a matrix).
+
+    Examples
+    --------
+    >>> yaw_pitch_roll(read([0.2, 0.1, 0.0], "OpenFace"), "300W-LP").round(2) + 0.0
+    array([  5.73, -11.46,   0.  ])
+    """
+    convention = get(convention)
+    if "yaw" not in convention.values:
+        with_angles = ", ".join(c.name for c in CONVENTIONS.values() if "yaw" in c.values)
+        raise ValueError(f"convention: {convention.name} has no yaw, pitch and roll; expected one of {with_angles}.")
+    radians = write(rotation, convention) * convention._scale
+    order = [convention.values.index(name) for name in ("yaw", "pitch", "roll")]
+    return np.degrees(radians[..., order])
+
+
+def gimbal_lock(
+    rotation: Rotation, convention: str | Convention = "300W-LP", *, tolerance: float = 1.0
+) -> np.ndarray:
+    """Return where the two outer angles of a convention are not determined one by one.
+
+    Parameters
+    ----------
+    rotation : scipy.spatial.transform.Rotation
+    convention : str or Convention
+    tolerance : float
+        Degrees: True where the middle angle is within `tolerance` of 90 degrees.
+
+    Returns
+    -------
+    ndarray of bool, of shape () or (b,)
+        False everywhere for rotation vectors and matrices.
+
+    Examples
+    --------
+    >>> bool(gimbal_lock(read([0.0, 89.5, 0.0], "6DRepNet"), "6DRepNet"))
+    True
+    """
+    convention = get(convention)
+    if not convention.sequence:
+        return np.zeros(() if rotation.single else len(rotation), dtype=bool)
+    matrix = rotation.as_matrix()
+    corner = matrix[..., 0, 2] if convention.sequence == "XYZ" else matrix[..., 2, 0]
+    return np.abs(corner) > np.cos(np.radians(tolerance))
+
+
+def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
+    """Return the 3 x 3 matrix that the programs of a convention hold for a rotation R.
+
+    Examples
+    --------
+    >>> R = read([0.0, 0.0, 90.0], "HopeNet")
+    >>> to_matrix(R, "OpenCV").round(6) + 0.0
+    array([[ 0., -1.,  0.],
+           [ 1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    >>> to_matrix(R, "MediaPipe").round(6) + 0.0
+    array([[ 0.,  1.,  0.],
+           [-1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    """
+    convention = get(convention)
+    matrix = rotation.as_matrix()
+    if convention.matrix_frame != "camera":
+        matrix = matrix * np.outer(_FLIP, _FLIP)
+    if convention.matrix_frame.endswith("transposed"):
+        matrix = np.swapaxes(matrix, -1, -2)
+    return matrix
+
+
+def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
+    """Return the rotation R, object to camera, of the matrix that the programs of a convention hold.
+
+    Parameters
+    ----------
+    matrix : array_like of shape (3, 3), (4, 4), (b, 3, 3) or (b, 4, 4)
+        Of a 4 x 4 matrix the upper left part is read.
+    convention : str or Convention
+
+    Returns
+    -------
+    scipy.spatial.transform.Rotation
+
+    Raises
+    ------
+    ValueError
+        When a matrix is no rotation: not orthonormal to 1e-3, or a reflection.
+
+    Examples
+    --------
+    >>> from_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "MediaPipe").magnitude()
+    0.0
+    """
+    convention = get(convention)
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.ndim not in (2, 3) or array.shape[-2:] not in {(3, 3), (4, 4)}:
+        raise ValueError(f"matrix: got shape {array.shape}; expected (3, 3), (4, 4), (b, 3, 3) or (b, 4, 4).")
+    array = array[..., :3, :3]
+    if convention.matrix_frame.endswith("transposed"):
+        array = np.swapaxes(array, -1, -2)
+    if convention.matrix_frame != "camera":
+        array = array * np.outer(_FLIP, _FLIP)
+    return rotation_from_matrix(array)
+
+
+def rotation_from_matrix(matrix: np.ndarray) -> Rotation:
+    """Return a Rotation of matrices that are rotations; SciPy alone would orthogonalise anything in silence."""
+    if not np.isfinite(matrix).all():
+        raise ValueError("matrix: got NaN or infinity; expected finite numbers.")
+    gram = matrix @ np.swapaxes(matrix, -1, -2)
+    if (np.abs(gram - np.eye(3)) > 1e-3).any():
+        raise ValueError("matrix: got rows that are not orthonormal; expected a rotation. Remove the scale first.")
+    if (np.linalg.det(matrix) < 0).any():
+        raise ValueError("matrix: got a reflection (determinant -1); expected a rotation. Check the handedness.")
+    return Rotation.from_matrix(matrix)
+
+
+def _wrap(radians: np.ndarray) -> np.ndarray:
+    return -(np.mod(-radians + np.pi, 2 * np.pi) - np.pi)
+
+
+def wrap_degrees(angles: Any) -> np.ndarray:
+    """Return angles in (-180, 180] degrees.
+
+    Examples
+    --------
+    >>> wrap_degrees([190.0, -180.0, 30.0]).tolist()
+    [-170.0, 180.0, 30.0]
+    """
+    angles = np.asarray(angles, dtype=np.float64)
+    return -(np.mod(-angles + 180.0, 360.0) - 180.0)
