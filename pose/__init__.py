@@ -4,8 +4,9 @@ One equation and one frame: λ x = K (R X + t), x to the right of the image, y d
 :mod:`pose.conventions` for the names and signs of yaw, pitch and roll.
 """
 
-from . import conventions
+from . import conventions, reference
 from ._camera import Camera, project_points
+from ._head import estimate_head_pose
 from ._pnp import PnPResult, solve_pnp
 from ._pose import HeadAngles, Pose, WeakPerspective
 
@@ -16,6 +17,8 @@ __all__ = [
     "Pose",
     "WeakPerspective",
     "conventions",
+    "estimate_head_pose",
     "project_points",
+    "reference",
     "solve_pnp",
 ]

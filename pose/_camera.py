@@ -165,6 +165,30 @@ class Camera:
         focal = spans[axis] / 2 / np.tan(np.radians(degrees) / 2)
         return cls(focal, ((width - 1) / 2, (height - 1) / 2))
 
+    def crop(self, box: Any, size: Any) -> Camera:
+        """Return the camera of a part of the image that was cut out and resized.
+
+        Parameters
+        ----------
+        box : array_like of shape (4,) or (..., 4)
+            x0, y0, x1, y1 in pixels of this camera's image: the outer edges of the part, so that the whole of a
+            w x h image is (-0.5, -0.5, w - 0.5, h - 0.5).
+        size : int or (int, int)
+            Width and height of the result.
+
+        Examples
+        --------
+        >>> camera = Camera.from_image_size((640, 480)).crop((199.5, 119.5, 439.5, 359.5), 120)
+        >>> camera.focal_length.tolist(), camera.principal_point.tolist()
+        ([320.0, 320.0], [59.5, 59.5])
+        """
+        box = _numbers(box, "box", 4)
+        extent = box[..., 2:] - box[..., :2]
+        if (extent <= 0).any():
+            raise ValueError("box: expected x0 < x1 and y0 < y1.")
+        scale = np.array(_size(size)) / extent
+        return Camera(self.focal_length * scale, (self.principal_point - box[..., :2]) * scale - 0.5, self.distortion)
+
     def project(self, points: Any) -> np.ndarray:
         """Return the pixels of points of the camera frame.
 

@@ -12,10 +12,12 @@ Jacobian, rotations updated on the left: R <- exp(ω) R.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",
@@ -52,7 +54,7 @@ CUBE = _cube_rotations()
 
 @njit(**_OPTIONS)
 def _rotate(wx, wy, wz, R, out):
-    """out = exp([w]) R, by Rodrigues' formula."""
+    """Out = exp([w]) R, by Rodrigues' formula."""
     angle2 = wx * wx + wy * wy + wz * wz
     if angle2 < 1e-12:
         s, c = 1.0 - angle2 / 6.0, 0.5 - angle2 / 24.0
@@ -422,7 +424,7 @@ def _project(a, b, c, camera, distorted):
 
 @njit(**_OPTIONS)
 def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g):
-    """The same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
+    """Do the same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
     ju, jv = np.zeros(7), np.zeros(7)
@@ -560,7 +562,7 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
 
 @njit(**_OPTIONS)
 def _reverse_depth(R, V, out):
-    """The other minimum of a distant target: R with the depth along the principal frame V reversed, D (R V) D V'."""
+    """Reverse the depth of R along the principal frame V, D (R V) D V': the other minimum of a distant target."""
     for i in range(3):
         for j in range(3):
             s = 0.0
@@ -624,7 +626,7 @@ def _angle_cosine(A, B):
 
 @njit(**_OPTIONS)
 def _quaternion(R, q):
-    """Unit quaternion (x, y, z, w) of a rotation, from its largest component."""
+    """Write the unit quaternion (x, y, z, w) of a rotation, from its largest component."""
     trace = R[0, 0] + R[1, 1] + R[2, 2]
     if trace > max(R[0, 0], max(R[1, 1], R[2, 2])):
         q[0], q[1], q[2], q[3] = R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], 1.0 + trace
@@ -773,10 +775,10 @@ def _row(
     # RMS distance of the pixels from their middle: the yardstick of a poor fit.
     pixel_u = pixel_v = pixel_spread = 0.0
     for i in range(m):
-        pixel_u += px[0, i] / m
-        pixel_v += px[1, i] / m
+        pixel_u += w[i] * px[0, i] / weight_sum
+        pixel_v += w[i] * px[1, i] / weight_sum
     for i in range(m):
-        pixel_spread += ((px[0, i] - pixel_u) ** 2 + (px[1, i] - pixel_v) ** 2) / m
+        pixel_spread += w[i] * ((px[0, i] - pixel_u) ** 2 + (px[1, i] - pixel_v) ** 2) / weight_sum
     pixel_spread = np.sqrt(pixel_spread)
 
     # 4. Candidates: minima of the object-space error.
@@ -1031,7 +1033,7 @@ def _row(
         numbers[3] = NOT_CONVERGED
     elif not regular:
         numbers[3] = ILL_CONDITIONED
-    elif loss == LINEAR and rms > 0.25 * pixel_spread:
+    elif loss == LINEAR and np.sqrt(weighted / weight_sum) > 0.25 * pixel_spread:
         numbers[3] = POOR_FIT
 
 

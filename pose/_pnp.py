@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ STATUS = (
     "not converged",
     "poor fit",
     "ill-conditioned",
+    "mirrored",
 )
 _REASONS = {
     1: "got {points} points that are seen; expected at least {needed}.",
@@ -60,9 +63,10 @@ class PnPResult:
     converged : bool or ndarray of shape (b,)
         Whether `status` is "ok".
     status : str or ndarray of shape (b,)
-        "ok"; or why not: "not converged"; "poor fit" (the error is above a quarter of the RMS size of the target in
-        the image, as for a mirrored image or wrong correspondences); "ill-conditioned" (the points do not determine
-        the pose; the covariance is infinite); and in a batch also "too few points", "object points coincide",
+        "ok"; or why not: "not converged"; "poor fit" (the weighted error is above a quarter of the RMS size of the
+        target in the image, as with wrong correspondences); "mirrored" (the reflected object fits at least three times
+        better: left and right, or a sign of an axis, are wrong); "ill-conditioned" (the points do not determine the
+        pose; the covariance is infinite); and in a batch also "too few points", "object points coincide",
         "object points on a line", "image points coincide", "no pose in front of the camera".
     second : Pose or None
         The next best local minimum with all points in front of the camera. None when there is none near; in a batch
@@ -83,8 +87,8 @@ class PnPResult:
     >>> corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], dtype=float)
     >>> camera = Camera.from_image_size((640, 480))
     >>> result = solve_pnp(corners, project_points(corners, Pose.identity([0, 0, 10]), camera), camera)
-    >>> result.converged, result.pose.translation.round(6).tolist()
-    (True, [0.0, 0.0, 10.0])
+    >>> result.converged, bool(np.allclose(result.pose.translation, [0, 0, 10]))
+    (True, True)
     """
 
     pose: Pose
@@ -209,6 +213,7 @@ def solve_pnp(
     options = (distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), -1.0 if noise is None else noise)
     if focal == "known":
         raw = _run(objects, images, weights, cameras, options, starts)
+        _flag_mirrored(raw, objects, images, weights, cameras, options)
     else:
         raw = _search_focal(objects, images, weights, cameras, options, starts)
     return _result(raw, camera, cameras, single, focal == "estimate")
@@ -228,7 +233,8 @@ def _check_points(object_points: Any, image_points: Any) -> tuple[np.ndarray, np
             "one leading dimension. Try reshape(-1, n, 2)."
         )
     single = objects.ndim == 2 and images.ndim == 2
-    objects, images = (np.ascontiguousarray(a, dtype=np.float64) for a in (objects, images))
+    # Writable too: the compiled code would be compiled again for read-only arrays.
+    objects, images = (np.require(a, np.float64, ["C", "W"]) for a in (objects, images))
     objects = objects.reshape(-1, *objects.shape[-2:])
     images = images.reshape(-1, *images.shape[-2:])
     if len(objects) not in (1, len(images)):
@@ -309,11 +315,37 @@ def _run(
     edges = np.linspace(0, b, min(8 * threads, b) + 1).astype(int)
     solve_rows(0, 1, *arguments)  # compile once, before the threads ask for it together
     with ThreadPoolExecutor(threads) as pool:
-        for future in [
-            pool.submit(solve_rows, int(i), int(j), *arguments) for i, j in zip(edges[:-1], edges[1:], strict=True)
-        ]:
+        for future in [pool.submit(solve_rows, int(i), int(j), *arguments) for i, j in pairwise(edges)]:
             future.result()
     return out
+
+
+def _flag_mirrored(
+    raw: tuple[np.ndarray, ...],
+    objects: np.ndarray,
+    images: np.ndarray,
+    weights: np.ndarray,
+    cameras: np.ndarray,
+    options: tuple[Any, ...],
+) -> None:
+    """Fit the reflected object where the fit is not close, and change the status of rows that it fits far better.
+
+    A mirrored view of a distant object is a view of the same object from elsewhere: only the perspective tells.
+    """
+    numbers = raw[4]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows of NaN
+        spread = np.sqrt(np.nanvar(images, axis=1).sum(axis=-1))
+    rows = np.flatnonzero(((numbers[:, 3] == 0) | (numbers[:, 3] == 7)) & (numbers[:, 0] > 0.02 * spread))
+    if not len(rows) or options[1] != _LOSSES["linear"]:
+        return
+
+    def chosen(array: np.ndarray) -> np.ndarray:
+        return array[rows] if len(array) > 1 else array
+
+    reflected = chosen(objects) * (-1.0, 1.0, 1.0)
+    other = _run(reflected, chosen(images), chosen(weights), chosen(cameras), options, np.full((1, 4, 3), np.nan))
+    numbers[rows[(other[4][:, 3] == 0) & (other[4][:, 0] < numbers[rows, 0] / 3)], 3] = 9
 
 
 def _search_focal(

@@ -137,13 +137,13 @@ class Pose:
     def inverse(self) -> Pose:
         """The pose of the camera in the frame of the object."""
         inverse = self.rotation.inv()
-        return Pose(inverse, -inverse.apply(self.translation))
+        return Pose(inverse, -inverse.apply(np.array(self.translation)))
 
     def __matmul__(self, other: Pose) -> Pose:
         """Return the pose that applies `other` first: (a @ b)(X) = a(b(X))."""
         if not isinstance(other, Pose):
             return NotImplemented
-        return Pose(self.rotation * other.rotation, self.rotation.apply(other.translation) + self.translation)
+        return Pose(self.rotation * other.rotation, self.rotation.apply(np.array(other.translation)) + self.translation)
 
     def euler(self, sequence: str, *, degrees: bool = False) -> np.ndarray:
         """Return Euler angles of the rotation in a SciPy axis sequence, for example "YXZ"."""

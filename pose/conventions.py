@@ -35,7 +35,7 @@ Conventions fix signs and order. What "pitch 0" means on a face is a property of
 Examples
 --------
 >>> from pose import conventions
->>> conventions.convert([-0.1, 0.4, 0.0], "300W-LP", "HopeNet").round(2)
+>>> conventions.convert([-0.1, 0.4, 0.0], "300W-LP", "HopeNet").round(2) + 0.0
 array([22.92, -5.73,  0.  ])
 """
 
@@ -232,9 +232,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
         warnings.filterwarnings("ignore", message=".*[Gg]imbal lock.*")
         angles = rotation.as_euler(convention.sequence)
     if beyond_profile:
-        other = np.stack(
-            [angles[..., 0] + np.pi, np.pi - angles[..., 1], angles[..., 2] + np.pi], axis=-1
-        )
+        other = np.stack([angles[..., 0] + np.pi, np.pi - angles[..., 1], angles[..., 2] + np.pi], axis=-1)
         other = _wrap(other)
         smaller = np.abs(other[..., ::2]).sum(-1) < np.abs(angles[..., ::2]).sum(-1)
         angles = np.where(smaller[..., None], other, angles)
@@ -297,9 +295,7 @@ def yaw_pitch_roll(rotation: Rotation, convention: str | Convention = "300W-LP")
     return np.degrees(radians[..., order])
 
 
-def gimbal_lock(
-    rotation: Rotation, convention: str | Convention = "300W-LP", *, tolerance: float = 1.0
-) -> np.ndarray:
+def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *, tolerance: float = 1.0) -> np.ndarray:
     """Return where the two outer angles of a convention are not determined one by one.
 
     Parameters
@@ -371,8 +367,8 @@ def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
 
     Examples
     --------
-    >>> from_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "MediaPipe").magnitude()
-    0.0
+    >>> from_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "MediaPipe").as_rotvec()
+    array([0., 0., 0.])
     """
     convention = get(convention)
     array = np.asarray(matrix, dtype=np.float64)

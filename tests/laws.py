@@ -32,6 +32,15 @@ def is_mean_of_aligned(result, *, atol):
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------
 
 
+def assert_same_pose(pose, other, *, size, tolerance):
+    """Equal rotations (radians) and translations (relative to the distance and the size of the object)."""
+    turn = (pose.rotation * other.rotation.inv()).magnitude()
+    assert np.max(turn) < tolerance, f"rotations differ by {np.max(turn):.3g} rad"
+    move = np.linalg.norm(pose.translation - other.translation, axis=-1)
+    scale = np.linalg.norm(other.translation, axis=-1) + size
+    assert np.max(move / scale) < tolerance, f"translations differ by {np.max(move):.3g}"
+
+
 # --- Evaluation (metrics, statistics) --------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ import math
 import random
 
 import numpy as np
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
 
@@ -161,6 +163,54 @@ def procrustes_batch(shapes, tol=1e-8, max_iter=100):
 
 
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------
+
+
+def rotation_from_axis_products(factors):
+    """Multiply rotations about single axes, written out: [("x", a), ("y", b)] is Rx(a) Ry(b)."""
+    product = np.eye(3)
+    for axis, angle in factors:
+        c, s = np.cos(angle), np.sin(angle)
+        product = (
+            product
+            @ {
+                "x": np.array([[1, 0, 0], [0, c, -s], [0, s, c]]),
+                "y": np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]),
+                "z": np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]),
+            }[axis]
+        )
+    return product
+
+
+def project_naively(points, rotation, translation, matrix, distortion=None):
+    """Project one point after another by the equation, with the five coefficients of Brown and Conrady."""
+    pixels = []
+    for point in points:
+        x, y, z = (sum(rotation[i][j] * point[j] for j in range(3)) + translation[i] for i in range(3))
+        x, y = x / z, y / z
+        if distortion is not None:
+            k1, k2, p1, p2, k3 = distortion
+            r2 = x**2 + y**2
+            factor = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+            x, y = (
+                x * factor + 2 * p1 * x * y + p2 * (r2 + 2 * x**2),
+                y * factor + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y,
+            )
+        pixels.append([matrix[0][0] * x + matrix[0][2], matrix[1][1] * y + matrix[1][2]])
+    return np.array(pixels)
+
+
+def refine_pose_naively(points, pixels, matrix, pose):
+    """Minimise the reprojection error from a given pose with SciPy, numerical derivatives; return R, t, RMS."""
+
+    def residuals(parameters):
+        rotation = Rotation.from_rotvec(parameters[:3]).as_matrix() @ pose.rotation.as_matrix()
+        camera = points @ rotation.T + parameters[3:]
+        return ((camera @ np.asarray(matrix).T)[:, :2] / camera[:, 2:] - pixels).ravel()
+
+    start = np.concatenate([np.zeros(3), pose.translation])
+    solution = least_squares(residuals, start, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    rotation = Rotation.from_rotvec(solution.x[:3]) * pose.rotation
+    return rotation, solution.x[3:], np.sqrt(2 * solution.cost / len(points))
 
 
 # --- Evaluation (metrics, statistics) --------------------------------------------------------------------

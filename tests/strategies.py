@@ -2,7 +2,9 @@
 
 import numpy as np
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
+from pose import Pose, project_points
 from shape_models import Box, Ellipsoid, ShapeBasis, Similarity, SoftBox
 
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
@@ -87,6 +89,35 @@ def shape_sets(draw, n_dims, *, noise=0.1, min_samples=2, max_samples=12, min_la
 
 
 # --- Pose (projection, PnP) ------------------------------------------------------------------------------
+
+
+@st.composite
+def head_rotations(draw):
+    """Any single rotation, the singular places of Euler angles included."""
+    if draw(st.booleans()):
+        angles = [draw(st.sampled_from([-180.0, -90.0, 0.0, 30.0, 90.0, 180.0])) for _ in range(3)]
+        return Rotation.from_euler(draw(st.sampled_from(["XYZ", "ZYX"])), angles, degrees=True)
+    return Rotation.random(rng=np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+
+
+@st.composite
+def poses(draw):
+    """Any rotation, at a distance that keeps points of a few units in front of the camera."""
+    place = [draw(st.floats(-1.0, 1.0)), draw(st.floats(-1.0, 1.0)), draw(st.floats(8.0, 50.0))]
+    return Pose(draw(head_rotations()), place)
+
+
+@st.composite
+def views(draw, camera, n_points=None, flat=None):
+    """(points, pose, pixels): targets of any flatness, off the axis, from close by to far away, without noise."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    thickness = 1.0 if flat is False else draw(st.sampled_from([1.0, 0.02, 0.0]))
+    points = rng.normal(size=(draw(st.integers(4, 30) if n_points is None else n_points), 3)) * [1.0, 1.0, thickness]
+    rotation = Rotation.random(rng=rng)
+    nearest = -rotation.apply(points)[:, 2].min()
+    depth = nearest + draw(st.floats(0.3, 30.0))
+    pose = Pose(rotation, [*(rng.uniform(-0.4, 0.4, 2) * depth), depth])
+    return points, pose, project_points(points, pose, camera)
 
 
 # --- Evaluation (metrics, statistics) --------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Head pose from the 2-D landmarks of a face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shape_models import IBUG68, LandmarkScheme
+from shape_models._array import as_weights
+
+from ._camera import Camera
+from ._pnp import PnPResult, solve_pnp
+from .reference import reference_landmarks
+
+__all__ = ["estimate_head_pose"]
+
+
+def estimate_head_pose(
+    landmarks: Any,
+    camera: Camera,
+    *,
+    scheme: LandmarkScheme = IBUG68,
+    weights: Any = None,
+    loss: str = "linear",
+    loss_scale: float = 2.0,
+) -> PnPResult:
+    """Find yaw, pitch, roll and position of a head from its 2-D landmarks and the mean face in millimetres.
+
+    Solves PnP for the landmarks of :mod:`pose.reference`, each weighted by how firm it is. Of a frontal face the
+    rotation is the identity. The face is taken as rigid: an open mouth or a face unlike the mean leaves a residual and
+    some degrees of error.
+
+    Parameters
+    ----------
+    landmarks : array_like of shape (n_landmarks, 2) or (b, n_landmarks, 2)
+        Pixels; NaN: missing.
+    camera : Camera
+        Of the image that the pixels belong to. When nothing is known, ``Camera.from_image_size((width, height))`` of
+        the whole photograph; for a crop of it ``camera.crop(box, size)``. A camera as wide as a tight crop would put
+        the head a hand's breadth away.
+    scheme : LandmarkScheme
+        What the landmarks are.
+    weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
+        Factors on the weights of the reference, for example 0 for hidden landmarks.
+    loss, loss_scale
+        As in `solve_pnp`.
+
+    Returns
+    -------
+    PnPResult
+        `status` "seen from behind" (not converged) marks faces turned away by more than 120 degrees: nobody could
+        have seen these landmarks, and mirrored images whose left and right were not swapped come out so.
+
+    Raises
+    ------
+    ValueError, DegenerateShapeError
+        As `solve_pnp`.
+
+    Examples
+    --------
+    >>> from pose import Camera, Pose, conventions, estimate_head_pose, project_points
+    >>> from pose.reference import HEAD_IBUG68
+    >>> camera = Camera.from_image_size((640, 480))
+    >>> pose = Pose(conventions.read([-10.0, 25.0, 4.0], "6DRepNet"), [20.0, 0.0, 700.0])
+    >>> result = estimate_head_pose(project_points(HEAD_IBUG68, pose, camera), camera)
+    >>> print(result.angles("300W-LP"))
+    yaw 25.0, pitch -10.0, roll 4.0 degrees (300W-LP)
+    >>> float(result.pose.translation[2].round(3))
+    700.0
+    """
+    points, firmness = reference_landmarks(scheme)
+    if weights is not None:
+        shape = np.shape(weights) if np.ndim(weights) > 1 else (len(firmness),)
+        firmness = firmness * as_weights(weights, shape)
+    result = solve_pnp(points, landmarks, camera, weights=firmness, loss=loss, loss_scale=loss_scale)
+    return flag_behind(result)
+
+
+def flag_behind(result: PnPResult) -> PnPResult:
+    """Mark heads that turn their back: the landmarks of a face cannot be seen on them."""
+    with np.errstate(invalid="ignore"):
+        behind = (result.pose.rotation.as_matrix()[..., 2, 2] < -0.5) & np.asarray(result.converged)
+    if not behind.any():
+        return result
+    if result.pose.single:
+        return replace(result, converged=False, status="seen from behind")
+    return replace(
+        result, converged=result.converged & ~behind, status=np.where(behind, "seen from behind", result.status)
+    )

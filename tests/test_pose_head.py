@@ -1,0 +1,115 @@
+"""The reference head and what is read from faces with it."""
+
+import numpy as np
+import pytest
+
+from pose import Camera, Pose, conventions, estimate_head_pose, project_points, solve_pnp
+from pose.reference import (
+    CHIN_LEAN,
+    HEAD_IBUG68,
+    INTERPUPILLARY_DISTANCE,
+    WEIGHTS_IBUG68,
+    derive_reference,
+    reference_landmarks,
+)
+from shape_models import IBUG68, LandmarkScheme
+
+CAMERA = Camera.from_image_size((640, 480))
+MIRROR = np.asarray(IBUG68.mirror)
+
+
+def test_reference_is_symmetric_to_the_last_bit():
+    np.testing.assert_array_equal(HEAD_IBUG68[MIRROR] * [-1, 1, 1], HEAD_IBUG68)
+    np.testing.assert_array_equal(WEIGHTS_IBUG68[MIRROR], WEIGHTS_IBUG68)
+
+
+def test_reference_keeps_its_rules():
+    """Millimetres from the distance of the eyes, origin between them, the chin line leaning back, the nose in front."""
+    eyes = [HEAD_IBUG68[IBUG68.groups[f"{side}_eye"]].mean(0) for side in ("right", "left")]
+    np.testing.assert_allclose(eyes[1] - eyes[0], [INTERPUPILLARY_DISTANCE, 0, 0], atol=0.01)
+    np.testing.assert_allclose(np.mean(eyes, axis=0), 0, atol=0.01)
+    line = HEAD_IBUG68[8] - HEAD_IBUG68[27]
+    np.testing.assert_allclose(np.degrees(np.arctan2(line[2], line[1])), CHIN_LEAN, atol=0.02)
+    assert HEAD_IBUG68[30, 2] == HEAD_IBUG68[:, 2].min()
+    assert HEAD_IBUG68[30, 1] > 0  # y points down
+
+
+def test_a_frontal_face_reads_zero():
+    pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), CAMERA)
+    result = estimate_head_pose(pixels, CAMERA)
+    np.testing.assert_allclose(result.angles().as_array(), 0, atol=1e-7)
+    np.testing.assert_allclose(result.pose.translation, [0, 0, 600], atol=1e-4)
+
+
+def test_the_mirror_image_negates_yaw_and_roll(rng):
+    """Flip the picture, swap the indices: yaw and roll change their sign, pitch stays, for any noisy face."""
+    angles = np.c_[rng.uniform(-70, 70, 50), rng.uniform(-30, 30, 50), rng.uniform(-40, 40, 50)]
+    pose = Pose(conventions.read(angles, "HopeNet"), np.c_[rng.uniform(-50, 50, (50, 2)), rng.uniform(400, 900, 50)])
+    pixels = project_points(HEAD_IBUG68, pose, CAMERA) + rng.normal(size=(50, 68, 2))
+    flipped = pixels[:, MIRROR] * [-1, 1] + [639, 0]
+    one, other = (estimate_head_pose(p, CAMERA).angles().as_array() for p in (pixels, flipped))
+    np.testing.assert_allclose(other, one * [-1, 1, -1], atol=1e-7)
+    np.testing.assert_allclose(one, angles, atol=4)
+
+
+def test_unswapped_mirror_images_are_seen_from_behind():
+    pose = Pose(conventions.read([20.0, -5.0, 3.0], "HopeNet"), [0, 0, 600])
+    pixels = project_points(HEAD_IBUG68, pose, CAMERA) * [-1, 1] + [639, 0]
+    result = estimate_head_pose(pixels, CAMERA)
+    assert not result.converged
+    assert result.status in ("seen from behind", "mirrored")
+    batch = estimate_head_pose(np.stack([pixels, project_points(HEAD_IBUG68, pose, CAMERA)]), CAMERA)
+    assert batch.converged.tolist() == [False, True]
+
+
+def test_other_schemes_by_name():
+    inner = IBUG68.subset(range(17, 68))
+    pose = Pose(conventions.read([20.0, -5.0, 3.0], "HopeNet"), [0, 0, 600])
+    pixels = project_points(HEAD_IBUG68, pose, CAMERA)[17:]
+    np.testing.assert_allclose(estimate_head_pose(pixels, CAMERA, scheme=inner).angles().yaw, 20, atol=1e-6)
+    with pytest.raises(ValueError, match="expected at least 6"):
+        reference_landmarks(LandmarkScheme("hand", 20))
+
+
+def test_hidden_landmarks_can_be_left_out():
+    pose = Pose(conventions.read([50.0, 0.0, 0.0], "HopeNet"), [0, 0, 600])
+    pixels = project_points(HEAD_IBUG68, pose, CAMERA)
+    pixels[:17] += 30
+    weights = np.ones(68)
+    weights[:17] = 0
+    np.testing.assert_allclose(estimate_head_pose(pixels, CAMERA, weights=weights).angles().yaw, 50, atol=1e-6)
+    pixels[:17] = np.nan
+    np.testing.assert_allclose(estimate_head_pose(pixels, CAMERA).angles().yaw, 50, atol=1e-6)
+
+
+def _aflw2000(data_dir):
+    data = np.load(data_dir / "landmarks" / "aflw2000_3d68.npz")
+    return data["shapes"] * [1, 1, -1], data["abs_yaw_degrees"].astype(float)
+
+
+def test_the_table_is_what_the_code_derives(data_dir):
+    shapes, _ = _aflw2000(data_dir)
+    np.testing.assert_allclose(derive_reference(shapes[::2]), HEAD_IBUG68, atol=0.02)
+
+
+def test_left_handed_shapes_are_refused(data_dir):
+    shapes, _ = _aflw2000(data_dir)
+    with pytest.raises(ValueError, match="left-handed"):
+        derive_reference(shapes[:20] * [1, 1, -1])
+
+
+def test_real_faces_labelled_frontal_read_frontal(data_dir):
+    """On the half that was no source: median |yaw| of faces labelled under 2 degrees is at most 2."""
+    shapes, labels = _aflw2000(data_dir)
+    faces, labels = shapes[1::2, :, :2], labels[1::2]
+    result = estimate_head_pose(faces, Camera.from_image_size(450))
+    yaw = np.abs(conventions.write(result.pose.rotation, "HopeNet", beyond_profile=True)[:, 0])
+    assert np.median(yaw[labels < 2]) <= 2
+    assert np.median(np.abs(yaw - labels)[labels < 30]) < 3
+    assert result.converged.mean() > 0.98
+
+
+def test_rigid_fit_is_the_weighted_pnp_of_the_reference(rng):
+    pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), CAMERA) + rng.normal(size=(68, 2))
+    expected = solve_pnp(HEAD_IBUG68, pixels, CAMERA, weights=WEIGHTS_IBUG68)
+    np.testing.assert_array_equal(estimate_head_pose(pixels, CAMERA).pose.as_matrix(), expected.pose.as_matrix())

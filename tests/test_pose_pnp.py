@@ -1,0 +1,309 @@
+"""PnP: laws over the whole sphere of poses, degenerate targets, batches, bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import assert_same_pose
+from oracles import refine_pose_naively
+from scipy.spatial.transform import Rotation
+from strategies import views
+
+from pose import Camera, Pose, project_points, solve_pnp
+from shape_models import DegenerateShapeError
+
+CAMERA = Camera.from_image_size((640, 480))
+BOX = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-0.7, 0.7)])
+SQUARE = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+
+
+def _noisy(view, scale=0.5):
+    points, pose, pixels = view
+    return points, pose, pixels + np.random.default_rng(0).normal(scale=scale, size=pixels.shape)
+
+
+@given(views(CAMERA))
+def test_recovers_every_pose_without_noise(view):
+    """Any rotation, any target from 4 points on, general, flat or nearly flat, near or far."""
+    points, pose, pixels = view
+    result = solve_pnp(points, pixels, CAMERA)
+    assert result.converged, result.status
+    assert_same_pose(result.pose, pose, size=np.ptp(points), tolerance=1e-6)
+    assert result.reprojection_error < 1e-6
+
+
+@given(views(CAMERA, n_points=st.integers(6, 20), flat=False))
+def test_is_equivariant_to_rigid_motions_of_the_object(view):
+    points, _, pixels = _noisy(view)
+    move = Pose(Rotation.from_rotvec([0.4, -1.1, 0.7]), [0.3, -2.0, 1.0])
+    before, after = solve_pnp(points, pixels, CAMERA), solve_pnp(move(points), pixels, CAMERA)
+    assert_same_pose(after.pose @ move, before.pose, size=np.ptp(points), tolerance=1e-6)
+
+
+@given(views(CAMERA, n_points=st.integers(6, 20), flat=False), st.floats(-3.0, 3.0))
+def test_is_equivariant_to_turning_the_camera_about_its_axis(view, angle):
+    points, _, pixels = _noisy(view)
+    turn = Rotation.from_rotvec([0, 0, angle])
+    centre = CAMERA.principal_point
+    turned = (pixels - centre) @ turn.as_matrix()[:2, :2].T + centre
+    before, after = solve_pnp(points, pixels, CAMERA), solve_pnp(points, turned, CAMERA)
+    assert_same_pose(after.pose, Pose(turn, np.zeros(3)) @ before.pose, size=np.ptp(points), tolerance=1e-6)
+
+
+@given(views(CAMERA))
+def test_is_equivariant_to_turning_the_camera_without_noise(view):
+    points, pose, _ = view
+    turn = Pose(Rotation.from_rotvec([0.2, -0.15, 0.1]), np.zeros(3))
+    seen = turn @ pose
+    if (seen(points)[:, 2] <= 0.1).any():
+        return
+    result = solve_pnp(points, project_points(points, seen, CAMERA), CAMERA)
+    assert_same_pose(result.pose, seen, size=np.ptp(points), tolerance=1e-6)
+
+
+@given(views(CAMERA, n_points=st.integers(6, 20)), st.randoms())
+def test_does_not_depend_on_the_order_of_points(view, random):
+    points, _, pixels = _noisy(view)
+    order = list(range(len(points)))
+    random.shuffle(order)
+    one, other = solve_pnp(points, pixels, CAMERA), solve_pnp(points[order], pixels[order], CAMERA)
+    np.testing.assert_allclose(one.reprojection_error, other.reprojection_error, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(one.residuals[order], other.residuals, atol=1e-5)
+
+
+@given(views(CAMERA, n_points=st.integers(6, 20), flat=False))
+def test_finds_the_minimum_that_scipy_finds_from_the_truth(view):
+    points, pose, pixels = _noisy(view)
+    result = solve_pnp(points, pixels, CAMERA)
+    rotation, translation, rms = refine_pose_naively(points, pixels, CAMERA.matrix, pose)
+    assert result.reprojection_error <= rms * (1 + 1e-6)
+    if result.reprojection_error > rms * (1 - 1e-6):
+        assert_same_pose(result.pose, Pose(rotation, translation), size=np.ptp(points), tolerance=1e-4)
+
+
+@given(views(CAMERA, n_points=st.integers(6, 20)))
+def test_weights_count_and_zero_leaves_out(view):
+    points, _, pixels = _noisy(view)
+    twice = solve_pnp(np.concatenate([points, points[:3]]), np.concatenate([pixels, pixels[:3]]), CAMERA)
+    weights = np.ones(len(points))
+    weights[:3] = 2
+    assert_same_pose(
+        solve_pnp(points, pixels, CAMERA, weights=weights).pose, twice.pose, size=np.ptp(points), tolerance=1e-5
+    )
+    spoiled = pixels.copy()
+    spoiled[0] = [1e4, -1e4]
+    keep = np.arange(len(points)) > 0
+    missing = pixels.copy()
+    missing[0, 1] = np.nan
+    fewer = solve_pnp(points[1:], pixels[1:], CAMERA)
+    for result in (solve_pnp(points, spoiled, CAMERA, weights=keep), solve_pnp(points, missing, CAMERA)):
+        np.testing.assert_allclose(result.pose.as_matrix(), fewer.pose.as_matrix(), atol=1e-9)
+        assert np.isnan(result.residuals[0]).all()
+        assert np.isfinite(result.residuals[1:]).all()
+
+
+def _views(rng, b, points, noise=1.0):
+    pose = Pose(Rotation.random(b, rng=rng), np.c_[rng.uniform(-2, 2, (b, 2)), rng.uniform(6, 20, b)])
+    return pose, project_points(points, pose, CAMERA) + rng.normal(scale=noise, size=(b, len(points), 2))
+
+
+def test_batch_is_the_loop(rng):
+    _, pixels = _views(rng, 150, BOX)
+    pixels[3, 2] = np.nan
+    batch = solve_pnp(BOX, pixels, CAMERA)
+    assert isinstance(batch.pose.rotation, Rotation)
+    assert len(batch.pose.rotation) == 150
+    for i in range(150):
+        one = solve_pnp(BOX, pixels[i], CAMERA)
+        np.testing.assert_allclose(batch.pose[i].as_matrix(), one.pose.as_matrix(), atol=1e-9)
+        np.testing.assert_allclose(batch.covariance[i], one.covariance, atol=1e-9)
+        assert batch.status[i] == one.status
+        assert batch.n_iter[i] == one.n_iter
+        np.testing.assert_allclose(batch.ambiguity[i], one.ambiguity, atol=1e-9)
+
+
+def test_batch_with_its_own_points_cameras_and_weights(rng):
+    points = rng.normal(size=(5, 7, 3))
+    cameras = Camera(rng.uniform(400, 800, (5, 2)), rng.uniform(200, 300, (5, 2)))
+    pose = Pose(Rotation.random(5, rng=rng), [0, 0, 12])
+    pixels = project_points(points, pose, cameras)
+    result = solve_pnp(points, pixels, cameras, weights=rng.uniform(0.5, 2, (5, 7)))
+    assert_same_pose(result.pose, pose, size=4, tolerance=1e-7)
+
+
+def test_bad_rows_of_a_batch_are_flagged_and_the_others_solved(rng):
+    points = np.tile(BOX, (6, 1, 1))
+    pose = Pose(Rotation.random(6, rng=rng), [0, 0, 12])
+    pixels = project_points(points, pose, CAMERA)
+    pixels[0, :5] = np.nan
+    points[1] = points[1, 0]
+    points[2] = np.outer(np.arange(8), [1.0, 2.0, 3.0])
+    pixels[3] = pixels[3, 0]
+    result = solve_pnp(points, pixels, CAMERA)
+    assert result.status.tolist() == [
+        "too few points", "object points coincide", "object points on a line", "image points coincide", "ok", "ok",
+    ]  # fmt: skip
+    assert result.converged.tolist() == [False] * 4 + [True] * 2
+    assert np.isnan(result.pose.translation[:4]).all()
+    assert np.isnan(result.angles().yaw[:4]).all()
+    assert_same_pose(result.pose[4:], pose[4:], size=4, tolerance=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("points", "pixels", "message"),
+    [
+        (BOX[:3], np.eye(3)[:, :2] * 100, "expected at least 4"),
+        (np.ones((6, 3)), np.arange(12.0).reshape(6, 2), "all coincide"),
+        (np.outer(np.arange(6), [1.0, 2, 3]), np.arange(12.0).reshape(6, 2), "on one line"),
+        (BOX, np.ones((8, 2)), "infinitely far"),
+        (BOX, np.full((8, 2), np.nan), "got 0 points"),
+    ],
+)
+def test_no_answer_raises(points, pixels, message):
+    with pytest.raises(DegenerateShapeError, match=message):
+        solve_pnp(points, pixels, CAMERA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_points": np.ones((7, 2))}, "same number"),
+        ({"image_points": np.full((8, 2), np.inf)}, "infinite"),
+        ({"image_points": np.ones((8, 3))}, "2 on the last axis"),
+        ({"object_points": np.ones((8, 2))}, "3 on the last axis"),
+        ({"object_points": np.ones((2, 3, 8, 3))}, "one leading dimension"),
+        ({"object_points": np.ones((3, 8, 3)), "image_points": np.ones((2, 8, 2))}, "3 sets"),
+        ({"weights": -np.ones(8)}, "not negative"),
+        ({"weights": np.ones(3)}, "one weight"),
+        ({"loss": "square"}, "linear, huber, cauchy"),
+        ({"loss_scale": 0.0}, "positive"),
+        ({"focal": "guess"}, "'known' or 'estimate'"),
+        ({"noise": -1.0}, "standard deviation"),
+        ({"tol": 0.0}, "tol > 0"),
+        ({"camera": Camera([[1.0, 1.0]] * 3, (0.0, 0.0))}, "one for each of 1 views"),
+        ({"initial_pose": Pose(Rotation.identity(2), [0, 0, 1])}, "got 2 poses"),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    arguments = {"object_points": BOX, "image_points": np.arange(16.0).reshape(8, 2), "camera": CAMERA, **change}
+    with pytest.raises(ValueError, match=message):
+        solve_pnp(**arguments)
+
+
+def test_a_matrix_is_no_camera():
+    with pytest.raises(TypeError, match="Try Camera"):
+        solve_pnp(BOX, np.arange(16.0).reshape(8, 2), CAMERA.matrix)
+
+
+def test_inputs_are_not_changed(rng):
+    _, pixels = _views(rng, 2, BOX)
+    points = BOX.copy()
+    for array in (points, pixels):
+        array.setflags(write=False)
+    solve_pnp(points, pixels, CAMERA)
+
+
+def test_a_mirrored_target_is_flagged(rng):
+    """Of a reflected object only the perspective tells: the pose found misses, and the reflection would not."""
+    points = rng.normal(size=(30, 3))
+    pose = Pose(Rotation.random(20, rng=rng), [0, 0, 8])
+    pixels = project_points(points * [1, -1, 1], pose, CAMERA) + rng.normal(scale=0.5, size=(20, 30, 2))
+    result = solve_pnp(points, pixels, CAMERA)
+    assert (result.status == "mirrored").all()
+    assert not result.converged.any()
+
+
+def test_wrong_correspondences_are_a_poor_fit(rng):
+    points = rng.normal(size=(30, 3))
+    pixels = rng.uniform(0, 480, size=(20, 30, 2))
+    result = solve_pnp(points, pixels, CAMERA)
+    assert not result.converged.any()
+    assert set(result.status) <= {"poor fit", "not converged", "no pose in front of the camera"}
+
+
+def test_flat_targets_have_a_second_pose(rng):
+    pose = Pose(Rotation.from_euler("XYZ", [25, -30, 10], degrees=True), [0.2, 0.1, 15.0])
+    pixels = project_points(SQUARE, pose, CAMERA) + rng.normal(scale=0.3, size=(4, 2))
+    result = solve_pnp(SQUARE, pixels, CAMERA)
+    assert result.second is not None
+    assert result.second_error >= result.reprojection_error
+    assert 0 < result.ambiguity <= 1
+    # The second is a minimum of its own: refining from it stays there.
+    again = solve_pnp(SQUARE, pixels, CAMERA, initial_pose=result.second)
+    assert_same_pose(again.pose, result.second, size=2, tolerance=1e-6)
+    np.testing.assert_allclose(again.reprojection_error, result.second_error, rtol=1e-9)
+
+
+def test_a_solid_target_has_no_rival(rng):
+    _, pixels = _views(rng, 50, BOX, noise=0.2)
+    assert solve_pnp(BOX, pixels, CAMERA).ambiguity.max() < 0.2
+
+
+def test_all_points_are_in_front(rng):
+    """Four points far from any view of the square: whatever comes back stands in front of the camera."""
+    pixels = rng.uniform(0, 480, size=(300, 4, 2))
+    result = solve_pnp(SQUARE, pixels, CAMERA)
+    seen = np.isfinite(result.reprojection_error)
+    assert (result.pose[seen](SQUARE)[..., 2] > 0).all()
+    assert (~result.converged[~seen]).all()
+
+
+def test_initial_pose_is_refined(rng):
+    pose, pixels = _views(rng, 20, BOX, noise=0.5)
+    start = Pose(Rotation.from_rotvec([0.05, -0.05, 0.05]) * pose.rotation, pose.translation * 1.05)
+    refined, found = solve_pnp(BOX, pixels, CAMERA, initial_pose=start), solve_pnp(BOX, pixels, CAMERA)
+    assert_same_pose(refined.pose, found.pose, size=2, tolerance=1e-6)
+
+
+def test_distorted_lens(rng):
+    camera = Camera((500.0, 480.0), (310.0, 250.0), (-0.2, 0.05, 0.001, -0.002, 0.01))
+    pose = Pose(Rotation.random(30, rng=rng), np.c_[rng.uniform(-1, 1, (30, 2)), np.full(30, 8.0)])
+    result = solve_pnp(BOX, project_points(BOX, pose, camera), camera)
+    assert_same_pose(result.pose, pose, size=2, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["huber", "cauchy"])
+def test_robust_losses_resist_an_outlier(rng, loss):
+    points = rng.normal(size=(30, 3))
+    pose = Pose(Rotation.random(40, rng=rng), [0, 0, 9])
+    pixels = project_points(points, pose, CAMERA) + rng.normal(scale=0.5, size=(40, 30, 2))
+    pixels[:, 0] += 60
+
+    def errors(**options):
+        found = solve_pnp(points, pixels, CAMERA, **options).pose.rotation
+        return np.median((found * pose.rotation.inv()).magnitude())
+
+    assert errors(loss=loss) < 0.5 * errors()
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_covariance_covers_the_truth_at_its_nominal_rate(planar):
+    """2000 draws: the squared Mahalanobis distance of the true pose is chi-squared with 6 degrees of freedom."""
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(20, 3)) * [1, 1, 0 if planar else 1] + [0.5, 0.2, 1.0]
+    truth = Pose(Rotation.from_euler("XYZ", [0.5, -0.6, 0.2]), [0.3, 0.2, 8.0])
+    pixels = project_points(points, truth, CAMERA) + rng.normal(scale=0.7, size=(2000, 20, 2))
+    for noise, quantiles in ((0.7, (5.348, 12.592)), (None, (5.348, 12.592))):
+        result = solve_pnp(points, pixels, CAMERA, noise=noise)
+        turn = (truth.rotation * result.pose.rotation.inv()).as_rotvec()
+        move = truth.translation - result.pose.translation
+        error = np.concatenate([turn, move], axis=1)
+        distance = np.einsum("bi,bij,bj->b", error, np.linalg.inv(result.covariance), error)
+        # Standard error of a share over 2000 draws: 0.011 at one half, 0.005 at 0.95. The estimated variance of
+        # 34 degrees of freedom turns chi-squared into 6 F(6, 34), whose 0.95 quantile is 14.2.
+        assert abs((distance < quantiles[0]).mean() - 0.5) < (0.035 if noise else 0.05)
+        assert abs((distance < (quantiles[1] if noise else 14.2)).mean() - 0.95) < 0.02
+
+
+@pytest.mark.parametrize("focal", [300.0, 640.0, 1500.0])
+def test_unknown_focal_length(rng, focal):
+    points = rng.normal(size=(20, 3))
+    camera = Camera(focal, (319.5, 239.5))
+    pose = Pose(Rotation.random(10, rng=rng), [0.2, -0.1, 5.0])
+    exact = solve_pnp(points, project_points(points, pose, camera), CAMERA, focal="estimate")
+    np.testing.assert_allclose(exact.camera.focal_length, focal, rtol=1e-5)
+    assert_same_pose(exact.pose, pose, size=4, tolerance=1e-5)
+    noisy = project_points(points, pose, camera) + rng.normal(scale=0.2, size=(10, 20, 2))
+    result = solve_pnp(points, noisy, CAMERA, focal="estimate")
+    deviation = (result.camera.focal_length[:, 0] - focal) / result.focal_length_std
+    assert np.abs(deviation).max() < 5
