@@ -445,7 +445,7 @@ def distill(
             f"got a student of {student.n_landmarks} landmarks and a teacher of {teacher.n_landmarks}; expected the "
             "same scheme. Try LandmarkScheme.convert on the landmarks of one of them."
         )
-    options = {"preset": preset, "teachers": teachers, "pose_weight": pose_weight}
+    options: dict[str, Any] = {"preset": preset, "teachers": teachers, "pose_weight": pose_weight}
     student = replace(student, criterion="kd", criterion_options=options)
     KDCriterion(**options)  # refuses what cannot be before hours of training
     if "tolerant" in teachers and dataset.asm_landmarks is None:

@@ -87,9 +87,8 @@ def write_explorer(
         raise ValueError(
             f"got scheme {scheme.name!r} of {scheme.n_landmarks} landmarks for a model of {n_landmarks}. Try edges=."
         )
-    if edges is None:
-        edges = scheme.edges if scheme is not None else ()
-    pairs = [(int(i), int(j)) for i, j in edges]
+    lines = edges if edges is not None else scheme.edges if scheme is not None else ()
+    pairs = [(int(i), int(j)) for i, j in lines]
     if any(not (0 <= i < n_landmarks and 0 <= j < n_landmarks) for i, j in pairs):
         raise ValueError(f"edges: got an index outside 0 to {n_landmarks - 1}.")
     names = list(scheme.names) if scheme is not None and scheme.names else [str(k) for k in range(n_landmarks)]

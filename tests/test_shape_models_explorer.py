@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from shape_models import ASM, ShapeBasis, generalized_procrustes, make_faces
+from shape_models import ASM, AlignedASM, ShapeBasis, generalized_procrustes, make_faces
 from shape_models._limits import Box, Ellipsoid, SoftBox
 from shape_models.explorer import write_explorer
 
@@ -203,6 +203,14 @@ def test_titles_cannot_break_the_page(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text
     assert len(re.findall(r"</script>", text)) == 3
+
+
+def test_aligned_models_and_their_scheme_are_taken(tmp_path):
+    model = AlignedASM(ASM(4), scheme="ibug68").fit(make_faces(40, rng=1))
+    text = write_explorer(model, tmp_path / "page.html").read_text(encoding="utf-8")
+    numbers = json.loads(re.search(r'id="model">(.*?)</script>', text, re.DOTALL)[1])
+    assert len(numbers["edges"]) > 40
+    assert numbers["dims"] == 2
 
 
 @pytest.mark.parametrize(
