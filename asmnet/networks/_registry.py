@@ -1,7 +1,5 @@
 """Networks by name: what the trainer, the predictor, the exporter and the command line ask for one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
