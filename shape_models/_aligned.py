@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._array import as_array, as_shapes, device_of, is_traced, namespace_of
 from ._asm import ASM
+from ._partial import Whole, completed
+from ._probabilistic import Completion
 from ._procrustes import (
     GeneralizedProcrustes,
     Mean,
@@ -73,7 +75,9 @@ class AlignedASM(BaseEstimator):
     Notes
     -----
     Landmarks that are missing (NaN) or of weight 0 play no part in the similarity and none in the coefficients, and
-    the model fills them in. All methods but `fit` take any leading axes and any array library.
+    the model fills them in. Pose and shape are then estimated together, in `fit` too, as the most probable of both:
+    aligning what is seen to the same part of the mean would take shape for pose. All methods but `fit` take any
+    leading axes; `project` and `align` take any array library.
 
     References
     ----------
@@ -120,8 +124,16 @@ class AlignedASM(BaseEstimator):
         self._check_parameters(array.shape[1])
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
-        aligned = alignment.fit_transform(array)
-        self.alignment_, self.asm_ = alignment, asm.fit(aligned)
+        self.alignment_, self.asm_ = alignment, asm.fit(alignment.fit_transform(array))
+        missing = np.isnan(array[..., 0])
+        if missing.any():
+            # What is seen was aligned to the same part of the mean, which takes some shape for pose. Once there is a
+            # model, the shapes are aligned as a whole.
+            gaps = missing.any(axis=1)
+            whole = array.astype(np.float64)
+            filled = self._completed(whole[gaps], 1.0 - missing[gaps], alignment.align(whole[gaps])).shapes
+            whole[gaps] = np.where(missing[gaps][..., None], filled, whole[gaps])
+            asm.fit(np.where(missing[..., None], np.nan, alignment.fit_transform(whole)))
         self.n_features_in_ = array.shape[1] * array.shape[2]
         return self
 
@@ -183,18 +195,15 @@ class AlignedASM(BaseEstimator):
         check_is_fitted(self)
         shapes = as_array(shapes)
         transform = self.alignment_.align(shapes, weights)
-        if self.refinements:
-            seen = self._weights(shapes, weights)
-            for _ in range(self.refinements):
-                near = self.asm_.basis_.project(transform(shapes), weights=seen)
-                back = estimate_similarity(
-                    near,
-                    shapes,
-                    weights=weights,
-                    scaling=self.alignment_.scaling,
-                    reflection=self.alignment_.reflection,
-                )
-                transform = back.inverse
+        trust = self._weights(shapes, weights)
+        if trust is not None:
+            transform = self.alignment_.align(self._completed(shapes, trust, transform).shapes)
+        for _ in range(self.refinements):
+            near = self.asm_.basis_.project(transform(shapes), weights=trust)
+            back = estimate_similarity(
+                near, shapes, weights=trust, scaling=self.alignment_.scaling, reflection=self.alignment_.reflection
+            )
+            transform = back.inverse
         return transform(shapes), transform
 
     def project(self, shapes: Any, *, weights: Any = None) -> Any:
@@ -234,31 +243,30 @@ class AlignedASM(BaseEstimator):
         return transform.inverse(near)
 
     def complete(self, shapes: Any) -> Any:
-        """Fill missing landmarks with their conditional mean; those that are seen stay where they are.
+        """Fill missing landmarks with what is most probable; those that are seen stay where they are.
 
         Parameters
         ----------
         shapes : array_like of shape (..., n_landmarks, n_dims)
-            In image coordinates, NaN where a landmark is missing. The similarity is taken as known once it is
-            estimated from what is seen.
+            In image coordinates, NaN where a landmark is missing.
 
         Returns
         -------
         Completion
-            The filled shapes and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark, in pixels and
-            squared pixels when the shapes are.
+            The filled shapes, and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark in squared units
+            of the shapes: 0 where it is seen, otherwise with the uncertainty of the pose.
         """
-        from ._probabilistic import Completion
-
+        check_is_fitted(self)
         shapes = as_shapes(shapes, n_dims=(2, 3), allow_nan=True)
-        aligned, transform = self.align(shapes)
-        found = self.asm_.basis_.complete(aligned)
-        back = transform.inverse
-        linear = back.scale[..., None, None] * back.rotation
+        missing = np.isnan(shapes[..., 0])
+        whole = self._completed(shapes, (~missing).astype(shapes.dtype), self.alignment_.align(shapes))
         return Completion(
-            shapes=np.where(np.isnan(shapes), back(found.shapes), shapes),
-            covariance=linear[..., None, :, :] @ found.covariance @ np.swapaxes(linear, -1, -2)[..., None, :, :],
+            shapes=np.where(missing[..., None], whole.shapes, shapes),
+            covariance=np.where(missing[..., None, None], whole.covariance(), 0.0),
         )
+
+    def _completed(self, shapes: Any, weights: Any, start: Similarity) -> Whole:
+        return completed(self.asm_.basis_, shapes, weights, start, scaling=self.alignment_.scaling)
 
     def report(self, shapes: Any) -> Any:
         """Say how each shape relates to the model, measured in the frame of the model.
@@ -312,21 +320,21 @@ class AlignedASM(BaseEstimator):
 
     @staticmethod
     def _weights(shapes: Any, weights: Any) -> Any:
-        """Return the weights with 0 where a landmark is missing; None when nothing is."""
-        if is_traced(shapes):
-            return weights
+        """Return weights (..., n_landmarks) in [0, 1], 0 where a landmark is missing; None when all count fully."""
         xp = namespace_of(shapes)
-        missing = xp.any(xp.isnan(shapes), axis=-1)
-        try:
-            if not bool(xp.any(missing)):
-                return weights
-        except RuntimeError:  # vmap has no values to look at
-            return weights
-        seen = xp.astype(~missing, shapes.dtype)
+        seen = None
+        if not is_traced(shapes):
+            missing = xp.any(xp.isnan(shapes), axis=-1)
+            try:
+                seen = xp.astype(~missing, shapes.dtype) if bool(xp.any(missing)) else None
+            except RuntimeError:  # vmap has no values to look at
+                seen = None
         if weights is None:
             return seen
-        weights = xp.asarray(weights, device=device_of(shapes))
-        return seen * xp.astype(weights, shapes.dtype)
+        if type(weights) is not type(shapes):
+            weights = xp.asarray(np.array(weights), device=device_of(shapes))
+        weights = xp.clip(xp.astype(weights, shapes.dtype), 0.0, 1.0)
+        return xp.broadcast_to(weights, shapes.shape[:-1]) if seen is None else seen * weights
 
 
 def _fit_chunks(

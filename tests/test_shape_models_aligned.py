@@ -210,6 +210,58 @@ def test_report_is_that_of_the_aligned_shapes(faces, model):
     np.testing.assert_array_equal(report.distance, by_hand.distance)
 
 
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("scaling", [True, False])
+def test_pose_and_shape_are_found_together(rng, n_dims, scaling):
+    """Shapes the model makes exactly come back whole, in any pose, whatever part of them is seen."""
+    shapes = planar_or_solid(rng, n_dims, scaling)
+    alignment = GeneralizedProcrustes(scaling=scaling, tangent=False)
+    model = AlignedASM(ASM(8), alignment=alignment).fit(shapes[:-20])
+    new = shapes[-20:]
+    gaps = new.copy()
+    gaps[:, :4] = np.nan
+    size = np.linalg.norm(new - new.mean(axis=1, keepdims=True), axis=(1, 2))[:, None]
+    error = (np.linalg.norm(model.project(gaps) - new, axis=-1) / size)[:, :4].mean()
+    transform = model.alignment_.align(gaps)
+    simple = transform.inverse(model.asm_.basis_.project(transform(gaps), weights=~np.isnan(gaps[..., 0])))
+    assert error < 0.2 * (np.linalg.norm(simple - new, axis=-1) / size)[:, :4].mean()
+
+
+def planar_or_solid(rng, n_dims, scaling, n=420, k=12):
+    mean = rng.normal(size=(k, n_dims))
+    modes = 0.1 * rng.normal(size=(2, k, n_dims))
+    shapes = mean + np.einsum("nm,mkd->nkd", rng.normal(size=(n, 2)), modes)
+    rotation = np.linalg.qr(rng.normal(size=(n, n_dims, n_dims)))[0]
+    rotation[..., 0] *= np.sign(np.linalg.det(rotation))[:, None]
+    scale = rng.uniform(0.5, 2.0, n) if scaling else np.ones(n)
+    return Similarity(rotation, rng.normal(size=(n, n_dims)), scale)(shapes)
+
+
+@given(st.integers(0, 149), st.integers(0, 2**32 - 1), st.floats(1e-9, 1e-6))
+def test_weights_near_one_change_little(faces, model, index, seed, eps):
+    """Nothing jumps where weights come in."""
+    weights = 1 - eps * np.random.default_rng(seed).random(68)
+    np.testing.assert_allclose(
+        model.project(faces[index], weights=weights), model.project(faces[index]), atol=1e3 * eps
+    )
+
+
+def test_fit_with_gaps_aligns_whole_shapes(rng):
+    """Hidden landmarks cost little of the variances, less than aligning parts to parts would."""
+    faces = make_faces(300, rng=2)
+    gaps = faces.copy()
+    for i in range(0, 300, 2):
+        gaps[i, rng.choice(68, 25, replace=False)] = np.nan
+    full, model = AlignedASM(ASM(4)).fit(faces), AlignedASM(ASM(4)).fit(gaps)
+    parts = ASM(4).fit(generalized_procrustes(gaps).aligned)
+
+    def off(asm):
+        return np.abs(np.log(asm.explained_variance_ / full.asm_.explained_variance_)).max()
+
+    assert off(model.asm_) < off(parts)
+    assert off(model.asm_) < 0.05
+
+
 # --- Chunks ----------------------------------------------------------------------------------------------
 
 
@@ -352,6 +404,11 @@ def test_faces_in_the_wild(data_dir):
     eyes = np.linalg.norm(new[:, 36] - new[:, 45], axis=-1)[:, None]
     error = np.linalg.norm(bundled.project(new) - new, axis=-1) / eyes
     assert error.mean() < 0.015
+    gaps = new.copy()
+    gaps[:, :17] = np.nan
+    filled = np.linalg.norm(bundled.project(gaps) - new, axis=-1)[:, :17] / eyes
+    mean = bundled.alignment_.align(gaps).inverse(bundled.asm_.mean_)
+    assert filled.mean() < 0.6 * (np.linalg.norm(mean - new, axis=-1)[:, :17] / eyes).mean()
 
 
 def read_tps(path):
