@@ -27,6 +27,7 @@ from ._statistics import (
 )
 from ._tables import Interval, Table
 from .protocols import Protocol, get_protocol
+from .published import PublishedTable, published_table
 
 __all__ = ["Report", "ReportRow", "evaluate"]
 
@@ -79,7 +80,7 @@ class Report:
     errors : ErrorArray of shape (n_faces,)
         Error of every face, in the order given.
     targets, predictions : ndarray of shape (n_faces, n_landmarks, n_dims)
-        What was compared, in the frame the protocol measures in.
+        What was compared, in the frame of the photographs.
     mask : ndarray of bool, optional
         Landmarks that counted.
     groups : ndarray of shape (n_faces,), optional
@@ -200,9 +201,10 @@ class Report:
 
     def landmark_errors(self) -> np.ndarray:
         """Return the normalised error of each landmark of each face: (n_faces, n_landmarks)."""
+        targets, predictions = self.protocol.prepare(self.targets, self.predictions)
         return landmark_errors(
-            self.targets,
-            self.predictions,
+            targets,
+            predictions,
             normalizer=self.protocol.normalizer,
             scheme=self.protocol.scheme,
             mask=self.mask,
@@ -246,6 +248,39 @@ class Report:
             Heading of the first column.
         """
         return bin_table(self.errors, values, edges, groups=self.groups, name=name, n_resamples=self.n_resamples)
+
+    def beside(self, published: str | PublishedTable) -> Table:
+        """Return a published table with this report as its last row.
+
+        Parameters
+        ----------
+        published : str or PublishedTable
+            As in `evaluation.published.published_table`. Only NME and FR in percent and AUC columns can be filled.
+
+        Raises
+        ------
+        ValueError
+            When the table holds no numbers of a protocol, such as sizes of networks.
+        """
+        printed = published if isinstance(published, PublishedTable) else published_table(published)
+        if not printed.protocol:
+            raise ValueError(f"published: {printed.key} holds no numbers that a protocol of this package measures.")
+        present = {row.name: row.metrics for row in self.rows}
+        own: list[str | None] = []
+        for column, subset in zip(printed.columns, printed.subsets, strict=True):
+            key = {"FR": "FR@0.1", "AUC": "threshold-weighted AUC@0.1"}.get(column.split()[-1], "NME")
+            value = present.get(subset, {}).get(key)
+            scale, digits = (1, 4) if "AUC" in key else (100, 2)
+            own.append(None if value is None else f"{scale * value.estimate:.{digits}f}")
+        table = printed.table()
+        note = f"{self.name}: {self.errors.definition}."
+        if self.protocol.name != printed.protocol:
+            note = (
+                f"{note} Measured by the protocol {self.protocol.name}; the authors measured as in {printed.protocol}: "
+                "not comparable as it stands."
+            )
+        notes = [*table.notes, note]
+        return Table(table.columns, [*table.rows, [self.name, *own]], title=table.title, notes=notes)
 
     def worst(self, k: int = 12) -> np.ndarray:
         """Return the indices of the faces with the largest errors, those without a prediction first.
@@ -350,7 +385,6 @@ def evaluate(
     parts, notes = _subsets(rules, known, n_faces)
     if rules.groups and people is None:
         notes.append(f"No {rules.groups}s were given: intervals take all faces as independent.")
-    measured, guessed = rules.prepare(truth, guess)
     errors = rules.errors(truth, guess, mask=mask, undefined="nan", missing=missing)
     columns, flags = _columns(rules, errors)
     generators = np.random.default_rng(rng).spawn(len(parts))
@@ -375,8 +409,8 @@ def evaluate(
         protocol=rules,
         rows=tuple(rows),
         errors=errors,
-        targets=measured,
-        predictions=guessed,
+        targets=truth,
+        predictions=guess,
         mask=None if mask is None else np.asarray(mask),
         groups=people,
         notes=tuple(notes),

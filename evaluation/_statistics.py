@@ -259,11 +259,12 @@ class Comparison:
     def __str__(self) -> str:
         first, second = self.names
         scale, sign = (100.0, " %") if self.unit == "fraction" else (1.0, f" {self.unit}")
+        what = "" if self.difference.n_groups is None else " groups"
         left = f"; {self.n_left_out} faces without both errors are not in the means" if self.n_left_out else ""
         return (
             f"{first} {self.means[0] * scale:.3f}{sign}, {second} {self.means[1] * scale:.3f}{sign}: "
             f"difference {self.difference.scaled(scale):.3f}, {100 * self.difference.confidence:g} % interval; "
-            f"{first} better on {self.n_better}, worse on {self.n_worse}, tied on {self.n_tied} "
+            f"{first} better on {self.n_better}{what}, worse on {self.n_worse}, tied on {self.n_tied} "
             f"(sign test p = {self.p_value:.3g}){left}"
         )
 

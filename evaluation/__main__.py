@@ -1,0 +1,186 @@
+"""``python -m evaluation PRED TRUTH --protocol 300w``: measure files of landmarks from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from shape_models._files import write_text
+
+from ._files import LandmarkSet, pair, read_attributes, read_set
+from ._reports import Report, evaluate
+from ._statistics import compare
+from .protocols import get_protocol
+from .published import PUBLISHED
+
+_COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("prediction", type=click.Path())
+@click.argument("truth", type=click.Path())
+@click.option("--protocol", "-p", required=True, help="Name of the protocol; an unknown one lists all.")
+@click.option("--attributes", type=click.Path(), help="CSV with a column name and one for each attribute of the faces.")
+@click.option("--group", help="Attribute that names the person or photograph; whole groups are resampled.")
+@click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
+@click.option("--name", help="What to call the model; the file name by default.")
+@click.option("--missing", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
+              help="Faces without a prediction: an error, or failures.")  # fmt: skip
+@click.option("--origin", type=click.IntRange(0, 1), default=1, show_default=True, help="First pixel in .pts files.")
+@click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
+@click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--landmarks", type=click.Choice(["landmark", "group"]), help="Add the table of landmarks or of parts.")
+@click.option(
+    "--beside",
+    type=click.Choice(_COMPARABLE),
+    help="Add a published table with this model in it.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "csv", "json"]), default="text",
+              show_default=True, help="Form of what is printed.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(), help="Write it to a file instead.")
+@click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this picture.")
+@click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this picture.")
+@click.option("--explain", is_flag=True, help="Print the protocol first.")
+def main(prediction: str, truth: str, protocol: str, **options: Any) -> None:
+    """Measure PREDICTION against TRUTH by a protocol.
+
+    Both are a folder of .pts files, a .npz with an array shapes, a .npy, or a .csv with columns x0, y0, x1, y1 and so
+    on. Faces are paired by name where both have names, else by order.
+    """
+    try:
+        _run(prediction, truth, protocol, options)
+    except (ValueError, OSError) as error:
+        raise _BadInput(str(error)) from None
+
+
+def _run(prediction: str, truth: str, protocol: str, options: dict[str, Any]) -> None:
+    rules = get_protocol(protocol)
+    faces = read_set(truth, origin=options["origin"])
+    attributes = _attributes(faces, options["attributes"])
+    groups = _groups(attributes, options["group"], rules.groups)
+    needed = [subset.attribute for subset in rules.subsets if subset.attribute]
+    known = {name: values for name, values in attributes.items() if any(_same(name, other) for other in needed)}
+    reports = []
+    for path in filter(None, (prediction, options["against"])):
+        guess = read_set(path, origin=options["origin"])
+        targets, predictions = pair(faces, guess, allow_missing=options["missing"] == "failure")
+        name = options["name"] if path == prediction and options["name"] else Path(path).stem
+        reports.append(
+            evaluate(
+                targets,
+                predictions,
+                rules,
+                attributes=known or None,
+                groups=groups,
+                name=name,
+                missing=options["missing"],
+                confidence=options["confidence"],
+                n_resamples=options["resamples"],
+                rng=options["seed"],
+            )
+        )
+    text = _text(reports, options)
+    if options["output"]:
+        write_text(options["output"], text + "\n")
+    else:
+        click.echo(text)
+    _pictures(reports, rules.thresholds[-1], options)
+
+
+def _attributes(faces: LandmarkSet, path: str | None) -> dict[str, np.ndarray]:
+    """Return the attributes of the truth file and of the separate one, in the order of the truth."""
+    if path is None:
+        return faces.attributes
+    names, columns = read_attributes(path)
+    if faces.names is None:
+        if len(names) != len(faces.shapes):
+            raise ValueError(
+                f"{path}: got {len(names)} rows; expected {len(faces.shapes)}, as {faces.source} has faces."
+            )
+        return {**faces.attributes, **columns}
+    place = {name: i for i, name in enumerate(names)}
+    lacking = [name for name in faces.names if name not in place]
+    if lacking:
+        raise ValueError(f"{path}: {len(lacking)} faces of {faces.source} have no row, the first is {lacking[0]!r}.")
+    order = [place[name] for name in faces.names]
+    return {**faces.attributes, **{key: values[order] for key, values in columns.items()}}
+
+
+def _groups(attributes: dict[str, np.ndarray], chosen: str | None, usual: str) -> np.ndarray | None:
+    """Return the attribute that was chosen, or the one the protocol is resampled by where it is known."""
+    key = chosen or (usual if usual in attributes else None)
+    if key is None:
+        return None
+    if key not in attributes:
+        raise ValueError(f"--group: got {key!r}; expected one of {', '.join(attributes) or '(none are given)'}.")
+    return attributes[key].astype(str)
+
+
+def _same(name: str, other: str) -> bool:
+    plain = [x.lower().translate(str.maketrans("", "", "-_ ")) for x in (name, other)]
+    return plain[0] == plain[1]
+
+
+def _text(reports: list[Report], options: dict[str, Any]) -> str:
+    form = options["form"]
+    if form == "json":
+        found: list[Any] = [report.to_dict() for report in reports]
+        return json.dumps(found[0] if len(found) == 1 else found, indent=2)
+    if form == "csv":
+        return "\n".join(report.to_csv().rstrip("\n") for report in reports)
+    parts = [str(reports[0].protocol)] if options["explain"] else []
+    tables = [report.table for report in reports]
+    if options["landmarks"]:
+        tables += [report.landmark_table(by=options["landmarks"]) for report in reports]
+    if options["beside"]:
+        tables.append(reports[0].beside(options["beside"]))
+    parts += [table.to_markdown() if form == "markdown" else str(table) for table in tables]
+    if len(reports) == 2:
+        first, second = reports
+        parts.append(
+            str(
+                compare(
+                    first.errors,
+                    second.errors,
+                    groups=first.groups,
+                    names=(first.name, second.name),
+                    confidence=options["confidence"],
+                    n_resamples=options["resamples"],
+                    rng=options["seed"],
+                )
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _pictures(reports: list[Report], threshold: float, options: dict[str, Any]) -> None:
+    if not (options["ced"] or options["landmark_plot"]):
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from shape_models._files import atomic
+
+    from .plotting import plot_ced, plot_landmark_errors
+
+    for path, draw in (
+        (options["ced"], lambda: plot_ced(reports, threshold=threshold, confidence=options["confidence"])),
+        (options["landmark_plot"], lambda: plot_landmark_errors(reports[0])),
+    ):
+        if path:
+            figure = draw().figure
+            with atomic(path) as temporary:
+                figure.savefig(temporary, dpi=150)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m evaluation")

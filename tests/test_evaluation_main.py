@@ -1,0 +1,185 @@
+"""The command line, and the files it reads."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from evaluation import evaluate
+from evaluation.__main__ import main
+from evaluation._files import pair, read_attributes, read_set
+from shape_models import make_faces, write_pts
+
+FACES = make_faces(30, rng=0)
+GUESS = FACES + np.random.default_rng(0).normal(size=FACES.shape) * 0.02 * np.ptp(FACES)
+NAMES = [f"set/face_{i:03d}" for i in range(30)]
+SPLIT = np.repeat(["common", "challenging"], [20, 10])
+
+
+def run(*arguments):
+    return CliRunner().invoke(
+        main, [*map(str, arguments), *([] if "--resamples" in arguments else ["--resamples", "50"])]
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    np.savez(tmp_path / "truth.npz", shapes=FACES, names=NAMES, split=SPLIT, person=np.arange(30) // 3)
+    order = np.random.default_rng(1).permutation(30)
+    np.savez(tmp_path / "guess.npz", shapes=GUESS[order], names=np.array(NAMES)[order])
+    return tmp_path
+
+
+def test_the_table_is_that_of_evaluate(files):
+    found = run(files / "guess.npz", files / "truth.npz", "--protocol", "300w", "--group", "person")
+    assert found.exit_code == 0, found.output
+    report = evaluate(
+        FACES, GUESS, "300w", attributes={"split": SPLIT}, groups=(np.arange(30) // 3).astype(str), name="guess",
+        n_resamples=50,
+    )  # fmt: skip
+    assert found.output.rstrip("\n") == str(report)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv", "pts"])
+def test_every_form_gives_the_same_number(files, kind, tmp_path):
+    truth = files / "truth.npz"
+    if kind == "npy":
+        np.save(files / "g.npy", GUESS)
+    elif kind == "npz":
+        np.savez(files / "g.npz", predicted=GUESS)
+    elif kind == "csv":
+        header = ",".join(["name", *(f"{a}{i}" for i in range(68) for a in "xy")])
+        rows = [",".join([f"{name}.jpg", *map(repr, g.ravel().tolist())]) for name, g in zip(NAMES, GUESS, strict=True)]
+        (files / "g.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    else:
+        (files / "g.pts" / "set").mkdir(parents=True)
+        for name, guess in zip(NAMES, GUESS, strict=True):
+            write_pts(files / "g.pts" / f"{name}.pts", guess, origin=1)
+    found = run(files / f"g.{kind}", truth, "-p", "300w", "--format", "json")
+    assert found.exit_code == 0, found.output
+    plain = json.loads(found.output)
+    expected = evaluate(FACES, GUESS, "300w", attributes={"split": SPLIT}, n_resamples=50)
+    assert plain["rows"][2]["subset"] == "full"
+    got = plain["rows"][2]["metrics"]["NME"]["estimate"]
+    assert got == pytest.approx(expected["full"].metrics["NME"].estimate, rel=1e-4 if kind == "pts" else 1e-12)
+
+
+def test_the_layout_of_300w_brings_its_splits(tmp_path):
+    for part, n in (("helen/testset", 4), ("lfpw/testset", 2), ("ibug", 3), ("helen/trainset", 1)):
+        (tmp_path / "truth" / part).mkdir(parents=True)
+        for i in range(n):
+            write_pts(tmp_path / "truth" / part / f"image_{i}0.pts", FACES[i], origin=1)
+            (tmp_path / "truth" / part / f"image_{i}0.jpg").write_bytes(b"")
+    faces = read_set(tmp_path / "truth")
+    assert len(faces.names) == 10
+    np.savez(tmp_path / "guess.npz", shapes=faces.shapes + 1, names=faces.names)
+    found = run(tmp_path / "guess.npz", tmp_path / "truth", "-p", "300w", "--format", "json")
+    rows = {row["subset"]: row["faces"] for row in json.loads(found.output)["rows"]}
+    assert rows == {"all": 10, "common": 6, "challenging": 3, "full": 9}
+
+
+def test_everything_that_can_be_added(files):
+    np.savez(files / "poor.npz", shapes=FACES + 2 * (GUESS - FACES), names=NAMES)
+    found = run(
+        files / "guess.npz", files / "truth.npz", "-p", "asmnet-300w", "--against", files / "poor.npz",
+        "--name", "mine", "--landmarks", "group", "--beside", "asmnet-2", "--explain", "--ced", files / "ced.png",
+        "--landmark-plot", files / "where.svg", "--format", "markdown",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    for text in (
+        "normalizer  inter_ocular",
+        "**mine on asmnet-300w",
+        "| mouth |",
+        "| ASMNet_nr |",
+        "mine better on 30",
+    ):
+        assert text in found.output
+    assert (files / "ced.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (files / "where.svg").read_bytes()[:500]
+
+
+def test_written_to_a_file(files):
+    found = run(files / "guess.npz", files / "truth.npz", "-p", "300w", "--format", "csv", "-o", files / "out.csv")
+    assert found.output == ""
+    assert (files / "out.csv").read_text().startswith("subset,faces,NME,NME_low,NME_high")
+
+
+def test_attributes_of_a_file_of_their_own(files):
+    lines = [
+        "image,split,person",
+        *(f"{n}.png,{s},p{i // 3}" for i, (n, s) in enumerate(zip(NAMES, SPLIT, strict=True))),
+    ]
+    (files / "a.csv").write_text("\n".join(lines[:1] + lines[:0:-1]) + "\n")
+    np.savez(files / "bare.npz", shapes=FACES, names=NAMES)
+    one = run(
+        files / "guess.npz", files / "bare.npz", "-p", "300w", "--attributes", files / "a.csv", "--group", "person"
+    )
+    two = run(files / "guess.npz", files / "truth.npz", "-p", "300w", "--group", "person")
+    assert one.exit_code == 0, one.output
+    assert one.output == two.output
+    names, columns = read_attributes(files / "a.csv")
+    assert names[0] == NAMES[-1]
+    assert columns["person"].tolist()[0] == "p9"
+
+
+def test_faces_without_a_prediction(files):
+    np.savez(files / "some.npz", shapes=GUESS[:28], names=NAMES[:28])
+    refused = run(files / "some.npz", files / "truth.npz", "-p", "300w")
+    assert refused.exit_code == 2
+    assert "2 faces have no prediction, the first is 'set/face_028'" in refused.output
+    found = run(files / "some.npz", files / "truth.npz", "-p", "300w", "--missing", "failure", "--format", "json")
+    assert json.loads(found.output)["rows"][2]["failed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("guess.npz", "truth.npz", "-p", "nothing"), "expected one of 300w"),
+        (("nowhere.npz", "truth.npz", "-p", "300w"), "there is no such file or folder"),
+        (("notes.txt", "truth.npz", "-p", "300w"), "got the ending '.txt'"),
+        (("empty", "truth.npz", "-p", "300w"), "got no .pts files"),
+        (("flat.npz", "truth.npz", "-p", "300w"), "expected one called shapes"),
+        (("short.npy", "truth.npz", "-p", "300w"), "got 5 faces; expected 30"),
+        (("other.npz", "truth.npz", "-p", "300w"), "no face has a name of"),
+        (("extra.npz", "truth.npz", "-p", "300w"), "1 faces have no truth, the first is 'new'"),
+        (("twice.npz", "truth.npz", "-p", "300w"), "occurs twice"),
+        (("bad.csv", "truth.npz", "-p", "300w"), "expected numbers in the columns"),
+        (("ragged.csv", "truth.npz", "-p", "300w"), "ragged.csv:3: got 2 fields; expected 3"),
+        (("wrong.csv", "truth.npz", "-p", "300w"), "expected x0, y0, x1, y1"),
+        (("guess.npz", "truth.npz", "-p", "300w", "--group", "family"), "expected one of split, person"),
+        (("guess.npz", "truth.npz", "-p", "wflw"), "wflw98 has 98 landmarks"),
+        (("few.npz", "truth.npz", "-p", "300w"), r"got faces of shape (5, 2); expected (68, 2)"),
+    ],
+)
+def test_bad_input_ends_with_a_reason(files, arguments, message):
+    (files / "notes.txt").write_text("hello")
+    (files / "empty").mkdir()
+    np.savez(files / "flat.npz", shape=np.ones(3))
+    np.save(files / "short.npy", GUESS[:5])
+    np.savez(files / "other.npz", shapes=GUESS[:1], names=["else"])
+    np.savez(files / "extra.npz", shapes=np.concatenate([GUESS, GUESS[:1]]), names=[*NAMES, "new"])
+    np.savez(files / "twice.npz", shapes=GUESS[:2], names=["a.jpg", "a.png"])
+    np.savez(files / "few.npz", shapes=GUESS[:, :5], names=NAMES)
+    (files / "bad.csv").write_text("name,x0,y0\na,1,two\n")
+    (files / "ragged.csv").write_text("name,x0,y0\na,1,2\nb,1\n")
+    (files / "wrong.csv").write_text("name,left,top\na,1,2\n")
+    paths = [files / argument if i < 2 else argument for i, argument in enumerate(arguments)]
+    found = run(*paths)
+    assert found.exit_code == 2, found.output
+    assert message in found.output
+    assert "Traceback" not in found.output
+
+
+def test_pairs_are_made_by_name(files):
+    truth, guess = pair(read_set(files / "truth.npz"), read_set(files / "guess.npz"))
+    np.testing.assert_array_equal(truth, FACES)
+    np.testing.assert_array_equal(guess, GUESS)
+
+
+def test_points_left_empty_are_missing(tmp_path):
+    (tmp_path / "p.csv").write_text("image,x0,y0,x1,y1,mood\na.jpg,1,2,,,sad\nb.jpg,3,4,5,6,glad\n")
+    found = read_set(tmp_path / "p.csv")
+    assert np.isnan(found.shapes[0, 1]).all()
+    assert found.names == ["a", "b"]
+    assert found.attributes["mood"].tolist() == ["sad", "glad"]
