@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _HUBER = 1.345  # 95 % efficiency under Gaussian noise
+_LARGE = 1 << 19  # coordinates, from which the compiled loops pay for loading them
 
 
 def estimate_similarity(
@@ -90,20 +91,32 @@ def estimate_similarity(
     if loss not in ("linear", "huber"):
         raise ValueError(f"loss: got {loss!r}; expected 'linear' or 'huber'.")
     source, target, weights = _checked_pair(source, target, weights)
-    fit = _fit(source, target, weights, scaling=scaling, reflection=reflection)
+    rule = "full" if scaling else "rigid"
+    fit = _fit(source, target, weights, rule=rule, reflection=reflection)
     if loss == "huber":
-        fit = _huber(source, target, weights, fit, scaling=scaling, reflection=reflection)
+        fit = _huber(source, target, weights, fit, rule=rule, reflection=reflection)
     _refuse_degenerate(source, target, weights, fit)
     return Similarity._of(fit.rotation, fit.translation, fit.scale)
+
+
+class _Turn(NamedTuple):
+    """The rotation R that maximises tr(Rᵀ C) for a cross-covariance C = Σ w y xᵀ."""
+
+    rotation: Any
+    gain: Any  # tr(Rᵀ C)
+    margin: Any  # how far the optimum stands out; 0 = not determined
+    mirrored_gain: Any  # the same for the mirrored source
 
 
 class _Fit(NamedTuple):
     """Parts of a fitted similarity and the numbers that tell whether it is determined."""
 
     rotation: Any
+    gain: Any
+    margin: Any
+    mirrored_gain: Any
     translation: Any
     scale: Any
-    gap: Any  # how much worse the next stationary rotation is; 0 = not determined
     source_size: Any  # square roots of the weighted scatters
     target_size: Any
     total_weight: Any
@@ -171,83 +184,126 @@ def _checked_pair(
     return source, target, weights
 
 
-def _fit(source: Any, target: Any, weights: Any, *, scaling: bool, reflection: bool) -> _Fit:
-    """Solve the weighted problem on the array API; nothing is refused here."""
+def _fit(
+    source: Any, target: Any, weights: Any, *, rule: str, reflection: bool = False, inflation: float = 1.0
+) -> _Fit:
+    """Solve the weighted problem on the array API; nothing is refused here.
+
+    The scale is that of least squares ("full", times `inflation`), the ratio of the sizes ("partial") or 1 ("rigid").
+    """
     xp = array_namespace(source, target)
+    if weights is None and not reflection and source.size + target.size >= _LARGE and is_numpy_array(source):
+        moments = _moments_compiled(source, target)
+        if moments is not None:
+            return _compose(*moments, rule, inflation, xp)
     n_dims = source.shape[-1]
     if weights is None:
         total = xp.full((), float(source.shape[-2]), dtype=source.dtype, device=array_api_compat.device(source))
         source_mean = xp.mean(source, axis=-2, keepdims=True)
         target_mean = xp.mean(target, axis=-2, keepdims=True)
         source, target = source - source_mean, target - target_mean
-        weighted = source
+        weighted, weighted_target = source, target
     else:
         total = xp.sum(weights, axis=-1)
         share = (weights / xp.where(total > 0, total, xp.ones_like(total))[..., None])[..., None]
         source_mean = xp.sum(share * source, axis=-2, keepdims=True)
         target_mean = xp.sum(share * target, axis=-2, keepdims=True)
         source, target = source - source_mean, target - target_mean
-        weighted = weights[..., None] * source
-        target_weight = weights[..., None]
-    source_scatter = xp.sum(weighted * source, axis=(-2, -1))
-    target_scatter = xp.sum((target if weights is None else target_weight * target) * target, axis=(-2, -1))
+        weighted, weighted_target = weights[..., None] * source, weights[..., None] * target
+    scatters = xp.sum(weighted * source, axis=(-2, -1)), xp.sum(weighted_target * target, axis=(-2, -1))
     cross = xp.matrix_transpose(target) @ weighted  # Σ w y xᵀ
-    rotation, gain, gap = (_turn_2d if n_dims == 2 else _turn_3d)(cross, reflection, xp)
-    batch = tuple(gain.shape)
-    source_scatter = xp.broadcast_to(source_scatter, batch)
-    target_scatter = xp.broadcast_to(target_scatter, batch)
-    if scaling:
-        scale = gain / xp.where(source_scatter > 0, source_scatter, xp.ones_like(source_scatter))
+    turn = (_turn_2d if n_dims == 2 else _turn_3d)(cross, reflection, xp)
+    return _compose(turn, scatters, (source_mean[..., 0, :], target_mean[..., 0, :]), total, rule, inflation, xp)
+
+
+def _compose(
+    turn: _Turn, scatters: tuple[Any, Any], centres: tuple[Any, Any], total: Any, rule: str, inflation: float, xp: Any
+) -> _Fit:
+    """Put the parts of a fit together."""
+    batch = tuple(turn.gain.shape)
+    source_scatter, target_scatter = (xp.broadcast_to(a, batch) for a in scatters)
+    ones = xp.ones_like(turn.gain)
+    divisor = xp.where(source_scatter > 0, source_scatter, ones)
+    if rule == "full":
+        scale = inflation * turn.gain / divisor
+    elif rule == "partial":
+        scale = xp.sqrt(target_scatter / divisor)
     else:
-        scale = xp.ones_like(gain)
-    moved = (scale[..., None, None] * rotation @ xp.matrix_transpose(source_mean))[..., 0]
-    translation = target_mean[..., 0, :] - moved
-    return _Fit(
-        rotation,
-        translation,
-        scale,
-        gap,
-        xp.sqrt(source_scatter),
-        xp.sqrt(target_scatter),
-        xp.broadcast_to(total, batch),
-        source_mean[..., 0, :],
-        target_mean[..., 0, :],
-    )
+        scale = ones
+    moved = ((scale[..., None, None] * turn.rotation) @ centres[0][..., None])[..., 0]
+    translation = centres[1] - moved
+    sizes = xp.sqrt(source_scatter), xp.sqrt(target_scatter)
+    return _Fit(*turn, translation, scale, *sizes, xp.broadcast_to(total, batch), *centres)
 
 
-def _turn_2d(cross: Any, reflection: bool, xp: Any) -> tuple[Any, Any, Any]:
-    """Return the best rotation of 2 x 2 cross-covariances, tr(Rᵀ cross), and the margin of the optimum."""
+def _moments_compiled(source: np.ndarray, target: np.ndarray) -> tuple[Any, Any, Any, Any] | None:
+    """Return what `_compose` needs for many complete shapes; None for batches the kernels have no loop for."""
+    batch = np.broadcast_shapes(source.shape[:-2], target.shape[:-2])
+    if any(a.ndim > 2 and a.shape[:-2] != batch for a in (source, target)):
+        return None
+    from . import _kernels
+
+    k, d = source.shape[-2:]
+    x, y = (np.ascontiguousarray(a, dtype=np.float64).reshape(-1, k, d) for a in (source, target))
+    n = max(len(x), len(y))
+    if d == 2:
+        out = np.empty((n, 10))
+        _kernels.pair_2d(x, y, n, out)
+        real, imag, real_m, imag_m = out.T[:4]
+        gain = np.hypot(real, imag)
+        safe = np.where(gain > 0, gain, 1.0)
+        c, s = real / safe, imag / safe
+        rotation = np.stack([c, -s, s, c], axis=-1)
+        margin, mirrored = gain, np.hypot(real_m, imag_m)
+        numbers = out[:, 4:]
+    else:
+        out, rotation = np.empty((n, 11)), np.empty((n, 3, 3))
+        _kernels.pair_3d(x, y, n, rotation, out)
+        gain, margin, mirrored = out.T[:3]
+        numbers = out[:, 3:]
+    dtype = source.dtype
+    rotation = rotation.reshape(*batch, d, d).astype(dtype, copy=False)
+    turn = _Turn(rotation, *(a.reshape(batch).astype(dtype, copy=False) for a in (gain, margin, mirrored)))
+    scatters = tuple(numbers[:, i].reshape(batch).astype(dtype, copy=False) for i in (0, 1))
+    centres = tuple(numbers[:, i : i + d].reshape(*batch, d).astype(dtype, copy=False) for i in (2, 2 + d))
+    return turn, scatters, centres, np.asarray(float(k), dtype=dtype)
+
+
+def _turn_2d(cross: Any, reflection: bool, xp: Any) -> _Turn:
+    """Return the best rotation of 2 x 2 cross-covariances."""
     real = cross[..., 0, 0] + cross[..., 1, 1]
     imag = cross[..., 1, 0] - cross[..., 0, 1]
     gain = xp.sqrt(real * real + imag * imag)
+    # R = [[c, s], [s, -c]]: the same with the second source coordinate negated
+    real_m = cross[..., 0, 0] - cross[..., 1, 1]
+    imag_m = cross[..., 1, 0] + cross[..., 0, 1]
+    gain_m = xp.sqrt(real_m * real_m + imag_m * imag_m)
     sign = xp.ones_like(gain)
-    if reflection:  # R = [[c, s], [s, -c]]: the same with the second source coordinate negated
-        real_m = cross[..., 0, 0] - cross[..., 1, 1]
-        imag_m = cross[..., 1, 0] + cross[..., 0, 1]
-        gain_m = xp.sqrt(real_m * real_m + imag_m * imag_m)
+    if reflection:
         mirror = gain_m > gain
         real, imag = xp.where(mirror, real_m, real), xp.where(mirror, imag_m, imag)
         gain, sign = xp.where(mirror, gain_m, gain), xp.where(mirror, -sign, sign)
     safe = xp.where(gain > 0, gain, xp.ones_like(gain))
     c, s = real / safe, imag / safe
     rotation = xp.stack([xp.stack([c, -sign * s], axis=-1), xp.stack([s, sign * c], axis=-1)], axis=-2)
-    return rotation, gain, gain
+    return _Turn(rotation, gain, gain, gain_m)
 
 
-def _turn_3d(cross: Any, reflection: bool, xp: Any) -> tuple[Any, Any, Any]:
-    """Return the best rotation of 3 x 3 cross-covariances, tr(Rᵀ cross), and the margin of the optimum."""
+def _turn_3d(cross: Any, reflection: bool, xp: Any) -> _Turn:
+    """Return the best rotation of 3 x 3 cross-covariances."""
     u, values, vt = xp.linalg.svd(cross, full_matrices=False)
+    ones = xp.ones_like(values[..., 0])
+    sign = xp.where(xp.linalg.det(u) * xp.linalg.det(vt) < 0, -ones, ones)
+    larger, last = values[..., 0] + values[..., 1], values[..., 2]
     if reflection:
-        return u @ vt, xp.sum(values, axis=-1), values[..., 1]
-    sign = xp.where(
-        xp.linalg.det(u) * xp.linalg.det(vt) < 0, -xp.ones_like(values[..., 0]), xp.ones_like(values[..., 0])
-    )
-    ones = xp.ones_like(sign)
+        return _Turn(u @ vt, larger + last, values[..., 1], larger + last)
     flip = xp.stack([ones, ones, sign], axis=-1)  # eq. (39) of Umeyama: keeps det R = +1
-    return (u * flip[..., None, :]) @ vt, xp.sum(values * flip, axis=-1), values[..., 1] + sign * values[..., 2]
+    return _Turn(
+        (u * flip[..., None, :]) @ vt, larger + sign * last, values[..., 1] + sign * last, larger - sign * last
+    )
 
 
-def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, scaling: bool, reflection: bool) -> _Fit:
+def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, rule: str, reflection: bool) -> _Fit:
     """Iterate weights min(1, c σ / rₖ); σ may only fall, so that the weighted problems settle."""
     xp = array_namespace(source, target)
     n_dims = source.shape[-1]
@@ -262,7 +318,8 @@ def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, scaling: bool, 
     length = np.sqrt(2 * special.gammaincinv(n_dims / 2, np.clip(level, 1e-3, 1)))  # chi quantile
     length = xp.asarray(length.tolist(), dtype=source.dtype, device=array_api_compat.device(source))
     sigma = None
-    for _ in range(200):
+    tol = eps ** (2 / 3)
+    for _ in range(100):
         x = source - fit.source_centre[..., None, :]
         y = target - fit.target_centre[..., None, :]
         matrix = fit.scale[..., None, None] * fit.rotation
@@ -271,12 +328,12 @@ def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, scaling: bool, 
         sigma = now if sigma is None else xp.minimum(sigma, now)
         bound = xp.maximum(_HUBER * sigma, floor)[..., None]
         before = fit
-        fit = _fit(source, target, base * (bound / xp.maximum(distance, bound)), scaling=scaling, reflection=reflection)
+        fit = _fit(source, target, base * (bound / xp.maximum(distance, bound)), rule=rule, reflection=reflection)
         change = xp.abs(fit.scale[..., None, None] * fit.rotation - matrix)
         moved = xp.abs(fit.translation - before.translation)
         size = xp.maximum(fit.target_size, floor)[..., None]
-        still = moved <= 1e3 * eps * (size + xp.abs(fit.translation))
-        if bool(xp.all(change <= 1e3 * eps * fit.scale[..., None, None])) and bool(xp.all(still)):
+        still = moved <= tol * size + 1e3 * eps * xp.abs(fit.translation)
+        if bool(xp.all(change <= tol * fit.scale[..., None, None])) and bool(xp.all(still)):
             break
     return fit
 
@@ -297,14 +354,20 @@ def _refuse_degenerate(
 ) -> None:
     """Raise where the best rotation is not unique, naming the property and the first such shape of the batch."""
     xp = array_namespace(source, target)
+    if not bool(xp.all(xp.isfinite(fit.margin))):
+        raise ValueError(
+            f"{names[0]} and {names[1]}: got coordinates whose squares overflow {source.dtype}; expected smaller ones. "
+            "Try dividing them by a common size."
+        )
     eps = 16 * xp.finfo(source.dtype).eps
     k = source.shape[-2]
-    # rounding of centred coordinates: eps times the largest coordinate
-    slack_s = eps * k**0.5 * xp.max(xp.abs(source), axis=(-2, -1)) * xp.sqrt(fit.total_weight / k)
-    slack_t = eps * k**0.5 * xp.max(xp.abs(target), axis=(-2, -1)) * xp.sqrt(fit.total_weight / k)
+    # rounding of centred coordinates: eps times their root mean square about the origin
+    slack_s, slack_t = (
+        eps * xp.sqrt(size**2 + fit.total_weight * xp.sum(centre**2, axis=-1))
+        for size, centre in ((fit.source_size, fit.source_centre), (fit.target_size, fit.target_centre))
+    )
     flat_s, flat_t = fit.source_size <= slack_s, fit.target_size <= slack_t
-    bound = slack_s * fit.target_size + slack_t * fit.source_size + eps * fit.source_size * fit.target_size
-    loose = fit.gap <= bound
+    loose = fit.margin <= slack_s * fit.target_size + slack_t * fit.source_size
     bad = flat_s | flat_t | loose
     if not bool(xp.any(bad)):
         return
@@ -492,19 +555,19 @@ def generalized_procrustes(
     blocks = [(shapes, weights)]
     if order is not None:
         blocks.append((mirror_shapes(shapes, order), None if weights is None else weights[:, order]))
+    if weights is None and order is None and shapes.shape[2] == 2 and shapes.size >= _LARGE:
+        if rule == "full" and not reflection:
+            return _many_planar(shapes, tangent, dtype)
     found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=tol, max_iter=max_iter)
     mean = found.mean
-    filled, fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
+    fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
     transforms = Similarity._of(fit.rotation, fit.translation, fit.scale)
     aligned = transforms(shapes)
-    offset = aligned - mean
-    squares = np.einsum("nkd,nkd->nk", offset, offset)
-    squares = squares if weights is None else np.where(weights > 0, weights * squares, 0.0)
-    distances = np.sqrt(squares.sum(axis=1))
+    distances = _distances(aligned, mean, weights)
     if reflection:
         mirrored = np.flatnonzero(transforms.reflects)
     else:
-        mirrored = _better_mirrored(filled, mean, weights, fit)
+        mirrored = _better_mirrored(fit)
     if tangent:
         aligned = to_tangent(aligned, mean, weights)
     return ProcrustesResult(
@@ -658,7 +721,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "mean_shape_")
         rule = _checked_options(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
         source, target, weights = _checked_pair(shapes, self.mean_shape_, weights, names=("shapes", "mean_shape_"))
-        fit = _fit_by_rule(source, target, weights, rule, self.reflection, self.inflation_)
+        fit = _fit(source, target, weights, rule=rule, reflection=self.reflection, inflation=self.inflation_)
         _refuse_degenerate(source, target, weights, fit, names=("shapes", "mean_shape_"))
         return Similarity._of(fit.rotation, fit.translation, fit.scale)
 
@@ -668,6 +731,87 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         if self.tangent:
             aligned = to_tangent(aligned, self.mean_shape_, seen_weights(aligned, None))
         return aligned
+
+
+def _distances(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the root of the weighted squared distances of each shape to the mean."""
+    if weights is None and aligned.size >= _LARGE:
+        from . import _kernels
+
+        squares = np.empty(len(aligned))
+        _kernels.squared_distances(aligned, mean, squares)
+        return np.sqrt(squares)
+    offset = aligned - mean
+    squares = np.einsum("nkd,nkd->nk", offset, offset)
+    squares = squares if weights is None else np.where(weights > 0, weights * squares, 0.0)
+    return np.sqrt(squares.sum(axis=1))
+
+
+def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesResult:
+    """Solve the planar full criterion for many complete shapes, all in one buffer.
+
+    The leading eigenvector comes from products of the second-moment matrix with a vector, from that of a sample
+    onwards; where the second eigenvalue is so near that they settle slowly the matrix is formed.
+    """
+    from . import _kernels
+
+    n, k = shapes.shape[:2]
+    z, size, centre, drift = np.empty((n, 2 * k)), np.empty(n), np.empty((n, 2)), np.zeros(2 * k)
+    _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, drift)
+    if (size <= 16 * np.finfo(np.float64).eps * np.sqrt(k * np.einsum("nd,nd->n", centre, centre) + size**2)).any():
+        _refuse_points(shapes, None, size)
+    sample = _moment(z[:: max(1, n // 256)])
+    mean = _real(linalg.eigh(sample, subset_by_index=(k - 1, k - 1))[1][:, 0])
+    product, before, settled = np.empty(2 * k), np.inf, False
+    for _ in range(16):
+        m = mean.ravel()
+        explained = _kernels.moment_times(z, m, _times_i(m), product)
+        after = (product / np.linalg.norm(product)).reshape(k, 2)
+        change = float(np.linalg.norm(after - mean))
+        mean, ratio, before = after, change / before, change
+        settled = change < 1e-14 or (ratio < 0.5 and change * ratio < 1e-13)
+        if settled:
+            break
+    if settled:
+        found = Mean(_finish(mean, drift.reshape(k, 2), "full"), n / explained, 1, True)
+    else:
+        full = np.full((k, k), n / k), np.full(k, float(n))
+        found = SecondMoment(n, _moment(z), *full, z.sum(axis=0).view(np.complex128)).mean()
+    mean = found.mean
+    out, m = np.empty((n, 4)), mean.ravel()
+    _kernels.superimpose_2d(z, m, _times_i(m), found.inflation, out)
+    re, im, mirrored, squares = out.T
+    gain = np.hypot(re, im)
+    if (gain <= 64 * np.finfo(np.float64).eps).any():
+        fit_to_mean(shapes, None, found, rule="full")  # names the shape that no rotation fits
+    c, s = re / gain, im / gain
+    rotation = np.stack([c, -s, s, c], axis=-1).reshape(n, 2, 2)
+    scale = found.inflation * gain / size
+    moved = np.stack([c * centre[:, 0] - s * centre[:, 1], s * centre[:, 0] + c * centre[:, 1]], axis=-1)
+    aligned = z.reshape(n, k, 2)
+    slack = 1e3 * np.finfo(np.float64).eps
+    return ProcrustesResult(
+        aligned=(to_tangent(aligned, mean, None) if tangent else aligned).astype(dtype, copy=False),
+        mean=mean,
+        transforms=Similarity._of(rotation, -scale[:, None] * moved, scale),
+        distances=np.sqrt(squares),
+        disparity=float(np.sum(squares)),
+        mirrored=np.flatnonzero(1 - mirrored**2 + slack < 0.5 * (1 - gain**2)),
+        inflation=found.inflation,
+        n_iter=found.n_iter,
+        converged=found.converged,
+    )
+
+
+def _times_i(m: np.ndarray) -> np.ndarray:
+    return np.stack([-m[1::2], m[::2]], axis=-1).ravel()
+
+
+def _moment(parts: np.ndarray) -> np.ndarray:
+    """Return Σ s sᴴ for complex rows s given as (re, im) pairs."""
+    k = parts.shape[1] // 2
+    gram = (parts.T @ parts).reshape(k, 2, k, 2)
+    return gram[:, 0, :, 0] + gram[:, 1, :, 1] + 1j * (gram[:, 1, :, 0] - gram[:, 0, :, 1])
 
 
 # --- Pieces that also serve fitting from chunks ----------------------------------------------------------
@@ -791,10 +935,7 @@ class SecondMoment:
             z *= weights / size[:, None]
             share = weights / np.sqrt(safe)[:, None]
             constant, weight = share.T @ share, weights.sum(axis=0)
-        parts = z.view(np.float64)
-        gram = (parts.T @ parts).reshape(k, 2, k, 2)
-        moment = gram[:, 0, :, 0] + gram[:, 1, :, 1] + 1j * (gram[:, 1, :, 0] - gram[:, 0, :, 1])
-        return cls(n, moment, constant, weight, z.sum(axis=0))
+        return cls(n, _moment(z.view(np.float64)), constant, weight, z.sum(axis=0))
 
     def __add__(self, other: SecondMoment) -> SecondMoment:
         return SecondMoment(
@@ -843,17 +984,19 @@ class MeanStep:
     ) -> MeanStep:
         """Sum over one block; `first` also sums the inputs as they stand."""
         shapes, weights = block
-        known = ~np.isnan(mean[:, 0])
         drift = np.zeros_like(mean)
+        if weights is None and not reflection and shapes.size >= _LARGE and not np.isnan(mean[0, 0]):
+            return cls._compiled(shapes, mean, rule, first)
+        known = ~np.isnan(mean[:, 0])
         if first:
             drift = _drift(shapes, weights)
         used = weights
         if not known.all():
             used = (np.ones(shapes.shape[:2]) if weights is None else weights) * known
         filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
-        fit = _fit_by_rule(filled, np.where(known[:, None], mean, 0.0), used, rule, reflection)
+        fit = _fit(filled, np.where(known[:, None], mean, 0.0), used, rule=rule, reflection=reflection)
         if used is not None and not known.all():  # shapes with too little overlap wait for a later round
-            sure = fit.gap > 1e-6 * fit.source_size * fit.target_size
+            sure = fit.margin > 1e-6 * fit.source_size * fit.target_size
             weights = (np.ones(shapes.shape[:2]) if weights is None else weights) * sure[:, None]
         turn = (fit.scale[:, None, None] * fit.rotation).swapaxes(1, 2)
         y = (filled - fit.source_centre[:, None]) @ turn + fit.target_centre[..., None, :]
@@ -862,8 +1005,25 @@ class MeanStep:
             total, weight = y.sum(axis=0), np.full(len(mean), float(len(shapes)))
         else:
             total, weight = np.einsum("nk,nkd->kd", weights, y), weights.sum(axis=0)
-        explained, possible = np.sum((fit.scale * fit.source_size) ** 2), np.sum(fit.target_size**2)
+        explained = np.sum(fit.gain**2 / np.where(fit.source_size > 0, fit.source_size, 1.0) ** 2)
+        possible = np.sum(fit.target_size**2)
         return cls(len(shapes), total, weight, drift, float(explained), float(possible), n_reflected)
+
+    @classmethod
+    def _compiled(cls, shapes: np.ndarray, mean: np.ndarray, rule: str, first: bool) -> MeanStep:
+        from . import _kernels
+
+        total, drift = np.zeros_like(mean), np.zeros_like(mean)
+        centred = mean - mean.mean(axis=0)
+        size = np.linalg.norm(centred)
+        unit = centred if rule == "rigid" else centred / size
+        number = {"full": _kernels.FULL, "partial": _kernels.PARTIAL, "rigid": _kernels.RIGID}[rule]
+        step = _kernels.step_2d if shapes.shape[2] == 2 else _kernels.step_3d
+        explained, least = step(np.ascontiguousarray(shapes), unit, number, first, total, drift)
+        if least <= (16 * np.finfo(np.float64).eps) ** 2:
+            _drift(shapes, None)  # names the shape whose points coincide
+        n = len(shapes)
+        return cls(n, total, np.full(len(mean), float(n)), drift, explained, n * float(np.sum(unit**2)), 0)
 
     def __add__(self, other: MeanStep) -> MeanStep:
         return MeanStep(
@@ -889,37 +1049,25 @@ class MeanStep:
 
 def fit_to_mean(
     shapes: np.ndarray, weights: np.ndarray | None, found: Mean, *, rule: str, reflection: bool = False
-) -> tuple[np.ndarray, _Fit]:
-    """Return the shapes with zeros where missing, and their fit to the mean; refuse what cannot be fitted."""
+) -> _Fit:
+    """Return the fit of every shape to the mean; refuse what cannot be fitted."""
     mean = found.mean
     filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
-    fit = _fit_by_rule(filled, mean, weights, rule, reflection, found.inflation)
+    fit = _fit(filled, mean, weights, rule=rule, reflection=reflection, inflation=found.inflation)
     _refuse_degenerate(filled, mean, weights, fit, names=("shapes", "the mean"))
-    return filled, fit
+    return fit
 
 
 def to_tangent(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Project to the tangent plane: y + (1 − y·μ / μ·μ) μ, in sums over what is seen, about its centroid."""
     if weights is None:
-        excess = 1 - np.einsum("...kd,kd->...", aligned, mean) / np.sum(mean**2)
+        flat = aligned.reshape(*aligned.shape[:-2], -1)
+        excess = 1 - flat @ mean.ravel() / np.sum(mean**2)
         return aligned + excess[..., None, None] * mean
     w = (weights / weights.sum(axis=-1, keepdims=True))[..., None]
     offset = mean - (w * mean).sum(axis=-2, keepdims=True)
     ratio = np.nansum(w * aligned * offset, axis=(-2, -1)) / (w * offset**2).sum(axis=(-2, -1))
     return aligned + (1 - ratio)[..., None, None] * offset
-
-
-def _fit_by_rule(source: Any, target: Any, weights: Any, rule: str, reflection: bool, inflation: float = 1.0) -> _Fit:
-    fit = _fit(source, target, weights, scaling=rule == "full", reflection=reflection)
-    if rule == "partial":
-        xp = array_namespace(source, target)
-        scale = fit.target_size / xp.where(fit.source_size > 0, fit.source_size, xp.ones_like(fit.source_size))
-    elif inflation != 1.0:
-        scale = inflation * fit.scale
-    else:
-        return fit
-    turned = (fit.rotation @ fit.source_centre[..., None])[..., 0]
-    return fit._replace(scale=scale, translation=fit.translation + (fit.scale - scale)[..., None] * turned)
 
 
 def _start(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]]) -> np.ndarray:
@@ -977,18 +1125,16 @@ def _finish(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
     if rule != "rigid":
         mean = mean / np.linalg.norm(mean)
     cross = drift.T @ mean
-    rotation, _, gap = (_turn_2d if mean.shape[1] == 2 else _turn_3d)(cross, False, array_namespace(cross))
-    if gap > 1e-12 * np.linalg.norm(drift) * np.linalg.norm(mean):
-        mean = mean @ rotation.T
+    turn = (_turn_2d if mean.shape[1] == 2 else _turn_3d)(cross, False, array_namespace(cross))
+    if turn.margin > 1e-12 * np.linalg.norm(drift) * np.linalg.norm(mean):
+        mean = mean @ turn.rotation.T
     return mean
 
 
-def _better_mirrored(shapes: np.ndarray, mean: np.ndarray, weights: np.ndarray | None, fit: _Fit) -> np.ndarray:
+def _better_mirrored(fit: _Fit) -> np.ndarray:
     """Return the indices of shapes whose squared distance to the mean falls by more than half when mirrored."""
-    mirrored = _fit(shapes * _first_negative(shapes.shape[-1]), mean, weights, scaling=True, reflection=False)
-    plain = _fit(shapes, mean, weights, scaling=True, reflection=False)
-    sizes = plain.source_size * plain.target_size
-    cos2, cos2_mirrored = ((f.scale * plain.source_size**2 / sizes) ** 2 for f in (plain, mirrored))
+    sizes = fit.source_size * fit.target_size
+    cos2, cos2_mirrored = (fit.gain / sizes) ** 2, (fit.mirrored_gain / sizes) ** 2
     slack = 1e3 * np.finfo(np.float64).eps
     return np.flatnonzero(1 - cos2_mirrored + slack < 0.5 * (1 - cos2))
 

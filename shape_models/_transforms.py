@@ -196,6 +196,13 @@ class Similarity:
         points = _points(points, self.n_dims, "points")
         rotation, translation, scale = self.like(points)._parts
         xp = array_namespace(points)
+        if _compiles(points) and self.batch_shape == points.shape[:1]:
+            from . import _kernels
+
+            out = np.empty_like(points)
+            matrix = scale[:, None, None] * rotation
+            _kernels.apply(np.ascontiguousarray(points), matrix, np.ascontiguousarray(translation), out)
+            return out
         return points @ xp.matrix_transpose(scale[..., None, None] * rotation) + translation[..., None, :]
 
     @property
@@ -249,7 +256,12 @@ class Similarity:
         return xp.sqrt(xp.sum((mapped - target) ** 2, axis=-1))
 
 
+_LARGE = 1 << 19  # coordinates, from which the compiled loop pays for loading it
 _FIELDS = ("rotation", "translation", "scale")
+
+
+def _compiles(points: Any) -> bool:
+    return is_numpy_array(points) and points.ndim == 3 and points.dtype == np.float64 and points.size >= _LARGE
 
 
 def _points(points: Any, n_dims: int, name: str) -> Any:

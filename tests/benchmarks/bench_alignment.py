@@ -1,0 +1,84 @@
+"""Times of alignment against the naive versions of tests/oracles.py, in one process.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_alignment.py
+
+Prints medians in milliseconds of processor time (both run on one thread, so that a busy machine disturbs neither),
+the ratio to the naive version, interleaved in one process, the first call, and the wall time of importing the package
+against that of sklearn.base in fresh processes. With an empty cache (NUMBA_CACHE_DIR) the first calls compile.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import numpy as np  # noqa: E402
+from oracles import procrustes_batch, umeyama_batch  # noqa: E402
+
+from shape_models import estimate_similarity, generalized_procrustes  # noqa: E402
+
+
+def shapes_in_poses(n, k, d, *, noise=0.1, seed=0, dtype=np.float64):
+    """Noisy copies of one shape, each turned, scaled and moved."""
+    rng = np.random.default_rng(seed)
+    template = rng.normal(size=(k, d))
+    x = template / np.linalg.norm(template) + noise / np.sqrt(k) * rng.normal(size=(n, k, d))
+    q, r = np.linalg.qr(rng.normal(size=(n, d, d)))
+    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
+    q[:, 0] *= np.linalg.det(q)[:, None]
+    return (x @ q * rng.uniform(50, 200, size=(n, 1, 1)) + rng.uniform(-300, 300, size=(n, 1, d))).astype(dtype)
+
+
+def compare(name, ours, naive, repeats=9):
+    start = time.thread_time()
+    ours()
+    first = time.thread_time() - start
+    naive()
+    times = [[], []]
+    for _ in range(repeats):
+        for i, f in enumerate((ours, naive)):
+            start = time.thread_time()
+            f()
+            times[i].append(time.thread_time() - start)
+    a, b = map(statistics.median, times)
+    print(f"{name:44s} {1e3 * a:8.1f} ms  naive {1e3 * b:8.1f} ms  ratio {a / b:6.3f}  first call {first:5.2f} s")
+
+
+def import_ratio(repeats=7):
+    def once(module):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT)
+        return time.perf_counter() - start
+
+    times = {"shape_models": [], "sklearn.base": []}
+    for module in times:
+        once(module)
+    for _ in range(repeats):
+        for module, values in times.items():
+            values.append(once(module))
+    a, b = (statistics.median(v) for v in times.values())
+    name = "import shape_models / import sklearn.base"
+    print(f"{name:44s} {1e3 * a:8.0f} ms        {1e3 * b:8.0f} ms  ratio {a / b:6.3f}")
+
+
+def main():
+    for n, k, d in ((10_000, 68, 2), (1000, 500, 3)):
+        x = shapes_in_poses(n, k, d)
+        compare(f"generalized_procrustes {n} x {k} x {d}", lambda x=x: generalized_procrustes(x),
+                lambda x=x: procrustes_batch(x))  # fmt: skip
+    for k, d in ((68, 2), (68, 3)):
+        x, y = shapes_in_poses(20_000, k, d).reshape(2, 10_000, k, d)
+        compare(f"estimate_similarity 10000 x {k} x {d}", lambda x=x, y=y: estimate_similarity(x, y),
+                lambda x=x, y=y: umeyama_batch(x, y))  # fmt: skip
+    import_ratio()
+
+
+if __name__ == "__main__":
+    main()
