@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import array_api_compat.numpy as _numpy
@@ -19,6 +20,7 @@ __all__ = [
     "is_numpy_array",
     "is_traced",
     "namespace_of",
+    "plain_memory",
     "to_numpy",
 ]
 
@@ -72,6 +74,27 @@ def is_traced(array: Any) -> bool:
         return False
     xp = namespace_of(array)
     return bool(xp.compiler.is_compiling() or xp.jit.is_tracing())
+
+
+def plain_memory(array: Any) -> np.ndarray | None:
+    """Return the memory of a CPU tensor as a NumPy array, or None where a gradient or a transform follows the tensor.
+
+    NumPy can write in place and skip the overhead of a call, which a computation that is followed cannot.
+    """
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is None or type(array) is not torch.Tensor or is_traced(array):
+        return None
+    if array.dtype not in (torch.float64, torch.float32) or array.device.type != "cpu":
+        return None
+    if array.requires_grad and torch.is_grad_enabled():
+        return None
+    n_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+    if n_modes is None or n_modes() or torch.autograd.forward_ad.unpack_dual(array).tangent is not None:
+        return None
+    try:
+        return array.detach().numpy()
+    except RuntimeError:  # vmap and the other transforms of torch.func
+        return None
 
 
 def to_numpy(array: Any) -> np.ndarray:

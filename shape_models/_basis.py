@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _probabilistic
-from ._array import as_array, device_of, float_dtype, is_traced, namespace_of, to_numpy
+from ._array import as_array, device_of, float_dtype, is_traced, namespace_of, plain_memory, to_numpy
 from ._limits import Limit, as_limit
 from ._probabilistic import BasisReport, Completion
 
@@ -110,7 +110,8 @@ class ShapeBasis:
             "limit": limit,
             "noise_variance": noise,
             "_flat_mean": xp.reshape(mean, (-1,)),
-            "_transposed": xp.permute_dims(components, (1, 0)),
+            # Through one dimension, so that the rows lie in memory as the product wants them.
+            "_transposed": xp.reshape(xp.reshape(xp.permute_dims(components, (1, 0)), (-1,)), components.shape[::-1]),
             "_scale": xp.sqrt(variances),
             "_moved": {},
         }
@@ -265,8 +266,7 @@ class ShapeBasis:
         if weights is not None:
             coefficients = _probabilistic.weighted_coefficients(basis, flat, weights)
         else:
-            coefficients = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
-            _refuse_missing(flat, coefficients, basis.event_shape)
+            coefficients = _coefficients(basis, flat)
         return _leave(coefficients, given)
 
     def clip(self, coefficients: Any) -> Any:
@@ -391,14 +391,17 @@ class ShapeBasis:
         array([[6., 1.],
                [0., 0.]])
         """
-        if weights is None and type(shapes) is np.ndarray:
-            return self._project_numpy(shapes)
+        if weights is None:
+            memory = shapes if type(shapes) is np.ndarray else plain_memory(shapes)
+            if memory is not None:
+                with np.errstate(invalid="ignore", over="ignore"):  # infinity is met with an error, not a warning
+                    result = self._project_numpy(memory)
+                return result if memory is shapes else namespace_of(shapes).asarray(result)
         flat, given, basis = self._enter(shapes)
         if weights is not None:
             b = _probabilistic.weighted_coefficients(basis, flat, weights)
         else:
-            b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
-            _refuse_missing(flat, b, basis.event_shape)
+            b = _coefficients(basis, flat)
         if basis.limit is not None:
             b = basis.limit.clip(b, basis._scale)
         return _leave(basis._decode(b), given)
@@ -584,25 +587,33 @@ class ShapeBasis:
     def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
         """Project with as few passes over memory as there are: block by block, in place on what is our own."""
         flat, given, basis = self._enter(shapes)
-        mean, components, transposed = basis._flat_mean, basis.components, basis._transposed
         limit, scale = basis.limit, basis._scale
-        rows = flat.reshape(-1, flat.shape[-1])
-        out = np.empty(rows.shape, dtype=rows.dtype)
-        size = min(_BLOCK, max(1, rows.shape[0]))
-        centred = np.empty((size, rows.shape[1]), dtype=rows.dtype)
-        coefficients = np.empty((size, components.shape[0]), dtype=rows.dtype)
-        for start in range(0, rows.shape[0], size):
-            block = rows[start : start + size]
-            n = block.shape[0]
-            d = np.subtract(block, mean, out=centred[:n])
-            b = np.matmul(d, transposed, out=coefficients[:n])
+        if flat.ndim == 1:
+            b = np.dot(basis.components, flat - basis._flat_mean)
             _refuse_missing(flat, b, basis.event_shape)
             if limit is not None:
                 limit._clip_in_place(b, scale)
-            result = np.matmul(b, components, out=out[start : start + n])
-            result += mean
-        out = out.reshape(shapes.shape)
-        return out if given == out.dtype else out.astype(given)
+            out = np.dot(b, basis.components)
+            out += basis._flat_mean
+            return _leave(out.reshape(shapes.shape), given)
+        rows = flat.reshape(-1, flat.shape[-1])
+        n_components = len(scale)
+        out = np.empty(rows.shape, dtype=rows.dtype)
+        size = min(_BLOCK, max(1, rows.shape[0]))
+        centred = np.empty((size, rows.shape[1]), dtype=rows.dtype)
+        # One mode a row, which is how they are clipped fastest, and a row of ones, which adds the mean.
+        modes = np.ones((n_components + 1, size), dtype=rows.dtype)
+        with_mean = np.concatenate([basis.components, basis._flat_mean[None]])
+        for start in range(0, rows.shape[0], size):
+            block = rows[start : start + size]
+            n = block.shape[0]
+            np.subtract(block, basis._flat_mean, out=centred[:n])
+            b = np.matmul(basis.components, centred[:n].T, out=modes[:-1, :n])
+            _refuse_missing(flat, b, basis.event_shape)
+            if limit is not None:
+                limit._clip_in_place(b.T, scale)
+            np.matmul(modes[:, :n].T, with_mean, out=out[start : start + n])
+        return _leave(out.reshape(shapes.shape), given)
 
 
 def _rebuild(mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
@@ -693,25 +704,41 @@ def _move(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
     return xp.astype(array, dtype, copy=False)
 
 
+def _coefficients(basis: ShapeBasis, flat: Any) -> Any:
+    """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
+    if hasattr(flat, "__torch_function__"):  # whose compiler cannot follow errstate, and does not need it
+        b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
+    _refuse_missing(flat, b, basis.event_shape)
+    return b
+
+
 def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]) -> None:
     """Raise for NaN and infinity, which no coefficient survives, so that only the coefficients are looked at."""
     if isinstance(coefficients, np.ndarray):
         flat = coefficients.reshape(-1)
-        if math.isfinite(np.dot(flat, flat)):
+        if (
+            math.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all()
+        ):  # the square needs no temporary, but may overflow
             return
     else:
         if is_traced(coefficients):
             return
         xp = namespace_of(coefficients)
         try:
-            if bool(xp.all(xp.isfinite(coefficients))):
+            if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
                 return
         except RuntimeError:  # vmap and fake tensors have no values to look at
             return
     values = to_numpy(shapes)
     bad = ~np.isfinite(values)
     if not bad.any():
-        return
+        raise ValueError(
+            f"shapes: got coordinates up to {np.abs(values).max():.3g}, too large for {values.dtype}; expected numbers "
+            "whose sums are finite. Try another unit."
+        )
     first = tuple(int(i) for i in np.argwhere(bad)[0])
     where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
     if np.isnan(values[first]):

@@ -12,7 +12,7 @@ from ._array import namespace_of
 
 __all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
 
-_N_STEPS = 24  # bring the secular equation to rounding for standard deviations twelve decades apart
+_N_STEPS = 10  # two more than bring the secular equation to rounding for √λ twelve decades apart
 
 
 class Limit:
@@ -150,7 +150,7 @@ class Box(_OneNumber):
         xp = namespace_of(coefficients)
         bound = _bound(self.value, scale)
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
-        return xp.where(bound > 0, xp.clip(coefficients, -bound, bound), xp.zeros_like(bound))
+        return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
         """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
@@ -239,9 +239,8 @@ class Ellipsoid(_OneNumber):
     Notes
     -----
     Newton's method on 1/‖·‖ as in Moré and Sorensen (Computing a Trust Region Step, SIAM J. Sci. Stat. Comput. 4,
-    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, enough
-    for standard deviations twelve decades apart, so that it can be compiled and differentiated
-    (NumPy stops when it stands still).
+    1983), from a lower bound of the root, where it converges monotonically; a fixed number of steps, so that it can be
+    compiled and differentiated.
 
     Examples
     --------
@@ -279,13 +278,20 @@ class Ellipsoid(_OneNumber):
         # With w = rλ and ν = rμ the equation reads Σ (τᵢ/(wᵢ + ν))² = 1, which survives a tiny radius.
         tau = xp.abs(b) * (spread / top)
         w = self.value * spread * spread
-        smallest = xp.full_like(w, 1024 * float(xp.finfo(w.dtype).smallest_normal))
-        w = xp.where(w > smallest, w, smallest)
-        # Each term of the sum is at most 1, which gives a lower bound of the root; and no square overflows.
-        nu = xp.max(tau - w, axis=-1, keepdims=True)
+        # The fourth root leaves room for squares; what is smaller is as good as zero.
+        smallest = float(xp.finfo(w.dtype).smallest_normal) ** 0.25
+        w = xp.where(w > smallest, w, xp.full_like(w, smallest))
         ratio = tau / xp.where(tau > w, tau, w)
-        outside = (nu > 0) | (xp.sum(ratio * ratio, axis=-1, keepdims=True) > 1)
-        nu = xp.where(nu > 0, nu, xp.zeros_like(nu))
+        outside = xp.any(tau > w, axis=-1, keepdims=True) | (xp.sum(ratio * ratio, axis=-1, keepdims=True) > 1)
+        # Two lower bounds of the root, for all wⱼ at once: wⱼ itself where the sum at ν = wⱼ is above 1, which finds
+        # the decade; and Σ over {w ≤ wⱼ} of τ² / (wⱼ + ν)² ≤ 1. They leave few steps.
+        column = xp.expand_dims(w, axis=-1)
+        square = tau * tau
+        above = xp.matmul(square, (column + w) ** -2.0) > 1
+        below = xp.matmul(square, xp.astype(column <= w, w.dtype))
+        nu = xp.maximum(xp.where(above, w, xp.zeros_like(w)), xp.sqrt(below + smallest * smallest) - w)
+        nu = xp.max(nu, axis=-1, keepdims=True)
+        nu = xp.where(outside & (nu > 0), nu, xp.zeros_like(nu))
         tau = xp.where(outside, tau, w / w.shape[0])  # inside: any values with a sum below 1, so ν stands still
         eps = float(xp.finfo(w.dtype).eps)
         for _ in range(_N_STEPS):

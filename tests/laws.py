@@ -5,6 +5,62 @@ import numpy as np
 # --- The operator (ShapeBasis, limits, completion) -------------------------------------------------------
 
 
+def tol(*arrays, factor=64.0):
+    """Rounding allowed: a multiple of eps of the type times the largest number about."""
+    arrays = [np.asarray(a) for a in arrays]
+    eps = max(np.finfo(a.dtype).eps for a in arrays)
+    return factor * float(eps) * max(max(float(np.abs(a).max(initial=0.0)) for a in arrays), 1e-300)
+
+
+def is_idempotent(act, x):
+    """act(act(x)) = act(x)."""
+    once = act(x)
+    np.testing.assert_allclose(act(once), once, rtol=0, atol=tol(x, once))
+
+
+def is_nonexpansive(act, x, y):
+    """‖act(x) - act(y)‖ ≤ ‖x - y‖."""
+    assert np.linalg.norm(act(x) - act(y)) <= np.linalg.norm(x - y) + tol(x, y, factor=256)
+
+
+def is_firmly_nonexpansive(act, x, y):
+    """‖act(x) - act(y)‖² ≤ ⟨act(x) - act(y), x - y⟩."""
+    moved, apart = act(x) - act(y), x - y
+    slack = tol(x, y, factor=256) * (np.linalg.norm(apart) + np.linalg.norm(moved))
+    assert np.vdot(moved, moved) <= np.vdot(moved, apart) + slack
+
+
+def is_nearest(act, x, member):
+    """⟨x - act(x), y - act(x)⟩ ≤ 0 for every y of the set: act(x) is the point of the convex set nearest to x."""
+    nearest = act(x)
+    slack = tol(x, member, factor=512) * (np.linalg.norm(x - nearest) + np.linalg.norm(member - nearest))
+    assert np.vdot(x - nearest, member - nearest) <= slack
+
+
+def keeps(act, x):
+    """act(x) = x."""
+    np.testing.assert_allclose(act(x), x, rtol=0, atol=tol(x))
+
+
+def commutes(act, other_act, change, x):
+    """other_act(change(x)) = change(act(x)): act does not see the change."""
+    expected = change(act(x))
+    np.testing.assert_allclose(other_act(change(x)), expected, rtol=0, atol=tol(change(x), expected))
+
+
+def never_more_varied(before, after, axis=0):
+    """The variance along an axis is nowhere larger after than before."""
+    assert (after.var(axis=axis) <= before.var(axis=axis) * (1 + 1e-9) + tol(before) ** 2).all()
+
+
+def batch_is_loop(act, x, n_event):
+    """act on a batch is act on each member."""
+    lead = x.shape[: x.ndim - n_event]
+    result = act(x)
+    for i in np.ndindex(lead):
+        np.testing.assert_allclose(result[i], act(x[i]), rtol=0, atol=tol(x))
+
+
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
 
 
