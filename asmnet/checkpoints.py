@@ -5,18 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from shape_models._files import write_bytes
+from asmnet.data import Preprocessing
+from asmnet.networks import build_network
+from shape_models import Box, LandmarkScheme, ShapeBasis, get_scheme
+from shape_models._files import write_bytes, write_text
 
-__all__ = ["CheckpointError", "read_tensors", "write_tensors"]
+__all__ = [
+    "CheckpointError",
+    "PretrainedModel",
+    "load_pretrained",
+    "pretrained_names",
+    "read_tensors",
+    "save_pretrained",
+    "write_tensors",
+]
 
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
+SHIPPED: dict[str, str] = {}  # name: SHA-256 of weights/<name>.safetensors
 
 
 class CheckpointError(ValueError):
@@ -159,3 +173,190 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": words["param_groups"]})
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A trained network with all that is needed to use it.
+
+    Attributes
+    ----------
+    network : Module
+        In evaluation mode, float32.
+    name : str
+        Such as ``"asmnet-68"``.
+    network_name : str
+        As registered.
+    network_options : dict
+        Given to the constructor.
+    scheme : LandmarkScheme or None
+        What the landmarks are.
+    preprocessing : Preprocessing
+        How faces were cut out in training; those to predict must be cut alike.
+    basis : ShapeBasis or None
+        The shape model of the loss, in crop units.
+    header : dict
+        Licences, metrics, the training configuration and whatever else was written.
+
+    Examples
+    --------
+    >>> from asmnet.checkpoints import PretrainedModel
+    >>> "preprocessing" in PretrainedModel.__dataclass_fields__
+    True
+    """
+
+    network: nn.Module
+    name: str
+    network_name: str
+    network_options: dict[str, Any]
+    scheme: LandmarkScheme | None
+    preprocessing: Preprocessing
+    basis: ShapeBasis | None
+    header: dict[str, Any]
+
+
+def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = True) -> str:
+    """Write a trained network: weights and shape model to ``path``, the words beside it as ``.json``.
+
+    Parameters
+    ----------
+    model : PretrainedModel
+        What to write.
+    path : path
+        Ends in ``.safetensors``.
+    half : bool
+        Store convolution and linear weights in half precision; norms and the shape model stay as they are.
+
+    Returns
+    -------
+    str
+        SHA-256 of the weights file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from asmnet import ASMNet, Preprocessing
+    >>> from asmnet.checkpoints import PretrainedModel, load_pretrained, save_pretrained
+    >>> model = PretrainedModel(ASMNet(5), "tiny", "asmnet", {}, None, Preprocessing(size=64), None, {})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     digest = save_pretrained(model, Path(folder) / "tiny.safetensors")
+    ...     load_pretrained(Path(folder) / "tiny.safetensors").preprocessing.size
+    64
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path: got {path.name!r}; expected a name that ends in .safetensors.")
+    tensors = {}
+    for name, value in model.network.state_dict().items():
+        small = half and value.is_floating_point() and value.ndim > 1
+        tensors[f"network.{name}"] = value.half() if small else value
+    if model.basis is not None:
+        for name in ("mean", "components", "variances"):
+            tensors[f"basis.{name}"] = torch.from_numpy(np.array(getattr(model.basis, name), dtype=np.float64))
+    limit = None if model.basis is None else model.basis.limit
+    if not (limit is None or isinstance(limit, Box)):
+        raise ValueError(f"basis: got the limit {limit!r}; expected a Box or None in a checkpoint.")
+    header = {
+        **model.header,
+        "kind": "model",
+        "name": model.name,
+        "network": model.network_name,
+        "network_options": model.network_options,
+        "n_landmarks": int(count_landmarks(model)),
+        "scheme": None if model.scheme is None else model.scheme.name,
+        "preprocessing": asdict(model.preprocessing),
+        "basis_limit": None if limit is None else float(limit),
+        "basis_noise_variance": 0.0 if model.basis is None else model.basis.noise_variance,
+    }
+    digest = write_tensors(path, tensors, header)
+    write_text(path.with_suffix(".json"), json.dumps({**header, "sha256": digest}, indent=1, sort_keys=True) + "\n")
+    return digest
+
+
+def count_landmarks(model: PretrainedModel) -> int:
+    """Return the number of landmarks of a model: of its scheme, else of the network."""
+    if model.scheme is not None:
+        return model.scheme.n_landmarks
+    heads = getattr(model.network, "heads", None)
+    own = getattr(model.network, "n_landmarks", None) or getattr(heads, "n_landmarks", None)
+    if own is None:
+        raise ValueError("the network does not say its number of landmarks; expected an attribute n_landmarks.")
+    return own
+
+
+def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> PretrainedModel:
+    """Load a trained network: one that ships with the library, by name, or a file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name of `pretrained_names`, or a file written by `save_pretrained`.
+    device : str
+        Where the network goes.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is neither a shipped name nor a file.
+    CheckpointError
+        When the file is damaged, of another kind, or does not fit the network it names.
+
+    Examples
+    --------
+    >>> from asmnet.checkpoints import load_pretrained
+    >>> load_pretrained("resnet-1000")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: resnet-1000: no shipped model (...) and no such file.
+    """
+    name = str(name_or_path)
+    checksum = SHIPPED.get(name)
+    path = Path(__file__).parent / "weights" / f"{name}.safetensors" if checksum else Path(name_or_path)
+    if not path.is_file():
+        shipped = ", ".join(SHIPPED) or "none"
+        raise FileNotFoundError(f"{name}: no shipped model (shipped: {shipped}) and no such file.")
+    tensors, header = read_tensors(path, sha256=checksum)
+    if header.get("kind") != "model":
+        raise CheckpointError(
+            f"{path}: holds {header.get('kind', 'something')!r}, not a model for use. "
+            "Try `asmnet export`, or best.safetensors through `asmnet evaluate`."
+        )
+    try:
+        preprocessing = Preprocessing(**header["preprocessing"])
+        network = build_network(header["network"], int(header["n_landmarks"]), **header["network_options"])
+        state = {n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")}
+        own = network.state_dict()
+        network.load_state_dict({n: v.to(own[n].dtype) if n in own else v for n, v in state.items()})
+        basis = None
+        if "basis.mean" in tensors:
+            mean, components, variances = (tensors[f"basis.{n}"].numpy() for n in ("mean", "components", "variances"))
+            basis = ShapeBasis(
+                mean, components, variances, header["basis_limit"], noise_variance=header["basis_noise_variance"]
+            )
+        scheme = None if header["scheme"] is None else get_scheme(header["scheme"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the contents do not make a model ({error}).") from error
+    if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
+        raise CheckpointError(f"{path}: holds weights that are not finite.")
+    return PretrainedModel(
+        network.eval().to(device),
+        str(header["name"]),
+        header["network"],
+        dict(header["network_options"]),
+        scheme,
+        preprocessing,
+        basis,
+        header,
+    )
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the models that ship with the library.
+
+    Examples
+    --------
+    >>> from asmnet.checkpoints import pretrained_names
+    >>> isinstance(pretrained_names(), list)
+    True
+    """
+    return sorted(SHIPPED)

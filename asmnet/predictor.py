@@ -1,0 +1,379 @@
+"""From a photograph to landmarks, pose and plausibility in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from asmnet.checkpoints import PretrainedModel, load_pretrained
+from asmnet.data import load_image
+
+__all__ = ["FacePrediction", "Predictor", "as_rgb"]
+
+DEGREES = 65.0  # of one unit of the pose head
+
+
+def as_rgb(image: Any) -> np.ndarray:
+    """Check a photograph and return it as (height, width, 3) uint8.
+
+    Parameters
+    ----------
+    image : array_like, PIL image or path
+        Grey (height, width) or (height, width, 1), RGB, or RGBA, which is laid on black; uint8, uint16 (divided by
+        257), bool, or floats from 0 to 1. Paths are decoded and turned upright by their EXIF tag.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, ranges and types, and for images smaller than 2 x 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet.predictor import as_rgb
+    >>> as_rgb(np.full((4, 6), 0.5)).shape, as_rgb(np.full((4, 6), 0.5))[0, 0]
+    ((4, 6, 3), array([128, 128, 128], dtype=uint8))
+    """
+    if isinstance(image, str | Path):
+        return load_image(image)
+    if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image
+        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        image = np.asarray(image)
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu().numpy()
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
+        hint = " Try image.transpose(1, 2, 0): the channels belong last." if array.shape[:1] in ((1,), (3,), (4,)) else ""
+        raise ValueError(
+            f"image: got shape {np.shape(image)}; expected (height, width) or (height, width, 3).{hint}"
+        )
+    if min(array.shape[:2]) < 2:
+        raise ValueError(f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least 2 x 2.")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype == np.uint16:
+        array = np.round(array / 257.0).astype(np.uint8)
+    elif array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("image: got NaN or infinite pixels; expected floats from 0 to 1.")
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"image: got floats from {low:g} to {high:g}; expected 0 to 1. Try image / 255, or astype(np.uint8)."
+            )
+        array = np.round(array * 255.0).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
+            raise ValueError(
+                f"image: got {array.dtype}; expected uint8, uint16, floats from 0 to 1, or integers from 0 to 255."
+            )
+        array = array.astype(np.uint8)
+    if array.shape[2] in (2, 4):
+        alpha = array[:, :, -1:].astype(np.uint16)
+        array = ((array[:, :, :-1] * alpha + 127) // 255).astype(np.uint8)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array)
+
+
+def _as_boxes(boxes: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes: got shape {np.shape(boxes)}; expected (k, 4), x0, y0, x1, y1 in pixels.")
+    if not np.isfinite(array).all():
+        raise ValueError("boxes: got NaN or infinity; expected pixels.")
+    for i, (x0, y0, x1, y1) in enumerate(array.tolist()):
+        if not (x0 < x1 and y0 < y1):
+            raise ValueError(
+                f"boxes: got {[x0, y0, x1, y1]} at index {i}; expected x0 < x1 and y0 < y1. "
+                "Try [x, y, x + width, y + height]."
+            )
+        if x1 < 0 or y1 < 0 or x0 > shape[1] - 1 or y0 > shape[0] - 1:
+            raise ValueError(
+                f"boxes: {[x0, y0, x1, y1]} at index {i} lies outside of the image of {shape[1]} x {shape[0]} pixels."
+            )
+    return array
+
+
+def cut_boxes(image: np.ndarray, boxes: np.ndarray, *, size: int, margin: float, square: bool) -> tuple[Any, ...]:
+    """Cut crops (n, size, size, 3) by area-weighted resampling, and give low edges and extents (n, 2) in pixels."""
+    from PIL import Image
+
+    extents = boxes[:, 2:] - boxes[:, :2]
+    if square:
+        extents = np.repeat(extents.max(1, keepdims=True), 2, axis=1)
+    extents = extents * margin
+    lows = (boxes[:, :2] + boxes[:, 2:]) / 2 - extents / 2  # in pixel centres; edges are half a pixel further
+    whole = Image.fromarray(image)
+    crops = np.empty((len(boxes), size, size, 3), np.uint8)
+    for i, (low, extent) in enumerate(zip(lows + 0.5, extents, strict=True)):
+        first = np.floor(low).astype(int)
+        last = np.ceil(low + extent).astype(int)
+        start = low - first
+        patch = whole.crop((*first.tolist(), *last.tolist()))
+        box = (*start.tolist(), *(start + extent).tolist())
+        crops[i] = np.asarray(patch.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return crops, lows, extents
+
+
+@dataclass(frozen=True, eq=False)
+class FacePrediction:
+    """One face in a photograph.
+
+    Attributes
+    ----------
+    box : ndarray of shape (4,)
+        x0, y0, x1, y1 that the face was cut out by, in pixels.
+    landmarks : ndarray of shape (n_landmarks, 2)
+        (x, y) in pixels of the photograph, the centre of the first pixel at (0, 0), as the network gives them.
+    projected : ndarray of shape (n_landmarks, 2) or None
+        The same after the shape model: the nearest plausible face. None without a shape model for the scheme.
+    pose : ndarray of shape (3,) or None
+        Yaw, pitch, roll in degrees; None for networks without a pose head.
+    pose_convention : str
+        Name of the convention of `pose` in `pose.conventions`.
+    plausibility : float
+        Share of faces of the shape model that are less likely than this one, from 0 to 1; NaN without a shape model.
+    clipped_modes : tuple of int
+        Modes of the shape model beyond its limit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import FacePrediction
+    >>> face = FacePrediction(np.zeros(4), np.zeros((68, 2)), None, None)
+    >>> face.clipped_modes
+    ()
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    projected: np.ndarray | None
+    pose: np.ndarray | None
+    pose_convention: str = "300W-LP"
+    plausibility: float = float("nan")
+    clipped_modes: tuple[int, ...] = ()
+
+    @property
+    def yaw(self) -> float:
+        """Degrees."""
+        return self._angle(0)
+
+    @property
+    def pitch(self) -> float:
+        """Degrees."""
+        return self._angle(1)
+
+    @property
+    def roll(self) -> float:
+        """Degrees."""
+        return self._angle(2)
+
+    def _angle(self, index: int) -> float:
+        if self.pose is None:
+            raise ValueError("the network has no pose head. Try pose.estimate_head_pose on the landmarks.")
+        return float(self.pose[index])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them; pixels rounded to hundredths."""
+        return {
+            "box": np.round(self.box, 2).tolist(),
+            "landmarks": np.round(self.landmarks, 2).tolist(),
+            "projected": None if self.projected is None else np.round(self.projected, 2).tolist(),
+            "pose": None
+            if self.pose is None
+            else {
+                "yaw": round(self.yaw, 2),
+                "pitch": round(self.pitch, 2),
+                "roll": round(self.roll, 2),
+                "unit": "degrees",
+                "convention": self.pose_convention,
+            },
+            "plausibility": None if np.isnan(self.plausibility) else round(self.plausibility, 6),
+            "clipped_modes": list(self.clipped_modes),
+        }
+
+
+class Predictor:
+    """A trained network with its preparation and the shape model, ready for photographs.
+
+    Parameters
+    ----------
+    model : PretrainedModel
+        See `load_pretrained`.
+    shape_model : AlignedASM, optional
+        For the projected landmarks and the plausibility; by default the one that ships for the scheme, if any.
+    device : str
+        Where the network runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import ASMNet, Predictor, Preprocessing
+    >>> from asmnet.checkpoints import PretrainedModel
+    >>> model = PretrainedModel(ASMNet(5).eval(), "tiny", "asmnet", {}, None, Preprocessing(size=32), None, {})
+    >>> faces = Predictor(model)(np.zeros((40, 60), np.uint8), [[10, 10, 30, 30], [35, 12, 55, 30]])
+    >>> len(faces), faces[0].landmarks.shape
+    (2, (5, 2))
+    """
+
+    def __init__(self, model: PretrainedModel, *, shape_model: Any = None, device: str = "cpu"):
+        self.model = model
+        self.device = torch.device(device)
+        self.network = model.network.eval().to(self.device)
+        if shape_model is None and model.scheme is not None and model.scheme.name == "ibug68":
+            from shape_models import load_model
+
+            shape_model = load_model("face68")
+        self.shape_model = shape_model
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu") -> Predictor:
+        """Load a model that ships with the library, by name, or a file.
+
+        Parameters
+        ----------
+        name_or_path : str or path
+            ``"asmnet-68"``, or a file written by `save_pretrained`.
+        device : str
+            ``"cpu"``, ``"cuda"``, ...
+        """
+        return cls(load_pretrained(name_or_path, device=device), device=device)
+
+    @property
+    def pose_convention(self) -> str:
+        """Name of the convention of the angles."""
+        return str(self.model.header.get("pose_convention", "300W-LP"))
+
+    def __call__(
+        self,
+        image: Any,
+        boxes: Any = None,
+        *,
+        flip_average: bool = False,
+        n_passes: int | None = None,
+        batch_size: int = 32,
+    ) -> Any:
+        """Find the landmarks of the faces in one photograph, or in several.
+
+        Parameters
+        ----------
+        image : array_like, PIL image, path, or a list of them
+            See `as_rgb`. A list gives a list of lists.
+        boxes : array_like of shape (k, 4), or a list of those, optional
+            x0, y0, x1, y1 in pixels. The convention of the shipped models is the tight box of the landmarks: brows to
+            chin. Without boxes faces are searched for by `shape_models.search.detect_faces`.
+        flip_average : bool
+            Average with the prediction for the mirror image, at twice the cost; needs a scheme.
+        n_passes : int, optional
+            In each further pass the box is that of the landmarks of the pass before. Default is 1 for given boxes and 2
+            for detected ones, which follow another convention.
+        batch_size : int
+            Faces at a time.
+
+        Returns
+        -------
+        list of FacePrediction
+            In the order of the boxes; empty where no face was found.
+
+        Raises
+        ------
+        ValueError
+            For images and boxes that make no sense, see `as_rgb`; a box may reach beyond the image, but not lie outside.
+        """
+        if n_passes is not None and n_passes < 1:
+            raise ValueError(f"n_passes: got {n_passes}; expected at least 1.")
+        if flip_average and (self.model.scheme is None or self.model.scheme.mirror is None):
+            raise ValueError("flip_average needs a landmark scheme with a mirror map; the model names none.")
+        return self._predict_all(image, boxes, flip_average, n_passes, batch_size)
+
+    def _predict_all(self, image: Any, boxes: Any, flip: bool, n_passes: int | None, batch_size: int) -> Any:
+        many = isinstance(image, list | tuple)
+        images = [as_rgb(one) for one in (image if many else [image])]
+        passes = n_passes or 1
+        if boxes is None:
+            found = [self.detect(one) for one in images]
+            passes = n_passes or 2
+        else:
+            given: Sequence[Any] = boxes if many else [boxes]
+            if len(given) != len(images):
+                raise ValueError(f"boxes: got {len(given)} lists for {len(images)} images; expected one for each.")
+            found = [_as_boxes(b, one.shape) for b, one in zip(given, images, strict=True)]
+        owner = np.concatenate([np.full(len(b), i) for i, b in enumerate(found)]) if images else np.zeros(0)
+        current = np.concatenate(found) if images else np.zeros((0, 4))
+        points, pose = np.zeros((0, 0, 2)), None
+        for _ in range(passes if len(current) else 0):
+            used = current
+            points, pose = self._run(images, owner, current, flip, batch_size)
+            current = np.concatenate([points.min(1), points.max(1)], 1)
+        results: list[list[FacePrediction]] = [[] for _ in images]
+        if len(owner):
+            for i, face in zip(owner.tolist(), self._records(used, points, pose), strict=True):
+                results[int(i)].append(face)
+        return results if many else results[0]
+
+    def detect(self, image: Any) -> np.ndarray:
+        """Find faces and return their boxes (k, 4), roughly in the convention of the network."""
+        from shape_models.search import detect_faces
+
+        return np.asarray(detect_faces(as_rgb(image)), dtype=np.float64).reshape(-1, 4)
+
+    @torch.inference_mode()
+    def _run(
+        self, images: list[np.ndarray], owner: np.ndarray, boxes: np.ndarray, flip: bool, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        form = self.model.preprocessing
+        all_points, all_poses = [], []
+        for start in range(0, len(boxes), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(boxes)))
+            cut = [
+                cut_boxes(images[int(owner[r])], boxes[r : r + 1], size=form.size, margin=form.margin, square=form.square)
+                for r in rows
+            ]
+            crops, lows, extents = (np.concatenate(part) for part in zip(*cut, strict=True))
+            pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
+            inputs = form.normalise(pixels)
+            prediction = self.network(inputs)
+            points, pose = prediction.landmarks, prediction.pose
+            if flip:
+                assert self.model.scheme is not None
+                mirrored = self.network(inputs.flip(3))
+                order = torch.as_tensor(np.array(self.model.scheme.mirror), device=self.device)
+                points = (points + mirrored.landmarks[:, order] * points.new_tensor([-1.0, 1.0])) / 2
+                if pose is not None:
+                    pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
+            units = points.double().cpu().numpy()
+            all_points.append((units + 0.5) * extents[:, None] + lows[:, None])
+            if pose is not None:
+                all_poses.append(DEGREES * pose.double().cpu().numpy())
+        return np.concatenate(all_points), np.concatenate(all_poses) if all_poses else None
+
+    def _records(self, boxes: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> list[FacePrediction]:
+        projected = report = None
+        if self.shape_model is not None:
+            projected = np.asarray(self.shape_model.project(points))
+            report = self.shape_model.report(points)
+        return [
+            FacePrediction(
+                boxes[i],
+                points[i],
+                None if projected is None else projected[i],
+                None if pose is None else pose[i],
+                self.pose_convention,
+                float("nan") if report is None else float(report.plausibility[i]),
+                () if report is None else tuple(np.flatnonzero(np.asarray(report.clipped[i])).tolist()),
+            )
+            for i in range(len(boxes))
+        ]
