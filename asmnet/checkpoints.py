@@ -174,6 +174,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": words["param_groups"]})
 
+
 @dataclass(frozen=True)
 class PretrainedModel:
     """A trained network with all that is needed to use it.

@@ -289,6 +289,17 @@ class LandmarkDataset:
         points = self.landmarks if landmarks is None else landmarks
         return self.to_source[:, None, :1] * points + self.to_source[:, None, 1:]
 
+    def take(self, indices: Any) -> LandmarkDataset:
+        """Return some of the faces, by indices or a mask."""
+        rows = np.arange(len(self))[np.asarray(indices)]
+        moved = {
+            name: value[rows]
+            for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations")
+            if (value := getattr(self, name)) is not None
+        }
+        names, groups = tuple(self.names[i] for i in rows), tuple(self.groups[i] for i in rows)
+        return replace(self, **moved, names=names, groups=groups)
+
     def with_weight(self, weight: float) -> LandmarkDataset:
         """Return the dataset with one weight for all samples."""
         return replace(self, weights=np.full(len(self), weight, np.float32))

@@ -51,10 +51,10 @@ def as_rgb(image: Any) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
-        hint = " Try image.transpose(1, 2, 0): the channels belong last." if array.shape[:1] in ((1,), (3,), (4,)) else ""
-        raise ValueError(
-            f"image: got shape {np.shape(image)}; expected (height, width) or (height, width, 3).{hint}"
+        hint = (
+            " Try image.transpose(1, 2, 0): the channels belong last." if array.shape[:1] in ((1,), (3,), (4,)) else ""
         )
+        raise ValueError(f"image: got shape {np.shape(image)}; expected (height, width) or (height, width, 3).{hint}")
     if min(array.shape[:2]) < 2:
         raise ValueError(f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least 2 x 2.")
     if array.dtype == np.bool_:
@@ -291,7 +291,8 @@ class Predictor:
         Raises
         ------
         ValueError
-            For images and boxes that make no sense, see `as_rgb`; a box may reach beyond the image, but not lie outside.
+            For images and boxes that make no sense, see `as_rgb`; a box may reach beyond the
+            image, but not lie outside of it.
         """
         if n_passes is not None and n_passes < 1:
             raise ValueError(f"n_passes: got {n_passes}; expected at least 1.")
@@ -339,7 +340,9 @@ class Predictor:
         for start in range(0, len(boxes), batch_size):
             rows = np.arange(start, min(start + batch_size, len(boxes)))
             cut = [
-                cut_boxes(images[int(owner[r])], boxes[r : r + 1], size=form.size, margin=form.margin, square=form.square)
+                cut_boxes(
+                    images[int(owner[r])], boxes[r : r + 1], size=form.size, margin=form.margin, square=form.square
+                )
                 for r in rows
             ]
             crops, lows, extents = (np.concatenate(part) for part in zip(*cut, strict=True))

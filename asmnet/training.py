@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from asmnet.augmentation import Augmentation
 from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
@@ -101,6 +102,8 @@ class TrainConfig:
         of depthwise convolutions, such as ASMNet, are faster without it.
     flip_average : bool
         Average the prediction with the mirrored one of the mirror image when validating.
+    picture_epochs : int
+        Draw ``curves.png`` and validation faces each so many epochs (needs matplotlib); 0 for never.
     seed : int
         Of the weights, the order and the augmentation.
 
@@ -138,6 +141,7 @@ class TrainConfig:
     drop_last: bool = True
     mixed_precision: str = "cuda"
     flip_average: bool = False
+    picture_epochs: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -415,8 +419,8 @@ def predict_dataset(
     return np.concatenate(all_points), np.concatenate(all_poses) if all_poses else None
 
 
-def _mean_nme(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> float:
-    """Mean over faces of the mean distance, over the eye distance (or the larger side of the box)."""
+def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> np.ndarray:
+    """Mean distance of the known landmarks of each face over its eye distance (or the larger side of its box)."""
     distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
     # A landmark that was not found is infinitely wrong; one that is not known does not count.
     distance[np.isnan(distance) & np.isfinite(dataset.landmarks).all(-1)] = np.inf
@@ -425,7 +429,7 @@ def _mean_nme(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[An
     else:
         right, left = (dataset.landmarks[:, list(side)].mean(1) for side in anchors)
         size = np.linalg.norm(right - left, axis=-1)
-    return float(np.mean(np.nanmean(distance, axis=1) / size))
+    return np.nanmean(distance, axis=1) / size
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
@@ -607,7 +611,13 @@ class _Trainer:
         model: nn.Module = self.network
         if self.world > 1:
             model = nn.parallel.DistributedDataParallel(self.network, broadcast_buffers=False)
-        for epoch in range(first, config.epochs):
+        if config.picture_epochs and self.rank == 0:
+            import matplotlib  # noqa: F401  (said before the first epoch, not after it)
+        bar = tqdm(
+            range(first, config.epochs), initial=first, total=config.epochs, desc=config.network,
+            disable=not self.progress, unit="epoch",
+        )  # fmt: skip
+        for epoch in bar:
             record = self._epoch(model, epoch)
             self.history.append(record)
             better = record.nme < self.best or math.isnan(record.nme) or self.best_epoch == 0
@@ -616,6 +626,14 @@ class _Trainer:
             if self.rank == 0:
                 self._save(epoch + 1, better=better)
                 self._write_metrics()
+                if config.picture_epochs and (
+                    record.epoch % config.picture_epochs == 0 or record.epoch == config.epochs
+                ):
+                    self._draw()
+                bar.set_postfix(
+                    loss=f"{record.loss:.4f}", nme=f"{100 * record.nme:.2f}%", best=f"{100 * self.best:.2f}%",
+                    images=f"{record.images_per_second:.0f}/s", data=f"{record.data_share:.0%}",
+                )  # fmt: skip
                 logger.info("%s", record)
             if config.patience and record.epoch - self.best_epoch >= config.patience:
                 logger.info("no better epoch in %d: stopping", config.patience)
@@ -627,8 +645,6 @@ class _Trainer:
         return TrainResult(self.network.eval(), tuple(self.history), self.best_epoch, self.folder)
 
     def _epoch(self, model: nn.Module, epoch: int) -> EpochRecord:
-        from tqdm import tqdm
-
         config = self.config
         order = self._order(epoch)
         began = time.perf_counter()
@@ -665,7 +681,9 @@ class _Trainer:
                 if before is not None:
                     collected.append(_running_statistics(self.network))
             if collected:
-                _set_running_statistics(self.network, [torch.stack(v).mean(0) for v in zip(*collected, strict=True)])
+                _set_running_statistics(
+                    self.network, [torch.stack(v).double().mean(0) for v in zip(*collected, strict=True)]
+                )
             if config.clip_gradient:
                 nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_gradient)
             self.optimizer.step()
@@ -727,7 +745,7 @@ class _Trainer:
             )  # fmt: skip
         finally:
             self.network.load_state_dict(own)
-        nme = _mean_nme(self.validation, landmarks, self.anchors)
+        nme = float(np.nanmean(face_errors(self.validation, landmarks, self.anchors)))
         error = math.nan
         if pose is not None and self.validation.rotations is not None:
             from asmnet._pose_labels import angles_in_degrees
@@ -736,6 +754,27 @@ class _Trainer:
             known = np.isfinite(truth).all(1)
             error = float(np.abs(pose - truth)[known].mean()) if known.any() else math.nan
         return nme, error
+
+    def _draw(self) -> None:
+        """Draw the curves, and the same few validation faces at each call."""
+        from asmnet._pictures import save_curves, save_faces
+
+        save_curves(self.history, self.folder / "curves.png")
+        if self.validation is None:
+            return
+        rows = np.unique(np.linspace(0, len(self.validation) - 1, 12).astype(int))
+        shown = self.validation.take(rows)
+        own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.state)
+        try:
+            points, _ = predict_dataset(self.network, shown, self.config.preprocessing, device=self.device)
+        finally:
+            self.network.load_state_dict(own)
+        errors = face_errors(shown, points, self.anchors)
+        save_faces(
+            np.asarray(shown.images), shown.landmarks, points, [f"{100 * e:.1f} %" for e in errors],
+            self.folder / f"faces-{self.history[-1].epoch:04d}.png",
+        )  # fmt: skip
 
     def _save(self, epochs_done: int, *, better: bool) -> None:
         header: dict[str, Any] = {
@@ -796,12 +835,15 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
 def _running_statistics(network: nn.Module) -> list[Tensor]:
-    return [b.detach().clone() for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    return [b.detach().clone() for name, b in network.named_buffers() if name.endswith(_STATISTICS)]
 
 
 def _set_running_statistics(network: nn.Module, values: Sequence[Tensor]) -> None:
-    own = [b for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    own = [b for name, b in network.named_buffers() if name.endswith(_STATISTICS)]
     for buffer, value in zip(own, values, strict=True):
         buffer.copy_(value)
 

@@ -1,0 +1,157 @@
+"""ONNX: the network, its normalisation and the shape operator in one graph."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asmnet.checkpoints import PretrainedModel
+from asmnet.layers import ASMProjection
+from shape_models._files import write_bytes
+
+__all__ = ["DeployedNetwork", "export_onnx"]
+
+
+class DeployedNetwork(nn.Module):
+    """A trained network as it is deployed: from pixels to landmarks, projected landmarks and pose, in crop units.
+
+    Parameters
+    ----------
+    model : PretrainedModel
+        Its basis, where it has one, projects the landmarks in the un-aligned frame of the crop.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet import ASMNet, Preprocessing
+    >>> from asmnet.checkpoints import PretrainedModel
+    >>> from asmnet.export import DeployedNetwork
+    >>> model = PretrainedModel(ASMNet(5).eval(), "tiny", "asmnet", {}, None, Preprocessing(size=32), None, {})
+    >>> [tuple(part.shape) for part in DeployedNetwork(model)(torch.zeros(2, 3, 32, 32))]
+    [(2, 5, 2), (2, 3)]
+    """
+
+    def __init__(self, model: PretrainedModel):
+        super().__init__()
+        self.network = model.network.eval()
+        self.projection = None if model.basis is None else ASMProjection(model.basis)
+        self.preprocessing = model.preprocessing
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Predict from images (batch, 3, size, size), RGB from 0 to 1."""
+        prediction = self.network(self.preprocessing.normalise(images))
+        out = [prediction.landmarks]
+        if self.projection is not None:
+            out.append(self.projection(prediction.landmarks))
+        if prediction.pose is not None:
+            out.append(prediction.pose)
+        return tuple(out)
+
+    def output_names(self) -> list[str]:
+        """Return the names of what `forward` returns, in order."""
+        with torch.no_grad():
+            size = self.preprocessing.size
+            pose = self.network(torch.zeros(1, 3, size, size)).pose is not None
+        return ["landmarks", *["projected"] * (self.projection is not None), *["pose"] * pose]
+
+
+def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, check: bool = True) -> dict[str, float]:
+    """Write network, normalisation and shape operator as one ONNX graph with a free batch size.
+
+    The input ``images`` is (batch, 3, size, size), RGB from 0 to 1. The outputs are ``landmarks`` and, where there is a
+    basis, ``projected``, both (batch, n_landmarks, 2) in crop units (the centre is 0, the edges at -0.5 and 0.5), and
+    ``pose``, (yaw, pitch, roll) over 65 degrees. What is needed to cut the crop stands in the metadata of the file.
+
+    Parameters
+    ----------
+    model : PretrainedModel
+        See `load_pretrained`.
+    path : path
+        Ends in ``.onnx``.
+    opset : int
+        At least 17.
+    check : bool
+        Run the file in onnxruntime, at two batch sizes, and compare with torch.
+
+    Returns
+    -------
+    dict of str to float
+        Largest deviation of each output; empty without `check`.
+
+    Raises
+    ------
+    RuntimeError
+        When onnxruntime and torch differ by more than 1e-4; the file is then not written.
+    ImportError
+        Without the extra ``export``.
+
+    Examples
+    --------
+    >>> from asmnet.export import export_onnx
+    >>> export_onnx.__name__
+    'export_onnx'
+    """
+    import onnx
+
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"path: got {path.name!r}; expected a name that ends in .onnx.")
+    if opset < 17:
+        raise ValueError(f"opset: got {opset}; expected at least 17.")
+    deployed = DeployedNetwork(model).cpu()
+    names = deployed.output_names()
+    size = model.preprocessing.size
+    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            input_names=["images"],
+            output_names=names,
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    words: dict[str, Any] = {
+        "name": model.name,
+        "input": "RGB, 0 to 1, NCHW",
+        "output_units": "crop units: centre 0, edges at -0.5 and 0.5; pose is (yaw, pitch, roll) / 65 degrees",
+        "preprocessing": asdict(model.preprocessing),
+        "scheme": None if model.scheme is None else model.scheme.name,
+        "licence": model.header.get("licence"),
+    }
+    onnx.helper.set_model_props(graph, {k: v if isinstance(v, str) else json.dumps(v) for k, v in words.items()})
+    content = graph.SerializeToString()
+    deviations = _compare(deployed, content, names, size) if check else {}
+    worst = max(deviations.values(), default=0.0)
+    if not worst <= 1e-4:
+        raise RuntimeError(f"onnxruntime differs from torch by {worst:g}; expected at most 1e-4. Nothing was written.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
+    return deviations
+
+
+def _compare(deployed: DeployedNetwork, content: bytes, names: list[str], size: int) -> dict[str, float]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(names, 0.0)
+    for n in (1, 3):
+        images = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            expected = deployed(images)
+        got = session.run(names, {"images": images.numpy()})
+        for name, a, b in zip(names, expected, got, strict=True):
+            worst[name] = max(worst[name], float((a - torch.from_numpy(b)).abs().max()))
+    return worst

@@ -1,0 +1,63 @@
+"""ONNX: one graph, a free batch size, the numbers of torch."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from asmnet import ASMNet, ASMProjection, Preprocessing
+from asmnet.checkpoints import PretrainedModel
+from asmnet.export import DeployedNetwork, export_onnx
+from shape_models import ASM, IBUG68, make_faces
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    faces = make_faces(100, rng=0)
+    faces = (faces - faces.mean((0, 1))) / np.ptp(faces)
+    basis = ASM(0.9, limit=0.1).fit(faces).basis_  # a narrow limit, so that the clip acts
+    network = ASMNet(68, width=0.25).eval()
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    return PretrainedModel(network, "tiny", "asmnet", {"width": 0.25}, IBUG68, Preprocessing(size=64), basis, {})
+
+
+def test_onnxruntime_agrees_at_any_batch_size(model, tmp_path):
+    path = tmp_path / "tiny.onnx"
+    deviations = export_onnx(model, path)
+    assert set(deviations) == {"landmarks", "projected", "pose"}
+    assert max(deviations.values()) < 1e-4
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).random((5, 3, 64, 64), dtype=np.float32)
+    landmarks, projected, pose = session.run(None, {"images": images})
+    assert landmarks.shape == projected.shape == (5, 68, 2)
+    assert pose.shape == (5, 3)
+    np.testing.assert_allclose(projected, model.basis.project(landmarks), atol=1e-4)
+    assert np.abs(projected - landmarks).max() > 0.01
+    words = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert json.loads(words["preprocessing"])["size"] == 64
+    assert words["scheme"] == "ibug68"
+    assert len(list(tmp_path.iterdir())) == 1  # one file, no weights beside it
+
+
+def test_deployed_network_is_network_and_layer(model):
+    images = torch.rand(2, 3, 64, 64)
+    landmarks, projected, pose = DeployedNetwork(model)(images)
+    plain = model.network(model.preprocessing.normalise(images))
+    torch.testing.assert_close(landmarks, plain.landmarks)
+    torch.testing.assert_close(pose, plain.pose)
+    torch.testing.assert_close(projected, ASMProjection(model.basis)(plain.landmarks))
+
+
+def test_wrong_arguments_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match=r"\.onnx"):
+        export_onnx(model, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="at least 17"):
+        export_onnx(model, tmp_path / "net.onnx", opset=11)

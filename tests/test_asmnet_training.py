@@ -1,0 +1,261 @@
+"""The training loop: reproducible, resumable after a kill, alike on one process and two, stopped by NaN."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asmnet import Augmentation, LandmarkDataset, Preprocessing, TrainConfig, train
+from asmnet.checkpoints import read_tensors, write_tensors
+from asmnet.training import NonFiniteLossError, learning_rate, predict_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def drawn_faces(n, seed):
+    """Images with five bright dots of different colours where the landmarks are."""
+    rng = np.random.default_rng(seed)
+    base = np.array([[24.0, 24.0], [40.0, 24.0], [32.0, 32.0], [26.0, 42.0], [38.0, 42.0]])
+    points = base + rng.normal(scale=2.0, size=(n, 5, 2))
+    y, x = np.mgrid[:64, :64]
+    images = np.zeros((n, 64, 64, 3))
+    colours = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+    for k in range(5):
+        spot = np.exp(-((x - points[:, k, :1, None]) ** 2 + (y - points[:, k, 1:, None]) ** 2) / 8)
+        images += spot[..., None] * colours[k]
+    images = (255 * images.clip(0, 1)).astype(np.uint8)
+    return LandmarkDataset.from_arrays(images, points, mirror=np.array([1, 0, 2, 4, 3]))
+
+
+def small_config(**changes):
+    base = dict(
+        network="asmnet", network_options={"width": 0.25, "dropout": 0.2}, n_landmarks=5, epochs=4, batch_size=8,
+        preprocessing=Preprocessing(size=32), learning_rate=3e-3, warmup_epochs=0.5, ema=0.9,
+        criterion_options={"form": "wing", "asm_weights": None}, seed=3,
+    )  # fmt: skip
+    return TrainConfig(**{**base, **changes})
+
+
+def weights(folder, name="last"):
+    return read_tensors(Path(folder) / f"{name}.safetensors")[0]
+
+
+def assert_same(first, second):
+    assert set(first) == set(second)
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture(scope="module")
+def data():
+    return drawn_faces(24, 0)
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    result = train(small_config(), data, drawn_faces(6, 1), folder=folder)
+    return folder, result
+
+
+def test_it_learns(tmp_path):
+    config = small_config(
+        network_options={"width": 0.25, "dropout": 0.0}, epochs=8, learning_rate=5e-3, augmentation=Augmentation.none()
+    )
+    result = train(config, drawn_faces(64, 0), drawn_faces(16, 5), folder=tmp_path)
+    errors = [record.nme for record in result.history]
+    assert min(errors) < 0.6 * errors[0]
+    assert result.best_epoch == 1 + int(np.argmin(errors))
+    assert result.history[-1].loss < 0.6 * result.history[0].loss
+    assert not result.network.training
+
+
+def test_metrics_file_holds_the_history(unbroken):
+    folder, result = unbroken
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert [float(row["nme"]) for row in rows] == [record.nme for record in result.history]
+    assert all(0 < float(row["data_share"]) < 1 and float(row["images_per_second"]) > 0 for row in rows)
+    assert_same(weights(folder, "best"), {k: v.contiguous() for k, v in result.network.state_dict().items()})
+
+
+def test_the_same_seed_gives_the_same_bits(unbroken, data, tmp_path):
+    train(small_config(), data, drawn_faces(6, 1), folder=tmp_path)
+    assert_same(weights(tmp_path), weights(unbroken[0]))
+    other = small_config(seed=4, epochs=1)
+    train(other, data, folder=tmp_path / "other")
+    ours = weights(tmp_path / "other")
+    assert not torch.equal(ours["network.heads.landmarks.weight"], weights(tmp_path)["network.heads.landmarks.weight"])
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from test_asmnet_training import drawn_faces, small_config
+from asmnet import train
+train(small_config(**{changes!r}), drawn_faces(24, 0), drawn_faces(6, 1), folder={folder!r}, resume=True)
+"""
+
+
+def script(folder, **changes):
+    return SCRIPT.format(tests=str(ROOT / "tests"), folder=str(folder), changes=changes)
+
+
+def test_resume_after_kill_equals_an_unbroken_run(unbroken, data, tmp_path):
+    """The process is killed without warning once two epochs are on disk."""
+    code = "import time, asmnet.training as t\nold = t._Trainer._epoch\n"
+    code += "def slow(self, model, epoch):\n    time.sleep(0.3 * (epoch >= 2))\n    return old(self, model, epoch)\n"
+    code += "t._Trainer._epoch = slow\n" + script(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        metrics = tmp_path / "metrics.csv"
+        while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 3):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    _, header = read_tensors(tmp_path / "last.safetensors")
+    assert 2 <= header["epoch"] < 4
+    result = train(small_config(), data, drawn_faces(6, 1), folder=tmp_path, resume=True)
+    assert_same(weights(tmp_path), weights(unbroken[0]))
+    assert_same(weights(tmp_path, "best"), weights(unbroken[0], "best"))
+    assert [r.nme for r in result.history] == [r.nme for r in unbroken[1].history]
+
+
+def test_resume_refuses_other_settings(unbroken, data):
+    with pytest.raises(ValueError, match=r"other settings of learning_rate"):
+        train(small_config(learning_rate=1.0), data, folder=unbroken[0], resume=True)
+
+
+def test_two_processes_equal_one_that_accumulates(data, tmp_path):
+    """Two gloo processes of four samples each, against one that takes the same two halves one after the other."""
+    changes = dict(epochs=2, batch_size=8, network_options={"width": 0.25, "dropout": 0.2})
+    (tmp_path / "run.py").write_text(script(tmp_path / "two", **changes))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", tmp_path / "run.py"],
+        cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    train(small_config(**changes, accumulate=2), data, drawn_faces(6, 1), folder=tmp_path / "one")
+    two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name, value in one.items():
+        if name.startswith(("network.", "average.")):
+            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_accumulated_parts_without_norms_equal_one_batch():
+    """The mean of the gradients of equal parts is the gradient of the whole."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(4, 2)
+    x, y = torch.randn(8, 4), torch.randn(8, 2)
+    (layer(x) - y).square().mean().backward()
+    whole = layer.weight.grad.clone()
+    layer.zero_grad()
+    for part in range(2):
+        ((layer(x[part::2]) - y[part::2]).square().mean() / 2).backward()
+    torch.testing.assert_close(layer.weight.grad, whole)
+
+
+def test_nan_stops_and_saves_the_batch(data, tmp_path):
+    initial = {
+        k: v.clone() for k, v in train(small_config(epochs=1), data, folder=tmp_path).network.state_dict().items()
+    }
+    initial["heads.landmarks.bias"][:] = math.nan
+    with pytest.raises(NonFiniteLossError, match="smaller learning_rate") as caught:
+        train(small_config(), data, folder=tmp_path / "nan", initial=initial)
+    tensors, header = read_tensors(caught.value.path)
+    assert tensors["images"].shape == (8, 3, 32, 32)
+    assert header["kind"] == "batch"
+    assert not (tmp_path / "nan" / "last.safetensors").exists()
+
+
+def test_early_stop(data, tmp_path):
+    config = small_config(epochs=30, patience=2, learning_rate=1e-9)
+    config = replace(config, ema=0.0, network_options={"width": 0.25, "dropout": 0.0}, weight_decay=0.0)
+    result = train(config, data, drawn_faces(6, 1), folder=tmp_path)
+    assert len(result.history) == result.best_epoch + 2
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(data, tmp_path, monkeypatch):
+    train(small_config(epochs=1), data, folder=tmp_path)
+    before = (tmp_path / "last.safetensors").read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors(tmp_path / "last.safetensors", {"x": torch.ones(3)}, {})
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors", "metrics.csv"]
+
+
+def test_extra_sets_join_by_their_share(data, tmp_path):
+    extra = drawn_faces(10, 7).with_weight(0.5)
+    config = small_config(epochs=1, extra_share=0.34)
+    result = train(config, data, folder=tmp_path, extra=[extra])
+    assert len(result.history) == 1
+    without = train(small_config(epochs=1), data, folder=tmp_path / "without")
+    assert result.history[0].loss != without.history[0].loss
+
+
+def test_schedules():
+    def rate(step, **changes):
+        return learning_rate(small_config(learning_rate=1.0, epochs=10, warmup_epochs=2, **changes), step, 10)
+
+    assert [round(rate(s), 4) for s in (0, 19)] == [round(1 / 21, 4), round(20 / 21, 4)]
+    assert rate(20) == 1.0
+    assert rate(60) == pytest.approx(0.5)
+    assert rate(100) == pytest.approx(0.0)
+    assert rate(99, schedule="constant") == 1.0
+    assert rate(60, schedule="linear", final_rate=0.2) == pytest.approx(0.6)
+    assert rate(60, schedule="steps", step_epochs=(3, 5), step_factor=0.1) == pytest.approx(0.01)
+    paper = TrainConfig.paper()
+    assert learning_rate(paper, 100_000, 100) == pytest.approx(1e-2 / 2)
+
+
+def test_presets_and_dictionaries():
+    paper = TrainConfig.paper()
+    assert (paper.epochs, paper.learning_rate, paper.preprocessing.square) == (150, 1e-2, False)
+    for config in (paper, TrainConfig.modern(), TrainConfig(step_epochs=(1, 2))):
+        assert TrainConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="unknown settings colour"):
+        TrainConfig.from_dict({"colour": 1})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"network": "resnet"}, {"epochs": 0}, {"batch_size": 5, "accumulate": 2}, {"optimizer": "sgd"},
+     {"schedule": "none"}, {"ema": 1.0}, {"learning_rate": 0.0}, {"preprocessing": Preprocessing(size=50)}],
+)  # fmt: skip
+def test_wrong_settings_are_refused(changes):
+    with pytest.raises(ValueError, match="expect"):
+        small_config(**changes)
+
+
+def test_wrong_data_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="68"):
+        train(TrainConfig(), data, folder=tmp_path)
+    with pytest.raises(ValueError, match="smaller batch_size"):
+        train(small_config(batch_size=32), data, folder=tmp_path)
+    with pytest.raises(ValueError, match="asm_landmarks"):
+        train(small_config(criterion_options={}), data, folder=tmp_path)
+    with pytest.raises(ValueError, match="mirror"):
+        predict_dataset(torch.nn.Identity(), replace(data, mirror=None), Preprocessing(size=32), flip_average=True)
+
+
+def test_pictures(data, tmp_path):
+    train(small_config(epochs=2, picture_epochs=2), data, drawn_faces(6, 1), folder=tmp_path)
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "faces-0002.png").stat().st_size > 10_000
