@@ -5,6 +5,7 @@ from asmnet.data import LandmarkDataset, Preprocessing, pack_faces
 from asmnet.layers import ASMProjection
 from asmnet.losses import AsmWeightSchedule, asm_assisted_loss
 from asmnet.networks import ASMNet, MobileNetV2, Prediction, build_network
+from asmnet.predictor import FacePrediction, Predictor
 from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
 
 __all__ = [
@@ -12,9 +13,11 @@ __all__ = [
     "ASMProjection",
     "AsmWeightSchedule",
     "Augmentation",
+    "FacePrediction",
     "LandmarkDataset",
     "MobileNetV2",
     "Prediction",
+    "Predictor",
     "Preprocessing",
     "TrainConfig",
     "TrainResult",

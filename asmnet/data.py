@@ -294,9 +294,10 @@ class LandmarkDataset:
         rows = np.arange(len(self))[np.asarray(indices)]
         moved = {
             name: value[rows]
-            for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations")
+            for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations", "depths")
             if (value := getattr(self, name)) is not None
         }
+        moved["companions"] = {name: value[rows] for name, value in self.companions.items()}
         names, groups = tuple(self.names[i] for i in rows), tuple(self.groups[i] for i in rows)
         return replace(self, **moved, names=names, groups=groups)
 

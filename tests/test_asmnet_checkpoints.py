@@ -1,0 +1,148 @@
+"""Checkpoints: round trips, sizes, and files that are truncated, changed or foreign."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from asmnet import ASMNet, Preprocessing
+from asmnet.checkpoints import (
+    SHIPPED,
+    CheckpointError,
+    PretrainedModel,
+    load_pretrained,
+    pretrained_names,
+    read_tensors,
+    save_pretrained,
+    write_tensors,
+)
+from shape_models import ASM, IBUG68, Ellipsoid, make_faces
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    basis = ASM(0.9, limit=2.5).fit(make_faces(100, rng=0)).basis_
+    preprocessing = Preprocessing(size=96, margin=1.25)
+    return PretrainedModel(
+        ASMNet(68, width=0.25).eval(), "tiny", "asmnet", {"width": 0.25}, IBUG68, preprocessing, basis, {"licence": "x"}
+    )
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    return path, save_pretrained(model, path)
+
+
+def test_round_trip(model, saved):
+    path, digest = saved
+    back = load_pretrained(path)
+    assert (back.name, back.network_name, back.network_options) == ("tiny", "asmnet", {"width": 0.25})
+    assert back.preprocessing == model.preprocessing
+    assert back.scheme == IBUG68
+    assert back.header["licence"] == "x"
+    shapes = make_faces(5, rng=1)
+    np.testing.assert_allclose(back.basis.project(shapes), model.basis.project(shapes), atol=1e-12)
+    images = torch.rand(2, 3, 96, 96)
+    torch.testing.assert_close(back.network(images).landmarks, model.network(images).landmarks, atol=2e-3, rtol=0)
+    words = json.loads(path.with_suffix(".json").read_text())
+    assert words["sha256"] == digest
+    assert words["preprocessing"]["margin"] == 1.25
+
+
+def test_full_precision_round_trip_is_exact(model, tmp_path):
+    save_pretrained(model, tmp_path / "full.safetensors", half=False)
+    back = load_pretrained(tmp_path / "full.safetensors")
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(back.network.state_dict()[name], value)
+
+
+def test_asmnet_at_full_width_ships_below_four_megabytes(tmp_path):
+    model = PretrainedModel(ASMNet(68), "full", "asmnet", {}, IBUG68, Preprocessing(), None, {})
+    save_pretrained(model, tmp_path / "full.safetensors")
+    assert (tmp_path / "full.safetensors").stat().st_size < 4e6
+
+
+def test_truncated_files_are_refused(saved):
+    path, _ = saved
+    content = path.read_bytes()
+    for n in (0, 4, 8, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:n])
+        with pytest.raises(CheckpointError, match="truncated or no safetensors"):
+            load_pretrained(path)
+
+
+def test_changed_files_are_refused(saved):
+    path, digest = saved
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="checksum"):
+        read_tensors(path, sha256=digest)
+
+
+def test_foreign_files_are_refused(tmp_path, model):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(CheckpointError, match="truncated or no safetensors"):
+        load_pretrained(path)
+    save_file({"x": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError):
+        load_pretrained(path)
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="not one written by this library"):
+        load_pretrained(path)
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "asmnet", "version": "99", "header": "{}"})
+    with pytest.raises(CheckpointError, match="newer version"):
+        load_pretrained(path)
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "asmnet", "version": "1", "header": "{"})
+    with pytest.raises(CheckpointError, match="malformed"):
+        load_pretrained(path)
+    write_tensors(path, {"x": torch.ones(2)}, {"kind": "training"})
+    with pytest.raises(CheckpointError, match="'training'"):
+        load_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t, h: h.pop("preprocessing"),
+        lambda t, h: h.update(network="resnet"),
+        lambda t, h: h.update(n_landmarks=67),
+        lambda t, h: h.update(network_options={"depth": 3}),
+        lambda t, h: h["preprocessing"].update(size=-1),
+        lambda t, h: h.update(scheme="faces9000"),
+        lambda t, h: t.pop("network.heads.landmarks.weight"),
+        lambda t, h: t["basis.components"].mul_(2),
+        lambda t, h: t["network.heads.landmarks.bias"].fill_(float("nan")),
+    ],
+)
+def test_contents_that_make_no_model_are_refused(saved, spoil):
+    path, _ = saved
+    tensors, header = read_tensors(path)
+    spoil(tensors, header)
+    write_tensors(path, tensors, header)
+    with pytest.raises(CheckpointError, match=r"do not make a model|not finite"):
+        load_pretrained(path)
+
+
+def test_wrong_saves_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match=r"\.safetensors"):
+        save_pretrained(model, tmp_path / "tiny.bin")
+    other = replace(model, basis=replace(model.basis, limit=Ellipsoid(2.0)))
+    with pytest.raises(ValueError, match="Box or None"):
+        save_pretrained(other, tmp_path / "tiny.safetensors")
+
+
+def test_shipped_models_match_their_checksums():
+    assert pretrained_names() == sorted(SHIPPED)
+    for name in SHIPPED:
+        model = load_pretrained(name)
+        assert model.name == name
+        assert model.header["licence"]

@@ -1,0 +1,243 @@
+"""The predictor: frames, boxes, batches, flips, passes; and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
+from asmnet.checkpoints import PretrainedModel
+from asmnet.networks import Prediction
+from asmnet.predictor import as_rgb
+from shape_models import IBUG68, load_model, make_faces
+
+
+class Corners(nn.Module):
+    """Says that the landmarks are the corners of the crop, then its centre: exposes the frame."""
+
+    n_landmarks = 5
+
+    def forward(self, images):
+        corners = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.0]])
+        return Prediction(corners.expand(len(images), 5, 2), torch.tensor([[0.1, 0.2, -0.3]]).expand(len(images), 3))
+
+
+class Brightest(nn.Module):
+    """Finds the brightest pixel: shows that crops are cut where landmarks are mapped back to."""
+
+    n_landmarks = 1
+
+    def forward(self, images):
+        h, w = images.shape[2:]
+        index = images.sum(1).flatten(1).argmax(1)
+        x, y = (index % w).float(), (index // w).float()
+        return Prediction(torch.stack([(x + 0.5) / w - 0.5, (y + 0.5) / h - 0.5], 1)[:, None])
+
+
+def predictor(network, **preprocessing):
+    options = {"size": 64, "margin": 1.0, **preprocessing}
+    return Predictor(PretrainedModel(network, "test", "asmnet", {}, None, Preprocessing(**options), None, {}))
+
+
+@pytest.fixture(scope="module")
+def face_net():
+    torch.manual_seed(0)
+    network = ASMNet(68, width=0.25).eval()
+    faces = make_faces(50, rng=0)
+    faces = (faces - faces.mean((0, 1))) / np.ptp(faces[:, :, 1], axis=1).mean() * 0.7
+    with torch.no_grad():
+        network.heads.landmarks.bias.copy_(torch.from_numpy(faces.mean(0).ravel()))
+    return Predictor(PretrainedModel(network, "test", "asmnet", {}, IBUG68, Preprocessing(size=64), None, {}))
+
+
+def test_crop_units_are_pixels_of_the_photograph():
+    image = np.zeros((80, 100, 3), np.uint8)
+    (face,) = predictor(Corners())(image, [20, 10, 50, 30])  # 30 x 20: a square of 30 about (35, 20)
+    np.testing.assert_allclose(face.landmarks, [[20, 5], [50, 5], [50, 35], [20, 35], [35, 20]])
+    (face,) = predictor(Corners(), square=False, margin=2.0)(image, [20, 10, 50, 30])
+    np.testing.assert_allclose(face.landmarks, [[5, 0], [65, 0], [65, 40], [5, 40], [35, 20]])
+    np.testing.assert_allclose(face.pose, [6.5, 13.0, -19.5])
+    assert (face.yaw, face.pitch, face.roll) == pytest.approx((6.5, 13.0, -19.5))
+
+
+@pytest.mark.parametrize("margin", [1.0, 1.3, 4.0])
+@pytest.mark.parametrize("spot", [(30, 20), (45, 33), (0, 0), (99, 79)])
+def test_crops_and_landmarks_share_one_frame(margin, spot):
+    image = np.zeros((80, 100), np.uint8)
+    image[spot[1], spot[0]] = 255
+    box = np.array([spot[0] - 12.0, spot[1] - 9.0, spot[0] + 7.0, spot[1] + 15.0])
+    (face,) = predictor(Brightest(), margin=margin)(image, box)
+    pixel = 24 * margin / 64  # one pixel of the crop
+    np.testing.assert_allclose(face.landmarks[0], spot, atol=max(0.51, 0.51 * pixel))
+
+
+def test_large_photographs_are_not_undersampled():
+    """A checkerboard of single pixels becomes even grey, not a pattern of aliases."""
+    image = np.indices((512, 512)).sum(0) % 2 * np.uint8(255)
+
+    class Contrast(Brightest):
+        def forward(self, images):
+            self.spread = float(images.std())
+            return super().forward(images)
+
+    network = Contrast()
+    predictor(network)(image.astype(np.uint8), [0.3, 0.3, 511.3, 511.3])
+    assert network.spread < 0.2
+
+
+def test_predictor_agrees_with_the_packed_path(face_net):
+    """The same crop from a photograph and from packed images, up to the two ways of resampling."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
+    image = np.kron(coarse, np.ones((16, 16, 1), np.uint8))
+    points = make_faces(1, rng=1)
+    points = 60 + 70 * (points - points.min((0, 1))) / np.ptp(points)
+    data = LandmarkDataset.from_arrays(image[None], points)
+    expected, pose = predict_dataset(face_net.network, data, face_net.model.preprocessing)
+    (face,) = face_net(image, data.boxes)
+    assert np.abs(face.landmarks - expected[0]).max() < 0.5
+    np.testing.assert_allclose(face.pose, pose[0], atol=1.0)
+
+
+def test_faces_come_in_the_order_of_the_boxes_and_batches_change_nothing(face_net):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (90, 70 + 10 * i, 3)).astype(np.uint8) for i in range(3)]
+    boxes = [[[10, 10, 40, 50], [30, 20, 60, 60]], [], [[5, 5, 50, 50]]]
+    together = face_net(images, boxes)
+    assert [len(faces) for faces in together] == [2, 0, 1]
+    for image, own, faces in zip(images, boxes, together, strict=True):
+        alone = face_net(image, own, batch_size=1)
+        for a, b in zip(alone, faces, strict=True):
+            np.testing.assert_allclose(a.landmarks, b.landmarks, atol=1e-3)
+            np.testing.assert_allclose(a.box, b.box)
+
+
+def test_flip_average_is_symmetric(face_net):
+    """With averaging, the mirror image gives the mirrored landmarks and pose."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (80, 100, 3)).astype(np.uint8)
+    box = np.array([20.0, 15.0, 70.0, 65.0])
+    (face,) = face_net(image, box, flip_average=True)
+    (mirror,) = face_net(image[:, ::-1], [99 - 70.0, 15.0, 99 - 20.0, 65.0], flip_average=True)
+    np.testing.assert_allclose(mirror.landmarks, IBUG68.flip(face.landmarks, width=100), atol=1e-3)
+    np.testing.assert_allclose(mirror.pose, face.pose * [-1, 1, -1], atol=1e-3)
+    (plain,) = face_net(image, box)
+    assert np.abs(plain.landmarks - face.landmarks).max() > 1e-6
+
+
+def test_shape_model_gives_projection_and_plausibility(face_net):
+    (face,) = face_net(np.zeros((80, 100), np.uint8), [20, 15, 70, 65])
+    model = load_model("face68")
+    np.testing.assert_allclose(face.projected, model.project(face.landmarks), atol=1e-9)
+    report = model.report(face.landmarks)
+    assert face.plausibility == pytest.approx(float(report.plausibility))
+    assert face.clipped_modes == tuple(np.flatnonzero(report.clipped))
+    assert face.pose_convention
+    words = json.loads(json.dumps(face.to_dict()))
+    assert words["pose"]["unit"] == "degrees"
+    assert len(words["projected"]) == 68
+
+
+def test_further_passes_use_the_box_of_the_landmarks(face_net):
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8)
+    box = [18.0, 12.0, 72.0, 66.0]
+    (first,) = face_net(image, box)
+    (second,) = face_net(image, box, n_passes=2)
+    np.testing.assert_allclose(second.box, [*first.landmarks.min(0), *first.landmarks.max(0)])
+    (again,) = face_net(image, second.box)
+    np.testing.assert_allclose(again.landmarks, second.landmarks, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((20, 30), 128, np.uint8),
+        np.full((20, 30, 1), 128, np.uint8),
+        np.full((20, 30, 3), 128, np.uint8),
+        np.full((20, 30, 4), [128, 128, 128, 255], np.uint8),
+        np.full((20, 30), 128 * 257, np.uint16),
+        np.full((20, 30, 3), 128 / 255, np.float32),
+        np.full((20, 30), 128, np.int64),
+        torch.full((20, 30, 3), 128, dtype=torch.uint8),
+        np.full((20, 30, 3), 128, np.uint8)[::-1, ::-1],
+    ],
+)
+def test_images_of_all_kinds(image):
+    out = as_rgb(image)
+    assert out.shape == (20, 30, 3)
+    assert out.dtype == np.uint8
+    assert bool((out == 128).all())
+
+
+def test_pil_images_and_transparency():
+    from PIL import Image
+
+    for mode, expected in (("L", 128), ("RGB", 128), ("CMYK", None), ("P", None), ("1", 255), ("I;16", 0)):
+        out = as_rgb(Image.new(mode, (30, 20), 128 if mode in ("L", "P", "1", "I;16") else (128,) * len(mode)))
+        assert out.shape == (20, 30, 3)
+        assert expected is None or bool((out == expected).all())
+    half = np.zeros((4, 4, 4), np.uint8)
+    half[..., 0], half[..., 3] = 200, 128
+    assert as_rgb(half)[0, 0].tolist() == [100, 0, 0]
+    assert as_rgb(np.ones((4, 4), bool)).min() == 255
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((3, 40, 40), np.uint8), "channels belong last"),
+        (np.zeros((2, 2, 2, 3), np.uint8), "expected"),
+        (np.zeros((1, 9), np.uint8), "at least 2 x 2"),
+        (np.zeros((0, 0, 3), np.uint8), "at least 2 x 2"),
+        (np.full((4, 4), 200.0), r"image / 255"),
+        (np.full((4, 4), -0.1), "0 to 1"),
+        (np.full((4, 4), np.nan), "NaN"),
+        (np.full((4, 4), 300), "0 to 255"),
+        (np.zeros((4, 4), complex), "expected uint8"),
+    ],
+)
+def test_wrong_images_are_refused(image, words):
+    with pytest.raises(ValueError, match=words):
+        as_rgb(image)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ([1, 2, 3], r"expected \(k, 4\)"),
+        ([30, 10, 20, 40], "x0 < x1"),
+        ([10, 10, 10, 40], "x0 < x1"),
+        ([-50, 10, -5, 40], "outside of the image"),
+        ([120, 10, 150, 40], "outside of the image"),
+        ([np.nan, 1, 2, 3], "NaN"),
+    ],
+)
+def test_wrong_boxes_are_refused(boxes, words):
+    with pytest.raises(ValueError, match=words):
+        predictor(Corners())(np.zeros((80, 100), np.uint8), boxes)
+
+
+def test_boxes_may_reach_beyond_the_image_and_be_tiny():
+    call = predictor(Corners())
+    (face,) = call(np.zeros((80, 100), np.uint8), [-20, -20, 30, 30])
+    np.testing.assert_allclose(face.landmarks[4], [5, 5])
+    (face,) = call(np.zeros((2, 2), np.uint8), [0, 0, 0.25, 0.25])
+    np.testing.assert_allclose(face.landmarks[4], [0.125, 0.125])
+    assert call(np.zeros((80, 100), np.uint8), []) == []
+
+
+def test_wrong_calls_are_refused():
+    call = predictor(Corners())
+    image = np.zeros((20, 20), np.uint8)
+    with pytest.raises(ValueError, match="n_passes"):
+        call(image, [1, 1, 9, 9], n_passes=0)
+    with pytest.raises(ValueError, match="mirror map"):
+        call(image, [1, 1, 9, 9], flip_average=True)
+    with pytest.raises(ValueError, match="expected one for each"):
+        call([image, image], [[1, 1, 9, 9]])
+    face = call(image, [1, 1, 9, 9])[0]
+    assert np.isnan(face.plausibility)
+    with pytest.raises(FileNotFoundError, match="no such image file"):
+        call("nowhere.png", [1, 1, 9, 9])
