@@ -1,0 +1,51 @@
+"""Pose labels: head rotations from landmarks, and the three scaled angles the networks are taught."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose import Camera, conventions, estimate_head_pose
+from shape_models import LandmarkScheme
+
+CONVENTION = "300W-LP"
+DEGREES = 65.0  # of one unit of the pose head
+
+
+def head_rotations(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> np.ndarray:
+    """Fit the mean head to landmarks (n, n_landmarks, 2) on squares of `size` pixels; NaN where the fit is poor.
+
+    The camera is `Camera.from_image_size` of the square, since that of the photograph is unknown.
+    """
+    camera = Camera.from_image_size((size, size))
+    out = np.full((len(landmarks), 3, 3), np.nan)
+    usable = np.isfinite(landmarks).all(-1).sum(1) >= 6
+    if usable.any():
+        result = estimate_head_pose(landmarks[usable], camera, scheme=scheme)
+        matrices = result.pose.rotation.as_matrix()
+        out[usable] = np.where(np.asarray(result.converged)[:, None, None], matrices, np.nan)
+    return out
+
+
+def scaled_angles(rotations: Tensor) -> Tensor:
+    """Turn rotations (..., 3, 3) into (yaw, pitch, roll) of 300W-LP over 65 degrees.
+
+    R = Rx(-pitch) Ry(yaw) Rz(roll), x right, y down, z forward.
+    """
+    yaw = torch.asin(rotations[..., 0, 2].clamp(-1, 1))
+    roll = torch.atan2(-rotations[..., 0, 1], rotations[..., 0, 0])
+    pitch = torch.atan2(rotations[..., 1, 2], rotations[..., 2, 2])
+    return torch.stack([yaw, pitch, roll], -1) * (180 / torch.pi / DEGREES)
+
+
+def angles_in_degrees(rotations: Any) -> np.ndarray:
+    """Turn rotations (n, 3, 3) into (yaw, pitch, roll) of 300W-LP in degrees; NaN stays."""
+    rotations = np.asarray(rotations, dtype=np.float64)
+    out = np.full(rotations.shape[:-2] + (3,), np.nan)
+    known = np.isfinite(rotations).all((-1, -2))
+    if known.any():
+        out[known] = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(rotations[known]), CONVENTION)
+    return out
