@@ -44,7 +44,7 @@ def scaled_angles(rotations: Tensor) -> Tensor:
 def angles_in_degrees(rotations: Any) -> np.ndarray:
     """Turn rotations (n, 3, 3) into (yaw, pitch, roll) of 300W-LP in degrees; NaN stays."""
     rotations = np.asarray(rotations, dtype=np.float64)
-    out = np.full(rotations.shape[:-2] + (3,), np.nan)
+    out = np.full((*rotations.shape[:-2], 3), np.nan)
     known = np.isfinite(rotations).all((-1, -2))
     if known.any():
         out[known] = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(rotations[known]), CONVENTION)

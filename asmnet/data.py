@@ -262,6 +262,8 @@ class LandmarkDataset:
             raise ValueError(f"landmarks: got shape {self.landmarks.shape}; expected ({n}, n_landmarks, 2).")
         if self.weights is None:
             object.__setattr__(self, "weights", np.ones(n, np.float32))
+        if self.mirror is not None:  # a copy: torch does not take read-only arrays
+            object.__setattr__(self, "mirror", np.array(self.mirror))
         if self.mirror is not None and sorted(self.mirror.tolist()) != list(range(self.n_landmarks)):
             raise ValueError(f"mirror: expected a permutation of {self.n_landmarks} landmarks.")
 

@@ -327,9 +327,10 @@ class Predictor:
 
     def detect(self, image: Any) -> np.ndarray:
         """Find faces and return their boxes (k, 4), roughly in the convention of the network."""
-        from shape_models.search import detect_faces
+        from importlib import import_module
 
-        return np.asarray(detect_faces(as_rgb(image)), dtype=np.float64).reshape(-1, 4)
+        found = import_module("shape_models.search").detect_faces(as_rgb(image))
+        return np.asarray(found, dtype=np.float64).reshape(-1, 4)
 
     @torch.inference_mode()
     def _run(
