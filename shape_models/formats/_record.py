@@ -22,6 +22,8 @@ FRAMES = ("pixels", "y_up", "relative", "physical")
 MAX_BYTES = 1 << 30
 EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
 _MISSING = ("nan", "na", "null", "none")
+_PLAIN = re.compile(r"[0-9.eE+-]*")
+_INFINITE = frozenset((np.inf, -np.inf))
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -119,6 +121,18 @@ class Source:
             return np.nan
         raise self.error(f"{name}: got {shorten(token)!r}; expected a number.", line)
 
+    def numbers(self, tokens: Sequence[str], names: Sequence[str], line: int | None = None) -> list[float]:
+        """Return what `number` does of many fields of one line, faster; an empty field is missing."""
+        if _PLAIN.fullmatch("".join(tokens)):  # then float() takes what _NUMBER takes
+            try:
+                values = list(map(float, tokens))
+            except ValueError:
+                pass
+            else:
+                if _INFINITE.isdisjoint(values):
+                    return values
+        return [self.number(t, name, line) if t else np.nan for t, name in zip(tokens, names, strict=True)]
+
     def count(self, token: str, name: str, line: int | None = None) -> int:
         """Return the count that a field declares. Nothing may be allocated by it: it is compared with what is there."""
         if re.fullmatch("[0-9]{1,9}", token):
@@ -185,6 +199,18 @@ def json_number(source: Source, value: Any, name: str) -> float:
     if not np.isfinite(number):
         raise source.error(f"{name}: got a number that is too large.")
     return number
+
+
+def json_numbers(source: Source, values: list, name: str) -> np.ndarray:
+    """Return what `json_number` does of many values, faster."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            array = np.array(values, dtype=np.float64)
+        except OverflowError:
+            array = np.array([np.inf])
+        if np.isfinite(array).all():
+            return array
+    return np.array([json_number(source, value, name) for value in values])
 
 
 def json_field(source: Source, parent: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -22,7 +22,7 @@ from ._record import (
     spell,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_asf", "write_asf"]
 

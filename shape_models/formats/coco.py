@@ -19,11 +19,12 @@ from ._record import (
     check_scheme,
     json_field,
     json_number,
+    json_numbers,
     read_json,
     refuse_frame,
     shorten,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -103,8 +104,7 @@ def parse_coco(source: Source, content: Any, part: str | None, scheme: LandmarkS
         values = json_field(source, annotation, key, list, where)
         if not values or len(values) % 3:
             raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
-        numbers = [json_number(source, value, f"{where}.{key}") for value in values]
-        triples = np.array(numbers).reshape(-1, 3)
+        triples = np.reshape(json_numbers(source, values, f"{where}.{key}"), (-1, 3))
         visibility = triples[:, 2]
         if not (np.isin(visibility, (0, 1, 2)).all() or ((visibility >= 0) & (visibility <= 1)).all()):
             raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")

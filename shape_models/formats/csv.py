@@ -26,7 +26,7 @@ from ._record import (
     spell,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_csv", "write_csv"]
 
@@ -168,8 +168,9 @@ def _wide(
     order = [columns[number][axis] for number in numbers for axis in axes_of_first]
     others = [column for column, place in enumerate(places) if place is None]
     shapes: list[_Shape] = []
+    titles = [header[column] for column in order]
     for line, row in rows:
-        values = [_number(source, row[column], header[column], line) for column in order]
+        values = source.numbers([row[column] for column in order], titles, line)
         points = whole_missing(np.reshape(values, (len(numbers), -1)))
         shapes.append((points, None, {header[column]: row[column] for column in others}))
     return shapes
@@ -185,7 +186,8 @@ def _long(source: Source, header: list[str], lower: list[str], rows: list[tuple[
         parts.setdefault(tuple(row[i] for i in keys), []).append((line, row))
     shapes: list[_Shape] = []
     for members in parts.values():
-        points = [[_number(source, row[i], header[i], line) for i in axes] for line, row in members]
+        titles = [header[i] for i in axes]
+        points = [source.numbers([row[i] for i in axes], titles, line) for line, row in members]
         labels = None if label is None else tuple(row[label] for _, row in members)
         if labels is not None and len(set(labels)) != len(labels):
             repeated = next(text for text in labels if labels.count(text) > 1)
@@ -195,10 +197,6 @@ def _long(source: Source, header: list[str], lower: list[str], rows: list[tuple[
             )  # fmt: skip
         shapes.append((whole_missing(points), labels, {header[i]: members[0][1][i] for i in others}))
     return shapes
-
-
-def _number(source: Source, token: str, name: str, line: int) -> float:
-    return source.number(token, name, line) if token else np.nan
 
 
 def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str] = ()) -> None:

@@ -24,7 +24,7 @@ from ._record import (
     spell,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
 

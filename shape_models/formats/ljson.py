@@ -24,7 +24,7 @@ from ._record import (
     shorten,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_ljson", "write_ljson"]
 

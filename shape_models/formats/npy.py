@@ -19,7 +19,7 @@ from ._record import (
     read_bytes,
     refuse_frame,
     whole_missing,
-)  # fmt: skip
+)
 
 __all__ = ["read_npy", "write_npy"]
 
@@ -58,7 +58,7 @@ def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = N
     """
     path = Path(path)
     scheme = None if scheme is None else get_scheme(scheme)
-    array = read_array(path)
+    array = parse_array(path, read_bytes(path))
     if array.ndim == 1 and array.size and array.size % 2 == 0:
         array = array.reshape(-1, 2)
     if array.ndim != 2 or array.shape[1] not in (2, 3) or not len(array):
@@ -72,31 +72,35 @@ def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = N
     )
 
 
-def read_array(path: Path) -> np.ndarray:
-    """Return the finite or NaN numbers of a ``.npy`` file as float64."""
-    data = read_bytes(path)
+def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.ndarray:
+    """Return the array in the bytes of a ``.npy`` file: finite or NaN float64, or with `text` also strings."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = reader(stream)
     except Exception as error:  # the header is Python source: it fails in many ways
-        raise LandmarkFileError(f"{path}: got no .npy file ({str(error)[:80]}).") from None
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise LandmarkFileError(f"{path}: got an array of {dtype}; expected integers or floats.")
+        raise LandmarkFileError(f"{where}: got no .npy file ({str(error)[:80]}).") from None
+    if not (dtype.kind in "iuf" and dtype.itemsize <= 8) and not (text and dtype.kind == "U" and dtype.itemsize):
+        raise LandmarkFileError(f"{where}: got an array of {dtype}; expected integers or floats.")
     size = 1
     for length in shape:  # Python integers: no overflow
         size *= length
     rest = len(data) - stream.tell()
     if any(length < 0 for length in shape) or size * dtype.itemsize != rest:
-        raise LandmarkFileError(f"{path}: the header declares shape {str(shape)[:80]}, but {rest} bytes follow it.")
+        raise LandmarkFileError(f"{where}: the header declares shape {str(shape)[:80]}, but {rest} bytes follow it.")
     try:
         array = np.frombuffer(data, dtype, size, stream.tell()) if size else np.empty(0, dtype)
-        array = array.reshape(shape, order="F" if fortran else "C").astype(np.float64)
+        array = array.reshape(shape, order="F" if fortran else "C")
     except ValueError as error:
-        raise LandmarkFileError(f"{path}: got no array ({error}).") from None
+        raise LandmarkFileError(f"{where}: got no array ({error}).") from None
+    if dtype.kind == "U":
+        if size and np.ascontiguousarray(array).view(dtype.byteorder + "u4").max() > 0x10FFFF:
+            raise LandmarkFileError(f"{where}: got text with characters that do not exist.")
+        return array.astype(f"U{dtype.itemsize // 4}")
+    array = array.astype(np.float64)
     if np.isinf(array).any():
-        raise LandmarkFileError(f"{path}: got an infinite coordinate; expected finite numbers or NaN.")
+        raise LandmarkFileError(f"{where}: got an infinite number; expected finite numbers or NaN.")
     return array
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +23,7 @@ from ._record import (
     spell,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_pts", "write_pts"]
 
@@ -73,10 +74,10 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
         return _read_idav(source, lines, scheme)
     declared, rows = _split(source, lines)
     points = []
-    shift = Decimal(repr(float(origin)))
+    shift = _shift(origin)
     n_dims = None
     for number, line in rows:
-        fields = [token for token in _SEPARATOR.split(line) if token]
+        fields = line.split() if "," not in line and ";" not in line else [t for t in _SEPARATOR.split(line) if t]
         if n_dims is None and len(fields) in (2, 3):
             n_dims = len(fields)
         if len(fields) != n_dims:
@@ -85,19 +86,31 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
                 f"expected the {n_dims or '2 or 3'} coordinates of a point.",
                 number,
             )
-        point = []
-        for axis, token in zip("xyz", fields, strict=False):
-            value = source.number(token, axis, number)
-            if shift and axis != "z" and not np.isnan(value):
-                value = exactly(token, lambda number: EXACT.subtract(number, shift))
-            point.append(value)
-        points.append(point)
+        point = source.numbers(fields, "xyz"[:n_dims], number)
+        points.append([*map(shift, fields[:2], point), *point[2:]])
     if declared is not None and len(points) != declared:
         raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
     if not points:
         raise source.error("got no points; expected at least one.")
     check_scheme(source.path, len(points), scheme)
     return LandmarkFile(whole_missing(points), None, scheme, path=source.path)
+
+
+def _shift(origin: float) -> Callable[[str, float], float]:
+    """Return what subtracts the origin from the number that a field spells, before it is rounded to float64."""
+    shift = Decimal(repr(float(origin)))
+    whole = int(origin) if origin == int(origin) else None
+
+    def subtract(token: str, value: float) -> float:
+        if value != value or not shift:
+            return value
+        if whole is not None and len(token) < 40 and "e" not in token and "E" not in token:
+            before, _, after = token.partition(".")
+            unit = 10 ** len(after)
+            return (int(before + after) - whole * unit) / unit  # the quotient of two integers is correctly rounded
+        return exactly(token, lambda number: EXACT.subtract(number, shift))
+
+    return subtract
 
 
 def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, list[tuple[int, str]]]:

@@ -27,7 +27,7 @@ from ._record import (
     spell,
     whole_missing,
     write_text,
-)  # fmt: skip
+)
 
 __all__ = ["read_tps", "write_tps"]
 

@@ -1,0 +1,48 @@
+"""Arrays out of ``.npz`` files, checked before they are read; never a pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..formats import LandmarkFileError
+from ..formats._record import MAX_BYTES
+from ..formats.npy import parse_array
+
+
+def read_arrays(path: Path, wanted: Mapping[str, tuple[int | None, ...]] | None = None) -> dict[str, np.ndarray]:
+    """Return the arrays of numbers and of text in a ``.npz`` file.
+
+    With `wanted`, exactly those, each of the shape given, in which None is any number, the same for all of them.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if sum(info.file_size for info in members) > MAX_BYTES:
+                raise LandmarkFileError(f"{path}: got more than 1 GiB of arrays; expected a landmark file.")
+            for info in members:
+                name = info.filename.removesuffix(".npy")
+                if wanted is None or name in wanted:
+                    with archive.open(info) as stream:
+                        data = stream.read(info.file_size + 1)
+                    arrays[name] = parse_array(f"{path}, array {name}", data, text=True)
+    except FileNotFoundError:
+        raise LandmarkFileError(f"{path}: got no such file; expected a .npz file.") from None
+    except LandmarkFileError:
+        raise
+    except Exception as error:  # zipfile and zlib fail in many ways on a damaged file
+        raise LandmarkFileError(f"{path}: got no .npz file ({str(error)[:80]}).") from None
+    length = None
+    for name, shape in (wanted or {}).items():
+        if name not in arrays:
+            raise LandmarkFileError(f"{path}: got the arrays {', '.join(arrays) or '(none)'}; expected {name!r}.")
+        found = arrays[name].shape
+        length = found[0] if length is None and found else length
+        expected = tuple(length if n is None else n for n in shape)
+        if found != expected or arrays[name].dtype.kind != "f":
+            raise LandmarkFileError(f"{path}, array {name}: got shape {found}; expected numbers of shape {expected}.")
+    return arrays

@@ -1,0 +1,73 @@
+"""What the readers of archives share: finding files, matching images, checking splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..formats import LandmarkFileError
+from ._samples import Entry
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class Folder:
+    """The files below a folder, from one walk through it; hidden ones are left out."""
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.root = Path(folder)
+        if not self.root.is_dir():
+            raise LandmarkFileError(f"{self.root}: got no such folder; expected the folder of the data set.")
+        self.files: list[Path] = []
+        self._images: dict[tuple[Path, str], Path] = {}
+        for here, folders, names in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            parent = Path(here)
+            for name in sorted(names):
+                if not name.startswith("."):
+                    path = parent / name
+                    self.files.append(path)
+                    if path.suffix.lower() in _IMAGES:
+                        self._images.setdefault((parent, path.stem), path)
+        self.files.sort()
+
+    def ending(self, *extensions: str) -> list[Path]:
+        """Return the files with one of these extensions, sorted."""
+        return [path for path in self.files if path.suffix.lower() in extensions]
+
+    def named(self, *names: str) -> Path | None:
+        """Return the first file of one of these names, in the order of the names."""
+        for name in names:
+            for path in self.files:
+                if path.name.lower() == name.lower():
+                    return path
+        return None
+
+    def image(self, parent: Path, stem: str) -> Path | None:
+        """Return the image of this stem in a folder."""
+        return self._images.get((parent, stem))
+
+    def image_anywhere(self, stem: str) -> Path | None:
+        """Return the first image of this stem in any folder."""
+        if not hasattr(self, "_stems"):
+            self._stems: dict[str, Path] = {}
+            for (_, name), path in sorted(self._images.items()):
+                self._stems.setdefault(name, path)
+        return self._stems.get(stem)
+
+
+def at(path: Path, line: int | None, problem: str) -> LandmarkFileError:
+    """Return the error of a file, or of a line of it."""
+    return LandmarkFileError(f"{path}: {problem}" if line is None else f"{path}, line {line}: {problem}")
+
+
+def of_split(entries: Sequence[Entry], split: str | None, wanted: set[str] | None = None) -> Iterable[Entry]:
+    """Return the entries of a split; an unknown one raises with the names that exist."""
+    if split is None:
+        return entries
+    chosen = [entry for entry in entries if entry.split in (wanted or {split})]
+    if not chosen:
+        known = ", ".join(sorted({repr(entry.split) for entry in entries}))
+        raise ValueError(f"split: got {split!r}; expected one of {known}, or None for all.")
+    return chosen

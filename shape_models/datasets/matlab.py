@@ -1,0 +1,271 @@
+"""Readers of the landmark sets that come as MATLAB files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..formats import LandmarkFileError
+from ..landmarks import COFW29, IBUG68
+from ._index import Folder, of_split
+from ._samples import Entry, LandmarkSample, LandmarkSamples
+
+__all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
+
+_POSE = ("pitch", "yaw", "roll", "tx", "ty", "tz", "scale")
+
+
+def read_cofw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
+    """Read COFW: 1345 training and 507 test faces with 29 landmarks, each marked as occluded or not.
+
+    Parameters
+    ----------
+    folder : path
+        The folder in which ``COFW_train_color.mat`` and ``COFW_test_color.mat`` (or the grey ones, without
+        ``_color``) are searched, or one such file. They are MATLAB v7.3, which needs h5py (extra ``[h5]``).
+    split : {None, "train", "test"}, optional
+        Which file; None reads both.
+
+    Returns
+    -------
+    LandmarkSamples
+        The first pixel, 1 in MATLAB, is 0 here. The images lie inside the file: `image` is None, and the attributes
+        say where, ``"file"`` and ``"index"``; ``"occluded"`` is a mask over the landmarks. The first 845 training
+        faces are those of LFPW (``"lfpw"``).
+
+    Raises
+    ------
+    LandmarkFileError
+        When there is no such file, it is no HDF5, or its arrays are not those of COFW.
+    ValueError
+        For a split that does not exist.
+    ImportError
+        When h5py is not installed.
+
+    References
+    ----------
+    X. P. Burgos-Artizzu, P. Perona, P. Dollár, "Robust Face Landmark Estimation under Occlusion", ICCV 2013.
+
+    Examples
+    --------
+    >>> import h5py, numpy as np, tempfile, pathlib
+    >>> from shape_models.datasets import read_cofw
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with h5py.File(pathlib.Path(folder, "COFW_test_color.mat"), "w") as file:
+    ...         file["phisT"], file["bboxesT"] = np.ones((87, 1)), np.array([[11.0], [21], [50], [60]])
+    ...     sample = read_cofw(folder, split="test")[0]
+    >>> sample.landmarks[0].tolist(), sample.box.tolist(), int(sample.attributes["occluded"].sum())
+    ([0.0, 0.0], [10.0, 20.0, 60.0, 80.0], 29)
+    """
+    path = Path(folder)
+    if path.is_file():
+        part = "train" if "train" in path.name.lower() else "test"
+        found = {part: path}
+    else:
+        root = Folder(folder)
+        names = {part: root.named(f"COFW_{part}_color.mat", f"COFW_{part}.mat") for part in ("train", "test")}
+        found = {part: name for part, name in names.items() if name is not None}
+    if not found:
+        raise LandmarkFileError(f"{folder}: got no COFW_train_color.mat or COFW_test_color.mat; expected COFW.")
+    entries: list[Entry] = []
+    for part, name in found.items():
+        shapes, boxes = _read_cofw_file(name, part)
+        entries += [Entry(None, f"{part}/{i}", part, (name, i, shapes[i], boxes[i])) for i in range(len(shapes))]
+
+    def load(entry: Entry) -> LandmarkSample:
+        name, i, shape, (x, y, width, height) = entry.source
+        points = np.column_stack([shape[:29], shape[29:58]]) - 1.0
+        box = np.array([x - 1, y - 1, x - 1 + width, y - 1 + height])
+        attributes = {
+            "file": name, "index": i, "occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845,
+        }  # fmt: skip
+        return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
+
+    return LandmarkSamples(of_split(entries, split), load, scheme=COFW29)
+
+
+def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, 87): x of all landmarks, y, occlusion; and (n, 4): x, y, width, height."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("COFW is MATLAB v7.3, which needs h5py. Try pip install shape-models[h5].") from None
+    suffix = "Tr" if part == "train" else "T"
+    arrays = []
+    try:
+        with h5py.File(path, "r") as file:
+            for key, rows in ((f"phis{suffix}", 87), (f"bboxes{suffix}", 4)):
+                dataset = file.get(key)
+                if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2 or dataset.dtype.kind not in "fiu":
+                    raise LandmarkFileError(f"{path}: {key}: got no array of numbers; expected one, as in COFW.")
+                if dataset.shape[0] != rows or not 0 < dataset.shape[1] < 1_000_000:
+                    raise LandmarkFileError(f"{path}: {key}: got shape {dataset.shape}; expected ({rows}, n).")
+                arrays.append(dataset[()].astype(np.float64).T)  # MATLAB's arrays are stored transposed
+    except LandmarkFileError:
+        raise
+    except Exception as error:  # HDF5 has many ways to fail on a damaged file
+        raise LandmarkFileError(f"{path}: cannot be read as MATLAB v7.3 ({str(error)[:80]}).") from None
+    if len(arrays[0]) != len(arrays[1]) or not all(np.isfinite(array).all() for array in arrays):
+        raise LandmarkFileError(
+            f"{path}: got {len(arrays[0])} shapes and {len(arrays[1])} boxes; expected finite pairs."
+        )
+    return arrays[0], arrays[1]
+
+
+def read_aflw2000(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSamples:
+    """Read AFLW2000-3D: 2000 faces with 68 three-dimensional landmarks and the pose of a fitted model.
+
+    Parameters
+    ----------
+    folder : path
+        The folder with ``image00002.jpg``, ``image00002.mat`` and so on.
+    origin : float
+        The coordinate that the files give to the centre of the first pixel; 1, as in MATLAB. Code that takes the
+        numbers as they stand means 0.
+
+    Returns
+    -------
+    LandmarkSamples
+        Landmarks of shape (68, 3): x to the right and y down in pixels, z towards the viewer, which makes a
+        left-handed frame: negate z before using it with a camera. The attributes are ``"pitch"``, ``"yaw"``,
+        ``"roll"`` in radians and ``"tx"``, ``"ty"``, ``"tz"``, ``"scale"``, as ``Pose_Para`` gives them.
+
+    Raises
+    ------
+    LandmarkFileError
+        When there are no such files and, when a sample is read, for one without ``pt3d_68`` or ``Pose_Para``.
+
+    References
+    ----------
+    X. Zhu et al., "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.io, tempfile, pathlib
+    >>> from shape_models.datasets import read_aflw2000
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     content = {"pt3d_68": np.ones((3, 68)), "Pose_Para": np.arange(7.0)[None] / 10}
+    ...     scipy.io.savemat(pathlib.Path(folder, "image00002.mat"), content)
+    ...     sample = read_aflw2000(folder)[0]
+    >>> sample.landmarks[0].tolist(), float(sample.attributes["yaw"])
+    ([0.0, 0.0, 1.0], 0.1)
+    """
+    root = Folder(folder)
+    paths = root.ending(".mat")
+    if not paths:
+        raise LandmarkFileError(f"{folder}: got no .mat files; expected AFLW2000-3D.")
+    entries = [Entry(root.image(path.parent, path.stem), path.stem, None, path) for path in paths]
+
+    def load(entry: Entry) -> LandmarkSample:
+        arrays = _read_mat(entry.source, {"pt3d_68": (3, 68), "Pose_Para": (1, 7)})
+        points = arrays["pt3d_68"].T - [origin, origin, 0.0]
+        return LandmarkSample(entry.image, points, None, _pose(arrays), entry.group, entry.split)
+
+    return LandmarkSamples(entries, load, scheme=IBUG68)
+
+
+def read_300wlp(
+    folder: str | os.PathLike, split: str | None = None, *, flipped: bool = True, origin: float = 1
+) -> LandmarkSamples:
+    """Read 300W-LP: faces of 300-W turned to large poses, with 68 landmarks and the pose of a fitted model.
+
+    Parameters
+    ----------
+    folder : path
+        The folder with ``AFW``, ``HELEN``, ``IBUG``, ``LFPW``, their ``_Flip`` copies, and ``landmarks``.
+    split : {None, "AFW", "HELEN", "IBUG", "LFPW"}, optional
+        One of the parts, with its flipped copies.
+    flipped : bool
+        Also give the mirrored copies of the ``_Flip`` folders.
+    origin : float
+        The coordinate that the files give to the centre of the first pixel; 1, as in MATLAB.
+
+    Returns
+    -------
+    LandmarkSamples
+        Landmarks of shape (68, 2): ``pts_3d`` of ``landmarks/PART/NAME_pts.mat`` where it is there (the projected
+        points of the model), else ``pt2d`` of the ``.mat`` beside the image. The attributes are those of
+        `read_aflw2000` and ``"flipped"``. The group is the photograph, the same for all poses made from it.
+
+    Raises
+    ------
+    LandmarkFileError
+        When there are no such files and, when a sample is read, for one without its arrays.
+    ValueError
+        For a split that does not exist.
+
+    References
+    ----------
+    X. Zhu et al., "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.io, tempfile, pathlib
+    >>> from shape_models.datasets import read_300wlp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pathlib.Path(folder, "AFW").mkdir()
+    ...     content = {"pt2d": np.ones((2, 68)), "Pose_Para": np.zeros((1, 7))}
+    ...     scipy.io.savemat(pathlib.Path(folder, "AFW", "AFW_134212_1_3.mat"), content)
+    ...     sample = read_300wlp(folder)[0]
+    >>> sample.group, sample.split, sample.landmarks.shape
+    ('AFW_134212', 'AFW', (68, 2))
+    """
+    root = Folder(folder)
+    entries = []
+    known = set(root.files)
+    for path in root.ending(".mat"):
+        match = re.fullmatch(r"(AFW|HELEN|IBUG|LFPW)(_Flip)?", path.parent.name)
+        if match is None or path.parent.parent != root.root or (match[2] and not flipped):
+            continue
+        # PART_photograph_face_pose, except LFPW_image_train_photograph_pose, one face each
+        stem = path.stem.rsplit("_", 1)[0]
+        group = stem if match[1] == "LFPW" else re.sub(r"(?<=\d)_\d+$", "", stem)
+        points = root.root / "landmarks" / match[1] / f"{path.stem}_pts.mat"
+        if match[2]:
+            points = root.root / "landmarks" / path.parent.name / f"{path.stem}_pts.mat"
+        source = (path, points if points in known else None, bool(match[2]))
+        entries.append(Entry(root.image(path.parent, path.stem), group, match[1], source))
+    if not entries:
+        raise LandmarkFileError(f"{folder}: got no .mat files in AFW, HELEN, IBUG or LFPW; expected 300W-LP.")
+
+    def load(entry: Entry) -> LandmarkSample:
+        path, points_path, mirrored = entry.source
+        if points_path is None:
+            arrays = _read_mat(path, {"pt2d": (2, 68), "Pose_Para": (1, 7)})
+            points = arrays["pt2d"].T
+        else:
+            arrays = _read_mat(path, {"Pose_Para": (1, 7)})
+            points = _read_mat(points_path, {"pts_3d": (68, 2)})["pts_3d"]
+        attributes = {**_pose(arrays), "flipped": mirrored}
+        return LandmarkSample(entry.image, points - origin, None, attributes, entry.group, entry.split)
+
+    return LandmarkSamples(of_split(entries, split), load, scheme=IBUG68)
+
+
+def _pose(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return dict(zip(_POSE, arrays["Pose_Para"][0].tolist(), strict=True))
+
+
+def _read_mat(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Return the named arrays of numbers of a MATLAB file (v4 to v7.2), each of its shape."""
+    from scipy.io import loadmat
+
+    try:
+        content: Any = loadmat(path, variable_names=list(wanted), verify_compressed_data_integrity=True)
+    except FileNotFoundError:
+        raise LandmarkFileError(f"{path}: got no such file; expected a MATLAB file.") from None
+    except Exception as error:  # a damaged file fails in many ways
+        raise LandmarkFileError(f"{path}: cannot be read as a MATLAB file ({str(error)[:80]}).") from None
+    arrays = {}
+    for name, shape in wanted.items():
+        array = content.get(name)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise LandmarkFileError(f"{path}: got no array {name!r}; expected numbers of shape {shape}.")
+        if array.shape != shape or not np.isfinite(array).all():
+            raise LandmarkFileError(f"{path}: {name}: got shape {array.shape}; expected finite numbers of {shape}.")
+        arrays[name] = array.astype(np.float64)
+    return arrays
