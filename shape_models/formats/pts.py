@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +27,8 @@ from ._record import (
 __all__ = ["read_pts", "write_pts"]
 
 _HEADER = re.compile(r"([A-Za-z_]+)\s*:\s*(.*)")
+_SHORT = re.compile(r"(?:[+-]?(?=[0-9.]{1,15}(?: |$))(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?: |$))+")
+_UNITS = np.array([float(10**k) for k in range(16)])
 _SEPARATOR = re.compile(r"[\s,;]+")
 
 
@@ -73,8 +74,7 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
     if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
         return _read_idav(source, lines, scheme)
     declared, rows = _split(source, lines)
-    points = []
-    shift = _shift(origin)
+    table: list[list[str]] = []
     n_dims = None
     for number, line in rows:
         fields = line.split() if "," not in line and ";" not in line else [t for t in _SEPARATOR.split(line) if t]
@@ -86,31 +86,37 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
                 f"expected the {n_dims or '2 or 3'} coordinates of a point.",
                 number,
             )
-        point = source.numbers(fields, "xyz"[:n_dims], number)
-        points.append([*map(shift, fields[:2], point), *point[2:]])
+        table.append(fields)
+    points = _numbers(source, rows, table, origin)
     if declared is not None and len(points) != declared:
         raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
-    if not points:
+    if not len(points):
         raise source.error("got no points; expected at least one.")
     check_scheme(source.path, len(points), scheme)
     return LandmarkFile(whole_missing(points), None, scheme, path=source.path)
 
 
-def _shift(origin: float) -> Callable[[str, float], float]:
-    """Return what subtracts the origin from the number that a field spells, before it is rounded to float64."""
+def _numbers(
+    source: Source, rows: list[tuple[int, str]], table: list[list[str]], origin: float
+) -> np.ndarray | list[list[float]]:
+    """Return the numbers in the table, minus the origin in x and y before they are rounded to float64."""
+    tokens = [token for fields in table for token in fields]
     shift = Decimal(repr(float(origin)))
-    whole = int(origin) if origin == int(origin) else None
-
-    def subtract(token: str, value: float) -> float:
-        if value != value or not shift:
-            return value
-        if whole is not None and len(token) < 40 and "e" not in token and "E" not in token:
-            before, _, after = token.partition(".")
-            unit = 10 ** len(after)
-            return (int(before + after) - whole * unit) / unit  # the quotient of two integers is correctly rounded
-        return exactly(token, lambda number: EXACT.subtract(number, shift))
-
-    return subtract
+    if tokens and origin in (0, 1) and _SHORT.fullmatch(" ".join(tokens)):
+        # at most 15 digits: value * unit and the difference are exact integers, and one division rounds correctly
+        units = _UNITS[[len(t) - t.find(".") - 1 if "." in t else 0 for t in tokens]]
+        whole = np.rint(np.array(tokens, dtype=np.float64) * units).reshape(len(table), -1)
+        units = units.reshape(whole.shape)
+        whole[:, :2] -= origin * units[:, :2]
+        return whole / units
+    points = []
+    for (number, _), fields in zip(rows, table, strict=True):
+        point = source.numbers(fields, "xyz"[: len(fields)], number)
+        for axis in range(2) if shift else ():
+            if not np.isnan(point[axis]):
+                point[axis] = exactly(fields[axis], lambda value: EXACT.subtract(value, shift))
+        points.append(point)
+    return points
 
 
 def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, list[tuple[int, str]]]:
