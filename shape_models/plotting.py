@@ -1,0 +1,437 @@
+"""Pictures of shapes and models, drawn with matplotlib (extra ``plot``) into axes that the caller may give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._array import as_shapes
+from ._limits import Box
+from .landmarks import LandmarkScheme, get_scheme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_clip", "plot_coefficients", "plot_modes", "plot_shape", "plot_spectrum"]
+
+BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
+
+
+def plot_shape(
+    shape: Any,
+    ax: Axes | None = None,
+    *,
+    scheme: str | LandmarkScheme | None = None,
+    edges: Iterable[Sequence[int]] | None = None,
+    image: Any = None,
+    numbers: bool = False,
+    color: Any = AFTER,
+    size: float | None = None,
+    label: str | None = None,
+    y_down: bool = True,
+    plane: tuple[int, int] = (0, 1),
+) -> Axes:
+    """Draw the landmarks of a shape, joined where a scheme or `edges` says so.
+
+    Parameters
+    ----------
+    shape : array of shape (n_landmarks, n_dims), or (n_samples, n_landmarks, n_dims)
+        Missing landmarks (NaN) are left out. Several shapes are drawn over one another.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    scheme : str or LandmarkScheme, optional
+        Its edges are drawn.
+    edges : iterable of (int, int), optional
+        Pairs of landmarks to join, instead of the scheme's.
+    image : array of shape (height, width) or (height, width, 3), optional
+        Drawn below; pixel centres lie at integers.
+    numbers : bool, default=False
+        Write the index of each landmark beside it.
+    color, size
+        Of lines and dots; matplotlib's meaning (size in points squared).
+    label : str, optional
+        For the legend.
+    y_down : bool, default=True
+        Image frame: y grows downwards. False for frames with y up.
+    plane : (int, int), default=(0, 1)
+        Which coordinates of solid shapes to draw: (0, 1) seen along z.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, edges out of range and a scheme with another number of landmarks.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import make_faces
+    >>> from shape_models.plotting import plot_shape
+    >>> ax = plot_shape(make_faces(1, rng=0)[0], scheme="ibug68")
+    >>> bool(ax.yaxis_inverted())
+    True
+    """
+    shapes = as_shapes(shape, name="shape", allow_nan=True)
+    if shapes.ndim > 3:
+        raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
+    shapes = shapes.reshape(-1, *shapes.shape[-2:])
+    if not all(0 <= i < shapes.shape[2] for i in plane):
+        raise ValueError(f"plane: got {plane}; expected two of the {shapes.shape[2]} coordinates.")
+    pairs = _edges(scheme, edges, shapes.shape[1])
+    ax = _axes(ax)
+    if image is not None:
+        ax.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+    points = shapes[..., list(plane)]
+    for i, one in enumerate(points):
+        _draw(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
+    if numbers:
+        for k, (x, y) in enumerate(points[0]):
+            if np.isfinite(x):
+                ax.annotate(str(k), (x, y), textcoords="offset points", xytext=(3, 3), fontsize=6, color=color)
+    _frame(ax, y_down)
+    return ax
+
+
+def plot_modes(
+    model: Any,
+    ax: Axes | None = None,
+    *,
+    n_modes: int = 5,
+    steps: Sequence[float] = (-3, -2, -1, 0, 1, 2, 3),
+    scheme: str | LandmarkScheme | None = None,
+    edges: Iterable[Sequence[int]] | None = None,
+    y_down: bool = True,
+    plane: tuple[int, int] = (0, 1),
+) -> Axes:
+    """Draw a strip for each mode: the mean moved along it by a number of standard deviations √λ.
+
+    Parameters
+    ----------
+    model : ShapeBasis, ASM or AlignedASM
+        Fitted.
+    ax : matplotlib Axes, optional
+    n_modes : int, default=5
+        Rows, from the mode of largest variance; fewer when the model has fewer.
+    steps : sequence of float
+        Columns, in units of √λ. The limit of the model is not applied.
+    scheme, edges, y_down, plane
+        As in `plot_shape`; the scheme of the model by default.
+
+    Returns
+    -------
+    Axes
+        One pair of axes holds the whole strip. The mean stands in grey behind every shape.
+
+    Raises
+    ------
+    ValueError
+        For a model of flat features, and as `plot_shape`.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import load_model
+    >>> from shape_models.plotting import plot_modes
+    >>> ax = plot_modes(load_model("face68"), n_modes=3)
+    >>> [text.get_text() for text in ax.get_yticklabels()][0][:6]
+    'mode 1'
+    """
+    basis, pairs = _parts(model, scheme, edges)
+    if n_modes < 1 or len(steps) < 1:
+        raise ValueError(f"got {n_modes} modes and {len(steps)} steps; expected at least one of each.")
+    n_modes = min(n_modes, basis.n_components)
+    spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
+    mean = np.asarray(basis.mean)[..., list(plane)]
+    mean = mean - mean.mean(axis=0)
+    coefficients = np.zeros((n_modes, len(steps), basis.n_components))
+    for row in range(n_modes):
+        coefficients[row, :, row] = np.asarray(steps) * spread[row]
+    shapes = np.asarray(basis.decode(coefficients))[..., list(plane)]
+    shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
+    low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
+    size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
+    down = 1 if y_down else -1
+    ax = _axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
+    for row in range(n_modes):
+        for column, shape in enumerate(shapes[row]):
+            place = np.array([column * size[0], row * size[1] * down])
+            _draw(ax, mean + place, pairs, color=GREY, size=1.5 if len(pairs) else 6, alpha=0.6, zorder=1)
+            _draw(ax, shape + place, pairs, color=AFTER, size=2 if len(pairs) else 8, zorder=2)
+    total = _total_variance(model, basis)
+    share = 100 * spread**2 / total if total > 0 else np.zeros_like(spread)
+    ax.set_xticks(
+        [column * size[0] for column in range(len(steps))], [f"{step:+g} √λ" if step else "mean" for step in steps]
+    )
+    ax.set_yticks(
+        [row * size[1] * down for row in range(n_modes)],
+        [f"mode {row + 1}\n{share[row]:.1f} %" for row in range(n_modes)],
+    )
+    ax.tick_params(length=0)
+    ax.set_xlim(low[0] - 0.06 * size[0], (len(steps) - 1) * size[0] + high[0] + 0.06 * size[0])
+    edge = sorted([low[1], (n_modes - 1) * size[1] * down + high[1], high[1], (n_modes - 1) * size[1] * down + low[1]])
+    ax.set_ylim(edge[0] - 0.06 * size[1], edge[-1] + 0.06 * size[1])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    _frame(ax, y_down)
+    return ax
+
+
+def plot_spectrum(model: Any, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
+    """Draw the share of variance of each mode, and the sum up to it.
+
+    Parameters
+    ----------
+    model : ShapeBasis, ASM or AlignedASM
+        Shares are of the whole variance where the model knows it (an ASM, or a basis with noise variance), else of
+        the variance of its modes.
+    ax : matplotlib Axes, optional
+    n_modes : int, optional
+        All by default.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import load_model
+    >>> from shape_models.plotting import plot_spectrum
+    >>> ax = plot_spectrum(load_model("face68"))
+    >>> ax.get_ylabel()
+    'share of the variance, %'
+    """
+    basis = _basis(model)
+    variances = np.asarray(basis.variances, dtype=np.float64)
+    total = _total_variance(model, basis)
+    if not total > 0:
+        raise ValueError("got a model without variance; expected at least one mode with some.")
+    share = 100 * variances[:n_modes] / total
+    number = np.arange(1, len(share) + 1)
+    ax = _axes(ax, figsize=(6, 3.6))
+    ax.bar(number, share, color=AFTER, label="mode")
+    ax.plot(number, np.cumsum(share), color=BEFORE, marker="o", markersize=3, label="up to the mode")
+    ax.set_xlabel("mode")
+    ax.set_ylabel("share of the variance, %")
+    ax.set_ylim(0, 103)
+    ax.set_xlim(0.4, len(share) + 0.6)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, loc="center right")
+    return ax
+
+
+def plot_clip(
+    model: Any,
+    shape: Any,
+    ax: Axes | None = None,
+    *,
+    weights: Any = None,
+    image: Any = None,
+    scheme: str | LandmarkScheme | None = None,
+    edges: Iterable[Sequence[int]] | None = None,
+    y_down: bool = True,
+    plane: tuple[int, int] = (0, 1),
+) -> Axes:
+    """Draw a shape before and after ``model.project``, with an arrow for every landmark that moved.
+
+    Parameters
+    ----------
+    model : AlignedASM, ASM or ShapeBasis
+        An `AlignedASM` for shapes in image coordinates; the others project shapes as they stand.
+    shape : array of shape (n_landmarks, n_dims)
+        Missing landmarks (NaN) have no dot before and one after.
+    ax : matplotlib Axes, optional
+    weights : array of shape (n_landmarks,), optional
+        Passed on to ``project``.
+    image, scheme, edges, y_down, plane
+        As in `plot_shape`; the scheme of the model by default.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import load_model
+    >>> from shape_models.plotting import plot_clip
+    >>> model = load_model("face68")
+    >>> face = 100 * model.asm_.mean_
+    >>> face[30] += 25
+    >>> ax = plot_clip(model, face)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['before', 'after']
+    """
+    basis, pairs = _parts(model, scheme, edges)
+    shape = as_shapes(
+        shape, name="shape", n_landmarks=basis.event_shape[0], n_dims=basis.event_shape[1], allow_nan=True
+    )
+    if shape.ndim != 2:
+        raise ValueError(f"shape: got shape {shape.shape}; expected one shape, {basis.event_shape}.")
+    missing = np.isnan(shape[:, 0])
+    if missing.any() and weights is None:
+        weights = (~missing).astype(np.float64)
+    given = np.where(missing[:, None], np.asarray(basis.mean), shape) if _is_plain(model) else shape
+    after = np.asarray(model.project(given, weights=weights))[:, list(plane)]
+    before = shape[:, list(plane)]
+    ax = _axes(ax)
+    if image is not None:
+        ax.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+    _draw(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
+    _draw(ax, after, pairs, color=AFTER, label="after", zorder=3)
+    moved = after - before
+    far = np.linalg.norm(np.nan_to_num(moved), axis=1) > 0.01 * np.ptp(after, axis=0).max()
+    if far.any():
+        ax.quiver(
+            *before[far].T, *moved[far].T, angles="xy", scale_units="xy", scale=1, width=0.004, color=BEFORE, alpha=0.7,
+            zorder=2.5,
+        )  # fmt: skip
+    ax.legend(frameon=True, loc="best", fontsize=8)
+    _frame(ax, y_down)
+    return ax
+
+
+def plot_coefficients(model: Any, shape: Any, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
+    """Draw the coefficients of a shape in units of √λ, and the limit that clips them.
+
+    Parameters
+    ----------
+    model : AlignedASM, ASM or ShapeBasis
+    shape : array of shape (n_landmarks, n_dims)
+        Complete.
+    ax : matplotlib Axes, optional
+    n_modes : int, optional
+        All by default.
+
+    Returns
+    -------
+    Axes
+        Bars of modes that the limit moves stand out.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import load_model
+    >>> from shape_models.plotting import plot_coefficients
+    >>> model = load_model("face68")
+    >>> ax = plot_coefficients(model, model.asm_.mean_)
+    >>> ax.get_ylabel()
+    'coefficient, √λ'
+    """
+    basis = _basis(model)
+    report = model.report(shape)
+    spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
+    b = np.asarray(report.coefficients)
+    if b.ndim != 1:
+        raise ValueError(f"shape: got shape {np.shape(shape)}; expected one shape, {basis.event_shape}.")
+    units = np.divide(b, spread, out=np.zeros_like(b), where=spread > 0)[:n_modes]
+    clipped = np.asarray(report.clipped)[:n_modes]
+    number = np.arange(1, len(units) + 1)
+    ax = _axes(ax, figsize=(6, 3))
+    ax.bar(number, units, color=np.where(clipped, BEFORE, AFTER))
+    if isinstance(basis.limit, Box):
+        for sign in (-1, 1):
+            ax.axhline(sign * basis.limit.k, color=GREY, linestyle="--", linewidth=1)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xlabel("mode")
+    ax.set_ylabel("coefficient, √λ")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_title(f"{int(np.asarray(report.clipped).sum())} of {basis.n_components} modes clipped", fontsize=9)
+    return ax
+
+
+def _axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'", name=error.name) from error
+    return pyplot.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def _frame(ax: Axes, y_down: bool) -> None:
+    ax.set_aspect("equal")
+    if y_down != ax.yaxis_inverted():
+        ax.invert_yaxis()
+
+
+def _draw(
+    ax: Axes,
+    points: np.ndarray,
+    pairs: np.ndarray,
+    *,
+    color: Any,
+    size: float | None = None,
+    label: str | None = None,
+    alpha: float = 1.0,
+    zorder: float = 2,
+) -> None:
+    seen = np.isfinite(points).all(axis=1)
+    if len(pairs):
+        from matplotlib.collections import LineCollection
+
+        joined = pairs[seen[pairs].all(axis=1)]
+        ax.add_collection(LineCollection(points[joined], colors=[color], linewidths=1, alpha=alpha, zorder=zorder))
+    dot = size if size is not None else (6 if len(pairs) else 16)
+    ax.scatter(*points[seen].T, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
+
+
+def _edges(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int) -> np.ndarray:
+    if scheme is not None:
+        scheme = get_scheme(scheme)
+        if scheme.n_landmarks != n_landmarks:
+            raise ValueError(
+                f"got {n_landmarks} landmarks; expected {scheme.n_landmarks}, those of the scheme {scheme.name!r}."
+            )
+        edges = scheme.edges if edges is None else edges
+    pairs = np.asarray(list(edges) if edges is not None else [], dtype=np.intp).reshape(-1, 2)
+    if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_landmarks):
+        raise ValueError(f"edges: got landmark {pairs.max()} or below 0; expected 0 to {n_landmarks - 1}.")
+    return pairs
+
+
+def _is_plain(model: Any) -> bool:
+    return not hasattr(model, "alignment_")
+
+
+def _basis(model: Any) -> Any:
+    """Return the basis of a fitted model of either kind."""
+    from sklearn.utils.validation import check_is_fitted
+
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+    model = getattr(model, "asm_", model)
+    basis = getattr(model, "basis_", model)
+    if not hasattr(basis, "components"):
+        raise ValueError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
+    if len(basis.event_shape) != 2:
+        raise ValueError(
+            f"model: got one of flat features {basis.event_shape}; expected landmarks. "
+            "Try fitting it on an array (n_samples, n_landmarks, n_dims)."
+        )
+    return basis
+
+
+def _parts(model: Any, scheme: Any, edges: Iterable[Sequence[int]] | None) -> tuple[Any, np.ndarray]:
+    basis = _basis(model)
+    scheme = getattr(model, "scheme_", None) if scheme is None else scheme
+    return basis, _edges(scheme, edges, basis.event_shape[0])
+
+
+def _total_variance(model: Any, basis: Any) -> float:
+    total = getattr(getattr(model, "asm_", model), "total_variance_", None)
+    if total is not None:
+        return float(total)
+    rest = basis.n_features - basis.n_components
+    return float(np.sum(np.asarray(basis.variances))) + rest * float(basis.noise_variance)

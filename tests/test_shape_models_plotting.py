@@ -1,0 +1,146 @@
+"""Pictures: what is drawn, where, and which way up."""
+
+import numpy as np
+import pytest
+
+from shape_models import AlignedASM, load_model, make_faces
+
+pytest.importorskip("matplotlib").use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+from shape_models.plotting import plot_clip, plot_coefficients, plot_modes, plot_shape, plot_spectrum  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("face68")
+
+
+@pytest.fixture(scope="module")
+def face():
+    return make_faces(1, rng=0)[0]
+
+
+def dots(ax, i=0):
+    return [c for c in ax.collections if type(c).__name__ == "PathCollection"][i].get_offsets()
+
+
+def segments(ax):
+    return sum(len(c.get_segments()) for c in ax.collections if hasattr(c, "get_segments"))
+
+
+def test_given_axes_are_used_and_returned(model, face):
+    for draw in (
+        lambda ax: plot_shape(face, ax),
+        lambda ax: plot_modes(model, ax, n_modes=2),
+        lambda ax: plot_spectrum(model, ax),
+        lambda ax: plot_clip(model, face, ax),
+        lambda ax: plot_coefficients(model, face, ax),
+    ):
+        ax = pyplot.figure().add_subplot()
+        before = len(pyplot.get_fignums())
+        assert draw(ax) is ax
+        assert len(pyplot.get_fignums()) == before
+        ax.figure.canvas.draw()
+
+
+def test_image_frame_points_down_and_stays(face):
+    ax = plot_shape(face)
+    plot_shape(face + 1, ax)
+    assert ax.yaxis_inverted()
+    assert not plot_shape(face, y_down=False).yaxis_inverted()
+    ax = plot_shape(face, image=np.zeros((480, 640)))
+    assert ax.get_ylim() == (479.5, -0.5)
+
+
+def test_missing_landmarks_are_left_out(face):
+    whole = segments(plot_shape(face, scheme="ibug68"))
+    gap = face.copy()
+    gap[30] = np.nan
+    ax = plot_shape(gap, scheme="ibug68")
+    assert len(dots(ax)) == 67
+    assert segments(ax) < whole
+    np.testing.assert_allclose(dots(ax)[:30], face[:30])
+
+
+def test_many_shapes_and_solid_shapes(face):
+    ax = plot_shape(np.stack([face, face + 3]))
+    np.testing.assert_allclose(dots(ax, 1), face + 3)
+    solid = np.random.default_rng(0).normal(size=(7, 3))
+    np.testing.assert_allclose(dots(plot_shape(solid, plane=(2, 1))), solid[:, [2, 1]])
+
+
+def test_modes_are_rows_of_the_mean_moved_along_them(model):
+    ax = plot_modes(model, n_modes=2, steps=(-3, 0, 3))
+    ax.figure.canvas.draw()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["-3 √λ", "mean", "+3 √λ"]
+    share = 100 * model.asm_.explained_variance_ratio_
+    assert [t.get_text() for t in ax.get_yticklabels()] == [f"mode {i + 1}\n{share[i]:.1f} %" for i in (0, 1)]
+    drawn = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets()) == 68]
+    basis = model.asm_.basis_
+    b = np.zeros(basis.n_components)
+    b[0] = -3 * basis.variances[0] ** 0.5
+    np.testing.assert_allclose(drawn[1] - drawn[0], basis.decode(b) - basis.mean, atol=1e-12)
+    assert len(drawn) == 12
+
+
+def test_spectrum_shows_the_shares(model):
+    ax = plot_spectrum(model, n_modes=4)
+    heights = [bar.get_height() for bar in ax.patches]
+    np.testing.assert_allclose(heights, 100 * model.asm_.explained_variance_ratio_[:4])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.cumsum(heights))
+    basis = plot_spectrum(model.asm_.basis_, n_modes=4)
+    np.testing.assert_allclose([bar.get_height() for bar in basis.patches], heights, rtol=1e-6)
+
+
+def test_clip_shows_before_and_after(model, face):
+    wrong = face.copy()
+    wrong[30] += 40
+    wrong[5] = np.nan
+    ax = plot_clip(model, wrong)
+    assert len(dots(ax, 0)) == 67
+    seen = np.isfinite(wrong[:, 0])
+    after = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets()) == 68][-1]
+    np.testing.assert_allclose(after, model.project(wrong), atol=1e-9)
+    np.testing.assert_allclose(dots(ax, 0), wrong[seen])
+    arrows = [c for c in ax.collections if type(c).__name__ == "Quiver"]
+    assert len(arrows) == 1
+    assert any(np.allclose(p, wrong[30]) for p in arrows[0].XY)
+    aligned = model.align(face)[0]
+    aligned[4] = np.nan
+    plot_clip(model.asm_, aligned, scheme="ibug68")
+    plot_clip(model.asm_.basis_, aligned)
+
+
+def test_coefficients_mark_the_clipped(model, face):
+    wrong = face.copy()
+    wrong[30] += 60
+    ax = plot_coefficients(model, wrong)
+    report = model.report(wrong)
+    assert report.clipped.any()
+    colors = [bar.get_facecolor() for bar in ax.patches]
+    for i, clipped in enumerate(report.clipped):
+        assert (colors[i] == colors[int(np.argmax(report.clipped))]) == clipped
+
+
+def test_wrong_input_is_refused(model, face):
+    with pytest.raises(ValueError, match="landmark"):
+        plot_shape(face, edges=[(0, 68)])
+    with pytest.raises(ValueError, match="wflw98"):
+        plot_shape(face, scheme="wflw98")
+    with pytest.raises(ValueError, match="plane"):
+        plot_shape(face, plane=(0, 2))
+    with pytest.raises(ValueError, match="one shape"):
+        plot_clip(model, np.stack([face, face]))
+    with pytest.raises(ValueError, match="expected a ShapeBasis"):
+        plot_modes(np.zeros(3))
+    with pytest.raises(ValueError, match="not fitted"):
+        plot_modes(AlignedASM())
+    with pytest.raises(ValueError, match="steps"):
+        plot_modes(model, steps=())
