@@ -379,11 +379,11 @@ def _superimpose(
     block: tuple[np.ndarray, None], *, found: Mean, rule: str, reflection: bool, tangent: bool
 ) -> tuple[ShapeStatistics, float, np.ndarray]:
     shapes, _ = block
-    _, fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
+    fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
     transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
     aligned = transform(shapes)
     squares = float(np.square(aligned - found.mean).sum())
-    mirrored = np.flatnonzero(transform.reflects) if reflection else _better_mirrored(shapes, found.mean, None, fit)
+    mirrored = np.flatnonzero(transform.reflects) if reflection else _better_mirrored(fit)
     if tangent:
         aligned = to_tangent(aligned, found.mean, None)
     return ShapeStatistics.from_shapes(aligned), squares, mirrored
