@@ -192,7 +192,7 @@ def _fit(
     The scale is that of least squares ("full", times `inflation`), the ratio of the sizes ("partial") or 1 ("rigid").
     """
     xp = array_namespace(source, target)
-    if weights is None and not reflection and source.size + target.size >= _LARGE and is_numpy_array(source):
+    if weights is None and not reflection and is_numpy_array(source) and source.size + target.size >= _LARGE:
         moments = _moments_compiled(source, target)
         if moments is not None:
             return _compose(*moments, rule, inflation, xp)

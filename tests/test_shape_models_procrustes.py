@@ -157,10 +157,11 @@ def test_other_array_libraries_agree(d):
     torch = pytest.importorskip("torch")
     strict = pytest.importorskip("array_api_strict")
     rng = np.random.default_rng(3)
-    x, y, w = rng.normal(size=(4, 6, d)), rng.normal(size=(4, 6, d)), rng.uniform(size=6)
+    x, y, weights = rng.normal(size=(4, 6, d)), rng.normal(size=(4, 6, d)), rng.uniform(size=6)
+    weights[1] = 0
     x[0, 1] = np.nan
     for reflection in (False, True):
-        for loss in ("linear", "huber"):
+        for loss, w in (("linear", None), ("linear", weights), ("huber", weights)):
             options = {"weights": w, "reflection": reflection, "loss": loss}
             expected = estimate_similarity(x, y, **options).as_matrix()
             for convert in (torch.asarray, strict.asarray):
@@ -423,3 +424,12 @@ def test_blocks_add_up_to_the_whole(d, kw):
     )  # fmt: skip
     np.testing.assert_allclose(found.mean, whole.mean, atol=1e-9)
     np.testing.assert_allclose(found.inflation, whole.inflation, atol=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_complete_tensors_take_no_compiled_loop(always_compiled, d):
+    torch = pytest.importorskip("torch")
+    always_compiled(True)
+    x, y = np.random.default_rng(3).normal(size=(2, 4, 6, d))
+    got = estimate_similarity(torch.asarray(x), torch.asarray(y))
+    np.testing.assert_allclose(got.as_matrix().numpy(), estimate_similarity(x, y).as_matrix(), atol=1e-12)
