@@ -53,8 +53,9 @@ class _BadInput(click.ClickException):
 def main(prediction: str, truth: str, protocol: str, **options: Any) -> None:
     """Measure PREDICTION against TRUTH by a protocol.
 
-    Both are a folder of .pts files, a .npz with an array shapes, a .npy, or a .csv with columns x0, y0, x1, y1 and so
-    on. Faces are paired by name where both have names, else by order.
+    Both are a folder of .pts files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so on,
+    or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
+    names, else by order.
     """
     try:
         _run(prediction, truth, protocol, options)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shape_models import read_pts
+from shape_models import LandmarkFile, read_landmarks
 from shape_models._array import as_shapes
 from shape_models.datasets import read_300w
 
@@ -29,33 +29,41 @@ class LandmarkSet:
 
 
 def read_set(path: str | os.PathLike[str], *, origin: int = 1) -> LandmarkSet:
-    """Read landmarks from a folder of ``.pts``, or from a ``.npz``, ``.npy`` or ``.csv`` file.
+    """Read landmarks from a folder, an archive of arrays, or a landmark file of any format of `shape_models`.
 
     Parameters
     ----------
     path : path
         A folder (searched with its folders; the name of a face is its path without the ending; the layout of 300-W
-        brings splits and photographs along), a ``.npz`` with an
-        array `shapes` (n, n_landmarks, n_dims), or a single array of three dimensions, an array `names` and one array
-        for each attribute; a ``.npy``; or a ``.csv`` whose columns x0, y0, x1, y1 ... are coordinates, whose column
-        `name` or `image` is the name, and whose other columns are attributes.
+        brings splits and photographs along), a ``.npz`` with an array `shapes` (n, n_landmarks, n_dims), or a single
+        array of three dimensions, an array `names` and one array for each attribute; a ``.npy`` of three dimensions;
+        or a file that `read_landmarks` reads, such as a ``.csv`` with columns x0, y0, x1, y1 ..., image, and others.
     origin : int
-        Coordinate of the first pixel in ``.pts`` files, 1 for iBUG; other files count from 0.
+        Coordinate of the first pixel in ``.pts`` files, 1 for iBUG; other files say it themselves.
 
     Raises
     ------
     ValueError
-        When the file holds no landmarks, or in a form not listed above.
+        When the file holds no landmarks in pixels, faces differ in their landmarks, or a name occurs twice.
     """
     place = Path(path)
-    if place.is_dir():
-        return _read_folder(place, origin)
     if not place.exists():
         raise ValueError(f"{place}: there is no such file or folder.")
-    readers = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
-    if place.suffix.lower() not in readers:
-        raise ValueError(f"{place}: got the ending {place.suffix!r}; expected a folder of .pts, or .npz, .npy, .csv.")
-    return readers[place.suffix.lower()](place)
+    if place.suffix.lower() == ".npz":
+        return _read_npz(place)
+    if place.suffix.lower() == ".npy":
+        return _read_npy(place)
+    if origin == 1 and any((place / part).exists() for part in ("split.csv", "ibug", "helen", "lfpw", "300W")):
+        samples = read_300w(place)
+        images = [image for image in samples.images if image is not None]
+        if len(images) == len(samples):
+            names = [image.relative_to(place).with_suffix("").as_posix() for image in images]
+            splits = np.array([str(split) for split in samples.splits])
+            found = {"split": splits, "photograph": np.array(samples.groups)}
+            return LandmarkSet(str(place), samples.shapes(), names, found)
+    pts = place.suffix.lower() == ".pts" or (place.is_dir() and next(place.rglob("*.pts"), None) is not None)
+    read = read_landmarks(place, extension=".pts", origin=origin) if pts else read_landmarks(place)
+    return _from_files(place, read if isinstance(read, list) else [read])
 
 
 def read_attributes(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -139,26 +147,24 @@ def _unique(names: list[str], source: Path) -> list[str]:
     return names
 
 
-def _read_folder(folder: Path, origin: int) -> LandmarkSet:
-    if origin == 1 and any((folder / part).exists() for part in ("split.csv", "ibug", "helen", "lfpw", "300W")):
-        samples = read_300w(folder)
-        images = [image for image in samples.images if image is not None]
-        if len(images) == len(samples):
-            names = [image.relative_to(folder).with_suffix("").as_posix() for image in images]
-            found = {
-                "split": np.array([str(split) for split in samples.splits]),
-                "photograph": np.array(samples.groups),
-            }
-            return LandmarkSet(str(folder), samples.shapes(), names, found)
-    files = sorted(folder.rglob("*.pts"))
-    if not files:
-        raise ValueError(f"{folder}: got no .pts files in the folder.")
-    shapes = [np.asarray(read_pts(file, origin=origin).points) for file in files]
-    sizes = {shape.shape for shape in shapes}
+def _from_files(place: Path, files: list[LandmarkFile]) -> LandmarkSet:
+    frames = {file.frame for file in files}
+    if frames != {"pixels"}:
+        raise ValueError(f"{place}: got coordinates in the frame {', '.join(sorted(frames))}; expected pixels.")
+    sizes = {file.points.shape for file in files}
     if len(sizes) > 1:
-        raise ValueError(f"{folder}: got files with landmarks of shapes {sorted(sizes)}; expected one shape.")
-    names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    return LandmarkSet(str(folder), np.stack(shapes), names)
+        raise ValueError(f"{place}: got faces with landmarks of shapes {sorted(sizes)}; expected one shape.")
+    names: list[str] | None = None
+    if place.is_dir():
+        paths = [file.path for file in files if file.path is not None]
+        names = [path.relative_to(place).with_suffix("").as_posix() for path in paths]
+    elif all(file.image_name for file in files):
+        names = [_stem(str(file.image_name)) for file in files]
+    shared = set(files[0].attributes).intersection(*(file.attributes for file in files))
+    plain = {key for key in shared if all(isinstance(file.attributes[key], str | int | float) for file in files)}
+    attributes = {key: _typed([str(file.attributes[key]) for file in files]) for key in sorted(plain)}
+    shapes = np.stack([file.points for file in files])
+    return LandmarkSet(str(place), shapes, None if names is None else _unique(names, place), attributes)
 
 
 def _read_npz(path: Path) -> LandmarkSet:
@@ -182,27 +188,6 @@ def _read_npy(path: Path) -> LandmarkSet:
     return LandmarkSet(
         str(path), as_shapes(np.load(path, allow_pickle=False), name=str(path), min_samples=1, allow_nan=True)
     )
-
-
-def _read_csv(path: Path) -> LandmarkSet:
-    header, rows = _rows(path)
-    lower = [name.strip().lower() for name in header]
-    axes = [axis for axis in "xyz" if f"{axis}0" in lower]
-    count = 0
-    while all(f"{axis}{count}" in lower for axis in axes) and axes:
-        count += 1
-    if axes[:2] != ["x", "y"] or not count:
-        raise ValueError(f"{path}: got the columns {', '.join(header[:6])} ...; expected x0, y0, x1, y1 and so on.")
-    places = [lower.index(f"{axis}{i}") for i in range(count) for axis in axes]
-    try:
-        values = np.array([[float(row[i]) if row[i].strip() else np.nan for i in places] for row in rows])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; expected numbers in the columns of coordinates.") from None
-    shapes = as_shapes(values.reshape(len(rows), count, len(axes)), name=str(path), min_samples=1, allow_nan=True)
-    key = next((i for i, name in enumerate(lower) if name in ("name", "image")), None)
-    names = None if key is None else _unique([_stem(row[key]) for row in rows], path)
-    other = {header[i]: _typed([row[i] for row in rows]) for i in range(len(header)) if i != key and i not in places}
-    return LandmarkSet(str(path), shapes, names, other)
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:

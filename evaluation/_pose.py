@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from ._statistics import bins_of, mean_intervals
+from ._tables import Table
 
 __all__ = ["EulerError", "euler_mae", "geodesic_error"]
 
@@ -69,6 +73,8 @@ class EulerError:
     ----------
     errors : ndarray of shape (n_kept, 3)
         Absolute differences along the shorter way round, of the faces that were kept.
+    target : ndarray of shape (n_kept, 3)
+        True angles of these faces, wrapped.
     angles : tuple of str
         Which column is which angle.
     convention : str
@@ -97,6 +103,7 @@ class EulerError:
     """
 
     errors: np.ndarray
+    target: np.ndarray
     angles: tuple[str, ...]
     convention: str
     unit: str
@@ -125,6 +132,36 @@ class EulerError:
     def mae(self) -> float:
         """Mean of the errors of the three angles."""
         return float(self.errors.mean())
+
+    def bin_table(self, edges: Sequence[float] = (0, 30, 60, 90), *, by: str = "yaw", n_resamples: int = 2000) -> Table:
+        """Return the mean absolute errors of the faces in each bin of the absolute value of a true angle.
+
+        Parameters
+        ----------
+        edges : sequence of float
+            Increasing, in the unit of the angles. A bin holds its lower edge, the last one also its upper edge.
+        by : str
+            The angle, one of `angles`.
+        n_resamples : int
+            Number of bootstrap samples for the intervals of the mean over the angles.
+
+        Raises
+        ------
+        ValueError
+            When there is no such angle or the edges do not increase.
+        """
+        if by not in self.angles:
+            raise ValueError(f"by: got {by!r}; expected one of {', '.join(self.angles)}.")
+        size = np.abs(self.target[:, self.angles.index(by)])
+        parts, notes = bins_of(size, edges)
+        columns = np.concatenate([self.errors.mean(axis=1, keepdims=True), self.errors], axis=1)
+        rows = []
+        for label, inside in parts:
+            means = mean_intervals(columns[inside], None, n_resamples=n_resamples) if inside.any() else [None] * 4
+            rest = [None if value is None else value.estimate for value in means[1:]]
+            rows.append([label, int(inside.sum()), *rest, means[0]])
+        notes = [f"{self.convention} angles against {self.reference}, {self.unit}; 95 % intervals.", *notes]
+        return Table([f"|{by}|", "faces", *self.angles, "mean"], rows, title="MAE of Euler angles", notes=notes)
 
     def __float__(self) -> float:
         return self.mae
@@ -208,6 +245,7 @@ def euler_mae(
     off_right_angle = np.abs(wrapped[kept, angles.index(middle)] - half / 2)
     return EulerError(
         errors=np.abs(_wrap(truth - guess, half))[kept],
+        target=_wrap(truth, half)[kept],
         angles=tuple(angles),
         convention=convention,
         unit="degrees" if degrees else "radians",

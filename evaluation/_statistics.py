@@ -275,6 +275,7 @@ def compare(
     *,
     groups: ArrayLike | None = None,
     names: tuple[str, str] = ("first", "second"),
+    unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
     rng: int | np.random.Generator | None = 0,
@@ -293,6 +294,8 @@ def compare(
         their differences.
     names : tuple of str
         What to call the models.
+    unit : {"fraction", "degrees", "pixels"}
+        Unit of plain arrays; an `ErrorArray` knows its own. Fractions are printed in percent.
     confidence, n_resamples, rng
         As in `bootstrap_interval`.
 
@@ -315,7 +318,6 @@ def compare(
     a, b = (x.values if isinstance(x, ErrorArray) else np.asarray(x, dtype=float) for x in (first, second))
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"second: got errors of shape {b.shape}; expected {a.shape}, those of the same faces.")
-    unit = "fraction"
     if isinstance(first, ErrorArray) and isinstance(second, ErrorArray):
         unit = first.unit
         if first.definition != second.definition:
@@ -430,6 +432,7 @@ def group_table(
     *,
     groups: ArrayLike | None = None,
     name: str = "group",
+    unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
     rng: int | np.random.Generator | None = 0,
@@ -446,6 +449,8 @@ def group_table(
         Person or photograph of each face, for the intervals.
     name : str
         Heading of the first column.
+    unit : {"fraction", "degrees", "pixels"}
+        Unit of plain arrays; an `ErrorArray` knows its own. Fractions are printed in percent.
     confidence, n_resamples, rng
         As in `bootstrap_interval`.
 
@@ -472,7 +477,7 @@ def group_table(
     if marks.shape != values.shape or values.ndim != 1:
         raise ValueError(f"labels: got shape {marks.shape}; expected {values.shape}, one label for each face.")
     parts = [(str(label), marks == label) for label in np.unique(marks)]
-    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng))
+    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng), unit=unit)
 
 
 def bin_table(
@@ -482,6 +487,7 @@ def bin_table(
     *,
     groups: ArrayLike | None = None,
     name: str = "bin",
+    unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
     rng: int | np.random.Generator | None = 0,
@@ -497,7 +503,7 @@ def bin_table(
     edges : sequence of float
         Increasing. A bin holds its lower edge; the last one also its upper edge. Faces outside all bins are counted
         in a note.
-    groups, name, confidence, n_resamples, rng
+    groups, name, unit, confidence, n_resamples, rng
         As in `group_table`.
 
     Returns
@@ -523,17 +529,8 @@ def bin_table(
     numbers = errors.values if isinstance(errors, ErrorArray) else np.asarray(errors, dtype=np.float64)
     if at.shape != numbers.shape or at.ndim != 1:
         raise ValueError(f"values: got shape {at.shape}; expected {numbers.shape}, one value for each face.")
-    steps = np.asarray(edges, dtype=np.float64)
-    if steps.ndim != 1 or len(steps) < 2 or not (np.diff(steps) > 0).all():
-        raise ValueError(f"edges: got {edges}; expected at least two numbers that increase.")
-    parts = []
-    for i, (low, high) in enumerate(itertools.pairwise(steps)):
-        last = i == len(steps) - 2
-        inside = (at >= low) & ((at <= high) if last else (at < high))
-        parts.append((f"[{low:g}, {high:g}{']' if last else ')'}", inside))
-    outside = int((~np.any([mask for _, mask in parts], axis=0)).sum())
-    notes = [f"{outside} of {len(at)} faces lie outside the bins."] if outside else []
-    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng), notes)
+    parts, notes = bins_of(at, edges)
+    return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng), unit=unit, notes=notes)
 
 
 # --- inside ----------------------------------------------------------------------------------------------
@@ -585,6 +582,20 @@ def resampled_means(
         without = (total[i] - sums[present, i]) / rest if present.sum() > 1 else np.zeros(int(present.sum()))
         deviations.append(without.mean() - without if without.size else without)
     return Means(estimates, _mean_replicates(sums, counts, n_resamples, rng), deviations, n, codes is not None)
+
+
+def bins_of(values: np.ndarray, edges: Sequence[float]) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """Return the label and the faces of each bin, and a note on the faces outside."""
+    steps = np.asarray(edges, dtype=np.float64)
+    if steps.ndim != 1 or len(steps) < 2 or not (np.diff(steps) > 0).all():
+        raise ValueError(f"edges: got {edges}; expected at least two numbers that increase.")
+    parts = []
+    for i, (low, high) in enumerate(itertools.pairwise(steps)):
+        last = i == len(steps) - 2
+        inside = (values >= low) & ((values <= high) if last else (values < high))
+        parts.append((f"[{low:g}, {high:g}{']' if last else ')'}", inside))
+    outside = int((~np.any([mask for _, mask in parts], axis=0)).sum())
+    return parts, [f"{outside} of {len(values)} faces lie outside the bins."] if outside else []
 
 
 def mean_intervals(
@@ -729,10 +740,12 @@ def _parts_table(
     name: str,
     groups: ArrayLike | None,
     options: tuple[float, int, int | np.random.Generator | None],
+    *,
+    unit: str,
     notes: Sequence[str] = (),
 ) -> Table:
     values = errors.values if isinstance(errors, ErrorArray) else np.asarray(errors, dtype=np.float64)
-    unit = errors.unit if isinstance(errors, ErrorArray) else "fraction"
+    unit = errors.unit if isinstance(errors, ErrorArray) else unit
     gone = errors.undefined | errors.failed if isinstance(errors, ErrorArray) else np.zeros(values.shape, bool)
     if not np.isfinite(values[~gone]).all():
         raise ValueError("errors: got NaN or infinity; expected finite numbers, or the result of nme.")
@@ -746,4 +759,5 @@ def _parts_table(
         median = float(np.median(inside)) if inside.size else None
         rows.append([label, mean, median, int(mask.sum()), *(int((getattr(errors, k) & mask).sum()) for k in extra)])
     percent = ["mean", "median"] if unit == "fraction" else []
+    notes = [*notes, *([] if percent else [f"Errors in {unit}."])]
     return Table([name, "mean", "median", "faces", *extra], rows, percent=percent, notes=notes)

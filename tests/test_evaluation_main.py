@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from evaluation import evaluate
 from evaluation.__main__ import main
 from evaluation._files import pair, read_attributes, read_set
-from shape_models import make_faces, write_pts
+from shape_models import LandmarkFile, make_faces, read_landmarks, write_landmarks, write_pts
 
 FACES = make_faces(30, rng=0)
 GUESS = FACES + np.random.default_rng(0).normal(size=FACES.shape) * 0.02 * np.ptp(FACES)
@@ -137,16 +137,16 @@ def test_faces_without_a_prediction(files):
     [
         (("guess.npz", "truth.npz", "-p", "nothing"), "expected one of 300w"),
         (("nowhere.npz", "truth.npz", "-p", "300w"), "there is no such file or folder"),
-        (("notes.txt", "truth.npz", "-p", "300w"), "got the ending '.txt'"),
-        (("empty", "truth.npz", "-p", "300w"), "got no .pts files"),
+        (("notes.txt", "truth.npz", "-p", "300w"), "got the extension '.txt'"),
+        (("empty", "truth.npz", "-p", "300w"), "got no file of"),
         (("flat.npz", "truth.npz", "-p", "300w"), "expected one called shapes"),
         (("short.npy", "truth.npz", "-p", "300w"), "got 5 faces; expected 30"),
         (("other.npz", "truth.npz", "-p", "300w"), "no face has a name of"),
         (("extra.npz", "truth.npz", "-p", "300w"), "1 faces have no truth, the first is 'new'"),
         (("twice.npz", "truth.npz", "-p", "300w"), "occurs twice"),
-        (("bad.csv", "truth.npz", "-p", "300w"), "expected numbers in the columns"),
-        (("ragged.csv", "truth.npz", "-p", "300w"), "ragged.csv:3: got 2 fields; expected 3"),
-        (("wrong.csv", "truth.npz", "-p", "300w"), "expected x0, y0, x1, y1"),
+        (("bad.csv", "truth.npz", "-p", "300w"), "bad.csv, line 2: y0: got 'two'"),
+        (("ragged.csv", "truth.npz", "-p", "300w"), "ragged.csv, line 3: got 2 fields; expected 3"),
+        (("wrong.csv", "truth.npz", "-p", "300w"), "expected columns x0, y0"),
         (("guess.npz", "truth.npz", "-p", "300w", "--group", "family"), "expected one of split, person"),
         (("guess.npz", "truth.npz", "-p", "wflw"), "wflw98 has 98 landmarks"),
         (("few.npz", "truth.npz", "-p", "300w"), r"got faces of shape (5, 2); expected (68, 2)"),
@@ -175,6 +175,21 @@ def test_pairs_are_made_by_name(files):
     truth, guess = pair(read_set(files / "truth.npz"), read_set(files / "guess.npz"))
     np.testing.assert_array_equal(truth, FACES)
     np.testing.assert_array_equal(guess, GUESS)
+
+
+def test_other_landmark_files_are_read(files):
+    write_landmarks(files / "truth.csv", [LandmarkFile(f, image_name=n) for f, n in zip(FACES, NAMES, strict=True)])
+    write_landmarks(files / "g.xml", [LandmarkFile(g, image_name=n) for g, n in zip(GUESS, NAMES, strict=True)])
+    found = run(files / "g.xml", files / "truth.csv", "-p", "300w", "--format", "json")
+    assert found.exit_code == 0, found.output
+    got = json.loads(found.output)["rows"][0]["metrics"]["NME"]["estimate"]
+    assert got == pytest.approx(evaluate(FACES, GUESS, "300w", n_resamples=50)["all"].metrics["NME"].estimate, rel=0.05)
+    relative = LandmarkFile(FACES[0], frame="relative")
+    write_landmarks(files / "r.asf", LandmarkFile(FACES[0] / 1000, image_name="a.jpg", frame="relative"))
+    assert relative.frame == read_landmarks(files / "r.asf").frame
+    refused = run(files / "r.asf", files / "truth.csv", "-p", "300w")
+    assert refused.exit_code == 2
+    assert "got coordinates in the frame relative; expected pixels" in refused.output
 
 
 def test_points_left_empty_are_missing(tmp_path):

@@ -141,3 +141,16 @@ def test_bad_angles_are_refused(change, message):
     options = {"target": np.zeros((2, 3)), "prediction": np.zeros((2, 3)), "convention": "300W-LP"} | change
     with pytest.raises(ValueError, match=message):
         euler_mae(options.pop("target"), options.pop("prediction"), **options)
+
+
+def test_bins_of_a_true_angle():
+    truth = np.array([[0.0, 10.0, 0.0], [0.0, -40.0, 0.0], [5.0, 50.0, 0.0], [0.0, 95.0, 0.0]])
+    found = euler_mae(truth, truth + [[1.0, 2.0, 3.0]] * 4, convention="300W-LP").bin_table(n_resamples=20)
+    assert found.column("|yaw|") == ["[0, 30)", "[30, 60)", "[60, 90]"]
+    assert found.column("faces") == [1, 2, 0]
+    assert found.column("roll")[:2] == [3, 3]
+    assert found.column("mean")[1].estimate == pytest.approx(2)
+    assert found.column("mean")[2] is None
+    assert "1 of 4 faces lie outside the bins." in found.notes
+    with pytest.raises(ValueError, match="by: got 'tilt'"):
+        euler_mae(truth, truth, convention="300W-LP").bin_table(by="tilt")

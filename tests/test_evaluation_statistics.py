@@ -267,6 +267,13 @@ def test_bins_hold_their_lower_edge_and_the_last_both():
         bin_table([0.1], [0.0, 1.0], [0, 30])
 
 
+def test_degrees_are_not_printed_in_percent():
+    table = bin_table([3.0, 5.0], [10, 40], [0, 30, 60], name="|yaw|", unit="degrees", n_resamples=20)
+    assert "%" not in str(table)
+    assert "Errors in degrees." in table.notes
+    assert "4.000 degrees" in str(compare([3.0, 5.0], [4.0, 4.0], unit="degrees", n_resamples=20))
+
+
 def test_group_tables_count_what_is_missing():
     errors = failing(np.array([1.0, 2.0, 3.0]), [False, True, False])
     table = group_table(errors, ["a", "a", "b"], n_resamples=20)
