@@ -324,11 +324,12 @@ class AlignedASM(BaseEstimator):
         xp = namespace_of(shapes)
         seen = None
         if not is_traced(shapes):
-            missing = xp.any(xp.isnan(shapes), axis=-1)
             try:
-                seen = xp.astype(~missing, shapes.dtype) if bool(xp.any(missing)) else None
+                gaps = bool(xp.isnan(xp.sum(shapes)))
             except RuntimeError:  # vmap has no values to look at
-                seen = None
+                gaps = False
+            if gaps:
+                seen = xp.astype(~xp.any(xp.isnan(shapes), axis=-1), shapes.dtype)
         if weights is None:
             return seen
         if type(weights) is not type(shapes):

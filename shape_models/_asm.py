@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+from scipy import linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -167,25 +168,19 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n, p = flat.shape
         mean = flat.mean(axis=0)
         centred = flat - mean
-        rest = centred.mean(axis=0)  # the mean is rounded to its own size, not to that of the spread
-        centred -= rest
-        mean += rest
-        self._refuse_equal_shapes(np.square(centred).sum(axis=0) / (n - 1), mean)
         fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) if self.shrinkage == "ledoit_wolf" else None
         if n > p:
-            values, vectors = _eigh(centred.T @ centred / (n - 1))
-            return self._learn(n, mean, values, lambda q: vectors[:, :q].T, fourth)
-        # Fewer shapes than coordinates: the n x n matrix of inner products has the same eigenvalues.
-        values, vectors = _eigh(centred @ centred.T / (n - 1))
+            return self._learn(n, mean, centred.T @ centred / (n - 1), fourth=fourth)
 
-        def modes(q: int) -> np.ndarray:
-            raw = centred.T @ vectors[:, :q]
+        # Fewer shapes than coordinates: the n x n matrix of inner products has the same eigenvalues.
+        def lift(vectors: np.ndarray) -> np.ndarray:
+            raw = centred.T @ vectors
             # Modes of small variance come out of the product with little orthogonality: restore it.
             scale = np.linalg.norm(raw, axis=0)
             Q, R = np.linalg.qr(raw / np.where(scale > 0, scale, 1.0))
-            return (Q * np.where(np.diag(R) < 0, -1.0, 1.0)).T
+            return Q * np.where(np.diag(R) < 0, -1.0, 1.0)
 
-        return self._learn(n, mean, values, modes, fourth)
+        return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth)
 
     def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
@@ -241,10 +236,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_features_in_ = p
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        covariance = statistics.covariance
-        self._refuse_equal_shapes(np.diag(covariance), statistics.mean.ravel())
-        values, vectors = _eigh(covariance)
-        return self._learn(n, statistics.mean.ravel(), values, lambda q: vectors[:, :q].T)
+        return self._learn(n, statistics.mean.ravel(), statistics.covariance)
 
     def transform(self, shapes: Any) -> np.ndarray:
         """Return the coefficients of each shape, not limited.
@@ -435,8 +427,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if not isinstance(self.max_iter, Integral) or self.max_iter < 1:
             raise ValueError(f"max_iter: got {self.max_iter!r}; expected a count of at least 1.")
 
-    def _refuse_equal_shapes(self, variances: np.ndarray, mean: np.ndarray) -> None:
-        if math.sqrt(max(variances.max(), 0.0)) <= 8 * _EPS * np.abs(mean).max():
+    def _refuse_equal_shapes(self, total_variance: float, mean: np.ndarray) -> None:
+        if math.sqrt(total_variance) <= 8 * _EPS * float(np.linalg.norm(mean)):
             raise DegenerateShapeError("all shapes are equal; expected shapes that vary, at least in one coordinate.")
 
     def _count_modes(self, values: np.ndarray, n: int, p: int) -> int:
@@ -469,34 +461,39 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"shape {int(empty[0])} has no landmark at all ({len(empty)} such shapes); expected at least one in "
                 "each. Try leaving these shapes out."
             )
-        self._refuse_equal_shapes(np.nanvar(flat, axis=0, ddof=1), np.nanmean(flat, axis=0))
+        self._refuse_equal_shapes(float(np.nanvar(flat, axis=0, ddof=1).sum()), np.nanmean(flat, axis=0))
         result = fit_missing(
             flat, lambda values: self._count_modes(values, n, p), tol=float(self.tol), max_iter=int(self.max_iter)
         )
-        values, vectors = _eigh(result.covariance)
         record = {"n_iter": result.n_iter, "converged": result.converged}
-        return self._learn(n, result.mean, values, lambda q: vectors[:, :q].T, n_modes=result.n_modes, record=record)
+        return self._learn(n, result.mean, result.covariance, n_modes=result.n_modes, record=record)
 
     def _learn(
         self,
         n: int,
         mean: np.ndarray,
-        values: np.ndarray,
-        modes: Callable[[int], np.ndarray],
-        fourth: float | None = None,
+        matrix: np.ndarray,
         *,
+        lift: Callable[[np.ndarray], np.ndarray] | None = None,
+        fourth: float | None = None,
         n_modes: int | None = None,
         record: dict[str, Any] | None = None,
     ) -> Self:
+        """Keep the modes of the covariance, or of a matrix with the same eigenvalues whose vectors `lift` turns."""
         p = mean.size
+        total = float(np.trace(matrix))
+        self._refuse_equal_shapes(total, mean)
+        if n_modes is None and isinstance(self.n_components, Integral):
+            n_modes = int(self.n_components)
+        values, vectors = _eigh(matrix, n_modes)
         q = self._count_modes(values, n, p) if n_modes is None else n_modes
-        total = float(values.sum())
-        a = self._shrinkage(values, n, p, fourth)
-        kept = (1 - a) * values[:q] + a * total / p
+        values, vectors = values[:q], vectors[:, :q]
+        components = (vectors if lift is None else lift(vectors)).T
+        a = self._shrinkage(total, float(np.square(matrix).sum()), n, p, fourth)
+        kept = (1 - a) * values + a * total / p
         noise = (total - float(kept.sum())) / (p - q) if q < p else 0.0
         if noise <= kept[0] * max(n, p) * _EPS:  # nothing but rounding is left
             noise = 0.0
-        components = modes(q)
         size = np.abs(components)
         # The first of the entries that are largest to rounding: symmetric shapes have such ties.
         lead = np.argmax(size >= (1 - 1e-6) * size.max(axis=1, keepdims=True), axis=1)
@@ -530,14 +527,14 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_iter_ = n_iter
         self.converged_ = converged
 
-    def _shrinkage(self, values: np.ndarray, n: int, p: int, fourth: float | None) -> float:
+    def _shrinkage(self, total: float, square: float, n: int, p: int, fourth: float | None) -> float:
+        """Return the weight a of the shrinkage; `square` is the sum of the squared eigenvalues."""
         if self.shrinkage is None:
             return 0.0
         if not isinstance(self.shrinkage, str):
             return float(self.shrinkage)
-        biased = values * (n - 1) / n  # both estimates are stated for the divisor n
-        mu = float(biased.sum()) / p
-        square = float(np.square(biased).sum())
+        mu = total * (n - 1) / n / p  # both estimates are stated for the divisor n
+        square *= ((n - 1) / n) ** 2
         if self.shrinkage == "oas":
             away = square / p**2 - mu**2 / p
             return 1.0 if away <= 0 else min((square / p**2 + mu**2) / ((n + 1) * away), 1.0)
@@ -572,7 +569,11 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1)
 
 
-def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues in falling order, none negative, and eigenvectors as columns."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+def _eigh(matrix: np.ndarray, n_largest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues in falling order, none negative, and eigenvectors as columns; all or the largest."""
+    n = len(matrix)
+    if n_largest is not None and n >= 300 and n_largest <= n // 4:
+        values, vectors = linalg.eigh(matrix, subset_by_index=(n - n_largest, n - 1))
+    else:
+        values, vectors = np.linalg.eigh(matrix)
     return np.maximum(values[::-1], 0.0), vectors[:, ::-1]

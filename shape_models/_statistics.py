@@ -117,10 +117,7 @@ class ShapeStatistics:
             return cls(0, np.zeros(array.shape[1:]), np.zeros((flat.shape[1], flat.shape[1])))
         mean = flat.mean(axis=0)
         centred = flat - mean
-        # The mean is rounded to its own size, not to that of the spread: its error is taken out again.
-        rest = centred.mean(axis=0)
-        centred -= rest
-        return cls(len(flat), (mean + rest).reshape(array.shape[1:]), centred.T @ centred)
+        return cls(len(flat), mean.reshape(array.shape[1:]), centred.T @ centred)
 
     @classmethod
     def from_chunks(
