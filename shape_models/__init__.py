@@ -16,6 +16,16 @@ from ._aligned import AlignedASM
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
+from ._diagnostics import (
+    LeaveOneOut,
+    ModeAdvice,
+    ModeCurve,
+    advise_n_components,
+    compactness,
+    generalization,
+    leave_one_out,
+    specificity,
+)
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._probabilistic import BasisReport, Completion
 from ._procrustes import (
@@ -67,10 +77,13 @@ __all__ = [
     "LandmarkFile",
     "LandmarkFileError",
     "LandmarkScheme",
+    "LeaveOneOut",
     "Limit",
     "MEDIAPIPE478",
     "MUCT68",
     "MUCT76",
+    "ModeAdvice",
+    "ModeCurve",
     "ModelFileError",
     "ProcrustesResult",
     "ShapeBasis",
@@ -78,16 +91,21 @@ __all__ = [
     "Similarity",
     "SoftBox",
     "WFLW98",
+    "advise_n_components",
+    "compactness",
     "convert",
     "estimate_similarity",
+    "generalization",
     "generalized_procrustes",
     "get_scheme",
+    "leave_one_out",
     "load_model",
     "make_faces",
     "mirror_shapes",
     "read_landmarks",
     "read_pts",
     "save_model",
+    "specificity",
     "write_landmarks",
     "write_pts",
 ]

@@ -70,7 +70,8 @@ class BasisReport:
     plausibility : array of shape (...)
         Share of the shapes of the model that are less likely than this one, in [0, 1]: P(χ²ₘ > D²) with
         D² = Σ bᵢ²/λᵢ + r²/σ² and m = n_features, where r is the distance to the span of the modes. Without noise
-        variance σ² only the modes are judged: D² = Σ bᵢ²/λᵢ and m is the number of modes with variance.
+        variance σ² only the modes are judged: D² = Σ bᵢ²/λᵢ and m is the number of modes with variance. It is uniform
+        on shapes drawn from the model; real shapes have heavier tails, so set a threshold on shapes known to be good.
 
     Examples
     --------

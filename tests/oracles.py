@@ -107,6 +107,15 @@ def expected_coefficients_dense(x, weights, basis):
     return basis.components @ expected
 
 
+def held_out_errors_refit(shapes, test, k):
+    """Distances of landmarks of the shapes left out to what k modes, fitted on the rest from scratch, make of them."""
+    train = np.delete(shapes, test, axis=0)
+    mean = train.mean(axis=0)
+    modes = np.linalg.svd((train - mean).reshape(len(train), -1), full_matrices=False)[2][:k]
+    d = (shapes[test] - mean).reshape(len(test), -1)
+    return np.linalg.norm((d - d @ modes.T @ modes).reshape(shapes[test].shape), axis=-1)
+
+
 # --- Alignment (similarity, Procrustes) ------------------------------------------------------------------
 
 
