@@ -262,6 +262,77 @@ def test_fit_with_gaps_aligns_whole_shapes(rng):
     assert off(model.asm_) < 0.05
 
 
+# --- Landmarks that are far off --------------------------------------------------------------------------
+
+
+def with_errors(faces, rng, n_wrong, size=60.0):
+    wrong = np.stack([rng.choice(68, n_wrong, replace=False) for _ in faces])
+    off = faces + rng.normal(scale=0.5, size=faces.shape)
+    off[np.arange(len(faces))[:, None], wrong] += rng.normal(scale=size, size=(*wrong.shape, 2))
+    return off, wrong
+
+
+@pytest.mark.parametrize(("loss", "share"), [("huber", 0.4), ("tukey", 0.3)])
+@pytest.mark.parametrize("n_wrong", [3, 12])
+def test_a_robust_loss_keeps_errors_where_they_are(faces, model, rng, loss, share, n_wrong):
+    off, wrong = with_errors(faces[:30], rng, n_wrong)
+
+    def error(loss):
+        return np.linalg.norm(with_loss(model, loss).project(off) - faces[:30], axis=-1).mean()
+
+    assert error(loss) < share * error("linear")
+    trust = with_loss(model, loss).trust(off)
+    rows = np.arange(30)[:, None]
+    assert np.median(trust[rows, wrong]) < 0.2
+    right = np.ones((30, 68), dtype=bool)
+    right[rows, wrong] = False
+    assert np.median(trust[right]) > 0.7
+
+
+def with_loss(model, loss):
+    copy = clone_with(model, 0)
+    return copy.set_params(loss=loss)
+
+
+@pytest.mark.parametrize("loss", ["huber", "tukey"])
+def test_a_robust_loss_costs_little_without_errors(faces, model, rng, loss):
+    noisy = faces + rng.normal(scale=2, size=faces.shape)
+    plain, robust = (np.linalg.norm(m.project(noisy) - faces, axis=-1).mean() for m in (model, with_loss(model, loss)))
+    assert robust < 1.1 * plain
+
+
+@pytest.mark.parametrize("loss", ["huber", "tukey"])
+def test_a_robust_loss_meets_gaps_weights_batches_and_torch(faces, model, rng, loss):
+    torch = pytest.importorskip("torch")
+    model = with_loss(model, loss)
+    off, _ = with_errors(faces[:4], rng, 6)
+    off[1, 10:20] = np.nan
+    weights = rng.uniform(0.5, 1.0, size=(4, 68))
+    weights[2, 5] = 0
+    batch = model.project(off, weights=weights)
+    assert np.isfinite(batch).all()
+    for i in range(4):
+        np.testing.assert_allclose(model.project(off[i], weights=weights[i]), batch[i], rtol=1e-6)
+    other = model.project(torch.tensor(off), weights=torch.tensor(weights)).numpy()
+    np.testing.assert_allclose(other, batch, rtol=1e-6)
+    trust = model.trust(off, weights)
+    assert np.all((trust >= 0) & (trust <= weights))
+    assert np.all(trust[1, 10:20] == 0)
+    assert trust[2, 5] == 0
+    filled = model.complete(off).shapes
+    seen = ~np.isnan(off)
+    np.testing.assert_array_equal(filled[seen], off[seen])
+    assert np.linalg.norm(filled - faces[:4], axis=-1)[1, 10:20].mean() < 10
+
+
+def test_trust_is_one_where_nothing_speaks_against(faces, model):
+    np.testing.assert_array_equal(model.trust(faces[0]), np.ones(68))
+    smooth = model.project(faces[0])
+    for loss in ("huber", "tukey"):
+        assert with_loss(model, loss).trust(smooth).min() > 0.2
+        np.testing.assert_allclose(with_loss(model, loss).project(smooth), model.project(smooth), atol=0.1)
+
+
 # --- Chunks ----------------------------------------------------------------------------------------------
 
 
@@ -363,6 +434,8 @@ def test_bad_input(faces, model):
         AlignedASM(scheme="ibug68").fit(faces[:, :60])
     with pytest.raises(ValueError, match="refinements: got -1"):
         AlignedASM(refinements=-1).fit(faces)
+    with pytest.raises(ValueError, match="loss: got 'cauchy'"):
+        AlignedASM(loss="cauchy").fit(faces)
     with pytest.raises(ValueError, match="mirror: a symmetric mean is not learned from chunks"):
         AlignedASM(alignment=GeneralizedProcrustes(mirror=IBUG68.mirror)).fit_chunks([faces])
     gaps = faces.copy()

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
-from shape_models import ASM
+from shape_models import ASM, IBUG68, AlignedASM, GeneralizedProcrustes, make_faces
 
 
 @pytest.fixture
@@ -82,3 +82,42 @@ def test_event_shape_is_remembered_and_compared(shapes):
     asm.fit(shapes.reshape(60, 20))
     assert asm.event_shape_ == (20,)
     assert asm.inverse_transform(asm.transform(shapes.reshape(60, 20))).shape == (60, 20)
+
+
+# --- AlignedASM: three-dimensional input only, so the checks are our own -----------------------------------
+
+
+@pytest.fixture
+def faces():
+    return make_faces(60, rng=0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")  # it takes three dimensions only
+def test_aligned_asm_passes_what_applies_to_three_dimensional_input():
+    results = check_estimator(AlignedASM(), on_fail=None, on_skip=None)
+    assert not [(r["check_name"], r["exception"]) for r in results if r["status"] == "failed"]
+
+
+def test_aligned_asm_in_a_grid_search(faces):
+    search = GridSearchCV(AlignedASM(ASM()), {"asm__n_components": [1, 3], "loss": ["linear", "huber"]}, cv=3)
+    search.fit(faces)
+    assert search.best_params_["asm__n_components"] == 3
+    assert search.best_estimator_.asm_.n_components_ == 3
+
+
+def test_aligned_asm_clones_and_pickles(faces):
+    model = AlignedASM(ASM(0.9), alignment=GeneralizedProcrustes(tangent=True), scheme=IBUG68).fit(faces)
+    copy = clone(model)
+    assert not hasattr(copy, "asm_")
+    assert copy.scheme == IBUG68
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.project(faces), model.project(faces))
+    assert "asm__n_components" in model.get_params()
+    np.testing.assert_array_equal(copy.fit(faces).project(faces), model.project(faces))
+
+
+def test_fit_does_not_change_its_parameters(faces):
+    asm, alignment = ASM(2), GeneralizedProcrustes()
+    AlignedASM(asm, alignment=alignment).fit(faces)
+    assert not hasattr(asm, "mean_")
+    assert not hasattr(alignment, "mean_shape_")
