@@ -196,6 +196,33 @@ class TrainConfig:
         }
         return cls(**{**base, **changes})
 
+    def variant(self, name: str) -> TrainConfig:
+        """Return one of the paper's four variants with these settings otherwise.
+
+        Parameters
+        ----------
+        name : {"mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"}
+            MobileNetV2 or ASMNet, without or with (``mnv2_r``, ``ASMNet``) the ASM term of the loss.
+
+        Examples
+        --------
+        >>> TrainConfig.paper().variant("mnv2_r").network
+        'mobilenetv2'
+        """
+        if name not in VARIANTS:
+            raise ValueError(f"variant: got {name!r}; expected one of {', '.join(VARIANTS)}.")
+        network, weights = VARIANTS[name]
+        options = dict(self.network_options)
+        if network != "asmnet":
+            options.pop("dropout", None)
+        own = self.criterion_options.get("asm_weights") or (2.0, 1.0, 0.5)
+        return replace(
+            self,
+            network=network,
+            network_options=options,
+            criterion_options={**self.criterion_options, "asm_weights": own if weights else None},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, as JSON holds them."""
         return asdict(self)
@@ -216,6 +243,12 @@ class TrainConfig:
         return cls(**values)
 
 
+VARIANTS = {
+    "mnv2": ("mobilenetv2", False),
+    "mnv2_r": ("mobilenetv2", True),
+    "ASMNet_nr": ("asmnet", False),
+    "ASMNet": ("asmnet", True),
+}
 OPTIMIZERS = ("adamw", "adam", "nadam")
 PRECISIONS = ("cuda", "always", "never")
 SCHEDULES = ("cosine", "constant", "linear", "inverse_time", "steps")
@@ -729,7 +762,7 @@ class _Trainer:
     def _share_statistics(self) -> None:
         """Average running statistics over the processes; they are linear in what each process saw."""
         for state in (self.network.state_dict(), self.average.state if self.config.ema else {}):
-            for name, value in state.items():
+            for name, value in sorted(state.items()):  # files do not keep the order; processes must agree on it
                 if name.endswith(("running_mean", "running_var")):
                     torch.distributed.all_reduce(value)
                     value /= self.world

@@ -6,6 +6,7 @@ from oracles import mobilenet_macs
 from torch import nn
 
 from asmnet import ASMNet, MobileNetV2, build_network
+from asmnet._card import count_flops
 from asmnet.networks import load_torchvision_weights, network_names, network_spec, register_network
 
 # trainable, and with the running means and variances (architecture tables of both papers, by hand)
@@ -51,6 +52,7 @@ def test_flops_at_224(kind, n_blocks, gflop):
     macs = count_macs(kind(68), 224)
     assert macs == mobilenet_macs(224, n_blocks, n_outputs=139)
     assert 2e-9 * macs == pytest.approx(gflop, abs=5e-4)
+    assert count_flops(kind(68), 224) == 2 * macs
 
 
 def test_taps_of_asmnet():

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -138,9 +139,13 @@ def test_resume_refuses_other_settings(unbroken, data):
 
 
 def test_two_processes_equal_one_that_accumulates(data, tmp_path):
-    """Two gloo processes of four samples each, against one that takes the same two halves one after the other."""
+    """Two gloo processes of four samples each, resumed once, against one that takes the two halves in turn."""
     changes = dict(epochs=2, batch_size=8, network_options={"width": 0.25, "dropout": 0.2})
-    (tmp_path / "run.py").write_text(script(tmp_path / "two", **changes))
+    broken = "import asmnet.training as t\nold = t._Trainer._epoch\n"
+    broken += "def stop(self, model, epoch):\n    return old(self, model, epoch) if epoch == 0 else 1 / 0\n"
+    broken += "t._Trainer._epoch = stop\ntry:\n" + textwrap.indent(script(tmp_path / "two", **changes), "    ")
+    broken += "except ZeroDivisionError:\n    pass\nt._Trainer._epoch = old\n"
+    (tmp_path / "run.py").write_text(broken + script(tmp_path / "two", **changes))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", tmp_path / "run.py"],

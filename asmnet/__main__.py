@@ -1,0 +1,5 @@
+"""``python -m asmnet``, and ``torchrun -m asmnet``."""
+
+from asmnet.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""Model cards, written from what was measured."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from asmnet.networks import build_network
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_flops(network: nn.Module, size: int) -> int:
+    """Return two operations per multiply-add of convolutions and linear layers, for one image of `size` pixels."""
+    total = 0
+
+    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal total
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        if isinstance(module, nn.ConvTranspose2d):
+            total += 2 * inputs[0][0].numel() * weight[0].numel()
+        elif isinstance(module, nn.Conv2d):
+            total += 2 * output[0].numel() * weight[0].numel()
+        else:
+            total += 2 * weight.numel()
+
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    shadow = copy.deepcopy(network).to("meta").eval()  # shapes without numbers
+    for module in shadow.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        shadow(torch.zeros(1, 3, size, size, device="meta"))
+    return total
+
+
+def model_card(header: Mapping[str, Any]) -> str:
+    """Return the card of a model in Markdown, from the header of its checkpoint."""
+    size = header["preprocessing"]["size"]
+    network = build_network(header["network"], header["n_landmarks"], **header["network_options"])
+    form = header["preprocessing"]
+    lines = [
+        f"# {header['name']}",
+        "",
+        f"{header['n_landmarks']} landmarks ({header['scheme']}), network `{header['network']}`, "
+        f"{count_parameters(network):,} trainable parameters, "
+        f"{count_flops(network, size) / 1e9:.3f} GFLOP at {size} x {size} pixels.",
+        "",
+        "## Licence",
+        "",
+        str(header.get("licence", "not stated")),
+        "",
+        "## Input",
+        "",
+        f"RGB, {size} x {size}, cut out as a {'square' if form['square'] else 'box stretched to a square'} of "
+        f"{form['margin']} times the {'larger side' if form['square'] else 'sides'} of the tight box of the landmarks, "
+        f"pixels from 0 to 1 as (x - {form['mean']}) / {form['std']}. Outside of the photograph is black.",
+        "",
+        "## Output",
+        "",
+        "Landmarks (x, y) in crop units (centre 0, edges at -0.5 and 0.5); pose (yaw, pitch, roll) over 65 degrees in "
+        f"the convention {header.get('pose_convention', '300W-LP')}. {header.get('pose_labels', '')}".rstrip(),
+        "",
+        "## Training data",
+        "",
+        str(header.get("data", "not stated")),
+        "",
+        "## Measured",
+        "",
+    ]
+    metrics = header.get("metrics", {})
+    if metrics:
+        lines += ["| what | value |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in metrics.items()]
+    else:
+        lines.append("Nothing was measured.")
+    for title, table in header.get("tables", {}).items():
+        lines += ["", f"### {title}", "", table]
+    if header.get("limits"):
+        lines += ["", "## Limits", "", str(header["limits"])]
+    if header.get("training"):
+        lines += ["", "## Training", "", str(header["training"])]
+    if header.get("config"):
+        text = json.dumps(header["config"], indent=1, sort_keys=True)
+        lines += ["", "## Configuration", "", "```json", text, "```"]
+    return "\n".join(lines) + "\n"

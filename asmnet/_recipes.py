@@ -1,0 +1,292 @@
+"""What the command line does, as functions: prepare data, finish a training with its card, measure, describe."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asmnet._card import count_flops, count_parameters, model_card
+from asmnet._pose_labels import CONVENTION, angles_in_degrees, head_rotations
+from asmnet.checkpoints import SHIPPED, PretrainedModel, load_pretrained, save_pretrained
+from asmnet.data import LandmarkDataset, load_image
+from asmnet.networks import build_network, network_names, network_spec
+from asmnet.predictor import FacePrediction, Predictor
+from asmnet.training import TrainConfig, TrainResult, predict_dataset
+from evaluation import bootstrap_interval, evaluate, landmark_table, nme
+from shape_models import ASM, LandmarkScheme, ShapeBasis
+from shape_models._files import atomic, write_text
+
+JITTER_SEED = 7
+
+
+def prepare(
+    config: TrainConfig,
+    dataset: LandmarkDataset,
+    validation: LandmarkDataset | None,
+    *,
+    scheme: LandmarkScheme | None,
+    pose: bool = True,
+) -> tuple[LandmarkDataset, LandmarkDataset | None, ShapeBasis | None]:
+    """Add what the criterion needs: A(G) of a shape model fitted on the training crops, and pose labels."""
+    units = dataset.crop_landmarks(config.preprocessing)
+    complete = units[np.isfinite(units).all((1, 2))]
+    basis = None
+    if len(complete) > 2:
+        basis = ASM(config.asm_share).fit(complete).basis_
+        dataset = dataset.with_asm(basis.project, config.preprocessing)
+    if pose and scheme is not None:
+        try:
+            dataset = with_pose(dataset, scheme)
+            validation = None if validation is None else with_pose(validation, scheme)
+        except ValueError as error:
+            raise ValueError(f"no pose labels for {scheme.name}: {error} Try training without pose.") from error
+    return dataset, validation, basis
+
+
+def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
+    """Add the head rotations that the landmarks imply."""
+    return dataset.with_rotations(head_rotations(dataset.landmarks, dataset.images.shape[1], scheme))
+
+
+def jittered(boxes: np.ndarray, amount: float, seed: int = JITTER_SEED) -> np.ndarray:
+    """Shift boxes by up to `amount` of their larger side in x and y, and scale them by up to `amount`."""
+    if not 0 <= amount < 1:
+        raise ValueError(f"jitter: got {amount}; expected 0 to less than 1.")
+    rng = np.random.default_rng(seed)
+    size = boxes[:, 2:] - boxes[:, :2]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = centre + rng.uniform(-amount, amount, (len(boxes), 2)) * size.max(1, keepdims=True)
+    half = size / 2 * rng.uniform(1 - amount, 1 + amount, (len(boxes), 1))
+    return np.concatenate([centre - half, centre + half], 1)
+
+
+def percent(interval: Any) -> str:
+    """Write an interval of fractions in percent."""
+    return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+
+
+def _normalizer(scheme: LandmarkScheme | None) -> str:
+    return "inter_ocular" if scheme is not None and "outer_eye_corners" in scheme.anchors else "box_geometric_mean"
+
+
+def finish(
+    result: TrainResult,
+    config: TrainConfig,
+    validation: LandmarkDataset | None,
+    *,
+    basis: ShapeBasis | None,
+    scheme: LandmarkScheme | None,
+    name: str,
+    licence: str,
+    data: str,
+    limits: str = "",
+    training: str = "",
+) -> Path:
+    """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
+    header: dict[str, Any] = {
+        "licence": licence,
+        "data": data,
+        "limits": limits,
+        "training": training,
+        "config": config.to_dict(),
+        "pose_convention": CONVENTION,
+        "pose_labels": "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
+        "`Camera.from_image_size` of the packed square around the face.",
+        "metrics": {},
+        "tables": {},
+    }
+    if validation is not None:
+        header["metrics"], header["tables"] = measure(result, config, validation, scheme)
+    model = PretrainedModel(
+        result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
+    )
+    path = result.folder / f"{name}.safetensors"
+    save_pretrained(model, path)
+    write_text(path.with_suffix(".md"), model_card(load_pretrained(path).header))
+    return path
+
+
+def measure(
+    result: TrainResult, config: TrainConfig, validation: LandmarkDataset, scheme: LandmarkScheme | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the numbers and tables of a card, and draw the worst faces."""
+    kind = _normalizer(scheme)
+    truth = validation.source_landmarks()
+    groups = np.asarray(validation.groups)
+
+    def errors(**options: Any) -> tuple[Any, np.ndarray, Any]:
+        points, pose = predict_dataset(result.network, validation, config.preprocessing, **options)
+        found = nme(truth, validation.source_landmarks(points), normalizer=kind, scheme=scheme)
+        return found, points, pose
+
+    plain, points, pose = errors()
+    n = len(validation)
+    where = f"{n} validation faces"
+    metrics = {f"NME ({kind}), {where}, true boxes": percent(bootstrap_interval(plain, groups=groups))}
+    if validation.mirror is not None:
+        flipped, _, _ = errors(flip_average=True)
+        metrics["the same, flip averaging"] = percent(bootstrap_interval(flipped, groups=groups))
+    moved, _, _ = errors(boxes=jittered(validation.boxes, 0.1))
+    metrics["the same, boxes shifted and scaled by up to 10 %"] = percent(bootstrap_interval(moved, groups=groups))
+    metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(np.asarray(plain) > 0.1)):.2f} %"
+    if pose is not None and validation.rotations is not None:
+        angles = angles_in_degrees(validation.rotations)
+        known = np.isfinite(angles).all(1)
+        mae = np.abs(pose - angles)[known].mean(0)
+        metrics["pose MAE against the labels, yaw / pitch / roll"] = " / ".join(f"{v:.2f}" for v in mae) + " degrees"
+    distances = np.linalg.norm(validation.source_landmarks(points) - truth, axis=-1)
+    tables = {}
+    if scheme is not None and scheme.groups:
+        size = distances.mean(1) / np.asarray(plain)
+        table = landmark_table(distances / size[:, None], scheme=scheme, by="group", groups=groups)
+        tables["Error by part of the face"] = str(table)
+    worst = np.argsort(-np.asarray(plain))[:12]
+    if importlib.util.find_spec("matplotlib") is None:
+        return metrics, tables
+    from asmnet._pictures import save_faces
+
+    shown = validation.take(worst)
+    titles = [f"{100 * float(plain[i]):.1f} %" for i in worst]
+    save_faces(np.asarray(shown.images), shown.landmarks, points[worst], titles, result.folder / "worst.png")
+    return metrics, tables
+
+
+def evaluate_model(
+    predictor: Predictor,
+    samples: Any,
+    *,
+    protocol: str,
+    flip_average: bool = False,
+    n_passes: int = 1,
+    jitter: float = 0.0,
+    detect: bool = False,
+    projected: bool = False,
+    progress: bool = False,
+) -> Any:
+    """Predict faces of photographs by their true, jittered or detected boxes, and report by a protocol.
+
+    With `detect` the detected face whose box overlaps the true one most is taken, if it overlaps by at least 0.3; faces
+    without one count as failures.
+    """
+    from tqdm import tqdm
+
+    truth, guess = [], []
+    boxes = [np.concatenate([np.nanmin(s.landmarks, 0), np.nanmax(s.landmarks, 0)]) for s in samples]
+    used = jittered(np.array(boxes), jitter) if jitter else np.array(boxes)
+    for sample, tight, box in zip(tqdm(samples, disable=not progress, unit="face"), boxes, used, strict=True):
+        if sample.image is None:
+            raise ValueError("a sample has no photograph; expected one for each face.")
+        image = load_image(sample.image)
+        if detect:
+            faces = predictor(image, flip_average=flip_average)
+            overlaps = [overlap(_box_of(face), tight) for face in faces]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            found = faces[best] if overlaps and overlaps[best] >= 0.3 else None
+        else:
+            found = predictor(image, box, flip_average=flip_average, n_passes=n_passes)[0]
+        truth.append(sample.landmarks)
+        if found is None:
+            guess.append(np.full_like(sample.landmarks, math.nan))
+        else:
+            guess.append(found.projected if projected and found.projected is not None else found.landmarks)
+    return evaluate(
+        np.array(truth), np.array(guess), protocol, groups=[s.group for s in samples], name=predictor.model.name,
+        missing="failure" if detect else "raise",
+    )  # fmt: skip
+
+
+def _box_of(face: FacePrediction) -> np.ndarray:
+    return np.concatenate([face.landmarks.min(0), face.landmarks.max(0)])
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Return intersection over union of two boxes."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    shared = float(np.prod(np.clip(high - low, 0, None)))
+    areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
+    return shared / (sum(areas) - shared)
+
+
+def read_boxes(path: str | Path) -> dict[str, list[list[float]]]:
+    """Read a CSV of image, x0, y0, x1, y1; a header line is allowed."""
+    table: dict[str, list[list[float]]] = {}
+    with Path(path).open(newline="") as file:
+        for number, row in enumerate(csv.reader(file), 1):
+            if not row:
+                continue
+            try:
+                if len(row) != 5:
+                    raise ValueError
+                box = [float(value) for value in row[1:]]
+            except ValueError:
+                if number == 1:
+                    continue
+                raise ValueError(f"{path}:{number}: got {row}; expected image, x0, y0, x1, y1.") from None
+            table.setdefault(row[0], []).append(box)
+    if not table:
+        raise ValueError(f"{path}: holds no boxes; expected lines of image, x0, y0, x1, y1.")
+    return table
+
+
+def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:
+    """Draw landmarks and the axes of the head on a photograph, as large as it is."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(load_image(path))
+    draw = ImageDraw.Draw(image)
+    for face in faces:
+        points = face.landmarks
+        span = float((points.max(0) - points.min(0)).max())
+        radius = max(1.0, span / 120)
+        for x, y in points.tolist():
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(40, 230, 40))
+        if face.pose is not None:
+            from pose import conventions
+
+            radians = np.deg2rad([face.pitch, face.yaw, face.roll])
+            axes = conventions.read(radians, face.pose_convention).as_matrix()
+            start = points.mean(0)
+            arrows = ((0, 1.0, (230, 50, 50)), (1, 1.0, (50, 200, 50)), (2, -1.0, (70, 110, 255)))
+            for column, sign, colour in arrows:  # the third axis points out of the face, towards the viewer
+                end = start + 0.5 * span * sign * axes[:2, column]
+                draw.line((*start.tolist(), *end.tolist()), fill=colour, width=max(1, round(span / 80)))
+    with atomic(out) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def describe_networks(n_landmarks: int) -> list[dict[str, Any]]:
+    """Return a row for each registered network, with the models trained on it that ship."""
+    trained: dict[str, list[dict[str, Any]]] = {}
+    for name in sorted(SHIPPED):
+        header = load_pretrained(name).header
+        size = (Path(__file__).parent / "weights" / f"{name}.safetensors").stat().st_size
+        first = next(iter(header.get("metrics", {}).items()), ("", "not measured"))
+        row = {"name": name, "megabytes": size / 1e6, "error": first[1], "error_is": first[0]}
+        trained.setdefault(header["network"], []).append(row)
+    rows = []
+    for name in network_names():
+        spec = network_spec(name)
+        network = build_network(name, n_landmarks)
+        rows.append(
+            {
+                "name": name,
+                "title": spec.title,
+                "size": spec.input_size,
+                "parameters": count_parameters(network),
+                "gflop": count_flops(network, spec.input_size) / 1e9,
+                "models": trained.get(name, []),
+            }
+        )
+    return rows
+
+
+def model_information(name_or_path: str) -> dict[str, Any]:
+    """Return the header of a model and its card."""
+    header = load_pretrained(name_or_path).header
+    return {**header, "card": model_card(header)}

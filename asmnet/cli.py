@@ -1,0 +1,363 @@
+"""The command ``asmnet``: train, evaluate, predict, export, info."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+READERS = {
+    "300w": "read_300w", "youtube68": "read_youtube68", "wflw": "read_wflw", "cofw": "read_cofw",
+    "helen": "read_helen", "muct": "read_muct", "imm": "read_imm", "asmnet": "read_asmnet",
+    "300wlp": "read_300wlp", "aflw2000": "read_aflw2000", "folder": "read_landmark_folder",
+}  # fmt: skip
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+def _read(kind: str, folder: str, split: str | None, scheme: str | None = None) -> Any:
+    from shape_models import datasets
+
+    reader = getattr(datasets, READERS[kind])
+    if kind == "folder":
+        reader = functools.partial(reader, scheme=scheme)
+    elif scheme is not None:
+        raise click.UsageError(f"--scheme: the format {kind} has its own; expected it with --format folder only.")
+    try:
+        return reader(folder) if split is None else reader(folder, split)
+    except TypeError as error:
+        raise click.UsageError(f"--split: the format {kind} has no splits ({error}).") from None
+
+
+def _fail(error: BaseException) -> click.ClickException:
+    return click.ClickException(str(error))
+
+
+def _settings(items: Sequence[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set: got {item!r}; expected NAME=VALUE, for example --set learning_rate=0.001.")
+        try:
+            out[name] = json.loads(text)
+        except json.JSONDecodeError:
+            out[name] = text
+    return out
+
+
+def _configure(preset: str, changes: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """Build the configuration; ``augmentation.flip=0`` reaches into a part of it."""
+    from asmnet import Augmentation, Preprocessing, TrainConfig
+
+    whole = {field.name for field in fields(TrainConfig)}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        part, dot, rest = name.partition(".")
+        if part not in whole:
+            raise click.UsageError(f"--set: no setting is called {part!r}; expected one of {', '.join(sorted(whole))}.")
+        if dot:
+            parts.setdefault(part, {})[rest] = value
+        else:
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    config = getattr(TrainConfig, preset)(**changes)
+    for part, values in parts.items():
+        old = getattr(config, part)
+        new = {**old, **values} if isinstance(old, dict) else replace(old, **values)
+        assert isinstance(new, dict | Augmentation | Preprocessing)
+        config = replace(config, **{part: new})
+    return config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Landmarks and pose of faces: networks joined to a shape model.
+
+    Examples
+    --------
+    >>> from click.testing import CliRunner
+    >>> from asmnet.cli import main
+    >>> CliRunner().invoke(main, ["--help"]).exit_code
+    0
+    """
+
+
+data_format = click.option(
+    "--format", "kind", type=click.Choice(sorted(READERS)), default="folder", show_default=True,
+    help="Layout of the data; folder: images with landmark files of the same name.",
+)  # fmt: skip
+
+
+scheme_option = click.option(
+    "--scheme", help="What the landmarks of --format folder are, for example ibug68: gives flips, pose and eyes."
+)
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--out", required=True, type=click.Path(), help="Folder for checkpoints, metrics and pictures.")
+@data_format
+@scheme_option
+@click.option("--split", help="Part of the data to train on, for example train.")
+@click.option("--val-split", help="Part of the same data to validate on, for example val.")
+@click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
+@click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
+@click.option("--network", default="asmnet", show_default=True, help="See asmnet info.")
+@click.option("--preset", type=click.Choice(["modern", "paper"]), default="modern", show_default=True)
+@click.option(
+    "--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's four."
+)
+@click.option("--epochs", type=int)
+@click.option("--batch-size", type=int)
+@click.option("--size", type=int, help="Side of the input in pixels.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of TrainConfig.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache].")
+@click.option("--no-pose", is_flag=True, help="No pose labels.")
+@click.option("--licence", default="not stated", help="What the card says about the use of the weights.")
+@click.option("--name", help="Name of the model [default: of the folder --out].")
+@click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
+def train(
+    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, val_data: str | None,
+    val_share: float | None, network: str, preset: str, variant: str | None, epochs: int | None,
+    batch_size: int | None, size: int | None, settings: Sequence[str], resume: bool, skip_corrupt: bool,
+    cache: str | None, no_pose: bool, licence: str, name: str | None, device: str | None,
+) -> None:  # fmt: skip
+    """Train a network on the faces in DATA; --resume continues after a break, to the bit.
+
+    The trained model ends as NAME.safetensors with its card in --out. With several processes:
+    torchrun --nproc_per_node 2 -m asmnet train ...
+    """
+    from shape_models.datasets import split_by_group
+
+    try:
+        samples = _read(kind, data, split, scheme)
+        validation = None
+        if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
+            raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
+        if val_split is not None:
+            validation = _read(kind, data, val_split, scheme)
+        elif val_data is not None:
+            validation = _read(kind, val_data, None, scheme)
+        elif val_share is not None:
+            samples, validation = split_by_group(samples, (1 - val_share, val_share), rng=0)
+        changes: dict[str, Any] = {"network": network}
+        changes |= {k: v for k, v in (("epochs", epochs), ("batch_size", batch_size)) if v is not None}
+        _train(
+            samples, validation, Path(out), preset=preset, changes=changes, settings=_settings(settings),
+            variant=variant, size=size, resume=resume, skip_corrupt=skip_corrupt, cache=cache, pose=not no_pose,
+            name=name or Path(out).resolve().name, licence=licence, device=device, source=f"{kind}: {split or 'all'}",
+        )  # fmt: skip
+    except (ValueError, OSError, ArithmeticError) as error:
+        raise _fail(error) from error
+
+
+def _train(
+    samples: Any, validation: Any, out: Path, *, preset: str, changes: dict[str, Any], settings: dict[str, Any],
+    variant: str | None, size: int | None, resume: bool, skip_corrupt: bool, cache: str | None, pose: bool,
+    name: str, licence: str, device: str | None, source: str,
+) -> None:  # fmt: skip
+    import os
+
+    from asmnet import train as run
+    from asmnet._recipes import finish, prepare
+    from asmnet.data import pack_faces
+
+    settings = dict(settings)
+    scheme = getattr(samples, "scheme", None)
+    changes["n_landmarks"] = scheme.n_landmarks if scheme is not None else len(samples[0].landmarks)
+    config = _configure(preset, changes, settings)
+    if variant is not None:
+        config = config.variant(variant)
+    if size is not None:
+        config = replace(config, preprocessing=replace(config.preprocessing, size=size))
+    progress = os.environ.get("RANK", "0") == "0"
+    options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
+    packed = pack_faces(samples, **options)
+    packed_val = None if validation is None else pack_faces(validation, **options)
+    dataset, held_out, basis = prepare(config, packed, packed_val, scheme=scheme, pose=pose)
+    anchors = None if scheme is None else scheme.anchors.get("outer_eye_corners")
+    result = run(
+        config, dataset, held_out, folder=out, anchors=anchors, resume=resume, device=device,
+        progress=progress,
+    )  # fmt: skip
+    if os.environ.get("RANK", "0") == "0":
+        path = finish(
+            result, config, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
+            data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
+        )  # fmt: skip
+        last = result.history[-1]
+        click.echo(
+            f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
+            f"{last.images_per_second:.0f} images/s, {last.data_share:.0%} of the time spent on data"
+        )
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(exists=True))
+@data_format
+@scheme_option
+@click.option("--split")
+@click.option("--protocol", default="300w", show_default=True, help="See evaluation.protocols.")
+@click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
+@click.option("--passes", type=int, default=1, show_default=True, help="Further passes take the box of the one before.")
+@click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by up to this share.")
+@click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
+@click.option("--projected", is_flag=True, help="Measure the landmarks after the shape model.")
+@click.option("--json", "as_json", is_flag=True)
+def evaluate(
+    model: str, data: str, kind: str, scheme: str | None, split: str | None, protocol: str, flip: bool, passes: int,
+    jitter: float, detect: bool, projected: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure MODEL (a shipped name or a file) on DATA, with intervals."""
+    from asmnet import Predictor
+    from asmnet._recipes import evaluate_model
+
+    try:
+        report = evaluate_model(
+            Predictor.from_pretrained(model), _read(kind, data, split, scheme), protocol=protocol, flip_average=flip,
+            n_passes=passes, jitter=jitter, detect=detect, projected=projected, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("--model", default="asmnet-68", show_default=True, help="A shipped name or a file.")
+@click.option("--boxes", type=click.Path(exists=True), help="CSV: image, x0, y0, x1, y1, one line a face.")
+@click.option("--out", type=click.Path(), default=".", show_default=True, help="Folder for the results.")
+@click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
+@click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
+@click.option("--projected", is_flag=True, help="Write the landmarks after the shape model.")
+def predict(
+    images: Sequence[str], model: str, boxes: str | None, out: str, forms: Sequence[str], flip: bool, projected: bool
+) -> None:
+    """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json]."""
+    from asmnet import Predictor
+    from asmnet._recipes import read_boxes, save_overlay
+    from shape_models import write_landmarks
+    from shape_models._files import write_text
+
+    try:
+        paths = _image_paths(images)
+        table = None if boxes is None else read_boxes(boxes)
+        network = Predictor.from_pretrained(model)
+        chosen = set(forms or ("overlay", "json"))
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        everything, rows, n_faces, failed = {}, [], 0, []
+        for path in paths:
+            own = None
+            if table is not None:
+                own = table.get(path.name, table.get(str(path)))
+                if own is None:
+                    raise click.ClickException(f"{boxes}: has no box for {path.name}.")
+            try:
+                faces = network(path, own, flip_average=flip)
+            except (ValueError, OSError) as error:
+                failed.append(path)
+                click.echo(f"{path}: {error}", err=True)
+                continue
+            n_faces += len(faces)
+            click.echo(f"{path}: " + ("no face found" if not faces else f"{len(faces)} face(s)"))
+            everything[str(path)] = [face.to_dict() for face in faces]
+            for i, face in enumerate(faces):
+                points = face.projected if projected and face.projected is not None else face.landmarks
+                suffix = "" if len(faces) == 1 else f"-{i}"
+                if "pts" in chosen:
+                    write_landmarks(folder / f"{path.stem}{suffix}.pts", points)
+                angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
+                rows.append([str(path), i, *[f"{v:.3f}" for v in points.ravel()], *angles, face.plausibility])
+            if "overlay" in chosen:
+                save_overlay(path, faces, folder / f"{path.stem}-landmarks.png")
+        if "json" in chosen:
+            write_text(folder / "landmarks.json", json.dumps(everything, indent=1) + "\n")
+        if "csv" in chosen:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            k = network.model.header["n_landmarks"]
+            names = [f"{axis}{i}" for i in range(k) for axis in "xy"]
+            writer.writerow(["image", "face", *names, "yaw", "pitch", "roll", "plausibility"])
+            writer.writerows(rows)
+            write_text(folder / "landmarks.csv", text.getvalue())
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(paths)} images could not be used.")
+
+
+def _image_paths(images: Sequence[str]) -> list[Path]:
+    paths: list[Path] = []
+    for text in images:
+        path = Path(text)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES)
+            if not found:
+                raise ValueError(f"{path}: no images in this folder.")
+            paths += found
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise FileNotFoundError(f"{path}: no such file or folder.")
+    return paths
+
+
+@main.command()
+@click.argument("model")
+@click.argument("out", type=click.Path())
+@click.option("--opset", type=int, default=18, show_default=True)
+def export(model: str, out: str, opset: int) -> None:
+    """Write MODEL (a shipped name or a file) as ONNX: network and shape operator in one graph, checked."""
+    from asmnet.checkpoints import load_pretrained
+    from asmnet.export import export_onnx
+
+    try:
+        deviations = export_onnx(load_pretrained(model), out, opset=opset)
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}. Try pip install 'shape-models[export]'.") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _fail(error) from error
+    agreement = ", ".join(f"{name} {value:.1e}" for name, value in deviations.items())
+    click.echo(f"{out}: {Path(out).stat().st_size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}")
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--landmarks", type=int, default=68, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def info(model: str | None, landmarks: int, as_json: bool) -> None:
+    """List the networks with parameters, FLOPs, and what shipped models measured; or describe MODEL."""
+    from asmnet._recipes import describe_networks, model_information
+
+    try:
+        if model is not None:
+            words = model_information(model)
+            click.echo(json.dumps(words, indent=1, sort_keys=True, default=str) if as_json else words["card"])
+            return
+        rows = describe_networks(landmarks)
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo(f"{'network':<24}{'parameters':>12}{'GFLOP':>8}  at  trained model")
+    for row in rows:
+        trained = ", ".join(f"{m['name']} ({m['megabytes']:.1f} MB, {m['error']})" for m in row["models"]) or "-"
+        click.echo(f"{row['name']:<24}{row['parameters']:>12,}{row['gflop']:>8.3f}{row['size']:>4}  {trained}")
+
+
+if __name__ == "__main__":
+    main()

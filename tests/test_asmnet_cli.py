@@ -1,0 +1,206 @@
+"""The command line, end to end on drawn faces: train, resume, evaluate, predict, export, info; and its refusals."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from asmnet._recipes import jittered, overlap, read_boxes
+from asmnet.cli import main
+from shape_models import make_faces, read_landmarks, write_landmarks
+
+SMALL = [
+    "--epochs", "2", "--batch-size", "8", "--size", "64", "--set", 'network_options={"width": 0.25}',
+    "--set", "warmup_epochs=0", "--set", "augmentation.flip=0.3", "--set", "picture_epochs=2",
+]  # fmt: skip
+
+
+IBUG = ["--format", "folder", "--scheme", "ibug68"]
+
+
+def run(*arguments, ok=True):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert (result.exit_code == 0) is ok, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sixteen images of dots where the landmarks are, each with its .pts."""
+    root = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    faces = make_faces(16, rng=0)
+    faces = (faces - faces.mean((1, 2), keepdims=True)) / np.ptp(faces, axis=(1, 2), keepdims=True).max()
+    for i, face in enumerate(90 * faces + rng.uniform(70, 90, (16, 1, 2))):
+        image = rng.integers(0, 60, (160, 170, 3)).astype(np.uint8)
+        for x, y in np.round(face).astype(int):
+            image[y - 1 : y + 2, x - 1 : x + 2] = 230
+        Image.fromarray(image).save(root / f"{i:02}.png")
+        write_landmarks(root / f"{i:02}.pts", face)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    result = run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL)
+    return root, root / "tiny" / "tiny.safetensors", result.output
+
+
+def test_train_writes_model_card_metrics_and_pictures(trained):
+    _root, model, output = trained
+    assert "best epoch" in output
+    assert "of the time spent on data" in output
+    names = {p.name for p in model.parent.iterdir()}
+    assert {
+        "tiny.safetensors", "tiny.json", "tiny.md", "metrics.csv", "last.safetensors", "best.safetensors", "curves.png",
+        "worst.png", "faces-0002.png",
+    } <= names  # fmt: skip
+    card = model.with_suffix(".md").read_text()
+    assert "NME (inter_ocular), 4 validation faces" in card
+    assert "pose MAE" in card
+    assert "Error by part of the face" in card
+    assert '"batch_size": 8' in card
+    header = json.loads(model.with_suffix(".json").read_text())
+    assert header["scheme"] == "ibug68"
+    assert header["config"]["augmentation"]["flip"] == 0.3
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained, folder):
+    root, model, _ = trained
+    before = (model.parent / "last.safetensors").read_bytes()
+    run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL, "--resume")
+    assert (model.parent / "last.safetensors").read_bytes() == before
+    wrong = run(
+        "train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL, "--resume",
+        "--set", "learning_rate=1", ok=False,
+    )  # fmt: skip
+    assert "other settings of learning_rate" in wrong.output
+
+
+def test_evaluate(trained, folder):
+    model = trained[1]
+    plain = json.loads(run("evaluate", model, folder, *IBUG, "--json").output)
+    text = run("evaluate", model, folder, *IBUG, "--flip", "--jitter", 0.1, "--passes", 2).output
+    assert "NME" in text
+    assert json.dumps(plain).count("NME") >= 1
+
+
+def test_predict_writes_all_forms(trained, folder, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\n00.png,30,30,130,140\n01.png,30,30,130,140\n01.png,40,30,120,130\n")
+    forms = [part for name in ("overlay", "pts", "json", "csv") for part in ("--format", name)]
+    output = run(
+        "predict",
+        folder / "00.png",
+        folder / "01.png",
+        "--model",
+        trained[1],
+        "--boxes",
+        boxes,
+        "--out",
+        tmp_path,
+        *forms,
+    ).output
+    assert "00.png: 1 face(s)" in output
+    assert "01.png: 2 face(s)" in output
+    words = json.loads((tmp_path / "landmarks.json").read_text())
+    face = words[str(folder / "00.png")][0]
+    points = read_landmarks(tmp_path / "00.pts").points
+    np.testing.assert_allclose(points, face["landmarks"], atol=0.02)
+    assert (tmp_path / "01-1.pts").is_file()
+    with (tmp_path / "landmarks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert float(rows[0]["x0"]) == pytest.approx(points[0, 0], abs=0.01)
+    assert float(rows[0]["yaw"]) == pytest.approx(face["pose"]["yaw"], abs=0.01)
+    with Image.open(tmp_path / "00-landmarks.png") as overlay:
+        assert overlay.size == (170, 160)
+
+
+def test_predict_names_what_it_cannot_use_and_goes_on(trained, folder, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("broken.png,1,1,9,9\n00.png,30,30,130,140\n")
+    result = run(
+        "predict", tmp_path / "broken.png", folder / "00.png", "--model", trained[1], "--boxes", boxes,
+        "--out", tmp_path, "--format", "json", ok=False,
+    )  # fmt: skip
+    assert "broken.png" in result.output
+    assert "1 of 2 images could not be used" in result.output
+    assert list(json.loads((tmp_path / "landmarks.json").read_text())) == [str(folder / "00.png")]
+
+
+def test_info(trained):
+    text = run("info").output
+    assert "asmnet " in text
+    assert "1,412,435" in text
+    assert "0.513" in text
+    rows = {row["name"]: row for row in json.loads(run("info", "--json").output)}
+    assert rows["mobilenetv2"]["parameters"] == 2_401_931
+    assert "## Licence" in run("info", trained[1]).output
+    assert json.loads(run("info", trained[1], "--json").output)["name"] == "tiny"
+
+
+def test_corrupt_images_stop_the_training_unless_skipped(folder, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in folder.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    (data / "03.png").write_bytes(b"broken")
+    arguments = ["train", data, "--out", tmp_path / "out", "--cache", tmp_path, *SMALL, "--set", "epochs=1"]
+    refused = run(*arguments, ok=False)
+    assert "1 image file(s) cannot be read" in refused.output
+    assert "03.png" in refused.output
+    with pytest.warns(UserWarning, match=r"1 image file\(s\) skipped"):
+        run(*arguments, "--skip-corrupt", "--no-pose")
+    assert (
+        "not measured" in (tmp_path / "out" / "out.md").read_text()
+        or "Nothing was measured" in (tmp_path / "out" / "out.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", ".", "--out", "x", "--set", "colour=1"], "no setting is called 'colour'"),
+        (["train", ".", "--out", "x", "--set", "colour"], "NAME=VALUE"),
+        (["train", ".", "--out", "x", "--format", "imm", "--scheme", "ibug68"], "has its own"),
+        (["train", ".", "--out", "x", "--val-split", "a", "--val-share", "0.1"], "at most one"),
+        (["info", "nothing-68"], "no such file"),
+        (["predict", "nowhere.png"], "nowhere.png"),
+        (["export", "nothing-68", "x.onnx"], "no such file"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(arguments, words, folder, tmp_path):
+    arguments = [str(folder) if a == "." else str(tmp_path / "x") if a == "x" else a for a in arguments]
+    assert words in run(*arguments, ok=False).output
+
+
+def test_boxes_files(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("a.png,1,2,3,4\n\na.png,5,6,7,8\n")
+    assert read_boxes(path) == {"a.png": [[1, 2, 3, 4], [5, 6, 7, 8]]}
+    path.write_text("image,x0,y0,x1,y1\na.png,1,2,3\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv:2"):
+        read_boxes(path)
+    path.write_text("image,x0,y0,x1,y1\n")
+    with pytest.raises(ValueError, match="no boxes"):
+        read_boxes(path)
+
+
+def test_jitter_and_overlap():
+    boxes = np.tile([10.0, 20.0, 50.0, 100.0], (500, 1))
+    moved = jittered(boxes, 0.1)
+    centres = (moved[:, :2] + moved[:, 2:]) / 2 - [30, 60]
+    assert np.abs(centres).max() <= 8
+    assert np.abs(centres).max() > 7
+    ratio = (moved[:, 2] - moved[:, 0]) / 40
+    assert 0.9 <= ratio.min() < 0.92
+    assert 1.08 < ratio.max() <= 1.1
+    np.testing.assert_array_equal(jittered(boxes, 0.0), boxes)
+    assert overlap(np.array([0.0, 0, 2, 2]), np.array([1.0, 0, 3, 2])) == pytest.approx(1 / 3)
+    assert overlap(np.array([0.0, 0, 1, 1]), np.array([5.0, 5, 6, 6])) == 0
