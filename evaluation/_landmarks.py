@@ -87,26 +87,6 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
             object.__setattr__(self, name, np.broadcast_to(mask, values.shape))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the values."""
-        return self.values.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the values."""
-        return self.values.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of faces."""
-        return self.values.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values, float64."""
-        return self.values.dtype
-
-    @property
     def n_undefined(self) -> int:
         """Number of faces for which the error is not defined."""
         return int(self.undefined.sum())
@@ -121,14 +101,18 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
         """The finite errors, flat: neither undefined nor failed."""
         return self.values[~(self.undefined | self.failed)]
 
-    def mean(self, axis: Any = None, **options: Any) -> Any:
-        """Mean of the values; NaN where one of them is undefined or failed (`defined.mean()` leaves them out)."""
-        return self.values.mean(axis=axis, **options)
+    def __getattr__(self, name: str) -> Any:
+        # whatever else an array has (shape, mean, max ...); copy and pickle look before there are values
+        if name.startswith("_") or name == "values":
+            raise AttributeError(name)
+        return getattr(self.values, name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, ErrorArray) for x in options.get("out", ())):
+            raise TypeError("the errors of an ErrorArray do not change in place; try errors = 100 * errors.")
         plain = [x.values if isinstance(x, ErrorArray) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 

@@ -140,7 +140,7 @@ class Report:
         percent = [m for m in metrics if self.errors.unit == "fraction" and (m == "NME" or m.startswith("FR"))]
         if self.errors.unit != "fraction":
             percent = [m for m in metrics if m.startswith("FR")]
-        title = f"{self.name} on {self.protocol.name}: {self.protocol.title}"
+        title = f"{self.name}, protocol {self.protocol.name}"
         method = self.rows[0].metrics["NME"].method
         unit = "" if self.errors.unit == "fraction" else f" ({self.errors.unit})"
         notes = [
@@ -385,6 +385,8 @@ def evaluate(
     parts, notes = _subsets(rules, known, n_faces)
     if rules.groups and people is None:
         notes.append(f"No {rules.groups}s were given: intervals take all faces as independent.")
+    if truth.shape[-1] == 3:
+        notes.append("Distances are in three dimensions." if rules.crop is None else "Distances are in x and y alone.")
     errors = rules.errors(truth, guess, mask=mask, undefined="nan", missing=missing)
     columns, flags = _columns(rules, errors)
     generators = np.random.default_rng(rng).spawn(len(parts))

@@ -153,7 +153,7 @@ def plot_landmark_errors(
         if shape is None:
             upright = generalized_procrustes(report.targets[..., :2]).mean
             shape = _turned(upright, report.targets[..., :2])
-        title = f"{report.name} on {report.protocol.name}"
+        title = f"{report.name}, protocol {report.protocol.name}"
         fraction, words = report.errors.unit == "fraction", report.errors.sources["normalizer"].split(" (")[0]
     else:
         each, title, fraction, words = np.asarray(report, dtype=float), "", True, ""
@@ -265,7 +265,7 @@ def plot_worst(
     marks = [Line2D([], [], color=c, marker=".", linestyle="", label=t)
              for c, t in (("limegreen", "truth"), ("magenta", "prediction"))]  # fmt: skip
     figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    figure.suptitle(f"{report.name} on {report.protocol.name}: the {len(chosen)} largest errors", fontsize=10)
+    figure.suptitle(f"{report.name}, protocol {report.protocol.name}: the {len(chosen)} largest errors", fontsize=10)
     return figure
 
 

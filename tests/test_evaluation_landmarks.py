@@ -1,5 +1,8 @@
 """Normalised errors, their distribution, AUC and failure rate."""
 
+import copy
+import pickle
+
 import laws
 import numpy as np
 import oracles
@@ -249,6 +252,22 @@ def test_the_result_is_an_array_that_says_what_it_is():
     assert "box_diagonal" in repr(errors)
     assert "fraction" in repr(errors)
     assert str(errors).startswith("7.500 % (2 faces; NME")
+
+
+def test_it_has_what_an_array_has():
+    errors = nme(*two_faces(), normalizer="box_diagonal")
+    assert (errors.shape, errors.ndim, errors.size) == ((2,), 1, 2)
+    assert errors.max() == pytest.approx(0.1)
+    assert errors.std() == pytest.approx(0.025)
+    assert errors.tolist() == pytest.approx([0.1, 0.05])
+    assert np.quantile(errors, 0.5) == pytest.approx(0.075)
+    assert np.argmax(errors) == 0
+    again = pickle.loads(pickle.dumps(errors))
+    assert again.definition == errors.definition
+    np.testing.assert_array_equal(copy.deepcopy(errors), errors)
+    assert not hasattr(errors, "percent")
+    with pytest.raises(TypeError, match="do not change in place"):
+        errors *= 100
 
 
 def test_one_shape_gives_one_number():

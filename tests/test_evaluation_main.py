@@ -89,7 +89,7 @@ def test_everything_that_can_be_added(files):
     assert found.exit_code == 0, found.output
     for text in (
         "normalizer  inter_ocular",
-        "**mine on asmnet-300w",
+        "**mine, protocol asmnet-300w",
         "| mouth |",
         "| ASMNet_nr |",
         "mine better on 30",

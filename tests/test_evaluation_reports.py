@@ -118,7 +118,7 @@ def test_no_prediction_at_all():
 def test_printed_written_and_plain_forms_agree(tmp_path):
     found = report(name="mean shape")
     text = str(found)
-    assert text.startswith("mean shape on 300w: 300-W test set")
+    assert text.startswith("mean shape, protocol 300w\n")
     assert "inter_ocular (outer eye corners, 36 and 45 of ibug68)" in text
     assert "NME %" in text
     assert "AUC@0.08 %" not in text
@@ -218,6 +218,15 @@ def test_a_mask_leaves_landmarks_out():
         found.errors, np.linalg.norm(GUESS - FACES, axis=-1)[:, 17:].mean(axis=-1) / WIDTH, rtol=1e-12
     )
     assert np.isnan(found.landmark_errors()[:, :17]).all()
+
+
+def test_three_dimensions_are_said():
+    deep = np.concatenate([FACES, np.zeros((100, 68, 1))], axis=-1)
+    found = evaluate(deep, deep + 3, "aflw2000-3d", n_resamples=20)
+    assert "Distances are in three dimensions." in found.notes
+    flat = evaluate(deep, deep + 3, "sdu-aflw2000-3d", n_resamples=20)
+    assert "Distances are in x and y alone." in flat.notes
+    assert flat.landmark_errors().shape == (100, 68)
 
 
 def test_pixels_stay_pixels():
