@@ -485,7 +485,9 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
 @njit(**_OPTIONS)
 def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work):
     """Levenberg-Marquardt in place. Returns (cost, iterations, converged); A is J'WJ at the end."""
-    L, step, trial_R, trial_t, trial_A, trial_g, trial_camera = work
+    L, step, trial_R, trial_t, trial_A, trial_g, trial_camera = (
+        work[0], work[1], work[2], work[3], work[4], work[5], work[6],
+    )  # fmt: skip
     plain = loss == LINEAR and not distorted and n == 6
     if plain:
         cost = _normal_equations(Y, px, w, m, camera, R, t, A, g)
@@ -647,78 +649,80 @@ def _quaternion(R, q):
 
 
 @njit(**_OPTIONS)
-def _row(
-    X, pixels, weights, camera, distorted, loss, loss_scale, n, tol, max_iter, noise, start, space,
-    rotation, translation, rotation2, translation2, numbers, covariance, residuals,
-):  # fmt: skip
-    """Solve one problem; the outputs are written in place.
+def _copy(source, target):
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
 
-    `start` is (4, 3): R and t of an initial pose, or NaN. `numbers` receives rms, rms of the second pose, iterations,
-    status, focal length, its standard deviation, points used.
-    """
-    Y, uv, px, w, index = space
-    total = X.shape[0]
-    # 1. Points that are seen.
+
+@njit(**_OPTIONS)
+def _copy1(source, target):
+    for i in range(source.shape[0]):
+        target[i] = source[i]
+
+
+@njit(**_OPTIONS)
+def _product(A, B, transposed, out):
+    """Write A B, or A' B."""
+    for i in range(3):
+        for j in range(3):
+            s = 0.0
+            for k in range(3):
+                s += (A[k, i] if transposed else A[i, k]) * B[k, j]
+            out[i, j] = s
+
+
+@njit(**_OPTIONS)
+def _gather(X, pixels, weights, Y, px, w, index):
+    """Collect the points that are seen and have weight; return how many."""
     m = 0
-    weight_sum = 0.0
-    c0 = c1 = c2 = 0.0
-    for i in range(total):
-        good = weights[i] > 0.0
-        for k in range(3):
-            good = good and np.isfinite(X[i, k])
-        good = good and np.isfinite(pixels[i, 0]) and np.isfinite(pixels[i, 1])
-        if good:
+    for i in range(X.shape[0]):
+        good = weights[i] > 0.0 and np.isfinite(pixels[i, 0]) and np.isfinite(pixels[i, 1])
+        if good and np.isfinite(X[i, 0]) and np.isfinite(X[i, 1]) and np.isfinite(X[i, 2]):
             index[m] = i
             w[m] = weights[i]
-            weight_sum += w[m]
             Y[0, m], Y[1, m], Y[2, m] = X[i, 0], X[i, 1], X[i, 2]
             px[0, m], px[1, m] = pixels[i, 0], pixels[i, 1]
-            c0 += w[m] * X[i, 0]
-            c1 += w[m] * X[i, 1]
-            c2 += w[m] * X[i, 2]
             m += 1
-    for i in range(total):
-        residuals[i, 0] = np.nan
-        residuals[i, 1] = np.nan
-    for k in range(3):
-        translation[k] = translation2[k] = np.nan
-    for k in range(4):
-        rotation[k] = rotation2[k] = np.nan
-    covariance[:] = np.nan
-    numbers[0], numbers[1], numbers[2], numbers[5] = np.inf, np.inf, 0.0, 0.0
-    numbers[4] = camera[0]
-    numbers[6] = m
-    if m < 4 or (n == 7 and m < 5):
-        numbers[3] = TOO_FEW
-        return
-    c0, c1, c2 = c0 / weight_sum, c1 / weight_sum, c2 / weight_sum
+    return m
 
-    # 2. The object: centred, of unit size; its principal frame.
-    scatter, V = np.zeros((3, 3)), np.empty((3, 3))
+
+@njit(**_OPTIONS)
+def _centre_object(Y, w, m, centre, eigenvalues, V):
+    """Centre the object and give it unit size; find its principal frame. Return (status, size, sum of weights)."""
+    total = 0.0
+    for k in range(3):
+        centre[k] = 0.0
+    for i in range(m):
+        total += w[i]
+        for k in range(3):
+            centre[k] += w[i] * Y[k, i]
     farthest = 0.0
-    for i in range(m):
-        farthest = max(farthest, max(abs(Y[0, i]), max(abs(Y[1, i]), abs(Y[2, i]))))
-        Y[0, i] -= c0
-        Y[1, i] -= c1
-        Y[2, i] -= c2
-        for j in range(3):
-            for k in range(3):
-                scatter[j, k] += w[i] * Y[j, i] * Y[k, i]
-    size = np.sqrt((scatter[0, 0] + scatter[1, 1] + scatter[2, 2]) / weight_sum)
+    for k in range(3):
+        centre[k] /= total
+        for i in range(m):
+            farthest = max(farthest, abs(Y[k, i]))
+            Y[k, i] -= centre[k]
+    scatter = np.empty((3, 3))
+    trace = 0.0
+    for j in range(3):
+        for k in range(j + 1):
+            s = 0.0
+            for i in range(m):
+                s += w[i] * Y[j, i] * Y[k, i]
+            scatter[j, k] = scatter[k, j] = s
+        trace += scatter[j, j]
+    size = np.sqrt(trace / total)
     if not size > 1e-12 * farthest:
-        numbers[3] = COINCIDENT
-        return
-    for i in range(m):
-        Y[0, i] /= size
-        Y[1, i] /= size
-        Y[2, i] /= size
-    scatter /= size * size
+        return COINCIDENT, size, total
+    for k in range(3):
+        for i in range(m):
+            Y[k, i] /= size
+        for j in range(3):
+            scatter[j, k] /= size * size
     _eigen3(scatter, V)
-    eigenvalues = np.array([scatter[0, 0], scatter[1, 1], scatter[2, 2]])
-    if not eigenvalues[1] > 1e-10 * eigenvalues[0]:
-        numbers[3] = COLLINEAR
-        return
-    planar = eigenvalues[2] < 1e-3 * eigenvalues[0]
+    for k in range(3):
+        eigenvalues[k] = scatter[k, k]
     handed = (
         V[0, 0] * (V[1, 1] * V[2, 2] - V[2, 1] * V[1, 2])
         - V[0, 1] * (V[1, 0] * V[2, 2] - V[2, 0] * V[1, 2])
@@ -727,314 +731,331 @@ def _row(
     if handed < 0:
         for k in range(3):
             V[k, 2] = -V[k, 2]
+    if not eigenvalues[1] > 1e-10 * eigenvalues[0]:
+        return COLLINEAR, size, total
+    return OK, size, total
 
-    # 3. Rays, turned so that their middle is the axis.
+
+@njit(**_OPTIONS)
+def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
+    """Turn pixels into rays (u, v, 1) about their middle. Return the mean u, v and their variance."""
     mu = mv = 0.0
     for i in range(m):
         u, v = (px[0, i] - camera[2]) / camera[0], (px[1, i] - camera[3]) / camera[1]
         if distorted:
             u, v = _undistort(u, v, camera)
         uv[0, i], uv[1, i] = u, v
-        mu += w[i] * u / weight_sum
-        mv += w[i] * v / weight_sum
-    turn = np.zeros((3, 3))
-    identity = np.zeros((3, 3))
-    for k in range(3):
-        identity[k, k] = 1.0
-        turn[k, k] = 1.0
+        mu += w[i] * u
+        mv += w[i] * v
+    mu, mv = mu / total, mv / total
+    for i in range(3):
+        for j in range(3):
+            turn[i, j] = 1.0 if i == j else 0.0
     off = np.sqrt(mu * mu + mv * mv)
     if off > 0.05:
+        identity, turned = np.zeros((3, 3)), np.empty((3, 3))
+        for k in range(3):
+            identity[k, k] = 1.0
         angle = np.arctan(off)
-        _rotate(mv / off * angle, -mu / off * angle, 0.0, identity, turn)
+        _rotate(mv / off * angle, -mu / off * angle, 0.0, identity, turned)
+        nearest = np.inf
         for i in range(m):
-            u, v = uv[0, i], uv[1, i]
-            z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
-            if z < 0.05:  # wider than a hemisphere about the middle: leave the rays as they are
-                off = 0.0
-                break
-        if off > 0.0:
+            nearest = min(nearest, turned[2, 0] * uv[0, i] + turned[2, 1] * uv[1, i] + turned[2, 2])
+        if nearest > 0.05:  # else wider than a hemisphere about the middle: leave the rays as they are
+            _copy(turned, turn)
             for i in range(m):
                 u, v = uv[0, i], uv[1, i]
                 z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
                 uv[0, i] = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) / z
                 uv[1, i] = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) / z
-        else:
-            for i in range(3):
-                for j in range(3):
-                    turn[i, j] = identity[i, j]
     mu = mv = 0.0
     for i in range(m):
-        mu += w[i] * uv[0, i] / weight_sum
-        mv += w[i] * uv[1, i] / weight_sum
+        mu += w[i] * uv[0, i]
+        mv += w[i] * uv[1, i]
+    mu, mv = mu / total, mv / total
     spread = 0.0
     for i in range(m):
-        spread += w[i] * ((uv[0, i] - mu) ** 2 + (uv[1, i] - mv) ** 2) / weight_sum
+        spread += w[i] * ((uv[0, i] - mu) ** 2 + (uv[1, i] - mv) ** 2)
+    return mu, mv, spread / total
+
+
+@njit(**_OPTIONS)
+def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energies, depths):
+    """Find minima of the object-space error. Return how many, and the misfit beyond which a rival does not count."""
+    omega, N = np.empty((9, 9)), np.empty((3, 9))
+    G, trial, t = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
+    _quadratic_form(Y, uv, w, m, omega, N, T)
+    sums_u, sums_v = np.empty(3), np.empty(3)
+    for j in range(3):
+        sums_u[j], sums_v[j] = -N[0, 6 + j], -N[1, 6 + j]
+    # Planar also when nearly so: the depth of a thin target is not worth a direction.
+    planar = eigenvalues[2] < 1e-3 * eigenvalues[0]
+    count = 0
+    fixed = np.zeros((3, 3))
+    for k in range(3):
+        fixed[k, k] = 1.0
+    if _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, candidates[0], candidates[1]):
+        for k in range(2):
+            energies[k] = _descend(omega, candidates[k], G, trial, np.int64(20), 3e-3)
+            _translation(candidates[k], T, t)
+            depths[k] = t[2]
+        count = 2
+        best = 0
+        if depths[1] > 0 and (energies[1] < energies[0] or depths[0] <= 0):
+            best = 1
+        misfit = energies[best] / (total * depths[best] ** 2 * spread)
+        if m > 5 and depths[best] > 4.0 and misfit < 0.01:
+            # A rival counts when it misses by less than a tenth of the size of the target.
+            return count, 0.01
+        _copy(candidates[0], fixed)
+    for k in range(24):
+        C = candidates[count]
+        _product(CUBE[k], fixed, False, C)
+        energy = _descend(omega, C, G, trial, np.int64(40), 1e-3)
+        _translation(C, T, t)
+        known = False
+        for j in range(count):
+            if _angle_cosine(C, candidates[j]) > 0.9999:
+                known = True
+                if energy < energies[j]:
+                    energies[j], depths[j] = energy, t[2]
+                    _copy(C, candidates[j])
+                break
+        if not known:
+            energies[count], depths[count] = energy, t[2]
+            count += 1
+    return count, 1.0
+
+
+@njit(**_OPTIONS)
+def _choose(energies, depths, count, in_front):
+    """Return the candidate of least misfit that was not yet tried, or -1, and its misfit."""
+    chosen, lowest = -1, np.inf
+    for k in range(count):
+        if energies[k] >= 0.0 and (depths[k] > 0.0 or not in_front):
+            value = energies[k] / depths[k] ** 2 if in_front else energies[k]
+            if value < lowest:
+                chosen, lowest = k, value
+    return chosen, lowest
+
+
+@njit(**_OPTIONS)
+def _start_translation(R, T, Y, m, mu, mv, spread, push, t):
+    """Write the translation of a candidate; where points would be behind the camera, one that puts them in front."""
+    _translation(R, T, t)
+    farthest = 0.0
+    for i in range(m):
+        farthest = max(farthest, -(R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i]))
+    if push or t[2] <= farthest * 1.0001:
+        t[2] = max(1.5 * farthest, np.sqrt(1.0 / spread))
+        t[0], t[1] = mu * t[2], mv * t[2]
+
+
+@njit(**_OPTIONS)
+def _errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, residuals):
+    """Write the residuals; return their mean square and their weighted sum of squares, outliers weighted down."""
+    square = weighted = 0.0
+    for i in range(m):
+        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i] + t[0]
+        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i] + t[1]
+        c = R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i] + t[2]
+        u, v = _project(a, b, c, camera, distorted)
+        eu = camera[0] * u + camera[2] - px[0, i]
+        ev = camera[1] * v + camera[3] - px[1, i]
+        residuals[index[i], 0], residuals[index[i], 1] = eu, ev
+        e = eu * eu + ev * ev
+        square += e
+        s = e / (loss_scale * loss_scale)
+        if loss == HUBER and s > 1.0:
+            weighted += w[i] * e / np.sqrt(s)
+        elif loss == CAUCHY:
+            weighted += w[i] * e / (1.0 + s)
+        else:
+            weighted += w[i] * e
+    return square / m, weighted
+
+
+@njit(**_OPTIONS)
+def _write_pose(R, t, size, centre, rotation, translation):
+    """Write the pose about the origin of the object in its own units."""
+    _quaternion(R, rotation)
+    for i in range(3):
+        translation[i] = size * t[i] - (R[i, 0] * centre[0] + R[i, 1] * centre[1] + R[i, 2] * centre[2])
+
+
+@njit(**_OPTIONS)
+def _write_covariance(A, n, variance, R, size, centre, work, covariance):
+    """Write variance A^-1, moved from the middle of the object to its origin; return the variance of parameter 7."""
+    L, step, unit = work[0], work[1], work[5]
+    inverse, half, M = work[7], work[8], work[9]
+    for k in range(n):
+        for i in range(n):
+            unit[i] = -1.0 if i == k else 0.0
+        if not _cholesky_solve(A, unit, 0.0, n, L, step):
+            for i in range(6):
+                for j in range(6):
+                    covariance[i, j] = np.inf
+            return -1.0
+        for i in range(n):
+            inverse[i, k] = step[i]
+    p0 = R[0, 0] * centre[0] + R[0, 1] * centre[1] + R[0, 2] * centre[2]
+    p1 = R[1, 0] * centre[0] + R[1, 1] * centre[1] + R[1, 2] * centre[2]
+    p2 = R[2, 0] * centre[0] + R[2, 1] * centre[1] + R[2, 2] * centre[2]
+    for i in range(6):
+        for j in range(6):
+            M[i, j] = 0.0
+    for k in range(3):
+        M[k, k] = 1.0
+        M[3 + k, 3 + k] = size
+    # A turn about the middle of the object moves its origin: δt = size δt_c + (R c) x ω.
+    M[3, 1], M[3, 2] = -p2, p1
+    M[4, 0], M[4, 2] = p2, -p0
+    M[5, 0], M[5, 1] = -p1, p0
+    for i in range(6):
+        for j in range(6):
+            s = 0.0
+            for k in range(6):
+                s += M[i, k] * inverse[k, j]
+            half[i, j] = s
+    for i in range(6):
+        for j in range(6):
+            s = 0.0
+            for k in range(6):
+                s += half[i, k] * M[j, k]
+            covariance[i, j] = variance * s
+    return variance * inverse[n - 1, n - 1]
+
+
+@njit(**_OPTIONS)
+def _row(
+    X, pixels, weights, camera, distorted, loss, loss_scale, n, tol, max_iter, noise, start, space, work,
+    rotation, translation, rotation2, translation2, numbers, covariance, residuals,
+):  # fmt: skip
+    """Solve one problem; the outputs are written in place.
+
+    `start` is (4, 3): R and t of an initial pose, or NaN. `numbers` receives rms, rms of the second pose, iterations,
+    status, focal length, its standard deviation, points used.
+    """
+    Y, uv, px, w, index, candidates, energies, depths, T = space
+    for i in range(residuals.shape[0]):
+        residuals[i, 0] = residuals[i, 1] = np.nan
+    for i in range(3):
+        translation[i] = translation2[i] = np.nan
+    for i in range(4):
+        rotation[i] = rotation2[i] = np.nan
+    for i in range(6):
+        for j in range(6):
+            covariance[i, j] = np.nan
+    m = _gather(X, pixels, weights, Y, px, w, index)
+    numbers[0] = numbers[1] = np.inf
+    numbers[2] = numbers[5] = 0.0
+    numbers[4], numbers[6] = camera[0], m
+    if m < n - 2:  # 4 points for a pose, 5 with the focal length
+        numbers[3] = TOO_FEW
+        return
+    centre, eigenvalues, V, turn = np.empty(3), np.empty(3), np.empty((3, 3)), np.empty((3, 3))
+    status, size, total = _centre_object(Y, w, m, centre, eigenvalues, V)
+    if status != OK:
+        numbers[3] = status
+        return
+    mu, mv, spread = _aim_rays(px, w, m, total, camera, distorted, uv, turn)
     if not spread > 1e-18:
         numbers[3] = IMAGE_COINCIDENT
         return
-    # RMS distance of the pixels from their middle: the yardstick of a poor fit.
-    pixel_u = pixel_v = pixel_spread = 0.0
-    for i in range(m):
-        pixel_u += w[i] * px[0, i] / weight_sum
-        pixel_v += w[i] * px[1, i] / weight_sum
-    for i in range(m):
-        pixel_spread += w[i] * ((px[0, i] - pixel_u) ** 2 + (px[1, i] - pixel_v) ** 2) / weight_sum
-    pixel_spread = np.sqrt(pixel_spread)
-
-    # 4. Candidates: minima of the object-space error.
-    omega, N, T = np.empty((9, 9)), np.empty((3, 9)), np.empty(31)
-    candidates = np.empty((27, 3, 3))
-    energies = np.empty(27)
-    depths = np.empty(27)
-    count = 0
-    G, trial, t = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
     given = np.isfinite(start[0, 0])
-    limit_second = 1.0
     if given:
-        for i in range(3):
-            for j in range(3):
-                s = 0.0
-                for k in range(3):
-                    s += turn[i, k] * start[k, j]
-                candidates[0, i, j] = s
-        energies[0] = 0.0
-        depths[0] = 1.0
-        count = 1
+        count, limit = 1, 1.0
+        energies[0], depths[0] = 0.0, 1.0
     else:
-        _quadratic_form(Y, uv, w, m, omega, N, T)
-        su, sv = np.empty(3), np.empty(3)
-        for j in range(3):
-            su[j], sv[j] = -N[0, 6 + j], -N[1, 6 + j]
-        enough = False
-        if _orthographic_start(su, sv, eigenvalues, V, planar, candidates[0], candidates[1]):
-            for k in range(2):
-                energies[k] = _descend(omega, candidates[k], G, trial, 20, 3e-3)
-                _translation(candidates[k], T, t)
-                depths[k] = t[2]
-            count = 2
-            best = 0
-            if depths[1] > 0 and (energies[1] < energies[0] or depths[0] <= 0):
-                best = 1
-            misfit = energies[best] / (weight_sum * depths[best] ** 2 * spread)
-            enough = m > 5 and depths[best] > 4.0 and misfit < 0.01
-        if enough:
-            # No rival where the other minimum is the same one, or misses by a tenth of the target's size.
-            limit_second = 0.01
-        else:
-            base = identity if count == 0 else candidates[0]
-            fixed = np.empty((3, 3))
-            for i in range(3):
-                for j in range(3):
-                    fixed[i, j] = base[i, j]
-            for k in range(24):
-                C = candidates[count]
-                for i in range(3):
-                    for j in range(3):
-                        C[i, j] = (
-                            CUBE[k, i, 0] * fixed[0, j] + CUBE[k, i, 1] * fixed[1, j] + CUBE[k, i, 2] * fixed[2, j]
-                        )
-                energy = _descend(omega, C, G, trial, 40, 1e-3)
-                _translation(C, T, t)
-                known = False
-                for j in range(count):
-                    if _angle_cosine(C, candidates[j]) > 0.9999:
-                        known = True
-                        if energy < energies[j]:
-                            energies[j], depths[j] = energy, t[2]
-                            for i in range(3):
-                                for l in range(3):
-                                    candidates[j, i, l] = C[i, l]
-                        break
-                if not known:
-                    energies[count], depths[count] = energy, t[2]
-                    count += 1
+        count, limit = _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energies, depths)
 
-    # 5. The best minima, refined on the pixel error.
-    work = (
-        np.empty((7, 7)), np.empty(7), np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(7), np.empty(9),
-    )  # fmt: skip
-    A, g = np.empty((7, 7)), np.empty(7)
+    A, g = work[10], work[11]
+    R, t, own = np.empty((3, 3)), np.empty(3), np.empty(9)
     best_R, best_t, best_A, best_camera = np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(9)
     next_R, next_t = np.empty((3, 3)), np.empty(3)
-    R, own = np.empty((3, 3)), np.empty(9)
     best_cost = next_cost = np.inf
     best_converged = False
-    iterations = 0
-    tried = 0
-    for _ in range(count + 1):
-        # In the order of the normalised misfit, those in front of the camera first.
-        chosen, lowest = -1, np.inf
-        for k in range(count):
-            if energies[k] >= 0.0 and depths[k] > 0.0:
-                value = energies[k] / (weight_sum * depths[k] ** 2 * spread)
-                if value < lowest:
-                    chosen, lowest = k, value
+    iterations = tried = 0
+    while tried < 4:
+        chosen, lowest = _choose(energies, depths, count, True)
         push = False
-        if chosen < 0:
-            if best_cost < np.inf or tried >= 4:
-                break
-            for k in range(count):
-                if energies[k] >= 0.0 and energies[k] < lowest:
-                    chosen, lowest = k, energies[k]
-            if chosen < 0:
-                break
+        if chosen < 0 and not best_cost < np.inf:
+            chosen, lowest = _choose(energies, depths, count, False)
             push = True
-        if tried >= 1 and best_cost < np.inf and lowest > limit_second:
+        if chosen < 0 or (best_cost < np.inf and lowest > limit * total * spread):
             break
-        if tried >= 4:
-            break
-        if tried == 1 and best_cost < np.inf:
-            # The same minimum twice.
-            for i in range(3):
-                for j in range(3):
-                    s = 0.0
-                    for k in range(3):
-                        s += turn[k, i] * candidates[chosen, k, j]
-                    R[i, j] = s
-            if _angle_cosine(R, best_R) > 0.99996:
-                energies[chosen] = -1.0
-                continue
-        tried += 1
+        energies[chosen] = -1.0
         if given:
             for i in range(3):
-                s = start[i, 0] * c0 + start[i, 1] * c1 + start[i, 2] * c2 + start[3, i]
-                t[i] = s / size
+                s = start[3, i]
                 for j in range(3):
                     R[i, j] = start[i, j]
+                    s += start[i, j] * centre[j]
+                t[i] = s / size
         else:
-            _translation(candidates[chosen], T, trial[0])
-            farthest = 0.0
-            for i in range(m):
-                z = (
-                    candidates[chosen, 2, 0] * Y[0, i]
-                    + candidates[chosen, 2, 1] * Y[1, i]
-                    + candidates[chosen, 2, 2] * Y[2, i]
-                )
-                farthest = max(farthest, -z)
-            if push or trial[0, 2] <= farthest * 1.0001:
-                trial[0, 2] = max(1.5 * farthest, np.sqrt(1.0 / spread))
-                trial[0, 0], trial[0, 1] = mu * trial[0, 2], mv * trial[0, 2]
+            _start_translation(candidates[chosen], T, Y, m, mu, mv, spread, push, own)
+            _product(turn, candidates[chosen], True, R)
             for i in range(3):
-                t[i] = turn[0, i] * trial[0, 0] + turn[1, i] * trial[0, 1] + turn[2, i] * trial[0, 2]
-                for j in range(3):
-                    s = 0.0
-                    for k in range(3):
-                        s += turn[k, i] * candidates[chosen, k, j]
-                    R[i, j] = s
-        energies[chosen] = -1.0
-        for k in range(9):
-            own[k] = camera[k]
+                t[i] = turn[0, i] * own[0] + turn[1, i] * own[1] + turn[2, i] * own[2]
+            if best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996:
+                continue  # the same minimum again
+        tried += 1
+        _copy1(camera, own)
         cost, done, converged = _refine(
             Y, px, w, m, own, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work
         )
         iterations += done
         if not cost < np.inf:
             continue
-        if best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996:
-            if cost < best_cost and converged:
-                best_cost, best_converged = cost, converged
-                best_R[:], best_t[:], best_A[:], best_camera[:] = R, t, A, own
-        elif cost < best_cost:
-            next_cost = best_cost
-            next_R[:], next_t[:] = best_R, best_t
+        same = best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996
+        if cost < best_cost and (converged or not same):
+            if not same:
+                next_cost = best_cost
+                _copy(best_R, next_R)
+                _copy1(best_t, next_t)
             best_cost, best_converged = cost, converged
-            best_R[:], best_t[:], best_A[:], best_camera[:] = R, t, A, own
-        elif cost < next_cost:
+            _copy(R, best_R)
+            _copy1(t, best_t)
+            _copy(A, best_A)
+            _copy1(own, best_camera)
+        elif cost < next_cost and not same:
             next_cost = cost
-            next_R[:], next_t[:] = R, t
+            _copy(R, next_R)
+            _copy1(t, next_t)
     numbers[2] = iterations
     if not best_cost < np.inf:
         numbers[3] = BEHIND
         return
 
-    # 6. Back to the units and the origin of the object.
-    rms = 0.0
-    weighted = 0.0
-    for i in range(m):
-        a = best_R[0, 0] * Y[0, i] + best_R[0, 1] * Y[1, i] + best_R[0, 2] * Y[2, i] + best_t[0]
-        b = best_R[1, 0] * Y[0, i] + best_R[1, 1] * Y[1, i] + best_R[1, 2] * Y[2, i] + best_t[1]
-        c = best_R[2, 0] * Y[0, i] + best_R[2, 1] * Y[1, i] + best_R[2, 2] * Y[2, i] + best_t[2]
-        u, v = _project(a, b, c, best_camera, distorted)
-        eu = best_camera[0] * u + best_camera[2] - px[0, i]
-        ev = best_camera[1] * v + best_camera[3] - px[1, i]
-        residuals[index[i], 0], residuals[index[i], 1] = eu, ev
-        rms += eu * eu + ev * ev
-        s = (eu * eu + ev * ev) / (loss_scale * loss_scale)
-        if loss == HUBER and s > 1.0:
-            weighted += w[i] * (eu * eu + ev * ev) / np.sqrt(s)
-        elif loss == CAUCHY:
-            weighted += w[i] * (eu * eu + ev * ev) / (1.0 + s)
-        else:
-            weighted += w[i] * (eu * eu + ev * ev)
-    rms = np.sqrt(rms / m)
-    numbers[0] = rms
-    numbers[4] = best_camera[0]
-    _quaternion(best_R, rotation)
-    for i in range(3):
-        translation[i] = size * best_t[i] - (best_R[i, 0] * c0 + best_R[i, 1] * c1 + best_R[i, 2] * c2)
     if next_cost < np.inf:
-        _quaternion(next_R, rotation2)
-        error = 0.0
-        for i in range(m):
-            a = next_R[0, 0] * Y[0, i] + next_R[0, 1] * Y[1, i] + next_R[0, 2] * Y[2, i] + next_t[0]
-            b = next_R[1, 0] * Y[0, i] + next_R[1, 1] * Y[1, i] + next_R[1, 2] * Y[2, i] + next_t[1]
-            c = next_R[2, 0] * Y[0, i] + next_R[2, 1] * Y[1, i] + next_R[2, 2] * Y[2, i] + next_t[2]
-            u, v = _project(a, b, c, best_camera, distorted)
-            error += (best_camera[0] * u + best_camera[2] - px[0, i]) ** 2
-            error += (best_camera[1] * v + best_camera[3] - px[1, i]) ** 2
-        numbers[1] = np.sqrt(error / m)
-        for i in range(3):
-            translation2[i] = size * next_t[i] - (next_R[i, 0] * c0 + next_R[i, 1] * c1 + next_R[i, 2] * c2)
-
-    # 7. Covariance s^2 (J'WJ)^-1, moved from the middle of the object to its origin.
+        _write_pose(next_R, next_t, size, centre, rotation2, translation2)
+        square, weighted = _errors(
+            Y, px, w, m, best_camera, distorted, loss, loss_scale, next_R, next_t, index, residuals
+        )
+        numbers[1] = np.sqrt(square)
+    _write_pose(best_R, best_t, size, centre, rotation, translation)
+    square, weighted = _errors(Y, px, w, m, best_camera, distorted, loss, loss_scale, best_R, best_t, index, residuals)
+    numbers[0] = np.sqrt(square)
+    numbers[4] = best_camera[0]
     variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
-    L, step = work[0], work[1]
-    inverse = np.empty((7, 7))
-    unit = np.zeros(7)
-    regular = True
-    for k in range(n):
-        for i in range(n):
-            unit[i] = -1.0 if i == k else 0.0
-        if not _cholesky_solve(best_A, unit, 0.0, n, L, step):
-            regular = False
-            break
-        for i in range(n):
-            inverse[i, k] = step[i]
-    if regular:
-        M = np.zeros((6, 6))
-        p0 = best_R[0, 0] * c0 + best_R[0, 1] * c1 + best_R[0, 2] * c2
-        p1 = best_R[1, 0] * c0 + best_R[1, 1] * c1 + best_R[1, 2] * c2
-        p2 = best_R[2, 0] * c0 + best_R[2, 1] * c1 + best_R[2, 2] * c2
-        for k in range(3):
-            M[k, k] = 1.0
-            M[3 + k, 3 + k] = size
-        M[3, 1], M[3, 2] = -p2, p1
-        M[4, 0], M[4, 2] = p2, -p0
-        M[5, 0], M[5, 1] = -p1, p0
-        half = np.zeros((6, 6))
-        for i in range(6):
-            for j in range(6):
-                s = 0.0
-                for k in range(6):
-                    s += M[i, k] * inverse[k, j]
-                half[i, j] = s
-        for i in range(6):
-            for j in range(6):
-                s = 0.0
-                for k in range(6):
-                    s += half[i, k] * M[j, k]
-                covariance[i, j] = variance * s
-        if n == 7:
-            numbers[5] = np.sqrt(variance * inverse[6, 6]) * best_camera[0]
-    else:
-        covariance[:] = np.inf
-    numbers[3] = OK
+    last = _write_covariance(best_A, n, variance, best_R, size, centre, work, covariance)
+    if n == 7 and last >= 0:
+        numbers[5] = np.sqrt(last) * best_camera[0]
+    # Mean squares against the squared size of the target in the image, the principal point apart.
+    u = v = square = 0.0
+    for i in range(m):
+        u += w[i] * px[0, i] / total
+        v += w[i] * px[1, i] / total
+    for i in range(m):
+        square += w[i] * ((px[0, i] - u) ** 2 + (px[1, i] - v) ** 2)
     if not best_converged:
         numbers[3] = NOT_CONVERGED
-    elif not regular:
+    elif last < 0:
         numbers[3] = ILL_CONDITIONED
-    elif loss == LINEAR and np.sqrt(weighted / weight_sum) > 0.25 * pixel_spread:
+    elif loss == LINEAR and weighted > 0.0625 * square:
         numbers[3] = POOR_FIT
+    else:
+        numbers[3] = OK
 
 
 @njit(**_OPTIONS)
@@ -1046,12 +1067,16 @@ def solve_rows(
     total = pixels.shape[1]
     space = (
         np.empty((3, total)), np.empty((2, total)), np.empty((2, total)), np.empty(total),
-        np.empty(total, dtype=np.int64),
+        np.empty(total, dtype=np.int64), np.empty((27, 3, 3)), np.empty(27), np.empty(27), np.empty(31),
+    )  # fmt: skip
+    work = (
+        np.empty((7, 7)), np.empty(7), np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(7), np.empty(9),
+        np.empty((7, 7)), np.empty((6, 6)), np.empty((6, 6)), np.zeros((7, 7)), np.empty(7),
     )  # fmt: skip
     for b in range(first, last):
         _row(
             X[b if X.shape[0] > 1 else 0], pixels[b], weights[b if weights.shape[0] > 1 else 0],
             cameras[b if cameras.shape[0] > 1 else 0], distorted, loss, loss_scale, n, tol, max_iter, noise,
-            starts[b if starts.shape[0] > 1 else 0], space, rotations[b], translations[b], rotations2[b],
+            starts[b if starts.shape[0] > 1 else 0], space, work, rotations[b], translations[b], rotations2[b],
             translations2[b], numbers[b], covariances[b], residuals[b],
         )  # fmt: skip
