@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,12 @@ from ._camera import Camera
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
+if TYPE_CHECKING:
+    from ._face_model import FaceModel3D
+
 __all__ = ["estimate_head_pose"]
+
+Result = TypeVar("Result", bound=PnPResult)
 
 
 def estimate_head_pose(
@@ -22,15 +27,16 @@ def estimate_head_pose(
     camera: Camera,
     *,
     scheme: LandmarkScheme = IBUG68,
+    model: FaceModel3D | None = None,
     weights: Any = None,
     loss: str = "linear",
     loss_scale: float = 2.0,
 ) -> PnPResult:
-    """Find yaw, pitch, roll and position of a head from its 2-D landmarks and the mean face in millimetres.
+    """Find yaw, pitch, roll and position of a head from its 2-D landmarks.
 
-    Solves PnP for the landmarks of :mod:`pose.reference`, each weighted by how firm it is. Of a frontal face the
-    rotation is the identity. The face is taken as rigid: an open mouth or a face unlike the mean leaves a residual and
-    some degrees of error.
+    Without a model, solves PnP for the mean face in millimetres of :mod:`pose.reference`, each landmark weighted by
+    how firm it is. The face is then taken as rigid: an open mouth or a face unlike the mean leaves a residual and some
+    degrees of error. With a `FaceModel3D` the shape of the face is found too. A frontal face reads the identity.
 
     Parameters
     ----------
@@ -42,14 +48,16 @@ def estimate_head_pose(
         the head a hand's breadth away.
     scheme : LandmarkScheme
         What the landmarks are.
+    model : FaceModel3D, optional
+        For example ``FaceModel3D.bundled()``; of the same scheme.
     weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
         Factors on the weights of the reference, for example 0 for hidden landmarks.
     loss, loss_scale
-        As in `solve_pnp`.
+        As in `solve_pnp`; only without a model.
 
     Returns
     -------
-    PnPResult
+    PnPResult, or FaceFit with a model
         `status` "seen from behind" (not converged) marks faces turned away by more than 120 degrees: nobody could
         have seen these landmarks, and mirrored images whose left and right were not swapped come out so.
 
@@ -70,6 +78,12 @@ def estimate_head_pose(
     >>> float(result.pose.translation[2].round(3))
     700.0
     """
+    if model is not None:
+        if model.scheme != scheme:
+            raise ValueError(f"model: got one of {model.scheme.name}; expected {scheme.name}.")
+        if loss != "linear":
+            raise ValueError(f"loss: got {loss!r}; expected 'linear' with a model.")
+        return model.fit(landmarks, camera, weights=weights)
     points, firmness = reference_landmarks(scheme)
     if weights is not None:
         shape = np.shape(weights) if np.ndim(weights) > 1 else (len(firmness),)
@@ -78,7 +92,7 @@ def estimate_head_pose(
     return flag_behind(result)
 
 
-def flag_behind(result: PnPResult) -> PnPResult:
+def flag_behind(result: Result) -> Result:
     """Mark heads that turn their back: the landmarks of a face cannot be seen on them."""
     with np.errstate(invalid="ignore"):
         behind = (result.pose.rotation.as_matrix()[..., 2, 2] < -0.5) & np.asarray(result.converged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -307,17 +308,22 @@ def _run(
         np.empty((b, 6, 6)), np.empty((b, n, 2)),
     )  # fmt: skip
     arguments = (objects, images, weights, cameras, *options, starts, *out)
+    _in_chunks(lambda first, last: solve_rows(first, last, *arguments), b)
+    return out
+
+
+def _in_chunks(run: Callable[[int, int], None], b: int) -> None:
+    """Call run(first, last) on parts of range(b), in threads when that pays; compiled code releases the lock."""
     threads = min(_threads(), b // (_PARALLEL_FROM // 2)) if b >= _PARALLEL_FROM else 1
     if threads <= 1:
-        solve_rows(0, b, *arguments)
-        return out
+        run(0, b)
+        return
     # Several chunks for each thread, since hard rows take longer than easy ones.
-    edges = np.linspace(0, b, min(8 * threads, b) + 1).astype(int)
-    solve_rows(0, 1, *arguments)  # compile once, before the threads ask for it together
+    edges = [int(edge) for edge in np.linspace(0, b, min(8 * threads, b) + 1)]
+    run(0, edges[1])  # alone: the first call may compile, which threads must not do together
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(solve_rows, int(i), int(j), *arguments) for i, j in pairwise(edges)]:
+        for future in [pool.submit(run, i, j) for i, j in pairwise(edges[1:])]:
             future.result()
-    return out
 
 
 def _flag_mirrored(

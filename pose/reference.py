@@ -238,7 +238,7 @@ def derive_reference(
     mean = both[0] - both[0].mean(axis=0)
     for _ in range(200):
         previous = mean
-        mean = _align(both, mean).mean(axis=0)
+        mean = align_to(both, mean).mean(axis=0)
         mean = mean - mean.mean(axis=0)
         mean = mean / np.sqrt((mean**2).sum(axis=1).mean())
         if np.abs(mean - previous).max() < 1e-12:
@@ -269,7 +269,7 @@ def derive_reference(
     return mean
 
 
-def _align(shapes: np.ndarray, target: np.ndarray) -> np.ndarray:
+def align_to(shapes: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return shapes after the similarity transforms, without reflection, that bring each nearest to `target`."""
     centred = shapes - shapes.mean(axis=1, keepdims=True)
     u, s, vt = np.linalg.svd(np.swapaxes(centred, 1, 2) @ (target - target.mean(axis=0)))

@@ -1,0 +1,307 @@
+"""A 3-D shape model of the face, posed and shaped together from 2-D landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
+from shape_models._array import as_weights
+from shape_models.io import _load_basis, _save_basis, _scheme_from_json, _scheme_to_json, read_archive
+
+from ._camera import Camera
+from ._head import flag_behind
+from ._pnp import PnPResult, _check_points, _in_chunks, _pack_cameras, _rotations, solve_pnp
+from ._pose import Pose
+from .reference import align_to, derive_reference, reference_landmarks
+
+__all__ = ["FaceFit", "FaceModel3D", "load_face_model"]
+
+BUNDLED = Path(__file__).parent / "face3d.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class FaceFit(PnPResult):
+    """A `PnPResult` with the shape that was found beside the pose.
+
+    Parameters
+    ----------
+    coefficients : ndarray of shape (n_components,) or (b, n_components)
+        Of the modes, in millimetres.
+    landmarks_3d : ndarray of shape (n_landmarks, 3) or (b, n_landmarks, 3)
+        In the frame of the head, in millimetres; ``fit.pose(fit.landmarks_3d)`` is in the frame of the camera.
+    mahalanobis : float or ndarray of shape (b,)
+        Distance of the shape from the mean face in standard deviations, √Σ bᵢ²/λᵢ: how unusual the face is.
+    on_limit : int or ndarray of shape (b,)
+        Coefficients held by the limit of the basis. Some mean that the landmarks are no plausible face.
+
+    Examples
+    --------
+    >>> from pose import Camera, FaceModel3D, Pose, project_points
+    >>> model = FaceModel3D.bundled()
+    >>> camera = Camera.from_image_size((640, 480))
+    >>> fit = model.fit(project_points(model.basis.mean, Pose.identity([0, 0, 600]), camera), camera)
+    >>> round(fit.mahalanobis, 6), fit.on_limit
+    (0.0, 0)
+    """
+
+    coefficients: np.ndarray
+    landmarks_3d: np.ndarray
+    mahalanobis: Any
+    on_limit: Any
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModel3D:
+    """A shape basis of 3-D landmarks in millimetres, in the frame of the head.
+
+    Parameters
+    ----------
+    basis : ShapeBasis
+        Event shape (n_landmarks, 3). Its limit must be a number or a ``Box``.
+    scheme : LandmarkScheme
+    weights : array_like of shape (n_landmarks,), optional
+        How firm each landmark is; those of :mod:`pose.reference` by default.
+    noise : float
+        Standard deviation of a 2-D landmark about the model, as a share of the RMS size of the face in the image:
+        what modes cannot explain. It sets how strongly shapes are drawn to the mean.
+    provenance : str
+        Where the shapes came from.
+
+    Raises
+    ------
+    ValueError
+        When basis, scheme and weights do not fit together.
+
+    Examples
+    --------
+    >>> model = FaceModel3D.bundled()
+    >>> model.basis.event_shape
+    (68, 3)
+    """
+
+    basis: ShapeBasis
+    scheme: LandmarkScheme = IBUG68
+    weights: Any = None
+    noise: float = 0.05
+    provenance: str = ""
+
+    def __post_init__(self) -> None:
+        if self.basis.event_shape != (self.scheme.n_landmarks, 3):
+            raise ValueError(
+                f"basis: got an event shape of {self.basis.event_shape}; expected ({self.scheme.n_landmarks}, 3) for "
+                f"{self.scheme.name}."
+            )
+        weights = reference_landmarks(self.scheme)[1] if self.weights is None else self.weights
+        weights = np.array(as_weights(weights, (self.scheme.n_landmarks,)))
+        weights.setflags(write=False)
+        object.__setattr__(self, "weights", weights)
+        if not 0 < self.noise < np.inf:
+            raise ValueError(f"noise: got {self.noise}; expected a positive share of the size of the face.")
+        self._limit()
+
+    def _limit(self) -> float:
+        limit = self.basis.limit
+        value = getattr(limit, "value", limit)
+        if limit is None:
+            return np.inf
+        if type(limit).__name__ not in ("Box", "float", "int"):
+            raise ValueError(f"basis: got the limit {limit!r}; expected a Box or None.")
+        return float(value)
+
+    @classmethod
+    def bundled(cls) -> FaceModel3D:
+        """Return the model that comes with the package; its `provenance` says what it was made of."""
+        kind, header, arrays = read_archive(BUNDLED)
+        assert kind == "FaceModel3D"
+        return load_face_model(header, arrays)
+
+    @classmethod
+    def learn(
+        cls, shapes: Any, *, scheme: LandmarkScheme = IBUG68, n_components: Any = 0.95, limit: Any = 3.0, **options: Any
+    ) -> FaceModel3D:
+        """Learn a model from 3-D landmarks in any pose and scale.
+
+        The mean is `reference.derive_reference`; modes are those of an `ASM` on the shapes and their mirror images,
+        aligned to it.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (n_samples, n_landmarks, 3)
+            In a right-handed frame.
+        scheme : LandmarkScheme
+            With a mirror map.
+        n_components, limit
+            As for `shape_models.ASM`.
+        **options
+            `weights`, `noise`, `provenance`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pose.reference import HEAD_IBUG68
+        >>> faces = HEAD_IBUG68 + np.random.default_rng(0).normal(size=(50, 68, 3))
+        >>> FaceModel3D.learn(faces, n_components=5).basis.n_components
+        5
+        """
+        mean = derive_reference(shapes, scheme=scheme)
+        mirror = np.asarray(scheme.mirror)
+        aligned = align_to(np.asarray(shapes, dtype=float), mean)
+        asm = ASM(n_components, limit=limit).fit(np.concatenate([aligned, aligned[:, mirror] * (-1.0, 1.0, 1.0)]))
+        basis = asm.basis_
+        return cls(replace(basis, mean=mean), scheme, **options)
+
+    def fit(
+        self,
+        landmarks: Any,
+        camera: Camera,
+        *,
+        weights: Any = None,
+        tol: float = 1e-9,
+        max_iter: int = 100,
+    ) -> FaceFit:
+        """Find pose and shape together from 2-D landmarks.
+
+        Minimises Σ w |x - project(K, R (m + Σ bᵢ vᵢ) + t)|² / σ² + Σ bᵢ² / λᵢ over R, t and b within the limit of the
+        basis, by Levenberg-Marquardt with the analytic Jacobian from the rigid pose. σ is `noise` times the size of
+        the face.
+
+        Parameters
+        ----------
+        landmarks : array_like of shape (n_landmarks, 2) or (b, n_landmarks, 2)
+            Pixels; NaN: missing.
+        camera : Camera
+            One for all, or one for each view. Distortion is undone before the fit.
+        weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
+            Factors on the weights of the model.
+        tol : float
+            Stop when a step is smaller: radians, share of the distance, standard deviations of a mode.
+        max_iter : int
+
+        Returns
+        -------
+        FaceFit
+            `covariance` is that of the pose with the shape unknown; `second` is that of the rigid fit.
+
+        Raises
+        ------
+        ValueError, DegenerateShapeError
+            As `solve_pnp`.
+        """
+        mean = np.array(self.basis.mean, dtype=np.float64)
+        objects, images, single = _check_points(mean, landmarks)
+        b, n = images.shape[:2]
+        factors = self.weights
+        if weights is not None:
+            factors = factors * as_weights(weights, np.shape(weights) if np.ndim(weights) > 1 else (n,))
+        rigid = solve_pnp(objects, landmarks, camera, weights=factors, tol=1e-6)
+        pose = rigid.pose
+        if camera.distortion is not None:
+            rays = camera.normalize(images)
+            plain = Camera(camera.focal_length, camera.principal_point)
+            images = rays * plain.focal_length[..., None, :] + plain.principal_point[..., None, :]
+            camera = plain
+        cameras, _ = _pack_cameras(camera, b)
+        deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))
+        modes = np.array(self.basis.components).reshape(-1, n, 3) * deviations[:, None, None]
+        limits = np.where(deviations > 0, self._limit(), 0.0)
+        used = np.isfinite(images).all(axis=-1) & (np.broadcast_to(factors, (b, n)) > 0)
+        size = _spread(images, used)
+        matrices = np.array(pose.rotation.as_matrix()).reshape(b, 3, 3)
+        translations = np.array(pose.translation).reshape(b, 3)
+        betas = np.zeros((b, len(modes)))
+        quaternions = np.full((b, 4), np.nan)
+        numbers = np.zeros((b, 3))
+        numbers[:, 0] = np.inf
+        covariances = np.full((b, 6, 6), np.nan)
+        residuals = np.empty((b, n, 2))
+        with np.errstate(divide="ignore"):
+            precisions = 1.0 / (self.noise * size) ** 2
+
+        def run(first: int, last: int) -> None:
+            from ._deformable import fit_rows
+
+            fit_rows(
+                first, last, mean, modes, limits, np.ascontiguousarray(images), np.array(factors).reshape(-1, n),
+                cameras, precisions, float(tol), int(max_iter), matrices, translations, betas, quaternions, numbers,
+                covariances, residuals,
+            )  # fmt: skip
+
+        _in_chunks(run, b)
+        coefficients = betas * deviations
+        shapes = mean + np.tensordot(betas, modes, axes=1)
+        values = {f.name: getattr(rigid, f.name) for f in fields(PnPResult)}
+        status = np.array(values["status"], dtype="<U30").reshape(b)
+        status = np.where(np.isin(status, ["poor fit", "not converged", "mirrored"]), "ok", status)
+        status[(status == "ok") & (numbers[:, 2] == 0)] = "not converged"
+        status[(status == "ok") & (numbers[:, 2] < 0)] = "ill-conditioned"
+        status[(status == "ok") & (numbers[:, 0] > 0.25 * size)] = "poor fit"
+        error = numbers[:, 0]
+        second_error = np.reshape(values["second_error"], b)
+        with np.errstate(invalid="ignore"):
+            ratio = np.minimum(1.0, error / np.maximum(second_error, 1e-300))
+        ambiguity = np.where(np.isfinite(second_error), ratio, 0.0)
+        values |= {
+            "pose": Pose(_rotations(quaternions), translations),
+            "reprojection_error": error,
+            "residuals": residuals,
+            "covariance": covariances,
+            "n_iter": numbers[:, 1].astype(int),
+            "status": status,
+            "converged": status == "ok",
+            "ambiguity": ambiguity,
+            "coefficients": coefficients,
+            "landmarks_3d": shapes,
+            "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
+            "on_limit": ((np.abs(betas) >= limits * (1 - 1e-9)) & (limits > 0)).sum(axis=1),
+        }
+        if single:
+            for name in (*values,):
+                value = values[name]
+                if name not in ("second", "second_error", "camera", "focal_length_std"):
+                    value = value[0]
+                    values[name] = value.item() if isinstance(value, np.generic) else value
+        return flag_behind(FaceFit(**values))
+
+    def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays) for `shape_models.io.save_model`."""
+        header, arrays = _save_basis(self.basis)
+        header |= {
+            "scheme": _scheme_to_json(self.scheme),
+            "noise": self.noise,
+            "provenance": self.provenance,
+            "unit": "millimetre",
+            "head_frame": "x to the subject's left, y down, z into the head",
+        }
+        return "FaceModel3D", header, {**arrays, "weights": np.asarray(self.weights)}
+
+
+def _spread(images: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return the RMS distance of the used points from their middle."""
+    count = np.maximum(used.sum(axis=1), 1)[:, None]
+    points = np.where(used[..., None], images, 0.0)
+    middle = points.sum(axis=1) / count
+    centred = np.where(used[..., None], images - middle[:, None], 0.0)
+    return np.sqrt((centred**2).sum(axis=(1, 2)) / count[:, 0])
+
+
+def load_face_model(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FaceModel3D:
+    """Return the model that `FaceModel3D.to_archive` described; `shape_models.load_model` calls it.
+
+    Examples
+    --------
+    >>> _, header, arrays = FaceModel3D.bundled().to_archive()
+    >>> load_face_model(header, arrays).basis.event_shape
+    (68, 3)
+    """
+    return FaceModel3D(
+        _load_basis(dict(header), dict(arrays)),
+        _scheme_from_json(header["scheme"]),
+        arrays["weights"],
+        float(header["noise"]),
+        str(header["provenance"]),
+    )

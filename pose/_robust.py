@@ -1,0 +1,171 @@
+"""PnP where some correspondences are wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from shape_models._array import DegenerateShapeError
+
+from ._camera import Camera
+from ._pnp import PnPResult, _check_points, _pack_cameras, solve_pnp
+
+__all__ = ["RansacResult", "solve_pnp_ransac"]
+
+
+@dataclass(frozen=True, eq=False)
+class RansacResult(PnPResult):
+    """A `PnPResult` of the inliers, with what RANSAC found out.
+
+    Parameters
+    ----------
+    inliers : ndarray of bool of shape (n,) or (b, n)
+        Points within `threshold` of their projection.
+    n_trials : int or ndarray of shape (b,)
+        Samples drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pose import Camera, Pose, project_points, solve_pnp_ransac
+    >>> from pose.reference import HEAD_IBUG68
+    >>> camera = Camera.from_image_size((640, 480))
+    >>> pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), camera)
+    >>> pixels[:10] += 80.0
+    >>> solve_pnp_ransac(HEAD_IBUG68, pixels, camera).inliers[:12].astype(int).tolist()
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    """
+
+    inliers: np.ndarray
+    n_trials: Any
+
+
+def solve_pnp_ransac(
+    object_points: Any,
+    image_points: Any,
+    camera: Camera,
+    *,
+    threshold: float = 5.0,
+    confidence: float = 0.9999,
+    max_trials: int = 1000,
+    seed: int = 0,
+) -> RansacResult:
+    """Find the pose that most points agree with, then solve PnP for these.
+
+    Draws three points at a time, scores each pose that fits them by the squared errors of all points, truncated at
+    the threshold (MSAC) [1]_, refines every new best on its inliers [2]_, and stops when a sample without outliers was
+    drawn with the stated confidence. `solve_pnp` on the inliers follows, gathers the inliers of its pose, and solves
+    for these.
+
+    Parameters
+    ----------
+    object_points, image_points, camera
+        As for `solve_pnp`; batches too.
+    threshold : float
+        Pixels within which a point counts as an inlier: some four standard deviations of the noise.
+    confidence : float
+        Between 0 and 1.
+    max_trials : int
+        Most samples.
+    seed : int
+        The same seed draws the same samples; row b of a batch uses ``seed + b``.
+
+    Returns
+    -------
+    RansacResult
+        Not converged, with status "no consensus", where fewer than four points agree, in a batch.
+
+    Raises
+    ------
+    ValueError
+        As `solve_pnp`, and for thresholds, confidences and counts out of range.
+    DegenerateShapeError
+        For a single problem in which no pose has four inliers.
+
+    References
+    ----------
+    .. [1] P. Torr, A. Zisserman, MLESAC: a new robust estimator with application to estimating image geometry, CVIU 78
+       (2000).
+    .. [2] O. Chum, J. Matas, J. Kittler, Locally optimized RANSAC, DAGM 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pose import Camera, Pose, project_points, solve_pnp_ransac
+    >>> rng = np.random.default_rng(0)
+    >>> points = rng.normal(size=(30, 3))
+    >>> camera = Camera.from_image_size((640, 480))
+    >>> pixels = project_points(points, Pose.identity([0, 0, 8]), camera)
+    >>> pixels[:6] = rng.uniform(0, 480, size=(6, 2))
+    >>> result = solve_pnp_ransac(points, pixels, camera)
+    >>> int(result.inliers.sum()), bool(result.pose.rotation.magnitude() < 1e-6)
+    (24, True)
+    """
+    if not 0 < threshold < np.inf:
+        raise ValueError(f"threshold: got {threshold}; expected a positive number of pixels.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1.")
+    if max_trials < 1:
+        raise ValueError(f"max_trials: got {max_trials}; expected at least 1.")
+    objects, images, single = _check_points(object_points, image_points)
+    b, n = images.shape[:2]
+    cameras, distorted = _pack_cameras(camera, b)
+    from ._consensus import consensus_rows
+
+    inliers = np.zeros((b, n), dtype=bool)
+    trials = np.zeros(b, dtype=np.int64)
+    consensus_rows(
+        objects, images, cameras, distorted, float(threshold), float(confidence), int(max_trials), int(seed), inliers,
+        trials,
+    )  # fmt: skip
+    found = inliers.sum(axis=1) >= 4
+    if single and not found[0]:
+        seen = int(np.isfinite(images[0]).all(axis=-1).sum())
+        raise DegenerateShapeError(
+            f"got {seen} points that are seen, of which no four agree on a pose within {threshold:g} pixels. Try a "
+            "larger threshold, and check the order of the points."
+        )
+    result = solve_pnp(objects, images, camera, weights=inliers)
+    inliers, result = _again(objects, images, camera, cameras, result, inliers, threshold)
+    values = {f.name: getattr(result, f.name) for f in fields(PnPResult)}
+    if single:
+        values = {name: _first(value) for name, value in values.items()}
+        if not np.isfinite(values["second_error"]):
+            values["second"] = None
+        return RansacResult(**values, inliers=inliers[0], n_trials=int(trials[0]))
+    values["status"] = np.where(found, values["status"], "no consensus")
+    return RansacResult(**values, inliers=inliers, n_trials=trials)
+
+
+def _again(
+    objects: np.ndarray,
+    images: np.ndarray,
+    camera: Camera,
+    cameras: np.ndarray,
+    result: PnPResult,
+    inliers: np.ndarray,
+    threshold: float,
+) -> tuple[np.ndarray, PnPResult]:
+    """Gather the inliers of the solution and solve again; rows that would lose too many keep what they have."""
+    points = objects @ np.swapaxes(result.pose.rotation.as_matrix(), -1, -2) + result.pose.translation[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plane = points[..., :2] / points[..., 2:]
+        if camera.distortion is not None:
+            plane = camera._distort(plane)
+        error = plane * cameras[:, None, :2] + cameras[:, None, 2:4] - images
+        new = ((error**2).sum(axis=-1) < threshold**2) & (points[..., 2] > 0)
+    new[new.sum(axis=1) < inliers.sum(axis=1)] = False
+    new = np.where(new.any(axis=1, keepdims=True), new, inliers)
+    if (new == inliers).all():
+        return inliers, result
+    return new, solve_pnp(objects, images, camera, weights=new)
+
+
+def _first(value: Any) -> Any:
+    """Return the only row of a batch of one as `solve_pnp` returns a single answer."""
+    if isinstance(value, Camera) or value is None:
+        return value
+    value = value[0]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,119 @@
+"""Pictures of poses: axes on a face, points beside their projections. matplotlib is imported inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._camera import Camera, project_points
+from ._pnp import PnPResult
+from ._pose import Pose
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_axes", "plot_reprojection"]
+
+COLOURS = ("tab:red", "tab:green", "tab:blue")
+LABELS = ("x: subject's left", "y: down", "towards the viewer (-z)")
+
+
+def _canvas(ax: Axes | None, image: Any, points: np.ndarray | None = None) -> Axes:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure(layout="constrained").add_subplot()
+    if image is not None:
+        ax.imshow(image, cmap="gray")
+    elif not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.set_aspect("equal")
+    return ax
+
+
+def plot_axes(
+    pose: Pose, camera: Camera, *, image: Any = None, length: float = 60.0, origin: Any = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the axes of an object where they are seen: red x, green y, and in blue -z, where a face looks.
+
+    The axes are projected points, so that no convention of angles can come between pose and picture.
+
+    Parameters
+    ----------
+    pose : Pose
+        One, or a batch.
+    camera : Camera
+    image : array_like, optional
+        Drawn beneath.
+    length : float
+        Of an axis, in object units.
+    origin : array_like of shape (3,), optional
+        Where the axes start, in the frame of the object; its origin by default.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from pose import Camera, Pose
+    >>> ax = plot_axes(Pose.identity([0, 0, 600]), Camera.from_image_size(256))
+    >>> len(ax.lines)
+    3
+    """
+    ax = _canvas(ax, image)
+    start = np.zeros(3) if origin is None else np.asarray(origin, dtype=float)
+    tips = start + length * np.diag([1.0, 1.0, -1.0])
+    pixels = project_points(np.vstack([start, tips]), pose, camera).reshape(-1, 4, 2)
+    for number, (root, *ends) in enumerate(pixels):
+        for end, colour, label in zip(ends, COLOURS, LABELS, strict=True):
+            ax.plot(*zip(root, end, strict=True), color=colour, linewidth=2.5, label=label if number == 0 else None)
+    return ax
+
+
+def plot_reprojection(result: PnPResult, image_points: Any, *, image: Any = None, ax: Axes | None = None) -> Axes:
+    """Draw image points, their projections, and the residuals between them.
+
+    Parameters
+    ----------
+    result : PnPResult
+        Of one problem, or of a batch: all rows are drawn.
+    image_points : array_like of shape (n, 2) or (b, n, 2)
+        What the pose was solved from.
+    image : array_like, optional
+        Drawn beneath.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from pose import Camera, Pose, estimate_head_pose, project_points
+    >>> from pose.reference import HEAD_IBUG68
+    >>> camera = Camera.from_image_size(256)
+    >>> pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), camera)
+    >>> ax = plot_reprojection(estimate_head_pose(pixels, camera), pixels)
+    >>> ax.get_title()
+    'reprojection error 0.00 px'
+    """
+    ax = _canvas(ax, image)
+    points = np.asarray(image_points, dtype=float).reshape(-1, 2)
+    residuals = np.asarray(result.residuals).reshape(-1, 2)
+    if points.shape != residuals.shape:
+        raise ValueError(f"image_points: got {len(points)}; expected the {len(residuals)} points of the result.")
+    projected = points + residuals
+    lines = np.stack([points, projected, np.full_like(points, np.nan)], axis=1).reshape(-1, 2)
+    ax.plot(*lines.T, color="tab:orange", linewidth=1)
+    ax.plot(*points.T, ".", color="tab:green", markersize=5, label="image points")
+    ax.plot(*projected.T, "+", color="tab:red", markersize=6, label="projections")
+    ax.set_title(f"reprojection error {np.mean(result.reprojection_error):.2f} px")
+    ax.legend(loc="best", fontsize="small")
+    return ax
