@@ -266,6 +266,8 @@ def _refine(
         matrix[better], scale[better], value[better] = trial[better], trial_scale[better], new[better]
         damping = np.where(better, damping * 0.1, damping * 10)
         done |= np.abs(step).max(axis=1) < tol
+        # A flat object seen straight on: tilts change nothing to first order, and steps do not shrink.
+        done |= np.abs(gradient).max(axis=1) <= 1e-14 * size[:, 0]
         done |= ~better & (damping > 1e12)
         if done.all():
             break
