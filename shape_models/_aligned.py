@@ -256,7 +256,8 @@ class AlignedASM(BaseEstimator):
             for i in range(_ROUNDS):
                 loss = "huber" if i < _ROUNDS // 3 else self.loss
                 trust = given * self._doubt(shapes, given, trust, transform, loss)
-                transform = self._similarity(shapes, trust, trust)
+                steps = 3 if i == _ROUNDS - 1 else 1
+                transform = self.alignment_.align(self._completed(shapes, trust, transform, steps).shapes)
         for _ in range(self.refinements):
             near = self.asm_.basis_.project(transform(shapes), weights=trust)
             back = estimate_similarity(
@@ -352,8 +353,8 @@ class AlignedASM(BaseEstimator):
             covariance=np.where(missing[..., None, None], whole.covariance(), 0.0),
         )
 
-    def _completed(self, shapes: Any, weights: Any, start: Similarity) -> Whole:
-        return completed(self.asm_.basis_, shapes, weights, start, scaling=self.alignment_.scaling)
+    def _completed(self, shapes: Any, weights: Any, start: Similarity, steps: int = 3) -> Whole:
+        return completed(self.asm_.basis_, shapes, weights, start, scaling=self.alignment_.scaling, steps=steps)
 
     def report(self, shapes: Any) -> Any:
         """Say how each shape relates to the model, measured in the frame of the model.
