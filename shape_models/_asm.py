@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._array import DegenerateShapeError, as_shapes
 from ._basis import ShapeBasis
-from ._statistics import ShapeStatistics
+from ._statistics import ShapeStatistics, refuse_huge
 
 __all__ = ["ASM"]
 
@@ -163,8 +163,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         array = self._check(shapes, reset=True)
         self._check_parameters(*_flat(array).shape)
         flat = _flat(array).astype(np.float64, copy=False)
-        if np.isnan(flat).any():
+        low, high = float(flat.min()), float(flat.max())
+        if math.isnan(low):
+            refuse_huge(float(np.nanmin(flat)), float(np.nanmax(flat)))
             return self._fit_missing(flat)
+        refuse_huge(low, high)
         n, p = flat.shape
         mean = flat.mean(axis=0)
         centred = flat - mean

@@ -115,6 +115,7 @@ class ShapeStatistics:
             )
         if not len(flat):
             return cls(0, np.zeros(array.shape[1:]), np.zeros((flat.shape[1], flat.shape[1])))
+        refuse_huge(float(flat.min()), float(flat.max()))
         mean = flat.mean(axis=0)
         centred = flat - mean
         return cls(len(flat), mean.reshape(array.shape[1:]), centred.T @ centred)
@@ -179,6 +180,15 @@ class ShapeStatistics:
         return ShapeStatistics(n, self.mean + (other.n_samples / n) * (other.mean - self.mean), scatter)
 
     __add__ = merge
+
+
+def refuse_huge(low: float, high: float) -> None:
+    """Raise where squares of the coordinates overflow."""
+    if max(-low, high) > 1e150:
+        raise ValueError(
+            f"got coordinates as large as {max(-low, high):.1g}; expected at most 1e150, whose squares can be summed. "
+            "Try other units."
+        )
 
 
 def merge_all(parts: Iterable[ShapeStatistics]) -> ShapeStatistics:

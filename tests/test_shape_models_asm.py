@@ -315,6 +315,12 @@ def test_bad_shapes(rng):
         ASM().fit([shapes[0].tolist(), shapes[1, :4].tolist()])
     with pytest.raises(ValueError, match="at least one coordinate"):
         ASM().fit(np.zeros((5, 0, 2)))
+    for huge in (shapes * 1e200, np.where(shapes == shapes[3, 2, 1], np.nan, shapes * 1e200)):
+        with pytest.raises(ValueError, match=r"got coordinates as large as .*Try other units"):
+            ASM().fit(huge)
+    with pytest.raises(ValueError, match="got coordinates as large as"):
+        ASM().fit_chunks([shapes * 1e200])
+    np.testing.assert_allclose(ASM(2).fit(shapes * 1e-100).components_, ASM(2).fit(shapes).components_, atol=1e-12)
     for constant in (0.0, 1e6 + 1 / 3):
         with pytest.raises(DegenerateShapeError, match="all shapes are equal"):
             ASM().fit(np.full((5, 4, 2), constant))
@@ -349,6 +355,22 @@ def test_plethodon_agrees_with_the_published_spectrum(data_dir):
     shapes = np.load(data_dir / "landmarks" / "plethodon.npz")["shapes"]
     asm = ASM(2).fit(generalized_procrustes(shapes, tangent=True).aligned)
     np.testing.assert_allclose(100 * asm.explained_variance_ratio_, [36.7, 31.0], atol=0.1)
+
+
+@pytest.mark.data
+def test_shrinkage_helps_on_the_hands_of_another_person(data_dir):
+    """Twenty hands of two persons, judged by the likelihood of the ten of a third."""
+    from shape_models import GeneralizedProcrustes
+
+    shapes = np.load(data_dir / "hands" / "landmarks.npz")["shapes"]
+    person = np.repeat(np.arange(3), 10)
+    gains = []
+    for i in range(3):
+        alignment = GeneralizedProcrustes().fit(shapes[person != i])
+        train, new = alignment.transform(shapes[person != i]), alignment.transform(shapes[person == i])
+        plain, shrunk = (ASM(shrinkage=a).fit(train).basis_.log_likelihood(new).mean() for a in (None, "oas"))
+        gains.append(shrunk - plain)
+    assert np.mean(gains) > 40
 
 
 @pytest.mark.data
