@@ -1,9 +1,13 @@
 """Archives in their original layouts, splits, and drawn faces."""
 
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from shape_models import (
     MUCT68,
@@ -31,6 +35,7 @@ from shape_models.datasets import (
     read_youtube68,
     split_by_group,
 )  # fmt: skip
+from shape_models.datasets._mat5 import read_mat5
 
 
 def test_make_faces_repeats_itself_and_looks_like_faces():
@@ -267,7 +272,7 @@ def test_read_aflw2000(tmp_path):
         with pytest.raises(LandmarkFileError, match=f"image00002.mat: .*{message}"):
             read_aflw2000(tmp_path)[0]
     (tmp_path / "image00002.mat").write_bytes(b"MATLAB")
-    with pytest.raises(LandmarkFileError, match=r"image00002.mat: cannot be read as a MATLAB file"):
+    with pytest.raises(LandmarkFileError, match=r"image00002.mat: got no MATLAB file of version 5"):
         read_aflw2000(tmp_path)[0]
 
 
@@ -462,3 +467,39 @@ def test_real_youtube68(data_dir):
     assert (len(train), len(val)) == (3094, 393)
     assert not set(train.groups) & set(val.groups)
     assert train[0].image.is_file()
+
+
+@given(
+    array=hnp.arrays(
+        st.sampled_from([np.float64, np.float32, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32]),
+        st.tuples(st.integers(0, 4), st.integers(1, 4)),
+        elements={"allow_nan": False, "allow_infinity": False},
+    ),
+    compressed=st.booleans(),
+)
+def test_mat5_reads_what_scipy_writes(tmp_path_factory, array, compressed):
+    from scipy.io import savemat
+
+    path = tmp_path_factory.getbasetemp() / "a.mat"
+    others = {
+        "text": "abc",
+        "cell": np.array([1, "a"], dtype=object),
+        "record": {"x": 1.0},
+        "imaginary": np.array([1j]),
+    }
+    savemat(path, {**others, "a_name_of_some_length": array, "b": array.T}, do_compression=compressed)
+    found = read_mat5(path, {"b": array.T.shape, "a_name_of_some_length": array.shape})
+    np.testing.assert_array_equal(found["a_name_of_some_length"], array.astype(np.float64))
+    np.testing.assert_array_equal(found["b"], array.T.astype(np.float64))
+    for name in others:
+        with pytest.raises(LandmarkFileError, match=f"got no array '{name}'"):
+            read_mat5(path, {name: (1, 1)})
+
+
+def test_mat5_refuses_what_unpacks_to_too_much(tmp_path):
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    packer = zlib.compressobj()
+    body = b"".join(packer.compress(bytes(1 << 20)) for _ in range(70)) + packer.flush()
+    (tmp_path / "image1.mat").write_bytes(header + (15).to_bytes(4, "little") + len(body).to_bytes(4, "little") + body)
+    with pytest.raises(LandmarkFileError, match="more than 64 MiB when unpacked"):
+        read_aflw2000(tmp_path)[0]

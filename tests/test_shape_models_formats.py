@@ -523,6 +523,7 @@ BAD = [
     ("a.xml", DLIB.replace("name='10'", "name='9'"), "line 6: part: got the name '9' twice"),
     ("a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]>" + DLIB.split("\n", 2)[2], "line 1: got a document type"),
     ("a.xml", "<a>" * 60, "nested elements"),
+    ("a.xml", "<image><part name='1' x='1' y='1'/></image>", "line 1: part: got one outside a box"),
     ("a.npy", "no array", "got no .npy file"),
     ("a.foo", "", "got the extension '.foo'; expected one of .pts"),
 ]

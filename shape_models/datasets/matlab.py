@@ -12,6 +12,7 @@ import numpy as np
 from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, of_split
+from ._mat5 import read_mat5
 from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
@@ -161,7 +162,7 @@ def read_aflw2000(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSa
     entries = [Entry(root.image(path.parent, path.stem), path.stem, None, path) for path in paths]
 
     def load(entry: Entry) -> LandmarkSample:
-        arrays = _read_mat(entry.source, {"pt3d_68": (3, 68), "Pose_Para": (1, 7)})
+        arrays = read_mat5(entry.source, {"pt3d_68": (3, 68), "Pose_Para": (1, 7)})
         points = arrays["pt3d_68"].T - [origin, origin, 0.0]
         return LandmarkSample(entry.image, points, None, _pose(arrays), entry.group, entry.split)
 
@@ -235,11 +236,11 @@ def read_300wlp(
     def load(entry: Entry) -> LandmarkSample:
         path, points_path, mirrored = entry.source
         if points_path is None:
-            arrays = _read_mat(path, {"pt2d": (2, 68), "Pose_Para": (1, 7)})
+            arrays = read_mat5(path, {"pt2d": (2, 68), "Pose_Para": (1, 7)})
             points = arrays["pt2d"].T
         else:
-            arrays = _read_mat(path, {"Pose_Para": (1, 7)})
-            points = _read_mat(points_path, {"pts_3d": (68, 2)})["pts_3d"]
+            arrays = read_mat5(path, {"Pose_Para": (1, 7)})
+            points = read_mat5(points_path, {"pts_3d": (68, 2)})["pts_3d"]
         attributes = {**_pose(arrays), "flipped": mirrored}
         return LandmarkSample(entry.image, points - origin, None, attributes, entry.group, entry.split)
 
@@ -248,24 +249,3 @@ def read_300wlp(
 
 def _pose(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return dict(zip(_POSE, arrays["Pose_Para"][0].tolist(), strict=True))
-
-
-def _read_mat(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Return the named arrays of numbers of a MATLAB file (v4 to v7.2), each of its shape."""
-    from scipy.io import loadmat
-
-    try:
-        content: Any = loadmat(path, variable_names=list(wanted), verify_compressed_data_integrity=True)
-    except FileNotFoundError:
-        raise LandmarkFileError(f"{path}: got no such file; expected a MATLAB file.") from None
-    except Exception as error:  # a damaged file fails in many ways
-        raise LandmarkFileError(f"{path}: cannot be read as a MATLAB file ({str(error)[:80]}).") from None
-    arrays = {}
-    for name, shape in wanted.items():
-        array = content.get(name)
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            raise LandmarkFileError(f"{path}: got no array {name!r}; expected numbers of shape {shape}.")
-        if array.shape != shape or not np.isfinite(array).all():
-            raise LandmarkFileError(f"{path}: {name}: got shape {array.shape}; expected finite numbers of {shape}.")
-        arrays[name] = array.astype(np.float64)
-    return arrays

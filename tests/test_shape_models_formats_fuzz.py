@@ -1,0 +1,299 @@
+"""Whatever bytes a file holds, a reader returns landmarks or raises its own error, and allocates what it read."""
+
+import json
+import os
+import re
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from shape_models import LandmarkFile, LandmarkFileError, make_faces, read_landmarks, write_landmarks, write_pts
+from shape_models.datasets import (
+    read_300w,
+    read_aflw2000,
+    read_cofw,
+    read_helen,
+    read_landmark_arrays,
+    read_muct,
+    read_wflw,
+    read_youtube68,
+)
+
+EXTENSIONS = (".pts", ".asf", ".tps", ".ljson", ".npy", ".csv", ".json", ".xml")
+NASTY = [
+    b"", b"nan", b"inf", b"-inf", b"1e999", b"-1", b"0", b"999999999", b"9" * 400, b"1_0", b"0x10", b"\xff\xfe",
+    b"\xef\xbb\xbf", b"\0", b"\r\n", b"{", b"}", b"[", b"]", b'"', b"<", b"&", b"=", b",", b";", b"null", b"true",
+    b"3", b"-7", b"0.5", b"LM=3\n", b"CURVES=9\n", b"POINTS=9\n", b"SCALE=0\n", b"n_points: 0\n", b"Version 1.0\n",
+    "\u0663".encode(),
+    b"[" * 2000, b"<part name='1' x='1' y='1'/>", b'{"version": 1}', "\u2028".encode(),
+]  # fmt: skip
+
+
+def _valid(extension, folder):
+    """A small valid file of a format, with whatever it can hold."""
+    path = Path(folder) / f"valid{extension}"
+    points = np.arange(8.0).reshape(4, 2) + 0.25
+    file = LandmarkFile(points, image_name="a.png", attributes={"id": "1", "scale": 0.5, "curves": [points[:2]]})
+    options = {"image_size": (64, 48)} if extension in (".asf", ".tps") else {}
+    many = file if extension in (".pts", ".asf", ".npy", ".ljson") else [file, file]
+    write_landmarks(path, many, **options)
+    return path.read_bytes()
+
+
+TOKENS = re.compile(rb"([\s,;:=<>/'\"{}\[\]]+)")
+
+
+@st.composite
+def mutations(draw, content):
+    """The content with a few words or pieces cut out, doubled, swapped or replaced by something nasty."""
+    rng = draw(st.randoms(use_true_random=False))
+    data = content
+    for _ in range(rng.randint(1, 3)):
+        parts = TOKENS.split(data)
+        i, j = rng.randrange(len(parts)), rng.randrange(len(parts))
+        kind = rng.randrange(7)
+        if kind <= 2:  # a word becomes something nasty, or another word of the file
+            i -= i % 2
+            parts[i] = rng.choice(NASTY) if kind < 2 else parts[j - j % 2]
+        elif kind == 3:  # words and what stands between them are lost or doubled
+            length = rng.choice([1, 2, 2, 4, 14])
+            parts[i : i + length] = [] if rng.random() < 0.6 else parts[i : i + length] * 2
+        elif kind == 4:
+            parts[i], parts[j] = parts[j], parts[i]
+        data = b"".join(parts)
+        place = rng.randrange(len(data) + 1)
+        if kind == 5:
+            data = data[:place] if rng.random() < 0.5 else data[:place] + rng.choice(NASTY) + data[place:]
+        elif kind == 6 and data:
+            changed = bytearray(data)
+            changed[min(place, len(data) - 1)] ^= 1 << rng.randrange(8)
+            data = bytes(changed)
+    return data
+
+
+def _check(path, **options):
+    try:
+        result = read_landmarks(path, **options)
+    except LandmarkFileError as error:
+        message = str(error)
+    else:
+        message = None
+    if message is not None:
+        assert path.name in message
+        return
+    for file in result if isinstance(result, list) else [result]:
+        points = file.points
+        assert points.dtype == np.float64
+        assert points.ndim == 2
+        assert points.shape[1] in (2, 3)
+        assert not np.isinf(points).any()
+        assert np.array_equal(np.isnan(points).any(axis=1), np.isnan(points).all(axis=1))
+        assert file.labels is None or len(file.labels) == len(points)
+
+
+_fuzz = settings(suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module", params=EXTENSIONS)
+def valid(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    return folder / f"file{request.param}", _valid(request.param, folder)
+
+
+@_fuzz
+@given(data=st.data())
+def test_mutated_files(valid, data):
+    path, content = valid
+    path.write_bytes(data.draw(mutations(content)))
+    _check(path)
+
+
+@_fuzz
+@given(content=st.binary(max_size=60) | st.lists(st.sampled_from(NASTY), max_size=12).map(b" ".join))
+def test_arbitrary_bytes(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    for extension in EXTENSIONS:
+        path = folder / f"bytes{extension}"
+        path.write_bytes(content)
+        _check(path)
+
+
+@_fuzz
+@given(data=st.data())
+def test_json_of_any_form(tmp_path_factory, data):
+    """JSON that parses, with the right words in it and anything under them."""
+    words = (
+        "version groups landmarks points labels label mask connectivity point annotations images categories keypoints "
+        "face_kpts face_valid bbox id image_id category_id file_name width height"
+    )
+    keys = st.sampled_from(words.split())
+    numbers = st.integers(-2, 4) | st.floats() | st.just(10**400)
+    leaves = st.none() | st.booleans() | numbers | st.text(max_size=3) | st.lists(st.integers(0, 2), max_size=6)
+    trees = st.recursive(
+        leaves, lambda t: st.lists(t, max_size=4) | st.dictionaries(keys, t, max_size=4), max_leaves=12
+    )
+    tree = data.draw(st.dictionaries(keys, trees, max_size=4))
+    if data.draw(st.booleans()):
+        tree["version"] = data.draw(st.integers(1, 3))
+    for extension in (".ljson", ".json"):
+        path = tmp_path_factory.getbasetemp() / f"tree{extension}"
+        path.write_text(json.dumps(tree))
+        _check(path)
+
+
+@pytest.mark.data
+@_fuzz
+@given(data=st.data())
+def test_mutated_real_files(data_dir, tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp()
+    name = data.draw(st.sampled_from(["imm/01-1m.pts", "fly_wings/tps-example.tps", "formats/c4480h_s1.asf"]))
+    content = (data_dir / name).read_bytes()[:3000]
+    path = folder / f"real{Path(name).suffix}"
+    path.write_bytes(data.draw(mutations(content)))
+    _check(path)
+
+
+# --- Archives ---------------------------------------------------------------------------------------------
+
+
+def _archives(folder):
+    """One small archive of each kind: the file to damage, and what reads it."""
+    import h5py
+    from scipy.io import savemat
+
+    face = make_faces(1, rng=0)[0]
+    made = {}
+
+    def place(kind, name):
+        made[kind] = folder / kind / name
+        made[kind].parent.mkdir()
+        return made[kind]
+
+    write_pts(place("300w", "split.csv").with_name("a.pts"), face)
+    made["300w"].write_text("a.jpg,a,train\n")
+    wflw = make_faces(1, scheme="wflw98", rng=0).ravel()
+    place("wflw", "list_98pt_rect_attr_test.txt").write_text(
+        " ".join(map(str, wflw)) + " 1 2 3 4 0 1 0 0 0 0 a b.jpg\n"
+    )
+    place("helen", "1.txt").write_text("a_1\n" + "1.5 , 2\n" * 194)
+    columns = "name,tag," + ",".join(f"x{i:02d},y{i:02d}" for i in range(76))
+    place("muct", "muct76-opencv.csv").write_text(f"{columns}\ni000qa-fn,0," + ",".join(["1.5"] * 152) + "\n")
+    row = {"person": "p", "clip": "0", "split": "val"}
+    write_landmarks(place("youtube68", "keypoints.csv"), LandmarkFile(face, attributes=row), columns=list(row))
+    savemat(
+        place("aflw2000", "image1.mat"),
+        {"pt3d_68": np.ones((3, 68)), "Pose_Para": np.ones((1, 7))},
+        do_compression=True,
+    )
+    with h5py.File(place("cofw", "COFW_test_color.mat"), "w") as file:
+        file["phisT"], file["bboxesT"] = np.ones((87, 2)), np.ones((4, 2))
+    np.savez_compressed(place("npz", "a.npz"), shapes=np.ones((2, 3, 2)), images=["a", "b"])
+    readers = {
+        "300w": read_300w, "wflw": read_wflw, "helen": read_helen, "muct": read_muct, "youtube68": read_youtube68,
+        "aflw2000": read_aflw2000, "cofw": read_cofw, "npz": lambda folder: read_landmark_arrays(folder / "a.npz"),
+    }  # fmt: skip
+    return {kind: (path, path.read_bytes(), readers[kind]) for kind, path in made.items()}
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    return _archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.mark.parametrize("kind", ["300w", "wflw", "helen", "muct", "youtube68", "aflw2000", "cofw", "npz"])
+def test_archives_are_valid_before_they_are_damaged(archives, kind):
+    path, _, read = archives[kind]
+    assert np.isfinite(read(path.parent).shapes()).all()
+
+
+@pytest.mark.parametrize("kind", ["300w", "wflw", "helen", "muct", "youtube68", "aflw2000", "cofw", "npz"])
+@settings(_fuzz, max_examples=40)
+@given(data=st.data())
+def test_mutated_archives(archives, kind, data):
+    path, content, read = archives[kind]
+    path.write_bytes(data.draw(mutations(content)))
+    try:
+        for sample in read(path.parent):
+            assert not np.isinf(sample.landmarks).any()
+    except LandmarkFileError as error:
+        message = str(error)
+    else:
+        message = path.parent.name
+    assert path.parent.name in message
+
+
+# --- What a file declares is not allocated ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.pts", b"n_points: 999999999\n{\n1 2\n}"),
+        ("a.pts", b"Version 1.0\n999999999\nS000 1 2 3\n"),
+        ("a.asf", b"999999999\n0 0 0 0 0 0 0\n"),
+        ("a.tps", b"LM=999999999\n1 2\n"),
+        ("a.tps", b"LM=0\nCURVES=999999999\nPOINTS=999999999\n1 2\n"),
+        ("a.csv", b"x0,y0,x999999,y999999\n1,1,1,1\n"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x3f\x00{'descr': '<f8', 'fortran_order': False, 'shape': (2**40, 2)}"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 2), }"),
+        ("a.xml", b"<image><box top='0' left='0' width='9' height='9'><part name='999999' x='1' y='2'/></box></image>"),
+    ],
+)  # fmt: skip
+def test_a_declared_count_is_not_allocated(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    read_landmarks_or_error(path)  # imports are not what is measured
+    tracemalloc.start()
+    try:
+        read_landmarks_or_error(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def read_landmarks_or_error(path):
+    try:
+        return read_landmarks(path)
+    except LandmarkFileError:
+        return None
+
+
+def test_a_member_that_unpacks_to_much_is_refused(tmp_path):
+    """A thousandfold compressed array is read as far as it says it is long, and no farther."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("shapes.npy", "w") as member:
+        for _ in range(64):
+            member.write(bytes(1 << 20))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02") + 24
+    data[at : at + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LandmarkFileError, match=r"a.npz"):
+            read_landmark_arrays(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo") or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_file_that_may_not_be_read(tmp_path):
+    path = tmp_path / "a.pts"
+    path.touch(mode=0)
+    with pytest.raises(LandmarkFileError, match="cannot be read"):
+        read_landmarks(path)
+
+
+@given(name=st.text(max_size=20))
+def test_any_name(name):
+    assume("/" not in name and name not in (".", ".."))
+    with pytest.raises(LandmarkFileError):
+        read_landmarks(Path("no-such-folder") / f"{name}.pts")
