@@ -34,7 +34,7 @@ from shape_models.datasets import (
     read_wflw,
     read_youtube68,
     split_by_group,
-)  # fmt: skip
+)
 from shape_models.datasets._mat5 import read_mat5
 
 

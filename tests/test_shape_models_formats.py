@@ -27,7 +27,7 @@ from shape_models.formats import (
     write_npy,
     write_pts,
     write_tps,
-)  # fmt: skip
+)
 
 coordinates = st.floats(allow_nan=False, allow_infinity=False, width=64)
 planar = hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=coordinates)

@@ -18,7 +18,8 @@ from shape_models import (
     convert,
     get_scheme,
     make_faces,
-)  # fmt: skip
+)
+from shape_models.datasets import read_imm, read_muct
 
 SCHEMES = [IBUG68, WFLW98, COFW29, IMM58, MUCT76, MUCT68]
 # 0-based mirror maps in the numbers of the annotations, from the configurations in use for flip testing
@@ -172,21 +173,22 @@ def _asymmetry(scheme, mean):
     return np.linalg.norm(scheme.flip(mean) - mean, axis=-1).max() / np.ptp(mean[:, 0])
 
 
+@pytest.fixture(scope="module")
+def muct(data_dir):
+    samples = read_muct(data_dir / "landmarks", mirrored=True)
+    return dict(zip((sample.attributes["name"] for sample in samples), samples.shapes(), strict=True))
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["ibug68", "muct68", "imm58"])
-def test_mirroring_a_real_mean_face_gives_nearly_itself(data_dir, name):
+def test_mirroring_a_real_mean_face_gives_nearly_itself(data_dir, muct, name):
     scheme = get_scheme(name)
     if name == "ibug68":
         shapes = np.load(data_dir / "landmarks" / "wflw_test_68.npz")["shapes"]
     elif name == "muct68":
-        table = np.genfromtxt(data_dir / "landmarks" / "muct68_opencv.csv", delimiter=",", skip_header=1, dtype=str)
-        shapes = table[:, 2:].astype(float).reshape(-1, 68, 2)
-        shapes = shapes[(shapes != 0).any(axis=-1).all(axis=1)]
+        shapes = np.stack([shape for shape in muct.values() if not np.isnan(shape).any()])
     else:
-        shapes = np.array([
-            np.array(path.read_text().split("{")[1].split("}")[0].split(), float).reshape(58, 2)
-            for path in sorted((data_dir / "imm").glob("*.pts"))
-        ])  # fmt: skip
+        shapes = read_imm(data_dir / "imm").shapes()
     mean = _mean(shapes)
     assert _asymmetry(scheme, mean) < 0.05
     wrong = LandmarkScheme("x", scheme.n_landmarks, mirror=np.arange(scheme.n_landmarks), anchors=scheme.anchors)
@@ -203,18 +205,14 @@ def test_mirroring_a_real_mean_face_gives_nearly_itself(data_dir, name):
 
 
 @pytest.mark.data
-def test_mirrored_faces_of_muct_are_flips(data_dir):
+def test_mirrored_faces_of_muct_are_flips(muct):
     """The archive's own mirrored copies (names ir...) are what flip gives, landmark by landmark."""
-    table = np.genfromtxt(data_dir / "landmarks" / "muct68_opencv.csv", delimiter=",", skip_header=1, dtype=str)
-    shapes = dict(zip(table[:, 0], table[:, 2:].astype(float).reshape(-1, 68, 2), strict=True))
-    worst = 0.0
-    names = [name for name in shapes if "ir" + name[1:] in shapes]
-    assert len(names) > 3000
-    for name in names:
-        face, mirrored = (
-            np.where((s == 0).all(-1, keepdims=True), np.nan, s) for s in (shapes[name], shapes["ir" + name[1:]])
-        )
-        worst = max(worst, np.nanmax(np.abs(MUCT68.flip(face, width=480) - mirrored)))
+    pairs = [(shape, muct["ir" + name[1:]]) for name, shape in muct.items() if "ir" + name[1:] in muct]
+    assert len(pairs) == 3755
+    faces, mirrored = np.stack(pairs, axis=1)
+    flipped = MUCT68.flip(faces, width=480)
+    np.testing.assert_array_equal(np.isnan(flipped), np.isnan(mirrored))
+    worst = np.nanmax(np.abs(flipped - mirrored))
     assert worst <= 0.11  # the files carry one decimal
 
 
@@ -294,3 +292,18 @@ def test_convert_refuses():
     other = LandmarkScheme("ibug68", 68)
     with pytest.raises(ValueError, match="expected one of"):
         convert(np.zeros((68, 2)), other, COFW29)
+
+
+@pytest.mark.parametrize("library", ["array_api_strict", "torch"])
+def test_flip_and_anchors_take_any_array_library(library):
+    xp = pytest.importorskip(library)
+    faces = make_faces(4, rng=0)
+    array = xp.asarray(faces)
+    mirrored = IBUG68.flip(array, width=256)
+    assert type(mirrored) is type(array)
+    np.testing.assert_allclose(np.asarray(mirrored), IBUG68.flip(faces, width=256), atol=1e-12)
+    right, left = IBUG68.anchor_points(array, "pupils")
+    assert type(right) is type(array)
+    np.testing.assert_allclose(np.asarray(left), IBUG68.anchor_points(faces, "pupils")[1], atol=1e-12)
+    with pytest.raises(ValueError, match=r"got an array of shape \(4, 67, 2\)"):
+        IBUG68.flip(array[:, :67, :], width=256)
