@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from shape_models.landmarks import get_scheme
 
@@ -74,6 +74,8 @@ def bootstrap_interval(
     References
     ----------
     B. Efron, Better bootstrap confidence intervals, Journal of the American Statistical Association 82 (1987).
+    T. C. Hesterberg, What teachers should know about the bootstrap, The American Statistician 69 (2015), sec. 4: the
+    expansion for small numbers of faces or groups.
 
     Examples
     --------
@@ -312,7 +314,7 @@ def compare(
     --------
     >>> from evaluation import compare
     >>> print(compare([0.03, 0.04, 0.05, 0.06], [0.04, 0.05, 0.05, 0.08], names=("A", "B")))
-    A 4.500 %, B 5.500 %: difference -1.000 [-1.750, -0.250], 95 % interval; A better on 3, worse on 0, tied on 1
+    A 4.500 %, B 5.500 %: difference -1.000 [-2.000, 0.000], 95 % interval; A better on 3, worse on 0, tied on 1
     (sign test p = 0.25)
     """
     a, b = (x.values if isinstance(x, ErrorArray) else np.asarray(x, dtype=float) for x in (first, second))
@@ -395,8 +397,8 @@ def landmark_table(
     >>> print(landmark_table(errors))
     landmark                  mean %  median %  90th %  faces
     ----------  --------------------  --------  ------  -----
-    landmark_0  2.206 [1.943, 2.499]     1.579   5.116    200
-    landmark_1  5.751 [5.079, 6.697]     4.021  12.646    200
+    landmark_0  2.206 [1.943, 2.501]     1.579   5.116    200
+    landmark_1  5.751 [5.074, 6.699]     4.021  12.646    200
     """
     each = np.asarray(errors, dtype=np.float64)
     if each.ndim != 2 or not each.size:
@@ -665,15 +667,19 @@ def _mean_replicates(
 
 
 def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the ends of the BCa interval (Efron 1987), widened to hold the estimate."""
+    """Return the ends of the expanded BCa interval, widened to hold the estimate."""
     replicates = replicates[np.isfinite(replicates)]
     size = len(replicates)
     below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
     bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
     spread = (deviation**2).sum() ** 1.5
     acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
-    z = ndtri((1 + confidence) / 2) * np.array([-1.0, 1.0])
-    levels = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
+    # Hesterberg's expansion: n draws spread by n - 1 over n too little, and the spread is itself estimated
+    n = len(deviation)
+    z = stdtrit(n - 1, (1 + confidence) / 2) * math.sqrt(n / (n - 1)) * np.array([-1.0, 1.0])
+    slope = 1 - acceleration * (bias + z)
+    # one face that outweighs all others: the level has run past 0 or 1
+    levels = np.where(slope > 0, ndtr(bias + (bias + z) / np.where(slope > 0, slope, 1.0)), z > 0)
     low, high = np.quantile(replicates, levels)
     return min(float(low), estimate), max(float(high), estimate)
 

@@ -187,6 +187,15 @@ def test_columns_with_gaps_are_means_of_what_is_there(rng):
     assert format(found[3], ".2f") == "0.25"
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999, 0.999999])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_face_that_outweighs_all_others(confidence, sign):
+    values = np.zeros(500)
+    values[0] = sign
+    found = bootstrap_interval(values, confidence=confidence, n_resamples=200)
+    assert -0.1 < found.low <= found.estimate <= found.high < 0.1
+
+
 def test_equal_values_have_an_interval_of_no_length():
     found = bootstrap_interval(np.full(20, 0.04))
     assert (found.low, found.estimate, found.high) == pytest.approx((0.04, 0.04, 0.04))
