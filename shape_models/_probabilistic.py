@@ -81,6 +81,8 @@ class BasisReport:
     >>> report = basis.report([[6.0, 1.0], [0.0, 0.0]])
     >>> report.clipped, report.distance.round(3), report.plausibility.round(3)
     (array([ True, False]), np.float64(2.0), np.float64(0.007))
+    >>> print(report)
+    1 of 2 modes clipped (mode 1), distance to the model 2, Mahalanobis distance 3.16, plausibility 0.00674
     """
 
     coefficients: Any
@@ -89,6 +91,30 @@ class BasisReport:
     distance: Any
     mahalanobis: Any
     plausibility: Any
+
+    def __str__(self) -> str:
+        clipped, distance, mahalanobis, plausibility = (
+            to_numpy(a) for a in (self.clipped, self.distance, self.mahalanobis, self.plausibility)
+        )
+        n_modes = clipped.shape[-1]
+        if clipped.ndim == 1:
+            modes = np.flatnonzero(clipped) + 1
+            which = f" (mode{'s' * (len(modes) > 1)} {', '.join(map(str, modes))})" if 0 < len(modes) <= 6 else ""
+            return (
+                f"{len(modes)} of {n_modes} modes clipped{which}, distance to the model {float(distance):.3g}, "
+                f"Mahalanobis distance {float(mahalanobis):.3g}, plausibility {float(plausibility):.3g}"
+            )
+        if distance.size == 0:
+            return "no shapes"
+        middle = ", ".join(
+            f"{name} {np.median(values):.3g} (median)"
+            for name, values in (
+                ("distance to the model", distance),
+                ("Mahalanobis distance", mahalanobis),
+                ("plausibility", plausibility),
+            )
+        )
+        return f"{int(clipped.any(axis=-1).sum())} of {distance.size} shapes clipped, {middle}"
 
 
 def _as_weights(weights: Any, flat: Any, event_shape: tuple[int, ...]) -> Any:

@@ -67,7 +67,7 @@ def test_coefficients_end_inside_the_limit(basis, seed):
     scale = np.sqrt(basis.variances)
     if isinstance(basis.limit, Ellipsoid):
         r = basis.limit.radius
-        assert (np.abs(b) <= (0.0 if r == 0 else r * scale) + allowed).all() or math.isinf(r)
+        assert math.isinf(r) or (np.abs(b) <= r * scale + allowed).all()
         inner = basis.limit.clip(basis.encode(x), scale)
         varies = scale > 0
         assert (np.linalg.norm(inner[:, varies] / scale[varies], axis=-1) <= r * (1 + 1e-12)).all()
@@ -281,3 +281,11 @@ def test_exceeds_says_what_clip_changes(basis, seed):
         return
     b, scale = basis.encode(draw_shapes(basis, seed)), np.sqrt(basis.variances)
     np.testing.assert_array_equal(basis.limit.exceeds(b, scale), basis.clip(b) != b)
+
+
+@pytest.mark.parametrize("k", [5e-324, 1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_soft_box_neither_overflows_nor_leaves_its_box(k):
+    b = np.array([[1e3, -1e3, 1e-3, 0.0]])
+    got = SoftBox(k).clip(b, np.full(4, 0.5))
+    assert np.isfinite(got).all()
+    assert (np.abs(got) <= np.minimum(np.abs(b), 0.5 * k) * (1 + 1e-15)).all()

@@ -304,3 +304,12 @@ def test_plausibility_is_uniform_on_shapes_of_the_model():
     assert stats.kstest(silent.report(x).plausibility, "uniform").pvalue > 1e-3
     assert basis.report(basis.mean).plausibility == 1.0
     assert basis.report(basis.mean + 100).plausibility == 0.0
+
+
+def test_reports_read_as_a_sentence():
+    basis = ShapeBasis(np.zeros((2, 2)), np.eye(3, 4), [4.0, 1.0, 1.0], limit=2.0)
+    assert str(basis.report(np.array([[6.0, 1.0], [3.0, 0.0]]))).startswith("2 of 3 modes clipped (modes 1, 3), ")
+    assert str(basis.report(np.zeros((2, 2)))).startswith("0 of 3 modes clipped, distance to the model 0, ")
+    several = str(basis.report(np.array([[[6.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])))
+    assert several.startswith("1 of 2 shapes clipped, distance to the model 1 (median), ")
+    assert str(basis.report(np.zeros((0, 2, 2)))) == "no shapes"
