@@ -1,0 +1,163 @@
+"""The demonstration: real faces, corrupted on purpose, repaired with the bundled model, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._aligned import AlignedASM
+from ._files import atomic
+from .io import load_model
+from .landmarks import IBUG68
+
+__all__ = ["ASTRONAUT", "run"]
+
+# The 68 iBUG landmarks of skimage.data.astronaut(), placed by eye on an enlarged picture; pixels, first pixel 0.
+ASTRONAUT = np.array([
+    [181.2, 100.3], [181.0, 110.3], [181.3, 120.3], [182.2, 130.3], [183.5, 140.3], [186.8, 151.2], [194.2, 162.0],
+    [205.3, 172.0], [224.2, 177.8], [240.3, 174.8], [250.8, 166.5], [258.2, 157.0], [263.2, 147.0], [266.2, 136.5],
+    [268.2, 125.3], [269.8, 114.2], [270.8, 102.8], [189.5, 90.0], [194.5, 88.7], [200.3, 88.7], [206.5, 89.8],
+    [212.8, 92.0], [237.8, 93.5], [243.7, 92.3], [249.8, 92.0], [256.5, 92.5], [262.8, 95.2], [224.8, 98.7],
+    [224.8, 107.0], [224.8, 115.3], [224.5, 124.2], [215.2, 129.8], [219.8, 131.2], [224.5, 132.5], [229.2, 131.2],
+    [234.5, 129.5], [192.5, 100.0], [198.2, 96.7], [205.8, 96.8], [212.2, 102.8], [206.5, 104.0], [198.7, 103.0],
+    [236.2, 104.0], [242.5, 99.2], [250.3, 98.8], [258.2, 102.8], [251.5, 106.0], [243.2, 105.8], [202.8, 139.5],
+    [210.3, 139.5], [217.8, 139.8], [223.7, 140.5], [229.5, 139.8], [237.8, 139.8], [245.2, 139.7], [239.8, 146.5],
+    [232.0, 152.0], [222.8, 153.2], [214.5, 151.5], [207.5, 145.3], [204.8, 140.0], [216.2, 141.8], [223.5, 142.3],
+    [230.8, 141.8], [243.5, 140.3], [231.2, 148.3], [223.2, 149.3], [215.3, 148.2],
+])  # fmt: skip
+
+
+def run(output: Path, data: Path | None) -> Iterator[str]:
+    """Corrupt, repair, measure and draw; yield what to print.
+
+    Faces are those of 300-W marked val where `data` holds them, else the astronaut of scikit-image.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    model: AlignedASM = load_model("face68")
+    truth, pictures, source = _faces(data)
+    yield f"model: face68, {model.asm_.n_components_} modes learned from {model.asm_.n_samples_} faces"
+    yield f"faces: {source}"
+    rng = np.random.default_rng(0)
+    repeats = 1 if len(truth) > 1 else 200  # one face is corrupted many times over, to have a mean
+    faces = truth.repeat(repeats, axis=0)
+    eyes = np.linalg.norm(faces[:, 45] - faces[:, 36], axis=1)
+
+    noisy = faces + 0.05 * eyes[:, None, None] * rng.normal(size=faces.shape)
+    jumps = _jumps(rng, faces, eyes, count=5)
+    trust = _trust(model, jumps)
+    hidden = faces.copy()
+    mouth = IBUG68.groups["mouth"]
+    hidden[:, mouth] = np.nan
+    completed = model.complete(hidden)
+    naive = model.alignment_.align(hidden).inverse(model.alignment_.mean_shape_)
+    rows = [
+        ("every landmark off by 5 % of the eye distance", noisy, model.project(noisy), slice(None)),
+        ("5 landmarks thrown 60 % away, which is found out", jumps, model.project(jumps, weights=trust), slice(None)),
+        ("mouth hidden (before: that of the mean face)", naive, completed.shapes, mouth),
+    ]
+    yield ""
+    yield f"{'mean error, % of the distance of the outer eye corners':56s}{'before':>8s}{'after':>8s}"
+    for name, before, after, which in rows:
+        values = [_error(shapes, faces, eyes, which) for shapes in (before, after)]
+        yield f"  {name:54s}{values[0]:8.2f}{values[1]:8.2f}"
+    yield ""
+    first = slice(None, None, repeats)
+    for path in _draw(output, model, truth, noisy[first], jumps[first], trust[first], hidden[first], pictures):
+        yield f"picture: {path.resolve()}"
+
+
+def _faces(data: Path | None) -> tuple[np.ndarray, list[Any], str]:
+    """Return landmarks, photographs (paths or pixels), and where they come from."""
+    if data is not None and (data / "300w" / "split.csv").is_file():
+        from .datasets import read_300w
+
+        samples = read_300w(data / "300w", split="val")
+        return samples.shapes(), samples.images, f"the {len(samples)} faces of 300-W marked val, in {data / '300w'}"
+    from skimage.data import astronaut
+
+    return ASTRONAUT[None], [astronaut()], "one, the astronaut of scikit-image (set SHAPE_MODELS_DATA for 300-W)"
+
+
+def _jumps(rng: np.random.Generator, faces: np.ndarray, eyes: np.ndarray, *, count: int) -> np.ndarray:
+    n, k = faces.shape[:2]
+    which = np.argsort(rng.random((n, k)), axis=1)[:, :count]
+    angle = rng.uniform(0, 2 * np.pi, size=(n, count))
+    step = 0.6 * eyes[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    moved = faces.copy()
+    rows = np.arange(n)[:, None]
+    moved[rows, which] += step
+    return moved
+
+
+def _trust(model: AlignedASM, shapes: np.ndarray) -> np.ndarray:
+    """Return 1 for landmarks near the plausible shape of the trusted ones, 0 beyond three times the median."""
+    trust = np.ones(shapes.shape[:2])
+    for _ in range(6):
+        far = np.linalg.norm(shapes - model.project(shapes, weights=trust), axis=2)
+        trust = (far < 3 * np.median(far, axis=1, keepdims=True)).astype(float)
+    return trust
+
+
+def _error(shapes: np.ndarray, faces: np.ndarray, eyes: np.ndarray, which: Any) -> float:
+    distance = np.linalg.norm(shapes - faces, axis=2)[:, which].mean(axis=1)
+    return float(100 * np.mean(distance / eyes))
+
+
+def _draw(
+    output: Path,
+    model: AlignedASM,
+    truth: np.ndarray,
+    noisy: np.ndarray,
+    jumps: np.ndarray,
+    trust: np.ndarray,
+    hidden: np.ndarray,
+    pictures: list[Any],
+) -> Iterator[Path]:
+    from matplotlib import pyplot
+
+    from .plotting import AFTER, GREY, plot_clip, plot_modes, plot_shape
+
+    chosen = range(0, len(truth), max(1, len(truth) // 3))[:3]
+    figure, axes = pyplot.subplots(len(chosen), 4, figsize=(14, 3.7 * len(chosen)), layout="constrained", squeeze=False)
+    for row, i in zip(axes, chosen, strict=True):
+        pixels = _pixels(pictures[i])
+        for ax, title in zip(row, ("annotated", "noise", "5 landmarks thrown away", "mouth hidden"), strict=True):
+            ax.set_title(title, fontsize=9)
+        plot_shape(truth[i], row[0], image=pixels, scheme=IBUG68, color=GREY)
+        plot_clip(model, noisy[i], row[1], image=pixels)
+        plot_clip(model, jumps[i], row[2], weights=trust[i], image=pixels)
+        plot_shape(
+            model.complete(hidden[i]).shapes, row[3], image=pixels, scheme=IBUG68, color=AFTER, label="completed"
+        )
+        plot_shape(truth[i, IBUG68.groups["mouth"]], row[3], color=GREY, size=5, label="annotated")
+        row[3].legend(fontsize=8)
+        low, high = truth[i].min(axis=0), truth[i].max(axis=0)
+        margin = 0.35 * (high - low).max()
+        for ax in row:
+            ax.set_xlim(low[0] - margin, high[0] + margin)
+            ax.set_ylim(high[1] + margin, low[1] - margin)
+            ax.set_xticks([])
+            ax.set_yticks([])
+    yield _save(figure, output / "repaired.png")
+    yield _save(plot_modes(model, n_modes=5).figure, output / "modes.png")
+
+
+def _pixels(picture: Any) -> np.ndarray:
+    if isinstance(picture, np.ndarray):
+        return picture
+    from PIL import Image
+
+    with Image.open(picture) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def _save(figure: Any, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    pyplot.close(figure)
+    return path
