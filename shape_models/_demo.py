@@ -37,6 +37,7 @@ def run(output: Path, data: Path | None) -> Iterator[str]:
     """
     output.mkdir(parents=True, exist_ok=True)
     model: AlignedASM = load_model("face68")
+    robust: AlignedASM = load_model("face68").set_params(loss="tukey")
     truth, pictures, source = _faces(data)
     yield f"model: face68, {model.asm_.n_components_} modes learned from {model.asm_.n_samples_} faces"
     yield f"faces: {source}"
@@ -47,7 +48,6 @@ def run(output: Path, data: Path | None) -> Iterator[str]:
 
     noisy = faces + 0.05 * eyes[:, None, None] * rng.normal(size=faces.shape)
     jumps = _jumps(rng, faces, eyes, count=5)
-    trust = _trust(model, jumps)
     hidden = faces.copy()
     mouth = IBUG68.groups["mouth"]
     hidden[:, mouth] = np.nan
@@ -55,7 +55,7 @@ def run(output: Path, data: Path | None) -> Iterator[str]:
     naive = model.alignment_.align(hidden).inverse(model.alignment_.mean_shape_)
     rows = [
         ("every landmark off by 5 % of the eye distance", noisy, model.project(noisy), slice(None)),
-        ("5 landmarks thrown 60 % away, which is found out", jumps, model.project(jumps, weights=trust), slice(None)),
+        ('5 landmarks thrown 60 % away, loss="tukey"', jumps, robust.project(jumps), slice(None)),
         ("mouth hidden (before: that of the mean face)", naive, completed.shapes, mouth),
     ]
     yield ""
@@ -65,7 +65,7 @@ def run(output: Path, data: Path | None) -> Iterator[str]:
         yield f"  {name:54s}{values[0]:8.2f}{values[1]:8.2f}"
     yield ""
     first = slice(None, None, repeats)
-    for path in _draw(output, model, truth, noisy[first], jumps[first], trust[first], hidden[first], pictures):
+    for path in _draw(output, model, robust, truth, noisy[first], jumps[first], hidden[first], pictures):
         yield f"picture: {path.resolve()}"
 
 
@@ -92,15 +92,6 @@ def _jumps(rng: np.random.Generator, faces: np.ndarray, eyes: np.ndarray, *, cou
     return moved
 
 
-def _trust(model: AlignedASM, shapes: np.ndarray) -> np.ndarray:
-    """Return 1 for landmarks near the plausible shape of the trusted ones, 0 beyond three times the median."""
-    trust = np.ones(shapes.shape[:2])
-    for _ in range(6):
-        far = np.linalg.norm(shapes - model.project(shapes, weights=trust), axis=2)
-        trust = (far < 3 * np.median(far, axis=1, keepdims=True)).astype(float)
-    return trust
-
-
 def _error(shapes: np.ndarray, faces: np.ndarray, eyes: np.ndarray, which: Any) -> float:
     distance = np.linalg.norm(shapes - faces, axis=2)[:, which].mean(axis=1)
     return float(100 * np.mean(distance / eyes))
@@ -109,10 +100,10 @@ def _error(shapes: np.ndarray, faces: np.ndarray, eyes: np.ndarray, which: Any) 
 def _draw(
     output: Path,
     model: AlignedASM,
+    robust: AlignedASM,
     truth: np.ndarray,
     noisy: np.ndarray,
     jumps: np.ndarray,
-    trust: np.ndarray,
     hidden: np.ndarray,
     pictures: list[Any],
 ) -> Iterator[Path]:
@@ -128,7 +119,7 @@ def _draw(
             ax.set_title(title, fontsize=9)
         plot_shape(truth[i], row[0], image=pixels, scheme=IBUG68, color=GREY)
         plot_clip(model, noisy[i], row[1], image=pixels)
-        plot_clip(model, jumps[i], row[2], weights=trust[i], image=pixels)
+        plot_clip(robust, jumps[i], row[2], image=pixels)
         plot_shape(
             model.complete(hidden[i]).shapes, row[3], image=pixels, scheme=IBUG68, color=AFTER, label="completed"
         )

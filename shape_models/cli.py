@@ -147,7 +147,9 @@ def _from_samples(samples: Any, known: Any, root: Path) -> _Set:
         raise ValueError(f"{root}: got no landmarks.")
     if len(set(names)) < len(names):
         names = [f"{i:05d}_{name}" for i, name in enumerate(names)]
-    return _Set(_stacked(shapes, names, known), names, known or samples.scheme, "pixels", samples.images)
+    images = samples.images
+    frame = "pixels" if any(image is not None for image in images) else "physical"
+    return _Set(_stacked(shapes, names, known), names, known or samples.scheme, frame, images)
 
 
 def _stacked(shapes: Sequence[np.ndarray], names: Sequence[str], scheme: Any) -> np.ndarray:
@@ -208,12 +210,25 @@ def _write(path: str, shapes: np.ndarray, data: _Set, scheme: Any = None) -> Pat
         for shape, name, image in zip(shapes, data.names, data.images, strict=True)
     ]
     if suffix:
-        write_landmarks(target, records if len(records) > 1 else records[0])
+        size = _common_size(data.images) if suffix in (".tps", ".asf") and data.frame == "pixels" else None
+        options = {} if size is None else {"image_size": size}
+        write_landmarks(target, records if len(records) > 1 else records[0], **options)
         return target
     target.mkdir(parents=True, exist_ok=True)
     for record, name in _progress(list(zip(records, data.names, strict=True)), "writing"):
         write_landmarks(target / f"{name}.pts", record.points)
     return target
+
+
+def _common_size(images: Sequence[Path | None]) -> tuple[int, int] | None:
+    """Return the size of the photographs when all are there and alike."""
+    from .formats._record import Source, size_of_image
+
+    paths = [image for image in images if image is not None]
+    if len(paths) < len(images):
+        return None
+    sizes = {size_of_image(Source(path, text=""), path.name, None) for path in paths}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _progress(items: Any, label: str) -> Any:
@@ -328,8 +343,10 @@ def fit(source: str, output: str, split: str | None, scheme: str | None, origin:
 @click.argument("source")
 @click.option("--output", "-o", required=True, help="Folder of .pts, or a file .npz, .csv, .tps, .ljson, ...")
 @_source_options
+@click.option("--loss", type=click.Choice(["linear", "huber", "tukey"]), default="linear", show_default=True,
+              help="How landmarks that do not fit count: fully, less, or not at all.")  # fmt: skip
 @_json_option
-def project(model: str, source: str, output: str, split: str | None, scheme: str | None, origin: int,
+def project(model: str, source: str, output: str, split: str | None, scheme: str | None, origin: int, loss: Any,
             as_json: bool) -> None:  # fmt: skip
     """Move every shape of SOURCE to the nearest plausible shape of MODEL, where it stands.
 
@@ -338,6 +355,10 @@ def project(model: str, source: str, output: str, split: str | None, scheme: str
     chosen = _model(model)
     data = _read(source, split=split, scheme=scheme, origin=origin)
     _fitting(chosen, data)
+    if loss != "linear":
+        if not isinstance(chosen, AlignedASM):
+            raise click.UsageError(f"--loss {loss} needs an AlignedASM; {model} is a {type(chosen).__name__}.")
+        chosen.set_params(loss=loss)
     missing = np.isnan(data.shapes[..., 0])
     if missing.any() and not isinstance(chosen, AlignedASM):
         weights: Any = (~missing).astype(float)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .landmarks import LandmarkScheme, get_scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_clip", "plot_coefficients", "plot_modes", "plot_shape", "plot_spectrum"]
+__all__ = ["plot_clip", "plot_coefficients", "plot_diagnostics", "plot_modes", "plot_shape", "plot_spectrum"]
 
 BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
 
@@ -347,6 +347,63 @@ def plot_coefficients(model: Any, shape: Any, ax: Axes | None = None, *, n_modes
     ax.set_ylabel("coefficient, √λ")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title(f"{int(np.asarray(report.clipped).sum())} of {basis.n_components} modes clipped", fontsize=9)
+    return ax
+
+
+def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_components: int | None = None) -> Axes:
+    """Draw the qualities of a model against its number of modes, with bands of one standard error to either side.
+
+    Parameters
+    ----------
+    curves : mapping of str to ModeCurve
+        What to call each curve. One called "compactness" is a share of the variance and gets an axis of its own on the
+        right; the others are distances.
+    ax : matplotlib Axes, optional
+    n_components : int, optional
+        Where to end; all modes by default.
+
+    Returns
+    -------
+    Axes
+        That of the distances.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from shape_models import generalization, generalized_procrustes, make_faces, specificity
+    >>> from shape_models.plotting import plot_diagnostics
+    >>> shapes = generalized_procrustes(make_faces(40, rng=0)).aligned
+    >>> ax = plot_diagnostics({
+    ...     "generalization": generalization(shapes, max_components=6),
+    ...     "specificity": specificity(shapes, max_components=6, n_samples=100, rng=0),
+    ... })
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['generalization', 'specificity']
+    """
+    if not curves:
+        raise ValueError("curves: got none; expected at least one, such as {'generalization': generalization(shapes)}.")
+    ax = _axes(ax, figsize=(6, 3.6))
+    colors = iter([AFTER, BEFORE, "#edae49", "#30638e", "#6a4c93"])
+    right = None
+    for name, curve in curves.items():
+        number, value, error = (
+            np.asarray(a)[:n_components] for a in (curve.n_components, curve.value, curve.standard_error)
+        )
+        own, color = ax, next(colors, GREY)
+        if name == "compactness":
+            right = own = ax.twinx()
+            own.set_ylabel("share of the variance, %")
+            own.set_ylim(0, 103)
+            value, error, color = 100 * value, 100 * error, GREY
+        own.plot(number, value, color=color, marker="o", markersize=3, label=name)
+        own.fill_between(number, value - error, value + error, color=color, alpha=0.25, linewidth=0)
+    ax.set_xlabel("modes")
+    ax.set_ylabel("mean distance of landmarks")
+    ax.set_ylim(bottom=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    handles = [line for one in (ax, right) if one is not None for line in one.get_lines()]
+    ax.legend(handles=handles, frameon=False, loc="best", fontsize=8)
     return ax
 
 

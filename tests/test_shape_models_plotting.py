@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 
-from shape_models import AlignedASM, load_model, make_faces
+from shape_models import AlignedASM, compactness, generalization, generalized_procrustes, load_model, make_faces
 
 pytest.importorskip("matplotlib").use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-from shape_models.plotting import plot_clip, plot_coefficients, plot_modes, plot_shape, plot_spectrum  # noqa: E402
+from shape_models.plotting import (  # noqa: E402
+    plot_clip,
+    plot_coefficients,
+    plot_diagnostics,
+    plot_modes,
+    plot_shape,
+    plot_spectrum,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +134,18 @@ def test_coefficients_mark_the_clipped(model, face):
     colors = [bar.get_facecolor() for bar in ax.patches]
     for i, clipped in enumerate(report.clipped):
         assert (colors[i] == colors[int(np.argmax(report.clipped))]) == clipped
+
+
+def test_diagnostics_have_an_axis_for_shares():
+    shapes = generalized_procrustes(make_faces(30, rng=0)).aligned
+    curves = {"generalization": generalization(shapes, n_folds=5), "compactness": compactness(shapes)}
+    ax = plot_diagnostics(curves, n_components=6)
+    (line,) = ax.lines
+    np.testing.assert_allclose(line.get_ydata(), curves["generalization"].value[:6])
+    (other,) = [a for a in ax.figure.axes if a is not ax]
+    np.testing.assert_allclose(other.lines[0].get_ydata(), 100 * curves["compactness"].value[:6])
+    with pytest.raises(ValueError, match="none"):
+        plot_diagnostics({})
 
 
 def test_wrong_input_is_refused(model, face):
