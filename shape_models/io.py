@@ -40,7 +40,7 @@ LOADERS = {
 _BUNDLED = Path(__file__).parent / "models"
 _MAX_BYTES = 1 << 30
 _MAX_HEADER = 1 << 20
-_MAX_ENTRIES = 256
+_MAX_ENTRIES = 4096
 _ENTRY = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+){0,8}")
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>|])([fiub])([1248])', 'fortran_order': (True|False), "

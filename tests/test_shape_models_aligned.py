@@ -178,6 +178,23 @@ def test_fit_with_missing_landmarks_agrees_with_the_complete_fit(rng):
     np.testing.assert_allclose(some.asm_.explained_variance_, full.asm_.explained_variance_, rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"criterion": "partial"}, {"scaling": False}, {"tangent": True}, {"mirror": IBUG68.mirror}],
+    ids=["full", "partial", "rigid", "tangent", "mirror"],
+)
+def test_every_alignment_takes_gaps(rng, options):
+    faces = make_faces(80, rng=3)
+    gaps = faces.copy()
+    for i in range(0, 80, 2):
+        gaps[i, rng.choice(68, 20, replace=False)] = np.nan
+    full, model = (AlignedASM(ASM(3), alignment=GeneralizedProcrustes(**options)).fit(x) for x in (faces, gaps))
+    np.testing.assert_allclose(model.asm_.explained_variance_, full.asm_.explained_variance_, rtol=0.15)
+    error = np.linalg.norm(model.complete(gaps).shapes - faces, axis=-1)[np.isnan(gaps[..., 0])]
+    assert error.mean() < 5
+    assert np.isfinite(model.project(gaps)).all()
+
+
 def test_score_is_that_of_the_aligned_shapes(faces, model):
     assert model.score(faces) == model.asm_.score(model.align(faces)[0])
     gaps = faces.copy()
@@ -482,6 +499,27 @@ def test_faces_in_the_wild(data_dir):
     filled = np.linalg.norm(bundled.project(gaps) - new, axis=-1)[:, :17] / eyes
     mean = bundled.alignment_.align(gaps).inverse(bundled.asm_.mean_)
     assert filled.mean() < 0.6 * (np.linalg.norm(mean - new, axis=-1)[:, :17] / eyes).mean()
+
+
+@pytest.mark.data
+def test_a_robust_loss_on_faces_in_the_wild(data_dir, rng):
+    """Six misplaced landmarks spoil the least-squares filter; with Tukey's loss it is as if there were none."""
+    from shape_models.datasets import read_300w
+
+    faces = read_300w(data_dir / "300w", split="val").shapes()[::4]
+    eyes = np.linalg.norm(faces[:, 36] - faces[:, 45], axis=-1)[:, None, None]
+    off = faces.copy()
+    rows = np.arange(len(faces))[:, None]
+    wrong = np.stack([rng.choice(68, 6, replace=False) for _ in faces])
+    off[rows, wrong] += 0.3 * eyes * rng.normal(size=(len(faces), 6, 2))
+
+    def error(shapes, loss):
+        near = load_model("face68").set_params(loss=loss).project(shapes)
+        return (np.linalg.norm(near - faces, axis=-1) / eyes[..., 0]).mean()
+
+    assert error(off, "linear") > 0.03
+    assert error(off, "huber") < 1.2 * error(faces, "linear")
+    assert error(off, "tukey") < 1.1 * error(faces, "linear")
 
 
 def read_tps(path):
