@@ -588,31 +588,36 @@ class ShapeBasis:
         """Project with as few passes over memory as there are: block by block, in place on what is our own."""
         flat, given, basis = self._enter(shapes)
         limit, scale = basis.limit, basis._scale
-        if flat.ndim == 1:
-            b = np.dot(basis.components, flat - basis._flat_mean)
+        rows = flat if flat.ndim == 1 else flat.reshape(-1, flat.shape[-1])
+        if rows.ndim == 1 or len(rows) <= _BLOCK:
+            b = np.dot(rows - basis._flat_mean, basis._transposed)
             _refuse_missing(flat, b, basis.event_shape)
             if limit is not None:
                 limit._clip_in_place(b, scale)
             out = np.dot(b, basis.components)
             out += basis._flat_mean
             return _leave(out.reshape(shapes.shape), given)
-        rows = flat.reshape(-1, flat.shape[-1])
-        n_components = len(scale)
+        n_rows, n_features = rows.shape
         out = np.empty(rows.shape, dtype=rows.dtype)
-        size = min(_BLOCK, max(1, rows.shape[0]))
-        centred = np.empty((size, rows.shape[1]), dtype=rows.dtype)
-        # One mode a row, which is how they are clipped fastest, and a row of ones, which adds the mean.
-        modes = np.ones((n_components + 1, size), dtype=rows.dtype)
+        # One more column than modes: 0 in the first product, then 1, which adds the mean in the second. All that is
+        # added or compared is tiled, since NumPy is fastest on arrays of one shape without gaps.
+        transposed = np.zeros((n_features, len(scale) + 1), dtype=rows.dtype)
+        transposed[:, :-1] = basis._transposed
         with_mean = np.concatenate([basis.components, basis._flat_mean[None]])
-        for start in range(0, rows.shape[0], size):
-            block = rows[start : start + size]
+        mean = np.tile(basis._flat_mean, (_BLOCK, 1))
+        clip = None if limit is None else limit._clipper(scale, _BLOCK)
+        centred = np.empty((_BLOCK, n_features), dtype=rows.dtype)
+        coefficients = np.empty((_BLOCK, len(scale) + 1), dtype=rows.dtype)
+        for start in range(0, n_rows, _BLOCK):
+            block = rows[start : start + _BLOCK]
             n = block.shape[0]
-            np.subtract(block, basis._flat_mean, out=centred[:n])
-            b = np.matmul(basis.components, centred[:n].T, out=modes[:-1, :n])
+            d = np.subtract(block, mean[:n], out=centred[:n])
+            b = np.matmul(d, transposed, out=coefficients[:n])
             _refuse_missing(flat, b, basis.event_shape)
-            if limit is not None:
-                limit._clip_in_place(b.T, scale)
-            np.matmul(modes[:, :n].T, with_mean, out=out[start : start + n])
+            if clip is not None:
+                clip(b)
+            b[:, -1] = 1
+            np.matmul(b, with_mean, out=out[start : start + n])
         return _leave(out.reshape(shapes.shape), given)
 
 

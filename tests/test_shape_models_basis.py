@@ -35,6 +35,18 @@ def test_the_vectorised_baseline_agrees(basis, seed):
     np.testing.assert_allclose(basis.project(x), expected, rtol=0, atol=1e-12 * np.abs(x).max())
 
 
+@pytest.mark.parametrize("n", [255, 256, 257, 600])
+@pytest.mark.parametrize("limit", LIMITS)
+def test_large_batches_go_block_by_block(n, limit):
+    basis = small(limit=limit)
+    x = draw_shapes(basis, n, (n,))
+    expected = basis.decode(basis.clip(basis.encode(x)))
+    np.testing.assert_allclose(basis.project(x), expected, rtol=0, atol=1e-14 * np.abs(x).max())
+    x[n - 1, 2, 0] = np.nan
+    with pytest.raises(ValueError, match=rf"index \({n - 1}, 2, 0\)"):
+        basis.project(x)
+
+
 @given(basis=bases(limits=any_limit()), seed=seeds)
 def test_every_library_gives_the_same_numbers(xp, basis, seed):
     x = draw_shapes(basis, seed, (2, 3))
