@@ -226,11 +226,11 @@ class SoftBox(_OneNumber):
         if math.isinf(self.value):
             return xp.where(scale > 0, coefficients, xp.zeros_like(scale))
         bound = _bound(self.value, scale)
-        # Beyond 32 s the hyperbolic tangent is 1 to rounding; there b / s could overflow.
-        size = xp.abs(coefficients)
-        saturated = size / 32 >= bound
-        safe = xp.where(saturated, size + 1, bound)
-        return xp.where(saturated, xp.sign(coefficients) * bound, bound * xp.tanh(coefficients / safe))
+        inside = bound > 0
+        safe = xp.where(inside, bound, xp.ones_like(bound))
+        # Beyond 32 s the hyperbolic tangent is 1 to rounding, and b / s could overflow.
+        near = xp.clip(coefficients, -32 * bound, 32 * bound)
+        return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
         """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
