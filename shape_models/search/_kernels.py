@@ -1,0 +1,220 @@
+"""The loops over pixels: sampling images, orientation channels, patch descriptors, profiles and their distances.
+
+Images travel as one flat float32 buffer with an offset, a height and a width for each level of each pyramid, so that
+one compiled loop serves images of different sizes. All coordinates are (x, y) with pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+__all__ = ["N_ORIENTATIONS", "describe", "halve", "profile_distances", "profile_gradients", "sample", "warp"]
+
+N_ORIENTATIONS = 8
+_COS = np.cos(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
+_SIN = np.sin(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
+
+
+def _jit(function: Any) -> Any:
+    return numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})(function)
+
+
+@_jit
+def _bilinear(buffer, offset, height, width, x, y):
+    """Value between four pixels; outside, the nearest pixel of the border."""
+    x = min(max(x, 0.0), width - 1.0)
+    y = min(max(y, 0.0), height - 1.0)
+    i = min(int(y), max(height - 2, 0))
+    j = min(int(x), max(width - 2, 0))
+    u = np.float32(x - j)
+    v = np.float32(y - i)
+    down = width if height > 1 else 0
+    right = 1 if width > 1 else 0
+    p = offset + i * width + j
+    top = buffer[p] + u * (buffer[p + right] - buffer[p])
+    bottom = buffer[p + down] + u * (buffer[p + down + right] - buffer[p + down])
+    return top + v * (bottom - top)
+
+
+@_jit
+def sample(buffer, offset, height, width, points, out):
+    """Fill `out` (n,) with the image at `points` (n, 2)."""
+    for k in range(points.shape[0]):
+        out[k] = _bilinear(buffer, offset, height, width, points[k, 0], points[k, 1])
+
+
+@_jit
+def halve(image, out):
+    """Fill `out` (floor(h / 2), floor(w / 2)) with `image` smoothed by (1, 3, 3, 1) / 8 and taken at every second pixel.
+
+    Pixel (i, j) of `out` lies between pixels 2i and 2i + 1 of `image`.
+    """
+    height, width = image.shape
+    rows, columns = out.shape
+    line = np.empty((height, columns), np.float32)
+    for i in range(height):
+        for j in range(columns):
+            a = image[i, max(2 * j - 1, 0)]
+            d = image[i, min(2 * j + 2, width - 1)]
+            line[i, j] = np.float32(0.125) * (a + d) + np.float32(0.375) * (image[i, 2 * j] + image[i, 2 * j + 1])
+    for i in range(rows):
+        top = max(2 * i - 1, 0)
+        bottom = min(2 * i + 2, height - 1)
+        for j in range(columns):
+            out[i, j] = np.float32(0.125) * (line[top, j] + line[bottom, j]) + np.float32(0.375) * (
+                line[2 * i, j] + line[2 * i + 1, j]
+            )
+
+
+@_jit
+def warp(buffer, offset, height, width, matrix, out):
+    """Fill `out` (h, w) with the image at matrix @ (x, y, 1) for every pixel (x, y) of `out`."""
+    h, w = out.shape
+    dx, dy = matrix[0, 0], matrix[1, 0]
+    for i in range(h):
+        x0 = matrix[0, 1] * i + matrix[0, 2]
+        y0 = matrix[1, 1] * i + matrix[1, 2]
+        for j in range(w):
+            out[i, j] = _bilinear(buffer, offset, height, width, x0 + dx * j, y0 + dy * j)
+
+
+@_jit
+def _channels(image, out):
+    """Gradient energy in eight directions, pooled over 2 x 2 pixels; `out` (h / 2, w / 2, 8)."""
+    height, width = image.shape
+    rows, columns = out.shape[0], out.shape[1]
+    tiny = np.float32(1e-12)
+    for i in range(rows):
+        for j in range(columns):
+            for c in range(N_ORIENTATIONS):
+                out[i, j, c] = np.float32(0.0)
+            for a in range(2):
+                y = 2 * i + a
+                up, down = max(y - 1, 0), min(y + 1, height - 1)
+                for b in range(2):
+                    x = 2 * j + b
+                    left, right = max(x - 1, 0), min(x + 1, width - 1)
+                    gx = image[y, right] - image[y, left]
+                    gy = image[down, x] - image[up, x]
+                    scale = np.float32(1.0) / (np.sqrt(gx * gx + gy * gy) + tiny)
+                    for c in range(N_ORIENTATIONS):
+                        along = max(gx * _COS[c] + gy * _SIN[c], np.float32(0.0))
+                        out[i, j, c] += along * along * scale
+
+
+@_jit
+def _smooth(channels, work):
+    """Binomial smoothing (1, 2, 1) / 4 along both axes, in place."""
+    rows, columns, n = channels.shape
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    for i in range(rows):
+        for j in range(columns):
+            left, right = max(j - 1, 0), min(j + 1, columns - 1)
+            for c in range(n):
+                work[i, j, c] = half * channels[i, j, c] + quarter * (channels[i, left, c] + channels[i, right, c])
+    for i in range(rows):
+        up, down = max(i - 1, 0), min(i + 1, rows - 1)
+        for j in range(columns):
+            for c in range(n):
+                channels[i, j, c] = half * work[i, j, c] + quarter * (work[up, j, c] + work[down, j, c])
+
+
+@_jit
+def _pick(channels, x, y, out):
+    """Add nothing, read the eight channels at (x, y) of the half-resolution grid into `out`."""
+    rows, columns, n = channels.shape
+    x = min(max(x, 0.0), columns - 1.000001)
+    y = min(max(y, 0.0), rows - 1.000001)
+    i, j = int(y), int(x)
+    u, v = np.float32(x - j), np.float32(y - i)
+    one = np.float32(1.0)
+    a, b, c, d = (one - u) * (one - v), u * (one - v), (one - u) * v, u * v
+    for k in range(n):
+        out[k] = a * channels[i, j, k] + b * channels[i, j + 1, k] + c * channels[i + 1, j, k] + d * channels[i + 1, j + 1, k]
+
+
+@_jit
+def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
+    """Histograms of gradient directions on a grid of cells round each point.
+
+    Parameters
+    ----------
+    buffer : float32 (n,)
+    table : int64 (n_samples, 3): offset, height, width of the picture each sample looks at
+    matrices : float64 (n_samples, 2, 3): pixels of the normalised frame -> pixels of that picture
+    size : (height, width) of the normalised frame, even numbers
+    points : float64 (n_samples, K, 2): where to describe, pixels of the normalised frame
+    spacing : float: distance of cells, pixels of the normalised frame
+    n_cells : int: cells along each side
+    out : float32 (n_samples, K, n_cells * n_cells * 8)
+    """
+    height, width = size
+    frame = np.empty((height, width), np.float32)
+    channels = np.empty((height // 2, width // 2, N_ORIENTATIONS), np.float32)
+    work = np.empty_like(channels)
+    n_smooth = max(1, int(round((spacing / 4.0) ** 2 * 2.0)))
+    middle = 0.5 * (n_cells - 1)
+    length = n_cells * n_cells * N_ORIENTATIONS
+    for s in range(points.shape[0]):
+        warp(buffer, table[s, 0], table[s, 1], table[s, 2], matrices[s], frame)
+        _channels(frame, channels)
+        for _ in range(n_smooth):
+            _smooth(channels, work)
+        for k in range(points.shape[1]):
+            at = 0
+            for a in range(n_cells):
+                y = (points[s, k, 1] + (a - middle) * spacing - 0.5) * 0.5
+                for b in range(n_cells):
+                    x = (points[s, k, 0] + (b - middle) * spacing - 0.5) * 0.5
+                    _pick(channels, x, y, out[s, k, at : at + N_ORIENTATIONS])
+                    at += N_ORIENTATIONS
+            total = np.float32(0.0)
+            for e in range(length):
+                total += out[s, k, e]
+            factor = np.float32(1.0) / max(total, np.float32(1e-20)) if total > 0.0 else np.float32(0.0)
+            for e in range(length):
+                out[s, k, e] = np.sqrt(out[s, k, e] * factor)
+
+
+@_jit
+def profile_gradients(buffer, offset, height, width, points, normals, n_side, out):
+    """Differences of the image along `normals` (steps in pixels) at each point; `out` (K, 2 * n_side + 1)."""
+    for k in range(points.shape[0]):
+        x, y = points[k, 0], points[k, 1]
+        dx, dy = normals[k, 0], normals[k, 1]
+        before = _bilinear(buffer, offset, height, width, x - (n_side + 0.5) * dx, y - (n_side + 0.5) * dy)
+        for e in range(2 * n_side + 1):
+            t = e - n_side + 0.5
+            after = _bilinear(buffer, offset, height, width, x + t * dx, y + t * dy)
+            out[k, e] = after - before
+            before = after
+
+
+@_jit
+def profile_distances(gradients, means, factors, out):
+    """Squared Mahalanobis distance of every window of `gradients`, divided by its sum of magnitudes, to the model.
+
+    `gradients` (K, n + 2 * reach), `means` (K, n), `factors` (K, n, n) upper-triangular whitening matrices
+    (covariance inverse = factor.T @ factor); `out` (K, 2 * reach + 1).
+    """
+    n = means.shape[1]
+    window = np.empty(n, np.float32)
+    for k in range(means.shape[0]):
+        for r in range(out.shape[1]):
+            total = np.float32(0.0)
+            for e in range(n):
+                total += abs(gradients[k, r + e])
+            scale = np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
+            for e in range(n):
+                window[e] = gradients[k, r + e] * scale - means[k, e]
+            distance = np.float32(0.0)
+            for a in range(n):
+                value = np.float32(0.0)
+                for b in range(a, n):
+                    value += factors[k, a, b] * window[b]
+                distance += value * value
+            out[k, r] = distance
