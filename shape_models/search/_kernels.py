@@ -181,40 +181,56 @@ def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
 
 
 @_jit
-def profile_gradients(buffer, offset, height, width, points, normals, n_side, out):
-    """Differences of the image along `normals` (steps in pixels) at each point; `out` (K, 2 * n_side + 1)."""
-    for k in range(points.shape[0]):
-        x, y = points[k, 0], points[k, 1]
-        dx, dy = normals[k, 0], normals[k, 1]
-        before = _bilinear(buffer, offset, height, width, x - (n_side + 0.5) * dx, y - (n_side + 0.5) * dy)
-        for e in range(2 * n_side + 1):
-            t = e - n_side + 0.5
-            after = _bilinear(buffer, offset, height, width, x + t * dx, y + t * dy)
-            out[k, e] = after - before
-            before = after
+def profile_gradients(buffer, table, points, steps, n_half, out):
+    """Differences of the picture along a line through each point.
+
+    Parameters
+    ----------
+    buffer, table : as in `describe`
+    points, steps : float64 (n, K, 2): middle of the line and the way from one sample to the next, pixels of the level
+    n_half : int: differences on each side of the middle
+    out : float32 (n, K, 2 * n_half + 1)
+    """
+    for s in range(points.shape[0]):
+        offset, height, width = table[s, 0], table[s, 1], table[s, 2]
+        for k in range(points.shape[1]):
+            x, y = points[s, k, 0], points[s, k, 1]
+            dx, dy = steps[s, k, 0], steps[s, k, 1]
+            t = n_half + 0.5
+            before = _bilinear(buffer, offset, height, width, x - t * dx, y - t * dy)
+            for e in range(2 * n_half + 1):
+                t = e - n_half + 0.5
+                after = _bilinear(buffer, offset, height, width, x + t * dx, y + t * dy)
+                out[s, k, e] = after - before
+                before = after
 
 
 @_jit
 def profile_distances(gradients, means, factors, out):
-    """Squared Mahalanobis distance of every window of `gradients`, divided by its sum of magnitudes, to the model.
+    """Squared Mahalanobis distance of every window of a profile, divided by its sum of magnitudes, to its model.
 
-    `gradients` (K, n + 2 * reach), `means` (K, n), `factors` (K, n, n) upper-triangular whitening matrices
-    (covariance inverse = factor.T @ factor); `out` (K, 2 * reach + 1).
+    Parameters
+    ----------
+    gradients : float32 (n, K, m + 2 * reach)
+    means : float32 (K, m)
+    factors : float32 (K, m, m): lower-triangular, inverse covariance = factor.T @ factor
+    out : float32 (n, K, 2 * reach + 1)
     """
-    n = means.shape[1]
-    window = np.empty(n, np.float32)
-    for k in range(means.shape[0]):
-        for r in range(out.shape[1]):
-            total = np.float32(0.0)
-            for e in range(n):
-                total += abs(gradients[k, r + e])
-            scale = np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
-            for e in range(n):
-                window[e] = gradients[k, r + e] * scale - means[k, e]
-            distance = np.float32(0.0)
-            for a in range(n):
-                value = np.float32(0.0)
-                for b in range(a, n):
-                    value += factors[k, a, b] * window[b]
-                distance += value * value
-            out[k, r] = distance
+    m = means.shape[1]
+    window = np.empty(m, np.float32)
+    for s in range(gradients.shape[0]):
+        for k in range(means.shape[0]):
+            for r in range(out.shape[2]):
+                total = np.float32(0.0)
+                for e in range(m):
+                    total += abs(gradients[s, k, r + e])
+                scale = np.float32(1.0) / total if total > np.float32(1e-9) else np.float32(0.0)
+                for e in range(m):
+                    window[e] = gradients[s, k, r + e] * scale - means[k, e]
+                distance = np.float32(0.0)
+                for a in range(m):
+                    value = np.float32(0.0)
+                    for b in range(a + 1):
+                        value += factors[k, a, b] * window[b]
+                    distance += value * value
+                out[s, k, r] = distance

@@ -1,0 +1,9 @@
+"""Active shape model search: find the shapes of a model in images."""
+
+from .evidence import Evidence, Proposal, View
+from .fitter import ASMFitter
+from .patches import Patches
+from .profiles import Profiles
+from .results import SearchResult, SearchStep
+
+__all__ = ["ASMFitter", "Evidence", "Patches", "Profiles", "Proposal", "SearchResult", "SearchStep", "View"]

@@ -1,0 +1,166 @@
+"""The frame of the shape model, and the step that brings any points back to a plausible shape in an image.
+
+Plane similarities are pairs (a, b) of complex numbers, z -> a z + b, which batch without matrices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._array import DegenerateShapeError
+from .._transforms import Similarity
+
+__all__ = ["Fit", "Frame", "Planar", "estimate"]
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def _real(z: np.ndarray) -> np.ndarray:
+    return np.stack([z.real, z.imag], axis=-1)
+
+
+class Planar(NamedTuple):
+    """Similarities of the plane without reflection, batched."""
+
+    a: np.ndarray
+    b: np.ndarray
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return _real(self.a[..., None] * _complex(points) + self.b[..., None])
+
+    @property
+    def inverse(self) -> Planar:
+        return Planar(1 / self.a, -self.b / self.a)
+
+    @property
+    def scale(self) -> np.ndarray:
+        return np.abs(self.a)
+
+    def take(self, index: Any) -> Planar:
+        return Planar(self.a[index], self.b[index])
+
+    def as_similarity(self) -> Similarity:
+        unit = self.a / np.abs(self.a)
+        rotation = np.stack([np.stack([unit.real, -unit.imag], -1), np.stack([unit.imag, unit.real], -1)], -2)
+        return Similarity(rotation, _real(self.b), np.abs(self.a))
+
+
+def estimate(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> Planar:
+    """Return the similarity that takes `source` (..., K, 2) nearest to `target`, in weighted least squares."""
+    s, d = _complex(source), _complex(target)
+    if weights is None:
+        ms, md = s.mean(-1, keepdims=True), d.mean(-1, keepdims=True)
+        s, d = s - ms, d - md
+        a = (s.conj() * d).sum(-1) / (s.real**2 + s.imag**2).sum(-1)
+    else:
+        total = weights.sum(-1, keepdims=True)
+        ms, md = (weights * s).sum(-1, keepdims=True) / total, (weights * d).sum(-1, keepdims=True) / total
+        s, d = s - ms, d - md
+        a = (weights * s.conj() * d).sum(-1) / (weights * (s.real**2 + s.imag**2)).sum(-1)
+    return Planar(a, md[..., 0] - a * ms[..., 0])
+
+
+class Fit(NamedTuple):
+    """What a shape step answers, batched."""
+
+    points: np.ndarray
+    pose: Planar
+    coefficients: np.ndarray
+    clipped: np.ndarray
+
+
+class Frame:
+    """A shape basis of plane landmarks with all that the search derives from it.
+
+    Parameters
+    ----------
+    basis : ShapeBasis
+        In the frame of the model.
+    angle : float
+        Rotation of the model's mean that makes it stand as the training shapes stand in their images, radians.
+    """
+
+    def __init__(self, basis: Any, angle: float) -> None:
+        self.basis = basis
+        self.angle = float(angle)
+        self.mean = np.asarray(basis.mean, dtype=np.float64)
+        self.components = np.asarray(basis.components, dtype=np.float64)
+        self.variances = np.asarray(basis.variances, dtype=np.float64)
+        self.upright = Planar(np.exp(1j * np.array(self.angle)), np.array(0j))(self.mean)
+        self.side = float(np.ptp(self.upright, axis=0).max())
+        if not self.side > 0:
+            raise DegenerateShapeError("the landmarks of the mean shape all coincide; expected a shape with extent.")
+        n = len(self.mean)
+        # Translation along x and y, scale, rotation: the tangent space of the similarities at the mean.
+        turned = np.stack([-self.mean[:, 1], self.mean[:, 0]], axis=-1).ravel()
+        rigid = [np.tile([1.0, 0.0], n), np.tile([0.0, 1.0], n), self.mean.ravel(), turned]
+        tangent, _ = np.linalg.qr(np.concatenate([rigid, self.components]).T)
+        self.tangent = np.ascontiguousarray(tangent.T)
+
+    @property
+    def n_landmarks(self) -> int:
+        return len(self.mean)
+
+    def pose_of(self, points: np.ndarray, weights: np.ndarray | None = None) -> Planar:
+        """Return model -> image for points (..., K, 2)."""
+        return estimate(self.mean, points, weights)
+
+    def fit(
+        self,
+        points: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+        n_modes: int | None = None,
+        prior: float = 0.0,
+        n_iter: int = 3,
+    ) -> Fit:
+        """Return the shapes of the model nearest to points (n, K, 2), pose and modes in turn.
+
+        Parameters
+        ----------
+        weights : ndarray (n, K), optional
+            Trust in each point. A landmark of weight 0 comes from the others.
+        n_modes : int, optional
+            Use only the first modes.
+        prior : float
+            Strength ρ of the prior of the modes, squared units of the model: minimises
+            Σ wₖ |xₖ - yₖ|² + ρ Σ bᵢ² / λᵢ, then clips.
+        """
+        mean, components, variances = self.mean, self.components, self.variances
+        m = len(components) if n_modes is None else min(n_modes, len(components))
+        components = components[:m]
+        n = len(points)
+        pose = self.pose_of(points, weights)
+        coefficients = np.zeros((n, len(variances)))
+        clipped = np.zeros((n, len(variances)), dtype=bool)
+        shapes = np.broadcast_to(mean, points.shape)
+        if weights is not None:
+            double = np.repeat(weights, 2, axis=1)
+            normal = np.matmul(components * double[:, None, :], components.T)
+            tiny = 1e-9 * max(float(np.max(weights, initial=0)), 1e-300)
+            extra = np.where(variances[:m] > 0, prior / np.where(variances[:m] > 0, variances[:m], 1), 0.0) + tiny
+            normal[:, np.arange(m), np.arange(m)] += extra
+        for _ in range(n_iter):
+            rest = (pose.inverse(points) - mean).reshape(n, -1)
+            if weights is None:
+                b = rest @ components.T
+                if prior:
+                    b *= variances[:m] / (variances[:m] + prior)
+            else:
+                b = np.linalg.solve(normal, ((rest * double) @ components.T)[..., None])[..., 0]
+            coefficients[:, :m] = b
+            kept = self.basis.clip(coefficients)
+            clipped = np.abs(kept - coefficients) > 1e-12 * np.sqrt(variances)
+            coefficients = np.array(kept)
+            coefficients[:, m:] = 0.0
+            shapes = mean + (coefficients[:, :m] @ components).reshape(n, -1, 2)
+            pose = estimate(shapes, points, weights)
+        return Fit(pose(shapes), pose, coefficients, clipped)
+
+    def decode(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return shapes in the frame of the model."""
+        return self.mean + (coefficients @ self.components).reshape(*coefficients.shape[:-1], -1, 2)

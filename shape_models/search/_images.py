@@ -1,0 +1,208 @@
+"""Pictures as the search sees them: one grey float32 pyramid each, many of them in one flat buffer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._kernels import halve
+
+__all__ = ["ImageBank", "check_image", "grey", "image_count", "read_image"]
+
+_LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
+_SMALLEST = 8  # pixels along a side; below, no gradient is left to search on
+_ALIGN = 32  # cut-outs start at multiples of this, so that every level keeps its pixel grid
+
+
+def read_image(image: Any) -> np.ndarray:
+    """Return an array; a path is read from disk."""
+    if isinstance(image, str | os.PathLike):
+        from skimage.io import imread
+
+        path = Path(image)
+        if not path.is_file():
+            raise ValueError(f"images: got the path {str(path)!r}, where no file is; expected an image.")
+        try:
+            return np.asarray(imread(path))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"images: {str(path)!r} cannot be read as an image ({error}).") from error
+    return np.asarray(image)
+
+
+def image_count(images: Any) -> int | None:
+    """Return the number of images in a batch, or None for a single image."""
+    if isinstance(images, str | os.PathLike):
+        return None
+    if isinstance(images, np.ndarray) and images.dtype != object:
+        if images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4)):
+            return None
+        if images.ndim in (3, 4):
+            return len(images)
+        raise ValueError(
+            f"images: got an array of shape {images.shape}; expected one image (height, width) or (height, width, 3), "
+            "or a list of images."
+        )
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        return len(images)
+    raise ValueError(f"images: got a {type(images).__name__}; expected an array, a path, or a list of them.")
+
+
+def check_image(array: np.ndarray) -> np.ndarray:
+    """Check one image, (height, width) or (height, width, 1 | 3 | 4), of numbers that are finite and not all equal."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(
+            f"image: got an array of shape {array.shape}; expected (height, width) or (height, width, 3), "
+            "the channels last."
+        )
+    if array.dtype.kind not in "uifb":
+        raise ValueError(f"image: got {array.dtype}; expected numbers.")
+    if min(array.shape[:2]) < _SMALLEST:
+        raise ValueError(
+            f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least {_SMALLEST} along each side."
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        n = int((~np.isfinite(array)).sum())
+        raise ValueError(f"image: got NaN or infinity in {n} values; expected finite numbers. Try np.nan_to_num(image).")
+    return array
+
+
+def grey(array: np.ndarray) -> np.ndarray:
+    """Return a checked image as float32 in 0..1 from its darkest to its brightest value.
+
+    Raises
+    ------
+    ValueError
+        When all values are equal.
+    """
+    if array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 1 else array[..., :3].astype(np.float32) @ _LUMINANCE
+    low, high = array.min(), array.max()
+    if not high > low:
+        raise ValueError(f"image: got the same value {low} everywhere; expected a picture of something.")
+    if array.dtype.kind == "f" and array.dtype != np.float32:
+        array = array.astype(np.float64) - float(low)
+        return np.asarray(array / float(high - low), dtype=np.float32)
+    return (array.astype(np.float32) - np.float32(low)) / np.float32(float(high) - float(low))
+
+
+def _pyramid(image: np.ndarray, n_levels: int) -> list[np.ndarray]:
+    levels = [np.ascontiguousarray(image, dtype=np.float32)]
+    while len(levels) < n_levels and min(levels[-1].shape) >= 2 * _SMALLEST:
+        above = levels[-1]
+        below = np.empty((above.shape[0] // 2, above.shape[1] // 2), np.float32)
+        halve(above, below)
+        levels.append(below)
+    return levels
+
+
+@dataclass
+class ImageBank:
+    """Pyramids of many images in one buffer.
+
+    Parameters
+    ----------
+    buffer : ndarray of float32 (n,)
+    table : ndarray of int64 (n_images, n_levels, 3)
+        Offset, height and width of each level; levels above `first` and below `last` repeat the nearest one stored.
+    first, last : ndarray of int (n_images,)
+        Finest and coarsest level stored.
+    origin : ndarray of float64 (n_images, 2)
+        Where the first pixel of the finest level stands in the image, (x, y).
+    sizes : ndarray of int (n_images, 2)
+        Width and height of the whole image.
+    """
+
+    buffer: np.ndarray
+    table: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    origin: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def build(
+        cls, images: Sequence[Any], regions: Sequence[Any], pixel: Sequence[float], n_levels: int = 10
+    ) -> ImageBank:
+        """Store what a search can see.
+
+        Parameters
+        ----------
+        images : sequence of ndarray
+            Checked images.
+        regions : sequence of (x0, y0, x1, y1) or None
+            Part of each image to keep; None keeps all.
+        pixel : sequence of float
+            The smallest distance, in pixels of the image, at which it will be sampled; finer levels are not stored.
+        """
+        rows, first, last, origin, sizes, parts = [], [], [], [], [], []
+        offset = 0
+        for image, region, step in zip(images, regions, pixel, strict=True):
+            height, width = image.shape[:2]
+            x0, y0 = 0, 0
+            if region is not None:
+                x0, y0 = (int(max(0, math.floor(v)) // _ALIGN * _ALIGN) for v in region[:2])
+                x1, y1 = min(width, math.ceil(region[2]) + 1), min(height, math.ceil(region[3]) + 1)
+                x0, y0 = min(x0, max(0, x1 - 2 * _ALIGN)), min(y0, max(0, y1 - 2 * _ALIGN))
+                image = image[y0:y1, x0:x1]
+            levels = _pyramid(grey(image), n_levels)
+            top = min(level_of(step), len(levels) - 1)
+            row = []
+            for level, array in enumerate(levels):
+                if level >= top:
+                    parts.append(array.ravel())
+                    row.append((offset, *array.shape))
+                    offset += array.size
+            rows.append([row[0]] * top + row + [row[-1]] * (n_levels - len(levels)))
+            first.append(top)
+            last.append(len(levels) - 1)
+            origin.append((x0, y0))
+            sizes.append((width, height))
+        return cls(
+            np.concatenate(parts),
+            np.array(rows, dtype=np.int64),
+            np.array(first),
+            np.array(last),
+            np.array(origin, dtype=np.float64),
+            np.array(sizes),
+        )
+
+    @classmethod
+    def join(cls, banks: Sequence[ImageBank]) -> ImageBank:
+        """Put the images of many banks into one."""
+        shift = np.cumsum([0] + [len(bank.buffer) for bank in banks[:-1]])
+        tables = [bank.table + np.array([s, 0, 0]) for bank, s in zip(banks, shift, strict=True)]
+        names = ("first", "last", "origin", "sizes")
+        rest = [np.concatenate([getattr(bank, name) for bank in banks]) for name in names]
+        return cls(np.concatenate([bank.buffer for bank in banks]), np.concatenate(tables), *rest)
+
+    def place(self, index: np.ndarray, flip: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which level to sample at distances of `step` pixels, and the map of coordinates to it.
+
+        Returns
+        -------
+        table : ndarray of int64 (n, 3)
+        to_level : ndarray of float64 (n, 2, 2)
+            Factor and shift of each axis: x of the level = factor * x of the image + shift. For a flipped view the
+            coordinates are those of the mirrored image.
+        """
+        level = np.clip(level_of(step), self.first[index], self.last[index])
+        factor = 0.5**level
+        shift = (0.5 - self.origin[index]) * factor[:, None] - 0.5
+        to_level = np.empty((len(index), 2, 2))
+        to_level[:, :, 0] = factor[:, None]
+        to_level[:, :, 1] = shift
+        to_level[:, 0, 1] += np.where(flip, factor * (self.sizes[index, 0] - 1), 0.0)
+        to_level[:, 0, 0] = np.where(flip, -factor, factor)
+        return np.ascontiguousarray(self.table[index, level]), to_level
+
+
+def level_of(step: Any) -> Any:
+    """Return the pyramid level whose pixels are nearest, in octaves, to a distance of `step` pixels."""
+    level = np.maximum(np.floor(np.log2(np.maximum(step, 1e-9)) + 0.5), 0).astype(int)
+    return int(level) if np.ndim(level) == 0 else level

@@ -1,0 +1,256 @@
+"""What the picture says about where landmarks are: the protocol that every kind of evidence follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._transforms import Similarity
+from ._frame import Frame, Planar
+from ._images import ImageBank
+from ._kernels import sample
+
+__all__ = ["Evidence", "Proposal", "View"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where the evidence would move the landmarks, for a batch of fits.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, K, 2)
+        Proposed landmarks, pixels of the image.
+    weights : ndarray of shape (n, K), optional
+        Trust in each, 0 to 1. None trusts all alike.
+    score : ndarray of shape (n,), optional
+        How well the picture agrees with the shapes, higher is better; compared between fits to the same image.
+    prior : float
+        Strength of the prior of the modes in the shape step, as a share of the model's size squared; 0 leaves the
+        limit of the basis alone to keep shapes plausible. Regularised landmark mean-shift sets it.
+    n_modes : int, optional
+        How many modes the shape step may use; None for all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models.search import Proposal
+    >>> Proposal(np.zeros((1, 5, 2)), np.ones((1, 5))).score is None
+    True
+    """
+
+    points: np.ndarray
+    weights: np.ndarray | None = None
+    score: np.ndarray | None = None
+    prior: float = 0.0
+    n_modes: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch of fits as evidence sees them: `n` current shapes, each on its image, at one level of the search.
+
+    Evidence reads these:
+
+    Attributes
+    ----------
+    points : ndarray of shape (n, K, 2)
+        Current landmarks, pixels of the image.
+    level, iteration : int
+        Level of the search, 0 the coarsest, and the number of the iteration in it.
+    resolution : float
+        Pixels of this level along the longer side of the mean shape.
+    index : ndarray of shape (n,)
+        Which image of the call each fit looks at.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import make_faces
+    >>> from shape_models.search import ASMFitter, Evidence, Proposal
+    >>> class Darkest(Evidence):
+    ...     def locate(self, view):
+    ...         steps = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * view.pixel[:, None, None, None]
+    ...         places = view.points[:, :, None] + steps             # (n, K, 5, 2)
+    ...         best = view.sample(places).argmin(axis=2)
+    ...         return Proposal(np.take_along_axis(places, best[..., None, None], axis=2)[:, :, 0])
+    >>> faces = 40 * make_faces(20, rng=0) + 50
+    >>> pictures = np.random.default_rng(0).uniform(size=(20, 100, 100))
+    >>> fitter = ASMFitter(evidence=Darkest(), n_levels=1).fit(pictures, faces)
+    >>> fitter.predict(pictures[0], initial=faces[0]).shape.shape
+    (68, 2)
+    """
+
+    points: np.ndarray
+    level: int
+    iteration: int
+    resolution: float
+    index: np.ndarray
+    _frame: Frame
+    _bank: ImageBank | None
+    _pose: Planar
+    _flip: np.ndarray
+    _map: Any
+    _context: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks K."""
+        return self.points.shape[1]
+
+    @property
+    def pose(self) -> Similarity:
+        """The similarities that take the mean shape nearest to `points`: frame of the model -> image, batched."""
+        return self._pose.as_similarity()
+
+    @property
+    def pixel(self) -> np.ndarray:
+        """Size of one pixel of this level, in pixels of the image, (n,)."""
+        return self._pose.scale * (self._frame.side / self.resolution)
+
+    @property
+    def bank(self) -> ImageBank:
+        """The stored pictures."""
+        if self._bank is None:
+            raise ValueError("got no images; expected them for evidence that looks at pixels.")
+        return self._bank
+
+    def sample(self, points: Any) -> np.ndarray:
+        """Read the picture, smoothed to the pixels of this level, at any points.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, ..., 2)
+            Pixels of the image. Outside, the nearest pixel of the border is read.
+
+        Returns
+        -------
+        ndarray of shape (n, ...)
+            Grey values of the image scaled to 0...1.
+        """
+        points = np.asarray(points, dtype=np.float64)
+        table, to_level = self.bank.place(self.index, self._flip, self.pixel)
+        out = np.empty(points.shape[:-1], np.float32)
+        for i in range(len(points)):
+            flat = np.ascontiguousarray(points[i].reshape(-1, 2) * to_level[i, :, 0] + to_level[i, :, 1])
+            values = np.empty(len(flat), np.float32)
+            sample(self.bank.buffer, *table[i], flat, values)
+            out[i] = values.reshape(out[i].shape)
+        return out
+
+    def moved(self, points: np.ndarray, *, iteration: int | None = None) -> View:
+        """Return the same view with other current landmarks."""
+        return View(
+            points, self.level, self.iteration if iteration is None else iteration, self.resolution, self.index,
+            self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context,
+        )  # fmt: skip
+
+    def in_model(self, points: np.ndarray) -> np.ndarray:
+        """Take points of the images to the frame of the model."""
+        return self._pose.inverse(points)
+
+    def in_image(self, points: np.ndarray) -> np.ndarray:
+        """Take points of the frame of the model to the images."""
+        return self._pose(points)
+
+
+class Evidence:
+    """What finds landmarks in pictures. Derive from this class for evidence of your own and define `locate`.
+
+    The fitter calls, for each level from coarse to fine and each iteration in it,
+
+    * in `fit`: ``train(view, truth, fold, rng)``, where ``view`` shows training images with shapes that are off and
+      ``truth`` are the right ones. What is learned is kept by the evidence, under ``view.level`` and
+      ``view.iteration``. It answers a proposal as `locate` would for images not seen, or None to be asked by `locate`.
+    * in `predict`: ``locate(view)``, which answers a `Proposal`.
+
+    Everything is batched: the first axis counts fits. `View` has an example.
+
+    Attributes
+    ----------
+    level_step : float
+        Factor between the resolutions of two levels, when the fitter is not told.
+    resolution : float
+        Pixels along the longer side of the mean shape at the finest level, when the fitter is not told.
+    n_iter : int
+        Iterations a level, at most.
+    stays : float
+        A landmark stays when its proposal is within this many pixels of the level of where it is.
+    stops : bool
+        Whether a level may end before `n_iter` when the landmarks stay.
+    needs_images : bool
+        Whether it looks at pixels.
+
+    Examples
+    --------
+    >>> from shape_models.search import Evidence, Patches, Profiles
+    >>> issubclass(Patches, Evidence) and issubclass(Profiles, Evidence)
+    True
+    """
+
+    level_step: float = 1.5
+    resolution: float = 112.0
+    n_iter: int = 5
+    stays: float = 0.75
+    stops: bool = True
+    needs_images: bool = True
+
+    def clone(self) -> Evidence:
+        """Return an untrained copy with the same choices."""
+        from copy import deepcopy
+
+        return deepcopy(self)
+
+    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+        """Hear about the model before training; by default nothing.
+
+        Parameters
+        ----------
+        frame : object
+            With ``mean`` (K, 2), ``components``, ``variances`` and ``side``, the frame of the model.
+        n_levels : int
+        scheme : LandmarkScheme or None
+        """
+
+    def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal | None:
+        """Learn one step of one level; by default nothing.
+
+        Parameters
+        ----------
+        view : View
+            Training images with shapes that are off.
+        truth : ndarray of shape (n, K, 2)
+            Where the landmarks are.
+        fold : ndarray of shape (n,)
+            Fits with the same number show the same images; for cross-validation.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Proposal or None
+        """
+        return None
+
+    def locate(self, view: View) -> Proposal:
+        """Propose where the landmarks are.
+
+        Parameters
+        ----------
+        view : View
+
+        Returns
+        -------
+        Proposal
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define locate(view).")
+
+    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays) for a file; only the evidence of this library can be saved."""
+        raise ValueError(
+            f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can hold."
+        )

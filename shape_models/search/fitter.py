@@ -1,0 +1,751 @@
+"""The active shape model search: learn what landmarks look like, then find the shape in new images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import gammaincc
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from .._aligned import AlignedASM
+from .._array import as_shapes
+from .._asm import ASM
+from ..landmarks import get_scheme
+from ._frame import Frame, Planar
+from ._images import ImageBank, check_image, image_count, read_image
+from .evidence import Evidence, View
+from .results import SearchResult, SearchStep
+
+__all__ = ["ASMFitter"]
+
+_N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
+_N_FOLDS = 6
+_SHUFFLED = 0.5  # share of training samples that take over the error of another image between two steps
+_CHUNK = 32  # images searched at once by one thread
+_FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
+
+
+class ASMFitter(BaseEstimator):
+    """Finds the shapes of a model in images, by local evidence and plausible shapes in turn.
+
+    From coarse to fine, each iteration asks the evidence where the landmarks should go, fits pose and modes to the
+    answer weighted by its confidence, and clips the modes by the limit of the basis. So the result always is a shape
+    of the model, and landmarks that cannot be seen are carried by the others.
+
+    Parameters
+    ----------
+    asm : AlignedASM, default=None
+        The shape model; None for ``AlignedASM(ASM(0.98))``. One that is fitted already is used as it is (learn it from
+        more shapes than there are images); otherwise a clone is fitted to the training shapes.
+    evidence : Evidence or str, default="patches"
+        ``"patches"``, ``"profiles"``, or an object: `Patches`, `Profiles`, `HeatMaps`, `CombinedEvidence`, or your
+        own (see `Evidence`).
+    n_levels : int, default=3
+        Levels, from coarse to fine.
+    resolution : float, default=None
+        Pixels along the longer side of the mean shape at the finest level; None for what suits the evidence.
+    level_step : float, default=None
+        Factor between the resolutions of two levels; None for what suits the evidence.
+    jitter : tuple of three floats, default=(0.1, 0.1, 0.175)
+        How far starts are off in training, uniformly: position and size as shares of the longer side of the box, and
+        rotation in radians. Also the spread of several starts in `predict`.
+    n_perturbations : int, default=None
+        Training starts for each image; None for as many as make about 7000 in all, 2 to 40 each.
+    mirror : bool, default=True
+        Whether to learn from mirrored images too, when the scheme of the shape model says which landmarks swap.
+    tolerance : float, default=0.9
+        A level ends when at least this share of landmarks stays where it is.
+    random_state : int, default=0
+        Seed of all that is random, in training and in starts.
+    n_jobs : int, default=None
+        Threads; None for one in each processor, 1 for none besides the caller's.
+
+    Attributes
+    ----------
+    asm_ : AlignedASM
+        The fitted shape model.
+    evidence_ : Evidence
+        The trained evidence.
+    box_ : dict
+        The convention of boxes: ``center`` (2,), shift of the middle of the mean shape's box from that of the given
+        box, and ``side``, the longer side of it, both as shares of the longer side of the given box; ``spread`` (3,),
+        their standard deviations (x, y, side) in training.
+    detection_ : dict or None
+        The map from boxes of `detect_faces` to boxes of this convention, when `fit_detection` has learned it.
+    n_landmarks_ : int
+        Number of landmarks.
+
+    Notes
+    -----
+    Coordinates are (x, y) in pixels with pixel centres at whole numbers. Images are arrays (height, width) or (height,
+    width, 3) of any real type, or paths.
+
+    References
+    ----------
+    T. F. Cootes, C. J. Taylor, D. H. Cooper, J. Graham, "Active shape models - their training and application",
+    CVIU 61 (1995).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import make_faces
+    >>> from shape_models.search import ASMFitter
+    >>> def draw(shape):                                       # a picture that shows where its landmarks are
+    ...     y, x = np.mgrid[:96, :96]
+    ...     return sum(np.exp(-((x - p) ** 2 + (y - q) ** 2) / 8) for p, q in shape)
+    >>> shapes = 40 * make_faces(30, rng=0)[:, 27:48] + 48
+    >>> pictures = [draw(shape) for shape in shapes]
+    >>> fitter = ASMFitter(evidence="profiles", n_levels=2, resolution=40).fit(pictures[:25], shapes[:25])
+    >>> box = (*shapes[25].min(axis=0), *shapes[25].max(axis=0))
+    >>> result = fitter.predict(pictures[25], boxes=[box])
+    >>> result.shape.shape, result.found
+    ((21, 2), True)
+    """
+
+    def __init__(
+        self,
+        asm: Any = None,
+        *,
+        evidence: Any = "patches",
+        n_levels: int = 3,
+        resolution: float | None = None,
+        level_step: float | None = None,
+        jitter: tuple[float, float, float] = (0.1, 0.1, 0.175),
+        n_perturbations: int | None = None,
+        mirror: bool = True,
+        tolerance: float = 0.9,
+        random_state: int | None = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.asm = asm
+        self.evidence = evidence
+        self.n_levels = n_levels
+        self.resolution = resolution
+        self.level_step = level_step
+        self.jitter = jitter
+        self.n_perturbations = n_perturbations
+        self.mirror = mirror
+        self.tolerance = tolerance
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # --- learning ------------------------------------------------------------------------------------------
+
+    def fit(self, images: Any, shapes: Any, *, boxes: Any = None, groups: Any = None) -> Self:
+        """Learn the shape model, the evidence and the convention of boxes.
+
+        Parameters
+        ----------
+        images : sequence of array or path
+            One for each shape, of any sizes. None for evidence that does not look at them (`HeatMaps` alone).
+        shapes : array_like of shape (n, K, 2)
+            Landmarks, pixels of the images; NaN where missing (filled in by the shape model).
+        boxes : array_like of shape (n, 4), optional
+            (x0, y0, x1, y1) as they will be given to `predict`, for instance by a detector; None for the tight boxes
+            of the landmarks.
+        groups : array_like of shape (n,), optional
+            Person or specimen of each image: cross-validation keeps a group together.
+
+        Returns
+        -------
+        ASMFitter
+
+        Raises
+        ------
+        ValueError
+            When images and shapes do not fit together, or a parameter or a value is out of range.
+        """
+        jitter = self._check_parameters()
+        shapes = as_shapes(shapes, n_dims=2, min_samples=4, allow_nan=True).astype(np.float64)
+        n = len(shapes)
+        rng = np.random.default_rng(self.random_state)
+        self._fit_shape_model(shapes)
+        scheme = self.asm_.scheme
+        scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
+        if not np.isfinite(shapes).all():
+            filled = self.asm_.complete(shapes)
+            shapes = np.where(np.isfinite(shapes), shapes, getattr(filled, "shapes", filled))
+        poses = self._set_frame(shapes)
+        frame = self._frame
+        if boxes is None:
+            tight = np.concatenate([shapes.min(axis=1), shapes.max(axis=1)], axis=1)
+        else:
+            tight = _check_boxes(boxes, n)
+        self.box_ = self._learn_boxes(tight, poses)
+        self.detection_: dict[str, Any] | None = None
+        self.evidence_ = _make_evidence(self.evidence).clone()
+        self.resolutions_ = self._levels()
+        self.evidence_.prepare(frame, self.n_levels, scheme)
+        self.score_scale_ = (0.0, 1.0)
+        bank = self._load(images, shapes, poses) if self.evidence_.needs_images else None
+        mirror = getattr(scheme, "mirror", None) if self.mirror and bank is not None else None
+        truth, flip, index = shapes, np.zeros(n, dtype=bool), np.arange(n)
+        if mirror is not None and bank is not None:
+            other = shapes[:, mirror].copy()
+            other[..., 0] = bank.sizes[:, :1] - 1 - other[..., 0]
+            opposite = tight[:, [2, 1, 0, 3]].copy()
+            opposite[:, [0, 2]] = bank.sizes[:, :1] - 1 - opposite[:, [0, 2]]
+            truth, tight = np.concatenate([truth, other]), np.concatenate([tight, opposite])
+            flip, index = np.repeat([False, True], n), np.tile(index, 2)
+        groups = np.arange(n) if groups is None else _check_groups(groups, n)
+        fold = self._folds(groups, rng)[index]
+        repeats = self.n_perturbations
+        if repeats is None:
+            repeats = int(np.clip(round(_N_SAMPLES / len(truth)), 2, 40))
+        every = np.repeat(np.arange(len(truth)), repeats)
+        truth, flip, index, fold = truth[every], flip[every], index[every], fold[every]
+        start = self._place(tight[every], jitter, rng)
+        self._train(bank, index, flip, start, truth, fold, rng)
+        return self
+
+    def _check_parameters(self) -> tuple[float, float, float]:
+        for name, value in (("n_levels", self.n_levels), ("n_perturbations", self.n_perturbations)):
+            if value is None and name != "n_levels":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 1000:
+                raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
+        for name, number, least in (("resolution", self.resolution, 8.0), ("level_step", self.level_step, 1.0)):
+            if number is not None and not least <= number < np.inf:
+                raise ValueError(f"{name}: got {number!r}; expected a number of at least {least:g}, or None.")
+        if not 0.0 < self.tolerance <= 1.0:
+            raise ValueError(f"tolerance: got {self.tolerance!r}; expected a share above 0, up to 1.")
+        return _check_jitter(self.jitter)
+
+    def _fit_shape_model(self, shapes: np.ndarray) -> None:
+        asm = self.asm
+        if asm is None:
+            asm = AlignedASM(ASM(0.98))
+        elif isinstance(asm, ASM):
+            asm = AlignedASM(asm)
+        elif not isinstance(asm, AlignedASM):
+            raise ValueError(f"asm: got a {type(asm).__name__}; expected an AlignedASM or an ASM.")
+        if hasattr(asm, "asm_"):
+            if tuple(asm.asm_.event_shape_) != shapes.shape[1:]:
+                raise ValueError(
+                    f"shapes: got {shapes.shape[1:]} landmarks; the fitted shape model has {asm.asm_.event_shape_}."
+                )
+            self.asm_ = asm
+        else:
+            self.asm_ = clone(asm).fit(shapes)
+
+    def _set_frame(self, shapes: np.ndarray) -> Planar:
+        basis = self.asm_.asm_.basis_
+        poses = Frame(basis, 0.0).pose_of(shapes)
+        angle = float(np.angle((poses.a / np.abs(poses.a)).mean()))
+        self._frame = Frame(basis, angle)
+        self.n_landmarks_ = self._frame.n_landmarks
+        return poses
+
+    def _levels(self) -> tuple[float, ...]:
+        finest = float(self.resolution or self.evidence_.resolution)
+        step = float(self.level_step or self.evidence_.level_step)
+        return tuple(max(8.0, finest / step**k) for k in reversed(range(self.n_levels)))
+
+    def _learn_boxes(self, boxes: np.ndarray, poses: Planar) -> dict[str, Any]:
+        frame = self._frame
+        middle = 0.5 * (frame.upright.min(0) + frame.upright.max(0))
+        # The middle of the mean's box, in the model, and where the pose of each image takes it.
+        middle = Planar(np.exp(-1j * np.array(frame.angle)), np.array(0j))(middle)
+        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        center = 0.5 * (boxes[:, 2:] + boxes[:, :2])
+        shift = (poses(np.broadcast_to(middle, (len(boxes), 1, 2)))[:, 0] - center) / side[:, None]
+        ratio = poses.scale * frame.side / side
+        values = np.concatenate([shift, ratio[:, None]], axis=1)
+        median = np.median(values, axis=0)
+        return {"center": median[:2].tolist(), "side": float(median[2]), "spread": values.std(axis=0).tolist()}
+
+    def _place(self, boxes: np.ndarray, jitter: tuple[float, float, float] | None, rng: Any) -> np.ndarray:
+        """Put the mean shape into boxes, off by `jitter`."""
+        frame = self._frame
+        n = len(boxes)
+        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        center = 0.5 * (boxes[:, 2:] + boxes[:, :2]) + np.array(self.box_["center"]) * side[:, None]
+        factor, angle = side * self.box_["side"] / frame.side, np.zeros(n)
+        if jitter is not None:
+            off = rng.uniform(-1.0, 1.0, size=(n, 4))
+            center = center + jitter[0] * side[:, None] * off[:, :2]
+            factor = factor * (1 + jitter[1] * off[:, 2])
+            angle = jitter[2] * off[:, 3]
+        middle = 0.5 * (frame.upright.min(0) + frame.upright.max(0))
+        turn = Planar(factor * np.exp(1j * angle), center[:, 0] + 1j * center[:, 1])
+        return turn(np.broadcast_to(frame.upright - middle, (n, *frame.mean.shape)))
+
+    def _folds(self, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        names, which = np.unique(groups, return_inverse=True)
+        if len(names) < 2:
+            raise ValueError("groups: got a single group; expected at least two, for cross-validation.")
+        n_folds = min(_N_FOLDS, len(names))
+        return (rng.permutation(len(names)) % n_folds)[which]
+
+    def _load(self, images: Any, shapes: np.ndarray, poses: Planar) -> ImageBank:
+        count = image_count(images) if images is not None else None
+        if count != len(shapes):
+            raise ValueError(
+                f"images: got {'one image' if count is None else f'{count} images'}; "
+                f"expected one for each of {len(shapes)} shapes."
+            )
+        low, high = shapes.min(axis=1), shapes.max(axis=1)
+        side = (high - low).max(axis=1)[:, None]
+        regions = np.concatenate([low - side, high + side], axis=1)
+        pixel = 0.8 * poses.scale * self._frame.side / self.resolutions_[-1]
+        checked = []
+        for i in range(len(shapes)):
+            try:
+                image = check_image(read_image(images[i]))
+            except ValueError as error:
+                raise ValueError(f"image {i}: {error}") from error
+            height, width = image.shape[:2]
+            if (high[i] < 0).any() or low[i, 0] > width - 1 or low[i, 1] > height - 1:
+                raise ValueError(
+                    f"shapes: got landmarks of sample {i} outside its image of {width} x {height} pixels; expected "
+                    "pixels of the image, x first. Try shapes[..., ::-1] if they are (row, column)."
+                )
+            checked.append(ImageBank.build([image], [regions[i]], [pixel[i]]))
+        return ImageBank.join(checked)
+
+    def _train(
+        self, bank: ImageBank | None, index: np.ndarray, flip: np.ndarray, start: np.ndarray, truth: np.ndarray,
+        fold: np.ndarray, rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        frame, evidence = self._frame, self.evidence_
+        current = frame.fit(start).points
+        true_pose = frame.pose_of(truth)
+        right = true_pose.inverse(truth)
+        with _threads(self.n_jobs) as split:
+            scores = None
+            for level, resolution in enumerate(self.resolutions_):
+                for iteration in range(evidence.n_iter):
+                    pose = frame.pose_of(current)
+                    view = View(current, level, iteration, resolution, index, frame, bank, pose, flip, split, {})
+                    proposal = evidence.train(view, truth, fold, rng)
+                    if proposal is None:
+                        break
+                    scores = proposal.score
+                    current = self._shape_step(proposal).points
+                    # Errors that follow from an image as often as errors of other images: the next step must not
+                    # learn from the particular images how far this one was off.
+                    off = true_pose.inverse(current) - right
+                    swap = rng.random(len(current)) < _SHUFFLED
+                    other = true_pose(right + off[rng.permutation(len(current))])
+                    current = np.where(swap[:, None, None], frame.fit(other).points, current)
+            if scores is not None and np.isfinite(scores).all():
+                self.score_scale_ = (float(np.mean(scores)), max(float(np.std(scores)), 1e-6))
+
+    def _shape_step(self, proposal: Any) -> Any:
+        weights = proposal.weights
+        if weights is not None:
+            weights = np.maximum(np.asarray(weights, dtype=np.float64), _FLOOR)
+        return self._frame.fit(
+            np.asarray(proposal.points, dtype=np.float64),
+            weights=weights,
+            n_modes=proposal.n_modes,
+            prior=proposal.prior * self._frame.side**2,
+        )
+
+    # --- searching -----------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        boxes: Any = None,
+        initial: Any = None,
+        heatmaps: Any = None,
+        n_starts: int = 1,
+        max_iter: int | None = None,
+    ) -> SearchResult | list[SearchResult]:
+        """Find the shape in one image or in each of many.
+
+        Parameters
+        ----------
+        images : array, path, or sequence of them
+            One image, or a batch.
+        boxes : array_like of shape (4,) or (n, 4), optional
+            Where the object is, (x0, y0, x1, y1), by the convention learned in `fit`.
+        initial : array_like of shape (K, 2) or (n, K, 2), optional
+            Shapes to start from, instead of boxes. Without either, `detect_faces` looks for the face, when
+            `fit_detection` has learned what its boxes mean.
+        heatmaps : optional
+            For `HeatMaps` evidence: maps (K, h, w) of the image, or a list of them, one for each image.
+        n_starts : int
+            Searches from so many starts, the first of them unchanged and the others jittered, and answers the best by
+            evidence and plausibility.
+        max_iter : int, optional
+            Iterations at each level, at most; 0 answers the start.
+
+        Returns
+        -------
+        SearchResult or list of SearchResult
+            A list for a batch. There an image that cannot be searched has the status ``"error"``, and the others are
+            still solved.
+
+        Raises
+        ------
+        ValueError
+            For a single image that cannot be searched; for arguments that do not fit together.
+        """
+        check_is_fitted(self, "evidence_")
+        count = image_count(images)
+        single = count is None
+        many: Sequence[Any] = [images] if single else images
+        n = len(many)
+        if boxes is not None and initial is not None:
+            raise ValueError("got boxes and initial; expected one of them.")
+        if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
+            raise ValueError(f"n_starts: got {n_starts!r}; expected a whole number of at least 1.")
+        if max_iter is not None and (isinstance(max_iter, bool) or max_iter < 0):
+            raise ValueError(f"max_iter: got {max_iter!r}; expected a whole number that is not negative.")
+        starts: list[Any] = [None] * n
+        if boxes is not None:
+            starts = list(_batch(boxes, n, (4,), "boxes"))
+        elif initial is not None:
+            shapes = _batch(initial, n, (self.n_landmarks_, 2), "initial")
+            starts = list(shapes)
+        elif self.detection_ is None:
+            raise ValueError(
+                "got neither boxes nor initial; expected one of them. For faces try fit_detection, which learns what "
+                "the boxes of detect_faces mean for this model."
+            )
+        maps: list[Any] = [None] * n
+        if heatmaps is not None:
+            maps = [heatmaps] if single else list(heatmaps)
+            if len(maps) != n:
+                raise ValueError(f"heatmaps: got {len(maps)}; expected one array for each of {n} images.")
+        kind = "box" if boxes is not None else "shape" if initial is not None else "detect"
+
+        def run(first: int, last: int) -> list[SearchResult]:
+            return self._search(many, first, last, starts, kind, maps, n_starts, max_iter, single)
+
+        edges = list(range(0, n, max(1, min(_CHUNK, -(-n // _n_threads(self.n_jobs)))))) + [n]
+        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        if len(spans) > 1 and _n_threads(self.n_jobs) > 1:
+            with ThreadPoolExecutor(_n_threads(self.n_jobs)) as pool:
+                parts = list(pool.map(lambda span: run(*span), spans))
+        else:
+            parts = [run(*span) for span in spans]
+        results = [result for part in parts for result in part]
+        return results[0] if single else results
+
+    def _search(
+        self, images: Sequence[Any], first: int, last: int, starts: list[Any], kind: str, maps: list[Any],
+        n_starts: int, max_iter: int | None, strict: bool,
+    ) -> list[SearchResult]:  # fmt: skip
+        """Search images first...last - 1."""
+        results: list[SearchResult | None] = [None] * (last - first)
+        pictures, begin, boxes, owner = [], [], [], []
+        for i in range(first, last):
+            try:
+                image = check_image(read_image(images[i]))
+                box = None
+                if kind == "detect":
+                    box = self._detect(image)
+                    if box is None:
+                        results[i - first] = SearchResult.failed(
+                            self.n_landmarks_, len(self._frame.variances), status="no face",
+                            message="detect_faces found no face",
+                        )  # fmt: skip
+                        continue
+                elif kind == "box":
+                    box = _check_boxes(starts[i][None], 1)[0]
+                if box is None:
+                    shape = as_shapes(starts[i], name="initial", n_landmarks=self.n_landmarks_, n_dims=2)
+                    shape = shape.astype(np.float64)
+                    if not np.ptp(shape, axis=0).max() > 0:
+                        raise ValueError("initial: got landmarks that all coincide; expected a shape with extent.")
+                else:
+                    shape = self._place(box[None], None, None)[0]
+                _check_inside(shape, image)
+                if image.min() == image.max():
+                    raise ValueError(
+                        f"image: got the same value {image.flat[0]} everywhere; expected a picture of something."
+                    )
+            except ValueError as error:
+                if strict:
+                    raise
+                results[i - first] = SearchResult.failed(
+                    self.n_landmarks_, len(self._frame.variances), status="error", message=str(error)
+                )
+                continue
+            pictures.append(image)
+            begin.append(shape)
+            boxes.append(None if box is None else tuple(float(v) for v in box))
+            owner.append(i)
+        if pictures:
+            found = self._solve(pictures, np.array(begin), boxes, owner, maps, n_starts, max_iter)
+            for i, result in zip(owner, found, strict=True):
+                results[i - first] = result
+        return [result for result in results if result is not None]
+
+    def _solve(
+        self, images: list[np.ndarray], begin: np.ndarray, boxes: list[Any], owner: list[int], maps: list[Any],
+        n_starts: int, max_iter: int | None,
+    ) -> list[SearchResult]:  # fmt: skip
+        n = len(images)
+        bank = None
+        sizes = np.array([(image.shape[1], image.shape[0]) for image in images])
+        index = np.repeat(np.arange(n), n_starts)
+        start = begin[index]
+        if n_starts > 1:
+            for j in range(n):
+                # A seed for each image: the answer does not depend on what else is in the batch.
+                rng = np.random.default_rng(self.random_state)
+                rows = slice(j * n_starts + 1, (j + 1) * n_starts)
+                start[rows] = _jittered(start[rows], _check_jitter(self.jitter), rng)
+        if self.evidence_.needs_images:
+            low, high = start.min(axis=1), start.max(axis=1)
+            side = (high - low).max(axis=1)[:, None]
+            area = np.concatenate([low - side, high + side], axis=1).reshape(n, n_starts, 4)
+            regions = np.concatenate([area[..., :2].min(axis=1), area[..., 2:].max(axis=1)], axis=1)
+            pixel = 0.5 * self._frame.pose_of(begin).scale * self._frame.side / self.resolutions_[-1]
+            bank = ImageBank.join(
+                [ImageBank.build([images[j]], [regions[j]], [pixel[j]]) for j in range(n)]
+            )
+        context = {"maps": [maps[i] for i in owner], "images": images}
+        flip = np.zeros(len(index), dtype=bool)
+        state = _State(self._frame.fit(start), start, len(index), self.n_landmarks_)
+        n_iter = self.evidence_.n_iter if max_iter is None else min(max_iter, self.evidence_.n_iter)
+        for level, resolution in enumerate(self.resolutions_):
+            active = np.arange(len(index))
+            for iteration in range(n_iter):
+                view = View(
+                    state.points[active], level, iteration, resolution, index[active], self._frame, bank,
+                    state.pose.take(active), flip[active], _serial, context,
+                )  # fmt: skip
+                proposal = self.evidence_.locate(view)
+                fit = self._shape_step(proposal)
+                stayed = state.record(active, view, proposal, fit, sizes[index[active]], self.evidence_.stays)
+                if self.evidence_.stops:
+                    active = active[stayed < self.tolerance]
+                if not len(active):
+                    break
+        return [self._result(state, slice(j * n_starts, (j + 1) * n_starts), boxes[j], sizes[j]) for j in range(n)]
+
+    def _result(self, state: _State, rows: slice, box: Any, size: np.ndarray) -> SearchResult:
+        basis_variance = self._frame.variances
+        modes = state.coefficients[rows]
+        used = basis_variance > 0
+        distance = (modes[:, used] ** 2 / basis_variance[used]).sum(axis=1)
+        n_modes = max(int(used.sum()), 1)
+        score = state.score[rows]
+        rank = np.where(np.isfinite(score), (score - self.score_scale_[0]) / self.score_scale_[1], 0.0)
+        best = rows.start + int(np.argmax(rank - 0.5 * distance / n_modes))
+        chosen = best - rows.start
+        points = state.points[best]
+        outside = _outside(points, size)
+        converged = bool(state.stayed[best] >= self.tolerance)
+        status, message = ("converged", "") if converged else ("not converged", "")
+        if outside >= 0.25 * len(points):
+            converged, status = False, "outside"
+            message = f"{outside} of {len(points)} landmarks lie outside the image"
+        return SearchResult(
+            shape=points,
+            confidence=state.weights[best],
+            plausibility=float(gammaincc(0.5 * n_modes, 0.5 * distance[chosen])),
+            score=float(score[chosen]),
+            converged=converged,
+            status=status,
+            message=message,
+            start=state.start[best],
+            transform=state.pose.take(best).as_similarity(),
+            coefficients=state.coefficients[best],
+            box=box,
+            trace=tuple(state.steps[best]),
+        )
+
+    # --- faces ---------------------------------------------------------------------------------------------
+
+    def fit_detection(self, images: Any, shapes: Any) -> Self:
+        """Learn what the boxes of `detect_faces` mean for this model, so that `predict` needs no boxes.
+
+        Parameters
+        ----------
+        images : sequence of array or path
+            Photographs, each with one face that has landmarks; others may be in it.
+        shapes : array_like of shape (n, K, 2)
+
+        Returns
+        -------
+        ASMFitter
+            With `detection_`: ``center`` and ``side`` as in `box_`, their ``spread``, the number of faces it was
+            learned from and the share of them that was detected.
+
+        Raises
+        ------
+        ValueError
+            When fewer than five faces are found.
+        """
+        from .detection import learn_detection
+
+        check_is_fitted(self, "evidence_")
+        shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5)
+        self.detection_ = learn_detection(images, shapes)
+        return self
+
+    def _detect(self, image: np.ndarray) -> np.ndarray | None:
+        from .detection import detect_faces, map_boxes
+
+        assert self.detection_ is not None
+        found = detect_faces(image)
+        return map_boxes(found[:1], self.detection_)[0] if len(found) else None
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays), what `save_model` writes."""
+        from ._files import to_archive
+
+        return to_archive(self)
+
+
+class _State:
+    """Where a batch of searches stands."""
+
+    def __init__(self, fit: Any, start: np.ndarray, n: int, n_landmarks: int) -> None:
+        self.start = start
+        self.points, self.pose, self.coefficients = fit.points, fit.pose, fit.coefficients
+        self.weights = np.ones((n, n_landmarks))
+        self.score = np.full(n, np.nan)
+        self.stayed = np.zeros(n)
+        self.steps: list[list[SearchStep]] = [[] for _ in range(n)]
+
+    def record(
+        self, rows: np.ndarray, view: View, proposal: Any, fit: Any, sizes: np.ndarray, stays: float
+    ) -> np.ndarray:
+        """Take one step over, and answer the share of landmarks that stayed."""
+        before = self.points[rows]
+        move = np.linalg.norm(fit.points - before, axis=-1)
+        wish = np.linalg.norm(proposal.points - before, axis=-1)
+        stayed = (np.minimum(wish, move) <= stays * view.pixel[:, None]).mean(axis=1)
+        score = np.full(len(rows), np.nan) if proposal.score is None else proposal.score
+        self.points[rows] = fit.points
+        self.pose.a[rows], self.pose.b[rows] = fit.pose.a, fit.pose.b
+        self.coefficients[rows] = fit.coefficients
+        if proposal.weights is not None:
+            self.weights[rows] = proposal.weights
+        self.score[rows] = score
+        self.stayed[rows] = stayed
+        for i, row in enumerate(rows):
+            self.steps[row].append(
+                SearchStep(
+                    view.level, view.iteration, fit.points[i].copy(), np.array(proposal.points[i]), float(score[i]),
+                    fit.clipped[i], float(move[i].mean()), float(stayed[i]), _outside(fit.points[i], sizes[i]),
+                )  # fmt: skip
+            )
+        return stayed
+
+
+def _outside(points: np.ndarray, size: np.ndarray) -> int:
+    return int(((points < -0.5) | (points > np.asarray(size) - 0.5)).any(axis=1).sum())
+
+
+def _jittered(shapes: np.ndarray, jitter: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+    """Move, scale and turn shapes about the middle of their boxes."""
+    low, high = shapes.min(axis=1), shapes.max(axis=1)
+    side, center = (high - low).max(axis=1), 0.5 * (low + high)
+    off = rng.uniform(-1.0, 1.0, size=(len(shapes), 4))
+    a = (1 + jitter[1] * off[:, 2]) * np.exp(1j * jitter[2] * off[:, 3])
+    to = center + jitter[0] * side[:, None] * off[:, :2]
+    return Planar(a, to[:, 0] + 1j * to[:, 1])(shapes - center[:, None])
+
+
+def _make_evidence(evidence: Any) -> Evidence:
+    if isinstance(evidence, Evidence):
+        return evidence
+    if evidence == "patches":
+        from .patches import Patches
+
+        return Patches()
+    if evidence == "profiles":
+        from .profiles import Profiles
+
+        return Profiles()
+    raise ValueError(f"evidence: got {evidence!r}; expected 'patches', 'profiles' or an Evidence.")
+
+
+def _check_jitter(jitter: Any) -> tuple[float, float, float]:
+    values = np.asarray(jitter, dtype=float)
+    if values.shape != (3,) or not np.isfinite(values).all() or (values < 0).any() or values[1] >= 1:
+        raise ValueError(
+            f"jitter: got {jitter!r}; expected three numbers that are not negative: position and size as shares of "
+            "the box (size below 1), rotation in radians."
+        )
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _check_boxes(boxes: Any, n: int) -> np.ndarray:
+    array = np.asarray(boxes, dtype=float)
+    if array.shape != (n, 4):
+        raise ValueError(f"boxes: got an array of shape {array.shape}; expected ({n}, 4), x0, y0, x1, y1.")
+    if not np.isfinite(array).all():
+        raise ValueError("boxes: got NaN or infinity; expected finite numbers.")
+    if not (array[:, 2:] > array[:, :2]).all():
+        wrong = array[~(array[:, 2:] > array[:, :2]).all(axis=1)][0]
+        raise ValueError(f"boxes: got {wrong.tolist()}; expected x0 < x1 and y0 < y1 (not x, y, width, height).")
+    return array
+
+
+def _check_groups(groups: Any, n: int) -> np.ndarray:
+    array = np.asarray(groups)
+    if array.shape != (n,):
+        raise ValueError(f"groups: got shape {array.shape}; expected ({n},), one for each image.")
+    return array
+
+
+def _check_inside(shape: np.ndarray, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    low, high = shape.min(axis=0), shape.max(axis=0)
+    if high[0] < 0 or high[1] < 0 or low[0] > width - 1 or low[1] > height - 1:
+        raise ValueError(
+            f"start: got one from {np.round(low, 1).tolist()} to {np.round(high, 1).tolist()}, outside the image of "
+            f"{width} x {height} pixels; expected pixels of the image, x first."
+        )
+
+
+def _batch(values: Any, n: int, event: tuple[int, ...], name: str) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.shape == event and n == 1:
+        array = array[None]
+    if array.shape != (n, *event):
+        raise ValueError(f"{name}: got an array of shape {array.shape}; expected {(n, *event)}, one for each image.")
+    return array
+
+
+def _n_threads(n_jobs: int | None) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if n_jobs is None or n_jobs == -1:
+        return available
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs < 1:
+        raise ValueError(f"n_jobs: got {n_jobs!r}; expected a positive number, -1 or None.")
+    return int(n_jobs)
+
+
+def _serial(run: Callable[[int, int], None], n: int) -> None:
+    run(0, n)
+
+
+class _threads:
+    """A function (run, n) that calls run(start, stop) over 0...n in threads; run must release the interpreter."""
+
+    def __init__(self, n_jobs: int | None) -> None:
+        self.n = _n_threads(n_jobs)
+
+    def __enter__(self) -> Callable[[Callable[[int, int], None], int], None]:
+        self.pool = ThreadPoolExecutor(self.n) if self.n > 1 else None
+        return self.split
+
+    def split(self, run: Callable[[int, int], None], n: int) -> None:
+        if self.pool is None:
+            return run(0, n)
+        edges = np.linspace(0, n, min(n, 8 * self.n) + 1).astype(int)
+        for future in [self.pool.submit(run, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]:
+            future.result()
+        return None
+
+    def __exit__(self, *_: Any) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()

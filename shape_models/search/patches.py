@@ -1,0 +1,372 @@
+"""Regressed patches: histograms of gradient directions round each landmark say where the landmark has to go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from ._kernels import N_ORIENTATIONS, describe
+from .evidence import Evidence, Proposal, View
+
+__all__ = ["Patches"]
+
+_RIDGES = 10.0 ** np.arange(-4.0, 3.5, 0.5)
+_CONTEXT_RIDGES = 10.0 ** np.arange(-2.0, 2.5, 0.5)
+_MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
+
+
+class Patches(Evidence):
+    """A cascade of ridge regressors on 2-D gradient descriptors, the family of supervised descent.
+
+    The picture is brought to the pose of the current shape; there each landmark gets a grid of cells with histograms
+    of eight gradient directions (square roots of shares, so that brightness and contrast drop out).
+
+    * The first step regresses pose and modes on the descriptors of all landmarks together, which reaches far.
+    * Each later step regresses the displacement of each landmark on its own descriptor, and pose and modes on all
+      displacements together. A second regressor says how far each landmark will still be off; landmarks with large
+      expected errors (occlusions) are replaced by what the others imply.
+
+    All ridge penalties are chosen by cross-validation over images, and each step is trained on shapes as earlier steps
+    leave them on images they have not seen.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps at each level.
+    n_cells : int
+        Cells along each side of a patch.
+    spacing : float
+        Distance of cells, pixels of the level.
+    context_components : int
+        Principal components of each descriptor that the first step uses; fewer where there are many landmarks.
+    fill : bool
+        Whether landmarks with large expected errors are carried by the others.
+
+    References
+    ----------
+    X. Xiong, F. De la Torre, "Supervised descent method and its applications to face alignment", CVPR (2013).
+    S. Milborrow, F. Nicolls, "Active shape models with SIFT descriptors and MARS", VISAPP (2014).
+
+    Examples
+    --------
+    >>> from shape_models.search import ASMFitter, Patches
+    >>> ASMFitter(evidence=Patches(n_cells=4)).evidence.n_cells
+    4
+    """
+
+    level_step = 1.73
+    resolution = 144.0
+    stops = False
+
+    def __init__(
+        self,
+        *,
+        n_steps: int = 2,
+        n_cells: int = 6,
+        spacing: float = 4.0,
+        context_components: int = 32,
+        fill: bool = True,
+    ) -> None:
+        for name, value, least in (
+            ("n_steps", n_steps, 1), ("n_cells", n_cells, 1), ("context_components", context_components, 1),
+        ):  # fmt: skip
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name}: got {value!r}; expected a whole number of at least {least}.")
+        if not 1.0 <= float(spacing) <= 64.0:
+            raise ValueError(f"spacing: got {spacing!r}; expected 1 to 64 pixels.")
+        self.n_steps = n_steps
+        self.n_cells = n_cells
+        self.spacing = spacing
+        self.context_components = context_components
+        self.fill = fill
+        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+
+    @property
+    def n_iter(self) -> int:  # type: ignore[override]
+        """Iterations a level: its steps."""
+        return self.n_steps
+
+    def __repr__(self) -> str:
+        return (
+            f"Patches(n_steps={self.n_steps}, n_cells={self.n_cells}, spacing={self.spacing}, "
+            f"context_components={self.context_components}, fill={self.fill})"
+        )
+
+    def clone(self) -> Patches:
+        """Return an untrained copy with the same choices."""
+        return Patches(
+            n_steps=self.n_steps, n_cells=self.n_cells, spacing=self.spacing,
+            context_components=self.context_components, fill=self.fill,
+        )  # fmt: skip
+
+    # --- features ------------------------------------------------------------------------------------------
+
+    def _describe(self, view: View, context: bool) -> np.ndarray:
+        """Descriptors (n, K, n_cells² · 8) in the pose of the current shapes."""
+        frame = view._frame
+        # The first step has few unknowns to spare: four cells along a side cover the same patch.
+        n_cells = min(4, self.n_cells) if context else self.n_cells
+        spacing = float(self.spacing) * (self.n_cells - 1) / max(n_cells - 1, 1) if context else float(self.spacing)
+        per_unit = view.resolution / frame.side
+        # The patch of the outermost landmark and some freedom of the shape must lie inside the normalised frame.
+        margin = (0.5 * n_cells * spacing + 2) / per_unit + 0.12 * frame.side
+        low, high = frame.mean.min(0) - margin, frame.mean.max(0) + margin
+        width, height = (2 * int(np.ceil((high - low)[k] * per_unit / 2)) for k in (0, 1))
+        at = (view.in_model(view.points) - low) * per_unit
+        table, to_level = view.bank.place(view.index, view._flip, view.pixel)
+        # Pixels of the normalised frame -> model -> image -> pyramid level.
+        a = view._pose.a / per_unit
+        b = view._pose.a * complex(*low) + view._pose.b
+        matrices = np.empty((len(view), 2, 3))
+        matrices[:, 0] = np.stack([a.real, -a.imag, b.real], -1)
+        matrices[:, 1] = np.stack([a.imag, a.real, b.imag], -1)
+        matrices *= to_level[:, :, :1]
+        matrices[:, :, 2] += to_level[:, :, 1]
+        out = np.empty((*view.points.shape[:2], n_cells**2 * N_ORIENTATIONS), np.float32)
+
+        def run(start: int, stop: int) -> None:
+            describe(
+                view.bank.buffer, table[start:stop], matrices[start:stop], (height, width), at[start:stop],
+                spacing, n_cells, out[start:stop],
+            )  # fmt: skip
+
+        view._map(run, len(view))
+        return out
+
+    # --- one step ------------------------------------------------------------------------------------------
+
+    def _stage(self, view: View) -> dict[str, np.ndarray]:
+        step = min(view.iteration, self.n_steps - 1)
+        try:
+            return self.stages_[f"{view.level}.{step}"]
+        except KeyError:
+            raise ValueError(f"Patches: level {view.level} is not trained; fit it with as many levels.") from None
+
+    def locate(self, view: View) -> Proposal:
+        """Propose landmarks by the regressors of this step."""
+        stage = self._stage(view)
+        features = self._describe(view, "context" in stage)
+        aligned = view.in_model(view.points)
+        n = len(view)
+        if "context" in stage:
+            flat = features.reshape(n, -1) - stage["center"]
+            move = flat @ stage["context"] + stage["offset"]
+            return self._propose(view, aligned, move, None, None)
+        features -= stage["center"].reshape(features.shape[1:])
+        local = np.matmul(features.transpose(1, 0, 2), stage["local"]).transpose(1, 0, 2)
+        error = np.exp(0.5 * (local[..., 2] + stage["log_error"]))
+        return self._joint(view, aligned, local[..., :2], error, stage)
+
+    def _joint(
+        self, view: View, aligned: np.ndarray, local: np.ndarray, error: np.ndarray, stage: dict[str, np.ndarray]
+    ) -> Proposal:
+        n = len(aligned)
+        trust, score = self._trust(error, stage)
+        modes, tangent = stage["modes"], view._frame.tangent.astype(np.float32)
+        move = local.reshape(n, -1) @ modes
+        if self.fill:
+            keep = np.repeat(trust, 2, axis=1)
+            for _ in range(3):
+                implied = move @ tangent
+                move = (keep * local.reshape(n, -1) + (1 - keep) * implied) @ modes
+        return self._propose(view, aligned, move + stage["offset"], trust, score)
+
+    @staticmethod
+    def _trust(error: np.ndarray, stage: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        trust = 1.0 / (1.0 + (error / stage["typical"]) ** 4)
+        return trust, -(np.log(error) - 0.5 * stage["log_error"]).mean(axis=1)
+
+    def _propose(
+        self, view: View, aligned: np.ndarray, move: np.ndarray, trust: np.ndarray | None, score: np.ndarray | None
+    ) -> Proposal:
+        step = (move @ view._frame.tangent).reshape(aligned.shape)
+        return Proposal(view.in_image(aligned + step), trust, score)
+
+    # --- training ------------------------------------------------------------------------------------------
+
+    def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal:
+        """Learn one step, and answer what it proposes on images left out of its training."""
+        context = view.level == 0 and view.iteration == 0
+        features = self._describe(view, context)
+        aligned = view.in_model(view.points)
+        wanted = (view.in_model(truth) - aligned).astype(np.float32)
+        center = features.mean(axis=0)
+        features -= center
+        key = f"{view.level}.{view.iteration}"
+        tangent = view._frame.tangent.astype(np.float32)
+        n, k, d = features.shape
+        shift = wanted.mean(axis=0)
+        offset = shift.ravel() @ tangent.T
+        target = (wanted - shift).reshape(n, -1) @ tangent.T
+        if context:
+            weights, predicted = _context_ridge(features, target, fold, min(self.context_components, d), rng)
+            self.stages_[key] = {"center": center.ravel(), "context": weights, "offset": offset}
+            return self._propose(view, aligned, predicted + offset, None, None)
+        local, displaced, log_error, expected = _local_ridge(features, wanted - shift, fold)
+        modes, predicted = _ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
+        error = np.exp(0.5 * (expected + log_error))
+        stage = {
+            "center": center.ravel(),
+            "local": local,
+            "modes": modes,
+            "offset": offset,
+            "log_error": log_error,
+            # A landmark loses half of its trust where its expected error is far above what is usual for it.
+            "typical": np.quantile(error, 0.9, axis=0).astype(np.float32),
+        }
+        self.stages_[key] = {name: np.asarray(value, dtype=np.float32) for name, value in stage.items()}
+        trust, score = self._trust(error, self.stages_[key])
+        return self._propose(view, aligned, predicted + offset, trust, score)
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays) for a file."""
+        header = {
+            "n_steps": int(self.n_steps), "n_cells": int(self.n_cells), "spacing": float(self.spacing),
+            "context_components": int(self.context_components), "fill": bool(self.fill),
+        }  # fmt: skip
+        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
+        return "Patches", header, arrays
+
+    @classmethod
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Patches:
+        """Build from what `to_parts` returned."""
+        evidence = cls(**header)
+        for key, array in arrays.items():
+            level, step, name = key.split(".")
+            evidence.stages_.setdefault(f"{level}.{step}", {})[name] = array
+        return evidence
+
+
+def _split(z: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    grams, moments = [], []
+    for f in range(int(fold.max()) + 1):
+        part = z[fold == f]
+        grams.append(part.T @ part)
+        moments.append(part.T @ y[fold == f])
+    return grams, moments
+
+
+def _ridge(
+    z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression of y (n, t) on z (n, f); the penalty by cross-validation.
+
+    Returns
+    -------
+    weights : ndarray (f, t), from all samples
+    predicted : ndarray (n, t), each sample by the folds it is not in
+    """
+    grams, moments = _split(z, y, fold)
+    gram, moment = np.sum(grams, axis=0), np.sum(moments, axis=0)
+    scale = max(float(np.trace(gram)) / len(gram), 1e-20)
+    best, predicted, chosen = np.inf, np.zeros_like(y), float(ridges[-1])
+    spectral = len(gram) <= 400
+    if spectral:
+        parts = [np.linalg.eigh((gram - g).astype(np.float64)) for g in grams]
+    for ridge in ridges:
+        answer = np.empty_like(y)
+        for f, (g, m) in enumerate(zip(grams, moments, strict=True)):
+            if spectral:
+                values, vectors = parts[f]
+                w = vectors @ ((vectors.T @ (moment - m)) / (np.maximum(values, 0) + ridge * scale)[:, None])
+            else:
+                w = _solve(gram - g, moment - m, ridge * scale)
+            answer[fold == f] = z[fold == f] @ w.astype(z.dtype)
+        error = float(((answer - y) ** 2).sum(dtype=np.float64))
+        if error < best:
+            best, predicted, chosen = error, answer, float(ridge)
+    return _solve(gram.astype(np.float64), moment, chosen * scale).astype(np.float32), predicted
+
+
+def _solve(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
+    matrix = gram.copy()
+    matrix[np.diag_indices_from(matrix)] += ridge
+    return cho_solve(cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), moment, check_finite=False)
+
+
+def _context_ridge(
+    features: np.ndarray, target: np.ndarray, fold: np.ndarray, n_components: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regress pose and modes on the principal components of all descriptors together."""
+    n, k, d = features.shape
+    c = max(1, min(n_components, _MAX_CONTEXT // k))
+    some = rng.choice(n, min(n, 3000), replace=False)
+    vectors = np.empty((k, d, c), np.float32)
+    reduced = np.empty((n, k, c), np.float32)
+    for j in range(k):
+        part = features[some, j]
+        vectors[j] = np.linalg.eigh(part.T @ part)[1][:, ::-1][:, :c]
+        reduced[:, j] = features[:, j] @ vectors[j]
+    weights, predicted = _ridge(reduced.reshape(n, -1), target, fold, _CONTEXT_RIDGES)
+    full = np.matmul(vectors, weights.reshape(k, c, -1)).reshape(k * d, -1)
+    return np.ascontiguousarray(full), predicted
+
+
+def _local_ridge(
+    features: np.ndarray, wanted: np.ndarray, fold: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Regress the displacement of each landmark on its own descriptor, and the error that remains.
+
+    Returns
+    -------
+    weights : ndarray (K, d, 3): x, y, and the log of the squared error about its mean
+    displaced : ndarray (n, K, 2), cross-validated
+    log_error : ndarray (K,), mean of the log of the squared error that remains
+    expected : ndarray (n, K), what is predicted of it, cross-validated, about that mean
+    """
+    n, k, d = features.shape
+    n_folds = int(fold.max()) + 1
+    rows = [np.flatnonzero(fold == f) for f in range(n_folds)]
+    spectra: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    grams, scales = [], []
+    answers = np.zeros((len(_RIDGES), n, k, 2), np.float32)
+    moments = np.empty((k, n_folds, d, 2), np.float32)
+    for j in range(k):
+        z = np.ascontiguousarray(features[:, j])
+        parts = [z[r].T @ z[r] for r in rows]
+        for f, r in enumerate(rows):
+            moments[j, f] = z[r].T @ wanted[r, j]
+        gram = np.sum(parts, axis=0)
+        scale = max(float(np.trace(gram)) / d, 1e-20)
+        spectrum = [np.linalg.eigh(gram - p) for p in parts]
+        for f, r in enumerate(rows):
+            values, vectors = spectrum[f]
+            turned, side = z[r] @ vectors, vectors.T @ (moments[j].sum(0) - moments[j, f])
+            for i, ridge in enumerate(_RIDGES):
+                answers[i, r, j] = turned @ (side / (np.maximum(values, 0) + np.float32(ridge * scale))[:, None])
+        spectra.append(spectrum)
+        grams.append(gram)
+        scales.append(scale)
+    losses = [float(((a - wanted) ** 2).sum(dtype=np.float64)) for a in answers]
+    best = int(np.argmin(losses))
+    displaced = answers[best].copy()
+    # Second pass with the same spectra: how large is the error that remains?
+    remaining = np.log(((displaced - wanted) ** 2).sum(-1) + 1e-8 * float((wanted**2).mean()) + 1e-30)
+    log_error = remaining.mean(axis=0)
+    remaining = remaining - log_error
+    answers = np.zeros((len(_RIDGES), n, k, 1), np.float32)
+    second = np.empty((k, d), np.float32)
+    for j in range(k):
+        z = np.ascontiguousarray(features[:, j])
+        moment = [z[r].T @ remaining[r, j] for r in rows]
+        second[j] = np.sum(moment, axis=0)
+        for f, r in enumerate(rows):
+            values, vectors = spectra[j][f]
+            turned, side = z[r] @ vectors, vectors.T @ (second[j] - moment[f])
+            for i, ridge in enumerate(_RIDGES):
+                answers[i, r, j, 0] = turned @ (side / (np.maximum(values, 0) + np.float32(ridge * scales[j])))
+    losses = [float(((a[..., 0] - remaining) ** 2).sum(dtype=np.float64)) for a in answers]
+    other = int(np.argmin(losses))
+    expected = answers[other, ..., 0]
+    weights = np.empty((k, d, 3), np.float32)
+    for j in range(k):
+        full = grams[j].astype(np.float64)
+        weights[j, :, :2] = _solve(full, moments[j].sum(0), _RIDGES[best] * scales[j])
+        weights[j, :, 2] = _solve(full, second[j][:, None], _RIDGES[other] * scales[j])[:, 0]
+    return weights, displaced, log_error, expected
+
+

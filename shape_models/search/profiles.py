@@ -1,0 +1,222 @@
+"""Cootes' grey-level profiles: normalised differences along the normal, judged by their Mahalanobis distance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from ._kernels import profile_distances, profile_gradients
+from .evidence import Evidence, Proposal, View
+
+__all__ = ["Profiles", "neighbours"]
+
+
+def neighbours(n_landmarks: int, edges: Any = None) -> np.ndarray:
+    """Return for each landmark the two others whose difference is its tangent, (n_landmarks, 2).
+
+    Edges say which landmarks are joined; without them each landmark lies between those before and after it. At the
+    end of a line the landmark itself takes the place of the missing neighbour, and a landmark without edges is
+    treated as one of a single line.
+    """
+    order = np.arange(n_landmarks)
+    result = np.stack([np.maximum(order - 1, 0), np.minimum(order + 1, n_landmarks - 1)], axis=1)
+    if edges is None or len(edges) == 0:
+        return result
+    joined: list[list[int]] = [[] for _ in range(n_landmarks)]
+    for a, b in np.asarray(edges, dtype=int):
+        joined[a].append(int(b))
+        joined[b].append(int(a))
+    for k, others in enumerate(joined):
+        if len(others) == 1:
+            result[k] = sorted((k, others[0]))
+        elif len(others) >= 2:
+            result[k] = sorted(others)[:2] if len(others) == 2 else _two_in_order(k, others)
+    return result
+
+
+def _two_in_order(k: int, others: list[int]) -> tuple[int, int]:
+    """At a junction keep the line in which the numbers run on."""
+    near = sorted(others, key=lambda j: abs(j - k))[:2]
+    return min(near), max(near)
+
+
+class Profiles(Evidence):
+    """Grey-level profiles along the normals of the shape, the evidence of the classical active shape model.
+
+    At each level the differences of grey values along the normal, divided by the sum of their magnitudes, are learned
+    at the right places: mean and covariance for each landmark. In the search every landmark moves to the place within
+    reach whose profile has the least Mahalanobis distance. Brightness and contrast drop out.
+
+    Parameters
+    ----------
+    n_side : int
+        Differences on each side of the landmark.
+    reach : int
+        How far, in pixels of the level, a landmark may move along its normal in one iteration.
+    n_iter : int
+        Iterations at each level, at most.
+    shrinkage : float
+        Share of the covariance replaced by its mean variance, 0 to 1: what makes it invertible on few images.
+    modes : sequence of float
+        Share of the model's variance that the shape step may use, from the coarsest level on; the last holds for all
+        finer levels. Few modes at the coarse levels keep a wide search stable.
+    edges : array_like of shape (n_edges, 2), optional
+        Which landmarks are joined, for the normals; by default those of the scheme of the model, or consecutive ones.
+
+    References
+    ----------
+    T. F. Cootes, C. J. Taylor, "Statistical models of appearance for computer vision", report (2004), sections 7-8.
+
+    Examples
+    --------
+    >>> from shape_models.search import Profiles
+    >>> Profiles(n_side=5)
+    Profiles(n_side=5, reach=6, n_iter=10, shrinkage=0.1, modes=(0.8, 0.9, 1.0))
+    """
+
+    level_step = 2.0
+    resolution = 112.0
+
+    def __init__(
+        self,
+        *,
+        n_side: int = 7,
+        reach: int = 6,
+        n_iter: int = 10,
+        shrinkage: float = 0.1,
+        modes: Any = (0.8, 0.9, 1.0),
+        edges: Any = None,
+    ) -> None:
+        for name, value in (("n_side", n_side), ("reach", reach), ("n_iter", n_iter)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
+        if not 0.0 <= float(shrinkage) <= 1.0:
+            raise ValueError(f"shrinkage: got {shrinkage!r}; expected 0 to 1.")
+        modes = tuple(float(m) for m in modes)
+        if not modes or not all(0.0 < m <= 1.0 for m in modes):
+            raise ValueError(f"modes: got {modes}; expected shares of variance above 0, up to 1.")
+        self.n_side = n_side
+        self.reach = reach
+        self.n_iter = n_iter
+        self.shrinkage = shrinkage
+        self.modes = modes
+        self.edges = None if edges is None else np.asarray(edges, dtype=int).reshape(-1, 2)
+        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"Profiles(n_side={self.n_side}, reach={self.reach}, n_iter={self.n_iter}, shrinkage={self.shrinkage}, "
+            f"modes={self.modes})"
+        )
+
+    def clone(self) -> Profiles:
+        """Return an untrained copy with the same choices."""
+        return Profiles(
+            n_side=self.n_side, reach=self.reach, n_iter=self.n_iter, shrinkage=self.shrinkage, modes=self.modes,
+            edges=self.edges,
+        )  # fmt: skip
+
+    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+        """Find the normals' neighbours and the number of modes for each level."""
+        edges = self.edges if self.edges is not None else getattr(scheme, "edges", None)
+        n = frame.n_landmarks
+        if edges is not None and len(edges) and (np.min(edges) < 0 or np.max(edges) >= n):
+            raise ValueError(f"edges: got an index outside 0...{n - 1}.")
+        share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
+        shares = [self.modes[min(level, len(self.modes) - 1)] for level in range(n_levels)]
+        counts = [int(np.searchsorted(share, s - 1e-9) + 1) for s in shares]
+        self.neighbours_ = neighbours(n, edges)
+        self.n_modes_ = np.minimum(counts, len(share))
+
+    def _gradients(self, view: View, n_half: int) -> tuple[np.ndarray, np.ndarray]:
+        """Differences (n, K, 2 n_half + 1) along the unit normals (n, K, 2)."""
+        tangent = view.points[:, self.neighbours_[:, 1]] - view.points[:, self.neighbours_[:, 0]]
+        length = np.linalg.norm(tangent, axis=-1, keepdims=True)
+        tangent = np.where(length > 0, tangent / np.where(length > 0, length, 1), [1.0, 0.0])
+        normal = np.stack([-tangent[..., 1], tangent[..., 0]], axis=-1)
+        table, to_level = view.bank.place(view.index, view._flip, view.pixel)
+        at = view.points * to_level[:, None, :, 0] + to_level[:, None, :, 1]
+        steps = normal * view.pixel[:, None, None] * to_level[:, None, :, 0]
+        out = np.empty((*view.points.shape[:2], 2 * n_half + 1), np.float32)
+
+        def run(start: int, stop: int) -> None:
+            profile_gradients(
+                view.bank.buffer, table[start:stop], at[start:stop], steps[start:stop], n_half, out[start:stop]
+            )
+
+        view._map(run, len(view))
+        return out, normal
+
+    def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal | None:
+        """Learn the profiles of this level where the landmarks are."""
+        if view.iteration > 0:
+            return None
+        # One profile for each image: repeated starts of an image show the same truth.
+        _, once = np.unique(np.stack([view.index, view._flip], axis=1), axis=0, return_index=True)
+        profiles = self._gradients(view.moved(truth), self.n_side)[0][once].astype(np.float64)
+        total = np.abs(profiles).sum(-1, keepdims=True)
+        profiles = np.divide(profiles, total, out=np.zeros_like(profiles), where=total > 1e-9)
+        mean = profiles.mean(axis=0)
+        centred = profiles - mean
+        n, _, m = profiles.shape
+        covariance = np.einsum("nka,nkb->kab", centred, centred) / max(n - 1, 1)
+        level = np.trace(covariance, axis1=1, axis2=2) / m
+        level = np.maximum(level, 1e-6 * max(float(level.max()), 1e-12))
+        covariance = (1 - self.shrinkage) * covariance + (self.shrinkage * level)[:, None, None] * np.eye(m)
+        covariance += (1e-6 * level)[:, None, None] * np.eye(m)
+        factors = np.stack([solve_triangular(np.linalg.cholesky(c), np.eye(m), lower=True) for c in covariance])
+        right = (np.einsum("kab,nkb->nka", factors, centred) ** 2).sum(-1)
+        self.stages_[str(view.level)] = {
+            "mean": mean.astype(np.float32),
+            "factors": factors.astype(np.float32),
+            "typical": np.quantile(right, 0.75, axis=0).astype(np.float32),
+        }
+        return None
+
+    def locate(self, view: View) -> Proposal:
+        """Propose the place of least distance along each normal."""
+        try:
+            stage = self.stages_[str(view.level)]
+        except KeyError:
+            raise ValueError(f"Profiles: level {view.level} is not trained; fit it with as many levels.") from None
+        gradients, normal = self._gradients(view, self.n_side + self.reach)
+        distance = np.empty((*gradients.shape[:2], 2 * self.reach + 1), np.float32)
+
+        def run(start: int, stop: int) -> None:
+            profile_distances(gradients[start:stop], stage["mean"], stage["factors"], distance[start:stop])
+
+        view._map(run, len(view))
+        best = distance.argmin(axis=-1)
+        least = np.take_along_axis(distance, best[..., None], axis=-1)[..., 0]
+        # A parabola through three distances gives the place between pixels.
+        inner = np.clip(best, 1, 2 * self.reach - 1)[..., None]
+        before, middle, after = (np.take_along_axis(distance, inner + i, axis=-1)[..., 0] for i in (-1, 0, 1))
+        bend = before - 2 * middle + after
+        part = np.where((best == inner[..., 0]) & (bend > 0), 0.5 * (before - after) / np.where(bend > 0, bend, 1), 0.0)
+        move = (best - self.reach + np.clip(part, -0.5, 0.5)) * view.pixel[:, None]
+        ratio = least / stage["typical"]
+        weights = 1.0 / (1.0 + ratio.astype(np.float64) ** 2)
+        points = view.points + move[..., None] * normal
+        score = -np.log(ratio + 1e-12).mean(axis=1)
+        return Proposal(points, weights, score, n_modes=int(self.n_modes_[view.level]))
+
+    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays) for a file."""
+        header = {
+            "n_side": int(self.n_side), "reach": int(self.reach), "n_iter": int(self.n_iter),
+            "shrinkage": float(self.shrinkage), "modes": list(self.modes),
+            "edges": None if self.edges is None else self.edges.tolist(),
+        }  # fmt: skip
+        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
+        return "Profiles", header, arrays
+
+    @classmethod
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Profiles:
+        """Build from what `to_parts` returned."""
+        evidence = cls(**header)
+        for key, array in arrays.items():
+            level, name = key.split(".")
+            evidence.stages_.setdefault(level, {})[name] = array
+        return evidence

@@ -1,0 +1,130 @@
+"""What a search answers: the shape, how far to trust it, and every step on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .._transforms import Similarity
+
+__all__ = ["SearchResult", "SearchStep"]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchStep:
+    """One iteration of a search.
+
+    Attributes
+    ----------
+    level, iteration : int
+        Level, 0 the coarsest, and the iteration in it.
+    shape : ndarray of shape (K, 2)
+        The plausible shape after the step, pixels of the image.
+    proposed : ndarray of shape (K, 2)
+        Where the evidence would have the landmarks.
+    score : float
+        Agreement of picture and shape before the step; NaN where the evidence does not judge.
+    clipped : ndarray of bool of shape (n_components,)
+        Modes that the limit of the basis held back.
+    move : float
+        Mean distance the landmarks moved, pixels of the image.
+    stayed : float
+        Share of landmarks whose proposal was where they were.
+    n_outside : int
+        Landmarks outside the image after the step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models.search import SearchStep
+    >>> SearchStep(0, 1, np.zeros((2, 2)), np.zeros((2, 2)), 0.5, np.zeros(1, bool), 0.0, 1.0, 0).level
+    0
+    """
+
+    level: int
+    iteration: int
+    shape: np.ndarray
+    proposed: np.ndarray
+    score: float
+    clipped: np.ndarray
+    move: float
+    stayed: float
+    n_outside: int
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The answer of a search in one image.
+
+    Attributes
+    ----------
+    shape : ndarray of shape (K, 2)
+        Landmarks, pixels of the image; NaN when there is no answer.
+    confidence : ndarray of shape (K,)
+        Trust in each landmark, 0 to 1, by the evidence of the last step.
+    plausibility : float
+        Share of the shapes of the model that are less usual than this one, 0 to 1.
+    score : float
+        Agreement of picture and shape, higher is better; comparable between fits of one model. NaN where the evidence
+        does not judge.
+    converged : bool
+        Whether the last iterations left the landmarks where they were and they lie in the image.
+    status : str
+        ``"converged"``, ``"not converged"``, ``"outside"`` (at least a quarter of the landmarks has left the image),
+        ``"no face"`` (nothing detected) or ``"error"`` (bad input; `message` says which).
+    message : str
+        In words, where `status` needs some.
+    start : ndarray of shape (K, 2)
+        Where the search began.
+    transform : Similarity or None
+        Frame of the model -> image.
+    coefficients : ndarray of shape (n_components,)
+        Modes of the shape; ``transform(basis.decode(coefficients))`` is `shape`.
+    box : tuple of float or None
+        The box (x0, y0, x1, y1) the search began from.
+    trace : tuple of SearchStep
+        Every iteration.
+
+    Examples
+    --------
+    >>> from shape_models.search import SearchResult
+    >>> result = SearchResult.failed(5, 3, status="no face", message="nothing detected")
+    >>> result.found, result.converged
+    (False, False)
+    """
+
+    shape: np.ndarray
+    confidence: np.ndarray
+    plausibility: float
+    score: float
+    converged: bool
+    status: str
+    message: str
+    start: np.ndarray
+    transform: Similarity | None
+    coefficients: np.ndarray
+    box: tuple[float, float, float, float] | None = None
+    trace: tuple[SearchStep, ...] = field(default=(), repr=False)
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a shape at all."""
+        return bool(np.isfinite(self.shape).all())
+
+    @classmethod
+    def failed(cls, n_landmarks: int, n_components: int, *, status: str, message: str) -> SearchResult:
+        """Return the record of a search that has no answer.
+
+        Parameters
+        ----------
+        n_landmarks, n_components : int
+            Of the model.
+        status, message : str
+            Why.
+        """
+        nothing = np.full((n_landmarks, 2), np.nan)
+        return cls(
+            nothing, np.zeros(n_landmarks), 0.0, float("nan"), False, status, message, nothing, None,
+            np.full(n_components, np.nan),
+        )  # fmt: skip
