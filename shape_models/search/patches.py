@@ -164,13 +164,15 @@ class Patches(Evidence):
     ) -> Proposal:
         n = len(aligned)
         trust, score = self._trust(error, stage)
-        modes, tangent = stage["modes"], view._frame.tangent.astype(np.float32)
-        move = local.reshape(n, -1) @ modes
+        flat = local.reshape(n, -1)
+        move = flat @ stage["modes"]
         if self.fill:
-            keep = np.repeat(trust, 2, axis=1)
+            # Where the whole picture is hard, no landmark is worse than the others.
+            ratio = error / stage["typical"]
+            ratio /= np.maximum(np.median(ratio, axis=1, keepdims=True), 1.0)
+            keep = np.repeat(1.0 / (1.0 + ratio**4), 2, axis=1)
             for _ in range(3):
-                implied = move @ tangent
-                move = (keep * local.reshape(n, -1) + (1 - keep) * implied) @ modes
+                move = (keep * flat + (1 - keep) * (move @ stage["implied"])) @ stage["modes"]
         return self._propose(view, aligned, move + stage["offset"], trust, score)
 
     @staticmethod
@@ -207,10 +209,14 @@ class Patches(Evidence):
         local, displaced, log_error, expected = _local_ridge(features, wanted - shift, fold)
         modes, predicted = _ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
         error = np.exp(0.5 * (expected + log_error))
+        # What displacements a move of pose and modes implies, shrunk as the regressors shrink them.
+        gram = predicted.T.astype(np.float64) @ predicted
+        implied = _solve(gram, predicted.T.astype(np.float64) @ displaced.reshape(n, -1), 1e-6 * np.trace(gram) + 1e-30)
         stage = {
             "center": center.ravel(),
             "local": local,
             "modes": modes,
+            "implied": implied,
             "offset": offset,
             "log_error": log_error,
             # A landmark loses half of its trust where its expected error is far above what is usual for it.

@@ -1,0 +1,158 @@
+"""Several kinds of evidence together, each landmark weighted by how right each of them was in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .evidence import Evidence, Proposal, View
+
+__all__ = ["CombinedEvidence"]
+
+
+class CombinedEvidence(Evidence):
+    """Evidence from several sources, combined by weights learned for each landmark and level.
+
+    Each source proposes a displacement; the combination is a weighted sum of them, with the weights that came nearest
+    to the truth in training, by non-negative least squares and a little ridge. A source that errs at a landmark
+    counts less there.
+
+    Parameters
+    ----------
+    parts : sequence of Evidence
+        At least one.
+
+    Examples
+    --------
+    >>> from shape_models.search import CombinedEvidence, Patches, Profiles
+    >>> CombinedEvidence([Patches(), Profiles(n_side=5)]).n_iter
+    2
+    """
+
+    def __init__(self, parts: Any) -> None:
+        parts = list(parts)
+        if not parts or not all(isinstance(part, Evidence) for part in parts):
+            raise ValueError(f"parts: got {parts!r}; expected a list of Evidence.")
+        self.parts = parts
+        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+
+    def __repr__(self) -> str:
+        return f"CombinedEvidence({self.parts!r})"
+
+    @property
+    def level_step(self) -> float:  # type: ignore[override]
+        """Factor between two levels: that of the first part."""
+        return self.parts[0].level_step
+
+    @property
+    def resolution(self) -> float:  # type: ignore[override]
+        """Pixels along the mean shape at the finest level: those of the first part."""
+        return self.parts[0].resolution
+
+    @property
+    def n_iter(self) -> int:  # type: ignore[override]
+        """Iterations a level: those of a part that always makes all of its steps, or the most of any."""
+        fixed = [part.n_iter for part in self.parts if not part.stops]
+        return max(fixed or [part.n_iter for part in self.parts])
+
+    @property
+    def stops(self) -> bool:  # type: ignore[override]
+        """Whether all parts may stop."""
+        return all(part.stops for part in self.parts)
+
+    @property
+    def needs_images(self) -> bool:  # type: ignore[override]
+        """Whether any part looks at pixels."""
+        return any(part.needs_images for part in self.parts)
+
+    def clone(self) -> CombinedEvidence:
+        """Return an untrained copy with the same choices."""
+        return CombinedEvidence([part.clone() for part in self.parts])
+
+    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+        """Tell the parts about the model."""
+        for part in self.parts:
+            part.prepare(frame, n_levels, scheme)
+
+    def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal:
+        """Train the parts, then the weights of their answers."""
+        proposals = []
+        for part in self.parts:
+            answer = part.train(view, truth, fold, rng)
+            proposals.append(part.locate(view) if answer is None else answer)
+        moves = self._moves(view, proposals)
+        wanted = view.in_model(truth) - view.in_model(view.points)
+        # Normal equations for each landmark: x and y of all samples against the parts.
+        gram = np.einsum("pnkd,qnkd->kpq", moves, moves)
+        moment = np.einsum("pnkd,nkd->kp", moves, wanted)
+        ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2).max() / len(self.parts) + 1e-30
+        weights = np.stack([_non_negative(g + ridge * np.eye(len(g)), m) for g, m in zip(gram, moment, strict=True)])
+        rest = np.einsum("pnkd,kp->nkd", moves, weights) - wanted
+        spread = (rest**2).sum(-1).mean(0)
+        self.stages_[f"{view.level}.{view.iteration}"] = {"weights": weights, "spread": spread}
+        return self._combine(view, proposals, moves, weights)
+
+    def locate(self, view: View) -> Proposal:
+        """Combine what the parts propose."""
+        at = next(
+            (f"{view.level}.{i}" for i in range(view.iteration, -1, -1) if f"{view.level}.{i}" in self.stages_), None
+        )
+        if at is None:
+            raise ValueError(f"CombinedEvidence: level {view.level} is not trained; fit it with as many levels.")
+        proposals = [part.locate(view) for part in self.parts]
+        return self._combine(view, proposals, self._moves(view, proposals), self.stages_[at]["weights"])
+
+    @staticmethod
+    def _moves(view: View, proposals: list[Proposal]) -> np.ndarray:
+        """Displacements in the frame of the model, (parts, n, K, 2), scaled by the trust of each part."""
+        here = view.in_model(view.points)
+        moves = []
+        for proposal in proposals:
+            move = view.in_model(np.asarray(proposal.points)) - here
+            moves.append(move if proposal.weights is None else move * proposal.weights[..., None])
+        return np.array(moves)
+
+    def _combine(
+        self, view: View, proposals: list[Proposal], moves: np.ndarray, weights: np.ndarray
+    ) -> Proposal:
+        move = np.einsum("pnkd,kp->nkd", moves, weights)
+        points = view.in_image(view.in_model(view.points) + move)
+        share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+        trust = sum(
+            share[:, p] * (1.0 if proposal.weights is None else proposal.weights)
+            for p, proposal in enumerate(proposals)
+        )
+        scores = [proposal.score for proposal in proposals if proposal.score is not None]
+        counts = [proposal.n_modes for proposal in proposals]
+        return Proposal(
+            points,
+            np.broadcast_to(trust, points.shape[:2]),
+            np.sum(scores, axis=0) if scores else None,
+            max(proposal.prior for proposal in proposals),
+            None if any(count is None for count in counts) else max(count for count in counts if count is not None),
+        )
+
+    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+        """Return (kind, header, arrays) for a file."""
+        header: dict[str, Any] = {"parts": []}
+        arrays = {f"own.{key}.{name}": a for key, stage in self.stages_.items() for name, a in stage.items()}
+        for i, part in enumerate(self.parts):
+            kind, one, some = part.to_parts()
+            header["parts"].append({"kind": kind, "header": one})
+            arrays |= {f"{i}.{name}": array for name, array in some.items()}
+        return "CombinedEvidence", header, arrays
+
+
+def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Least squares with weights that are not negative, few unknowns: the best of all sets of active ones."""
+    n = len(moment)
+    best, answer = 0.0, np.zeros(n)
+    for mask in range(1, 2**n):
+        rows = np.array([i for i in range(n) if mask >> i & 1])
+        w = np.linalg.solve(gram[np.ix_(rows, rows)], moment[rows])
+        gain = float(w @ moment[rows])
+        if (w >= 0).all() and gain > best:
+            best, answer = gain, np.zeros(n)
+            answer[rows] = w
+    return answer
