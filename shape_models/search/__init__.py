@@ -1,9 +1,13 @@
 """Active shape model search: find the shapes of a model in images."""
 
+from ._files import load_fitter as load_fitter
 from .combination import CombinedEvidence
+from .detection import detect_faces
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
+from .heatmaps import HeatMaps
 from .patches import Patches
+from .plotting import animate_trace, plot_trace
 from .profiles import Profiles
 from .results import SearchResult, SearchStep
 
@@ -11,10 +15,14 @@ __all__ = [
     "ASMFitter",
     "CombinedEvidence",
     "Evidence",
+    "HeatMaps",
     "Patches",
     "Profiles",
     "Proposal",
     "SearchResult",
     "SearchStep",
     "View",
+    "animate_trace",
+    "detect_faces",
+    "plot_trace",
 ]

@@ -68,7 +68,7 @@ def check_image(array: np.ndarray) -> np.ndarray:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         n = int((~np.isfinite(array)).sum())
-        raise ValueError(f"image: got NaN or infinity in {n} values; expected finite numbers. Try np.nan_to_num(image).")
+        raise ValueError(f"image: got NaN or infinity in {n} values; expected finite numbers. Try np.nan_to_num.")
     return array
 
 
@@ -175,11 +175,16 @@ class ImageBank:
     @classmethod
     def join(cls, banks: Sequence[ImageBank]) -> ImageBank:
         """Put the images of many banks into one."""
-        shift = np.cumsum([0] + [len(bank.buffer) for bank in banks[:-1]])
-        tables = [bank.table + np.array([s, 0, 0]) for bank, s in zip(banks, shift, strict=True)]
+        ends = np.cumsum([len(bank.buffer) for bank in banks])
+        buffer = np.empty(ends[-1], np.float32)
+        tables = []
+        for bank, end in zip(banks, ends, strict=True):
+            start = end - len(bank.buffer)
+            buffer[start:end] = bank.buffer
+            bank.buffer = buffer[start:end]  # lets go of its own copy, so that no more than one is held in all
+            tables.append(bank.table + np.array([start, 0, 0]))
         names = ("first", "last", "origin", "sizes")
-        rest = [np.concatenate([getattr(bank, name) for bank in banks]) for name in names]
-        return cls(np.concatenate([bank.buffer for bank in banks]), np.concatenate(tables), *rest)
+        return cls(buffer, np.concatenate(tables), *(np.concatenate([getattr(b, n) for b in banks]) for n in names))
 
     def place(self, index: np.ndarray, flip: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which level to sample at distances of `step` pixels, and the map of coordinates to it.

@@ -6,7 +6,6 @@ one compiled loop serves images of different sizes. All coordinates are (x, y) w
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numba
@@ -49,7 +48,7 @@ def sample(buffer, offset, height, width, points, out):
 
 @_jit
 def halve(image, out):
-    """Fill `out` (floor(h / 2), floor(w / 2)) with `image` smoothed by (1, 3, 3, 1) / 8 and taken at every second pixel.
+    """Fill `out` (floor(h / 2), floor(w / 2)) with every second pixel of `image` smoothed by (1, 3, 3, 1) / 8.
 
     Pixel (i, j) of `out` lies between pixels 2i and 2i + 1 of `image`.
     """
@@ -125,7 +124,7 @@ def _smooth(channels, work):
 
 @_jit
 def _pick(channels, x, y, out):
-    """Add nothing, read the eight channels at (x, y) of the half-resolution grid into `out`."""
+    """Read the eight channels at (x, y) of the half-resolution grid into `out`."""
     rows, columns, n = channels.shape
     x = min(max(x, 0.0), columns - 1.000001)
     y = min(max(y, 0.0), rows - 1.000001)
@@ -134,7 +133,12 @@ def _pick(channels, x, y, out):
     one = np.float32(1.0)
     a, b, c, d = (one - u) * (one - v), u * (one - v), (one - u) * v, u * v
     for k in range(n):
-        out[k] = a * channels[i, j, k] + b * channels[i, j + 1, k] + c * channels[i + 1, j, k] + d * channels[i + 1, j + 1, k]
+        out[k] = (
+            a * channels[i, j, k]
+            + b * channels[i, j + 1, k]
+            + c * channels[i + 1, j, k]
+            + d * channels[i + 1, j + 1, k]
+        )
 
 
 @_jit

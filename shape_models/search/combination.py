@@ -41,6 +41,11 @@ class CombinedEvidence(Evidence):
         return f"CombinedEvidence({self.parts!r})"
 
     @property
+    def n_levels(self) -> int:  # type: ignore[override]
+        """Levels: those of the first part."""
+        return self.parts[0].n_levels
+
+    @property
     def level_step(self) -> float:  # type: ignore[override]
         """Factor between two levels: that of the first part."""
         return self.parts[0].level_step
@@ -113,9 +118,7 @@ class CombinedEvidence(Evidence):
             moves.append(move if proposal.weights is None else move * proposal.weights[..., None])
         return np.array(moves)
 
-    def _combine(
-        self, view: View, proposals: list[Proposal], moves: np.ndarray, weights: np.ndarray
-    ) -> Proposal:
+    def _combine(self, view: View, proposals: list[Proposal], moves: np.ndarray, weights: np.ndarray) -> Proposal:
         move = np.einsum("pnkd,kp->nkd", moves, weights)
         points = view.in_image(view.in_model(view.points) + move)
         share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)

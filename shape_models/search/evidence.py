@@ -76,7 +76,7 @@ class View:
     ...         places = view.points[:, :, None] + steps             # (n, K, 5, 2)
     ...         best = view.sample(places).argmin(axis=2)
     ...         return Proposal(np.take_along_axis(places, best[..., None, None], axis=2)[:, :, 0])
-    >>> faces = 40 * make_faces(20, rng=0) + 50
+    >>> faces = 0.4 * make_faces(20, rng=0)
     >>> pictures = np.random.default_rng(0).uniform(size=(20, 100, 100))
     >>> fitter = ASMFitter(evidence=Darkest(), n_levels=1).fit(pictures, faces)
     >>> fitter.predict(pictures[0], initial=faces[0]).shape.shape
@@ -143,6 +143,22 @@ class View:
             out[i] = values.reshape(out[i].shape)
         return out
 
+    def maps(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the heat maps given with an image.
+
+        Parameters
+        ----------
+        image : int
+            One of `index`.
+
+        Returns
+        -------
+        maps : ndarray of shape (K, h, w)
+        matrix : ndarray of shape (2, 3)
+            Pixels of the maps -> pixels of the image.
+        """
+        return self._context["maps"](image)
+
     def moved(self, points: np.ndarray, *, iteration: int | None = None) -> View:
         """Return the same view with other current landmarks."""
         return View(
@@ -173,6 +189,8 @@ class Evidence:
 
     Attributes
     ----------
+    n_levels : int
+        Levels, when the fitter is not told.
     level_step : float
         Factor between the resolutions of two levels, when the fitter is not told.
     resolution : float
@@ -193,6 +211,7 @@ class Evidence:
     True
     """
 
+    n_levels: int = 3
     level_step: float = 1.5
     resolution: float = 112.0
     n_iter: int = 5

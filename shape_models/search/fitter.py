@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..landmarks import get_scheme
 from ._frame import Frame, Planar
 from ._images import ImageBank, check_image, image_count, read_image
 from .evidence import Evidence, View
+from .heatmaps import check_maps, peaks
 from .results import SearchResult, SearchStep
 
 __all__ = ["ASMFitter"]
@@ -45,8 +47,8 @@ class ASMFitter(BaseEstimator):
     evidence : Evidence or str, default="patches"
         ``"patches"``, ``"profiles"``, or an object: `Patches`, `Profiles`, `HeatMaps`, `CombinedEvidence`, or your
         own (see `Evidence`).
-    n_levels : int, default=3
-        Levels, from coarse to fine.
+    n_levels : int, default=None
+        Levels, from coarse to fine; None for what suits the evidence.
     resolution : float, default=None
         Pixels along the longer side of the mean shape at the finest level; None for what suits the evidence.
     level_step : float, default=None
@@ -96,9 +98,9 @@ class ASMFitter(BaseEstimator):
     >>> from shape_models import make_faces
     >>> from shape_models.search import ASMFitter
     >>> def draw(shape):                                       # a picture that shows where its landmarks are
-    ...     y, x = np.mgrid[:96, :96]
+    ...     y, x = np.mgrid[:100, :100]
     ...     return sum(np.exp(-((x - p) ** 2 + (y - q) ** 2) / 8) for p, q in shape)
-    >>> shapes = 40 * make_faces(30, rng=0)[:, 27:48] + 48
+    >>> shapes = 0.4 * make_faces(30, rng=0)[:, 27:48]
     >>> pictures = [draw(shape) for shape in shapes]
     >>> fitter = ASMFitter(evidence="profiles", n_levels=2, resolution=40).fit(pictures[:25], shapes[:25])
     >>> box = (*shapes[25].min(axis=0), *shapes[25].max(axis=0))
@@ -112,7 +114,7 @@ class ASMFitter(BaseEstimator):
         asm: Any = None,
         *,
         evidence: Any = "patches",
-        n_levels: int = 3,
+        n_levels: int | None = None,
         resolution: float | None = None,
         level_step: float | None = None,
         jitter: tuple[float, float, float] = (0.1, 0.1, 0.175),
@@ -136,7 +138,7 @@ class ASMFitter(BaseEstimator):
 
     # --- learning ------------------------------------------------------------------------------------------
 
-    def fit(self, images: Any, shapes: Any, *, boxes: Any = None, groups: Any = None) -> Self:
+    def fit(self, images: Any, shapes: Any, *, boxes: Any = None, groups: Any = None, heatmaps: Any = None) -> Self:
         """Learn the shape model, the evidence and the convention of boxes.
 
         Parameters
@@ -150,6 +152,9 @@ class ASMFitter(BaseEstimator):
             of the landmarks.
         groups : array_like of shape (n,), optional
             Person or specimen of each image: cross-validation keeps a group together.
+        heatmaps : sequence, optional
+            For `HeatMaps` in a combination, whose weights are learned: the maps of each image, as `predict` takes
+            them. Mirrored images are then not used.
 
         Returns
         -------
@@ -180,10 +185,15 @@ class ASMFitter(BaseEstimator):
         self.detection_: dict[str, Any] | None = None
         self.evidence_ = _make_evidence(self.evidence).clone()
         self.resolutions_ = self._levels()
-        self.evidence_.prepare(frame, self.n_levels, scheme)
+        self.evidence_.prepare(frame, len(self.resolutions_), scheme)
         self.score_scale_ = (0.0, 1.0)
         bank = self._load(images, shapes, poses) if self.evidence_.needs_images else None
-        mirror = getattr(scheme, "mirror", None) if self.mirror and bank is not None else None
+        maps = None
+        if heatmaps is not None:
+            if bank is None or len(heatmaps) != n:
+                raise ValueError(f"heatmaps: expected one array for each of {n} images, and images with them.")
+            maps = _Maps(heatmaps, self.n_landmarks_, bank.sizes)
+        mirror = getattr(scheme, "mirror", None) if self.mirror and bank is not None and maps is None else None
         truth, flip, index = shapes, np.zeros(n, dtype=bool), np.arange(n)
         if mirror is not None and bank is not None:
             other = shapes[:, mirror].copy()
@@ -200,12 +210,12 @@ class ASMFitter(BaseEstimator):
         every = np.repeat(np.arange(len(truth)), repeats)
         truth, flip, index, fold = truth[every], flip[every], index[every], fold[every]
         start = self._place(tight[every], jitter, rng)
-        self._train(bank, index, flip, start, truth, fold, rng)
+        self._train(bank, index, flip, start, truth, fold, rng, {"maps": maps or _no_maps})
         return self
 
     def _check_parameters(self) -> tuple[float, float, float]:
         for name, value in (("n_levels", self.n_levels), ("n_perturbations", self.n_perturbations)):
-            if value is None and name != "n_levels":
+            if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 1000:
                 raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
@@ -244,13 +254,10 @@ class ASMFitter(BaseEstimator):
     def _levels(self) -> tuple[float, ...]:
         finest = float(self.resolution or self.evidence_.resolution)
         step = float(self.level_step or self.evidence_.level_step)
-        return tuple(max(8.0, finest / step**k) for k in reversed(range(self.n_levels)))
+        return tuple(max(8.0, finest / step**k) for k in reversed(range(self.n_levels or self.evidence_.n_levels)))
 
     def _learn_boxes(self, boxes: np.ndarray, poses: Planar) -> dict[str, Any]:
-        frame = self._frame
-        middle = 0.5 * (frame.upright.min(0) + frame.upright.max(0))
-        # The middle of the mean's box, in the model, and where the pose of each image takes it.
-        middle = Planar(np.exp(-1j * np.array(frame.angle)), np.array(0j))(middle)
+        frame, middle = self._frame, self._middle()
         side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
         center = 0.5 * (boxes[:, 2:] + boxes[:, :2])
         shift = (poses(np.broadcast_to(middle, (len(boxes), 1, 2)))[:, 0] - center) / side[:, None]
@@ -310,7 +317,7 @@ class ASMFitter(BaseEstimator):
 
     def _train(
         self, bank: ImageBank | None, index: np.ndarray, flip: np.ndarray, start: np.ndarray, truth: np.ndarray,
-        fold: np.ndarray, rng: np.random.Generator,
+        fold: np.ndarray, rng: np.random.Generator, context: dict[str, Any],
     ) -> None:  # fmt: skip
         frame, evidence = self._frame, self.evidence_
         current = frame.fit(start).points
@@ -321,7 +328,7 @@ class ASMFitter(BaseEstimator):
             for level, resolution in enumerate(self.resolutions_):
                 for iteration in range(evidence.n_iter):
                     pose = frame.pose_of(current)
-                    view = View(current, level, iteration, resolution, index, frame, bank, pose, flip, split, {})
+                    view = View(current, level, iteration, resolution, index, frame, bank, pose, flip, split, context)
                     proposal = evidence.train(view, truth, fold, rng)
                     if proposal is None:
                         break
@@ -406,7 +413,7 @@ class ASMFitter(BaseEstimator):
         elif initial is not None:
             shapes = _batch(initial, n, (self.n_landmarks_, 2), "initial")
             starts = list(shapes)
-        elif self.detection_ is None:
+        elif heatmaps is None and self.detection_ is None:
             raise ValueError(
                 "got neither boxes nor initial; expected one of them. For faces try fit_detection, which learns what "
                 "the boxes of detect_faces mean for this model."
@@ -417,12 +424,14 @@ class ASMFitter(BaseEstimator):
             if len(maps) != n:
                 raise ValueError(f"heatmaps: got {len(maps)}; expected one array for each of {n} images.")
         kind = "box" if boxes is not None else "shape" if initial is not None else "detect"
+        if kind == "detect" and heatmaps is not None:
+            kind = "peaks"
 
         def run(first: int, last: int) -> list[SearchResult]:
             return self._search(many, first, last, starts, kind, maps, n_starts, max_iter, single)
 
-        edges = list(range(0, n, max(1, min(_CHUNK, -(-n // _n_threads(self.n_jobs)))))) + [n]
-        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        edges = [*range(0, n, max(1, min(_CHUNK, -(-n // _n_threads(self.n_jobs))))), n]
+        spans = list(pairwise(edges))
         if len(spans) > 1 and _n_threads(self.n_jobs) > 1:
             with ThreadPoolExecutor(_n_threads(self.n_jobs)) as pool:
                 parts = list(pool.map(lambda span: run(*span), spans))
@@ -437,10 +446,12 @@ class ASMFitter(BaseEstimator):
     ) -> list[SearchResult]:  # fmt: skip
         """Search images first...last - 1."""
         results: list[SearchResult | None] = [None] * (last - first)
-        pictures, begin, boxes, owner = [], [], [], []
+        pictures, begin, boxes, owner, checked = [], [], [], [], []
         for i in range(first, last):
             try:
                 image = check_image(read_image(images[i]))
+                height, width = image.shape[:2]
+                given = None if maps[i] is None else check_maps(maps[i], self.n_landmarks_, (width, height))
                 box = None
                 if kind == "detect":
                     box = self._detect(image)
@@ -452,7 +463,9 @@ class ASMFitter(BaseEstimator):
                         continue
                 elif kind == "box":
                     box = _check_boxes(starts[i][None], 1)[0]
-                if box is None:
+                if kind == "peaks":
+                    shape = self._start_from(given)
+                elif box is None:
                     shape = as_shapes(starts[i], name="initial", n_landmarks=self.n_landmarks_, n_dims=2)
                     shape = shape.astype(np.float64)
                     if not np.ptp(shape, axis=0).max() > 0:
@@ -460,7 +473,7 @@ class ASMFitter(BaseEstimator):
                 else:
                     shape = self._place(box[None], None, None)[0]
                 _check_inside(shape, image)
-                if image.min() == image.max():
+                if self.evidence_.needs_images and image.min() == image.max():
                     raise ValueError(
                         f"image: got the same value {image.flat[0]} everywhere; expected a picture of something."
                     )
@@ -475,15 +488,16 @@ class ASMFitter(BaseEstimator):
             begin.append(shape)
             boxes.append(None if box is None else tuple(float(v) for v in box))
             owner.append(i)
+            checked.append(given)
         if pictures:
-            found = self._solve(pictures, np.array(begin), boxes, owner, maps, n_starts, max_iter)
+            found = self._solve(pictures, np.array(begin), boxes, checked, n_starts, max_iter)
             for i, result in zip(owner, found, strict=True):
                 results[i - first] = result
         return [result for result in results if result is not None]
 
     def _solve(
-        self, images: list[np.ndarray], begin: np.ndarray, boxes: list[Any], owner: list[int], maps: list[Any],
-        n_starts: int, max_iter: int | None,
+        self, images: list[np.ndarray], begin: np.ndarray, boxes: list[Any], maps: list[Any], n_starts: int,
+        max_iter: int | None,
     ) -> list[SearchResult]:  # fmt: skip
         n = len(images)
         bank = None
@@ -502,10 +516,8 @@ class ASMFitter(BaseEstimator):
             area = np.concatenate([low - side, high + side], axis=1).reshape(n, n_starts, 4)
             regions = np.concatenate([area[..., :2].min(axis=1), area[..., 2:].max(axis=1)], axis=1)
             pixel = 0.5 * self._frame.pose_of(begin).scale * self._frame.side / self.resolutions_[-1]
-            bank = ImageBank.join(
-                [ImageBank.build([images[j]], [regions[j]], [pixel[j]]) for j in range(n)]
-            )
-        context = {"maps": [maps[i] for i in owner], "images": images}
+            bank = ImageBank.join([ImageBank.build([images[j]], [regions[j]], [pixel[j]]) for j in range(n)])
+        context = {"maps": _given(maps)}
         flip = np.zeros(len(index), dtype=bool)
         state = _State(self._frame.fit(start), start, len(index), self.n_landmarks_)
         n_iter = self.evidence_.n_iter if max_iter is None else min(max_iter, self.evidence_.n_iter)
@@ -582,9 +594,35 @@ class ASMFitter(BaseEstimator):
         from .detection import learn_detection
 
         check_is_fitted(self, "evidence_")
-        shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5)
-        self.detection_ = learn_detection(images, shapes)
+        shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5).astype(np.float64)
+        # The boxes that would make the search start right there.
+        frame, poses = self._frame, self._frame.pose_of(shapes)
+        middle = np.broadcast_to(self._middle(), (len(shapes), 1, 2))
+        side = poses.scale * frame.side / self.box_["side"]
+        center = poses(middle)[:, 0] - np.array(self.box_["center"]) * side[:, None]
+        half = 0.5 * side[:, None]
+        self.detection_ = learn_detection(images, np.concatenate([center - half, center + half], axis=1))
         return self
+
+    def _middle(self) -> np.ndarray:
+        """Return the middle of the box of the mean shape as it stands in images, in the frame of the model."""
+        frame = self._frame
+        return Planar(np.exp(-1j * np.array(frame.angle)), np.array(0j))(
+            0.5 * (frame.upright.min(0) + frame.upright.max(0))[None]
+        )[0]
+
+    def _start_from(self, given: Any) -> np.ndarray:
+        """Fit the model to the peaks of heat maps."""
+        places, heights = peaks(*given)
+        if not np.count_nonzero(heights) >= 3:
+            raise ValueError("heatmaps: got fewer than three maps with anything in them; expected more, or boxes.")
+        weights = heights / heights.max()
+        # A few peaks may lie anywhere: those far from what the others imply lose their weight.
+        for _ in range(5):
+            fit = self._frame.fit(places[None], weights=np.maximum(weights, _FLOOR)[None], prior=self._frame.side**2)
+            distance = np.linalg.norm(fit.points[0] - places, axis=1) / (fit.pose.scale[0] * self._frame.side)
+            weights = heights / heights.max() / (1 + (distance / max(float(np.median(distance)), 0.02)) ** 2)
+        return fit.points[0]
 
     def _detect(self, image: np.ndarray) -> np.ndarray | None:
         from .detection import detect_faces, map_boxes
@@ -600,6 +638,24 @@ class ASMFitter(BaseEstimator):
         from ._files import to_archive
 
         return to_archive(self)
+
+
+class _Maps:
+    """Heat maps of training images, checked when they are asked for."""
+
+    def __init__(self, given: Any, n_landmarks: int, sizes: np.ndarray) -> None:
+        self.given, self.n_landmarks, self.sizes = given, n_landmarks, sizes
+
+    def __call__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        return check_maps(self.given[image], self.n_landmarks, tuple(self.sizes[image]))
+
+
+def _given(maps: list[Any]) -> Callable[[int], Any]:
+    return lambda image: maps[image] if maps[image] is not None else _no_maps(image)
+
+
+def _no_maps(image: int) -> Any:
+    raise ValueError("heatmaps: got none; expected them for HeatMaps evidence.")
 
 
 class _State:
@@ -632,9 +688,16 @@ class _State:
         for i, row in enumerate(rows):
             self.steps[row].append(
                 SearchStep(
-                    view.level, view.iteration, fit.points[i].copy(), np.array(proposal.points[i]), float(score[i]),
-                    fit.clipped[i], float(move[i].mean()), float(stayed[i]), _outside(fit.points[i], sizes[i]),
-                )  # fmt: skip
+                    view.level,
+                    view.iteration,
+                    fit.points[i].copy(),
+                    np.array(proposal.points[i]),
+                    float(score[i]),
+                    fit.clipped[i],
+                    float(move[i].mean()),
+                    float(stayed[i]),
+                    _outside(fit.points[i], sizes[i]),
+                )
             )
         return stayed
 
@@ -742,7 +805,7 @@ class _threads:
         if self.pool is None:
             return run(0, n)
         edges = np.linspace(0, n, min(n, 8 * self.n) + 1).astype(int)
-        for future in [self.pool.submit(run, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]:
+        for future in [self.pool.submit(run, int(a), int(b)) for a, b in pairwise(edges)]:
             future.result()
         return None
 

@@ -198,7 +198,7 @@ class Patches(Evidence):
         features -= center
         key = f"{view.level}.{view.iteration}"
         tangent = view._frame.tangent.astype(np.float32)
-        n, k, d = features.shape
+        n, _, d = features.shape
         shift = wanted.mean(axis=0)
         offset = shift.ravel() @ tangent.T
         target = (wanted - shift).reshape(n, -1) @ tangent.T
@@ -256,9 +256,7 @@ def _split(z: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[list[np.ndar
     return grams, moments
 
 
-def _ridge(
-    z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression of y (n, t) on z (n, f); the penalty by cross-validation.
 
     Returns
@@ -327,7 +325,7 @@ def _local_ridge(
     n, k, d = features.shape
     n_folds = int(fold.max()) + 1
     rows = [np.flatnonzero(fold == f) for f in range(n_folds)]
-    spectra: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    spectra: list[list[Any]] = []
     grams, scales = [], []
     answers = np.zeros((len(_RIDGES), n, k, 2), np.float32)
     moments = np.empty((k, n_folds, d, 2), np.float32)
@@ -374,5 +372,3 @@ def _local_ridge(
         weights[j, :, :2] = _solve(full, moments[j].sum(0), _RIDGES[best] * scales[j])
         weights[j, :, 2] = _solve(full, second[j][:, None], _RIDGES[other] * scales[j])[:, 0]
     return weights, displaced, log_error, expected
-
-

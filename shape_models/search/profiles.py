@@ -62,6 +62,8 @@ class Profiles(Evidence):
     modes : sequence of float
         Share of the model's variance that the shape step may use, from the coarsest level on; the last holds for all
         finer levels. Few modes at the coarse levels keep a wide search stable.
+    prior : float
+        Strength of the prior of the modes in the shape step, as `Proposal` has it.
     edges : array_like of shape (n_edges, 2), optional
         Which landmarks are joined, for the normals; by default those of the scheme of the model, or consecutive ones.
 
@@ -73,20 +75,22 @@ class Profiles(Evidence):
     --------
     >>> from shape_models.search import Profiles
     >>> Profiles(n_side=5)
-    Profiles(n_side=5, reach=6, n_iter=10, shrinkage=0.1, modes=(0.8, 0.9, 1.0))
+    Profiles(n_side=5, reach=6, n_iter=10, shrinkage=0.1, modes=(0.5, 0.6, 0.8, 0.9), prior=0.001)
     """
 
-    level_step = 2.0
+    n_levels = 4
+    level_step = 1.6
     resolution = 112.0
 
     def __init__(
         self,
         *,
-        n_side: int = 7,
+        n_side: int = 8,
         reach: int = 6,
         n_iter: int = 10,
         shrinkage: float = 0.1,
-        modes: Any = (0.8, 0.9, 1.0),
+        modes: Any = (0.5, 0.6, 0.8, 0.9),
+        prior: float = 1e-3,
         edges: Any = None,
     ) -> None:
         for name, value in (("n_side", n_side), ("reach", reach), ("n_iter", n_iter)):
@@ -102,20 +106,21 @@ class Profiles(Evidence):
         self.n_iter = n_iter
         self.shrinkage = shrinkage
         self.modes = modes
+        self.prior = prior
         self.edges = None if edges is None else np.asarray(edges, dtype=int).reshape(-1, 2)
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
 
     def __repr__(self) -> str:
         return (
             f"Profiles(n_side={self.n_side}, reach={self.reach}, n_iter={self.n_iter}, shrinkage={self.shrinkage}, "
-            f"modes={self.modes})"
+            f"modes={self.modes}, prior={self.prior})"
         )
 
     def clone(self) -> Profiles:
         """Return an untrained copy with the same choices."""
         return Profiles(
             n_side=self.n_side, reach=self.reach, n_iter=self.n_iter, shrinkage=self.shrinkage, modes=self.modes,
-            edges=self.edges,
+            prior=self.prior, edges=self.edges,
         )  # fmt: skip
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
@@ -168,19 +173,16 @@ class Profiles(Evidence):
         covariance += (1e-6 * level)[:, None, None] * np.eye(m)
         factors = np.stack([solve_triangular(np.linalg.cholesky(c), np.eye(m), lower=True) for c in covariance])
         right = (np.einsum("kab,nkb->nka", factors, centred) ** 2).sum(-1)
-        self.stages_[str(view.level)] = {
+        stage = {
             "mean": mean.astype(np.float32),
             "factors": factors.astype(np.float32),
             "typical": np.quantile(right, 0.75, axis=0).astype(np.float32),
         }
+        self.stages_[str(view.level)] = stage
         return None
 
-    def locate(self, view: View) -> Proposal:
-        """Propose the place of least distance along each normal."""
-        try:
-            stage = self.stages_[str(view.level)]
-        except KeyError:
-            raise ValueError(f"Profiles: level {view.level} is not trained; fit it with as many levels.") from None
+    def _move(self, stage: dict[str, np.ndarray], view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Displacement of least distance in pixels of the level, the normals, and that distance over the usual one."""
         gradients, normal = self._gradients(view, self.n_side + self.reach)
         distance = np.empty((*gradients.shape[:2], 2 * self.reach + 1), np.float32)
 
@@ -195,18 +197,25 @@ class Profiles(Evidence):
         before, middle, after = (np.take_along_axis(distance, inner + i, axis=-1)[..., 0] for i in (-1, 0, 1))
         bend = before - 2 * middle + after
         part = np.where((best == inner[..., 0]) & (bend > 0), 0.5 * (before - after) / np.where(bend > 0, bend, 1), 0.0)
-        move = (best - self.reach + np.clip(part, -0.5, 0.5)) * view.pixel[:, None]
-        ratio = least / stage["typical"]
+        return best - self.reach + np.clip(part, -0.5, 0.5), normal, least / stage["typical"]
+
+    def locate(self, view: View) -> Proposal:
+        """Propose the place of least distance along each normal."""
+        try:
+            stage = self.stages_[str(view.level)]
+        except KeyError:
+            raise ValueError(f"Profiles: level {view.level} is not trained; fit it with as many levels.") from None
+        move, normal, ratio = self._move(stage, view)
         weights = 1.0 / (1.0 + ratio.astype(np.float64) ** 2)
-        points = view.points + move[..., None] * normal
+        points = view.points + (move * view.pixel[:, None])[..., None] * normal
         score = -np.log(ratio + 1e-12).mean(axis=1)
-        return Proposal(points, weights, score, n_modes=int(self.n_modes_[view.level]))
+        return Proposal(points, weights, score, self.prior, int(self.n_modes_[view.level]))
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
         """Return (kind, header, arrays) for a file."""
         header = {
             "n_side": int(self.n_side), "reach": int(self.reach), "n_iter": int(self.n_iter),
-            "shrinkage": float(self.shrinkage), "modes": list(self.modes),
+            "shrinkage": float(self.shrinkage), "modes": list(self.modes), "prior": float(self.prior),
             "edges": None if self.edges is None else self.edges.tolist(),
         }  # fmt: skip
         arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}

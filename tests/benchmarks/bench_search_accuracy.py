@@ -6,8 +6,8 @@
 Start: the mean shape in the true box (its middle in the middle of the tight box of the landmarks, longer sides equal),
 moved by uniform +-10 % of the side, scaled by +-10 % and turned by +-10 degrees, seeded. Errors are the mean distance
 of the landmarks in percent of the normaliser: the distance of the outer corners of the eyes (300w), of the middles of
-the eyes' corners (imm), of two stated landmarks (hands: 0 and 55, the two ends of the outline at the wrist; fly_wings: 1 and 11, a vein's end
-at the tip and one at the root). Intervals are 95 % of the bootstrap over images.
+the eyes' corners (imm), of two stated landmarks (hands: 0 and 55, the ends of the outline at the wrist; fly_wings: 1
+and 11, a vein's end at the tip and one at the root). Intervals are 95 % of the bootstrap over images.
 """
 
 import argparse
@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 from skimage.io import imread
 
-from shape_models import ASM, generalized_procrustes, get_scheme, read_pts
-from shape_models._aligned import AlignedASM
+from shape_models import ASM, AlignedASM, generalized_procrustes, get_scheme, read_pts
 from shape_models.search import ASMFitter, CombinedEvidence, Patches, Profiles
 
 DATA = Path(os.environ.get("SHAPE_MODELS_DATA", ""))

@@ -1,0 +1,223 @@
+"""Pictures of a search, step by step. Needs matplotlib; the GIF needs Pillow."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._files import write_bytes, write_text
+from .results import SearchResult
+
+__all__ = ["animate_trace", "plot_trace"]
+
+
+def _edges(result: SearchResult, scheme: Any) -> np.ndarray:
+    if isinstance(scheme, str):
+        from ..landmarks import get_scheme
+
+        scheme = get_scheme(scheme)
+    edges = getattr(scheme, "edges", None)
+    return np.empty((0, 2), int) if edges is None else np.asarray(edges)
+
+
+def _draw(axis: Any, shape: np.ndarray, edges: np.ndarray, color: Any, **options: Any) -> None:
+    if len(edges):
+        lines = np.concatenate([shape[edges], np.full((len(edges), 1, 2), np.nan)], axis=1).reshape(-1, 2)
+        axis.plot(lines[:, 0], lines[:, 1], "-", color=color, lw=1.0, **options)
+    axis.plot(shape[:, 0], shape[:, 1], ".", color=color, ms=3, **options)
+
+
+def _check(result: Any) -> SearchResult:
+    if not isinstance(result, SearchResult):
+        raise ValueError(f"result: got a {type(result).__name__}; expected a SearchResult.")
+    if not result.found:
+        raise ValueError(f"result: got one without a shape ({result.status}: {result.message}); nothing to draw.")
+    return result
+
+
+def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, figure: Any = None) -> Any:
+    """Draw a search: start and answer on the picture, the way of the landmarks, and the numbers of each step.
+
+    Parameters
+    ----------
+    result : SearchResult
+    image : array, optional
+        The picture that was searched.
+    scheme : LandmarkScheme or str, optional
+        Whose edges are drawn.
+    figure : matplotlib figure, optional
+        Where to draw; a new one by default.
+
+    Returns
+    -------
+    matplotlib figure
+
+    Raises
+    ------
+    ValueError
+        When there is no shape to draw.
+
+    Examples
+    --------
+    >>> from shape_models.search import SearchResult, plot_trace
+    >>> plot_trace(SearchResult.failed(5, 3, status="no face", message="nothing detected"))
+    Traceback (most recent call last):
+    ValueError: result: got one without a shape (no face: nothing detected); nothing to draw.
+    """
+    import matplotlib.pyplot as plt
+
+    result = _check(result)
+    edges = _edges(result, scheme)
+    if figure is None:
+        figure = plt.figure(figsize=(11, 6), layout="constrained")
+    picture, scores, moves, clipped = _panels(figure)
+    if image is not None:
+        picture.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+    path = np.array([result.start, *(step.shape for step in result.trace)])
+    picture.plot(path[:, :, 0], path[:, :, 1], "-", color="white", lw=0.6, alpha=0.7)
+    _draw(picture, result.start, edges, "gold")
+    _draw(picture, result.shape, edges, "red")
+    low, high = path.min(axis=(0, 1)), path.max(axis=(0, 1))
+    margin = 0.15 * float((high - low).max())
+    picture.set_xlim(low[0] - margin, high[0] + margin)
+    picture.set_ylim(high[1] + margin, low[1] - margin)
+    picture.set_aspect("equal")
+    picture.set_title(f"{result.status}; start gold, answer red")
+    numbers = np.arange(1, len(result.trace) + 1)
+    levels = np.array([step.level for step in result.trace])
+    for axis, values, name in (
+        (scores, [step.score for step in result.trace], "score"),
+        (moves, [step.move for step in result.trace], "mean move (pixels)"),
+    ):
+        axis.plot(numbers, values, "o-", ms=3)
+        axis.set_ylabel(name)
+        for change in np.flatnonzero(np.diff(levels)):
+            axis.axvline(numbers[change] + 0.5, color="0.7", lw=0.8)
+    if result.trace:
+        clipped.imshow(np.array([step.clipped for step in result.trace]).T, aspect="auto", cmap="Greys", vmin=0, vmax=1,
+                       extent=(0.5, len(numbers) + 0.5, len(result.coefficients) - 0.5, -0.5))  # fmt: skip
+    clipped.set_ylabel("mode held back")
+    clipped.set_xlabel("step (lines between levels)")
+    return figure
+
+
+def _panels(figure: Any) -> tuple[Any, Any, Any, Any]:
+    grid = figure.add_gridspec(3, 2, width_ratios=(1.6, 1))
+    return (
+        figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1]),
+        figure.add_subplot(grid[2, 1]),
+    )  # fmt: skip
+
+
+def animate_trace(
+    result: SearchResult, image: Any, path: str | os.PathLike[str], *, scheme: Any = None, seconds: float = 0.4
+) -> Path:
+    """Write a film of a search: ``.gif``, or ``.html`` with a slider, one file that needs nothing else.
+
+    Parameters
+    ----------
+    result : SearchResult
+    image : array
+        The picture that was searched.
+    path : path
+        Ends with ``.gif`` or ``.html``.
+    scheme : LandmarkScheme or str, optional
+        Whose edges are drawn.
+    seconds : float
+        How long each step shows.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For another ending, and when there is no shape to draw.
+
+    Examples
+    --------
+    >>> from shape_models.search import SearchResult, animate_trace
+    >>> animate_trace(SearchResult.failed(5, 3, status="no face", message="nothing"), None, "film.mp4")
+    Traceback (most recent call last):
+    ValueError: path: got 'film.mp4'; expected a name that ends with .gif or .html.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".gif", ".html"):
+        raise ValueError(f"path: got {path.name!r}; expected a name that ends with .gif or .html.")
+    if not 0.01 <= seconds <= 60:
+        raise ValueError(f"seconds: got {seconds!r}; expected 0.01 to 60.")
+    frames = [_png(frame) for frame in _frames(_check(result), np.asarray(image), _edges(result, scheme))]
+    if path.suffix.lower() == ".html":
+        write_text(path, _page(frames, seconds))
+        return path
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+    memory = io.BytesIO()
+    pictures[0].save(
+        memory, format="GIF", save_all=True, append_images=pictures[1:], loop=0,
+        duration=[1000 * seconds] * (len(pictures) - 1) + [4000 * seconds],
+    )  # fmt: skip
+    write_bytes(path, memory.getvalue())
+    return path
+
+
+def _frames(result: SearchResult, image: np.ndarray, edges: np.ndarray) -> Any:
+    from matplotlib.figure import Figure
+
+    shapes: list[Any] = [(result.start, None, "start")]
+    shapes += [
+        (s.shape, s.proposed, f"level {s.level + 1}, step {s.iteration + 1}, {int(s.clipped.sum())} modes held back")
+        for s in result.trace
+    ]
+    every = np.array([shape for shape, _, _ in shapes])
+    low, high = every.min(axis=(0, 1)), every.max(axis=(0, 1))
+    margin = 0.2 * float((high - low).max())
+    for shape, proposed, title in shapes:
+        figure = Figure(figsize=(4.8, 5.0), dpi=80, layout="constrained")
+        axis = figure.add_subplot()
+        axis.imshow(image, cmap="gray" if image.ndim == 2 else None)
+        if proposed is not None:
+            axis.plot(proposed[:, 0], proposed[:, 1], "x", color="cyan", ms=3, alpha=0.7)
+        _draw(axis, shape, edges, "red")
+        axis.set_xlim(low[0] - margin, high[0] + margin)
+        axis.set_ylim(high[1] + margin, low[1] - margin)
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+        yield figure
+
+
+def _png(figure: Any) -> bytes:
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png")
+    return memory.getvalue()
+
+
+def _page(frames: list[bytes], seconds: float) -> str:
+    sources = json.dumps(["data:image/png;base64," + base64.b64encode(frame).decode() for frame in frames])
+    return f"""<!doctype html>
+<meta charset="utf-8"><title>Active shape model search</title>
+<style>body {{ font-family: sans-serif; text-align: center }} img {{ max-width: 100% }}</style>
+<img id="frame" alt="one step of the search"><br>
+<button id="play">play</button>
+<input id="step" type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="step">
+<script>
+const frames = {sources}, image = document.getElementById("frame"), step = document.getElementById("step");
+const show = () => {{ image.src = frames[step.value]; }};
+let timer = null;
+step.oninput = show;
+document.getElementById("play").onclick = () => {{
+  if (timer) {{ clearInterval(timer); timer = null; return; }}
+  timer = setInterval(() => {{ step.value = (Number(step.value) + 1) % frames.length; show(); }}, {1000 * seconds:g});
+}};
+show();
+</script>
+"""
