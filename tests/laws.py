@@ -124,4 +124,23 @@ def is_distribution_function(curve):
 # --- Search (profiles, patches) --------------------------------------------------------------------------
 
 
+def check_in_model(result, basis, tol=1e-9):
+    """The answer is a shape of the model: its modes keep the limit, and pose and modes give its landmarks."""
+    np.testing.assert_array_less(np.abs(basis.clip(result.coefficients) - result.coefficients), tol)
+    expected = result.transform(basis.decode(result.coefficients))
+    scale = float(np.ptp(expected, axis=0).max())
+    np.testing.assert_allclose(result.shape, expected, rtol=0, atol=1e-9 * scale)
+
+
+def check_trace(result):
+    """The trace begins after the start, ends with the answer, goes from coarse to fine and tells each move."""
+    levels = [step.level for step in result.trace]
+    assert levels == sorted(levels)
+    if result.trace:
+        np.testing.assert_array_equal(result.trace[-1].shape, result.shape)
+    for before, after in zip(result.trace[:-1], result.trace[1:], strict=True):
+        moved = np.linalg.norm(after.shape - before.shape, axis=1).mean()
+        np.testing.assert_allclose(after.move, moved, rtol=1e-9, atol=1e-12)
+
+
 # --- Networks (losses, heat maps, distillation) ----------------------------------------------------------

@@ -295,6 +295,98 @@ def loop_sign_test(better, worse):
 # --- Search (profiles, patches) --------------------------------------------------------------------------
 
 
+def bilinear_loop(image, x, y):
+    """One value between four pixels; outside, the nearest pixel of the border."""
+    height, width = len(image), len(image[0])
+    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    j, i = min(int(x), width - 2), min(int(y), height - 2)
+    u, v = x - j, y - i
+    return (
+        image[i][j] * (1 - u) * (1 - v)
+        + image[i][j + 1] * u * (1 - v)
+        + image[i + 1][j] * (1 - u) * v
+        + image[i + 1][j + 1] * u * v
+    )
+
+
+def halve_loop(image):
+    """Half the size: (1, 3, 3, 1) / 8 along both axes, then every second pixel, borders repeated."""
+    padded = np.pad(np.asarray(image, dtype=np.float64), 1, mode="edge")
+    kernel = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    out = np.zeros((rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            out[i, j] = np.sum(kernel * padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
+    return out
+
+
+def describe_loop(image, matrix, size, points, spacing, n_cells):
+    """Cells of gradient directions round points of a warped frame, step by step: warp, bin, pool, smooth, read."""
+    height, width = size
+    frame = np.array([[bilinear_loop(image, *(matrix @ [x, y, 1.0])) for x in range(width)] for y in range(height)])
+    gy = np.zeros_like(frame)
+    gx = np.zeros_like(frame)
+    for y in range(height):
+        for x in range(width):
+            gx[y, x] = frame[y, min(x + 1, width - 1)] - frame[y, max(x - 1, 0)]
+            gy[y, x] = frame[min(y + 1, height - 1), x] - frame[max(y - 1, 0), x]
+    length = np.hypot(gx, gy) + 1e-12
+    energy = np.stack(
+        [np.maximum(gx * np.cos(a) + gy * np.sin(a), 0) ** 2 / length for a in np.arange(8) * np.pi / 4], axis=-1
+    )
+    pooled = energy[0::2, 0::2] + energy[1::2, 0::2] + energy[0::2, 1::2] + energy[1::2, 1::2]
+    for _ in range(max(1, round((spacing / 4) ** 2 * 2))):
+        for axis in (0, 1):
+            wide = np.pad(pooled, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+            pooled = 0.5 * pooled + 0.25 * (np.delete(wide, [-1, -2], axis) + np.delete(wide, [0, 1], axis))
+    cells = []
+    for px, py in points:
+        for a in range(n_cells):
+            for b in range(n_cells):
+                x = (px + (b - (n_cells - 1) / 2) * spacing - 0.5) / 2
+                y = (py + (a - (n_cells - 1) / 2) * spacing - 0.5) / 2
+                cells.append([bilinear_loop(pooled[..., c].tolist(), x, y) for c in range(8)])
+    cells = np.array(cells).reshape(len(points), -1)
+    return np.sqrt(cells / cells.sum(axis=1, keepdims=True))
+
+
+def profile_search_loop(image, points, normals, mean, covariance, n_side, reach):
+    """For each landmark the offset along its normal whose normalised profile has the least Mahalanobis distance."""
+    best = []
+    for k, (point, normal) in enumerate(zip(points, normals, strict=True)):
+        inverse = np.linalg.inv(covariance[k])
+        distances = []
+        for r in range(-reach, reach + 1):
+            at = [r + e - n_side for e in range(2 * n_side + 1)]
+            values = [
+                bilinear_loop(image, *(point + (t + 0.5) * normal))
+                - bilinear_loop(image, *(point + (t - 0.5) * normal))
+                for t in at
+            ]
+            total = sum(abs(v) for v in values)
+            rest = np.array(values) / (total if total > 1e-9 else 1) - mean[k]
+            distances.append(rest @ inverse @ rest)
+        best.append(distances)
+    return np.array(best)
+
+
+def shape_step_loop(points, weights, mean, components, variances, k, prior, n_iter=3):
+    """Pose and modes in turn, each by weighted least squares written as one system over all coordinates."""
+    pose = umeyama_loop(mean, points, weights)
+    for _ in range(n_iter):
+        rotation, translation, scale = pose
+        rest = ((points - translation) @ rotation / scale - mean).ravel()
+        root = np.sqrt(np.repeat(weights, 2))
+        rows = np.vstack([components.T * root[:, None], np.diag(np.sqrt(prior / variances))])
+        b = np.linalg.lstsq(rows, np.concatenate([rest * root, np.zeros(len(variances))]), rcond=None)[0]
+        b = np.clip(b, -k * np.sqrt(variances), k * np.sqrt(variances))
+        shape = mean + (b @ components).reshape(mean.shape)
+        pose = umeyama_loop(shape, points, weights)
+    rotation, translation, scale = pose
+    return scale * shape @ rotation.T + translation, b
+
+
 # --- Networks (losses, heat maps, distillation) ----------------------------------------------------------
 
 

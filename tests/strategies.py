@@ -144,4 +144,33 @@ def error_lists(min_size=1, max_size=30):
 # --- Search (profiles, patches) --------------------------------------------------------------------------
 
 
+def face_picture(shape, size=(100, 100), *, rng=None):
+    """A drawn face whose parts lie where the 68 landmarks say, smooth, with a little noise: uint8 (height, width)."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.draw import polygon
+
+    factor = 3  # drawn larger, then smoothed and thinned: edges lie between pixels as in a photograph
+    big = np.full((size[0] * factor, size[1] * factor), 90.0)
+
+    def fill(indices, value):
+        at = (np.asarray(shape)[indices] + 0.5) * factor - 0.5
+        rows, columns = polygon(at[:, 1], at[:, 0], big.shape)
+        big[rows, columns] = value
+
+    fill([*range(17), 26, 25, 24, 19, 18, 17], 190)
+    for brow in (range(17, 22), range(22, 27)):
+        low = np.asarray(shape)[list(brow)] + [0, 3.0]
+        at = (np.concatenate([np.asarray(shape)[list(brow)], low[::-1]]) + 0.5) * factor - 0.5
+        rows, columns = polygon(at[:, 1], at[:, 0], big.shape)
+        big[rows, columns] = 60
+    for eye in (range(36, 42), range(42, 48)):
+        fill(list(eye), 30)
+    fill([27, 31, 32, 33, 34, 35], 150)
+    fill(list(range(48, 60)), 110)
+    fill(list(range(60, 68)), 60)
+    smooth = gaussian_filter(big, factor)[factor // 2 :: factor, factor // 2 :: factor]
+    rng = np.random.default_rng(0) if rng is None else rng
+    return np.clip(np.round(smooth + rng.normal(scale=2, size=smooth.shape)), 0, 255).astype(np.uint8)
+
+
 # --- Networks (losses, heat maps, distillation) ----------------------------------------------------------

@@ -87,8 +87,8 @@ class Frame:
     def __init__(self, basis: Any, angle: float) -> None:
         self.basis = basis
         self.angle = float(angle)
-        self.mean = np.asarray(basis.mean, dtype=np.float64)
-        self.components = np.asarray(basis.components, dtype=np.float64)
+        self.mean = np.ascontiguousarray(basis.mean, dtype=np.float64)
+        self.components = np.ascontiguousarray(basis.components, dtype=np.float64)
         self.variances = np.asarray(basis.variances, dtype=np.float64)
         self.upright = Planar(np.exp(1j * np.array(self.angle)), np.array(0j))(self.mean)
         self.side = float(np.ptp(self.upright, axis=0).max())

@@ -146,9 +146,12 @@ class ImageBank:
             height, width = image.shape[:2]
             x0, y0 = 0, 0
             if region is not None:
-                x0, y0 = (int(max(0, math.floor(v)) // _ALIGN * _ALIGN) for v in region[:2])
                 x1, y1 = min(width, math.ceil(region[2]) + 1), min(height, math.ceil(region[3]) + 1)
-                x0, y0 = min(x0, max(0, x1 - 2 * _ALIGN)), min(y0, max(0, y1 - 2 * _ALIGN))
+                # At least two units wide, where the image allows it, so that there are coarse levels.
+                x0, y0 = (
+                    int(max(0, min(math.floor(low), high - 2 * _ALIGN))) // _ALIGN * _ALIGN
+                    for low, high in zip(region[:2], (x1, y1), strict=True)
+                )
                 image = image[y0:y1, x0:x1]
             levels = _pyramid(grey(image), n_levels)
             top = min(level_of(step), len(levels) - 1)

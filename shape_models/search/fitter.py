@@ -304,15 +304,11 @@ class ASMFitter(BaseEstimator):
         for i in range(len(shapes)):
             try:
                 image = check_image(read_image(images[i]))
+                _check_inside(shapes[i], image, "shapes")
+                bank = ImageBank.build([image], [regions[i]], [pixel[i]])
             except ValueError as error:
                 raise ValueError(f"image {i}: {error}") from error
-            height, width = image.shape[:2]
-            if (high[i] < 0).any() or low[i, 0] > width - 1 or low[i, 1] > height - 1:
-                raise ValueError(
-                    f"shapes: got landmarks of sample {i} outside its image of {width} x {height} pixels; expected "
-                    "pixels of the image, x first. Try shapes[..., ::-1] if they are (row, column)."
-                )
-            checked.append(ImageBank.build([image], [regions[i]], [pixel[i]]))
+            checked.append(bank)
         return ImageBank.join(checked)
 
     def _train(
@@ -472,7 +468,7 @@ class ASMFitter(BaseEstimator):
                         raise ValueError("initial: got landmarks that all coincide; expected a shape with extent.")
                 else:
                     shape = self._place(box[None], None, None)[0]
-                _check_inside(shape, image)
+                _check_inside(shape, image, "start")
                 if self.evidence_.needs_images and image.min() == image.max():
                     raise ValueError(
                         f"image: got the same value {image.flat[0]} everywhere; expected a picture of something."
@@ -759,13 +755,14 @@ def _check_groups(groups: Any, n: int) -> np.ndarray:
     return array
 
 
-def _check_inside(shape: np.ndarray, image: np.ndarray) -> None:
+def _check_inside(shape: np.ndarray, image: np.ndarray, name: str) -> None:
     height, width = image.shape[:2]
     low, high = shape.min(axis=0), shape.max(axis=0)
     if high[0] < 0 or high[1] < 0 or low[0] > width - 1 or low[1] > height - 1:
         raise ValueError(
-            f"start: got one from {np.round(low, 1).tolist()} to {np.round(high, 1).tolist()}, outside the image of "
-            f"{width} x {height} pixels; expected pixels of the image, x first."
+            f"{name}: got landmarks from {np.round(low, 1).tolist()} to {np.round(high, 1).tolist()}, outside its "
+            f"image of {width} x {height} pixels; expected pixels of the image, x first. "
+            "Try shapes[..., ::-1] if they are (row, column)."
         )
 
 

@@ -13,7 +13,7 @@ from .evidence import Evidence, Proposal, View
 __all__ = ["Patches"]
 
 _RIDGES = 10.0 ** np.arange(-4.0, 3.5, 0.5)
-_CONTEXT_RIDGES = 10.0 ** np.arange(-2.0, 2.5, 0.5)
+_CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
 
 
@@ -204,7 +204,8 @@ class Patches(Evidence):
         target = (wanted - shift).reshape(n, -1) @ tangent.T
         if context:
             weights, predicted = _context_ridge(features, target, fold, min(self.context_components, d), rng)
-            self.stages_[key] = {"center": center.ravel(), "context": weights, "offset": offset}
+            parts = {"center": center.ravel(), "context": weights, "offset": offset}
+            self.stages_[key] = {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in parts.items()}
             return self._propose(view, aligned, predicted + offset, None, None)
         local, displaced, log_error, expected = _local_ridge(features, wanted - shift, fold)
         modes, predicted = _ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
@@ -222,7 +223,7 @@ class Patches(Evidence):
             # A landmark loses half of its trust where its expected error is far above what is usual for it.
             "typical": np.quantile(error, 0.9, axis=0).astype(np.float32),
         }
-        self.stages_[key] = {name: np.asarray(value, dtype=np.float32) for name, value in stage.items()}
+        self.stages_[key] = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in stage.items()}
         trust, score = self._trust(error, self.stages_[key])
         return self._propose(view, aligned, predicted + offset, trust, score)
 
@@ -264,6 +265,8 @@ def _ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -
     weights : ndarray (f, t), from all samples
     predicted : ndarray (n, t), each sample by the folds it is not in
     """
+    if len(z) < z.shape[1]:
+        return _dual_ridge(z, y, fold, ridges)
     grams, moments = _split(z, y, fold)
     gram, moment = np.sum(grams, axis=0), np.sum(moments, axis=0)
     scale = max(float(np.trace(gram)) / len(gram), 1e-20)
@@ -284,6 +287,22 @@ def _ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -
         if error < best:
             best, predicted, chosen = error, answer, float(ridge)
     return _solve(gram.astype(np.float64), moment, chosen * scale).astype(np.float32), predicted
+
+
+def _dual_ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Do the same where there are fewer samples than unknowns, through the inner products of the samples."""
+    inner = (z @ z.T).astype(np.float64)
+    scale = max(float(np.trace(inner)) / z.shape[1], 1e-20)
+    answers = np.zeros((len(ridges), *y.shape))
+    for f in range(int(fold.max()) + 1):
+        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        values, vectors = np.linalg.eigh(inner[np.ix_(train, train)])
+        turned, side = inner[np.ix_(test, train)] @ vectors, vectors.T @ y[train]
+        for i, ridge in enumerate(ridges):
+            answers[i, test] = turned @ (side / (np.maximum(values, 0) + ridge * scale)[:, None])
+    best = int(((answers - y) ** 2).sum(axis=(1, 2)).argmin())
+    dual = _solve(inner, y.astype(np.float64), float(ridges[best]) * scale)
+    return np.ascontiguousarray(z.T @ dual, dtype=np.float32), answers[best].astype(y.dtype)
 
 
 def _solve(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:

@@ -80,7 +80,7 @@ class Profiles(Evidence):
 
     n_levels = 4
     level_step = 1.6
-    resolution = 112.0
+    resolution = 140.0
 
     def __init__(
         self,
@@ -174,8 +174,8 @@ class Profiles(Evidence):
         factors = np.stack([solve_triangular(np.linalg.cholesky(c), np.eye(m), lower=True) for c in covariance])
         right = (np.einsum("kab,nkb->nka", factors, centred) ** 2).sum(-1)
         stage = {
-            "mean": mean.astype(np.float32),
-            "factors": factors.astype(np.float32),
+            "mean": np.ascontiguousarray(mean, np.float32),
+            "factors": np.ascontiguousarray(factors, np.float32),
             "typical": np.quantile(right, 0.75, axis=0).astype(np.float32),
         }
         self.stages_[str(view.level)] = stage

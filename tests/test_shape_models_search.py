@@ -1,0 +1,677 @@
+"""The search: its loops against naive ones, its laws, its records, its files, its refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import check_in_model, check_trace
+from oracles import bilinear_loop, describe_loop, halve_loop, profile_search_loop, shape_step_loop
+from scipy.linalg import solve_triangular
+from sklearn.base import clone
+from strategies import face_picture
+
+from shape_models import ASM, IBUG68, AlignedASM, ShapeBasis, load_model, make_faces, save_model
+from shape_models.search import (
+    ASMFitter,
+    CombinedEvidence,
+    Evidence,
+    HeatMaps,
+    Patches,
+    Profiles,
+    Proposal,
+    animate_trace,
+    detect_faces,
+    plot_trace,
+)
+from shape_models.search import _kernels as kernels
+from shape_models.search._frame import Frame, estimate
+from shape_models.search._images import ImageBank
+from shape_models.search.patches import _local_ridge, _ridge
+from shape_models.search.profiles import neighbours
+
+SIZE = (100, 100)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    shapes = 0.4 * make_faces(60, rng=0)
+    rng = np.random.default_rng(1)
+    return [face_picture(shape, SIZE, rng=rng) for shape in shapes], shapes
+
+
+def boxes_of(shapes):
+    return np.concatenate([shapes.min(axis=1), shapes.max(axis=1)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def asm():
+    return AlignedASM(ASM(0.95), scheme=IBUG68)
+
+
+@pytest.fixture(scope="module")
+def patches(faces, asm):
+    images, shapes = faces
+    evidence = Patches(n_cells=4, spacing=4)
+    return ASMFitter(asm, evidence=evidence, resolution=64, n_perturbations=4).fit(images[:50], shapes[:50])
+
+
+@pytest.fixture(scope="module")
+def profiles(faces, asm):
+    images, shapes = faces
+    evidence = Profiles(n_side=5, reach=5)
+    return ASMFitter(asm, evidence=evidence, n_levels=3, resolution=80).fit(images[:50], shapes[:50])
+
+
+@pytest.fixture(params=["patches", "profiles"])
+def fitter(request):
+    return request.getfixturevalue(request.param)
+
+
+# --- the loops against naive ones --------------------------------------------------------------------------
+
+
+def bank_of(image):
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    return image.ravel(), np.array([[0, *image.shape]])
+
+
+def test_halve_is_the_smoothed_picture_at_every_second_pixel(rng):
+    for shape in ((8, 8), (9, 13), (16, 11)):
+        image = rng.uniform(size=shape).astype(np.float32)
+        out = np.empty((shape[0] // 2, shape[1] // 2), np.float32)
+        kernels.halve(image, out)
+        # The naive version pads by one pixel: the last row or column of an odd image has its own neighbour.
+        np.testing.assert_allclose(out, halve_loop(image), rtol=0, atol=1e-6)
+
+
+@given(x=st.floats(-3, 15), y=st.floats(-3, 12))
+def test_sample_is_bilinear_and_repeats_the_border(x, y):
+    image = np.random.default_rng(0).uniform(size=(9, 12))
+    buffer, table = bank_of(image)
+    out = np.empty(1, np.float32)
+    kernels.sample(buffer, *table[0], np.array([[x, y]]), out)
+    assert abs(out[0] - bilinear_loop(image.tolist(), x, y)) < 1e-5
+
+
+def test_describe_is_the_descriptor_of_the_definition(rng):
+    image = rng.uniform(size=(40, 50))
+    matrix = np.array([[0.9, -0.2, 6.0], [0.2, 0.9, 2.0]])
+    points = rng.uniform(8, 18, size=(2, 2))
+    buffer, table = bank_of(image)
+    for spacing, n_cells in ((6.0, 2),):
+        out = np.empty((1, 2, n_cells**2 * 8), np.float32)
+        kernels.describe(buffer, table, matrix[None], (26, 28), points[None], spacing, n_cells, out)
+        expected = describe_loop(image.tolist(), matrix, (26, 28), points, spacing, n_cells)
+        np.testing.assert_allclose(out[0], expected, rtol=0, atol=2e-4)
+
+
+def test_profile_distances_are_those_of_the_definition(rng):
+    image = rng.uniform(size=(40, 50))
+    points, angle = rng.uniform(12, 28, size=(5, 2)), rng.uniform(0, 6, size=5)
+    normals = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    n_side, reach = 3, 2
+    m = 2 * n_side + 1
+    mean = rng.normal(size=(5, m)) * 0.1
+    spread = rng.normal(size=(5, m, m))
+    covariance = spread @ spread.swapaxes(1, 2) + np.eye(m)
+    factors = np.stack([solve_triangular(np.linalg.cholesky(c), np.eye(m), lower=True) for c in covariance])
+    buffer, table = bank_of(image)
+    gradients = np.empty((1, 5, m + 2 * reach), np.float32)
+    kernels.profile_gradients(buffer, table, points[None], normals[None], n_side + reach, gradients)
+    out = np.empty((1, 5, 2 * reach + 1), np.float32)
+    kernels.profile_distances(gradients, mean.astype(np.float32), factors.astype(np.float32), out)
+    expected = profile_search_loop(image.tolist(), points, normals, mean, covariance, n_side, reach)
+    np.testing.assert_allclose(out[0], expected, rtol=1e-3, atol=1e-4)
+
+
+@given(seed=st.integers(0, 10_000), prior=st.sampled_from([0.0, 0.01, 1.0]))
+def test_shape_step_is_least_squares_by_definition(seed, prior):
+    rng = np.random.default_rng(seed)
+    n = 7
+    mean = rng.normal(size=(n, 2))
+    mean -= mean.mean(0)
+    components = np.linalg.qr(rng.normal(size=(2 * n, 3)))[0].T
+    variances = np.array([0.3, 0.1, 0.02])
+    frame = Frame(ShapeBasis(mean, components, variances, 2.0), 0.0)
+    points = 30 * mean @ np.array([[0.8, 0.6], [-0.6, 0.8]]) + [50, 20] + rng.normal(scale=5, size=(n, 2))
+    weights = rng.uniform(0.2, 1, size=n)
+    fit = frame.fit(points[None], weights=weights[None], prior=prior)
+    expected, b = shape_step_loop(points, weights, mean, components, variances, 2.0, prior)
+    np.testing.assert_allclose(fit.points[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(fit.coefficients[0], b, rtol=0, atol=1e-6)
+
+
+def test_shape_step_carries_landmarks_without_weight(rng):
+    shapes = make_faces(80, rng=0)
+    model = AlignedASM(ASM(0.95)).fit(shapes[1:])
+    frame = Frame(model.asm_.basis_, 0.0)
+    wrong = shapes[:1].copy()
+    wrong[0, 30:36] += 60
+    weights = np.ones((1, 68))
+    weights[0, 30:36] = 1e-3
+    with_weights = np.linalg.norm(frame.fit(wrong, weights=weights).points[0] - shapes[0], axis=1).mean()
+    without = np.linalg.norm(frame.fit(wrong).points[0] - shapes[0], axis=1).mean()
+    assert with_weights < 4 < without
+
+
+def test_ridge_predicts_each_sample_from_the_others(rng):
+    z, w = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=(5, 2)).astype(np.float32)
+    y = z @ w + 0.1 * rng.normal(size=(60, 2)).astype(np.float32)
+    fold = np.arange(60) % 3
+    weights, predicted = _ridge(z, y, fold, np.array([1e-4]))
+    gram = z.T @ z
+    scale = 1e-4 * np.trace(gram) / 5
+    np.testing.assert_allclose(weights, np.linalg.solve(gram + scale * np.eye(5), z.T @ y), rtol=0, atol=1e-4)
+    for f in range(3):
+        train = fold != f
+        left = np.linalg.solve(z[train].T @ z[train] + scale * np.eye(5), z[train].T @ y[train])
+        np.testing.assert_allclose(predicted[~train], z[~train] @ left, rtol=0, atol=1e-4)
+
+
+def test_ridge_with_few_samples_is_the_same_regression(rng):
+    z, y = rng.normal(size=(20, 45)).astype(np.float32), rng.normal(size=(20, 3)).astype(np.float32)
+    weights, predicted = _ridge(z, y, np.arange(20) % 4, np.array([0.1]))
+    gram = (z.T @ z).astype(np.float64)
+    ridge = 0.1 * np.trace(gram) / 45 * np.eye(45)
+    np.testing.assert_allclose(weights, np.linalg.solve(gram + ridge, z.T @ y), rtol=0, atol=1e-5)
+    train = np.arange(20) % 4 != 1
+    left = np.linalg.solve((z[train].T @ z[train]) + ridge, z[train].T @ y[train])
+    np.testing.assert_allclose(predicted[~train], z[~train] @ left, rtol=0, atol=1e-4)
+
+
+def test_ridge_gives_up_on_noise(rng):
+    z, y = rng.normal(size=(80, 30)).astype(np.float32), rng.normal(size=(80, 2)).astype(np.float32)
+    weights, _ = _ridge(z, y, np.arange(80) % 4, np.array([1e-4, 1e3]))
+    assert np.abs(weights).max() < 0.01
+
+
+def test_local_regression_uses_only_its_own_descriptor(rng):
+    features = rng.normal(size=(90, 4, 6)).astype(np.float32)
+    wanted = np.stack([features[:, :, 0], -2 * features[:, :, 1]], axis=-1)
+    weights, displaced, _, expected = _local_ridge(features, wanted, np.arange(90) % 3)
+    np.testing.assert_allclose(weights[:, 0, 0], 1, atol=0.01)
+    np.testing.assert_allclose(weights[:, 1, 1], -2, atol=0.01)
+    np.testing.assert_allclose(displaced, wanted, atol=0.05)
+    assert np.isfinite(expected).all()
+
+
+def test_bank_places_coordinates_on_every_level():
+    y, x = np.mgrid[:96, :128]
+    image = (2.0 * x + y).astype(np.float32)  # a plane: smoothing and halving keep its values where they are
+    bank = ImageBank.build([image], [(40.0, 36.0, 110.0, 90.0)], [1.0])
+    seen = image[0:91, 32:111]
+    points = np.array([[60.0, 50.0], [71.5, 53.25]])
+    for step in (1.0, 2.0, 4.0):
+        for flip in (False, True):
+            table, to_level = bank.place(np.array([0]), np.array([flip]), np.array([step]))
+            given = np.stack([127 - points[:, 0] if flip else points[:, 0], points[:, 1]], axis=1)
+            out = np.empty(2, np.float32)
+            kernels.sample(bank.buffer, *table[0], given * to_level[0, :, 0] + to_level[0, :, 1], out)
+            value = out * (seen.max() - seen.min()) + seen.min()  # undo the scaling to 0...1
+            np.testing.assert_allclose(value, 2 * points[:, 0] + points[:, 1], rtol=0, atol=0.02)
+
+
+def test_neighbours_follow_edges_and_numbers():
+    np.testing.assert_array_equal(neighbours(4), [[0, 1], [0, 2], [1, 3], [2, 3]])
+    ring = neighbours(4, [(0, 1), (1, 2), (2, 3), (3, 0)])
+    np.testing.assert_array_equal(np.sort(ring, axis=1), [[1, 3], [0, 2], [1, 3], [0, 2]])
+
+
+# --- it finds ----------------------------------------------------------------------------------------------
+
+
+def test_search_finds_faces_it_has_not_seen(fitter, faces):
+    images, shapes = faces
+    results = fitter.predict(images[50:], boxes=boxes_of(shapes[50:]))
+    side = np.ptp(shapes[50:], axis=1).max(axis=1)
+    before = np.linalg.norm(np.array([r.start for r in results]) - shapes[50:], axis=-1).mean(-1) / side
+    after = np.linalg.norm(np.array([r.shape for r in results]) - shapes[50:], axis=-1).mean(-1) / side
+    assert np.median(after) < 0.025
+    assert np.median(after) < 0.6 * np.median(before)
+    for result in results:
+        check_in_model(result, fitter.asm_.asm_.basis_)
+        check_trace(result)
+        assert result.found
+        assert 0 <= result.plausibility <= 1
+        assert ((result.confidence >= 0) & (result.confidence <= 1)).all()
+
+
+def test_occluded_landmarks_lose_confidence_and_are_carried(patches, faces):
+    images, shapes = faces
+    covered = images[55].copy()
+    low, high = shapes[55][48:68].min(0).astype(int) - 2, shapes[55][48:68].max(0).astype(int) + 3
+    covered[low[1] : high[1], low[0] : high[0]] = np.random.default_rng(0).integers(
+        0, 255, size=covered[low[1] : high[1], low[0] : high[0]].shape
+    )
+    plain, hidden = patches.predict([images[55], covered], boxes=boxes_of(shapes[[55, 55]]))
+    mouth = np.arange(48, 68)
+    assert hidden.confidence[mouth].mean() < 0.8 * plain.confidence[mouth].mean()
+    error = np.linalg.norm(hidden.shape - shapes[55], axis=1)
+    assert error[:48].mean() < 3
+    assert error[mouth].mean() < 8
+
+
+def test_combined_evidence_learns_whom_to_trust(faces, asm):
+    images, shapes = faces
+
+    class Noise(Evidence):
+        def locate(self, view):
+            rng = np.random.default_rng(view.level)
+            return Proposal(view.points + 5 * view.pixel[:, None, None] * rng.normal(size=view.points.shape))
+
+        def clone(self):
+            return self
+
+    both = CombinedEvidence([Profiles(n_side=5, reach=5), Noise()])
+    fitter = ASMFitter(asm, evidence=both, n_levels=2, resolution=50, n_perturbations=4).fit(images[:30], shapes[:30])
+    weights = np.mean([stage["weights"] for stage in fitter.evidence_.stages_.values()], axis=0)
+    assert weights[:, 1].mean() < 0.2 * weights[:, 0].mean()
+    result = fitter.predict(images[40], boxes=boxes_of(shapes[40:41])[0])
+    assert np.linalg.norm(result.shape - shapes[40], axis=1).mean() < 4
+
+
+def test_evidence_of_ones_own_may_look_at_everything(faces, asm):
+    images, shapes = faces
+    seen = []
+
+    class Truth(Evidence):
+        n_iter = 3
+
+        def locate(self, view):
+            seen.append((len(view), view.n_landmarks, view.sample(view.points).shape, view.pose.scale.shape))
+            return Proposal(shapes[[view.index[i] for i in range(len(view))]], np.ones(view.points.shape[:2]))
+
+    fitter = ASMFitter(asm, evidence=Truth(), n_levels=2).fit(images, shapes)
+    result = fitter.predict(images[0], boxes=boxes_of(shapes[:1])[0])
+    assert seen[0] == (1, 68, (1, 68), (1,))
+    assert result.converged
+    assert np.linalg.norm(result.shape - shapes[0], axis=1).mean() < 1.5
+
+
+# --- heat maps ---------------------------------------------------------------------------------------------
+
+
+def maps_of(shape, size, sigma=2.0):
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.exp(-((x - shape[:, :1, None]) ** 2 + (y - shape[:, 1:, None]) ** 2) / (2 * sigma**2))
+
+
+def test_heat_maps_lead_to_their_shape_also_through_their_own_frame(faces, asm):
+    _, shapes = faces
+    fitter = ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes[1:])
+    blank = np.zeros(SIZE)
+    whole = maps_of(shapes[0], SIZE)
+    assert np.linalg.norm(fitter.predict(blank, heatmaps=whole).shape - shapes[0], axis=1).mean() < 1.0
+    # Maps of half the size: pixel (u, v) covers pixels 2u, 2u + 1 of the image.
+    half = maps_of((shapes[0] - 0.5) / 2, (50, 50), 1.0)
+    assert np.linalg.norm(fitter.predict(blank, heatmaps=half).shape - shapes[0], axis=1).mean() < 1.0
+    matrix = np.array([[0.5, 0.0, 10.0], [0.0, 0.5, 20.0]])
+    crop = maps_of((shapes[0] - [10, 20]) / 0.5, (150, 180), 4.0)
+    result = fitter.predict(blank, heatmaps=(crop, matrix))
+    assert np.linalg.norm(result.shape - shapes[0], axis=1).mean() < 1.0
+
+
+def test_heat_maps_with_false_peaks_and_empty_ones_are_carried(faces, asm):
+    _, shapes = faces
+    fitter = ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes[1:])
+    maps = maps_of(shapes[0], SIZE)
+    maps[5] = 0
+    maps[40] = maps_of(np.array([[5.0, 90.0]]), SIZE)[0]  # far away
+    result = fitter.predict(np.zeros(SIZE), heatmaps=maps)
+    error = np.linalg.norm(result.shape - shapes[0], axis=1)
+    assert error.max() < 4
+    assert result.confidence[5] == 0
+    assert result.confidence[40] < 0.1 * np.median(result.confidence)
+
+
+# --- laws --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide(faces):
+    """A face in a larger picture, so that it can be moved."""
+    images, shapes = faces
+    picture = np.full((200, 220), 90, dtype=np.uint8)
+    picture[40:140, 50:150] = images[52]
+    return picture, shapes[52] + [50, 40], boxes_of(shapes[52:53])[0] + [50, 40, 50, 40]
+
+
+def test_zero_iterations_answer_the_start(fitter, wide):
+    picture, _, box = wide
+    result = fitter.predict(picture, boxes=box, max_iter=0)
+    np.testing.assert_allclose(result.shape, result.start, rtol=0, atol=1e-6)
+    assert result.trace == ()
+    assert not result.converged
+
+
+def test_translation_goes_with_the_picture(fitter, wide):
+    picture, _, box = wide
+    base = fitter.predict(picture, boxes=box).shape
+    moved = np.roll(picture, (16, -32), axis=(0, 1))
+    shifted = fitter.predict(moved, boxes=box + np.array([-32, 16, -32, 16])).shape
+    np.testing.assert_allclose(shifted, base + np.array([-32, 16]), rtol=0, atol=0.6)
+
+
+def test_rotation_goes_with_picture_and_start(fitter, wide):
+    picture, truth, _ = wide
+    base = fitter.predict(picture, initial=truth + 3.0).shape
+    # A quarter turn maps pixels to pixels: (x, y) -> (height - 1 - y, x).
+    turned = np.ascontiguousarray(np.rot90(picture, -1))
+
+    def turn(shape):
+        return np.stack([picture.shape[0] - 1 - shape[:, 1], shape[:, 0]], axis=1)
+
+    result = fitter.predict(turned, initial=turn(truth + 3.0)).shape
+    np.testing.assert_allclose(result, turn(base), rtol=0, atol=0.6)
+
+
+def test_scale_goes_with_picture_and_start(fitter, wide):
+    from skimage.transform import resize
+
+    picture, truth, _ = wide
+    base = fitter.predict(picture, initial=truth + 3.0).shape
+    large = resize(picture, (400, 440), order=3, preserve_range=True)
+    result = fitter.predict(large, initial=2 * (truth + 3.0) + 0.5).shape
+    assert np.linalg.norm(result - (2 * base + 0.5), axis=1).mean() < 1.5
+
+
+@given(gain=st.floats(0.01, 50), offset=st.floats(-100, 100))
+def test_brightness_and_contrast_drop_out(patches, profiles, wide, gain, offset):
+    picture, _, box = wide
+    for fitter in (patches, profiles):
+        base = fitter.predict(picture, boxes=box).shape
+        other = fitter.predict(gain * picture.astype(np.float64) + offset, boxes=box).shape
+        np.testing.assert_allclose(other, base, rtol=0, atol=0.05)
+
+
+def test_colour_and_types_of_the_same_picture_agree(fitter, wide):
+    picture, _, box = wide
+    base = fitter.predict(picture, boxes=box).shape
+    for other in (
+        np.repeat(picture[..., None], 3, axis=2),
+        picture[..., None],
+        picture.astype(np.uint16) * 200,
+        picture.astype(np.float32) / 255,
+        np.dstack([picture, picture, picture, np.zeros_like(picture)]),
+        np.asfortranarray(picture),
+    ):
+        np.testing.assert_allclose(fitter.predict(other, boxes=box).shape, base, rtol=0, atol=0.05)
+
+
+def test_same_seed_same_answer_and_no_effect_of_the_batch(patches, faces):
+    images, shapes = faces
+    boxes = boxes_of(shapes[50:56])
+    alone = [patches.predict(images[50 + i], boxes=boxes[i], n_starts=3).shape for i in range(6)]
+    together = [r.shape for r in patches.predict(images[50:56], boxes=boxes, n_starts=3)]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3)
+    again = [r.shape for r in patches.predict(images[50:56], boxes=boxes, n_starts=3)]
+    np.testing.assert_array_equal(again, together)
+    one = clone(patches).set_params(n_jobs=1)
+    assert one.get_params()["n_jobs"] == 1
+
+
+def test_training_twice_gives_the_same_search(faces, asm):
+    images, shapes = faces
+    evidence = Patches(n_cells=3, n_steps=1)
+    fits = [
+        ASMFitter(asm, evidence=evidence, n_levels=2, resolution=48, n_perturbations=2, n_jobs=n).fit(
+            images[:20], shapes[:20]
+        )
+        for n in (1, 2)
+    ]
+    one, two = (f.predict(images[30], boxes=boxes_of(shapes[30:31])[0]).shape for f in fits)
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-3)
+
+
+def test_several_starts_never_choose_a_worse_one_by_their_own_measure(patches, faces):
+    images, shapes = faces
+    far = shapes[53] + [14.0, 6.0]
+    one = patches.predict(images[53], initial=far)
+    many = patches.predict(images[53], initial=far, n_starts=8)
+
+    def rank(result):
+        variances = patches.asm_.asm_.basis_.variances
+        z = (result.score - patches.score_scale_[0]) / patches.score_scale_[1]
+        return z - 0.5 * (result.coefficients**2 / variances).mean()
+
+    assert rank(many) >= rank(one) - 1e-6
+
+
+def test_mirrored_pictures_mirror_the_answer_about_as_well(patches, faces):
+    """Trained on mirrored pictures, too, the search is as good on the mirror image."""
+    images, shapes = faces
+    mirrored = np.stack([SIZE[1] - 1 - shapes[54][:, 0], shapes[54][:, 1]], axis=1)[IBUG68.mirror]
+    box = boxes_of(mirrored[None])[0]
+    result = patches.predict(np.ascontiguousarray(images[54][:, ::-1]), boxes=box)
+    assert np.linalg.norm(result.shape - mirrored, axis=1).mean() < 2.5
+
+
+# --- boxes -------------------------------------------------------------------------------------------------
+
+
+def test_boxes_of_another_convention_are_learned(faces, asm):
+    images, shapes = faces
+    wide = boxes_of(shapes) + np.array([-20.0, -30.0, 20.0, 10.0])
+    fits = [ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images, shapes, boxes=b)
+            for b in (None, wide)]  # fmt: skip
+    starts = [
+        f.predict(images[3], boxes=b[3], max_iter=0).shape for f, b in zip(fits, (boxes_of(shapes), wide), strict=True)
+    ]
+    assert np.linalg.norm(starts[0] - starts[1], axis=1).mean() < 3
+    assert fits[1].box_["side"] < 0.8 * fits[0].box_["side"]
+
+
+def test_missing_landmarks_of_training_shapes_are_filled(faces, asm):
+    images, shapes = faces
+    holes = shapes[:30].copy()
+    holes[3, 10] = np.nan
+    fitter = ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images[:30], holes)
+    assert fitter.predict(images[40], boxes=boxes_of(shapes[40:41])[0]).found
+
+
+# --- bad input ---------------------------------------------------------------------------------------------
+
+
+def test_bad_pictures_are_refused_alone_and_recorded_in_a_batch(fitter, faces):
+    images, shapes = faces
+    box = boxes_of(shapes[50:51])[0]
+    hole = images[50].astype(float)
+    hole[3, 4] = np.nan
+    bad = {
+        "NaN or infinity": hole,
+        "same value": np.full(SIZE, 7, dtype=np.uint8),
+        "1 x 1 pixels": np.zeros((1, 1)),
+        "got an array of shape": np.zeros((100, 100, 5)),
+        "got complex128": np.zeros(SIZE, dtype=complex),
+        "where no file is": "nowhere.png",
+        "outside its image": images[50][:20, :20],
+    }
+    for message, picture in bad.items():
+        with pytest.raises(ValueError, match=message):
+            fitter.predict(picture, boxes=box)
+    batch = [images[50], *(p for m, p in bad.items()), images[50]]
+    results = fitter.predict(batch, boxes=np.tile(box, (len(batch), 1)))
+    assert [r.status == "error" for r in results] == [False] + [True] * len(bad) + [False]
+    np.testing.assert_allclose(results[0].shape, results[-1].shape, rtol=0, atol=1e-3)
+    for result in results[1:-1]:
+        assert np.isnan(result.shape).all()
+        assert result.message
+        assert not result.converged
+        assert not result.found
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((500, 500, 600, 600), "outside its image"),
+        ((50, 50, 20, 90), "x0 < x1"),
+        ((np.nan, 0, 5, 5), "NaN"),
+    ],
+)
+def test_bad_boxes_are_refused(profiles, faces, box, message):
+    with pytest.raises(ValueError, match=message):
+        profiles.predict(faces[0][0], boxes=box)
+
+
+def test_arguments_that_do_not_fit_are_refused(profiles, faces, asm):
+    images, shapes = faces
+    box = boxes_of(shapes[:1])[0]
+    with pytest.raises(ValueError, match="neither boxes nor initial"):
+        profiles.predict(images[0])
+    with pytest.raises(ValueError, match="got boxes and initial"):
+        profiles.predict(images[0], boxes=box, initial=shapes[0])
+    with pytest.raises(ValueError, match="expected \\(2, 4\\)"):
+        profiles.predict(images[:2], boxes=box)
+    with pytest.raises(ValueError, match="one for each image"):
+        profiles.predict(images[0], initial=shapes[0][:60])
+    with pytest.raises(ValueError, match="all coincide"):
+        profiles.predict(images[0], initial=np.full((68, 2), 30.0))
+    with pytest.raises(ValueError, match="n_starts"):
+        profiles.predict(images[0], boxes=box, n_starts=0)
+    with pytest.raises(ValueError, match="expected one for each of 60 shapes"):
+        ASMFitter(asm).fit(images[:3], shapes)
+    with pytest.raises(ValueError, match="expected 2 on the last axis"):
+        ASMFitter(asm).fit(images, np.zeros((60, 68, 3)))
+    with pytest.raises(ValueError, match=r"sample 0|outside its image"):
+        ASMFitter(asm).fit(images, shapes + 500)
+    with pytest.raises(ValueError, match="image 1: image: got the same value"):
+        ASMFitter(asm, evidence="profiles").fit([images[0], np.zeros(SIZE), *images[2:]], shapes)
+    with pytest.raises(ValueError, match="evidence: got 'trees'"):
+        ASMFitter(asm, evidence="trees").fit(images, shapes)
+    with pytest.raises(ValueError, match="fitted shape model has"):
+        ASMFitter(profiles.asm_).fit(images, shapes[:, :60])
+    with pytest.raises(ValueError, match="groups"):
+        ASMFitter(asm, evidence="profiles").fit(images, shapes, groups=np.zeros(60))
+    with pytest.raises(ValueError, match="jitter"):
+        ASMFitter(asm, jitter=(0.1, 2.0, 0.1)).fit(images, shapes)
+    with pytest.raises(ValueError, match="n_levels"):
+        ASMFitter(asm, n_levels=0).fit(images, shapes)
+    with pytest.raises(ValueError, match="heatmaps: got none"):
+        ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes).predict(images[0], boxes=box)
+    with pytest.raises(ValueError, match=r"expected \(68, h, w\)"):
+        ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes).predict(images[0], heatmaps=np.zeros((5, 9, 9)))
+
+
+def test_landmarks_that_leave_the_image_are_told(profiles, faces):
+    images, shapes = faces
+    cut = np.ascontiguousarray(images[51][:, 50:])
+    result = profiles.predict(cut, initial=shapes[51] - [50, 0])
+    outside = (result.shape[:, 0] < -0.5).sum()
+    assert outside > 17
+    assert result.status == "outside"
+    assert f"{outside} of 68" in result.message
+    assert result.trace[-1].n_outside == outside
+    assert not result.converged
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def test_saved_searches_give_the_same_answers(fitter, faces, tmp_path):
+    images, shapes = faces
+    path = tmp_path / "search.npz"
+    save_model(fitter, path)
+    again = load_model(path)
+    boxes = boxes_of(shapes[50:54])
+    for one, two in zip(fitter.predict(images[50:54], boxes=boxes), again.predict(images[50:54], boxes=boxes),
+                        strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one.shape, two.shape)
+        np.testing.assert_array_equal(one.confidence, two.confidence)
+        assert one.plausibility == two.plausibility
+        assert one.status == two.status
+    with np.load(path, allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+    assert again.get_params()["n_perturbations"] == fitter.n_perturbations
+
+
+def test_combined_and_heat_map_searches_are_saved_and_foreign_evidence_is_refused(faces, asm, tmp_path):
+    images, shapes = faces
+    both = CombinedEvidence([Profiles(n_side=4, reach=3), Profiles(n_side=6, reach=4)])
+    fitter = ASMFitter(asm, evidence=both, n_levels=2, resolution=40, n_perturbations=4).fit(images[:20], shapes[:20])
+    save_model(fitter, tmp_path / "both.npz")
+    box = boxes_of(shapes[40:41])[0]
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "both.npz").predict(images[40], boxes=box).shape,
+        fitter.predict(images[40], boxes=box).shape,
+    )
+    maps = maps_of(shapes[0], SIZE)
+    fitter = ASMFitter(asm, evidence=HeatMaps(width=0.05)).fit(None, shapes[1:])
+    save_model(fitter, tmp_path / "maps.npz")
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "maps.npz").predict(images[0], heatmaps=maps).shape,
+        fitter.predict(images[0], heatmaps=maps).shape,
+    )
+
+    class Own(Evidence):
+        def locate(self, view):
+            return Proposal(view.points)
+
+    with pytest.raises(ValueError, match="expected one of this library"):
+        save_model(ASMFitter(asm, evidence=Own()).fit(images[:10], shapes[:10]), tmp_path / "own.npz")
+
+
+# --- pictures ----------------------------------------------------------------------------------------------
+
+
+def test_plot_trace_and_films(profiles, faces, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    image_module = pytest.importorskip("PIL.Image")
+    import matplotlib.pyplot as plt
+
+    images, shapes = faces
+    result = profiles.predict(images[50], boxes=boxes_of(shapes[50:51])[0])
+    figure = plot_trace(result, images[50], scheme="ibug68")
+    assert len(figure.axes) == 4
+    plt.close(figure)
+    path = animate_trace(result, images[50], tmp_path / "film.gif", scheme=IBUG68)
+    with image_module.open(path) as film:
+        assert film.n_frames == len(result.trace) + 1
+    page = animate_trace(result, images[50], tmp_path / "film.html").read_text()
+    assert page.count("data:image/png;base64,") == len(result.trace) + 1
+    with pytest.raises(ValueError, match=r"\.gif or \.html"):
+        animate_trace(result, images[50], tmp_path / "film.avi")
+
+
+# --- faces in photographs ----------------------------------------------------------------------------------
+
+
+def test_detect_faces_in_any_size_and_type():
+    import skimage.data
+
+    photograph = skimage.data.astronaut()
+    box = detect_faces(photograph)[0]
+    eyes = np.array([[206, 115], [246, 115]])
+    assert (box[:2] < eyes).all()
+    assert (eyes < box[2:]).all()
+    for other, factor in ((photograph[::2, ::2], 0.5), (photograph / 255.0, 1.0), (photograph.mean(-1), 1.0)):
+        assert np.abs(detect_faces(other)[0] / factor - box).max() < 0.25 * (box[2] - box[0])
+    assert detect_faces(np.zeros((50, 60))).shape == (0, 4)
+    assert detect_faces(np.random.default_rng(0).uniform(size=(20, 20))).shape == (0, 4)
+    with pytest.raises(ValueError, match="min_size"):
+        detect_faces(photograph, min_size=-1)
+
+
+def test_no_face_is_an_answer(profiles):
+    import skimage.data
+
+    fitter = clone(profiles)
+    fitter.__dict__.update({k: v for k, v in profiles.__dict__.items() if k.endswith("_") or k == "_frame"})
+    fitter.detection_ = {"center": (0.0, 0.1), "side": 0.9}
+    photograph, coins = skimage.data.astronaut(), skimage.data.coins()
+    found, none = fitter.predict([photograph, coins])
+    assert found.found
+    assert none.status == "no face"
+    assert not none.found
+    assert fitter.predict(coins).status == "no face"
+
+
+def test_frames_of_similarities_are_exact(rng):
+    points = rng.normal(size=(4, 9, 2))
+    pose = estimate(points[:1], points)
+    there = pose(points)
+    np.testing.assert_allclose(pose.inverse(there), points, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(pose.as_similarity()(points), there, rtol=0, atol=1e-12)
+    turned = 2.5 * points @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + [3, 4]
+    exact = estimate(points, turned, np.ones((4, 9)))
+    np.testing.assert_allclose(exact(points), turned, rtol=0, atol=1e-12)
