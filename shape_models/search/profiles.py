@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 from ._kernels import profile_distances, profile_gradients
 from .evidence import Evidence, Proposal, View
 
-__all__ = ["Profiles", "neighbours"]
+__all__ = ["Profiles"]
 
 
 def neighbours(n_landmarks: int, edges: Any = None) -> np.ndarray:
