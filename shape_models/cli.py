@@ -122,7 +122,8 @@ def _read(source: str, *, split: str | None = None, scheme: str | None = None, o
         else:
             files = _listed(read_landmarks(path))
     else:
-        files = _listed(read_landmarks(path, **({"origin": origin} if path.suffix.lower() == ".pts" else {})))
+        options: dict[str, Any] = {"origin": origin} if path.suffix.lower() == ".pts" else {}
+        files = _listed(read_landmarks(path, **options))
     if not files:
         raise ValueError(f"{path}: got no landmarks.")
     frames = {file.frame for file in files}
@@ -524,7 +525,7 @@ def diagnose(source: str, split: str | None, scheme: str | None, origin: int, n_
     aligned = generalized_procrustes(data.shapes[~missing]).aligned
     n, folds = len(aligned), min(folds, len(aligned))
     top = min(n_components, aligned[0].size - 1, n - int(np.ceil(n / folds)) - 1)
-    steps = [
+    steps: list[tuple[str, Any]] = [
         ("generalization", lambda: diagnostics.generalization(aligned, max_components=top, n_folds=folds)),
         ("specificity", lambda: diagnostics.specificity(aligned, max_components=top, rng=seed)),
         ("compactness", lambda: diagnostics.compactness(aligned)),

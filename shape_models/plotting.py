@@ -223,7 +223,7 @@ def plot_spectrum(model: Any, ax: Axes | None = None, *, n_modes: int | None = N
     ax.set_ylabel("share of the variance, %")
     ax.set_ylim(0, 103)
     ax.set_xlim(0.4, len(share) + 0.6)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(ax)
     ax.legend(frameon=False, loc="center right")
     return ax
 
@@ -345,7 +345,7 @@ def plot_coefficients(model: Any, shape: Any, ax: Axes | None = None, *, n_modes
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xlabel("mode")
     ax.set_ylabel("coefficient, √λ")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(ax)
     ax.set_title(f"{int(np.asarray(report.clipped).sum())} of {basis.n_components} modes clipped", fontsize=9)
     return ax
 
@@ -401,7 +401,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     ax.set_xlabel("modes")
     ax.set_ylabel("mean distance of landmarks")
     ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(ax)
     handles = [line for one in (ax, right) if one is not None for line in one.get_lines()]
     ax.legend(handles=handles, frameon=False, loc="best", fontsize=8)
     return ax
@@ -415,6 +415,12 @@ def _axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'", name=error.name) from error
     return pyplot.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def _whole_numbers(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _frame(ax: Axes, y_down: bool) -> None:
@@ -441,7 +447,8 @@ def _draw(
         joined = pairs[seen[pairs].all(axis=1)]
         ax.add_collection(LineCollection(points[joined], colors=[color], linewidths=1, alpha=alpha, zorder=zorder))
     dot = size if size is not None else (6 if len(pairs) else 16)
-    ax.scatter(*points[seen].T, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
+    x, y = points[seen].T
+    ax.scatter(x, y, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
 
 
 def _edges(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int) -> np.ndarray:
