@@ -551,6 +551,8 @@ def generalized_procrustes(
     dtype = shapes.dtype
     shapes = shapes.astype(np.float64, copy=False)
     weights = seen_weights(shapes, weights)
+    if np.isinf(np.vdot(shapes, shapes) if weights is None else np.nansum(shapes * shapes)):
+        raise ValueError("shapes: got coordinates whose squares overflow; expected smaller ones. Try other units.")
     order = None if mirror is None else _permutation(mirror, shapes.shape[1])
     blocks = [(shapes, weights)]
     if order is not None:
@@ -726,7 +728,14 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         return Similarity._of(fit.rotation, fit.translation, fit.scale)
 
     def transform(self, shapes: Any) -> Any:
-        """Return shapes in the frame of the mean, projected to its tangent plane when ``tangent=True``."""
+        """Return shapes in the frame of the mean, projected to its tangent plane when ``tangent=True``.
+
+        Parameters
+        ----------
+        shapes : array_like of shape (..., n_landmarks, n_dims)
+            NaN where missing, which stays.
+        """
+        shapes = as_shapes(shapes, allow_nan=True)
         aligned = self.align(shapes)(shapes)
         if self.tangent:
             aligned = to_tangent(aligned, self.mean_shape_, seen_weights(aligned, None))

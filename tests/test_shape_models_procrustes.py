@@ -433,3 +433,202 @@ def test_complete_tensors_take_no_compiled_loop(always_compiled, d):
     x, y = np.random.default_rng(3).normal(size=(2, 4, 6, d))
     got = estimate_similarity(torch.asarray(x), torch.asarray(y))
     np.testing.assert_allclose(got.as_matrix().numpy(), estimate_similarity(x, y).as_matrix(), atol=1e-12)
+
+
+@given(st.data(), dims, options)
+def test_complete_sets_follow_from_weighted_ones(data, d, kw):
+    """Weights of one, and weights that only scale, change nothing."""
+    shapes = data.draw(shape_sets(d))
+    plain = generalized_procrustes(shapes, tol=1e-11, max_iter=500, **kw)
+    for weights in (np.ones(shapes.shape[1]), np.full(shapes.shape[:2], 3.0)):
+        weighted = generalized_procrustes(shapes, weights=weights, tol=1e-11, max_iter=500, **kw)
+        np.testing.assert_allclose(weighted.aligned, plain.aligned, atol=1e-6 * np.abs(plain.aligned).max())
+        np.testing.assert_allclose(weighted.inflation, plain.inflation, atol=1e-7)
+
+
+@given(st.data(), dims, options)
+def test_integer_weights_repeat_landmarks(data, d, kw):
+    """Weight m equals the landmark given m times, up to the size that is set to 1."""
+    shapes = data.draw(shape_sets(d))
+    counts = np.array([1, 3, 2] + [1] * (shapes.shape[1] - 3))
+    first = np.cumsum(counts) - counts
+    weighted = generalized_procrustes(shapes, weights=counts, tol=1e-11, max_iter=1000, **kw)
+    repeated = generalized_procrustes(shapes.repeat(counts, axis=1), tol=1e-11, max_iter=1000, **kw)
+    assume(weighted.converged and repeated.converged)
+    mean = repeated.mean[first] - repeated.mean[first].mean(axis=0)
+    if kw["scaling"]:
+        mean /= np.linalg.norm(mean)
+    same_up_to_turn(weighted.mean, mean, atol=1e-6 * np.abs(mean).max())
+
+
+@given(st.data(), dims)
+def test_integer_sample_weights_repeat_samples(data, d):
+    shapes = data.draw(shape_sets(d))
+    counts = np.array([3] + [1] * (len(shapes) - 1))
+    weights = np.broadcast_to(counts[:, None], shapes.shape[:2])
+    weighted = generalized_procrustes(shapes, weights=weights, tol=1e-11, max_iter=1000)
+    repeated = generalized_procrustes(shapes.repeat(counts, axis=0), tol=1e-11, max_iter=1000)
+    same_up_to_turn(weighted.mean, repeated.mean, atol=1e-6)
+
+
+@given(st.data(), dims, options)
+def test_missing_landmarks_stay_missing_and_do_little_harm(data, d, kw):
+    """Sets of one exact shape lose nothing by gaps; NaN stays where it was and nowhere else."""
+    shapes = data.draw(shape_sets(d, noise=0.0, min_samples=4, min_landmarks=6))
+    if not kw["scaling"]:
+        shapes = shapes / np.linalg.norm(shapes - shapes.mean(1, keepdims=True), axis=(1, 2), keepdims=True)
+    gaps = shapes.copy()
+    gaps[0, 1] = gaps[1, 2] = gaps[2, 1] = np.nan
+    result = generalized_procrustes(gaps, max_iter=500, **kw)
+    np.testing.assert_array_equal(np.isnan(result.aligned), np.isnan(gaps))
+    assert np.isfinite(result.mean).all()
+    assert np.isfinite(result.disparity)
+    assert result.converged
+    np.testing.assert_allclose(np.nanmax(np.abs(result.aligned - result.mean)), 0, atol=1e-6)
+    np.testing.assert_allclose(result.transforms(shapes), result.mean[None].repeat(len(shapes), 0), atol=1e-6)
+
+
+def test_landmarks_that_no_complete_shape_has():
+    """The first shape lacks a landmark: the mean learns it from the others, in three dimensions too."""
+    rng = np.random.default_rng(0)
+    for d in (2, 3):
+        shapes = rng.normal(size=(1, 8, d)) + 0.05 * rng.normal(size=(20, 8, d))
+        whole = generalized_procrustes(shapes)
+        gaps = shapes.copy()
+        for i in range(20):
+            gaps[i, i % 8] = np.nan
+        for kw in ({}, {"criterion": "partial"}, {"tangent": True}):
+            result = generalized_procrustes(gaps, **kw)
+            assert result.converged
+            same_up_to_turn(result.mean, whole.mean, atol=0.01)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("kw", [{}, {"criterion": "partial"}, {"scaling": False}], ids=str)
+def test_mirrored_shapes_are_named_and_left(d, kw):
+    rng = np.random.default_rng(0)
+    shapes = rng.normal(size=(1, 8, d)) + 0.1 * rng.normal(size=(20, 8, d))
+    shapes[[4, 11]] *= [-1, 1] if d == 2 else [-1, 1, 1]
+    result = generalized_procrustes(shapes, **kw)
+    np.testing.assert_array_equal(result.mirrored, [4, 11])
+    assert not result.transforms.reflects.any()
+    allowed = generalized_procrustes(shapes, reflection=True, **kw)
+    np.testing.assert_array_equal(allowed.mirrored, [4, 11])
+    np.testing.assert_array_equal(np.flatnonzero(allowed.transforms.reflects), [4, 11])
+    assert allowed.disparity < 0.5 * result.disparity
+    first = generalized_procrustes(shapes[[4, *range(4)]], reflection=True, **kw)
+    np.testing.assert_array_equal(first.mirrored, [0])  # the majority keeps its side even when the first does not
+
+
+def test_mean_is_upright_like_the_inputs():
+    rng = np.random.default_rng(0)
+    template = np.array([[0.0, 0], [1, 0], [1, 3], [0, 2], [0.4, 1]])
+    for angle in (0.0, 1.0, 3.0):
+        turn = Similarity([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], [5.0, 7.0], 40.0)
+        shapes = turn(template + 0.05 * rng.normal(size=(30, 5, 2)))
+        for kw in ({}, {"criterion": "partial"}, {"scaling": False}):
+            mean = generalized_procrustes(shapes, **kw).mean
+            back = estimate_similarity(turn(template), mean)
+            np.testing.assert_allclose(back.rotation, np.eye(2), atol=0.05)
+
+
+def test_too_few_rounds_are_reported():
+    shapes = np.random.default_rng(0).normal(size=(10, 6, 3))
+    result = generalized_procrustes(shapes, max_iter=2)
+    assert (result.converged, result.n_iter) == (False, 2)
+    assert np.isfinite(result.aligned).all()
+
+
+def test_two_equal_eigenvalues_are_reported():
+    """A triangle and its mirror image: every shape between is as good a mean."""
+    angle = 2 * np.pi * np.arange(3) / 3
+    triangle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    result = generalized_procrustes([triangle, triangle * [1, -1]])
+    assert not result.converged
+    assert np.isfinite(result.aligned).all()
+
+
+def test_float32_comes_back_as_float32():
+    shapes = np.random.default_rng(0).normal(size=(1, 6, 2)) + 0.1 * np.random.default_rng(1).normal(size=(9, 6, 2))
+    single = generalized_procrustes(shapes.astype(np.float32))
+    assert single.aligned.dtype == np.float32
+    np.testing.assert_allclose(single.aligned, generalized_procrustes(shapes).aligned, atol=1e-6)
+
+
+def test_nothing_is_written_to():
+    shapes = np.random.default_rng(0).normal(size=(9, 6, 2))
+    shapes.setflags(write=False)
+    generalized_procrustes(shapes, tangent=True, mirror=[1, 0, 2, 3, 5, 4])
+    estimate_similarity(shapes, shapes[0], weights=np.ones(6), loss="huber")
+
+
+BAD_SETS = [
+    (np.zeros((4, 2)), {}, "n_samples"),
+    (np.zeros((1, 4, 2)), {}, "at least 2"),
+    (np.ones((3, 4, 2)), {}, "coincide"),
+    (np.zeros((3, 4, 4)), {}, "expected 2 or 3"),
+    (np.full((3, 4, 2), np.inf), {}, "infinite"),
+    (1e200 * np.random.default_rng(0).normal(size=(3, 4, 2)), {}, "overflow"),
+    (np.arange(5.0)[None, :, None] * np.ones((3, 1, 3)) + 0.1, {}, "one line"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"weights": [1, 1, 1, -1]}, "negative"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"weights": [1, 1, 1, 0]}, "landmark 3"),
+    (np.random.default_rng(0).normal(size=(3, 4, 3)), {"weights": [1, 1, 1, 0]}, "landmark 3"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"criterion": "best"}, "partial"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"tol": 0}, "tol"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"max_iter": 0}, "max_iter"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"tangent": True, "scaling": False}, "tangent"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"mirror": [1, 2, 0, 3]}, "own inverse"),
+    (np.random.default_rng(0).normal(size=(3, 4, 2)), {"mirror": [1, 0]}, "4 landmark"),
+    ([[[0, 0], [1, 1]], [[0, 0]]], {}, "same number"),
+]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kw", "message"), BAD_SETS, ids=[f"{i}-{case[2]}" for i, case in enumerate(BAD_SETS)]
+)
+def test_bad_sets_are_refused(shapes, kw, message):
+    with pytest.raises(ValueError, match=message):
+        generalized_procrustes(shapes, **kw)
+
+
+def test_a_shape_with_one_landmark_seen_is_named():
+    for d in (2, 3):
+        shapes = np.random.default_rng(0).normal(size=(5, 4, d))
+        shapes[3, 1:] = np.nan
+        with pytest.raises(DegenerateShapeError, match=r"shapes\[3\].*only 1 landmarks"):
+            generalized_procrustes(shapes)
+        shapes[3] = np.nan
+        with pytest.raises(DegenerateShapeError, match=r"shapes\[3\].*only 0 landmarks"):
+            generalized_procrustes(shapes)
+
+
+def test_estimator_contract():
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+    from sklearn.pipeline import make_pipeline
+
+    from shape_models import ASM
+
+    alignment = GeneralizedProcrustes(criterion="partial", tol=1e-6)
+    assert clone(alignment).get_params() == alignment.get_params()
+    with pytest.raises(NotFittedError):
+        alignment.align(np.zeros((4, 2)))
+    shapes = np.random.default_rng(0).normal(size=(1, 5, 2)) + 0.1 * np.random.default_rng(1).normal(size=(20, 5, 2))
+    assert make_pipeline(alignment, ASM(2)).fit_transform(shapes).shape == (20, 2)
+    alignment.fit(shapes)
+    with pytest.raises(ValueError, match="landmarks"):
+        alignment.align(shapes[:, :4])
+
+
+@pytest.mark.data
+def test_muct_keeps_its_rows_with_missing_points(data_dir):
+    """Of 7510 faces 1680 lack landmarks: all are aligned, and the mean moves little from that of the complete ones."""
+    rows = np.loadtxt(data_dir / "landmarks" / "muct68_opencv.csv", delimiter=",", skiprows=1, usecols=range(2, 138))
+    shapes = rows.reshape(-1, 68, 2)
+    shapes[(shapes == 0).all(axis=2)] = np.nan
+    whole = shapes[np.isfinite(shapes).all(axis=(1, 2))]
+    assert len(shapes) - len(whole) == 1680
+    result = generalized_procrustes(shapes)
+    assert result.converged
+    np.testing.assert_array_equal(np.isnan(result.aligned), np.isnan(shapes))
+    same_up_to_turn(result.mean, generalized_procrustes(whole).mean, atol=0.003)
