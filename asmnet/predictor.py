@@ -12,6 +12,7 @@ import torch
 
 from asmnet.checkpoints import PretrainedModel, load_pretrained
 from asmnet.data import load_image
+from asmnet.layers import fuse_norms
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
@@ -232,7 +233,7 @@ class Predictor:
     def __init__(self, model: PretrainedModel, *, shape_model: Any = None, device: str = "cpu"):
         self.model = model
         self.device = torch.device(device)
-        self.network = model.network.eval().to(self.device)
+        self.network = fuse_norms(model.network).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if shape_model is None and model.scheme is not None and model.scheme.name == "ibug68":
             from shape_models import load_model
 
@@ -348,7 +349,7 @@ class Predictor:
             ]
             crops, lows, extents = (np.concatenate(part) for part in zip(*cut, strict=True))
             pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
-            inputs = form.normalise(pixels)
+            inputs = form.normalise(pixels).contiguous(memory_format=torch.channels_last)
             prediction = self.network(inputs)
             points, pose = prediction.landmarks, prediction.pose
             if flip:

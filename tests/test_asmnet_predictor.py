@@ -9,7 +9,8 @@ from torch import nn
 
 from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
 from asmnet.checkpoints import PretrainedModel
-from asmnet.networks import Prediction
+from asmnet.layers import fuse_norms
+from asmnet.networks import Prediction, build_network, network_names
 from asmnet.predictor import as_rgb
 from shape_models import IBUG68, load_model, make_faces
 
@@ -77,14 +78,15 @@ def test_large_photographs_are_not_undersampled():
     """A checkerboard of single pixels becomes even grey, not a pattern of aliases."""
     image = np.indices((512, 512)).sum(0) % 2 * np.uint8(255)
 
+    spread = []
+
     class Contrast(Brightest):
         def forward(self, images):
-            self.spread = float(images.std())
+            spread.append(float(images.std()))
             return super().forward(images)
 
-    network = Contrast()
-    predictor(network)(image.astype(np.uint8), [0.3, 0.3, 511.3, 511.3])
-    assert network.spread < 0.2
+    predictor(Contrast())(image.astype(np.uint8), [0.3, 0.3, 511.3, 511.3])
+    assert spread[0] < 0.2
 
 
 def test_predictor_agrees_with_the_packed_path(face_net):
@@ -99,6 +101,27 @@ def test_predictor_agrees_with_the_packed_path(face_net):
     (face,) = face_net(image, data.boxes)
     assert np.abs(face.landmarks - expected[0]).max() < 0.5
     np.testing.assert_allclose(face.pose, pose[0], atol=1.0)
+
+
+@pytest.mark.parametrize("name", ["asmnet", "mobilenetv2", "hourglass", "efficientnet-b0"])
+def test_fused_norms_change_nothing_but_the_time(name):
+    if name not in network_names():
+        pytest.skip(f"no network {name}")
+    torch.manual_seed(0)
+    network = build_network(name, 5)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+    network.eval()
+    fused = fuse_norms(network)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(images).landmarks, network(images).landmarks, atol=1e-4, rtol=1e-3)
+    n_norms = sum(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    assert n_norms == 0 or name == "hourglass"
+    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())  # the original is untouched
 
 
 def test_faces_come_in_the_order_of_the_boxes_and_batches_change_nothing(face_net):
