@@ -59,7 +59,8 @@ def main(sizes):
                 session = onnxruntime.InferenceSession(
                     Path(folder) / "net.onnx", options, providers=["CPUExecutionProvider"]
                 )
-            calls[f"{name}: network, onnxruntime"] = lambda s=session, x=images.numpy(): s.run(None, {"images": x})
+            array = images.numpy()
+            calls[f"{name}: network, onnxruntime"] = lambda s=session, x=array: s.run(None, {"images": x})
         print(f"\n{size} x {size}, one thread           median ms   least ms")
         for name, (median, least) in interleaved(calls).items():
             print(f"{name:<36}{1e3 * median:>9.1f}{1e3 * least:>11.1f}")
