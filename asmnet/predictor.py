@@ -17,6 +17,9 @@ from asmnet.layers import fuse_norms
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
 DEGREES = 65.0  # of one unit of the pose head
+# From the detector's boxes to the tight boxes of the landmarks: medians over 114 faces of 300-W train
+DETECTOR_SHIFT = np.array([0.0, 0.155])
+DETECTOR_SCALE = np.array([0.90, 0.88])
 
 
 def as_rgb(image: Any) -> np.ndarray:
@@ -327,11 +330,14 @@ class Predictor:
         return results if many else results[0]
 
     def detect(self, image: Any) -> np.ndarray:
-        """Find faces and return their boxes (k, 4), roughly in the convention of the network."""
+        """Find faces and return their boxes (k, 4), brought roughly to the convention of the network."""
         from importlib import import_module
 
         found = import_module("shape_models.search").detect_faces(as_rgb(image))
-        return np.asarray(found, dtype=np.float64).reshape(-1, 4)
+        boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + DETECTOR_SHIFT * sides
+        return np.concatenate([centres - DETECTOR_SCALE * sides / 2, centres + DETECTOR_SCALE * sides / 2], 1)
 
     @torch.inference_mode()
     def _run(

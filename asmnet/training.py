@@ -190,10 +190,10 @@ class TrainConfig:
     @classmethod
     def modern(cls, **changes: Any) -> TrainConfig:
         """Return the settings of the shipped model: AdamW, warm-up and cosine, wing loss, averaged weights."""
-        base: dict[str, Any] = {
-            "criterion_options": {"form": "wing", "asm_weights": (0.5, 0.25, 0.0), "pose_weight": 0.5},
-            "network_options": {"dropout": 0.1} if changes.get("network", "asmnet") == "asmnet" else {},
-        }
+        network = changes.get("network", "asmnet")
+        base: dict[str, Any] = {"network_options": {"dropout": 0.1} if network == "asmnet" else {}}
+        if (changes.get("criterion") or network_spec(network).criterion) == "asm_assisted":
+            base["criterion_options"] = {"form": "wing", "asm_weights": (0.5, 0.25, 0.0), "pose_weight": 3.0}
         return cls(**{**base, **changes})
 
     def variant(self, name: str) -> TrainConfig:

@@ -264,3 +264,22 @@ def test_wrong_calls_are_refused():
     assert np.isnan(face.plausibility)
     with pytest.raises(FileNotFoundError, match="no such image file"):
         call("nowhere.png", [1, 1, 9, 9])
+
+
+def test_without_boxes_faces_are_searched_for(monkeypatch):
+    """Detected boxes are brought to the network's convention, and a second pass takes the box of the landmarks."""
+    search = pytest.importorskip("shape_models.search")
+    if not hasattr(search, "detect_faces"):
+        pytest.skip("no detector")
+    monkeypatch.setattr(search, "detect_faces", lambda image: np.array([[10.0, 10.0, 50.0, 50.0]]))
+    image = np.zeros((80, 100), np.uint8)
+    call = predictor(Corners())
+    tight = call.detect(image)[0]
+    np.testing.assert_allclose((tight[:2] + tight[2:]) / 2, [30, 30 + 0.155 * 40])
+    np.testing.assert_allclose(tight[2:] - tight[:2], [0.90 * 40, 0.88 * 40])
+    (face,) = call(image)
+    (first,) = call(image, tight)
+    np.testing.assert_allclose(face.box, [*first.landmarks.min(0), *first.landmarks.max(0)])
+    monkeypatch.setattr(search, "detect_faces", lambda image: np.empty((0, 4)))
+    assert call(image) == []
+    assert call([image, image]) == [[], []]
