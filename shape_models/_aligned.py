@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._array import as_array, as_shapes, device_of, is_traced, namespace_of
 from ._asm import ASM
+from ._basis import _leave, _working_dtype
 from ._partial import Whole, completed
 from ._probabilistic import Completion
 from ._procrustes import (
@@ -211,9 +212,9 @@ class AlignedASM(BaseEstimator):
         transform : Similarity
             image → model, batched like `shapes`; ``transform.inverse`` goes back.
         """
-        shapes = as_array(shapes)
+        shapes, dtype = _enter(shapes)
         transform, _ = self._pose(shapes, weights)
-        return transform(shapes), transform
+        return _leave(transform(shapes), dtype), transform
 
     def trust(self, shapes: Any, weights: Any = None) -> Any:
         """Say how far each landmark counts in `project`.
@@ -239,14 +240,15 @@ class AlignedASM(BaseEstimator):
         >>> bool(model.trust(face)[30] < 0.01), bool(model.trust(face)[29] > 0.5)
         (True, True)
         """
-        shapes = as_array(shapes)
+        shapes, dtype = _enter(shapes)
         _, trust = self._pose(shapes, weights)
         xp = namespace_of(shapes)
-        return xp.ones_like(shapes[..., 0]) if trust is None else trust
+        return _leave(xp.ones_like(shapes[..., 0]) if trust is None else trust, dtype)
 
     def _pose(self, shapes: Any, weights: Any) -> tuple[Similarity, Any]:
         """Return image → model, and the weights (..., n_landmarks) that count; None when all landmarks count fully."""
         check_is_fitted(self)
+        self._check_choices()
         trust = self._weights(shapes, weights)
         transform = self._similarity(shapes, weights, trust)
         if self.loss != "linear":
@@ -279,7 +281,7 @@ class AlignedASM(BaseEstimator):
         apart = aligned - self.asm_.basis_.project(aligned, weights=trust)
         seen = given > 0
         apart = xp.where(seen[..., None], apart, xp.zeros_like(apart))
-        distance = xp.sqrt(xp.sum(apart * apart, axis=-1) + float(xp.finfo(apart.dtype).tiny))
+        distance = xp.sqrt(xp.sum(apart * apart, axis=-1) + float(xp.finfo(apart.dtype).smallest_normal))
         # The median over the landmarks that are seen: unseen ones are sorted to the end.
         ordered = xp.sort(xp.where(seen, distance, xp.full_like(distance, float("inf"))), axis=-1)
         middle = xp.sum(xp.astype(seen, xp.int64), axis=-1, keepdims=True) // 2
@@ -325,9 +327,10 @@ class AlignedASM(BaseEstimator):
         >>> bool(np.abs(model.project(face) - face).max() < 1)
         True
         """
-        shapes = as_array(shapes)
+        shapes, dtype = _enter(shapes)
         transform, trust = self._pose(shapes, weights)
-        return transform.inverse(self.asm_.basis_.project(transform(shapes), weights=trust))
+        near = self.asm_.basis_.project(transform(shapes), weights=trust)
+        return _leave(transform.inverse(near), dtype)
 
     def complete(self, shapes: Any) -> Any:
         """Fill missing landmarks with what is most probable; those that are seen stay where they are.
@@ -344,12 +347,12 @@ class AlignedASM(BaseEstimator):
             of the shapes: 0 where it is seen, otherwise with the uncertainty of the pose.
         """
         check_is_fitted(self)
-        shapes = as_shapes(shapes, n_dims=(2, 3), allow_nan=True)
+        shapes, dtype = _enter(as_shapes(shapes, n_dims=(2, 3), allow_nan=True))
         missing = np.isnan(shapes[..., 0])
         transform, trust = self._pose(shapes, None)
         whole = self._completed(shapes, np.ones(missing.shape) if trust is None else trust, transform)
         return Completion(
-            shapes=np.where(missing[..., None], whole.shapes, shapes),
+            shapes=_leave(np.where(missing[..., None], whole.shapes, shapes), dtype),
             covariance=np.where(missing[..., None, None], whole.covariance(), 0.0),
         )
 
@@ -397,16 +400,19 @@ class AlignedASM(BaseEstimator):
         return tags
 
     def _check_parameters(self, n_landmarks: int) -> None:
-        if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
-            raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
-        if self.loss not in ("linear", "huber", "tukey"):
-            raise ValueError(f"loss: got {self.loss!r}; expected 'linear', 'huber' or 'tukey'.")
+        self._check_choices()
         self.scheme_ = None if self.scheme is None else get_scheme(self.scheme)
         if self.scheme_ is not None and self.scheme_.n_landmarks != n_landmarks:
             raise ValueError(
                 f"got shapes of {n_landmarks} landmarks; expected {self.scheme_.n_landmarks}, those of the scheme "
                 f"{self.scheme_.name!r}. Try scheme.subset or convert."
             )
+
+    def _check_choices(self) -> None:
+        if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
+            raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
+        if self.loss not in ("linear", "huber", "tukey"):
+            raise ValueError(f"loss: got {self.loss!r}; expected 'linear', 'huber' or 'tukey'.")
 
     @staticmethod
     def _weights(shapes: Any, weights: Any) -> Any:
@@ -426,6 +432,16 @@ class AlignedASM(BaseEstimator):
             weights = xp.asarray(np.array(weights), device=device_of(shapes))
         weights = xp.clip(xp.astype(weights, shapes.dtype), 0.0, 1.0)
         return xp.broadcast_to(weights, shapes.shape[:-1]) if seen is None else seen * weights
+
+
+def _enter(shapes: Any) -> tuple[Any, Any]:
+    """Return the shapes in the type to compute in, and the type to return."""
+    shapes = as_array(shapes)
+    given, dtype = shapes.dtype, _working_dtype(shapes)
+    if given == dtype:
+        return shapes, dtype
+    xp = namespace_of(shapes)
+    return xp.astype(shapes, dtype), dtype if xp.isdtype(given, "integral") else given
 
 
 def _fit_chunks(

@@ -361,7 +361,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         near = self._whole_and_gaps(
             array, lambda x: self.basis_.project(x), lambda x, w: self.basis_.project(x, weights=w), self.event_shape_
         )
-        squares = np.square(np.where(seen, _flat(array - near), 0.0)).sum(axis=1)
+        squares = np.square(np.where(seen, _flat(array.astype(np.float64) - near), 0.0)).sum(axis=1)
         return -float(np.mean(squares * seen.shape[1] / seen.sum(axis=1)))
 
     @property

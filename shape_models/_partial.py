@@ -121,7 +121,7 @@ def _step(u: Any, d: int, n_turns: int, scaling: bool, xp: Any) -> Similarity:
             [xp.stack([o, -z, y], axis=-1), xp.stack([z, o, -x], axis=-1), xp.stack([-y, x, o], axis=-1)], axis=-2
         )
         # Rodrigues; the shift keeps the quotients, and their derivatives, finite at 0.
-        angle = xp.sqrt(x * x + y * y + z * z + float(xp.finfo(x.dtype).tiny))[..., None, None]
+        angle = xp.sqrt(x * x + y * y + z * z + float(xp.finfo(x.dtype).smallest_normal))[..., None, None]
         half = xp.sin(angle / 2) / angle
         identity = xp.eye(3, dtype=x.dtype, device=device_of(x))
         rotation = identity + xp.sin(angle) / angle * cross + 2 * half * half * (cross @ cross)

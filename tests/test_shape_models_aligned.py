@@ -118,13 +118,28 @@ def test_a_batch_is_a_loop(faces, model, rng, refinements):
                 np.testing.assert_allclose(batch[i, j], one, rtol=1e-9, atol=1e-9)
 
 
-def test_input_is_not_written_to_and_types_are_kept(faces, model):
+@pytest.mark.parametrize("loss", ["linear", "tukey"])
+def test_input_is_not_written_to_and_types_are_kept(faces, model, loss):
+    torch = pytest.importorskip("torch")
+    strict = pytest.importorskip("array_api_strict")
+    model = with_loss(model, loss)
     wild = faces[:3].astype(np.float32)
     wild.flags.writeable = False
     result = model.project(wild)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, model.project(wild.astype(float)), rtol=1e-4)
+    expected = model.project(wild.astype(float))
+    np.testing.assert_allclose(result, expected, rtol=1e-3)
     assert model.project(faces[0].astype(int).tolist()).dtype == np.float64
+    np.testing.assert_allclose(model.project(faces[:3].astype(int)), model.project(np.trunc(faces[:3])), rtol=1e-12)
+    np.testing.assert_allclose(
+        np.asarray(model.project(strict.asarray(faces[:3]))), model.project(faces[:3]), rtol=1e-9
+    )
+    for half in (wild.astype(np.float16), torch.tensor(wild).half(), torch.tensor(wild).bfloat16()):
+        result = model.project(half)
+        assert result.dtype == half.dtype
+        assert abs(result - half).max() < 30
+        assert model.align(half)[0].dtype == half.dtype
+        assert model.trust(half).dtype == half.dtype
 
 
 def test_torch_gives_the_same_numbers_and_gradients(faces, model, rng):
@@ -453,6 +468,8 @@ def test_bad_input(faces, model):
         AlignedASM(refinements=-1).fit(faces)
     with pytest.raises(ValueError, match="loss: got 'cauchy'"):
         AlignedASM(loss="cauchy").fit(faces)
+    with pytest.raises(ValueError, match="loss: got 'cauchy'"):
+        clone_with(model, 0).set_params(loss="cauchy").project(faces[0])
     with pytest.raises(ValueError, match="mirror: a symmetric mean is not learned from chunks"):
         AlignedASM(alignment=GeneralizedProcrustes(mirror=IBUG68.mirror)).fit_chunks([faces])
     gaps = faces.copy()
