@@ -1,4 +1,4 @@
-"""The command ``asmnet``: train, evaluate, predict, export, info."""
+"""The command ``asmnet``: train, distill, evaluate, predict, export, info."""
 
 from __future__ import annotations
 
@@ -201,6 +201,100 @@ def _train(
             f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
             f"{last.images_per_second:.0f} images/s, {last.data_share:.0%} of the time spent on data"
         )
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--out", required=True, type=click.Path(), help="Gets the folders tough, tolerant and student.")
+@data_format
+@scheme_option
+@click.option("--split", help="Part of the data to train on, for example train.")
+@click.option("--val-split", help="Part of the same data to validate on, for example val.")
+@click.option("--student", default="mobilenetv2", show_default=True, help="Any network of asmnet info.")
+@click.option("--teacher", default="efficientnet-b3", show_default=True, help="Any network of asmnet info.")
+@click.option(
+    "--teachers",
+    type=click.Choice(["both", "tough", "tolerant", "none"]),
+    default="both",
+    show_default=True,
+    help="Which teachers assist.",
+)
+@click.option("--loss", type=click.Choice(["paper", "released"]), default="paper", show_default=True)
+@click.option("--size", type=int, default=224, show_default=True, help="Side of the inputs in pixels.")
+@click.option("--epochs", type=int, help="Of the student [default: the preset's].")
+@click.option("--teacher-epochs", type=int, help="Of each teacher [default: as the student].")
+@click.option("--batch-size", type=int)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Other settings of the student.")
+@click.option("--teacher-set", "teacher_settings", multiple=True, metavar="NAME=VALUE", help="And of the teachers.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out; finished parts are read back.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache].")
+@click.option("--licence", default="not stated", help="What the card says about the use of the weights.")
+@click.option("--name", help="Name of the model [default: of the folder --out].")
+@click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
+def distill(
+    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, student: str,
+    teacher: str, teachers: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
+    batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], resume: bool,
+    skip_corrupt: bool, cache: str | None, licence: str, name: str | None, device: str | None,
+) -> None:  # fmt: skip
+    """Train a tough teacher, a tolerant teacher and a student on the faces in DATA, one after the other.
+
+    The tough teacher learns the landmarks, the tolerant one the landmarks as the shape model sees them; the student
+    learns from both. It ends as NAME.safetensors with its card in the folder student of --out.
+    """
+    from asmnet._recipes import finish, prepare
+    from asmnet.data import pack_faces
+    from asmnet.distillation import distill as run
+    from asmnet.networks import network_spec
+
+    try:
+        samples = _read(kind, data, split, scheme)
+        options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": True}
+        packed = pack_faces(samples, **options)
+        packed_val = None if val_split is None else pack_faces(_read(kind, data, val_split, scheme), **options)
+        own_scheme = getattr(samples, "scheme", None)
+        configs = []
+        for network, length, given in (
+            (student, epochs, settings),
+            (teacher, teacher_epochs or epochs, teacher_settings),
+        ):
+            changes: dict[str, Any] = {"network": network, "n_landmarks": packed.n_landmarks}
+            changes |= {k: v for k, v in (("epochs", length), ("batch_size", batch_size)) if v is not None}
+            # The teachers learn by plain squared errors ("L2"), the student by the KD loss alone.
+            changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
+            regresses = network_spec(network).criterion == "asm_assisted"
+            if not regresses:
+                changes["criterion_options"] = {}
+            parts = _settings(given)
+            config = _configure("modern", changes, parts)
+            if regresses:
+                # Neither paper nor code trains a pose here: a head without training must not stay.
+                config = replace(config, network_options={**config.network_options, "pose": False})
+            if "preprocessing.size" not in parts:
+                config = replace(config, preprocessing=replace(config.preprocessing, size=size))
+            configs.append(config)
+        if configs[0].preprocessing != configs[1].preprocessing:
+            raise click.UsageError("--set: student and teachers expected the same preprocessing; got two.")
+        dataset, held_out, basis = prepare(configs[0], packed, packed_val, scheme=own_scheme, pose=False)
+        names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
+        result = run(
+            configs[0], configs[1], dataset, held_out, folder=out, teachers=names, preset=loss,
+            anchors=None if own_scheme is None else own_scheme.anchors.get("outer_eye_corners"), resume=resume,
+            device=device, progress=True,
+        )  # fmt: skip
+        path = finish(
+            result.student, configs[0], held_out, basis=basis, scheme=own_scheme,
+            name=name or Path(out).resolve().name, licence=licence,
+            data=f"{len(packed)} faces ({kind}: {split or 'all'})",
+            training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
+        )  # fmt: skip
+    except (ValueError, OSError, ArithmeticError) as error:
+        raise _fail(error) from error
+    for part, trained in (*result.teachers.items(), ("student", result.student)):
+        best = trained.history[trained.best_epoch - 1]
+        click.echo(f"{part}: best epoch {trained.best_epoch} of {len(trained.history)}, NME {100 * best.nme:.2f} %")
+    click.echo(f"{path}")
 
 
 @main.command()

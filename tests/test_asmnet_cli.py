@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from asmnet import Predictor
 from asmnet._recipes import jittered, overlap, read_boxes
 from asmnet.cli import main
 from shape_models import make_faces, read_landmarks, write_landmarks
@@ -204,3 +205,23 @@ def test_jitter_and_overlap():
     np.testing.assert_array_equal(jittered(boxes, 0.0), boxes)
     assert overlap(np.array([0.0, 0, 2, 2]), np.array([1.0, 0, 3, 2])) == pytest.approx(1 / 3)
     assert overlap(np.array([0.0, 0, 1, 1]), np.array([5.0, 5, 6, 6])) == 0
+
+
+def test_distill_trains_two_teachers_and_a_student_and_resumes(folder, tmp_path):
+    arguments = [
+        "distill", folder, *IBUG, "--out", tmp_path / "kd", "--cache", tmp_path, "--student", "asmnet", "--teacher",
+        "mobilenetv2", "--epochs", "1", "--batch-size", "8", "--size", "64", "--set", "warmup_epochs=0",
+        "--set", 'network_options={"width": 0.25}', "--teacher-set", 'network_options={"width": 0.25}',
+    ]  # fmt: skip
+    first = run(*arguments)
+    trained = [line.split(":")[0] for line in first.stdout.splitlines() if ": best epoch 1 of 1, NME " in line]
+    assert trained == ["tough", "tolerant", "student"]
+    assert Predictor.from_pretrained(tmp_path / "kd" / "student" / "kd.safetensors").model.network.heads.pose is None
+    assert (tmp_path / "kd" / "student" / "kd.safetensors").is_file()
+    card = (tmp_path / "kd" / "student" / "kd.md").read_text()
+    assert "distilled from tough and tolerant teacher (mobilenetv2)" in card
+    before = (tmp_path / "kd" / "student" / "best.safetensors").read_bytes()
+    run(*arguments, "--resume")
+    assert (tmp_path / "kd" / "student" / "best.safetensors").read_bytes() == before
+    refused = run(*arguments, "--set", "preprocessing.margin=1.6", ok=False)
+    assert "same preprocessing" in refused.output
