@@ -173,9 +173,23 @@ def test_project_is_idempotent(basis, seed):
     is_idempotent(basis.project, draw_shapes(basis, seed))
 
 
+def furthest(basis, direction):
+    """The member of the set that lies furthest in a direction, from the definition of the set."""
+    g, scale, limit = basis.components @ direction.ravel(), np.sqrt(basis.variances), basis.limit
+    size = 1e3 * scale.max() if limit is None or math.isinf(limit.value) else limit.value
+    if isinstance(limit, Ellipsoid):
+        norm = np.linalg.norm(scale * g)
+        b = size * scale**2 * g / norm if norm > 0 else 0 * g
+    else:
+        b = size * (scale if limit is not None else 1.0) * np.sign(g)
+    return basis.decode(b)
+
+
 @given(basis=bases(limits=projections), seed=seeds)
 def test_project_gives_the_nearest_point(basis, seed):
-    is_nearest(basis.project, draw_shapes(basis, seed), basis.project(draw_shapes(basis, seed + 1)))
+    x = draw_shapes(basis, seed)
+    is_nearest(basis.project, x, basis.project(draw_shapes(basis, seed + 1)))
+    is_nearest(basis.project, x, furthest(basis, x - basis.project(x)))
 
 
 @given(basis=bases(limits=radius.map(Ellipsoid)), seed=seeds)
