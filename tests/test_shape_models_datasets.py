@@ -59,6 +59,10 @@ def test_make_faces_refuses():
         make_faces(n_dims=4)
     with pytest.raises(ValueError, match="got the scheme 'x'"):
         make_faces(scheme="x")
+    with pytest.raises(
+        ValueError, match=r"scheme: got LandmarkScheme\('mediapipe478', 478 landmarks\); expected one of ibug68"
+    ):
+        make_faces(scheme="mediapipe478")
     assert make_faces(0).shape == (0, 68, 2)
 
 
@@ -108,9 +112,14 @@ def test_read_300w_refuses(tmp_path):
         read_300w(tmp_path / "x")
     with pytest.raises(LandmarkFileError, match="expected the layout of 300-W"):
         read_300w(tmp_path)
-    (tmp_path / "split.csv").write_text("a.jpg,train\n")
-    with pytest.raises(LandmarkFileError, match=r"split.csv, line 1: got 2 fields"):
-        read_300w(tmp_path)
+    for line, message in [
+        ("a.jpg,train", "got 2 fields"),
+        ("..,a,train", "expected image"),
+        ("a" * 200_000, "not a table"),
+    ]:
+        (tmp_path / "split.csv").write_text(f"{line}\n")
+        with pytest.raises(LandmarkFileError, match=f"split.csv, line 1: .*{message}"):
+            read_300w(tmp_path)
     (tmp_path / "split.csv").write_text("a.jpg,a,train\n")
     with pytest.raises(LandmarkFileError, match=r"a.pts: got no such file"):
         read_300w(tmp_path)[0]

@@ -598,7 +598,7 @@ def test_pickles_are_never_opened(tmp_path):
     ],
 )  # fmt: skip
 def test_writers_refuse(tmp_path, write, name, landmarks, options, message):
-    with pytest.raises(LandmarkFileError, match=message):
+    with pytest.raises(LandmarkFileError, match=f"{name}: .*(?:{message})"):
         write(tmp_path / name, landmarks, **options)
     assert not list(tmp_path.iterdir())
 

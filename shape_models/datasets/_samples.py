@@ -197,8 +197,8 @@ def split_by_group(
     Returns
     -------
     tuple of LandmarkSamples
-        One part for each fraction, each in the order of `samples`. The sizes are as near to the fractions as whole
-        groups allow.
+        One part for each fraction, each in the order of `samples`. The sizes come near the fractions, within the size
+        of a group or so.
 
     Raises
     ------

@@ -92,8 +92,11 @@ def _300w_from_table(table: Path) -> list[Entry]:
     entries = []
     source = Source(table)
     for line, text in source.lines():
-        row = [field.strip() for field in next(csv.reader([text]))]
-        if len(row) != 3 or not all(row):
+        try:
+            row = [field.strip() for field in next(csv.reader([text]))]
+        except csv.Error as error:
+            raise at(table, line, f"not a table: {error}.") from None
+        if len(row) != 3 or not all(row) or not Path(row[0]).name.strip("."):
             raise at(table, line, f"got {len(row)} fields; expected image, photograph and split.")
         image = table.parent / row[0]
         entries.append(Entry(image, row[1], row[2], image.with_suffix(".pts")))

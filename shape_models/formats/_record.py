@@ -297,17 +297,17 @@ def mark_missing(points: np.ndarray, missing: str | None) -> np.ndarray:
     return np.where(gone, np.nan, points)
 
 
-def as_files(landmarks: Any) -> list[LandmarkFile]:
+def as_files(landmarks: Any, path: str | os.PathLike) -> list[LandmarkFile]:
     """Return what is to be written as a list of LandmarkFile: one, a list of them, one shape or an array of shapes."""
     if isinstance(landmarks, LandmarkFile):
         return [landmarks]
     if isinstance(landmarks, list | tuple) and any(isinstance(item, LandmarkFile) for item in landmarks):
-        return [item if isinstance(item, LandmarkFile) else LandmarkFile(as_points(item)) for item in landmarks]
+        return [item if isinstance(item, LandmarkFile) else LandmarkFile(as_points(item, path)) for item in landmarks]
     try:
         array = np.asarray(landmarks, dtype=np.float64)
     except (TypeError, ValueError):
-        raise LandmarkFileError(f"got {type(landmarks).__name__}; expected an array of landmarks.") from None
-    return [LandmarkFile(as_points(shape)) for shape in (array if array.ndim == 3 else array[None])]
+        raise LandmarkFileError(f"{path}: got {type(landmarks).__name__}; expected an array of landmarks.") from None
+    return [LandmarkFile(as_points(shape, path)) for shape in (array if array.ndim == 3 else array[None])]
 
 
 def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
@@ -320,7 +320,7 @@ def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
                 f"{path}: shape {index} has {np.shape(file.points)}, shape 0 {np.shape(files[0].points)}; "
                 "expected the same for all."
             )
-    n_landmarks, n_dims = as_points(files[0].points).shape
+    n_landmarks, n_dims = as_points(files[0].points, path).shape
     return n_landmarks, n_dims
 
 
@@ -343,21 +343,23 @@ def check_scheme(path: Path, n_landmarks: int, scheme: LandmarkScheme | None) ->
         )
 
 
-def as_points(landmarks: Any, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)) -> np.ndarray:
+def as_points(
+    landmarks: Any, path: str | os.PathLike, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)
+) -> np.ndarray:
     """Return the points to write, as finite float64 of shape (n_landmarks, n_dims)."""
     try:
         points = np.asarray(landmarks, dtype=np.float64)
     except (TypeError, ValueError):
-        raise LandmarkFileError(f"got {type(landmarks).__name__}; expected an array of landmarks.") from None
+        raise LandmarkFileError(f"{path}: got {type(landmarks).__name__}; expected an array of landmarks.") from None
     if points.ndim != 2 or points.shape[1] not in n_dims or not len(points):
         dims = " or ".join(map(str, n_dims))
-        raise LandmarkFileError(f"got landmarks of shape {points.shape}; expected (n_landmarks, {dims}).")
+        raise LandmarkFileError(f"{path}: got landmarks of shape {points.shape}; expected (n_landmarks, {dims}).")
     if np.isinf(points).any():
-        raise LandmarkFileError("got an infinite coordinate; expected finite numbers or NaN.")
+        raise LandmarkFileError(f"{path}: got an infinite coordinate; expected finite numbers or NaN.")
     missing = np.flatnonzero(np.isnan(points).any(axis=1))
     if missing.size and not allow_nan:
         raise LandmarkFileError(
-            f"landmark {int(missing[0])} is missing (NaN); this format cannot say so. Try .csv or .tps."
+            f"{path}: landmark {int(missing[0])} is missing (NaN); this format cannot say so. Try .csv or .tps."
         )
     return whole_missing(points) if missing.size else points
 

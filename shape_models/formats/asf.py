@@ -177,7 +177,7 @@ def write_asf(
     ...     [line for line in path.read_text().splitlines() if not line.startswith("#")]
     ['1', '0\t4\t0.25\t0.25\t0\t0\t0', 'a.bmp']
     """
-    points = as_points(landmarks, allow_nan=False, n_dims=(2,))
+    points = as_points(landmarks, path, allow_nan=False, n_dims=(2,))
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
     if len(name.splitlines()) > 1 or name != name.strip() or name.startswith("#"):

@@ -195,13 +195,13 @@ def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
     ...     read_coco(path)[0].points.tolist()
     [[3.0, 4.0], [5.0, 6.0]]
     """
-    files = as_files(landmarks)
+    files = as_files(landmarks, path)
     images: dict[str, dict] = {}
     categories: dict[tuple, dict] = {}
     annotations = []
     for index, file in enumerate(files):
         refuse_frame(path, file)
-        points = as_points(file.points, n_dims=(2,))
+        points = as_points(file.points, path, n_dims=(2,))
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
             raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing.")

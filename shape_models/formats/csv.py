@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,9 @@ def read_table(source: Source) -> tuple[list[str], list[tuple[int, list[str]]]]:
     for number, row in rows[1:]:
         if len(row) != len(header):
             raise source.error(f"got {len(row)} fields; expected {len(header)}, as in the header.", number)
-    repeated = {name for name in header if name and header.count(name) > 1} if len(header) < 10_000 else set()
+    repeated = [name for name, times in Counter(header).items() if name and times > 1]
     if repeated:
-        raise source.error(f"header: got {shorten(min(repeated))!r} twice; expected different names.", rows[0][0])
+        raise source.error(f"header: got {shorten(repeated[0])!r} twice; expected different names.", rows[0][0])
     return header, rows[1:]
 
 
@@ -190,7 +191,7 @@ def _long(source: Source, header: list[str], lower: list[str], rows: list[tuple[
         points = [source.numbers([row[i] for i in axes], titles, line) for line, row in members]
         labels = None if label is None else tuple(row[label] for _, row in members)
         if labels is not None and len(set(labels)) != len(labels):
-            repeated = next(text for text in labels if labels.count(text) > 1)
+            repeated = Counter(labels).most_common(1)[0][0]
             raise source.error(
                 f"{header[label or 0]}: got {shorten(repeated)!r} twice in one shape. "
                 "Try a column image or specimen that says which rows form a shape.", members[0][0]
@@ -227,7 +228,7 @@ def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str]
     ...     path.read_text().splitlines()
     ['x0,y0', '1.0,2.0', 'nan,nan']
     """
-    files = as_files(landmarks)
+    files = as_files(landmarks, path)
     n_landmarks, n_dims = same_count(Path(path), files)
     images = any(file.image_name for file in files)
     stream = io.StringIO(newline="")

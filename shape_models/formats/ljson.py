@@ -184,7 +184,7 @@ def write_ljson(path: str | os.PathLike, landmarks: Any, *, version: int = 3) ->
     ...     "[[1.0, 20.0]]" in path.read_text(), read_ljson(path)[0].points.tolist()
     (True, [[20.0, 1.0]])
     """
-    files = as_files(landmarks)
+    files = as_files(landmarks, path)
     if version not in (1, 2, 3):
         raise ValueError(f"version: got {version!r}; expected 1, 2 or 3.")
     if not files or (version < 3 and len(files) != 1):
@@ -192,7 +192,7 @@ def write_ljson(path: str | os.PathLike, landmarks: Any, *, version: int = 3) ->
     bodies: dict[str, dict] = {}
     for index, file in enumerate(files):
         refuse_frame(path, file, ("pixels", "physical"))
-        points = as_points(file.points)
+        points = as_points(file.points, path)
         groups, edges = _parts(file)
         name = str(file.attributes.get("group", "LJSON" if len(files) == 1 else index))
         if name in bodies:

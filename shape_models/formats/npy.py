@@ -132,6 +132,6 @@ def write_npy(path: str | os.PathLike, landmarks: Any, *, flat: bool = True) -> 
     array([1., 2., 3., 4.])
     """
     refuse_frame(path, landmarks, ("pixels", "physical"))
-    points = as_points(landmarks)
+    points = as_points(landmarks, path)
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, points.ravel() if flat and points.shape[1] == 2 else points, allow_pickle=False)

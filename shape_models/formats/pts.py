@@ -204,7 +204,7 @@ def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> 
     ('1.1 3', [[0.1, 2.0]])
     """
     refuse_frame(path, landmarks)
-    points = as_points(landmarks)
+    points = as_points(landmarks, path)
     shift = Decimal(repr(float(origin)))
     shifted = (lambda number: EXACT.add(number, shift)) if shift else None
     rows = [

@@ -241,13 +241,13 @@ def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int,
     ...     path.read_text().split()
     ['LM=1', '10.0', '20', 'ID=0']
     """
-    files = as_files(landmarks)
+    files = as_files(landmarks, path)
     last = None if image_size is None else Decimal(as_image_size(image_size)[1] - 1)
     lines: list[str] = []
     for index, file in enumerate(files):
         points = np.asarray(file.points, dtype=np.float64)
         if points.size:
-            points = as_points(points)
+            points = as_points(points, path)
         elif points.shape not in ((0, 2), (0, 3)):
             raise LandmarkFileError(f"{Path(path)}: specimen {index} has landmarks of shape {points.shape}.")
         operation = None
