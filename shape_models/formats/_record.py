@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._files import atomic as replacing
 from ..landmarks import LandmarkScheme
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
@@ -373,25 +373,11 @@ def whole_missing(points: Any) -> np.ndarray:
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a name in the folder of `path`; it takes the place of `path` when the block ends well."""
-    path = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-        os.close(handle)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
-        raise LandmarkFileError(f"{path}: cannot be written ({error}).") from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o777)
-        else:
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        raise LandmarkFileError(f"{Path(path)}: cannot be written ({error}).") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -209,4 +209,5 @@ def _fraction(value: float, factor: Decimal | None) -> str:
     short = repr(value / float(factor))
     if float(_LONG.multiply(Decimal(short), factor)) == value:
         return short
-    return f"{Context(prec=45).divide(Decimal(repr(value)), factor):e}"
+    # the exact value: its shortest decimal can lie half way between two floats, where any error decides
+    return f"{Context(prec=45).divide(Decimal(value), factor):e}"
