@@ -876,6 +876,22 @@ def _errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, resid
 
 
 @njit(**_OPTIONS)
+def _reversed_square(Y, px, w, m, camera, distorted, R, t):
+    """Return the weighted sum of squares with the depth of the object reversed: the reflected object in this view."""
+    square = 0.0
+    for i in range(m):
+        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i] + t[0]
+        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i] + t[1]
+        c = t[2] - (R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i])
+        if c <= 0.0:
+            return np.inf
+        u, v = _project(a, b, c, camera, distorted)
+        eu, ev = camera[0] * u + camera[2] - px[0, i], camera[1] * v + camera[3] - px[1, i]
+        square += w[i] * (eu * eu + ev * ev)
+    return square
+
+
+@njit(**_OPTIONS)
 def _write_pose(R, t, size, centre, rotation, translation):
     """Write the pose about the origin of the object in its own units."""
     _quaternion(R, rotation)
@@ -934,7 +950,7 @@ def _row(
     """Solve one problem; the outputs are written in place.
 
     `start` is (4, 3): R and t of an initial pose, or NaN. `numbers` receives rms, rms of the second pose, iterations,
-    status, focal length, its standard deviation, points used.
+    status, focal length, its standard deviation, points used, whether the reversed object may fit better.
     """
     Y, uv, px, w, index, candidates, energies, depths, T = space
     for i in range(residuals.shape[0]):
@@ -949,7 +965,7 @@ def _row(
     m = _gather(X, pixels, weights, Y, px, w, index)
     numbers[0] = numbers[1] = np.inf
     numbers[2] = numbers[5] = 0.0
-    numbers[4], numbers[6] = camera[0], m
+    numbers[4], numbers[6], numbers[7] = camera[0], m, 0.0
     if m < n - 2:  # 4 points for a pose, 5 with the focal length
         numbers[3] = TOO_FEW
         return
@@ -1048,6 +1064,8 @@ def _row(
         v += w[i] * px[1, i] / total
     for i in range(m):
         square += w[i] * ((px[0, i] - u) ** 2 + (px[1, i] - v) ** 2)
+    if loss == LINEAR and n == 6 and weighted > 4e-4 * square:
+        numbers[7] = _reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t) < 0.64 * weighted
     if not best_converged:
         numbers[3] = NOT_CONVERGED
     elif last < 0:

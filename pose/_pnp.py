@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -304,7 +303,7 @@ def _run(
 
     b, n = images.shape[:2]
     out = (
-        np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 7)),
+        np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 8)),
         np.empty((b, 6, 6)), np.empty((b, n, 2)),
     )  # fmt: skip
     arguments = (objects, images, weights, cameras, *options, starts, *out)
@@ -339,11 +338,9 @@ def _flag_mirrored(
     A mirrored view of a distant object is a view of the same object from elsewhere: only the perspective tells.
     """
     numbers = raw[4]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # rows of NaN
-        spread = np.sqrt(np.nanvar(images, axis=1).sum(axis=-1))
-    rows = np.flatnonzero(((numbers[:, 3] == 0) | (numbers[:, 3] == 7)) & (numbers[:, 0] > 0.02 * spread))
-    if not len(rows) or options[1] != _LOSSES["linear"]:
+    # The compiled code has tried the reflection in the view itself; these rows deserve a fit.
+    rows = np.flatnonzero(((numbers[:, 3] == 0) | (numbers[:, 3] == 7)) & (numbers[:, 7] > 0))
+    if not len(rows):
         return
 
     def chosen(array: np.ndarray) -> np.ndarray:
