@@ -20,6 +20,7 @@ from numba import njit
 _OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
+    "no_cfunc_wrapper": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
 }
@@ -484,65 +485,33 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
 
 @njit(**_OPTIONS)
 def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work):
-    """Levenberg-Marquardt in place. Returns (cost, iterations, converged); A is J'WJ at the end."""
+    """Levenberg-Marquardt in place. Return (cost, iterations, converged); A is J'WJ at the end.
+
+    The cost is evaluated in one place only, since the compiler copies the code of every call.
+    """
     L, step, trial_R, trial_t, trial_A, trial_g, trial_camera = (
         work[0], work[1], work[2], work[3], work[4], work[5], work[6],
     )  # fmt: skip
     plain = loss == LINEAR and not distorted and n == 6
-    if plain:
-        cost = _normal_equations(Y, px, w, m, camera, R, t, A, g)
-    else:
-        cost = _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g)
-    if not cost < np.inf:
-        return np.inf, 0, False
     damping = 0.0 if plain else 1e-6
-    for iteration in range(1, max_iter + 1):
-        if not _cholesky_solve(A, g, damping, n, L, step):
-            if damping > 1e6:
-                return cost, iteration, False
-            damping = max(10.0 * damping, 1e-6)
-            continue
-        turn = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-        move = np.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2) / np.sqrt(t[0] ** 2 + t[1] ** 2 + t[2] ** 2)
-        if n == 7:
-            move = max(move, abs(step[6]))
-            if abs(step[6]) > 1.0:
-                damping = max(10.0 * damping, 1e-3)
-                continue
-        if turn > 1.5:
-            damping = max(10.0 * damping, 1e-3)
-            continue
-        _rotate(step[0], step[1], step[2], R, trial_R)
-        for k in range(3):
-            trial_t[k] = t[k] + step[3 + k]
-        if n == 7:
-            for k in range(9):
-                trial_camera[k] = camera[k]
-            trial_camera[0] *= np.exp(step[6])
-            trial_camera[1] *= np.exp(step[6])
-        size = max(turn, move)
-        if size < tol:
-            for i in range(3):
-                t[i] = trial_t[i]
-                for j in range(3):
-                    R[i, j] = trial_R[i, j]
-            if n == 7:
-                camera[0], camera[1] = trial_camera[0], trial_camera[1]
-            return cost, iteration, True
+    cost, size = np.inf, np.inf
+    for k in range(9):
+        trial_camera[k] = camera[k]
+    for i in range(3):
+        trial_t[i] = t[i]
+        for j in range(3):
+            trial_R[i, j] = R[i, j]
+    for iteration in range(max_iter + 1):
         if plain:
-            new = _normal_equations(Y, px, w, m, camera, trial_R, trial_t, trial_A, trial_g)
-        elif n == 7:
+            new = _normal_equations(Y, px, w, m, trial_camera, trial_R, trial_t, trial_A, trial_g)
+        else:
             new = _normal_equations_general(
                 Y, px, w, m, trial_camera, distorted, loss, loss_scale, n, trial_R, trial_t, trial_A, trial_g
             )
-        else:
-            new = _normal_equations_general(
-                Y, px, w, m, camera, distorted, loss, loss_scale, n, trial_R, trial_t, trial_A, trial_g
-            )
         # Below 1e-7 the change of cost is rounding; the step is still the better estimate.
-        if new <= cost or (size < 1e-7 and new < np.inf):
-            if size < 1e-6 and not new < cost * (1.0 - 1e-15) and size < 100.0 * tol:
-                tol = max(tol, size * 2.0)
+        if (new <= cost and new < np.inf) or (size < 1e-7 and new < np.inf):
+            if size < 100.0 * tol and not new < cost * (1.0 - 1e-15):
+                tol = max(tol, 2.0 * size)
             cost = new
             for i in range(3):
                 t[i] = trial_t[i]
@@ -552,13 +521,37 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
                 g[i] = trial_g[i]
                 for j in range(i + 1):
                     A[i, j] = trial_A[i, j]
-            if n == 7:
-                camera[0], camera[1] = trial_camera[0], trial_camera[1]
-            damping = 0.0 if damping < 1e-7 else 0.1 * damping
+            camera[0], camera[1] = trial_camera[0], trial_camera[1]
+            if iteration > 0:
+                damping = 0.0 if damping < 1e-7 else 0.1 * damping
         else:
+            if iteration == 0:
+                return np.inf, 0, False
             damping = max(10.0 * damping, 1e-4)
+        # A step that is neither singular nor longer than the linearisation reaches.
+        while True:
             if damping > 1e12:
                 return cost, iteration, size < 1e-5
+            if _cholesky_solve(A, g, damping, n, L, step):
+                turn = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+                if turn < 1.5 and (n < 7 or abs(step[6]) < 1.0):
+                    break
+            damping = max(10.0 * damping, 1e-6)
+        move = np.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2) / np.sqrt(t[0] ** 2 + t[1] ** 2 + t[2] ** 2)
+        size = max(turn, move)
+        _rotate(step[0], step[1], step[2], R, trial_R)
+        for k in range(3):
+            trial_t[k] = t[k] + step[3 + k]
+        if n == 7:
+            size = max(size, abs(step[6]))
+            trial_camera[0], trial_camera[1] = camera[0] * np.exp(step[6]), camera[1] * np.exp(step[6])
+        if size < tol:
+            for i in range(3):
+                t[i] = trial_t[i]
+                for j in range(3):
+                    R[i, j] = trial_R[i, j]
+            camera[0], camera[1] = trial_camera[0], trial_camera[1]
+            return cost, iteration + 1, True
     return cost, max_iter, False
 
 
@@ -1043,15 +1036,15 @@ def _row(
         numbers[3] = BEHIND
         return
 
-    if next_cost < np.inf:
-        _write_pose(next_R, next_t, size, centre, rotation2, translation2)
-        square, weighted = _errors(
-            Y, px, w, m, best_camera, distorted, loss, loss_scale, next_R, next_t, index, residuals
-        )
-        numbers[1] = np.sqrt(square)
-    _write_pose(best_R, best_t, size, centre, rotation, translation)
-    square, weighted = _errors(Y, px, w, m, best_camera, distorted, loss, loss_scale, best_R, best_t, index, residuals)
-    numbers[0] = np.sqrt(square)
+    square = weighted = 0.0
+    for k in range(2):  # the second first: the residuals that stay are those of the best
+        if k == 0 and not next_cost < np.inf:
+            continue
+        _copy(next_R if k == 0 else best_R, R)
+        _copy1(next_t if k == 0 else best_t, t)
+        _write_pose(R, t, size, centre, rotation2 if k == 0 else rotation, translation2 if k == 0 else translation)
+        square, weighted = _errors(Y, px, w, m, best_camera, distorted, loss, loss_scale, R, t, index, residuals)
+        numbers[1 - k] = np.sqrt(square)
     numbers[4] = best_camera[0]
     variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
     last = _write_covariance(best_A, n, variance, best_R, size, centre, work, covariance)
