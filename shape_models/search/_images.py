@@ -21,16 +21,18 @@ _ALIGN = 32  # cut-outs start at multiples of this, so that every level keeps it
 
 
 def read_image(image: Any) -> np.ndarray:
-    """Return an array; a path is read from disk."""
+    """Return an array; a path is read from disk, with its pixels in the order they are stored in."""
     if isinstance(image, str | os.PathLike):
-        from skimage.io import imread
+        from PIL import Image  # scikit-image, which is required, brings it
 
         path = Path(image)
         if not path.is_file():
             raise ValueError(f"images: got the path {str(path)!r}, where no file is; expected an image.")
         try:
-            return np.asarray(imread(path))
-        except (OSError, SyntaxError, ValueError) as error:
+            with Image.open(path) as file:
+                plain = file.mode in ("1", "L", "RGB", "RGBA", "I", "I;16", "F")
+                return np.array(file if plain else file.convert("L" if file.mode == "LA" else "RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"images: {str(path)!r} cannot be read as an image ({error}).") from error
     return np.asarray(image)
 

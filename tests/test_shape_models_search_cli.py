@@ -1,0 +1,108 @@
+"""The commands that train and run a search, on files as users have them."""
+
+import csv
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from strategies import face_picture
+
+from shape_models import load_model, make_faces, read_landmarks, write_landmarks
+from shape_models.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from skimage.io import imsave
+
+    root = tmp_path_factory.mktemp("faces")
+    shapes = 0.4 * make_faces(16, rng=0)
+    for i, shape in enumerate(shapes):
+        part = root / ("train" if i < 14 else "new")
+        part.mkdir(exist_ok=True)
+        imsave(part / f"p{i // 2}_{i}.png", face_picture(shape), check_contrast=False)
+        if i < 14:
+            write_landmarks(part / f"p{i // 2}_{i}.pts", shape)
+    lines = ["image,x0,y0,x1,y1"]
+    for i in (14, 15):
+        box = [*shapes[i].min(0), *shapes[i].max(0)]
+        lines.append(f"p7_{i}.png," + ",".join(f"{v:.2f}" for v in box))
+    (root / "boxes.csv").write_text("\n".join(lines) + "\n")
+    return root, shapes
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    root, _ = folder
+    path = root / "search.npz"
+    result = run("train-search", root / "train", "--scheme", "ibug68", "--evidence", "profiles", "-o", path,
+                 "--group-by", 2)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "14 images, 68 landmarks" in result.output
+    return path
+
+
+def test_a_folder_is_searched_into_files_of_any_format(folder, model, tmp_path):
+    root, shapes = folder
+    for form in ("pts", "asf", "npy", "csv", "ljson"):
+        out = tmp_path / form
+        result = run("search", model, root / "new", "-o", out, "--boxes", root / "boxes.csv", "--format", form)
+        assert result.exit_code == 0, result.output
+        for i in (14, 15):
+            options = {"image_size": (100, 100)} if form == "asf" else {}
+            found = read_landmarks(out / f"p7_{i}.{form}", **options)
+            points = np.asarray(found[0] if isinstance(found, list) else found)
+            assert np.linalg.norm(points - shapes[i], axis=1).mean() < 6
+            assert (out / f"p7_{i}.png").stat().st_size > 1000
+        with (out / "results.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 2
+        assert all(row["status"] in ("converged", "not converged") for row in rows)
+
+
+def test_bad_files_do_not_stop_the_others(folder, model, tmp_path):
+    root, _ = folder
+    broken = tmp_path / "p7_15.png"
+    broken.write_bytes(b"no picture")
+    result = run("search", model, root / "new/p7_14.png", broken, "-o", tmp_path / "out", "--boxes", root / "boxes.csv",
+                 "--no-overlay")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "1 error" in result.output
+    assert (tmp_path / "out/p7_14.pts").is_file()
+    assert not (tmp_path / "out/p7_15.pts").exists()
+    assert not (tmp_path / "out/p7_14.png").exists()
+
+
+def test_whole_images_and_same_names(folder, model, tmp_path):
+    root, _ = folder
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "p7_14.png").write_bytes((root / "new/p7_14.png").read_bytes())
+    result = run("search", model, root / "new", other, "-o", tmp_path / "out", "--whole")
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in (tmp_path / "out").glob("*.pts")} == {"p7_14.pts", "p7_15.pts", "other_p7_14.pts"}
+
+
+def test_mistakes_are_one_line_each(folder, model, tmp_path):
+    root, _ = folder
+    for arguments, message in (
+        (("search", model, root / "new", "-o", tmp_path / "x"), "give --boxes or --whole"),
+        (("search", "face68", root / "new", "-o", tmp_path / "x", "--whole"), "expected a search"),
+        (
+            ("search", model, root / "new", "-o", tmp_path / "x", "--whole", "--boxes", root / "boxes.csv"),
+            "one of them",
+        ),
+        (("search", model, root / "train/p0_0.png", "-o", tmp_path / "x", "--boxes", root / "boxes.csv"), "no box for"),
+        (("train-search", root / "new", "-o", tmp_path / "x.npz"), "no landmark files"),
+        (("train-search", root / "train", "-o", tmp_path / "x.bin"), "ends with .npz"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code != 0
+        assert "Error" in result.output
+        if message != "no landmark files":
+            assert message in result.output.replace("\n", " ")
+    assert load_model(model).n_landmarks_ == 68
