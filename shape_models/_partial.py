@@ -11,6 +11,7 @@ from ._transforms import Similarity
 
 __all__ = ["Whole", "completed"]
 
+_BLOCK = 256  # shapes whose systems are in memory together
 _MOST = 0.5  # of a turn in radians, or of the logarithm of the scale, in one step
 
 
@@ -25,10 +26,15 @@ class Whole(NamedTuple):
 
     def covariance(self) -> np.ndarray:
         """Return the covariance (..., n_landmarks, n_dims, n_dims) of an unseen landmark, that of the pose included."""
-        d = self.shapes.shape[-1]
-        rows = self.rows.reshape(len(self.rows), -1, d).transpose(1, 0, 2)
-        pulled = np.linalg.solve(self.gram[..., None, :, :], rows)
-        block = self.noise * (rows.transpose(0, 2, 1) @ pulled + np.eye(d))
+        k, d = self.shapes.shape[-2:]
+        q = len(self.rows)
+        rows = self.rows.reshape(q, k, d)
+        grams = self.gram.reshape(-1, q, q)
+        block = np.empty((len(grams), k, d, d))
+        for i in range(0, len(grams), _BLOCK):
+            pulled = np.linalg.solve(grams[i : i + _BLOCK], self.rows).reshape(-1, q, k, d)
+            block[i : i + _BLOCK] = self.noise * (np.einsum("qkd,nqke->nkde", rows, pulled) + np.eye(d))
+        block = block.reshape(*self.gram.shape[:-2], k, d, d)
         back = self.pose.inverse
         linear = (back.scale[..., None, None] * back.rotation)[..., None, :, :]
         return linear @ block @ np.swapaxes(linear, -1, -2)
