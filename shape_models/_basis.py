@@ -189,8 +189,9 @@ class ShapeBasis:
         if moved is None:
             arrays = [_move(a, xp, dtype, device) for a in (mean, self.components, self.variances)]
             moved = ShapeBasis._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
-            # A tensor made in inference mode or by a tracer must not be met again outside.
-            if not is_traced(x) and not getattr(moved.mean, "is_inference", bool)():
+            # A tensor made in inference mode, by a tracer or without memory must not be met again outside.
+            plain = getattr(xp, "Tensor", type(moved.mean)) is type(moved.mean)
+            if plain and not is_traced(x) and not getattr(moved.mean, "is_inference", bool)():
                 self._moved[key] = moved
         return moved
 

@@ -331,6 +331,15 @@ def test_inference_mode_leaves_nothing_behind(torch):
     assert leaf.grad is not None
 
 
+def test_fake_tensors_leave_nothing_behind(torch):
+    basis = model(3.0)
+    x = torch.tensor(draw_shapes(basis, 1, (2,)), dtype=torch.float32)
+    with torch._subclasses.FakeTensorMode() as mode:
+        assert basis.project(mode.from_tensor(x)).shape == x.shape
+    np.testing.assert_array_equal(basis.project(x), basis.project(x.numpy()))
+    assert basis.encode(x).sum().item() == pytest.approx(float(basis.encode(x.numpy()).sum()), rel=1e-4)
+
+
 def test_torch_half_precision_is_computed_in_float32(torch):
     basis = model(3.0)
     x = torch.tensor(draw_shapes(basis, 1, (2,)))
