@@ -17,6 +17,7 @@ __all__ = [
     "as_weights",
     "device_of",
     "float_dtype",
+    "is_array",
     "is_numpy_array",
     "is_traced",
     "namespace_of",
@@ -66,6 +67,13 @@ def as_array(x: Any) -> Any:
 def device_of(array: Any) -> Any:
     """Return the device of an array, None for NumPy."""
     return None if isinstance(array, np.ndarray) else array.device
+
+
+def is_array(value: Any) -> bool:
+    """Say whether a value is an array of some library, in a way that compilers can trace."""
+    if isinstance(value, np.ndarray) or hasattr(value, "__torch_function__"):
+        return True
+    return hasattr(value, "__array_namespace__") and not isinstance(value, np.generic)
 
 
 def is_traced(array: Any) -> bool:

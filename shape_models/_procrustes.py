@@ -8,13 +8,21 @@ from functools import partial, reduce
 from operator import add
 from typing import Any, Literal, NamedTuple
 
-import array_api_compat
 import numpy as np
 from scipy import linalg, special
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import DegenerateShapeError, array_namespace, as_shapes, as_weights, is_numpy_array
+from ._array import (
+    DegenerateShapeError,
+    array_namespace,
+    as_shapes,
+    as_weights,
+    device_of,
+    is_array,
+    is_traced,
+    namespace_of,
+)
 from ._transforms import Similarity
 
 __all__ = [
@@ -62,7 +70,8 @@ def estimate_similarity(
     -------
     Similarity
         Batched like the inputs; same array library. Through torch the result is differentiable, away from the
-        degenerate cases.
+        degenerate cases. Inside ``torch.compile`` and ``torch.func.vmap``, where values cannot be looked at, nothing is
+        refused: NaN goes through, and degenerate shapes give some rotation.
 
     Raises
     ------
@@ -94,6 +103,8 @@ def estimate_similarity(
     rule = "full" if scaling else "rigid"
     fit = _fit(source, target, weights, rule=rule, reflection=reflection)
     if loss == "huber":
+        if not _known(source, target):
+            raise ValueError("loss='huber' iterates until it settles, which torch cannot trace. Try loss='linear'.")
         fit = _huber(source, target, weights, fit, rule=rule, reflection=reflection)
     _refuse_degenerate(source, target, weights, fit)
     return Similarity._of(fit.rotation, fit.translation, fit.scale)
@@ -128,19 +139,19 @@ def _checked_pair(
     source: Any, target: Any, weights: Any, *, names: tuple[str, str] = ("source", "target")
 ) -> tuple[Any, Any, Any]:
     """Return the two inputs in one library and type, zeros where missing, and weights or None."""
-    foreign = [a for a in (source, target) if array_api_compat.is_array_api_obj(a) and not is_numpy_array(a)]
+    foreign = [a for a in (source, target) if is_array(a) and not isinstance(a, np.ndarray)]
     if not foreign:
         source = as_shapes(source, name=names[0], n_dims=(2, 3), allow_nan=True)
         target = as_shapes(target, name=names[1], n_dims=source.shape[-1], allow_nan=True)
-        xp = array_namespace(source)
+        xp = namespace_of(source)
         dtype = np.result_type(source.dtype, target.dtype)
         source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
     else:
-        xp, like = array_namespace(*foreign), foreign[0]
-        device = array_api_compat.device(like)
+        xp, like = namespace_of(foreign[0]), foreign[0]
+        device = device_of(like)
         source, target = (
             a
-            if array_api_compat.is_array_api_obj(a) and not is_numpy_array(a)
+            if is_array(a) and not isinstance(a, np.ndarray)
             else xp.asarray(np.array(a), dtype=like.dtype, device=device)
             for a in (source, target)
         )
@@ -163,16 +174,15 @@ def _checked_pair(
         ) from None
     shape = (*batch, int(source.shape[-2]))
     if weights is not None:
-        if array_api_compat.is_array_api_obj(weights) and not is_numpy_array(weights):
+        if is_array(weights) and not isinstance(weights, np.ndarray):
             weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
         else:
             weights = as_weights(weights, shape).astype(np.float64, copy=False)
             if foreign:
-                weights = xp.asarray(np.array(weights), dtype=source.dtype, device=array_api_compat.device(source))
+                weights = xp.asarray(np.array(weights), dtype=source.dtype, device=device_of(source))
             else:
                 weights = weights.astype(source.dtype, copy=False)
-    total = xp.sum(source) + xp.sum(target)
-    if not bool(xp.isfinite(total)):
+    if _known(source, target) and not bool(xp.isfinite(xp.sum(source) + xp.sum(target))):
         seen = ~(xp.any(xp.isnan(source), axis=-1) | xp.any(xp.isnan(target), axis=-1))
         zero = xp.zeros_like(source[..., :1])
         source = xp.where(xp.isnan(source), zero, source)
@@ -184,6 +194,19 @@ def _checked_pair(
     return source, target, weights
 
 
+def _known(*arrays: Any) -> bool:
+    """Say whether values may be looked at: not while torch compiles, exports or maps over a batch."""
+    if any(is_traced(a) for a in arrays):
+        return False
+    try:
+        for a in arrays:
+            if not isinstance(a, np.ndarray):
+                bool(namespace_of(a).any(a[..., :1, :1] != 0))
+    except RuntimeError:  # vmap has no values to look at
+        return False
+    return True
+
+
 def _fit(
     source: Any, target: Any, weights: Any, *, rule: str, reflection: bool = False, inflation: float = 1.0
 ) -> _Fit:
@@ -191,14 +214,14 @@ def _fit(
 
     The scale is that of least squares ("full", times `inflation`), the ratio of the sizes ("partial") or 1 ("rigid").
     """
-    xp = array_namespace(source, target)
-    if weights is None and not reflection and is_numpy_array(source) and source.size + target.size >= _LARGE:
+    xp = namespace_of(source)
+    if weights is None and not reflection and isinstance(source, np.ndarray) and source.size + target.size >= _LARGE:
         moments = _moments_compiled(source, target)
         if moments is not None:
             return _compose(*moments, rule, inflation, xp)
     n_dims = source.shape[-1]
     if weights is None:
-        total = xp.full((), float(source.shape[-2]), dtype=source.dtype, device=array_api_compat.device(source))
+        total = xp.full((), float(source.shape[-2]), dtype=source.dtype, device=device_of(source))
         source_mean = xp.mean(source, axis=-2, keepdims=True)
         target_mean = xp.mean(target, axis=-2, keepdims=True)
         source, target = source - source_mean, target - target_mean
@@ -305,7 +328,7 @@ def _turn_3d(cross: Any, reflection: bool, xp: Any) -> _Turn:
 
 def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, rule: str, reflection: bool) -> _Fit:
     """Iterate weights min(1, c σ / rₖ); σ may only fall, so that the weighted problems settle."""
-    xp = array_namespace(source, target)
+    xp = namespace_of(source)
     n_dims = source.shape[-1]
     base = xp.ones_like(source[..., 0] * target[..., 0]) if weights is None else weights
     eps = xp.finfo(source.dtype).eps
@@ -316,7 +339,7 @@ def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, rule: str, refl
     quota = xp.minimum(xp.floor((count + free + 1) / 2), count)
     level = np.asarray((quota - 0.5) / xp.where(count > 0, count, xp.ones_like(count)), dtype=np.float64)
     length = np.sqrt(2 * special.gammaincinv(n_dims / 2, np.clip(level, 1e-3, 1)))  # chi quantile
-    length = xp.asarray(length.tolist(), dtype=source.dtype, device=array_api_compat.device(source))
+    length = xp.asarray(length.tolist(), dtype=source.dtype, device=device_of(source))
     sigma = None
     tol = eps ** (2 / 3)
     for _ in range(100):
@@ -353,7 +376,9 @@ def _refuse_degenerate(
     source: Any, target: Any, weights: Any, fit: _Fit, *, names: tuple[str, str] = ("source", "target")
 ) -> None:
     """Raise where the best rotation is not unique, naming the property and the first such shape of the batch."""
-    xp = array_namespace(source, target)
+    if not _known(source, target):
+        return
+    xp = namespace_of(source)
     if not bool(xp.all(xp.isfinite(fit.margin))):
         raise ValueError(
             f"{names[0]} and {names[1]}: got coordinates whose squares overflow {source.dtype}; expected smaller ones. "
@@ -395,7 +420,7 @@ def _refuse_degenerate(
 
 
 def _collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:
-    xp = array_namespace(source, target)
+    xp = namespace_of(source)
     for points in (source, target):
         batch = tuple(points.shape[:-2])
         full = np.broadcast_to(

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from ._array import array_namespace, as_shapes, is_numpy_array
+from ._array import as_shapes, device_of, is_array, namespace_of
 
 __all__ = ["Similarity"]
 
@@ -53,16 +53,13 @@ class Similarity:
 
     def __post_init__(self) -> None:
         given = (self.rotation, self.translation, self.scale)
-        arrays = [a for a in given if array_api_compat.is_array_api_obj(a)]
-        if arrays and not any(is_numpy_array(a) for a in arrays):
-            xp = array_namespace(*arrays)
+        arrays = [a for a in given if is_array(a)]
+        if arrays and not any(isinstance(a, np.ndarray) for a in arrays):
+            xp = namespace_of(arrays[0])
             like = arrays[0]
-            device = array_api_compat.device(like)
+            device = device_of(like)
             rotation, translation, scale = (
-                a
-                if array_api_compat.is_array_api_obj(a)
-                else xp.asarray(np.asarray(a).tolist(), dtype=like.dtype, device=device)
-                for a in given
+                a if is_array(a) else xp.asarray(np.asarray(a).tolist(), dtype=like.dtype, device=device) for a in given
             )
         else:
             xp = np
@@ -131,7 +128,7 @@ class Similarity:
         """Build without checks, from parts that are known to fit."""
         value = object.__new__(cls)
         for name, part in zip(_FIELDS, (rotation, translation, scale), strict=True):
-            object.__setattr__(value, name, part)
+            object.__setattr__(value, name, np.asarray(part) if isinstance(part, np.generic) else part)
         return value
 
     @property
@@ -147,7 +144,7 @@ class Similarity:
     @property
     def reflects(self) -> Any:
         """Whether each transform mirrors (det R = -1); booleans of shape `batch_shape`."""
-        return array_namespace(self.rotation).linalg.det(self.rotation) < 0
+        return namespace_of(self.rotation).linalg.det(self.rotation) < 0
 
     def __len__(self) -> int:
         if not self.batch_shape:
@@ -170,8 +167,8 @@ class Similarity:
 
     def like(self, array: Any) -> Similarity:
         """Return the same transform in the library, float type and on the device of `array`."""
-        xp = array_namespace(array)
-        device = array_api_compat.device(array)
+        xp = namespace_of(array)
+        device = device_of(array)
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
         return self._of(*(_move(part, xp, dtype, device) for part in self._parts))
 
@@ -195,7 +192,7 @@ class Similarity:
         """
         points = _points(points, self.n_dims, "points")
         rotation, translation, scale = self.like(points)._parts
-        xp = array_namespace(points)
+        xp = namespace_of(points)
         if _compiles(points) and self.batch_shape == points.shape[:1]:
             from . import _kernels
 
@@ -208,7 +205,7 @@ class Similarity:
     @property
     def inverse(self) -> Similarity:
         """The transform that undoes this one."""
-        xp = array_namespace(self.rotation)
+        xp = namespace_of(self.rotation)
         rotation = xp.matrix_transpose(self.rotation)
         scale = 1 / self.scale
         translation = -scale[..., None] * (rotation @ self.translation[..., None])[..., 0]
@@ -220,10 +217,10 @@ class Similarity:
             return NotImplemented
         if other.n_dims != self.n_dims:
             raise ValueError(f"got transforms of {self.n_dims} and {other.n_dims} dimensions; expected the same.")
-        if array_namespace(self.scale) is not array_namespace(other.scale):
+        if namespace_of(self.scale) is not namespace_of(other.scale):
             other = other.like(self.translation)
         moved = (self.scale[..., None, None] * self.rotation @ other.translation[..., None])[..., 0]
-        xp = array_namespace(moved)
+        xp = namespace_of(moved)
         rotation = self.rotation @ other.rotation
         batch = tuple(rotation.shape[:-2])
         scale = xp.broadcast_to(self.scale * other.scale, batch)
@@ -231,7 +228,7 @@ class Similarity:
 
     def as_matrix(self) -> Any:
         """Return homogeneous matrices, array of shape (..., n_dims + 1, n_dims + 1)."""
-        xp = array_namespace(self.rotation)
+        xp = namespace_of(self.rotation)
         top = xp.concat([self.scale[..., None, None] * self.rotation, self.translation[..., None]], axis=-1)
         last = xp.concat([xp.zeros_like(top[..., :1, :-1]), xp.ones_like(top[..., :1, :1])], axis=-1)
         return xp.concat([top, last], axis=-2)
@@ -252,7 +249,7 @@ class Similarity:
         target = _points(target, self.n_dims, "target")
         if target.shape[-2] != mapped.shape[-2]:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
-        xp = array_namespace(mapped)
+        xp = namespace_of(mapped)
         return xp.sqrt(xp.sum((mapped - target) ** 2, axis=-1))
 
 
@@ -261,13 +258,13 @@ _FIELDS = ("rotation", "translation", "scale")
 
 
 def _compiles(points: Any) -> bool:
-    return is_numpy_array(points) and points.ndim == 3 and points.dtype == np.float64 and points.size >= _LARGE
+    return isinstance(points, np.ndarray) and points.ndim == 3 and points.dtype == np.float64 and points.size >= _LARGE
 
 
 def _points(points: Any, n_dims: int, name: str) -> Any:
-    if not array_api_compat.is_array_api_obj(points) or is_numpy_array(points):
+    if not is_array(points) or isinstance(points, np.ndarray):
         return as_shapes(points, name=name, n_dims=n_dims, allow_nan=True)
-    xp = array_namespace(points)
+    xp = namespace_of(points)
     if points.ndim < 2 or points.shape[-1] != n_dims:
         raise ValueError(f"{name}: got shape {tuple(points.shape)}; expected (..., n_landmarks, {n_dims}).")
     return points if xp.isdtype(points.dtype, "real floating") else xp.astype(points, xp.float64)
@@ -294,10 +291,10 @@ def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarr
 
 
 def _move(part: Any, xp: Any, dtype: Any, device: Any) -> Any:
-    own = array_namespace(part)
+    own = namespace_of(part)
     if own is xp:
         part = part if part.dtype == dtype else xp.astype(part, dtype)
-        return part if array_api_compat.device(part) == device else array_api_compat.to_device(part, device)
-    if not is_numpy_array(part):
+        return part if device_of(part) == device else array_api_compat.to_device(part, device)
+    if not isinstance(part, np.ndarray):
         part = np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
     return xp.asarray(np.array(part), dtype=dtype, device=device)

@@ -632,3 +632,22 @@ def test_muct_keeps_its_rows_with_missing_points(data_dir):
     assert result.converged
     np.testing.assert_array_equal(np.isnan(result.aligned), np.isnan(shapes))
     same_up_to_turn(result.mean, generalized_procrustes(whole).mean, atol=0.003)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_torch_maps_and_compiles(d):
+    """vmap and one whole graph of torch.compile give what the batch gives."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, y = (torch.asarray(rng.normal(size=(5, 6, d))) for _ in range(2))
+    w = torch.asarray(rng.uniform(size=(5, 6)))
+
+    def fitted(x, y, w):
+        return estimate_similarity(x, y, weights=w)(x)
+
+    expected = estimate_similarity(x.numpy(), y.numpy(), weights=w.numpy())(x.numpy())
+    np.testing.assert_allclose(torch.func.vmap(fitted)(x, y, w).numpy(), expected, atol=1e-12)
+    compiled = torch.compile(fitted, fullgraph=True, backend="eager")
+    np.testing.assert_allclose(compiled(x, y, w).numpy(), expected, atol=1e-12)
+    with pytest.raises(ValueError, match="linear"):
+        torch.func.vmap(lambda x, y: estimate_similarity(x, y, loss="huber").scale)(x, y)
