@@ -227,6 +227,8 @@ def _check_points(object_points: Any, image_points: Any) -> tuple[np.ndarray, np
             f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number, "
             "in the same order."
         )
+    if not objects.shape[-2]:
+        raise DegenerateShapeError("got 0 points; expected at least 4.")
     if objects.ndim > 3 or images.ndim > 3:
         raise ValueError(
             f"got object points of shape {objects.shape} and image points of shape {images.shape}; expected at most "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
 from shape_models._array import DegenerateShapeError
 
@@ -75,7 +76,9 @@ def solve_pnp_ransac(
     Returns
     -------
     RansacResult
-        Not converged, with status "no consensus", where fewer than four points agree, in a batch.
+        Not converged, with status "no consensus", where points scattered at random over the image would agree as well:
+        where the expected number of poses with so many inliers among random points is one or more [3]_. In a batch
+        also where fewer than four points agree.
 
     Raises
     ------
@@ -89,6 +92,8 @@ def solve_pnp_ransac(
     .. [1] P. Torr, A. Zisserman, MLESAC: a new robust estimator with application to estimating image geometry, CVIU 78
        (2000).
     .. [2] O. Chum, J. Matas, J. Kittler, Locally optimized RANSAC, DAGM 2003.
+    .. [3] L. Moisan, B. Stival, A probabilistic criterion to detect rigid point matches between two images and
+       estimate the fundamental matrix, IJCV 57 (2004).
 
     Examples
     --------
@@ -130,12 +135,15 @@ def solve_pnp_ransac(
     result = solve_pnp(objects, images, camera, weights=inliers)
     inliers, result = _again(objects, images, camera, cameras, result, inliers, threshold)
     values = {f.name: getattr(result, f.name) for f in fields(PnPResult)}
+    values["status"] = np.where(
+        found & _is_meaningful(objects, images, inliers, threshold), result.status, "no consensus"
+    )
+    values["converged"] = values["status"] == "ok"
     if single:
         values = {name: _first(value) for name, value in values.items()}
         if not np.isfinite(values["second_error"]):
             values["second"] = None
         return RansacResult(**values, inliers=inliers[0], n_trials=int(trials[0]))
-    values["status"] = np.where(found, values["status"], "no consensus")
     return RansacResult(**values, inliers=inliers, n_trials=trials)
 
 
@@ -161,6 +169,22 @@ def _again(
     if (new == inliers).all():
         return inliers, result
     return new, solve_pnp(objects, images, camera, weights=new)
+
+
+def _is_meaningful(objects: np.ndarray, images: np.ndarray, inliers: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether the inliers are more than chance, by the expected number of such poses among random points."""
+    seen = np.isfinite(images).all(axis=-1) & np.isfinite(objects).all(axis=-1)
+    low, high = (np.where(seen[..., None], images, fill) for fill in (np.inf, -np.inf))
+    extent = np.maximum(high.max(axis=1) - low.min(axis=1), 1.0)
+    chance = np.minimum(np.pi * threshold**2 / np.where(np.isfinite(extent), extent, 1.0).prod(axis=1), 1.0)
+    n, k = seen.sum(axis=1), np.maximum(inliers.sum(axis=1), 3)
+
+    def log_choose(n: np.ndarray, k: np.ndarray | int) -> np.ndarray:
+        return gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - k + 1)
+
+    # At most four poses for each three points: 4 (n - 3) C(n, k) C(k, 3) chance^(k - 3).
+    expected = np.log(4.0 * np.maximum(n - 3, 1)) + log_choose(n, k) + log_choose(k, 3) + (k - 3) * np.log(chance)
+    return (n >= 4) & (k >= 4) & (expected < 0)
 
 
 def _first(value: Any) -> Any:

@@ -120,8 +120,10 @@ def solve_weak_perspective(
     if objects.ndim > 3 or images.ndim > 3:
         raise ValueError("got more than one leading dimension; expected at most one. Try reshape(-1, n, 2).")
     single = objects.ndim == 2 and images.ndim == 2
-    b = max(len(a) if a.ndim == 3 else 1 for a in (objects, images))
+    b = len(images) if images.ndim == 3 else len(objects) if objects.ndim == 3 else 1
     n = objects.shape[-2]
+    if objects.ndim == 3 and len(objects) not in (1, b):
+        raise ValueError(f"got {len(objects)} sets of object points and {b} of image points.")
     objects, images = np.broadcast_to(objects, (b, n, 3)), np.broadcast_to(images, (b, n, images.shape[-1]))
     w = np.ones((b, n)) if weights is None else np.array(as_weights(weights, (b, n)))
     seen = np.isfinite(objects).all(-1) & np.isfinite(images).all(-1) & (w > 0)

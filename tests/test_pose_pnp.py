@@ -1,5 +1,7 @@
 """PnP: laws over the whole sphere of poses, degenerate targets, batches, bad input."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -157,6 +159,7 @@ def test_bad_rows_of_a_batch_are_flagged_and_the_others_solved(rng):
         (np.outer(np.arange(6), [1.0, 2, 3]), np.arange(12.0).reshape(6, 2), "on one line"),
         (BOX, np.ones((8, 2)), "infinitely far"),
         (BOX, np.full((8, 2), np.nan), "got 0 points"),
+        (np.zeros((0, 3)), np.zeros((0, 2)), "got 0 points"),
     ],
 )
 def test_no_answer_raises(points, pixels, message):
@@ -193,6 +196,31 @@ def test_bad_arguments_are_refused(change, message):
 def test_a_matrix_is_no_camera():
     with pytest.raises(TypeError, match="Try Camera"):
         solve_pnp(BOX, np.arange(16.0).reshape(8, 2), CAMERA.matrix)
+
+
+def test_an_empty_batch_has_no_answers():
+    result = solve_pnp(BOX, np.zeros((0, 8, 2)), CAMERA)
+    assert result.converged.shape == (0,)
+    assert len(result.pose) == 0
+
+
+def test_extreme_units_and_origins():
+    """Nanometres, light years, an origin far from the object: the same rotation, the translation in its unit."""
+    pose = Pose(Rotation.from_rotvec([0.3, -0.5, 0.2]), [0.2, 0.1, 9.0])
+    pixels = project_points(BOX, pose, CAMERA)
+    for factor in (1e-12, 1e12):
+        result = solve_pnp(BOX * factor, pixels, CAMERA)
+        np.testing.assert_allclose(result.pose.translation / factor, pose.translation, rtol=1e-6, atol=1e-6)
+    result = solve_pnp(BOX + 1e4, pixels, CAMERA)
+    np.testing.assert_allclose(result.pose(BOX + 1e4), pose(BOX), atol=1e-6)
+
+
+def test_calls_from_many_threads_agree(rng):
+    _, pixels = _views(rng, 200, BOX)
+    expected = solve_pnp(BOX, pixels, CAMERA).pose.as_matrix()
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: solve_pnp(BOX, pixels, CAMERA), range(8)):
+            np.testing.assert_array_equal(result.pose.as_matrix(), expected)
 
 
 def test_inputs_are_not_changed(rng):

@@ -30,6 +30,7 @@ def test_ransac_finds_the_pose_among_outliers(rng, outliers):
     result = solve_pnp_ransac(points, pixels, CAMERA)
     error = np.degrees((result.pose.rotation * pose.rotation.inv()).magnitude())
     assert (error < 2).all()
+    assert result.converged.all()
     assert (result.inliers & ~wrong).sum() >= 0.99 * (~wrong).sum()
     assert np.isnan(result.residuals[~result.inliers]).all()
 
@@ -58,6 +59,14 @@ def test_ransac_without_consensus(rng):
     batch = solve_pnp_ransac(points, np.stack([pixels, pixels]), CAMERA, threshold=0.01)
     assert batch.status.tolist() == ["no consensus"] * 2
     assert not batch.converged.any()
+
+
+def test_points_at_random_are_no_consensus(rng):
+    points = rng.normal(size=(40, 3))
+    result = solve_pnp_ransac(points, rng.uniform(0, 480, size=(20, 40, 2)), CAMERA)
+    assert (result.status == "no consensus").all()
+    assert not result.converged.any()
+    assert (result.inliers.sum(axis=1) >= 4).all()
 
 
 @pytest.mark.parametrize(
@@ -163,6 +172,7 @@ def test_weak_perspective_batches_and_missing_points(rng):
     ("points", "pixels", "message"),
     [
         (np.eye(3), np.eye(3)[:, :2], "at least 4"),
+        (np.zeros((2, 0, 3)), np.zeros((2, 0, 2)), "got 0 points"),
         (np.outer(np.arange(5), [1.0, 2, 3]), np.arange(10.0).reshape(5, 2), "on one line"),
         (np.random.default_rng(0).normal(size=(5, 3)), np.ones((5, 2)), "coincide"),
     ],
