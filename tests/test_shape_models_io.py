@@ -1,5 +1,6 @@
 """Model files: what goes in comes out bit by bit, and nothing but a model comes in."""
 
+import importlib
 import io as stdio
 import json
 import os
@@ -179,6 +180,12 @@ def test_other_packages_join_by_a_table(tmp_path, monkeypatch):
     assert (kind, header["a"], arrays["b"].tolist()) == ("Mine", 1, [0, 1, 2])
     with pytest.raises(ModelFileError, match=r"kind 'Mine'; expected one of ASM, .*ShapeBasis"):
         load_model(path)
+
+
+@pytest.mark.parametrize("kind", sorted(model_io.LOADERS))
+def test_every_kind_has_its_loader(kind):
+    module, _, function = model_io.LOADERS[kind].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 # --- What cannot be saved --------------------------------------------------------------------------------
