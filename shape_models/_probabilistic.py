@@ -168,7 +168,8 @@ def _weighted_gram(basis: Any, w: Any) -> Any:
 def _per_coordinate(w: Any, n_dims: int) -> Any:
     """Repeat weights (..., n_landmarks) for each coordinate: (..., n_features)."""
     xp = namespace_of(w)
-    return xp.reshape(xp.broadcast_to(xp.expand_dims(w, axis=-1), (*w.shape, n_dims)), (*w.shape[:-1], -1))
+    repeated = xp.broadcast_to(xp.expand_dims(w, axis=-1), (*w.shape, n_dims))
+    return xp.reshape(repeated, (*w.shape[:-1], w.shape[-1] * n_dims))
 
 
 def _excess(basis: Any, w: Any) -> Any:
@@ -190,8 +191,8 @@ def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
     n_dims = flat.shape[-1] // w.shape[-1]
     spread = _per_coordinate(w, n_dims)
     d = xp.where(spread > 0, flat - basis._flat_mean, xp.zeros_like(flat))
+    _refuse(flat, d, spread, basis.event_shape)
     right = xp.matmul(d * spread, basis._transposed)
-    _refuse(flat, right, spread, basis.event_shape)
     scale = basis._scale
     if basis.noise_variance > 0:
         matrix = _weighted_gram(basis, 1.0 - w) * _excess(basis, w)
@@ -215,13 +216,13 @@ def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
     return solution if basis.noise_variance > 0 else solution * scale
 
 
-def _refuse(flat: Any, right: Any, spread: Any, event_shape: tuple[int, ...]) -> None:
+def _refuse(flat: Any, d: Any, spread: Any, event_shape: tuple[int, ...]) -> None:
     """Raise for NaN and infinity where the weight is positive."""
     xp = namespace_of(flat)
     if is_traced(flat):
         return
     try:
-        if bool(xp.all(xp.isfinite(right))):
+        if bool(xp.all(xp.isfinite(d))):
             return
         bad = to_numpy((spread > 0) & ~xp.isfinite(flat))
     except RuntimeError:  # vmap has no values to look at

@@ -77,6 +77,17 @@ def test_what_has_no_weight_has_no_influence():
     np.testing.assert_allclose(basis.project(y, weights=np.zeros(7)), np.broadcast_to(basis.mean, y.shape))
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_weights_broadcast_over_the_shapes(xp, noise):
+    basis = make_basis(noise_variance=noise)
+    x, w = draw_shapes(basis, 1, (5,)), np.linspace(0, 1, 7)
+    expected = np.stack([basis.project(shape, weights=w) for shape in x])
+    for weights in (xp.asarray(w), xp.asarray(w[None]), xp.asarray(np.tile(w, (5, 1))), w.tolist()):
+        close(xp.to_numpy(basis.project(xp.asarray(x), weights=weights)), expected, x)
+    for weights in (w, np.ones((0, 7))):
+        assert basis.project(xp.asarray(x[:0]), weights=xp.asarray(weights)).shape == (0, 7, 2)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -93,12 +104,14 @@ def test_bad_weights_are_refused(weights, message):
         basis.project(np.zeros((3, 7, 2)), weights=weights)
 
 
-def test_nan_needs_a_weight_of_zero():
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_needs_a_weight_of_zero(xp, value):
     basis = make_basis()
     x = np.zeros((3, 7, 2))
-    x[1, 4, 0] = np.nan
+    x[1, 4, 0] = value
     with pytest.raises(ValueError, match=r"index \(1, 4, 0\), where the weight is positive"):
-        basis.project(x, weights=np.ones(7))
+        basis.project(xp.asarray(x), weights=np.ones(7))
+    assert np.isfinite(xp.to_numpy(basis.project(xp.asarray(x), weights=np.arange(7) != 4))).all()
 
 
 # --- likelihood --------------------------------------------------------------------------------------------
