@@ -1,0 +1,57 @@
+"""A half-seen shape, completed: what the other half must be, and how sure the model is of each landmark.
+
+A hand covers part of the face, or half of a fossil is missing: landmarks that are not seen are NaN. `complete` returns
+their most probable place given what is seen, and a covariance for each. Look at the ellipses: where the model cannot
+know, it says so, and the truth (grey) lies inside nine of ten of them.
+"""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.patches import Ellipse
+
+from shape_models import IBUG68, AlignedASM, make_faces
+from shape_models.plotting import AFTER, BEFORE, GREY, plot_shape
+
+train, faces = make_faces(800, rng=1), make_faces(300, rng=2)
+model = AlignedASM().fit(train)
+right = train[..., 0].mean(axis=0) < train[:, 27, 0].mean()
+hidden = {
+    "the mouth": IBUG68.groups["mouth"],
+    "the jaw": IBUG68.groups["jaw"],
+    "the subject's right half": np.flatnonzero(right),
+}
+RADIUS = np.sqrt(2 * np.log(10))  # an ellipse of this many standard deviations holds 90 % of a plane Gaussian
+
+figure, axes = plt.subplots(1, 3, figsize=(15, 5.8), layout="constrained")
+for ax, (name, lost) in zip(axes, hidden.items(), strict=True):
+    seen = faces.copy()
+    seen[:, lost] = np.nan
+    done = model.complete(seen)
+
+    # Over all faces: the error against that of the mean face in the same place, and how honest the ellipses are.
+    eyes = np.linalg.norm(faces[:, 45] - faces[:, 36], axis=-1)[:, None]
+    mean = model.alignment_.align(seen).inverse(model.alignment_.mean_shape_)
+    off = done.shapes[:, lost] - faces[:, lost]
+    error = 100 * np.mean(np.linalg.norm(off, axis=-1) / eyes)
+    naive = 100 * np.mean(np.linalg.norm((mean - faces)[:, lost], axis=-1) / eyes)
+    squared = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv(done.covariance[:, lost]), off)
+    inside = 100 * np.mean(squared < RADIUS**2)
+    print(
+        f"{name:25s} hidden: error {error:.1f} % of the eye distance (mean face {naive:.1f} %), {inside:.0f} % inside"
+    )
+
+    plot_shape(faces[0], ax, scheme=IBUG68, color=GREY, size=1, label="truth")
+    plot_shape(seen[0], ax, scheme=IBUG68, color=BEFORE, size=10, label="seen")
+    plot_shape(done.shapes[0, lost], ax, color=AFTER, size=10, label="completed, with 90 % ellipses")
+    for k in lost:
+        variances, axes_of = np.linalg.eigh(done.covariance[0, k])
+        width, height = 2 * RADIUS * np.sqrt(variances)
+        angle = np.degrees(np.arctan2(axes_of[1, 0], axes_of[0, 0]))
+        ax.add_patch(Ellipse(done.shapes[0, k], width, height, angle=angle, color=AFTER, alpha=0.15, linewidth=0))
+    ax.set_title(f"{name} hidden: {error:.1f} % off\n(mean face: {naive:.1f} %)", fontsize=13)
+    ax.autoscale_view()
+    ax.set_axis_off()
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=12)
+figure.suptitle("What is seen tells where the rest is, and how sure that is", fontsize=16)
+figure.savefig("completion.png", dpi=120)
+print("picture: completion.png")
