@@ -123,7 +123,7 @@ def _draw(
         plot_shape(
             model.complete(hidden[i]).shapes, row[3], image=pixels, scheme=IBUG68, color=AFTER, label="completed"
         )
-        plot_shape(truth[i, IBUG68.groups["mouth"]], row[3], color=GREY, size=5, label="annotated")
+        plot_shape(truth[i, IBUG68.groups["mouth"]], row[3], color="#edae49", size=9, label="annotated")
         row[3].legend(fontsize=8)
         low, high = truth[i].min(axis=0), truth[i].max(axis=0)
         margin = 0.35 * (high - low).max()

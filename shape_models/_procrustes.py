@@ -84,8 +84,8 @@ def estimate_similarity(
     References
     ----------
     S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13(4),
-    1991, eq. (39)-(43). I. L. Dryden and K. V. Mardia, "Statistical Shape Analysis", 2nd ed., 2016, eq. (8.5) for the
-    complex form.
+    1991, eq. (39)-(42). I. L. Dryden and K. V. Mardia, "Statistical Shape Analysis", 2nd ed., 2016, chapter 8, for the
+    complex form. P. J. Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35, 1964.
 
     Examples
     --------

@@ -282,7 +282,7 @@ def _counted(n: int, what: str) -> str:
 # --- Commands --------------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(short_help="Fit a model to landmarks.")
 @click.argument("source")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="The model file, .npz.")
 @_source_options
@@ -339,7 +339,7 @@ def fit(source: str, output: str, split: str | None, scheme: str | None, origin:
     _say(as_json, record, [*lines, f"saved {output}"])
 
 
-@main.command()
+@main.command(short_help="Move shapes to the nearest plausible ones.")
 @click.argument("model")
 @click.argument("source")
 @click.option("--output", "-o", required=True, help="Folder of .pts, or a file .npz, .csv, .tps, .ljson, ...")
@@ -384,7 +384,7 @@ def project(model: str, source: str, output: str, split: str | None, scheme: str
     ])  # fmt: skip
 
 
-@main.command()
+@main.command(short_help="Fill in missing landmarks.")
 @click.argument("model")
 @click.argument("source")
 @click.option("--output", "-o", required=True, help="Folder of .pts, or a file .npz, .csv, .tps, .ljson, ...")
@@ -410,7 +410,7 @@ def complete(model: str, source: str, output: str, split: str | None, scheme: st
     ])  # fmt: skip
 
 
-@main.command()
+@main.command(short_help="Superimpose shapes.")
 @click.argument("source")
 @click.option("--output", "-o", required=True, help="Folder of .pts, or a file .npz, .csv, ...")
 @_source_options
@@ -445,7 +445,7 @@ def align(source: str, output: str, split: str | None, scheme: str | None, origi
     _say(as_json, record, [*lines, f"wrote {path}"])
 
 
-@main.command()
+@main.command(short_help="Describe a model, or landmarks.")
 @click.argument("path")
 @_source_options
 @_json_option
@@ -505,7 +505,7 @@ def _holds_shapes(path: str) -> bool:
         return False
 
 
-@main.command()
+@main.command(short_help="Say how good a model of landmarks is.")
 @click.argument("source")
 @_source_options
 @click.option("--n-components", "-n", type=click.IntRange(1), default=10, show_default=True, help="Most modes to try.")
@@ -560,7 +560,7 @@ def diagnose(source: str, split: str | None, scheme: str | None, origin: int, n_
     _say(as_json, record, lines)
 
 
-@main.command()
+@main.command(short_help="Convert landmark formats and schemes.")
 @click.argument("source")
 @click.argument("target")
 @_source_options
@@ -692,7 +692,7 @@ def plot_shapes_command(source: str, output: str, split: str | None, scheme: str
     click.echo(f"wrote {output}")
 
 
-@main.command()
+@main.command(short_help="Write a page with sliders.")
 @click.argument("model")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="The page, .html.")
 @click.option("--n-modes", "-n", type=click.IntRange(1), default=12, show_default=True)
@@ -703,7 +703,7 @@ def explore(model: str, output: str, n_modes: int) -> None:
     click.echo(f"wrote {write_explorer(_model(model), output, n_modes=n_modes)}")
 
 
-@main.command()
+@main.command(short_help="Repair corrupted faces, with pictures.")
 @click.option("--output", "-o", default="out", show_default=True, type=click.Path(file_okay=False),
               help="Folder of the pictures.")  # fmt: skip
 @click.option("--data", type=click.Path(exists=True, file_okay=False), envvar="SHAPE_MODELS_DATA",
