@@ -175,7 +175,15 @@ def _checked_pair(
     shape = (*batch, int(source.shape[-2]))
     if weights is not None:
         if is_array(weights) and not isinstance(weights, np.ndarray):
-            weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
+            try:
+                weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
+            except RuntimeError:
+                raise ValueError(
+                    f"weights: got shape {tuple(weights.shape)}; expected one weight for each landmark, "
+                    f"{shape[-1:]} or {shape}."
+                ) from None
+            if _known(weights) and not bool(xp.all((weights >= 0) & xp.isfinite(weights))):
+                raise ValueError("weights: got negative or infinite numbers, or NaN; expected finite ones from 0 up.")
         else:
             weights = as_weights(weights, shape).astype(np.float64, copy=False)
             if foreign:
@@ -201,7 +209,7 @@ def _known(*arrays: Any) -> bool:
     try:
         for a in arrays:
             if not isinstance(a, np.ndarray):
-                bool(namespace_of(a).any(a[..., :1, :1] != 0))
+                bool(namespace_of(a).any(a[..., :1] != 0))
     except RuntimeError:  # vmap has no values to look at
         return False
     return True

@@ -651,3 +651,19 @@ def test_torch_maps_and_compiles(d):
     np.testing.assert_allclose(compiled(x, y, w).numpy(), expected, atol=1e-12)
     with pytest.raises(ValueError, match="linear"):
         torch.func.vmap(lambda x, y: estimate_similarity(x, y, loss="huber").scale)(x, y)
+
+
+def test_bad_tensors_are_refused():
+    torch = pytest.importorskip("torch")
+    x = torch.asarray(np.random.default_rng(0).normal(size=(3, 5, 2)))
+    for weights, message in (([-1.0, 1, 1, 1, 1], "negative"), ([1.0, 1, 1], "one weight")):
+        with pytest.raises(ValueError, match=message):
+            estimate_similarity(x, x, weights=torch.asarray(weights))
+    with pytest.raises(ValueError, match="infinite"):
+        estimate_similarity(x, x * np.inf)
+    with pytest.raises(DegenerateShapeError, match="coincide"):
+        estimate_similarity(x * 0, x)
+    with pytest.raises(ValueError, match="n_landmarks"):
+        estimate_similarity(x[0, 0], x)
+    with pytest.raises(TypeError, match="floating"):
+        estimate_similarity(torch.ones((4, 2), dtype=torch.int64), torch.ones((4, 2), dtype=torch.int64))
