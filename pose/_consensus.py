@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._kernels import _OPTIONS, LINEAR, _copy, _copy1, _project, _refine, _undistort
+from ._kernels import _INNER, _OPTIONS, LINEAR, _copy, _copy1, _project, _refine, _undistort
 
 
 @njit(**_OPTIONS)
@@ -134,7 +134,7 @@ def _three_points(X, rays, picks, Rs, ts):
     return count
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _score(X, px, m, camera, distorted, threshold, R, t, w):
     """Write which points are within the threshold into w; return the truncated squared error and their number."""
     cost = 0.0
@@ -158,7 +158,7 @@ def _score(X, px, m, camera, distorted, threshold, R, t, w):
     return cost, count
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, seed, inliers):
     """Find the pose with the least truncated squared error; write its inliers, return (their number, trials)."""
     total = X.shape[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._kernels import _OPTIONS, _cholesky_solve, _quaternion, _rotate
+from ._kernels import _INNER, _OPTIONS, _cholesky_solve, _quaternion, _rotate
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A, g, J):
     """Cost, J'WJ and J'W r of pixel errors over their noise plus |β|²; inf behind the camera.
 
@@ -63,7 +63,7 @@ def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A
     return cost
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_iter, R, t, beta, A, g, work):
     """Levenberg-Marquardt in place, coefficients held within their limits. Return (cost, iterations, converged)."""
     L, step, trial_R, trial_t, trial_beta, trial_A, trial_g, J = work

@@ -25,6 +25,9 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
 }
 
+# For functions that only compiled code calls: their Python entry need not be compiled.
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True}
+
 OK = 0
 TOO_FEW = 1
 COINCIDENT = 2
@@ -53,7 +56,7 @@ def _cube_rotations() -> np.ndarray:
 CUBE = _cube_rotations()
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _rotate(wx, wy, wz, R, out):
     """Out = exp([w]) R, by Rodrigues' formula."""
     angle2 = wx * wx + wy * wy + wz * wz
@@ -71,7 +74,7 @@ def _rotate(wx, wy, wz, R, out):
         out[2, j] = z + s * cz + c * dz
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _cholesky_solve(A, g, damping, n, L, out):
     """Solve (A + damping diag(A)) out = -g for a symmetric A; False when it is not positive definite."""
     for i in range(n):
@@ -100,7 +103,7 @@ def _cholesky_solve(A, g, damping, n, L, out):
     return True
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _eigen3(A, V):
     """Eigenvalues, descending, of a symmetric 3 x 3 matrix by Jacobi rotations; columns of V are the vectors."""
     for i in range(3):
@@ -137,7 +140,7 @@ def _eigen3(A, V):
                     V[k, j], V[k, j + 1] = V[k, j + 1], V[k, j]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _undistort(x, y, camera):
     """Invert the lens distortion by Newton's method."""
     k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
@@ -162,7 +165,7 @@ def _undistort(x, y, camera):
     return u, v
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _quadratic_form(Y, uv, w, m, omega, N, T):
     """Ω, N, T: E(R, t) = r'Ω0 r + 2 t'N r + t'T t; with t = -T^-1 N r it is r'Ω r, Ω = Ω0 - N'T^-1 N."""
     # Sums of w, w u, w v, w (u^2 + v^2) times 1, Y, Y Y'.
@@ -232,7 +235,7 @@ def _quadratic_form(Y, uv, w, m, omega, N, T):
             omega[i, j] += N[0, i] * T[4 + 3 * j] + N[1, i] * T[5 + 3 * j] + N[2, i] * T[6 + 3 * j]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _translation(R, T, t):
     t[0] = t[1] = t[2] = 0.0
     for j in range(9):
@@ -242,7 +245,7 @@ def _translation(R, T, t):
         t[2] += T[6 + 3 * j] * r
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _descend(omega, R, G, trial, max_iter, tol):
     """Newton's method for r'Ω r on the rotations, in place; returns E."""
     energy = 0.0
@@ -336,7 +339,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
     return max(energy, 0.0)  # rounding may leave -1e-17
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _normal_equations(Y, px, w, m, camera, R, t, A, g):
     """Cost, A = J'WJ and g = J'W r of the pixel error of an undistorted camera; cost is inf behind the camera."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
@@ -408,7 +411,7 @@ def _normal_equations(Y, px, w, m, camera, R, t, A, g):
     return cost
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _project(a, b, c, camera, distorted):
     """Return the offset of the pixel from the principal point, over the focal length, of a camera-frame point."""
     u, v = a / c, b / c
@@ -423,7 +426,7 @@ def _project(a, b, c, camera, distorted):
     return u, v
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g):
     """Do the same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
@@ -483,7 +486,7 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
     return cost
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work):
     """Levenberg-Marquardt in place. Return (cost, iterations, converged); A is J'WJ at the end.
 
@@ -555,7 +558,7 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
     return cost, max_iter, False
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _reverse_depth(R, V, out):
     """Reverse the depth of R along the principal frame V, D (R V) D V': the other minimum of a distant target."""
     for i in range(3):
@@ -569,7 +572,7 @@ def _reverse_depth(R, V, out):
             out[i, j] = s
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
     """Scaled-orthographic pose from the affine fit u ~ α·Y; for a plane both poses, else the one and its reversal."""
     alpha, beta = np.zeros(3), np.zeros(3)
@@ -610,7 +613,7 @@ def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
     return True
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _angle_cosine(A, B):
     trace = 0.0
     for i in range(3):
@@ -619,7 +622,7 @@ def _angle_cosine(A, B):
     return 0.5 * (trace - 1.0)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _quaternion(R, q):
     """Write the unit quaternion (x, y, z, w) of a rotation, from its largest component."""
     trace = R[0, 0] + R[1, 1] + R[2, 2]
@@ -641,20 +644,20 @@ def _quaternion(R, q):
         q[i] /= size
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _copy(source, target):
     for i in range(source.shape[0]):
         for j in range(source.shape[1]):
             target[i, j] = source[i, j]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _copy1(source, target):
     for i in range(source.shape[0]):
         target[i] = source[i]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _product(A, B, transposed, out):
     """Write A B, or A' B."""
     for i in range(3):
@@ -665,7 +668,7 @@ def _product(A, B, transposed, out):
             out[i, j] = s
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _gather(X, pixels, weights, Y, px, w, index):
     """Collect the points that are seen and have weight; return how many."""
     m = 0
@@ -680,7 +683,7 @@ def _gather(X, pixels, weights, Y, px, w, index):
     return m
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _centre_object(Y, w, m, centre, eigenvalues, V):
     """Centre the object and give it unit size; find its principal frame. Return (status, size, sum of weights)."""
     total = 0.0
@@ -729,7 +732,7 @@ def _centre_object(Y, w, m, centre, eigenvalues, V):
     return OK, size, total
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     """Turn pixels into rays (u, v, 1) about their middle. Return the mean u, v and their variance."""
     mu = mv = 0.0
@@ -772,7 +775,7 @@ def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     return mu, mv, spread / total
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energies, depths):
     """Find minima of the object-space error. Return how many, and the misfit beyond which a rival does not count."""
     omega, N = np.empty((9, 9)), np.empty((3, 9))
@@ -820,7 +823,7 @@ def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energ
     return count, 1.0
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _choose(energies, depths, count, in_front):
     """Return the candidate of least misfit that was not yet tried, or -1, and its misfit."""
     chosen, lowest = -1, np.inf
@@ -832,7 +835,7 @@ def _choose(energies, depths, count, in_front):
     return chosen, lowest
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _start_translation(R, T, Y, m, mu, mv, spread, push, t):
     """Write the translation of a candidate; where points would be behind the camera, one that puts them in front."""
     _translation(R, T, t)
@@ -844,7 +847,7 @@ def _start_translation(R, T, Y, m, mu, mv, spread, push, t):
         t[0], t[1] = mu * t[2], mv * t[2]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, residuals):
     """Write the residuals; return their mean square and their weighted sum of squares, outliers weighted down."""
     square = weighted = 0.0
@@ -868,7 +871,7 @@ def _errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, resid
     return square / m, weighted
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _reversed_square(Y, px, w, m, camera, distorted, R, t):
     """Return the weighted sum of squares with the depth of the object reversed: the reflected object in this view."""
     square = 0.0
@@ -884,7 +887,7 @@ def _reversed_square(Y, px, w, m, camera, distorted, R, t):
     return square
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _write_pose(R, t, size, centre, rotation, translation):
     """Write the pose about the origin of the object in its own units."""
     _quaternion(R, rotation)
@@ -892,7 +895,7 @@ def _write_pose(R, t, size, centre, rotation, translation):
         translation[i] = size * t[i] - (R[i, 0] * centre[0] + R[i, 1] * centre[1] + R[i, 2] * centre[2])
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _write_covariance(A, n, variance, R, size, centre, work, covariance):
     """Write variance A^-1, moved from the middle of the object to its origin; return the variance of parameter 7."""
     L, step, unit = work[0], work[1], work[5]
@@ -935,7 +938,7 @@ def _write_covariance(A, n, variance, R, size, centre, work, covariance):
     return variance * inverse[n - 1, n - 1]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _row(
     X, pixels, weights, camera, distorted, loss, loss_scale, n, tol, max_iter, noise, start, space, work,
     rotation, translation, rotation2, translation2, numbers, covariance, residuals,
