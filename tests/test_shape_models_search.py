@@ -675,3 +675,35 @@ def test_frames_of_similarities_are_exact(rng):
     turned = 2.5 * points @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + [3, 4]
     exact = estimate(points, turned, np.ones((4, 9)))
     np.testing.assert_allclose(exact(points), turned, rtol=0, atol=1e-12)
+
+
+# --- the bundled search ------------------------------------------------------------------------------------
+
+
+def test_the_bundled_search_finds_the_astronaut():
+    import skimage.data
+
+    photograph = skimage.data.astronaut()
+    result = load_model("search68").predict(photograph)
+    assert result.converged
+    shape = result.shape
+    pupils = np.array([shape[36:42].mean(0), shape[42:48].mean(0)])
+    # Read off the photograph, in pixels: the eyes, the tip of the nose, the corners of the mouth, the chin.
+    np.testing.assert_allclose(pupils, [[204, 101], [245, 103]], rtol=0, atol=3)
+    np.testing.assert_allclose(shape[[48, 54]], [[202, 139], [245, 140]], rtol=0, atol=4)
+    np.testing.assert_allclose(shape[8], [224, 178], rtol=0, atol=5)
+
+
+@pytest.mark.data
+def test_the_bundled_search_keeps_its_figure_on_photographs_it_has_not_seen(data_dir):
+    from shape_models.datasets import read_300w
+
+    samples = [s for s in read_300w(data_dir / "300w", split="val")][::5]
+    truth = np.array([s.landmarks for s in samples])
+    start = truth.mean(axis=1, keepdims=True) + 1.1 * (truth - truth.mean(axis=1, keepdims=True))
+    boxes = boxes_of(start)
+    results = load_model("search68").predict([s.image for s in samples], boxes=boxes)
+    found = np.array([r.shape for r in results])
+    error = np.linalg.norm(found - truth, axis=-1).mean(-1) / np.linalg.norm(truth[:, 36] - truth[:, 45], axis=-1)
+    assert np.median(error) < 0.045
+    assert error.mean() < 0.06

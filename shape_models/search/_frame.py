@@ -20,7 +20,10 @@ def _complex(points: np.ndarray) -> np.ndarray:
 
 
 def _real(z: np.ndarray) -> np.ndarray:
-    return np.stack([z.real, z.imag], axis=-1)
+    points = np.empty((*z.shape, 2))
+    points[..., 0] = z.real
+    points[..., 1] = z.imag
+    return points
 
 
 class Planar(NamedTuple):

@@ -58,6 +58,7 @@ class Patches(Evidence):
 
     level_step = 1.73
     resolution = 144.0
+    stays = 2.0
     stops = False
 
     def __init__(
@@ -152,7 +153,7 @@ class Patches(Evidence):
         n = len(view)
         if "context" in stage:
             flat = features.reshape(n, -1) - stage["center"]
-            move = flat @ stage["context"] + stage["offset"]
+            move = flat @ (stage["context"].astype(np.float32) * stage["scale"]) + stage["offset"]
             return self._propose(view, aligned, move, None, None)
         features -= stage["center"].reshape(features.shape[1:])
         local = np.matmul(features.transpose(1, 0, 2), stage["local"]).transpose(1, 0, 2)
@@ -204,8 +205,13 @@ class Patches(Evidence):
         target = (wanted - shift).reshape(n, -1) @ tangent.T
         if context:
             weights, predicted = _context_ridge(features, target, fold, min(self.context_components, d), rng)
-            parts = {"center": center.ravel(), "context": weights, "offset": offset}
-            self.stages_[key] = {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in parts.items()}
+            scale = np.float32(np.abs(weights).max(initial=1e-30))
+            self.stages_[key] = {
+                "center": np.ascontiguousarray(center.ravel()),
+                "context": (weights / scale).astype(np.float16),  # most of the numbers of a model: half the file
+                "scale": scale.reshape(1),
+                "offset": offset.astype(np.float32),
+            }
             return self._propose(view, aligned, predicted + offset, None, None)
         local, displaced, log_error, expected = _local_ridge(features, wanted - shift, fold)
         modes, predicted = _ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
