@@ -1,0 +1,234 @@
+"""Heat maps and shape model together: a network says how likely each landmark is where, the model what faces can be."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from asmnet.data import LandmarkDataset, Preprocessing
+from asmnet.heatmaps import decode_heatmaps
+from shape_models import AlignedASM
+from shape_models.search import ASMFitter
+from shape_models.search import HeatMaps as HeatMapEvidence
+
+__all__ = ["HEATMAP_FITS", "HeatmapSet", "fit_heatmaps", "occlude", "predict_heatmaps"]
+
+HEATMAP_FITS = ("raw", "clipped", "rlms")
+
+
+@dataclass(frozen=True)
+class HeatmapSet:
+    """Heat maps of faces and where they lie.
+
+    Attributes
+    ----------
+    maps : ndarray of shape (n, n_landmarks, height, width)
+        Of the last stack.
+    matrices : ndarray of shape (n, 2, 3)
+        Pixels of the map, centres at integers, to pixels of the packed image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet.hybrid import HeatmapSet
+    >>> HeatmapSet(np.zeros((1, 5, 8, 8)), np.eye(2, 3)[None]).maps.shape
+    (1, 5, 8, 8)
+    """
+
+    maps: np.ndarray
+    matrices: np.ndarray
+
+    def to_pixels(self, points: np.ndarray) -> np.ndarray:
+        """Map points (n, n_landmarks, 2) of the maps to pixels of the packed images."""
+        return points @ np.swapaxes(self.matrices[:, :, :2], 1, 2) + self.matrices[:, None, :, 2]
+
+
+@torch.no_grad()
+def predict_heatmaps(
+    network: nn.Module,
+    dataset: LandmarkDataset,
+    preprocessing: Preprocessing,
+    *,
+    boxes: np.ndarray | None = None,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+) -> HeatmapSet:
+    """Draw the heat maps of all faces of a packed set.
+
+    Parameters
+    ----------
+    network : Module
+        A network that draws heat maps, such as ``build_network("hourglass", 68)``.
+    dataset : LandmarkDataset
+        The faces.
+    preprocessing : Preprocessing
+        Of the network.
+    boxes : ndarray of shape (n, 4), optional
+        In packed pixels, instead of the set's own.
+    batch_size : int
+        Faces at a time.
+    device : device
+        Of the network.
+
+    Raises
+    ------
+    ValueError
+        When the network draws no heat maps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import LandmarkDataset, Preprocessing, build_network
+    >>> from asmnet.hybrid import predict_heatmaps
+    >>> points = np.array([[[4.0, 4.0], [12.0, 10.0]]])
+    >>> data = LandmarkDataset.from_arrays(np.zeros((1, 16, 16, 3), np.uint8), points)
+    >>> network = build_network("hourglass-small", 2, width=0.25)
+    >>> predict_heatmaps(network, data, Preprocessing(size=32)).maps.shape
+    (1, 2, 16, 16)
+    """
+    training = network.training
+    network.eval()
+    maps, matrices = [], []
+    try:
+        for start in range(0, len(dataset), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(dataset)))
+            batch = dataset.batch(rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device)
+            prediction = network(batch.images.contiguous(memory_format=torch.channels_last))
+            if not prediction.heatmaps:
+                raise ValueError(f"{type(network).__name__} draws no heat maps; expected one such as 'hourglass'.")
+            last = prediction.heatmaps[-1].float()
+            height, width = last.shape[-2:]
+            # Crop units of map pixel u: (u + 1/2) / width - 1/2, then the crop's own map to pixels.
+            step = torch.tensor([1.0 / width, 1.0 / height], dtype=torch.float64)
+            axes, centre = batch.crops.axes.double().cpu(), batch.crops.centre.double().cpu()
+            corner = (axes @ (step / 2 - 0.5)[:, None])[..., 0] + centre
+            matrices.append(torch.cat([axes * step, corner[..., None]], dim=2).numpy())
+            maps.append(last.cpu().numpy())
+    finally:
+        network.train(training)
+    return HeatmapSet(np.concatenate(maps), np.concatenate(matrices))
+
+
+def fit_heatmaps(
+    heatmaps: HeatmapSet,
+    dataset: LandmarkDataset,
+    model: AlignedASM,
+    *,
+    method: str = "rlms",
+    decoder: str = "parabola",
+    **options: Any,
+) -> np.ndarray:
+    """Turn heat maps into landmarks, with or without the shape model.
+
+    Parameters
+    ----------
+    heatmaps : HeatmapSet
+        Of the faces of `dataset`.
+    dataset : LandmarkDataset
+        The faces; only their images' sizes are used.
+    model : AlignedASM
+        Fitted on the same landmarks.
+    method : {"raw", "clipped", "rlms"}
+        The decoded maxima; these projected by the model (as it stands: a model with ``loss="tukey"`` leaves single
+        landmarks that were found elsewhere out); or regularised landmark mean-shift, which weighs the whole maps
+        against the modes and starts from the robust projection.
+    decoder : str
+        See `asmnet.heatmaps.decode_heatmaps`.
+    **options
+        For `shape_models.search.HeatMaps`: `width`, `prior`, `n_iter`.
+
+    Returns
+    -------
+    ndarray of shape (n, n_landmarks, 2)
+        Pixels of the packed images. Landmarks of flat maps are NaN in the raw answer and filled by the model in the
+        others.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from asmnet import LandmarkDataset
+    >>> from asmnet.heatmaps import draw_heatmaps
+    >>> from asmnet.hybrid import HeatmapSet, fit_heatmaps
+    >>> from shape_models import AlignedASM, make_faces
+    >>> shapes = 0.3 * make_faces(40, rng=0)
+    >>> model = AlignedASM().fit(shapes[1:])
+    >>> data = LandmarkDataset.from_arrays(np.zeros((1, 80, 80, 3), np.uint8), shapes[:1])
+    >>> maps = HeatmapSet(draw_heatmaps(torch.tensor(shapes[:1]), (80, 80)).numpy(), np.eye(2, 3)[None])
+    >>> bool(np.abs(fit_heatmaps(maps, data, model) - shapes[:1]).mean() < 1)
+    True
+    """
+    if method not in HEATMAP_FITS:
+        raise ValueError(f"method: got {method!r}; expected one of {', '.join(HEATMAP_FITS)}.")
+    if len(heatmaps.maps) != len(dataset) or heatmaps.maps.shape[1] != dataset.n_landmarks:
+        raise ValueError(
+            f"got heat maps of {heatmaps.maps.shape[:2]} faces and landmarks; "
+            f"expected {(len(dataset), dataset.n_landmarks)}, those of the faces."
+        )
+    decoded = decode_heatmaps(torch.from_numpy(heatmaps.maps), method=decoder, flat="nan").double().numpy()
+    raw = heatmaps.to_pixels(decoded)
+    if method == "raw":
+        return raw
+    if method == "clipped":
+        return np.asarray(model.project(raw))
+    # A start that landmarks found elsewhere do not pull away.
+    start = np.asarray(copy.copy(model).set_params(loss="tukey").project(raw))
+    fitter = ASMFitter(model, evidence=HeatMapEvidence(**options)).fit(None, _training_shapes(model))
+    side = dataset.images.shape[1]
+    blank = np.zeros((side, side), np.uint8)
+    results = fitter.predict(
+        [blank] * len(dataset), initial=start, heatmaps=list(zip(heatmaps.maps, heatmaps.matrices, strict=True))
+    )
+    assert isinstance(results, list)
+    failed = [i for i, result in enumerate(results) if result.status == "error"]
+    if failed:
+        raise ValueError(f"face {failed[0]} could not be fitted ({len(failed)} in all): {results[failed[0]].message}")
+    return np.stack([result.shape for result in results])
+
+
+def _training_shapes(model: AlignedASM) -> np.ndarray:
+    """Return shapes with the mean and the size of the model's: the fitter learns the frame of its shapes from them."""
+    return np.asarray(model.asm_.basis_.sample(32, rng=np.random.default_rng(0)))
+
+
+def occlude(dataset: LandmarkDataset, *, share: float = 0.25, rng: Any = 0) -> LandmarkDataset:
+    """Cover part of every face by a grey rectangle, as a test of what a method makes of what it cannot see.
+
+    Parameters
+    ----------
+    dataset : LandmarkDataset
+        The faces; the images are copied.
+    share : float
+        Area of the rectangle as a share of the box of the face; it lies within the box, at a random place and with a
+        random form (sides in the ratio 1 : 2 to 2 : 1).
+    rng : seed or Generator
+        Of place and form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import LandmarkDataset
+    >>> from asmnet.hybrid import occlude
+    >>> points = np.array([[[0.0, 0.0], [19.0, 19.0]]])
+    >>> data = LandmarkDataset.from_arrays(np.full((1, 20, 20, 3), 255, np.uint8), points)
+    >>> covered = (occlude(data, share=0.25).images == 127).all(axis=-1).mean()
+    >>> bool(0.2 < covered < 0.3)
+    True
+    """
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share: got {share}; expected a part of the face above 0, up to 0.5.")
+    rng = np.random.default_rng(rng)
+    images = np.array(dataset.images)
+    for image, (x0, y0, x1, y1) in zip(images, dataset.boxes, strict=True):
+        w, h = x1 - x0, y1 - y0
+        ratio = 2.0 ** rng.uniform(-1, 1)
+        wide = min(w, np.sqrt(share * w * h * ratio))
+        high = min(h, share * w * h / wide)
+        left, top = rng.uniform(x0, x1 - wide), rng.uniform(y0, y1 - high)
+        rows = slice(max(0, round(top)), max(0, round(top + high)))
+        image[rows, max(0, round(left)) : max(0, round(left + wide))] = 127
+    return replace(dataset, images=images)
