@@ -1061,7 +1061,7 @@ def _row(
     for i in range(m):
         square += w[i] * ((px[0, i] - u) ** 2 + (px[1, i] - v) ** 2)
     if loss == LINEAR and n == 6 and weighted > 4e-4 * square:
-        numbers[7] = _reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t) < 0.64 * weighted
+        numbers[7] = _reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t) < 4.0 * weighted
     if not best_converged:
         numbers[3] = NOT_CONVERGED
     elif last < 0:

@@ -241,6 +241,15 @@ def test_a_mirrored_target_is_flagged(rng):
     assert not result.converged.any()
 
 
+def test_a_target_behind_the_camera_is_flagged(rng):
+    """Projected through the centre, as if z were positive, it looks like a reflected target in front."""
+    points = rng.normal(size=(50, 20, 3))
+    behind = np.einsum("bij,bnj->bni", Rotation.random(50, rng=rng).as_matrix(), points) - [0, 0, 7.0]
+    result = solve_pnp(points, behind[..., :2] / behind[..., 2:] * 640 + [319.5, 239.5], CAMERA)
+    assert not result.converged.any()
+    assert (result.pose(points)[..., 2] > 0).all()
+
+
 def test_wrong_correspondences_are_a_poor_fit(rng):
     points = rng.normal(size=(30, 3))
     pixels = rng.uniform(0, 480, size=(20, 30, 2))
