@@ -77,14 +77,14 @@ def model_card(header: Mapping[str, Any]) -> str:
         "## Measured",
         "",
     ]
-    metrics = header.get("metrics", {})
+    metrics = header.get("metrics", [])
     if metrics:
         lines += ["| what | value |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in metrics.items()]
+        lines += [f"| {name} | {value} |" for name, value in metrics]
     else:
         lines.append("Nothing was measured.")
     for title, table in header.get("tables", {}).items():
-        lines += ["", f"### {title}", "", table]
+        lines += ["", f"### {title}", "", "```", table.rstrip(), "```"]
     if header.get("limits"):
         lines += ["", "## Limits", "", str(header["limits"])]
     if header.get("training"):

@@ -98,11 +98,12 @@ def finish(
         "pose_convention": CONVENTION,
         "pose_labels": "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
         "`Camera.from_image_size` of the packed square around the face.",
-        "metrics": {},
+        "metrics": [],
         "tables": {},
     }
     if validation is not None:
-        header["metrics"], header["tables"] = measure(result, config, validation, scheme)
+        metrics, header["tables"] = measure(result, config, validation, scheme)
+        header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
     model = PretrainedModel(
         result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
     )
@@ -266,7 +267,7 @@ def describe_networks(n_landmarks: int) -> list[dict[str, Any]]:
     for name in sorted(SHIPPED):
         header = load_pretrained(name).header
         size = (Path(__file__).parent / "weights" / f"{name}.safetensors").stat().st_size
-        first = next(iter(header.get("metrics", {}).items()), ("", "not measured"))
+        first = next(iter(header.get("metrics", [])), ("", "not measured"))
         row = {"name": name, "megabytes": size / 1e6, "error": first[1], "error_is": first[0]}
         trained.setdefault(header["network"], []).append(row)
     rows = []
