@@ -165,6 +165,7 @@ def evaluate_model(
     protocol: str,
     flip_average: bool = False,
     n_passes: int = 1,
+    n_views: int = 1,
     jitter: float = 0.0,
     detect: bool = False,
     projected: bool = False,
@@ -185,12 +186,12 @@ def evaluate_model(
             raise ValueError("a sample has no photograph; expected one for each face.")
         image = load_image(sample.image)
         if detect:
-            faces = predictor(image, flip_average=flip_average)
+            faces = predictor(image, flip_average=flip_average, n_views=n_views)
             overlaps = [overlap(_box_of(face), tight) for face in faces]
             best = int(np.argmax(overlaps)) if overlaps else -1
             found = faces[best] if overlaps and overlaps[best] >= 0.3 else None
         else:
-            found = predictor(image, box, flip_average=flip_average, n_passes=n_passes)[0]
+            found = predictor(image, box, flip_average=flip_average, n_passes=n_passes, n_views=n_views)[0]
         truth.append(sample.landmarks)
         if found is None:
             guess.append(np.full_like(sample.landmarks, math.nan))

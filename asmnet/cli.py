@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -182,7 +183,9 @@ def _train(
     if size is not None:
         config = replace(config, preprocessing=replace(config.preprocessing, size=size))
     progress = os.environ.get("RANK", "0") == "0"
-    options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
+    # as many pixels as the crop will have, so that none are made up
+    pixels = max(256, 32 * math.ceil(1.9 * config.preprocessing.size / config.preprocessing.margin / 32))
+    options: dict[str, Any] = {"size": pixels, "cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
     packed = pack_faces(samples, **options)
     packed_val = None if validation is None else pack_faces(validation, **options)
     dataset, held_out, basis = prepare(config, packed, packed_val, scheme=scheme, pose=pose)
@@ -306,13 +309,14 @@ def distill(
 @click.option("--protocol", default="300w", show_default=True, help="See evaluation.protocols.")
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--passes", type=int, default=1, show_default=True, help="Further passes take the box of the one before.")
+@click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
 @click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by up to this share.")
 @click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
 @click.option("--projected", is_flag=True, help="Measure the landmarks after the shape model.")
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(
     model: str, data: str, kind: str, scheme: str | None, split: str | None, protocol: str, flip: bool, passes: int,
-    jitter: float, detect: bool, projected: bool, as_json: bool,
+    views: int, jitter: float, detect: bool, projected: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (a shipped name or a file) on DATA, with intervals."""
     from asmnet import Predictor
@@ -321,7 +325,8 @@ def evaluate(
     try:
         report = evaluate_model(
             Predictor.from_pretrained(model), _read(kind, data, split, scheme), protocol=protocol, flip_average=flip,
-            n_passes=passes, jitter=jitter, detect=detect, projected=projected, progress=sys.stderr.isatty(),
+            n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
     except (ValueError, OSError) as error:
         raise _fail(error) from error

@@ -173,6 +173,17 @@ def test_further_passes_use_the_box_of_the_landmarks(face_net):
     np.testing.assert_allclose(again.landmarks, second.landmarks, atol=1e-4)
 
 
+def test_views_average_over_shifted_and_scaled_crops(face_net):
+    """Views that undo each other: the corners of the crop average to those of the plain crop."""
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8)
+    (face,) = predictor(Corners())(image, [20, 10, 50, 30], n_views=7)
+    np.testing.assert_allclose(face.landmarks, [[20, 5], [50, 5], [50, 35], [20, 35], [35, 20]])
+    (one,), (seven,) = (face_net(image, [18, 12, 72, 66], n_views=n) for n in (1, 7))
+    assert 0 < np.abs(one.landmarks - seven.landmarks).max() < 5
+    with pytest.raises(ValueError, match="1 to 7"):
+        face_net(image, [18, 12, 72, 66], n_views=8)
+
+
 @pytest.mark.parametrize(
     "image",
     [
