@@ -11,8 +11,8 @@ of the image), y down, z from the face into the head. Four rules fix it:
   and roll exactly 0.
 - Pitch zero: the line from the nasion (27) to the chin (8) leans back by 5 degrees, as it does in a head held
   naturally. It is the lean, to the degree, at which the yaw read from the source faces agrees best with the yaw
-  labels of AFLW2000-3D (mean absolute deviation; bootstrap standard error 1.2 degrees), since a wrong zero of pitch
-  shows as a wrong yaw in tilted heads.
+  labels of AFLW2000-3D (mean absolute deviation), since a wrong zero of pitch shows as a wrong yaw in tilted heads.
+  The labels do not fix it well: other losses and subsets of the faces put it between 2 and 11 degrees.
 - Origin: the middle of the eyes.
 - Millimetres: the distance between the middles of the two eyes is 63.36 mm, the mean interpupillary distance of 3976
   adults of the 1988 anthropometric survey of the US Army as reported by N. A. Dodgson, Variation and extrema of human
