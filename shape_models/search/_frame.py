@@ -16,14 +16,11 @@ __all__ = ["Fit", "Frame", "Planar", "estimate"]
 
 
 def _complex(points: np.ndarray) -> np.ndarray:
-    return points[..., 0] + 1j * points[..., 1]
+    return np.asarray(points, dtype=np.float64, order="C").view(np.complex128)[..., 0]
 
 
 def _real(z: np.ndarray) -> np.ndarray:
-    points = np.empty((*z.shape, 2))
-    points[..., 0] = z.real
-    points[..., 1] = z.imag
-    return points
+    return np.asarray(z, dtype=np.complex128, order="C")[..., None].view(np.float64)
 
 
 class Planar(NamedTuple):

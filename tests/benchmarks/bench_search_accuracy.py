@@ -1,7 +1,7 @@
 """How near the search comes on real photographs: every evidence on four sets, with intervals.
 
     SHAPE_MODELS_DATA=/path/to/data python tests/benchmarks/bench_search_accuracy.py [--sets imm,300w,hands,fly_wings]
-        [--evidence patches,profiles,both] [--starts 2] [--worst FOLDER]
+        [--evidence patches,profiles,both] [--starts 2] [--folds N] [--worst FOLDER]
 
 Start: the mean shape in the true box (its middle in the middle of the tight box of the landmarks, longer sides equal),
 moved by uniform +-10 % of the side, scaled by +-10 % and turned by +-10 degrees, seeded. Errors are the mean distance
@@ -125,10 +125,10 @@ def interval(values, statistic, rng, n=1000):
     return np.quantile(draws, [0.025, 0.975])
 
 
-def run(name, make, n_starts, n_train=None):
+def run(name, make, n_starts, n_train=None, n_folds=None):
     images, shapes, groups, folds, scheme, ends = LOADERS[name]()
     before, after, pairs, seconds, milliseconds = [], [], [], 0.0, []
-    for train, test in folds:
+    for train, test in folds[:n_folds]:
         rows = np.flatnonzero(train)[:: 1 if n_train is None else max(1, int(train.sum()) // n_train)]
         asm = AlignedASM(ASM(0.98), scheme=scheme)
         began = time.perf_counter()
@@ -176,6 +176,7 @@ def main():
     parser.add_argument("--evidence", default="profiles,patches,both")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--train", type=int, help="use about this many training images")
+    parser.add_argument("--folds", type=int, help="only the first so many folds")
     parser.add_argument("--worst", type=Path, help="folder for pictures of the ten worst")
     arguments = parser.parse_args()
     rng = np.random.default_rng(1)
@@ -186,7 +187,7 @@ def main():
     for name in arguments.sets.split(","):
         for kind in arguments.evidence.split(","):
             before, after, pairs, seconds, milliseconds, images, shapes, _ = run(
-                name, EVIDENCE[kind], arguments.starts, arguments.train
+                name, EVIDENCE[kind], arguments.starts, arguments.train, arguments.folds
             )
             median, mean = interval(after, np.median, rng), interval(after, np.mean, rng)
             print(
