@@ -62,7 +62,7 @@ for ax, name in zip(right.subplots(2, 3).flat, others, strict=True):
     off = np.degrees((read * rotation.inv()).magnitude())
     print(f"  {name:13s} {off:5.1f} degrees away")
     draw(ax, Pose(read, [0, 0, 1000]), camera, AFTER if off < 0.1 else BEFORE)
-    ax.set(xlim=(-150, 150), ylim=(150, -150))
+    ax.set(xlim=(-190, 170), ylim=(190, -120))
     order = "the right one" if off < 0.1 else f"off by {off:.0f} degrees"
     ax.set_title(f"read as {name}:\n{order}", fontsize=12)
 right.suptitle("the numbers (10, -30, 20) that 6DRepNet wrote, read in six conventions", fontsize=12)
