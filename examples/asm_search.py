@@ -2,8 +2,8 @@
 
 In each step every landmark asks its surroundings where it should go, and the shape model answers with the nearest
 plausible face, so that no landmark gets lost on its own. It runs from a coarse picture to a fine one. Look at the film,
-asm_search.gif (crosses: where the landmarks want to go; red: the face the model makes of it), and at asm_search.png: the
-second box is too far off, the search ends in a wrong place, and the result says so by its score and plausibility.
+asm_search.gif, and at the lower row of asm_search.png: that box is too far off, the search ends in a wrong place, and
+the result says so by its score and plausibility.
 """
 
 import numpy as np
