@@ -12,6 +12,7 @@ from shape_models._array import DegenerateShapeError
 
 from ._camera import Camera
 from ._pnp import PnPResult, _check_points, _pack_cameras, solve_pnp
+from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
 __all__ = ["RansacResult", "solve_pnp_ransac"]
 
