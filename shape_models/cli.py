@@ -69,7 +69,8 @@ def main() -> None:
 
     SOURCE is a folder of .pts, .asf or .tps files (searched with all folders below it; a split.csv or the layout of
     300-W is understood), a .npz with an array `shapes`, or one landmark file (.pts .asf .tps .ljson .npy .csv .json
-    .xml). MODEL is a file written by `fit`, or the name of a bundled model: face68.
+    .xml). MODEL is a file written by `fit`, or the name of a bundled one: face68, and search68
+    for `search`.
 
     Exit codes: 0 done, 1 the data or a file is at fault (one line says how), 2 the command line is.
     """
@@ -297,11 +298,9 @@ def _counted(n: int, what: str) -> str:
 @_json_option
 def fit(source: str, output: str, split: str | None, scheme: str | None, origin: int, n_components: str, limit: str,
         criterion: Any, keep_size: bool, symmetric: bool, shrinkage: Any, as_json: bool) -> None:  # fmt: skip
-    r"""Fit a shape model to the landmarks of SOURCE and save it.
+    """Fit a shape model to the landmarks of SOURCE and save it.
 
-    \b
-    shape-models fit 300w --split train --scheme ibug68 -o face.npz
-    shape-models fit wings.tps -n 5 -o wings.npz
+    For example: fit 300w --split train --scheme ibug68 -o face.npz
     """
     asm = ASM(_components(n_components), limit=_limit(limit), shrinkage=shrinkage)
     data = _read(source, split=split, scheme=scheme, origin=origin)
