@@ -1,7 +1,7 @@
 """The library in one picture: landmarks found, corrupted, repaired, completed, and the modes behind it.
 
-Makes examples/pictures/overview.png, the picture of the README, from a photograph in the public domain and the models
-that ship with the library. Look at the third panel: the model knows no face of this person, only what faces are.
+Makes overview.png, which the README shows (examples/pictures/overview.png), from a photograph in the public domain and
+the models that ship with the library. Look at the third panel: the model never saw this person, but many faces.
 """
 
 import numpy as np
