@@ -30,7 +30,9 @@ __all__ = [
 
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
-SHIPPED: dict[str, str] = {}  # name: SHA-256 of weights/<name>.safetensors
+SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
+    "asmnet-68": "8bbfa68cbbb4d11ff067d1a96e24771c4702139d34fdbd3a60cb84372388e87f",
+}
 
 
 class CheckpointError(ValueError):

@@ -1,0 +1,88 @@
+"""The model that ships: on a photograph of the public domain, and on real validation faces where they are at hand."""
+
+import numpy as np
+import pytest
+
+from asmnet import Predictor
+from asmnet._card import model_card
+from asmnet._recipes import jittered
+from asmnet.checkpoints import load_pretrained
+from evaluation import nme
+from shape_models import IBUG68
+
+PUPILS = np.array([[203.7, 100.5], [246.2, 102.5]])  # of the astronaut of scikit-image, by eye
+CHIN = np.array([222.0, 178.0])
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor.from_pretrained("asmnet-68")
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return pytest.importorskip("skimage.data").astronaut()
+
+
+def assert_on_the_astronaut(face):
+    eyes = np.stack([face.landmarks[36:42].mean(0), face.landmarks[42:48].mean(0)])
+    assert np.linalg.norm(eyes - PUPILS, axis=1).max() < 5
+    assert np.linalg.norm(face.landmarks[8] - CHIN) < 9
+    assert np.abs(face.pose).max() < 15
+    assert face.plausibility > 0.01
+    assert np.linalg.norm(face.projected - face.landmarks, axis=1).max() < 6
+
+
+def test_astronaut_from_a_box(predictor, astronaut):
+    (face,) = predictor(astronaut, [178, 85, 271, 180])
+    assert_on_the_astronaut(face)
+
+
+def test_astronaut_without_a_box(predictor, astronaut):
+    (face,) = predictor(astronaut)
+    assert_on_the_astronaut(face)
+
+
+def test_rough_boxes_are_repaired_by_a_second_pass(predictor, astronaut):
+    for box in jittered(np.tile([178.0, 85.0, 271.0, 180.0], (5, 1)), 0.1):
+        (face,) = predictor(astronaut, box, n_passes=2)
+        assert_on_the_astronaut(face)
+
+
+def test_grey_and_deep_images_give_nearly_the_same(predictor, astronaut):
+    box = [178, 85, 271, 180]
+    (colour,) = predictor(astronaut, box)
+    (deep,) = predictor(astronaut.astype(np.uint16) * 257, box)
+    np.testing.assert_allclose(deep.landmarks, colour.landmarks, atol=1e-6)
+    (grey,) = predictor(astronaut.mean(-1).astype(np.uint8), box)
+    assert np.linalg.norm(grey.landmarks - colour.landmarks, axis=1).mean() < 2
+
+
+def test_card_says_what_matters():
+    model = load_pretrained("asmnet-68")
+    card = model_card(model.header)
+    for words in ("research", "300-W", "NME (inter_ocular)", "1,412,435", "pose MAE", "Limits"):
+        assert words in card
+    assert model.scheme == IBUG68
+    assert model.basis.n_components > 2
+
+
+@pytest.mark.data
+def test_validation_faces(predictor, data_dir):
+    """On every seventh validation face: close to the card, and steady under boxes off by ten percent."""
+    from asmnet.data import load_image
+    from shape_models.datasets import read_300w
+
+    samples = list(read_300w(data_dir / "300w", "val"))[::7]
+    truth = np.stack([s.landmarks for s in samples])
+    boxes = np.concatenate([truth.min(1), truth.max(1)], 1)
+    images = [load_image(s.image) for s in samples]
+
+    def error(used, **options):
+        found = predictor(images, list(used), flip_average=True, **options)
+        points = np.stack([faces[0].landmarks for faces in found])
+        return float(np.mean(nme(truth, points, normalizer="inter_ocular", scheme=IBUG68)))
+
+    exact = error(boxes)
+    assert exact < 0.046
+    assert error(jittered(boxes, 0.1), n_passes=2) < 1.15 * exact
