@@ -33,6 +33,7 @@ LOADERS = {
     "ASM": "shape_models.io:_load_asm",
     "GeneralizedProcrustes": "shape_models.io:_load_alignment",
     "AlignedASM": "shape_models.io:_load_aligned",
+    "AppearanceModel": "shape_models.search:load_appearance",
     "ASMFitter": "shape_models.search:load_fitter",
     "FaceModel3D": "pose:load_face_model",
 }

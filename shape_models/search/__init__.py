@@ -1,6 +1,8 @@
 """Active shape model search: find the shapes of a model in images."""
 
 from ._files import load_fitter as load_fitter
+from .appearance import AppearanceModel
+from .appearance import load_appearance as load_appearance
 from .combination import CombinedEvidence
 from .detection import detect_faces
 from .evidence import Evidence, Proposal, View
@@ -13,6 +15,7 @@ from .results import SearchResult, SearchStep
 
 __all__ = [
     "ASMFitter",
+    "AppearanceModel",
     "CombinedEvidence",
     "Evidence",
     "HeatMaps",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .appearance import Texture
 from .combination import CombinedEvidence
 from .evidence import Evidence
 from .heatmaps import HeatMaps
@@ -14,7 +15,7 @@ from .profiles import Profiles
 
 __all__ = ["load_fitter", "to_archive"]
 
-_KINDS: dict[str, Any] = {"Patches": Patches, "Profiles": Profiles, "HeatMaps": HeatMaps}
+_KINDS: dict[str, Any] = {"Patches": Patches, "Profiles": Profiles, "HeatMaps": HeatMaps, "Texture": Texture}
 _PARAMETERS = (
     "n_levels",
     "resolution",

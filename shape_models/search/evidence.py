@@ -166,6 +166,18 @@ class View:
             self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context,
         )  # fmt: skip
 
+    def take(self, rows: np.ndarray) -> View:
+        """Return the view of some of the fits.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+        """
+        return View(
+            self.points[rows], self.level, self.iteration, self.resolution, self.index[rows], self._frame, self._bank,
+            self._pose.take(rows), self._flip[rows], self._map, self._context,
+        )  # fmt: skip
+
     def in_model(self, points: np.ndarray) -> np.ndarray:
         """Take points of the images to the frame of the model."""
         return self._pose.inverse(points)

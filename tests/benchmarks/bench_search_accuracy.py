@@ -1,7 +1,7 @@
 """How near the search comes on real photographs: every evidence on four sets, with intervals.
 
     SHAPE_MODELS_DATA=/path/to/data python tests/benchmarks/bench_search_accuracy.py [--sets imm,300w,hands,fly_wings]
-        [--evidence patches,profiles,both] [--starts 2] [--folds N] [--worst FOLDER]
+        [--evidence patches,profiles,both,aam] [--starts 2] [--folds N] [--worst FOLDER]
 
 Start: the mean shape in the true box (its middle in the middle of the tight box of the landmarks, longer sides equal),
 moved by uniform +-10 % of the side, scaled by +-10 % and turned by +-10 degrees, seeded. Errors are the mean distance
@@ -20,7 +20,7 @@ import numpy as np
 from skimage.io import imread
 
 from shape_models import ASM, AlignedASM, generalized_procrustes, get_scheme, read_pts
-from shape_models.search import ASMFitter, CombinedEvidence, Patches, Profiles
+from shape_models.search import AppearanceModel, ASMFitter, CombinedEvidence, Patches, Profiles
 
 DATA = Path(os.environ.get("SHAPE_MODELS_DATA", ""))
 
@@ -87,6 +87,7 @@ EVIDENCE = {
     "profiles": lambda: Profiles(),
     "patches": lambda: Patches(),
     "both": lambda: CombinedEvidence([Patches(), Profiles()]),
+    "aam": None,
 }
 
 
@@ -132,7 +133,11 @@ def run(name, make, n_starts, n_train=None, n_folds=None):
         rows = np.flatnonzero(train)[:: 1 if n_train is None else max(1, int(train.sum()) // n_train)]
         asm = AlignedASM(ASM(0.98), scheme=scheme)
         began = time.perf_counter()
-        fitter = ASMFitter(asm, evidence=make()).fit([images[i] for i in rows], shapes[rows], groups=groups[rows])
+        pictures = [images[i] for i in rows]
+        if make is None:
+            fitter = AppearanceModel(AlignedASM(ASM(0.95), scheme=scheme)).fit(pictures, shapes[rows])
+        else:
+            fitter = ASMFitter(asm, evidence=make()).fit(pictures, shapes[rows], groups=groups[rows])
         seconds += time.perf_counter() - began
         mean = upright_mean(shapes[rows])
         test = np.flatnonzero(test)
@@ -173,7 +178,7 @@ def worst(pairs, after, images, shapes, path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sets", default="imm,300w,hands,fly_wings")
-    parser.add_argument("--evidence", default="profiles,patches,both")
+    parser.add_argument("--evidence", default="profiles,patches,both,aam")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--train", type=int, help="use about this many training images")
     parser.add_argument("--folds", type=int, help="only the first so many folds")
