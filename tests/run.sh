@@ -11,6 +11,7 @@ if [ "$#" -gt 0 ]; then
 fi
 .venv/bin/ruff check .
 .venv/bin/mypy
-# The core must work where torch is not installed.
-.venv/bin/python -m pytest -q -n 2 tests/test_without_torch.py
+# The lower three packages must work where torch is not installed.
+SHAPE_MODELS_DATA='' HYPOTHESIS_PROFILE=quick PYTHONPATH=tests .venv/bin/python -m pytest -q -n 2 --dist loadfile -p no_torch \
+    -r f tests/test_without_torch.py tests/test_shape_models_*.py tests/test_pose_*.py tests/test_evaluation_*.py
 .venv/bin/python -m pytest -n 2 --dist loadfile --durations=15
