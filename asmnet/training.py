@@ -640,6 +640,8 @@ class _Trainer:
     def run(self, *, resume: bool) -> TrainResult:
         config = self.config
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.world > 1:
+            torch.distributed.barrier()  # a process ahead must not look for the checkpoint before it is written
         first = self._restore() if resume and (self.folder / "last.safetensors").is_file() else 0
         model: nn.Module = self.network
         if self.world > 1:

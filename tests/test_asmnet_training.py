@@ -150,6 +150,7 @@ def test_two_processes_equal_one_that_accumulates(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", tmp_path / "run.py"],
         cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     train(small_config(**changes, accumulate=2), data, drawn_faces(6, 1), folder=tmp_path / "one")
