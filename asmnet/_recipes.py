@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from asmnet._card import count_flops, count_parameters, model_card
-from asmnet._pose_labels import CONVENTION, angles_in_degrees, head_rotations
+from asmnet._pose_labels import CONVENTION, angles_in_degrees, head_depths, head_rotations
 from asmnet.checkpoints import SHIPPED, PretrainedModel, load_pretrained, save_pretrained
-from asmnet.data import LandmarkDataset, load_image
+from asmnet.data import LandmarkDataset, Preprocessing, load_image
 from asmnet.networks import build_network, network_names, network_spec
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.training import TrainConfig, TrainResult, predict_dataset
@@ -33,7 +35,7 @@ def prepare(
     scheme: LandmarkScheme | None,
     pose: bool = True,
 ) -> tuple[LandmarkDataset, LandmarkDataset | None, ShapeBasis | None]:
-    """Add what the criterion needs: A(G) of a shape model fitted on the training crops, and pose labels."""
+    """Add what the criterion needs: A(G) of a shape model fitted on the training crops, pose and depth labels."""
     units = dataset.crop_landmarks(config.preprocessing)
     complete = units[np.isfinite(units).all((1, 2))]
     basis = None
@@ -46,12 +48,56 @@ def prepare(
             validation = None if validation is None else with_pose(validation, scheme)
         except ValueError as error:
             raise ValueError(f"no pose labels for {scheme.name}: {error} Try training without pose.") from error
+    if config.network_options.get("depth_head"):
+        if scheme is None:
+            raise ValueError("depth_head: the faces name no scheme, without which there are no depth labels.")
+        dataset = with_depths(dataset, scheme)
+        validation = None if validation is None else with_depths(validation, scheme)
     return dataset, validation, basis
+
+
+def initial_weights(name_or_path: str, config: TrainConfig) -> dict[str, Tensor]:
+    """Return the weights of a trained model for a training that starts from them."""
+    weights = load_pretrained(name_or_path).network.state_dict()
+    wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
+    differing = [name for name in {**wanted, **weights} if not _alike(weights.get(name), wanted.get(name))]
+    if differing:
+        raise ValueError(
+            f"initial: {name_or_path} has other weights than {config.network} with these options and "
+            f"{config.n_landmarks} landmarks ({len(differing)} differ, the first is {differing[0]}). "
+            "Try its own network and options; asmnet info shows them."
+        )
+    return weights
+
+
+def _alike(first: Tensor | None, second: Tensor | None) -> bool:
+    return first is not None and second is not None and first.shape == second.shape
 
 
 def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
     """Add the head rotations that the landmarks imply."""
     return dataset.with_rotations(head_rotations(dataset.landmarks, dataset.images.shape[1], scheme))
+
+
+def with_depths(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
+    """Add the depths of the 3-D face model fitted to the landmarks."""
+    return dataset.with_depths(head_depths(dataset.landmarks, dataset.images.shape[1], scheme))
+
+
+@torch.no_grad()
+def predict_depths(
+    network: nn.Module, dataset: LandmarkDataset, preprocessing: Preprocessing, *, batch_size: int = 32
+) -> np.ndarray:
+    """Predict z (n, n_landmarks) in pixels of the packed images, away from the viewer."""
+    network.eval()
+    parts = []
+    for start in range(0, len(dataset), batch_size):
+        batch = dataset.batch(range(start, min(start + batch_size, len(dataset))), preprocessing)
+        depth = network(batch.images.contiguous(memory_format=torch.channels_last)).depth
+        if depth is None:
+            raise ValueError(f"{type(network).__name__} has no depth head. Try network_options={{'depth_head': true}}.")
+        parts.append(depth.double() * torch.linalg.det(batch.crops.axes).abs().sqrt()[:, None])
+    return torch.cat(parts).numpy()
 
 
 def jittered(boxes: np.ndarray, amount: float, seed: int = JITTER_SEED) -> np.ndarray:
@@ -141,6 +187,13 @@ def measure(
         known = np.isfinite(angles).all(1)
         mae = np.abs(pose - angles)[known].mean(0)
         metrics["pose MAE against the labels, yaw / pitch / roll"] = " / ".join(f"{v:.2f}" for v in mae) + " degrees"
+    if validation.depths is not None:
+        depths = predict_depths(result.network, validation, config.preprocessing)
+        size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
+        off = np.nanmean(np.abs(depths - validation.depths), axis=1) / size
+        metrics["depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"] = percent(
+            bootstrap_interval(off[np.isfinite(off)], groups=groups[np.isfinite(off)])
+        )
     distances = np.linalg.norm(validation.source_landmarks(points) - truth, axis=-1)
     tables = {}
     if scheme is not None and scheme.groups:

@@ -113,7 +113,7 @@ scheme_option = click.option(
 @click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
 @click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
 @click.option("--network", default="asmnet", show_default=True, help="See asmnet info.")
-@click.option("--preset", type=click.Choice(["modern", "paper"]), default="modern", show_default=True)
+@click.option("--preset", type=click.Choice(["modern", "paper", "kd", "sdu"]), default="modern", show_default=True)
 @click.option(
     "--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's four."
 )
@@ -121,6 +121,7 @@ scheme_option = click.option(
 @click.option("--batch-size", type=int)
 @click.option("--size", type=int, help="Side of the input in pixels.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of TrainConfig.")
+@click.option("--initial", metavar="MODEL", help="Start from the weights of a shipped name or a file.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache].")
@@ -131,8 +132,8 @@ scheme_option = click.option(
 def train(
     data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, val_data: str | None,
     val_share: float | None, network: str, preset: str, variant: str | None, epochs: int | None,
-    batch_size: int | None, size: int | None, settings: Sequence[str], resume: bool, skip_corrupt: bool,
-    cache: str | None, no_pose: bool, licence: str, name: str | None, device: str | None,
+    batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, resume: bool,
+    skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None, device: str | None,
 ) -> None:  # fmt: skip
     """Train a network on the faces in DATA; --resume continues after a break, to the bit.
 
@@ -156,8 +157,9 @@ def train(
         changes |= {k: v for k, v in (("epochs", epochs), ("batch_size", batch_size)) if v is not None}
         _train(
             samples, validation, Path(out), preset=preset, changes=changes, settings=_settings(settings),
-            variant=variant, size=size, resume=resume, skip_corrupt=skip_corrupt, cache=cache, pose=not no_pose,
-            name=name or Path(out).resolve().name, licence=licence, device=device, source=f"{kind}: {split or 'all'}",
+            variant=variant, size=size, initial=initial, resume=resume, skip_corrupt=skip_corrupt, cache=cache,
+            pose=not no_pose, name=name or Path(out).resolve().name, licence=licence, device=device,
+            source=f"{kind}: {split or 'all'}",
         )  # fmt: skip
     except (ValueError, OSError, ArithmeticError) as error:
         raise _fail(error) from error
@@ -165,15 +167,17 @@ def train(
 
 def _train(
     samples: Any, validation: Any, out: Path, *, preset: str, changes: dict[str, Any], settings: dict[str, Any],
-    variant: str | None, size: int | None, resume: bool, skip_corrupt: bool, cache: str | None, pose: bool,
-    name: str, licence: str, device: str | None, source: str,
+    variant: str | None, size: int | None, initial: str | None, resume: bool, skip_corrupt: bool, cache: str | None,
+    pose: bool, name: str, licence: str, device: str | None, source: str,
 ) -> None:  # fmt: skip
     import os
 
     from asmnet import train as run
-    from asmnet._recipes import finish, prepare
+    from asmnet._recipes import finish, initial_weights, prepare
     from asmnet.data import pack_faces
+    from asmnet.training import keep_freed_memory
 
+    keep_freed_memory()
     settings = dict(settings)
     scheme = getattr(samples, "scheme", None)
     changes["n_landmarks"] = scheme.n_landmarks if scheme is not None else len(samples[0].landmarks)
@@ -182,6 +186,7 @@ def _train(
         config = config.variant(variant)
     if size is not None:
         config = replace(config, preprocessing=replace(config.preprocessing, size=size))
+    weights = None if initial is None else initial_weights(initial, config)
     progress = os.environ.get("RANK", "0") == "0"
     # as many pixels as the crop will have, so that none are made up
     pixels = max(256, 32 * math.ceil(1.9 * config.preprocessing.size / config.preprocessing.margin / 32))
@@ -191,13 +196,14 @@ def _train(
     dataset, held_out, basis = prepare(config, packed, packed_val, scheme=scheme, pose=pose)
     anchors = None if scheme is None else scheme.anchors.get("outer_eye_corners")
     result = run(
-        config, dataset, held_out, folder=out, anchors=anchors, resume=resume, device=device,
+        config, dataset, held_out, folder=out, anchors=anchors, resume=resume, initial=weights, device=device,
         progress=progress,
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":
         path = finish(
             result, config, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
             data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
+            training="" if initial is None else f"started from the weights of {Path(initial).stem}",
         )  # fmt: skip
         last = result.history[-1]
         click.echo(
@@ -222,6 +228,7 @@ def _train(
     show_default=True,
     help="Which teachers assist.",
 )
+@click.option("--preset", type=click.Choice(["modern", "kd"]), default="modern", show_default=True)
 @click.option("--loss", type=click.Choice(["paper", "released"]), default="paper", show_default=True)
 @click.option("--size", type=int, default=224, show_default=True, help="Side of the inputs in pixels.")
 @click.option("--epochs", type=int, help="Of the student [default: the preset's].")
@@ -237,7 +244,7 @@ def _train(
 @click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
 def distill(
     data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, student: str,
-    teacher: str, teachers: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
+    teacher: str, teachers: str, preset: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
     batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], resume: bool,
     skip_corrupt: bool, cache: str | None, licence: str, name: str | None, device: str | None,
 ) -> None:  # fmt: skip
@@ -250,7 +257,9 @@ def distill(
     from asmnet.data import pack_faces
     from asmnet.distillation import distill as run
     from asmnet.networks import network_spec
+    from asmnet.training import keep_freed_memory
 
+    keep_freed_memory()
     try:
         samples = _read(kind, data, split, scheme)
         options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": True}
@@ -270,7 +279,7 @@ def distill(
             if not regresses:
                 changes["criterion_options"] = {}
             parts = _settings(given)
-            config = _configure("modern", changes, parts)
+            config = _configure(preset, changes, parts)
             if regresses:
                 # Neither paper nor code trains a pose here: a head without training must not stay.
                 config = replace(config, network_options={**config.network_options, "pose": False})

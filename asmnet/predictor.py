@@ -144,6 +144,12 @@ def cut_boxes(image: np.ndarray, boxes: np.ndarray, *, size: int, margin: float,
     return crops, lows, extents
 
 
+def _mean(views: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Average what every view has, or no view has."""
+    known = [view for view in views if view is not None]
+    return np.mean(known, axis=0) if known else None
+
+
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
     """One face in a photograph.
@@ -164,6 +170,9 @@ class FacePrediction:
         Share of faces of the shape model that are less likely than this one, from 0 to 1; NaN without a shape model.
     clipped_modes : tuple of int
         Modes of the shape model beyond its limit.
+    depth : ndarray of shape (n_landmarks,) or None
+        z of the landmarks in pixels of the photograph, away from the viewer, 0 at the mean of the face; None for
+        networks without a depth head.
 
     Examples
     --------
@@ -181,6 +190,7 @@ class FacePrediction:
     pose_convention: str = "300W-LP"
     plausibility: float = float("nan")
     clipped_modes: tuple[int, ...] = ()
+    depth: np.ndarray | None = None
 
     @property
     def yaw(self) -> float:
@@ -219,6 +229,7 @@ class FacePrediction:
             },
             "plausibility": None if np.isnan(self.plausibility) else round(self.plausibility, 6),
             "clipped_modes": list(self.clipped_modes),
+            "depth": None if self.depth is None else np.round(self.depth, 2).tolist(),
         }
 
 
@@ -332,18 +343,17 @@ class Predictor:
             found = [_as_boxes(b, one.shape) for b, one in zip(given, images, strict=True)]
         owner = np.concatenate([np.full(len(b), i) for i, b in enumerate(found)]) if images else np.zeros(0)
         current = np.concatenate(found) if images else np.zeros((0, 4))
-        points, pose = np.zeros((0, 0, 2)), None
+        points, pose, depth = np.zeros((0, 0, 2)), None, None
         for _ in range(passes if len(current) else 0):
             used = current
             crops = [view_boxes(current, view) for view in VIEWS[:n_views]]
             views = [self._run(images, owner, crop, flip_average, batch_size) for crop in crops]
-            points = np.mean([view[0] for view in views], axis=0)
-            angles = [view[1] for view in views if view[1] is not None]
-            pose = np.mean(angles, axis=0) if angles else None
+            points, pose, depth = (_mean(parts) for parts in zip(*views, strict=True))
+            assert points is not None
             current = np.concatenate([points.min(1), points.max(1)], 1)
         results: list[list[FacePrediction]] = [[] for _ in images]
         if len(owner):
-            for i, face in zip(owner.tolist(), self._records(used, points, pose), strict=True):
+            for i, face in zip(owner.tolist(), self._records(used, points, pose, depth), strict=True):
                 results[int(i)].append(face)
         return results if many else results[0]
 
@@ -360,9 +370,9 @@ class Predictor:
     @torch.inference_mode()
     def _run(
         self, images: list[np.ndarray], owner: np.ndarray, boxes: np.ndarray, flip: bool, batch_size: int
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         form = self.model.preprocessing
-        all_points, all_poses = [], []
+        all_points, all_poses, all_depths = [], [], []
         for start in range(0, len(boxes), batch_size):
             rows = np.arange(start, min(start + batch_size, len(boxes)))
             cut = [
@@ -375,7 +385,7 @@ class Predictor:
             pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
             inputs = form.normalise(pixels).contiguous(memory_format=torch.channels_last)
             prediction = self.network(inputs)
-            points, pose = prediction.landmarks, prediction.pose
+            points, pose, depth = prediction.landmarks, prediction.pose, prediction.depth
             if flip:
                 assert self.model.scheme is not None
                 mirrored = self.network(inputs.flip(3))
@@ -383,13 +393,23 @@ class Predictor:
                 points = (points + mirrored.landmarks[:, order] * points.new_tensor([-1.0, 1.0])) / 2
                 if pose is not None:
                     pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
+                if depth is not None:
+                    depth = (depth + mirrored.depth[:, order]) / 2
             units = points.double().cpu().numpy()
             all_points.append((units + 0.5) * extents[:, None] + lows[:, None])
             if pose is not None:
                 all_poses.append(DEGREES * pose.double().cpu().numpy())
-        return np.concatenate(all_points), np.concatenate(all_poses) if all_poses else None
+            if depth is not None:
+                all_depths.append(depth.double().cpu().numpy() * np.sqrt(extents.prod(1))[:, None])
+        return (
+            np.concatenate(all_points),
+            np.concatenate(all_poses) if all_poses else None,
+            np.concatenate(all_depths) if all_depths else None,
+        )
 
-    def _records(self, boxes: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> list[FacePrediction]:
+    def _records(
+        self, boxes: np.ndarray, points: np.ndarray, pose: np.ndarray | None, depth: np.ndarray | None
+    ) -> list[FacePrediction]:
         projected = report = None
         if self.shape_model is not None:
             projected = np.asarray(self.shape_model.project(points))
@@ -403,6 +423,7 @@ class Predictor:
                 self.pose_convention,
                 float("nan") if report is None else float(report.plausibility[i]),
                 () if report is None else tuple(np.flatnonzero(np.asarray(report.clipped[i])).tolist()),
+                None if depth is None else depth[i],
             )
             for i in range(len(boxes))
         ]

@@ -70,6 +70,33 @@ def test_train_writes_model_card_metrics_and_pictures(trained):
     assert header["config"]["augmentation"]["flip"] == 0.3
 
 
+def test_training_starts_from_given_weights(trained, folder, tmp_path):
+    """At a vanishing rate the weights stay those that were given; another network's are refused."""
+    root, model, _ = trained
+    base = ["train", folder, *IBUG, "--cache", root, *SMALL, "--set", "ema=0", "--set", "learning_rate=1e-12"]
+    run(*base, "--out", tmp_path / "again", "--initial", model)
+    given, kept = (Predictor.from_pretrained(m).model.network for m in (model, tmp_path / "again/again.safetensors"))
+    for (name, a), b in zip(given.named_parameters(), kept.parameters(), strict=True):
+        np.testing.assert_allclose(a.detach(), b.detach(), atol=1e-3, err_msg=name)
+    assert "started from the weights of tiny" in (tmp_path / "again" / "again.md").read_text()
+    wrong = run(*base, "--out", tmp_path / "other", "--initial", "asmnet-68", ok=False)
+    assert "initial: asmnet-68 has other weights" in wrong.output
+
+
+def test_heat_map_networks_learn_depths(trained, folder, tmp_path):
+    root, _, _ = trained
+    out = tmp_path / "deep"
+    options = ["--set", 'network_options={"width": 0.25, "depth_head": true}', "--no-pose", "--val-share", 0.25]
+    common = ["--network", "hourglass-small", "--size", 32, "--epochs", 1, "--batch-size", 4, "--out", out]
+    run("train", folder, *IBUG, "--cache", root, *common, *options)
+    assert "depth, mean absolute difference from the fitted 3-D face model" in (out / "deep.md").read_text()
+    (face,) = Predictor.from_pretrained(out / "deep.safetensors")(folder / "00.png", [40, 40, 130, 130])
+    assert face.depth.shape == (68,)
+    assert np.isfinite(face.depth).all()
+    refused = run("train", folder, "--format", "folder", "--cache", root, *common, *options, ok=False)
+    assert "depth_head: the faces name no scheme" in refused.output
+
+
 def test_resume_of_a_finished_run_changes_nothing(trained, folder):
     root, model, _ = trained
     before = (model.parent / "last.safetensors").read_bytes()

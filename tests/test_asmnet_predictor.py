@@ -1,6 +1,7 @@
 """The predictor: frames, boxes, batches, flips, passes; and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from asmnet.checkpoints import PretrainedModel
 from asmnet.layers import fuse_norms
 from asmnet.networks import Prediction, build_network, network_names
 from asmnet.predictor import as_rgb
-from shape_models import IBUG68, load_model, make_faces
+from shape_models import IBUG68, LandmarkScheme, load_model, make_faces
 
 
 class Corners(nn.Module):
@@ -61,6 +62,28 @@ def test_crop_units_are_pixels_of_the_photograph():
     np.testing.assert_allclose(face.landmarks, [[5, 0], [65, 0], [65, 40], [5, 40], [35, 20]])
     np.testing.assert_allclose(face.pose, [6.5, 13.0, -19.5])
     assert (face.yaw, face.pitch, face.roll) == pytest.approx((6.5, 13.0, -19.5))
+
+
+class Slope(Corners):
+    """Also says that depth grows to the right, and knows the mirror image from the image by its dark left edge."""
+
+    def forward(self, images):
+        depth = torch.tensor([-0.5, 0.5, 0.5, -0.5, 0.0]).expand(len(images), 5)
+        return Corners.forward(self, images)._replace(depth=depth * (1 + images[:, 0, 0, :1].sign()))
+
+
+def test_depths_are_pixels_of_the_photograph_and_average_over_the_mirror_image():
+    image = np.full((80, 100, 3), 255, np.uint8)
+    image[:, :35] = 0  # crops begin dark, mirrored ones bright: there depth is twice as steep
+    slope = predictor(Slope())
+    (face,) = slope(image, [20, 10, 50, 30])
+    np.testing.assert_allclose(face.depth, [0, 0, 0, 0, 0])
+    scheme = LandmarkScheme("square", 5, mirror=[1, 0, 3, 2, 4])
+    mirrored = Predictor(replace(slope.model, scheme=scheme))
+    (face,) = mirrored(image, [20, 10, 50, 30], flip_average=True)
+    np.testing.assert_allclose(face.depth, np.array([15, -15, -15, 15, 0]) * 1.0)
+    assert face.to_dict()["depth"] == [15, -15, -15, 15, 0]
+    assert predictor(Corners())(image, [20, 10, 50, 30])[0].depth is None
 
 
 @pytest.mark.parametrize("margin", [1.0, 1.3, 4.0])

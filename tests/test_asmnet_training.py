@@ -234,7 +234,17 @@ def test_schedules():
 def test_presets_and_dictionaries():
     paper = TrainConfig.paper()
     assert (paper.epochs, paper.learning_rate, paper.preprocessing.square) == (150, 1e-2, False)
-    for config in (paper, TrainConfig.modern(), TrainConfig(step_epochs=(1, 2))):
+    sdu, kd = TrainConfig.sdu(network="sat"), TrainConfig.kd(network="mobilenetv2")
+    assert (sdu.optimizer, sdu.learning_rate, sdu.epochs, sdu.batch_size) == ("nadam", 2.5e-4, 45, 20)
+    assert [learning_rate(sdu, 100 * epoch, 100) for epoch in (0, 19, 20, 35)] == pytest.approx(
+        [2.5e-4, 2.5e-4, 5e-5, 1e-5]
+    )
+    assert sdu.preprocessing.normalise(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([-127.5 / 128, 127.5 / 128])
+    assert learning_rate(kd, 10_000, 100) == pytest.approx(1e-3 / 2)
+    assert (kd.batch_size, kd.epochs, kd.criterion_options["asm_weights"]) == (70, 150, None)
+    with pytest.raises(ValueError, match="draws heat maps"):
+        TrainConfig.sdu(network="asmnet")
+    for config in (paper, sdu, kd, TrainConfig.modern(), TrainConfig(step_epochs=(1, 2))):
         assert TrainConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="unknown settings colour"):
         TrainConfig.from_dict({"colour": 1})

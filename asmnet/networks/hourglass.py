@@ -264,6 +264,9 @@ class StackedHeatmapNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        # Maps are zero almost everywhere: heads that start there do not have to unlearn first.
+        for head in (*self.heads, *([] if self.depth_maps is None else [self.depth_maps])):
+            nn.init.normal_(head.weight, std=1e-3)
 
     def _check_size(self, images: Tensor) -> None:
         step = self.ratio * 2**self.depth

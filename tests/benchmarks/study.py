@@ -1,0 +1,207 @@
+"""Studies on real faces: what the ASM term of the loss, teachers, and a shape model on heat maps bring.
+
+Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study.py asm-loss | distillation | hybrid | depth
+
+All train on 300-W train and are measured on 300-W val; the last epoch counts, so that val chooses nothing. Trainings
+are kept in --out; a broken study goes on where it stopped.
+"""
+
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from asmnet import Preprocessing, TrainConfig, predict_dataset, train
+from asmnet._pose_labels import angles_in_degrees, head_depths
+from asmnet._recipes import predict_depths, prepare, with_depths
+from asmnet.checkpoints import load_pretrained
+from asmnet.data import pack_faces
+from asmnet.distillation import distill
+from asmnet.hybrid import fit_heatmaps, occlude, predict_heatmaps
+from asmnet.training import keep_freed_memory
+from evaluation import bootstrap_interval, compare, nme
+from shape_models import IBUG68, load_model
+from shape_models.datasets import read_300w
+
+ANCHORS = IBUG68.anchors["outer_eye_corners"]
+VARIANTS = ("mnv2", "mnv2_r", "ASMNet_nr", "ASMNet")
+
+
+def faces(split, size=256):
+    """Pack a part of 300-W, kept in the user's cache."""
+    return pack_faces(read_300w(Path(os.environ["SHAPE_MODELS_DATA"]) / "300w", split=split), size=size, progress=True)
+
+
+def errors(dataset, points):
+    """NME of each face by the outer eye corners, in pixels of the photographs."""
+    truth = dataset.source_landmarks()
+    return np.asarray(nme(truth, dataset.source_landmarks(points), normalizer="inter_ocular", scheme=IBUG68))
+
+
+def row(name, values, groups):
+    """Print a mean with its interval, and the median, in percent."""
+    mean = bootstrap_interval(values, groups=groups)
+    click.echo(
+        f"{name:<32}{100 * mean.estimate:7.2f} [{100 * mean.low:.2f}, {100 * mean.high:.2f}]"
+        f"   median {100 * np.median(values):.2f}"
+    )
+
+
+@click.group()
+def main():
+    """Train and compare."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+@main.command("asm-loss")
+@click.option("--size", default=64, show_default=True)
+@click.option("--epochs", default=30, show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--out", default="runs/asm-loss", show_default=True)
+def asm_loss(size, epochs, seeds, out):
+    """Train the four variants with the published squared loss, and the settings of the shipped model otherwise."""
+    dataset, validation = faces("train"), faces("val")
+    found, angles = {}, {}
+    for seed in range(seeds):
+        for variant in VARIANTS:
+            options = {"form": "squared", "asm_weights": (2.0, 1.0, 0.5), "pose_weight": 0.5}
+            config = TrainConfig.modern(
+                preprocessing=Preprocessing(size=size), epochs=epochs, criterion_options=options, seed=seed,
+                learning_rate=2e-3, ema=0.99,
+            ).variant(variant)  # fmt: skip
+            prepared, held_out, _ = prepare(config, dataset, validation, scheme=IBUG68)
+            folder = Path(out) / f"{variant}-{seed}"
+            network = train(config, prepared, folder=folder, resume=True, progress=True).network
+            points, pose = predict_dataset(network, held_out, config.preprocessing)
+            found[variant, seed] = errors(held_out, points)
+            truth = angles_in_degrees(held_out.rotations)
+            angles[variant, seed] = np.nanmean(np.abs(pose - truth), axis=0)
+            click.echo(f"{variant} seed {seed}: {100 * found[variant, seed].mean():.3f} %")
+    groups = validation.groups
+    mean = {v: np.mean([found[v, s] for s in range(seeds)], axis=0) for v in VARIANTS}
+    click.echo(f"\nNME %, {len(validation)} faces, {size} px, {epochs} epochs, mean of {seeds} seeds")
+    for variant in VARIANTS:
+        row(variant, mean[variant], groups)
+        each = ", ".join(f"{100 * found[variant, s].mean():.2f}" for s in range(seeds))
+        pose = np.mean([angles[variant, s] for s in range(seeds)], axis=0)
+        click.echo(f"    seeds {each}; pose MAE, yaw / pitch / roll {' / '.join(f'{a:.2f}' for a in pose)} degrees")
+    for first, second in (("ASMNet", "ASMNet_nr"), ("mnv2_r", "mnv2"), ("ASMNet_nr", "mnv2")):
+        click.echo(str(compare(mean[first], mean[second], groups=groups, names=(first, second))))
+
+
+@main.command()
+@click.argument("models", nargs=2)
+@click.option("--flip", is_flag=True)
+def pair(models, flip):
+    """Compare two trained MODELS, files or shipped names, face by face on true boxes."""
+    found = []
+    for name in models:
+        model = load_pretrained(name)
+        pixels = max(256, 32 * int(np.ceil(1.9 * model.preprocessing.size / model.preprocessing.margin / 32)))
+        validation = faces("val", pixels)
+        points, _ = predict_dataset(model.network, validation, model.preprocessing, flip_average=flip)
+        found.append(errors(validation, points))
+        row(Path(name).stem, found[-1], validation.groups)
+    click.echo(str(compare(*found, groups=validation.groups, names=tuple(Path(m).stem for m in models))))
+
+
+@main.command()
+@click.option("--size", default=96, show_default=True)
+@click.option("--epochs", default=30, show_default=True)
+@click.option("--teacher", default="efficientnet-b0", show_default=True)
+@click.option("--preset", default="paper", show_default=True)
+@click.option("--out", default="runs/distillation", show_default=True)
+def distillation(size, epochs, teacher, preset, out):
+    """Train two teachers, and a student with none, one and both of them."""
+    dataset, validation = faces("train"), faces("val")
+    common = {"preprocessing": Preprocessing(size=size), "epochs": epochs, "ema": 0.99, "learning_rate": 2e-3}
+    plain = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
+    network_options = {"pose": False}
+    student = TrainConfig.modern(network="mobilenetv2", network_options=network_options, **common)
+    teachers = TrainConfig.modern(network=teacher, network_options=network_options, criterion_options=plain, **common)
+    prepared, held_out, _ = prepare(student, dataset, validation, scheme=IBUG68, pose=False)
+    found = {}
+    for name, used in (
+        ("both", ("tough", "tolerant")), ("none", ()), ("tough", ("tough",)), ("tolerant", ("tolerant",)),
+    ):  # fmt: skip
+        folder = Path(out) / name
+        for part in used:
+            source = Path(out) / "both" / part
+            if name != "both" and not (folder / part).exists():
+                shutil.copytree(source, folder / part)  # distill reads finished teachers back
+        result = distill(
+            student, teachers, prepared, folder=folder, teachers=used, preset=preset, resume=True, progress=True
+        )
+        if name == "both":
+            for part, trained in result.teachers.items():
+                points, _ = predict_dataset(trained.network, held_out, teachers.preprocessing)
+                found[f"{part} teacher"] = errors(held_out, points)
+        points, _ = predict_dataset(result.student.network, held_out, student.preprocessing)
+        found[f"student, {name}"] = errors(held_out, points)
+    click.echo(f"\nNME %, {len(held_out)} faces, {size} px, {epochs} epochs, teachers {teacher}, constants {preset}")
+    for name, values in found.items():
+        row(name, values, held_out.groups)
+    for name in ("tough", "tolerant", "both"):
+        pair = (f"student, {name}", "student, none")
+        click.echo(str(compare(found[pair[0]], found[pair[1]], groups=held_out.groups, names=pair)))
+
+
+@main.command()
+@click.option("--model", default="hourglass-68", show_default=True)
+@click.option("--share", default=0.25, show_default=True, help="Of the face that is covered.")
+def hybrid(model, share):
+    """Read the landmarks off the heat maps, clip them, or fit the shape model to the maps, with and without covers."""
+    trained, validation = load_pretrained(model), faces("val")
+    shape_model = load_model("face68")
+    robust = copy.copy(shape_model).set_params(loss="tukey")
+    for title, data in (("plain", validation), (f"{100 * share:.0f} % covered", occlude(validation, share=share))):
+        maps = predict_heatmaps(trained.network, data, trained.preprocessing)
+        found = {
+            "raw": errors(data, fit_heatmaps(maps, data, shape_model, method="raw")),
+            "clipped": errors(data, fit_heatmaps(maps, data, shape_model, method="clipped")),
+            "clipped, loss=tukey": errors(data, fit_heatmaps(maps, data, robust, method="clipped")),
+            "rlms": errors(data, fit_heatmaps(maps, data, shape_model, method="rlms")),
+        }
+        click.echo(f"\n{model}, {title}, NME % of {len(data)} faces")
+        for name, values in found.items():
+            row(name, values, data.groups)
+        for name in ("clipped", "clipped, loss=tukey", "rlms"):
+            click.echo(str(compare(found[name], found["raw"], groups=data.groups, names=(name, "raw"))))
+
+
+@main.command()
+@click.option("--model", default="hourglass-68", show_default=True)
+def depth(model):
+    """Lift 2-D to 3-D landmarks of AFLW2000-3D, the half that no model here was made of; then the network's depths."""
+    table = np.load(Path(os.environ["SHAPE_MODELS_DATA"]) / "landmarks" / "aflw2000_3d68.npz")
+    shapes, yaw = table["shapes"].astype(float), table["abs_yaw_degrees"]
+    points, z = shapes[..., :2], -shapes[..., 2]
+    low, high = points.min(1), points.max(1)
+    side = 1.9 * (high - low).max(1)
+    packed = (points - (low + high)[:, None] / 2) / side[:, None, None] * 256 + 127.5
+    lifted = head_depths(packed, 256, IBUG68) * side[:, None] / 256
+    error = np.abs(lifted - (z - z.mean(1, keepdims=True))).mean(1) / np.sqrt(np.prod(high - low, axis=1))
+    flat = np.abs(z - z.mean(1, keepdims=True)).mean(1) / np.sqrt(np.prod(high - low, axis=1))
+    odd = np.arange(len(z)) % 2 == 1
+    click.echo(f"lifting, AFLW2000-3D, {odd.sum()} odd rows, mean |z - z'| / sqrt(w h) in percent")
+    row("FaceModel3D", error[odd], None)
+    row("no depth (z = 0)", flat[odd], None)
+    for first, last in ((0, 30), (30, 60), (60, 180)):
+        part = odd & (yaw >= first) & (yaw < last)
+        click.echo(f"    yaw {first} to {last}: {100 * error[part].mean():.2f}, {part.sum()} faces")
+    trained = load_pretrained(model)
+    validation = with_depths(faces("val"), IBUG68)
+    predicted = predict_depths(trained.network, validation, trained.preprocessing)
+    size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
+    click.echo(f"{model}: depths of its depth head against those of the 3-D face model, 300-W val")
+    row("depth head", np.nanmean(np.abs(predicted - validation.depths), axis=1) / size, validation.groups)
+    row("no depth (z = 0)", np.nanmean(np.abs(validation.depths), axis=1) / size, validation.groups)
+
+
+if __name__ == "__main__":
+    main()
