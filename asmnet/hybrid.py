@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,15 @@ from shape_models import AlignedASM
 from shape_models.search import ASMFitter
 from shape_models.search import HeatMaps as HeatMapEvidence
 
-__all__ = ["HEATMAP_FITS", "HeatmapSet", "fit_heatmaps", "occlude", "predict_heatmaps"]
+__all__ = [
+    "HEATMAP_FITS",
+    "HeatmapSet",
+    "fit_heatmaps",
+    "heatmap_fitter",
+    "mean_shift",
+    "occlude",
+    "predict_heatmaps",
+]
 
 HEATMAP_FITS = ("raw", "clipped", "rlms")
 
@@ -121,6 +130,7 @@ def fit_heatmaps(
     *,
     method: str = "rlms",
     decoder: str = "parabola",
+    sharpness: float = 2.0,
     **options: Any,
 ) -> np.ndarray:
     """Turn heat maps into landmarks, with or without the shape model.
@@ -139,8 +149,10 @@ def fit_heatmaps(
         against the modes and starts from the robust projection.
     decoder : str
         See `asmnet.heatmaps.decode_heatmaps`.
+    sharpness : float
+        Maps are raised to this power before the mean-shift, so that what is far from the maxima counts little.
     **options
-        For `shape_models.search.HeatMaps`: `width`, `prior`, `n_iter`.
+        See `heatmap_fitter`.
 
     Returns
     -------
@@ -175,13 +187,93 @@ def fit_heatmaps(
         return raw
     if method == "clipped":
         return np.asarray(model.project(raw))
-    # A start that landmarks found elsewhere do not pull away.
-    start = np.asarray(copy.copy(model).set_params(loss="tukey").project(raw))
-    fitter = ASMFitter(model, evidence=HeatMapEvidence(**options)).fit(None, _training_shapes(model))
-    side = dataset.images.shape[1]
-    blank = np.zeros((side, side), np.uint8)
+    size = dataset.images.shape[1:3]
+    return mean_shift(
+        heatmap_fitter(model, **options), heatmaps, raw, [size] * len(dataset), sharpness=sharpness
+    )  # fmt: skip
+
+
+def heatmap_fitter(model: AlignedASM, *, width: float = 0.015, prior: float = 0.1, n_iter: int = 8) -> ASMFitter:
+    """Return the fitter of `mean_shift` for a shape model.
+
+    Parameters
+    ----------
+    model : AlignedASM
+        Fitted on the landmarks of the maps.
+    width, prior, n_iter
+        See `shape_models.search.HeatMaps`. The defaults suit the maps of the networks here better than those of the
+        derivation: they gave the smallest errors on training faces of 300-W, plain and covered.
+
+    Examples
+    --------
+    >>> from asmnet.hybrid import heatmap_fitter
+    >>> from shape_models import AlignedASM, make_faces
+    >>> heatmap_fitter(AlignedASM().fit(make_faces(40, rng=0))).evidence
+    HeatMaps(width=0.015, prior=0.1, n_iter=8)
+    """
+    evidence = HeatMapEvidence(width=width, prior=prior, n_iter=n_iter)
+    return ASMFitter(model, evidence=evidence).fit(None, _training_shapes(model))
+
+
+def mean_shift(
+    fitter: ASMFitter,
+    heatmaps: HeatmapSet,
+    raw: np.ndarray,
+    sizes: Sequence[tuple[int, ...]],
+    *,
+    sharpness: float = 2.0,
+) -> np.ndarray:
+    """Fit the shape model to heat maps by regularised landmark mean-shift.
+
+    Parameters
+    ----------
+    fitter : ASMFitter
+        See `heatmap_fitter`.
+    heatmaps : HeatmapSet
+        Maps and where they lie.
+    raw : ndarray of shape (n, n_landmarks, 2)
+        The decoded maxima in pixels of the images, NaN where a map is flat: the fit starts from their robust
+        projection, which landmarks found elsewhere do not pull away.
+    sizes : sequence of (int, int)
+        Height and width of the image of each face.
+    sharpness : float
+        See `fit_heatmaps`.
+
+    Returns
+    -------
+    ndarray of shape (n, n_landmarks, 2)
+        Pixels of the images.
+
+    Raises
+    ------
+    ValueError
+        When a face cannot be fitted.
+
+    References
+    ----------
+    J. M. Saragih, S. Lucey, J. F. Cohn, "Deformable model fitting by regularized landmark mean-shift", IJCV 91 (2011).
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from asmnet.heatmaps import draw_heatmaps
+    >>> from asmnet.hybrid import HeatmapSet, heatmap_fitter, mean_shift
+    >>> from shape_models import AlignedASM, make_faces
+    >>> shapes = 0.3 * make_faces(40, rng=0)
+    >>> maps = HeatmapSet(draw_heatmaps(torch.tensor(shapes[:1]), (80, 80)).numpy(), np.eye(2, 3)[None])
+    >>> found = mean_shift(heatmap_fitter(AlignedASM().fit(shapes[1:])), maps, shapes[:1], [(80, 80)])
+    >>> bool(np.abs(found - shapes[:1]).mean() < 1)
+    True
+    """
+    if not 0 < sharpness < np.inf:
+        raise ValueError(f"sharpness: got {sharpness!r}; expected a positive number.")
+    robust = copy.copy(fitter.asm_).set_params(loss="tukey")
+    start = np.asarray(robust.project(raw))
+    sharp = np.maximum(heatmaps.maps, 0.0) ** sharpness
     results = fitter.predict(
-        [blank] * len(dataset), initial=start, heatmaps=list(zip(heatmaps.maps, heatmaps.matrices, strict=True))
+        [np.zeros(size[:2], np.uint8) for size in sizes],
+        initial=start,
+        heatmaps=list(zip(sharp, heatmaps.matrices, strict=True)),
     )
     assert isinstance(results, list)
     failed = [i for i, result in enumerate(results) if result.status == "error"]

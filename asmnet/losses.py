@@ -238,6 +238,12 @@ def asm_assisted_loss(
     asm_target : Tensor, optional
         A(G), where it was computed before augmentation and moved with it.
 
+    Notes
+    -----
+    In the squared form the loss is ``(1 + asm_weight) L(P, T)`` plus a number that P does not change, with the blended
+    target ``T = (G + asm_weight A(G)) / (1 + asm_weight)``: the term smooths the labels, and raises the landmark
+    loss against a pose loss beside it. In the norm form P is drawn to A(G) where asm_weight > 1, to G where it is < 1.
+
     References
     ----------
     Fard, Abdollahi, Mahoor, CVPR Workshops 2021, Eq. (5)-(8).

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from asmnet.checkpoints import PretrainedModel, load_pretrained
 from asmnet.data import load_image
+from asmnet.hybrid import HeatmapSet, heatmap_fitter, mean_shift
 from asmnet.layers import fuse_norms
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
@@ -144,6 +146,16 @@ def cut_boxes(image: np.ndarray, boxes: np.ndarray, *, size: int, margin: float,
     return crops, lows, extents
 
 
+class _Answer(NamedTuple):
+    """What the network says of some crops, in pixels and degrees."""
+
+    landmarks: np.ndarray
+    pose: np.ndarray | None
+    depth: np.ndarray | None
+    heatmaps: np.ndarray | None
+    matrices: np.ndarray
+
+
 def _mean(views: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """Average what every view has, or no view has."""
     known = [view for view in views if view is not None]
@@ -161,7 +173,8 @@ class FacePrediction:
     landmarks : ndarray of shape (n_landmarks, 2)
         (x, y) in pixels of the photograph, the centre of the first pixel at (0, 0), as the network gives them.
     projected : ndarray of shape (n_landmarks, 2) or None
-        The same after the shape model: the nearest plausible face. None without a shape model for the scheme.
+        The same after the shape model: the nearest plausible face; for networks that draw heat maps the plausible face
+        that fits the whole maps best, see `asmnet.hybrid.mean_shift`. None without a shape model for the scheme.
     pose : ndarray of shape (3,) or None
         Yaw, pitch, roll in degrees; None for networks without a pose head.
     pose_convention : str
@@ -266,6 +279,10 @@ class Predictor:
             shape_model = load_model("face68")
         self.shape_model = shape_model
 
+    @functools.cached_property
+    def _fitter(self) -> Any:
+        return heatmap_fitter(self.shape_model)
+
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu") -> Predictor:
         """Load a model that ships with the library, by name, or a file.
@@ -343,17 +360,22 @@ class Predictor:
             found = [_as_boxes(b, one.shape) for b, one in zip(given, images, strict=True)]
         owner = np.concatenate([np.full(len(b), i) for i, b in enumerate(found)]) if images else np.zeros(0)
         current = np.concatenate(found) if images else np.zeros((0, 4))
-        points, pose, depth = np.zeros((0, 0, 2)), None, None
         for _ in range(passes if len(current) else 0):
             used = current
-            crops = [view_boxes(current, view) for view in VIEWS[:n_views]]
-            views = [self._run(images, owner, crop, flip_average, batch_size) for crop in crops]
-            points, pose, depth = (_mean(parts) for parts in zip(*views, strict=True))
-            assert points is not None
-            current = np.concatenate([points.min(1), points.max(1)], 1)
+            views = [
+                self._run(images, owner, view_boxes(current, view), flip_average, batch_size)
+                for view in VIEWS[:n_views]
+            ]
+            points = np.mean([view.landmarks for view in views], axis=0)
+            tight = np.concatenate([np.fmin.reduce(points, axis=1), np.fmax.reduce(points, axis=1)], axis=1)
+            current = np.where(np.isfinite(tight).all(1, keepdims=True), tight, current)
         results: list[list[FacePrediction]] = [[] for _ in images]
         if len(owner):
-            for i, face in zip(owner.tolist(), self._records(used, points, pose, depth), strict=True):
+            answer = views[0]._replace(
+                landmarks=points, pose=_mean([v.pose for v in views]), depth=_mean([v.depth for v in views])
+            )
+            sizes = [images[int(i)].shape for i in owner]
+            for i, face in zip(owner.tolist(), self._records(used, answer, sizes), strict=True):
                 results[int(i)].append(face)
         return results if many else results[0]
 
@@ -370,9 +392,9 @@ class Predictor:
     @torch.inference_mode()
     def _run(
         self, images: list[np.ndarray], owner: np.ndarray, boxes: np.ndarray, flip: bool, batch_size: int
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    ) -> _Answer:
         form = self.model.preprocessing
-        all_points, all_poses, all_depths = [], [], []
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in _Answer._fields}
         for start in range(0, len(boxes), batch_size):
             rows = np.arange(start, min(start + batch_size, len(boxes)))
             cut = [
@@ -386,6 +408,7 @@ class Predictor:
             inputs = form.normalise(pixels).contiguous(memory_format=torch.channels_last)
             prediction = self.network(inputs)
             points, pose, depth = prediction.landmarks, prediction.pose, prediction.depth
+            maps = prediction.heatmaps[-1].float() if prediction.heatmaps and self.shape_model is not None else None
             if flip:
                 assert self.model.scheme is not None
                 mirrored = self.network(inputs.flip(3))
@@ -395,25 +418,32 @@ class Predictor:
                     pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
                 if depth is not None:
                     depth = (depth + mirrored.depth[:, order]) / 2
+                if maps is not None:
+                    maps = (maps + mirrored.heatmaps[-1].float()[:, order].flip(3)) / 2
             units = points.double().cpu().numpy()
-            all_points.append((units + 0.5) * extents[:, None] + lows[:, None])
+            parts["landmarks"].append((units + 0.5) * extents[:, None] + lows[:, None])
             if pose is not None:
-                all_poses.append(DEGREES * pose.double().cpu().numpy())
+                parts["pose"].append(DEGREES * pose.double().cpu().numpy())
             if depth is not None:
-                all_depths.append(depth.double().cpu().numpy() * np.sqrt(extents.prod(1))[:, None])
-        return (
-            np.concatenate(all_points),
-            np.concatenate(all_poses) if all_poses else None,
-            np.concatenate(all_depths) if all_depths else None,
-        )
+                parts["depth"].append(depth.double().cpu().numpy() * np.sqrt(extents.prod(1))[:, None])
+            if maps is not None:
+                parts["heatmaps"].append(maps.cpu().numpy())
+                # Pixel u of the map lies at (u + 1/2) / width of the crop.
+                step = extents / maps.shape[:1:-1]
+                scale = step[:, None] * np.eye(2)
+                parts["matrices"].append(np.concatenate([scale, (lows + step / 2)[..., None]], axis=2))
+        return _Answer(*(np.concatenate(part) if part else None for part in parts.values()))  # type: ignore[arg-type]
 
-    def _records(
-        self, boxes: np.ndarray, points: np.ndarray, pose: np.ndarray | None, depth: np.ndarray | None
-    ) -> list[FacePrediction]:
+    def _records(self, boxes: np.ndarray, answer: _Answer, sizes: Sequence[tuple[int, ...]]) -> list[FacePrediction]:
+        points, pose, depth = answer.landmarks, answer.pose, answer.depth
         projected = report = None
         if self.shape_model is not None:
-            projected = np.asarray(self.shape_model.project(points))
-            report = self.shape_model.report(points)
+            if answer.heatmaps is None:
+                projected = np.asarray(self.shape_model.project(points))
+            else:
+                maps = HeatmapSet(answer.heatmaps, answer.matrices)
+                projected = mean_shift(self._fitter, maps, points, sizes)
+            report = self.shape_model.report(np.where(np.isfinite(points), points, projected))
         return [
             FacePrediction(
                 boxes[i],

@@ -140,6 +140,22 @@ def test_asm_assisted_loss_has_its_minimum_between_truth_and_model(projection):
     assert best.grad.abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_squared_asm_loss_is_the_loss_of_blended_targets(projection, alpha):
+    """L(P, G) + a L(P, A) and (1 + a) L(P, (G + a A) / (1 + a)) differ by a number that no prediction changes."""
+    faces = torch.from_numpy(0.01 * make_faces(6, rng=2)).double()
+    softened = projection(faces).detach()
+    blended = (faces + alpha * softened) / (1 + alpha)
+    differences = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        guess = faces + 0.1 * torch.randn_like(faces)
+        whole = asm_assisted_loss(guess, faces, None, asm_weight=alpha, asm_target=softened)
+        differences.append(whole - (1 + alpha) * landmark_loss(guess, blended))
+    assert float(differences[0]) > 0
+    torch.testing.assert_close(torch.stack(differences), differences[0].expand(4), rtol=1e-9, atol=0)
+
+
 def test_asm_assisted_loss_refuses(projection):
     faces = torch.from_numpy(make_faces(2, rng=1))
     missing = faces.clone()

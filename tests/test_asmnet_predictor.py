@@ -10,6 +10,7 @@ from torch import nn
 
 from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
 from asmnet.checkpoints import PretrainedModel
+from asmnet.heatmaps import decode_heatmaps, draw_heatmaps, map_to_units, units_to_map
 from asmnet.layers import fuse_norms
 from asmnet.networks import Prediction, build_network, network_names
 from asmnet.predictor import as_rgb
@@ -62,6 +63,53 @@ def test_crop_units_are_pixels_of_the_photograph():
     np.testing.assert_allclose(face.landmarks, [[5, 0], [65, 0], [65, 40], [5, 40], [35, 20]])
     np.testing.assert_allclose(face.pose, [6.5, 13.0, -19.5])
     assert (face.yaw, face.pitch, face.roll) == pytest.approx((6.5, 13.0, -19.5))
+
+
+class Drawing(nn.Module):
+    """Draws heat maps of one face, whatever the image; the map of the tip of the nose is blank where asked."""
+
+    def __init__(self, units, blank=False):
+        super().__init__()
+        self.units, self.blank = torch.from_numpy(units)[None], blank
+
+    def forward(self, images):
+        maps = draw_heatmaps(units_to_map(self.units, (64, 64)), (64, 64), peak=10.0).float()
+        if self.blank:
+            maps[:, 30] = 0
+        maps = maps.expand(len(images), *maps.shape[1:])
+        points = map_to_units(decode_heatmaps(maps, method="parabola", flat="nan"), (64, 64))
+        return Prediction(points, heatmaps=(maps,))
+
+
+@pytest.mark.parametrize("blank", [False, True])
+@pytest.mark.parametrize("options", [{}, {"n_passes": 2}, {"n_views": 3}])
+def test_the_shape_model_is_fitted_to_heat_maps(blank, options):
+    model = load_model("face68")
+    face = np.asarray(model.asm_.basis_.sample(1, rng=np.random.default_rng(3))[0])
+    units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
+    drawing = PretrainedModel(Drawing(units, blank), "test", "hourglass", {}, IBUG68, Preprocessing(size=128), None, {})
+    (found,) = Predictor(drawing)(np.zeros((200, 240, 3), np.uint8), [60, 40, 160, 140], **options)
+    first, last = found.box[:2], found.box[2:]
+    expected = 1.3 * (last - first).max() * units + (first + last) / 2
+    if "n_views" not in options:  # views differ in scale, and this network draws the same on each
+        seen = np.arange(68) != 30 if blank else np.arange(68) >= 0
+        np.testing.assert_allclose(found.landmarks[seen], expected[seen], atol=0.01)
+    assert np.isnan(found.landmarks[30]).all() == blank
+    assert np.linalg.norm(found.projected - expected, axis=1).mean() < 1.5
+    np.testing.assert_allclose(model.project(found.projected), found.projected, atol=0.15)  # aligned anew
+    assert 0 <= found.plausibility <= 1
+
+
+def test_mirrored_heat_maps_are_averaged_where_they_lie():
+    """The maps of a symmetric face are those of its mirror image: averaging them changes nothing."""
+    face = np.asarray(load_model("face68").asm_.basis_.mean)
+    face = (face + face[np.array(IBUG68.mirror)] * [-1, 1]) / 2
+    units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
+    drawing = PretrainedModel(Drawing(units), "test", "hourglass", {}, IBUG68, Preprocessing(size=128), None, {})
+    call = (np.zeros((200, 240, 3), np.uint8), [60, 40, 160, 140])
+    (plain,), (averaged,) = Predictor(drawing)(*call), Predictor(drawing)(*call, flip_average=True)
+    np.testing.assert_allclose(averaged.landmarks, plain.landmarks, atol=1e-3)
+    np.testing.assert_allclose(averaged.projected, plain.projected, atol=1e-3)
 
 
 class Slope(Corners):

@@ -33,7 +33,14 @@ VARIANTS = ("mnv2", "mnv2_r", "ASMNet_nr", "ASMNet")
 
 def faces(split, size=256):
     """Pack a part of 300-W, kept in the user's cache."""
-    return pack_faces(read_300w(Path(os.environ["SHAPE_MODELS_DATA"]) / "300w", split=split), size=size, progress=True)
+    return pack_faces(read_300w(data_folder() / "300w", split=split), size=size, progress=True)
+
+
+def data_folder():
+    """Return the folder of real data."""
+    if "SHAPE_MODELS_DATA" not in os.environ:
+        raise click.UsageError("SHAPE_MODELS_DATA is not set; expected the folder of real data.")
+    return Path(os.environ["SHAPE_MODELS_DATA"])
 
 
 def errors(dataset, points):
@@ -178,7 +185,7 @@ def hybrid(model, share):
 @click.option("--model", default="hourglass-68", show_default=True)
 def depth(model):
     """Lift 2-D to 3-D landmarks of AFLW2000-3D, the half that no model here was made of; then the network's depths."""
-    table = np.load(Path(os.environ["SHAPE_MODELS_DATA"]) / "landmarks" / "aflw2000_3d68.npz")
+    table = np.load(data_folder() / "landmarks" / "aflw2000_3d68.npz")
     shapes, yaw = table["shapes"].astype(float), table["abs_yaw_degrees"]
     points, z = shapes[..., :2], -shapes[..., 2]
     low, high = points.min(1), points.max(1)
