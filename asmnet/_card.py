@@ -38,9 +38,33 @@ def count_flops(network: nn.Module, size: int) -> int:
     for module in shadow.modules():
         if isinstance(module, kinds):
             module.register_forward_hook(count)
-    with torch.no_grad():
-        shadow(torch.zeros(1, 3, size, size, device="meta"))
+    _run_shadow(shadow, size)
     return total
+
+
+def _run_shadow(shadow: nn.Module, size: int) -> Any:
+    with torch.no_grad():
+        return shadow(torch.zeros(1, 3, size, size, device="meta"))
+
+
+def _outputs(network: nn.Module, header: Mapping[str, Any]) -> str:
+    """Say what the network gives."""
+    prediction = _run_shadow(copy.deepcopy(network).to("meta").eval(), header["preprocessing"]["size"])
+    parts = ["Landmarks (x, y) in crop units (centre 0, edges at -0.5 and 0.5)"]
+    if prediction.heatmaps:
+        height, width = prediction.heatmaps[-1].shape[-2:]
+        parts.append(f"a heat map of {height} x {width} for each landmark and stack")
+    if prediction.depth is not None:
+        parts.append(
+            "the depth of each landmark in crop units, away from the viewer, 0 at the mean of the face, learned from "
+            "a 3-D face model fitted to the landmarks, not from measurements"
+        )
+    if prediction.pose is not None:
+        parts.append(
+            f"pose (yaw, pitch, roll) over 65 degrees in the convention {header.get('pose_convention', '300W-LP')}"
+        )
+    labels = f" {header['pose_labels']}" if prediction.pose is not None and header.get("pose_labels") else ""
+    return "; ".join(parts) + "." + labels
 
 
 def model_card(header: Mapping[str, Any]) -> str:
@@ -67,8 +91,7 @@ def model_card(header: Mapping[str, Any]) -> str:
         "",
         "## Output",
         "",
-        "Landmarks (x, y) in crop units (centre 0, edges at -0.5 and 0.5); pose (yaw, pitch, roll) over 65 degrees in "
-        f"the convention {header.get('pose_convention', '300W-LP')}. {header.get('pose_labels', '')}".rstrip(),
+        _outputs(network, header),
         "",
         "## Training data",
         "",

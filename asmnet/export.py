@@ -19,7 +19,7 @@ __all__ = ["DeployedNetwork", "export_onnx"]
 
 
 class DeployedNetwork(nn.Module):
-    """A trained network as it is deployed: from pixels to landmarks, projected landmarks and pose, in crop units.
+    """A trained network as it is deployed: from pixels to landmarks, projected landmarks, pose, depths and heat maps.
 
     Parameters
     ----------
@@ -52,22 +52,32 @@ class DeployedNetwork(nn.Module):
             out.append(self.projection(prediction.landmarks))
         if prediction.pose is not None:
             out.append(prediction.pose)
-        return tuple(out)
+        if prediction.depth is not None:
+            out.append(prediction.depth)
+        return (*out, *prediction.heatmaps[-1:])
 
     def output_names(self) -> list[str]:
         """Return the names of what `forward` returns, in order."""
         with torch.no_grad():
             size = self.preprocessing.size
-            pose = self.network(torch.zeros(1, 3, size, size)).pose is not None
-        return ["landmarks", *["projected"] * (self.projection is not None), *["pose"] * pose]
+            given = self.network(torch.zeros(1, 3, size, size))
+        return [
+            "landmarks",
+            *["projected"] * (self.projection is not None),
+            *["pose"] * (given.pose is not None),
+            *["depth"] * (given.depth is not None),
+            *["heatmaps"] * bool(given.heatmaps),
+        ]
 
 
 def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, check: bool = True) -> dict[str, float]:
     """Write network, normalisation and shape operator as one ONNX graph with a free batch size.
 
     The input ``images`` is (batch, 3, size, size), RGB from 0 to 1. The outputs are ``landmarks`` and, where there is a
-    basis, ``projected``, both (batch, n_landmarks, 2) in crop units (the centre is 0, the edges at -0.5 and 0.5), and
-    ``pose``, (yaw, pitch, roll) over 65 degrees. What is needed to cut the crop stands in the metadata of the file.
+    basis, ``projected``, both (batch, n_landmarks, 2) in crop units (the centre is 0, the edges at -0.5 and 0.5); where
+    the network has them, ``pose``, (yaw, pitch, roll) over 65 degrees, ``depth`` (batch, n_landmarks) in crop units,
+    and ``heatmaps`` of the last stack (batch, n_landmarks, height, width). What is needed to cut the crop stands in the
+    metadata of the file.
 
     Parameters
     ----------
@@ -83,7 +93,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     Returns
     -------
     dict of str to float
-        Largest deviation of each output; empty without `check`.
+        Largest deviation of each output, of the maps as a share of their height; empty without `check`.
 
     Raises
     ------
@@ -153,5 +163,6 @@ def _compare(deployed: DeployedNetwork, content: bytes, names: list[str], size: 
             expected = deployed(images)
         got = session.run(names, {"images": images.numpy()})
         for name, a, b in zip(names, expected, got, strict=True):
-            worst[name] = max(worst[name], float((a - torch.from_numpy(b)).abs().max()))
+            unit = float(a.abs().max().clamp_min(1e-6)) if name == "heatmaps" else 1.0
+            worst[name] = max(worst[name], float((a - torch.from_numpy(b)).abs().max()) / unit)
     return worst

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from asmnet import ASMNet, ASMProjection, Preprocessing
+from asmnet import ASMNet, ASMProjection, Preprocessing, build_network
 from asmnet.checkpoints import PretrainedModel
 from asmnet.export import DeployedNetwork, export_onnx
 from shape_models import ASM, IBUG68, make_faces
@@ -61,3 +61,16 @@ def test_wrong_arguments_are_refused(model, tmp_path):
         export_onnx(model, tmp_path / "net.pt")
     with pytest.raises(ValueError, match="at least 17"):
         export_onnx(model, tmp_path / "net.onnx", opset=11)
+
+
+def test_heat_map_networks_export_their_maps_and_depths(tmp_path):
+    torch.manual_seed(0)
+    options = {"width": 0.25, "depth_head": True}
+    network = build_network("hourglass-small", 5, **options).eval()
+    model = PretrainedModel(network, "maps", "hourglass-small", options, None, Preprocessing(size=32), None, {})
+    deviations = export_onnx(model, tmp_path / "maps.onnx")
+    assert set(deviations) == {"landmarks", "depth", "heatmaps"}
+    assert max(deviations.values()) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "maps.onnx", providers=["CPUExecutionProvider"])
+    shapes = [part.shape for part in session.run(None, {"images": np.zeros((2, 3, 32, 32), np.float32)})]
+    assert shapes == [(2, 5, 2), (2, 5), (2, 5, 16, 16)]
