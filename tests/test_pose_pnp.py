@@ -271,6 +271,28 @@ def test_flat_targets_have_a_second_pose(rng):
     np.testing.assert_allclose(again.reprojection_error, result.second_error, rtol=1e-9)
 
 
+def test_three_places_are_too_few_however_often_they_are_seen(rng):
+    """Three points leave up to four poses, each of them exact: whichever came back could be wrong."""
+    points = rng.normal(size=(3, 3))
+    pixels = project_points(points, Pose(Rotation.from_rotvec([0.3, 0.4, 0.1]), [0.2, 0.1, 8]), CAMERA)
+    again = [0, 1, 2, 0, 1, 2]
+    with pytest.raises(DegenerateShapeError, match="fewer than 4 places"):
+        solve_pnp(points[again], pixels[again], CAMERA)
+    with pytest.raises(DegenerateShapeError, match="fewer than 5 places"):
+        solve_pnp(SQUARE[[0, 1, 2, 3, 0]], rng.uniform(0, 400, (5, 2)), CAMERA, focal="estimate")
+    batch = solve_pnp(np.stack([points[again], BOX[:6]]), np.stack([pixels[again], pixels[again]]), CAMERA)
+    assert batch.status[0] == "too few places"
+    assert not batch.converged[0]
+
+
+def test_exact_rivals_are_ambiguous(rng):
+    """A square far away has two poses; where both errors are mere rounding their ratio says nothing."""
+    far = Pose(Rotation.from_euler("XYZ", [25, -30, 10], degrees=True), [0.0, 0.0, 1e9])
+    result = solve_pnp(SQUARE, project_points(SQUARE, far, Camera(1e11, (320.0, 240.0))), Camera(1e11, (320.0, 240.0)))
+    assert result.second is not None
+    assert result.ambiguity > 0.9
+
+
 def test_a_solid_target_has_no_rival(rng):
     _, pixels = _views(rng, 50, BOX, noise=0.2)
     assert solve_pnp(BOX, pixels, CAMERA).ambiguity.max() < 0.2
