@@ -184,3 +184,9 @@ def test_bad_values_are_refused(values, name, message):
 def test_conventions_without_angles_say_so():
     with pytest.raises(ValueError, match="MediaPipe has no yaw"):
         conventions.yaw_pitch_roll(Rotation.identity(), "MediaPipe")
+
+
+def test_a_matrix_is_no_rotation_object():
+    for call in (conventions.write, conventions.to_matrix, conventions.gimbal_lock, conventions.yaw_pitch_roll):
+        with pytest.raises(TypeError, match="Try read"):
+            call(np.eye(3), "HopeNet")
