@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import assert_same_pose
 from oracles import refine_pose_naively
+from scipy import stats
 from scipy.spatial.transform import Rotation
 from strategies import views
 
@@ -337,21 +338,21 @@ def test_robust_losses_resist_an_outlier(rng, loss):
 
 @pytest.mark.parametrize("planar", [False, True])
 def test_covariance_covers_the_truth_at_its_nominal_rate(planar):
-    """2000 draws: the squared Mahalanobis distance of the true pose is chi-squared with 6 degrees of freedom."""
+    """The squared Mahalanobis distance of the true pose is chi-squared with 6 degrees of freedom over 20 000 draws."""
     rng = np.random.default_rng(4)
     points = rng.normal(size=(20, 3)) * [1, 1, 0 if planar else 1] + [0.5, 0.2, 1.0]
     truth = Pose(Rotation.from_euler("XYZ", [0.5, -0.6, 0.2]), [0.3, 0.2, 8.0])
-    pixels = project_points(points, truth, CAMERA) + rng.normal(scale=0.7, size=(2000, 20, 2))
-    for noise, quantiles in ((0.7, (5.348, 12.592)), (None, (5.348, 12.592))):
+    pixels = project_points(points, truth, CAMERA) + rng.normal(scale=0.7, size=(20_000, 20, 2))
+    # The variance estimated from 40 - 6 = 34 degrees of freedom turns chi-squared into 6 F(6, 34).
+    for noise, distribution in ((0.7, stats.chi2(6)), (None, stats.f(6, 34, scale=6))):
         result = solve_pnp(points, pixels, CAMERA, noise=noise)
         turn = (truth.rotation * result.pose.rotation.inv()).as_rotvec()
         move = truth.translation - result.pose.translation
         error = np.concatenate([turn, move], axis=1)
         distance = np.einsum("bi,bij,bj->b", error, np.linalg.inv(result.covariance), error)
-        # Standard error of a share over 2000 draws: 0.011 at one half, 0.005 at 0.95. The estimated variance of
-        # 34 degrees of freedom turns chi-squared into 6 F(6, 34), whose 0.95 quantile is 14.2.
-        assert abs((distance < quantiles[0]).mean() - 0.5) < (0.035 if noise else 0.05)
-        assert abs((distance < (quantiles[1] if noise else 14.2)).mean() - 0.95) < 0.02
+        for rate in (0.5, 0.95):  # standard errors of the shares: 0.0035, 0.0015
+            share = (distance < distribution.ppf(rate)).mean()
+            assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / len(distance))
 
 
 @pytest.mark.parametrize("focal", [300.0, 640.0, 1500.0])
