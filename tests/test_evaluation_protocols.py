@@ -137,3 +137,37 @@ def test_variants_are_made_with_replace():
     mine = replace(get_protocol("300w"), name="mine", normalizer="box_diagonal", thresholds=(0.05,))
     assert isinstance(mine, Protocol)
     assert "box_diagonal" in mine.errors(FACES, FACES + NOISE).definition
+
+
+@pytest.mark.parametrize("name", ["sdu-300w", "sdu-aflw2000-3d"])
+def test_a_face_without_a_frame_has_no_error_and_spoils_no_other(name):
+    """All landmarks missing, or all at one place: nothing to turn upright."""
+    truth = FACES.copy()
+    truth[1], truth[2] = np.nan, 50.0
+    errors = get_protocol(name).errors(truth, FACES + NOISE, undefined="nan")
+    assert errors.undefined.tolist() == [i in (1, 2) for i in range(40)]
+    rest = np.delete(np.arange(40), [1, 2])
+    np.testing.assert_array_equal(errors.values[rest], get_protocol(name).errors(FACES[rest], (FACES + NOISE)[rest]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thresholds": ()}, "thresholds: got"),
+        ({"thresholds": (-0.1,)}, "expected positive numbers"),
+        ({"rounding": "ceil", "crop": AlignedCrop(36)}, "expected '', 'floor' or 'nearest'"),
+        ({"rounding": "floor"}, "crop: got None"),
+    ],
+)
+def test_protocols_that_measure_nothing_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(get_protocol("300w"), **change)
+
+
+def test_text_is_no_flag_and_no_angle():
+    with pytest.raises(ValueError, match=r"attributes\['pose'\]: got values of <U1; expected some of 1, True"):
+        Subset("s", "pose", equals=(1, True)).mask({"pose": ["1", "0"]}, 2)
+    with pytest.raises(ValueError, match=r"expected some of 'common'"):
+        Subset("s", "split", equals=("common",)).mask({"split": [1, 0]}, 2)
+    with pytest.raises(ValueError, match=r"attributes\['yaw'\]: got values of <U1; expected numbers"):
+        Subset("s", "yaw", low=0).mask({"yaw": ["a", "b"]}, 2)
