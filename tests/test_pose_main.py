@@ -100,6 +100,7 @@ def test_axes_point_where_the_head_points():
     assert y[1, 1] > y[0, 1]
     assert look[1, 0] > look[0, 0]
     assert ax.yaxis_inverted()
+    assert [text.get_text() for text in ax.get_legend().get_texts()][2] == "towards the viewer (-z)"
     plt.close("all")
 
 
@@ -110,7 +111,10 @@ def test_reprojection_of_one_and_of_many():
     ax = plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels, image=np.zeros((480, 640)))
     assert len(ax.lines) == 3
     batch = np.stack([pixels, pixels])
-    plot_reprojection(estimate_head_pose(batch, CAMERA), batch)
+    batch[1, 3:] = np.nan
+    ax = plot_reprojection(estimate_head_pose(batch, CAMERA), batch)
+    assert ax.get_title().endswith(" px, mean of 1 views; 1 without a pose")
+    assert "inf" not in ax.get_title()
     with pytest.raises(ValueError, match="expected the 68 points"):
         plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels[:5])
     plt.close("all")
