@@ -250,6 +250,8 @@ def test_tables_of_landmarks_and_their_groups(rng):
     assert len(table) == 68
     assert table.column("landmark") == list(IBUG68.names)
     np.testing.assert_allclose([m.estimate for m in table.column("mean")], each.mean(axis=0))
+    np.testing.assert_allclose(table.column("median"), np.median(each, axis=0))
+    np.testing.assert_allclose(table.column("90th"), np.quantile(each, 0.9, axis=0))
     parts = landmark_table(each, scheme="ibug68", by="group", n_resamples=50)
     assert parts.column("group") == list(IBUG68.groups)
     name = parts.column("group")[0]

@@ -193,3 +193,9 @@ def test_real_faces(data_dir):
     yaw = np.abs(conventions.write(fit.pose.rotation, "HopeNet", beyond_profile=True)[:, 0])
     assert np.median(yaw[labels[1::2] < 2]) <= 2
     assert fit.converged.mean() > 0.99
+
+
+def test_points_at_random_are_a_poor_fit(rng):
+    fit = MODEL.fit(rng.uniform(0, 400, size=(5, 68, 2)), CAMERA)
+    assert set(fit.status) <= {"poor fit", "not converged"}
+    assert "poor fit" in fit.status

@@ -367,3 +367,11 @@ def test_unknown_focal_length(rng, focal):
     result = solve_pnp(points, noisy, CAMERA, focal="estimate")
     deviation = (result.camera.focal_length[:, 0] - focal) / result.focal_length_std
     assert np.abs(deviation).max() < 5
+
+
+def test_an_estimated_focal_length_keeps_its_ratio(rng):
+    points = rng.normal(size=(20, 3))
+    pose = Pose(Rotation.random(5, rng=rng), [0.2, -0.1, 5.0])
+    pixels = project_points(points, pose, Camera((500.0, 600.0), (319.5, 239.5)))
+    found = solve_pnp(points, pixels, Camera((1000.0, 1200.0), (319.5, 239.5)), focal="estimate")
+    np.testing.assert_allclose(found.camera.focal_length, np.tile([500.0, 600.0], (5, 1)), rtol=1e-5)
