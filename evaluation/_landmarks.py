@@ -438,7 +438,7 @@ def auc(errors: ArrayLike, *, threshold: float) -> float:
     0.5
     """
     values, n, _ = _scored(errors)
-    return float(_gain(values, _threshold(threshold, errors)).sum() / n)
+    return float(_gain(values, checked_threshold(threshold, errors)).sum() / n)
 
 
 def failure_rate(errors: ArrayLike, *, threshold: float) -> float:
@@ -468,7 +468,7 @@ def failure_rate(errors: ArrayLike, *, threshold: float) -> float:
     0.5
     """
     values, n, _ = _scored(errors)
-    passed = int((values <= _threshold(threshold, errors)).sum())
+    passed = int((values <= checked_threshold(threshold, errors)).sum())
     return (n - passed) / n
 
 
@@ -501,7 +501,7 @@ def auc_grid(errors: ArrayLike, *, threshold: float, step: float = 1e-4) -> floa
     >>> auc([0.0, 0.0], threshold=0.05), round(auc_grid([0.0, 0.0], threshold=0.05), 6)
     (1.0, 1.002)
     """
-    limit = _threshold(threshold, errors)
+    limit = checked_threshold(threshold, errors)
     if not 0 < step <= limit:
         raise ValueError(f"step: got {step}; expected a positive number up to the threshold {limit:g}.")
     grid = np.arange(0, limit + step, step)
@@ -541,7 +541,7 @@ def auc_threshold_weighted(errors: ArrayLike, *, threshold: float = 0.1, n_thres
     >>> round(auc_threshold_weighted([0.0, 0.0]), 6)
     0.95
     """
-    limit = _threshold(threshold, errors)
+    limit = checked_threshold(threshold, errors)
     if n_thresholds < 2:
         raise ValueError(f"n_thresholds: got {n_thresholds}; expected at least 2.")
     values, n, _ = _scored(errors)
@@ -780,8 +780,12 @@ def _scored(errors: ArrayLike) -> tuple[np.ndarray, int, str]:
     return values, n, definition
 
 
-def _threshold(threshold: float, errors: ArrayLike) -> float:
-    value = float(threshold)
+def checked_threshold(threshold: float, errors: ArrayLike) -> float:
+    """Return a threshold that is one positive number, and a fraction where the errors are."""
+    try:
+        value = float(threshold)
+    except (TypeError, ValueError):
+        raise ValueError(f"threshold: got {threshold!r}; expected one positive number, such as 0.08.") from None
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"threshold: got {threshold}; expected a positive number, such as 0.08.")
     if value >= 1 and getattr(errors, "unit", None) == "fraction":

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from shape_models._array import as_shapes
 from shape_models.datasets import LandmarkSamples
 
-from ._landmarks import ErrorArray, landmark_errors, threshold_weights
+from ._landmarks import ErrorArray, checked_threshold, landmark_errors, threshold_weights
 from ._statistics import (
     Means,
     bin_table,
@@ -26,7 +26,7 @@ from ._statistics import (
     resampled_means,
 )
 from ._tables import Interval, Table
-from .protocols import Protocol, get_protocol
+from .protocols import Protocol, get_protocol, missing_values
 from .published import PublishedTable, published_table
 
 __all__ = ["Report", "ReportRow", "evaluate"]
@@ -346,8 +346,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        When the arrays do not match each other or the scheme, the protocol is unknown, an attribute is missing or has
-        unknown values, or the protocol needs groups.
+        When the arrays do not match each other or the scheme, the protocol is unknown or has thresholds in percent, an
+        attribute is missing or has text in place of numbers, or the protocol needs groups.
 
     Examples
     --------
@@ -388,6 +388,8 @@ def evaluate(
     if truth.shape[-1] == 3:
         notes.append("Distances are in three dimensions." if rules.crop is None else "Distances are in x and y alone.")
     errors = rules.errors(truth, guess, mask=mask, undefined="nan", missing=missing)
+    for t in rules.thresholds:
+        checked_threshold(t, errors)
     columns, flags = _columns(rules, errors)
     generators = np.random.default_rng(rng).spawn(len(parts))
     rows, means, rates = [], {}, {}
@@ -471,6 +473,10 @@ def _subsets(
             notes.append(f"{subset.name} has {int(inside.sum())} faces here and {subset.n} in the published set.")
         if inside.any():
             parts.append((subset.name, inside))
+    for attribute in dict.fromkeys(s.attribute for s in rules.subsets if s.attribute and s.given(attributes)):
+        absent = missing_values(attributes, attribute)
+        if absent:
+            notes.append(f"{absent} of {n_faces} faces have no {attribute}: they are in none of its rows.")
     covered = np.any([inside for _, inside in parts], axis=0) if parts else np.zeros(n_faces, bool)
     if not covered.all():
         # a set of another make: its faces are in no subset of the protocol

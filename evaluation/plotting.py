@@ -76,7 +76,8 @@ def plot_ced(
     for name, errors, groups in curves:
         height = cumulative_error(errors, grid).fractions
         label = (
-            f"{name}: AUC {auc(errors, threshold=threshold):.3f}, FR {failure_rate(errors, threshold=threshold):.1%}"
+            f"{name}: AUC {auc(errors, threshold=threshold):.3f}, "
+            f"FR {100 * failure_rate(errors, threshold=threshold):.1f} %"
         )
         (line,) = ax.plot(grid, height, label=label, linewidth=1.8)
         if intervals:

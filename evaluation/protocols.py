@@ -90,7 +90,7 @@ class Subset:
         Raises
         ------
         ValueError
-            When the attribute is missing or has another number of values.
+            When the attribute is missing, has another number of values, or text in place of numbers.
         """
         if self.attribute is None:
             return np.ones(n_faces, bool)
@@ -102,7 +102,14 @@ class Subset:
         if values.shape != (n_faces,):
             raise ValueError(f"attributes[{self.attribute!r}]: got shape {values.shape}; expected ({n_faces},).")
         if self.equals:
+            if (values.dtype.kind in "US") != all(isinstance(value, str) for value in self.equals):
+                raise ValueError(
+                    f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected some of "
+                    f"{', '.join(map(repr, self.equals))}. Text and numbers are never equal: try astype."
+                )
             return np.isin(values, self.equals)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected numbers.")
         size = np.abs(values.astype(np.float64))
         low, high = -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high
         return (size >= low) & ((size <= high) if self.closed else (size < high))
@@ -244,7 +251,12 @@ class AlignedCrop:
             [target[:, [36, 39]].mean(axis=1), target[:, [42, 45]].mean(axis=1), *(target[:, i] for i in (30, 48, 54))],
             axis=1,
         )
-        upright = estimate_similarity(five, 2 * _ARCFACE + 80.0)
+        place = 2 * _ARCFACE + 80.0
+        seen = np.isfinite(five).all(axis=-1)
+        low, high = (end.reduce(np.where(seen[..., None], five, np.nan), axis=1) for end in (np.fmin, np.fmax))
+        lost = ~((high - low).max(axis=1) > 0)  # fewer than two places: no frame, and so no error
+        upright = estimate_similarity(np.where(lost[:, None, None], place, five), place)
+        target = np.where(lost[:, None, None], np.nan, target)
         turned = upright(target)
         low, high = np.fmin.reduce(turned, axis=1), np.fmax.reduce(turned, axis=1)
         low[:, 1] -= self.extend
@@ -308,6 +320,11 @@ class Protocol:
     notes : tuple of str
         What to know about it.
 
+    Raises
+    ------
+    ValueError
+        For thresholds that are not positive, an unknown rounding, and a rounding without a crop.
+
     Examples
     --------
     >>> from evaluation.protocols import get_protocol
@@ -332,6 +349,14 @@ class Protocol:
     published_auc: bool = False
     source: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.thresholds or not all(np.isfinite(t) and t > 0 for t in self.thresholds):
+            raise ValueError(f"thresholds: got {self.thresholds}; expected positive numbers, such as (0.08, 0.1).")
+        if self.rounding not in ("", "floor", "nearest"):
+            raise ValueError(f"rounding: got {self.rounding!r}; expected '', 'floor' or 'nearest'.")
+        if self.crop is None and self.rounding:
+            raise ValueError("crop: got None; expected the frame in which the truth is rounded.")
 
     def prepare(self, target: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return both in the frame the protocol measures in, the truth rounded as it was.
@@ -389,6 +414,12 @@ class Protocol:
             lines.append(f"resampled   by {self.groups}{', required' if self.need_groups else ''}")
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join([*lines, f"source      {self.source}"])
+
+
+def missing_values(attributes: Mapping[str, ArrayLike], attribute: str) -> int:
+    """Return how many faces have NaN for an attribute."""
+    values = np.asarray({_key(name): value for name, value in attributes.items()}[_key(attribute)])
+    return int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
 
 
 def _key(name: str) -> str:

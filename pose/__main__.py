@@ -19,10 +19,18 @@ __all__ = ["main"]
 SUFFIXES = {".pts", ".asf", ".tps", ".ljson", ".json", ".npy", ".npz", ".csv", ".xml"}
 
 
-def _load(path: Path, scheme: Any) -> list[tuple[str, np.ndarray]]:
+def _load(path: Path, scheme: Any, image_size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
     """Return (name, landmarks) for every face in a file."""
-    read = read_landmarks(path)
-    shapes = [np.asarray(face, dtype=float) for face in (read if isinstance(read, list) else [read])]
+    # Fractions of the image (.asf) and y from its bottom (.tps) become pixels, y down.
+    options: dict[str, Any] = {"image_size": image_size} if path.suffix.lower() in {".asf", ".tps"} else {}
+    read = read_landmarks(path, **options)
+    found = read if isinstance(read, list) else [read]
+    other = {face.frame for face in found} - {"pixels"}
+    if other:
+        raise ValueError(
+            f"got coordinates in the frame {', '.join(sorted(other))}; expected pixels, y down. Try a file of pixels."
+        )
+    shapes = [np.asarray(face, dtype=float) for face in found]
     for shape in shapes:
         if shape.shape != (scheme.n_landmarks, 2):
             raise ValueError(
@@ -43,6 +51,7 @@ def _record(name: str, result: PnPResult, index: int, convention: str) -> dict[s
         "yaw": angles.yaw if angles else None,
         "pitch": angles.pitch if angles else None,
         "roll": angles.roll if angles else None,
+        "gimbal_lock": angles.gimbal_lock if angles else None,
         "translation_mm": result.pose.translation[index].tolist() if ok else None,
         "reprojection_error_px": float(result.reprojection_error[index]) if ok else None,
         "status": str(result.status[index]),
@@ -86,7 +95,7 @@ def main(
         raise click.ClickException(str(error)) from None
     for path in files:
         try:
-            faces += _load(path, scheme)
+            faces += _load(path, scheme, image_size)
         except (LandmarkFileError, OSError, ValueError) as error:
             failed += 1
             click.echo(f"{path}: {error}", err=True)

@@ -207,6 +207,7 @@ class Camera:
             When a point has z <= 0: it is not in front of the camera.
         """
         points = as_shapes(points, name="points", n_dims=3, allow_nan=True)
+        self._check_batch(points, "points")
         if (points[..., 2] <= 0).any():
             where = tuple(int(i) for i in np.argwhere(points[..., 2] <= 0)[0])
             raise ValueError(
@@ -235,24 +236,42 @@ class Camera:
             When a pixel lies where the distortion cannot be inverted.
         """
         pixels = as_shapes(pixels, name="pixels", n_dims=2, allow_nan=True)
+        self._check_batch(pixels, "pixels")
+        plane = self._undistort(pixels)
+        if (np.isnan(plane) & ~np.isnan(pixels)).any():
+            raise ValueError("pixels: got a pixel where the lens distortion has no inverse; check the coefficients.")
+        return plane
+
+    def _check_batch(self, points: np.ndarray, name: str) -> None:
+        try:
+            np.broadcast_shapes(points.shape[:-2], self.batch_shape)
+        except ValueError:
+            raise ValueError(
+                f"{name}: got shape {points.shape}; expected the leading dimensions {self.batch_shape} of the cameras."
+            ) from None
+
+    def _undistort(self, pixels: np.ndarray) -> np.ndarray:
+        """Return points of the plane z = 1 by Newton's method; NaN where the distortion has no inverse."""
         target = (pixels - self.principal_point[..., None, :]) / self.focal_length[..., None, :]
         if self.distortion is None:
             return target
         plane = target.copy()
-        for _ in range(50):
-            miss = self._distort(plane) - target
-            if np.nanmax(np.abs(miss), initial=0.0) < 1e-14:
-                break
-            a, b, d = self._distortion_jacobian(plane)
-            determinant = a * d - b * b
-            with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):  # a pixel without an inverse may go anywhere
+            for _ in range(50):
+                miss = self._distort(plane) - target
+                if np.nanmax(np.abs(miss), initial=0.0) < 1e-14:
+                    break
+                a, b, d = self._distortion_jacobian(plane)
+                determinant = a * d - b * b
                 step = np.stack(
                     [d * miss[..., 0] - b * miss[..., 1], a * miss[..., 1] - b * miss[..., 0]], axis=-1
                 ) / np.expand_dims(determinant, -1)
-            plane = plane - np.where(np.isfinite(step), step, 0.0)
-        if (np.abs(self._distort(plane) - target) > 1e-9).any():
-            raise ValueError("pixels: got a pixel where the lens distortion has no inverse; check the coefficients.")
-        return plane
+                plane = plane - np.where(np.isfinite(step), step, 0.0)
+            a, b, d = self._distortion_jacobian(plane)
+            # Up to the radius where the distortion turns back on itself its Jacobian is positive definite.
+            regular = (a * d - b * b > 0) & (a + d > 0)
+            found = (np.abs(self._distort(plane) - target) <= 1e-9).all(axis=-1) & regular
+        return np.where(found[..., None], plane, np.nan)
 
     def _coefficients(self) -> tuple[np.ndarray, ...]:
         return tuple(self.distortion[..., None, i] for i in range(5))

@@ -15,7 +15,7 @@ from shape_models.io import _load_basis, _save_basis, _scheme_from_json, _scheme
 
 from ._camera import Camera
 from ._head import flag_behind
-from ._pnp import PnPResult, _check_points, _in_chunks, _pack_cameras, _rotations, solve_pnp
+from ._pnp import PnPResult, _ambiguity, _check_points, _in_chunks, _pack_cameras, _rotations, solve_pnp
 from ._pose import Pose
 from .reference import align_to, derive_reference, reference_landmarks
 
@@ -65,7 +65,7 @@ class FaceModel3D:
         Event shape (n_landmarks, 3). Its limit must be a number or a ``Box``.
     scheme : LandmarkScheme
     weights : array_like of shape (n_landmarks,), optional
-        How firm each landmark is; those of :mod:`pose.reference` by default.
+        How firm each landmark is; those of :mod:`pose.reference` by default, 0 for landmarks without one there.
     noise : float
         Standard deviation of a 2-D landmark about the model, as a share of the RMS size of the face in the image:
         what modes cannot explain. It sets how strongly shapes are drawn to the mean.
@@ -175,7 +175,8 @@ class FaceModel3D:
         landmarks : array_like of shape (n_landmarks, 2) or (b, n_landmarks, 2)
             Pixels; NaN: missing.
         camera : Camera
-            One for all, or one for each view. Distortion is undone before the fit.
+            One for all, or one for each view. Distortion is undone before the fit, which then minimises the error of
+            the undistorted points; residuals are reported in the pixels of the image.
         weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
             Factors on the weights of the model.
         tol : float
@@ -185,27 +186,29 @@ class FaceModel3D:
         Returns
         -------
         FaceFit
-            `covariance` is that of the pose with the shape unknown; `second` is that of the rigid fit.
+            `status` can also be "no inverse of the distortion" (in a batch). `covariance` is that of the pose with the
+            shape unknown; `second` is that of the rigid fit.
 
         Raises
         ------
         ValueError, DegenerateShapeError
             As `solve_pnp`.
         """
+        if not tol > 0 or max_iter < 1:
+            raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
         mean = np.array(self.basis.mean, dtype=np.float64)
-        objects, images, single = _check_points(mean, landmarks)
+        _, images, single = _check_points(mean, landmarks)
         b, n = images.shape[:2]
         factors = self.weights
         if weights is not None:
             factors = factors * as_weights(weights, np.shape(weights) if np.ndim(weights) > 1 else (n,))
-        rigid = solve_pnp(objects, landmarks, camera, weights=factors, tol=1e-6)
-        pose = rigid.pose
+        rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
+        pose, seen, lost = rigid.pose, images, np.zeros(b, dtype=bool)
         if camera.distortion is not None:
-            rays = camera.normalize(images)
-            plain = Camera(camera.focal_length, camera.principal_point)
-            images = rays * plain.focal_length[..., None, :] + plain.principal_point[..., None, :]
-            camera = plain
-        cameras, _ = _pack_cameras(camera, b)
+            rays = camera.normalize(images) if single else camera._undistort(images)
+            lost = (np.isnan(rays[..., 0]) & np.isfinite(seen[..., 0]) & (np.broadcast_to(factors, (b, n)) > 0)).any(1)
+            images = rays * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
+        cameras, _ = _pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
         deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))
         modes = np.array(self.basis.components).reshape(-1, n, 3) * deviations[:, None, None]
         limits = np.where(deviations > 0, self._limit(), 0.0)
@@ -213,6 +216,7 @@ class FaceModel3D:
         size = _spread(images, used)
         matrices = np.array(pose.rotation.as_matrix()).reshape(b, 3, 3)
         translations = np.array(pose.translation).reshape(b, 3)
+        translations[lost] = np.nan
         betas = np.zeros((b, len(modes)))
         quaternions = np.full((b, 4), np.nan)
         numbers = np.zeros((b, 3))
@@ -234,17 +238,26 @@ class FaceModel3D:
         _in_chunks(run, b)
         coefficients = betas * deviations
         shapes = mean + np.tensordot(betas, modes, axes=1)
+        if camera.distortion is not None:
+            found = Pose(_rotations(quaternions), translations)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                points = found(shapes)
+                plane = camera._distort(points[..., :2] / points[..., 2:])
+            pixels = plane * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
+            residuals = np.where(np.isnan(residuals), np.nan, pixels - seen)
+            count = np.maximum(used.sum(axis=1), 1)
+            rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / count)
+            numbers[:, 0] = np.where(np.isfinite(numbers[:, 0]), rms, np.inf)
         values = {f.name: getattr(rigid, f.name) for f in fields(PnPResult)}
         status = np.array(values["status"], dtype="<U30").reshape(b)
         status = np.where(np.isin(status, ["poor fit", "not converged", "mirrored"]), "ok", status)
         status[(status == "ok") & (numbers[:, 2] == 0)] = "not converged"
         status[(status == "ok") & (numbers[:, 2] < 0)] = "ill-conditioned"
         status[(status == "ok") & (numbers[:, 0] > 0.25 * size)] = "poor fit"
+        status[lost] = "no inverse of the distortion"
         error = numbers[:, 0]
         second_error = np.reshape(values["second_error"], b)
-        with np.errstate(invalid="ignore"):
-            ratio = np.minimum(1.0, error / np.maximum(second_error, 1e-300))
-        ambiguity = np.where(np.isfinite(second_error), ratio, 0.0)
+        ambiguity = _ambiguity(error, second_error, seen)
         values |= {
             "pose": Pose(_rotations(quaternions), translations),
             "reprojection_error": error,

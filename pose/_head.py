@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shape_models import IBUG68, LandmarkScheme
+from shape_models import IBUG68, LandmarkScheme, get_scheme
 from shape_models._array import as_weights
 
 from ._camera import Camera
@@ -26,7 +26,7 @@ def estimate_head_pose(
     landmarks: Any,
     camera: Camera,
     *,
-    scheme: LandmarkScheme = IBUG68,
+    scheme: str | LandmarkScheme = IBUG68,
     model: FaceModel3D | None = None,
     weights: Any = None,
     loss: str = "linear",
@@ -46,8 +46,8 @@ def estimate_head_pose(
         Of the image that the pixels belong to. When nothing is known, ``Camera.from_image_size((width, height))`` of
         the whole photograph; for a crop of it ``camera.crop(box, size)``. A camera as wide as a tight crop would put
         the head a hand's breadth away.
-    scheme : LandmarkScheme
-        What the landmarks are.
+    scheme : LandmarkScheme or str
+        What the landmarks are; those without a counterpart in IBUG68 are not used (`reference.reference_landmarks`).
     model : FaceModel3D, optional
         For example ``FaceModel3D.bundled()``; of the same scheme.
     weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
@@ -78,6 +78,7 @@ def estimate_head_pose(
     >>> float(result.pose.translation[2].round(3))
     700.0
     """
+    scheme = get_scheme(scheme)
     if model is not None:
         if model.scheme != scheme:
             raise ValueError(f"model: got one of {model.scheme.name}; expected {scheme.name}.")

@@ -37,6 +37,7 @@ BEHIND = 5
 NOT_CONVERGED = 6
 POOR_FIT = 7
 ILL_CONDITIONED = 8
+TOO_FEW_PLACES = 10  # 9 is given outside, see `_flag_mirrored`
 
 LINEAR, HUBER, CAUCHY = 0, 1, 2
 
@@ -733,6 +734,23 @@ def _centre_object(Y, w, m, centre, eigenvalues, V):
 
 
 @njit(**_INNER)
+def _places(Y, m, needed):
+    """Count the places of an object of unit size, points at the same place once; stop at `needed`."""
+    count = 0
+    for i in range(m):
+        if count >= needed:
+            break
+        new = 1
+        for j in range(i):
+            near = (Y[0, i] - Y[0, j]) ** 2 + (Y[1, i] - Y[1, j]) ** 2 + (Y[2, i] - Y[2, j]) ** 2
+            if near < 1e-18:
+                new = 0
+                break
+        count += new
+    return count
+
+
+@njit(**_INNER)
 def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     """Turn pixels into rays (u, v, 1) about their middle. Return the mean u, v and their variance."""
     mu = mv = 0.0
@@ -969,6 +987,9 @@ def _row(
     status, size, total = _centre_object(Y, w, m, centre, eigenvalues, V)
     if status != OK:
         numbers[3] = status
+        return
+    if _places(Y, m, n - 2) < n - 2:
+        numbers[3] = TOO_FEW_PLACES
         return
     mu, mv, spread = _aim_rays(px, w, m, total, camera, distorted, uv, turn)
     if not spread > 1e-18:

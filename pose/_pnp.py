@@ -30,6 +30,7 @@ STATUS = (
     "poor fit",
     "ill-conditioned",
     "mirrored",
+    "too few places",
 )
 _REASONS = {
     1: "got {points} points that are seen; expected at least {needed}.",
@@ -38,6 +39,8 @@ _REASONS = {
     4: "got image points that all coincide: the object is infinitely far away.",
     5: "found no pose with all points in front of the camera: check the order and the frame (x right, y down, "
     "z forward) of the object points.",
+    10: "got points that are seen at fewer than {needed} places of the object: several poses explain them equally "
+    "well.",
 }
 _LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
 _PARALLEL_FROM = 64
@@ -66,15 +69,17 @@ class PnPResult:
         "ok"; or why not: "not converged"; "poor fit" (the weighted error is above a quarter of the RMS size of the
         target in the image, as with wrong correspondences); "mirrored" (the reflected object fits at least three times
         better: left and right, or a sign of an axis, are wrong); "ill-conditioned" (the points do not determine the
-        pose; the covariance is infinite); and in a batch also "too few points", "object points coincide",
-        "object points on a line", "image points coincide", "no pose in front of the camera".
+        pose; the covariance is infinite); and in a batch also "too few points", "too few places" (points that repeat
+        others do not count), "object points coincide", "object points on a line", "image points coincide", "no pose in
+        front of the camera".
     second : Pose or None
         The next best local minimum with all points in front of the camera. None when there is none near; in a batch
         such rows are NaN.
     second_error : float or ndarray of shape (b,)
         Its reprojection error; inf when there is none.
     ambiguity : float or ndarray of shape (b,)
-        `reprojection_error / second_error`, from 0 (no rival) to 1 (both poses explain the image equally well).
+        `reprojection_error / second_error`, from 0 (no rival) to 1 (both poses explain the image equally well). Errors
+        below 1e-9 of the RMS size of the target in the image, which are rounding, count as that much.
     camera : Camera
         The camera used, with the estimated focal length where that was asked for.
     focal_length_std : float or ndarray of shape (b,)
@@ -167,8 +172,8 @@ def solve_pnp(
     ValueError
         For wrong shapes, different numbers of points, infinite coordinates, options that do not exist.
     DegenerateShapeError
-        For a single problem without an answer: fewer than four points that are seen, points that coincide or lie on
-        a line, no pose in front of the camera. In a batch such rows have `converged` False and their reason in
+        For a single problem without an answer: fewer than four different points that are seen, points that coincide or
+        lie on a line, no pose in front of the camera. In a batch such rows have `converged` False and their reason in
         `status`, and the others are solved.
 
     Notes
@@ -216,7 +221,7 @@ def solve_pnp(
         _flag_mirrored(raw, objects, images, weights, cameras, options)
     else:
         raw = _search_focal(objects, images, weights, cameras, options, starts)
-    return _result(raw, camera, cameras, single, focal == "estimate")
+    return _result(raw, images, camera, cameras, single, focal == "estimate")
 
 
 def _check_points(object_points: Any, image_points: Any) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -380,6 +385,20 @@ def _search_focal(
     return best
 
 
+def _ambiguity(error: np.ndarray, second_error: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Return the ratio of two errors; of errors that are mere rounding it says nothing."""
+    ambiguity = np.zeros(len(error))
+    rows = np.flatnonzero(np.isfinite(second_error))
+    if len(rows):
+        seen = np.isfinite(images[rows])
+        middle = np.nanmean(images[rows], axis=1, keepdims=True)
+        square = np.where(seen, images[rows] - middle, 0.0) ** 2
+        floor = 1e-9 * np.sqrt(2.0 * square.sum(axis=(1, 2)) / seen.sum(axis=(1, 2)))
+        first, second = np.maximum(error[rows], floor), np.maximum(second_error[rows], floor)
+        ambiguity[rows] = np.minimum(first / second, 1.0)
+    return ambiguity
+
+
 def _rotations(quaternions: np.ndarray) -> Rotation:
     """Return a Rotation of unit quaternions in which rows of NaN are kept."""
     bad = ~np.isfinite(quaternions).all(axis=-1)
@@ -390,14 +409,17 @@ def _rotations(quaternions: np.ndarray) -> Rotation:
 
 
 def _result(
-    raw: tuple[np.ndarray, ...], camera: Camera, cameras: np.ndarray, single: bool, estimated: bool
+    raw: tuple[np.ndarray, ...],
+    images: np.ndarray,
+    camera: Camera,
+    cameras: np.ndarray,
+    single: bool,
+    estimated: bool,
 ) -> PnPResult:
     quaternions, translations, quaternions2, translations2, numbers, covariances, residuals = raw
     codes = numbers[:, 3].astype(int)
     error, second_error = numbers[:, 0], numbers[:, 1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ambiguity = np.where(np.isfinite(second_error), np.minimum(error / second_error, 1.0), 0.0)
-    ambiguity[(error == 0) & (second_error == 0)] = 1.0
+    ambiguity = _ambiguity(error, second_error, images)
     if estimated:
         ratio = cameras[:, 1] / cameras[:, 0]
         focal = np.stack([numbers[:, 4], numbers[:, 4] * ratio], axis=-1)

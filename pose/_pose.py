@@ -15,6 +15,20 @@ from . import conventions
 __all__ = ["HeadAngles", "Pose", "WeakPerspective"]
 
 
+def _real(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: got an array of {array.dtype}; expected real numbers.")
+    return array.astype(np.float64)
+
+
+def _check_rotation(rotation: Any) -> None:
+    if not isinstance(rotation, Rotation):
+        raise TypeError(
+            f"rotation: got {type(rotation).__name__}; expected a scipy Rotation. Try Rotation.from_matrix(matrix)."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class HeadAngles:
     """Yaw, pitch and roll under a named convention.
@@ -78,12 +92,8 @@ class Pose:
     translation: Any
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rotation, Rotation):
-            raise TypeError(
-                f"rotation: got {type(self.rotation).__name__}; expected a scipy Rotation. "
-                "Try Rotation.from_matrix(matrix)."
-            )
-        translation = np.array(self.translation, dtype=np.float64)
+        _check_rotation(self.rotation)
+        translation = _real(self.translation, "translation")
         expected = (3,) if self.rotation.single else (len(self.rotation), 3)
         try:
             translation = np.array(np.broadcast_to(translation, expected))
@@ -171,6 +181,13 @@ class WeakPerspective:
     translation : array_like of shape (2,) or (b, 2)
         Pixel of the origin of the object.
 
+    Raises
+    ------
+    ValueError
+        For a scale that is not positive, and for shapes that do not match the rotation.
+    TypeError
+        For a rotation that is none.
+
     Examples
     --------
     >>> from scipy.spatial.transform import Rotation
@@ -182,6 +199,22 @@ class WeakPerspective:
     scale: Any
     rotation: Rotation
     translation: Any
+
+    def __post_init__(self) -> None:
+        _check_rotation(self.rotation)
+        batch = () if self.rotation.single else (len(self.rotation),)
+        for name, expected in (("scale", batch), ("translation", (*batch, 2))):
+            array = _real(getattr(self, name), name)
+            try:
+                array = np.array(np.broadcast_to(array, expected))
+            except ValueError:
+                raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
+            array.setflags(write=False)
+            object.__setattr__(self, name, array if array.ndim else float(array))
+        if (np.asarray(self.scale) <= 0).any():
+            raise ValueError(
+                f"scale: got {np.min(self.scale):g}; expected a positive number of pixels per object unit."
+            )
 
     def __call__(self, points: Any) -> np.ndarray:
         """Return the pixels of object points, of shape (n, 2) or (b, n, 2)."""

@@ -115,6 +115,8 @@ def solve_pnp_ransac(
         raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1.")
     if max_trials < 1:
         raise ValueError(f"max_trials: got {max_trials}; expected at least 1.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**62:
+        raise ValueError(f"seed: got {seed!r}; expected a whole number from 0 to 2^62 - 1, which draws the same.")
     objects, images, single = _check_points(object_points, image_points)
     b, n = images.shape[:2]
     cameras, distorted = _pack_cameras(camera, b)
@@ -134,6 +136,11 @@ def solve_pnp_ransac(
             "larger threshold, and check the order of the points."
         )
     result = solve_pnp(objects, images, camera, weights=inliers)
+    if single and not np.isfinite(result.reprojection_error[0]):
+        raise DegenerateShapeError(
+            f"got {int(inliers.sum())} points that agree, which have no pose ({result.status[0]}). Try other "
+            "points: at least four that differ and are not on one line."
+        )
     inliers, result = _again(objects, images, camera, cameras, result, inliers, threshold)
     values = {f.name: getattr(result, f.name) for f in fields(PnPResult)}
     values["status"] = np.where(

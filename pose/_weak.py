@@ -14,6 +14,8 @@ from ._pose import HeadAngles, WeakPerspective
 
 __all__ = ["WeakPerspectiveResult", "solve_weak_perspective"]
 
+STATUS = ("ok", "too few points", "object points on a line", "image points coincide", "not converged")
+
 
 @dataclass(frozen=True, eq=False)
 class WeakPerspectiveResult:
@@ -22,8 +24,9 @@ class WeakPerspectiveResult:
     Parameters
     ----------
     view : WeakPerspective
+        NaN in rows without an answer.
     error : float or ndarray of shape (b,)
-        Root mean square distance of points and projections, in pixels.
+        Root mean square distance of points and projections, in pixels; inf without an answer.
     second : WeakPerspective or None
         For 2-D images: the view of the same projection with the depth reversed, where the object is flat or nearly so;
         None when it is solid. For 3-D image points always None.
@@ -32,6 +35,10 @@ class WeakPerspectiveResult:
     n_iter : int
         Steps of the refinement.
     converged : bool or ndarray of shape (b,)
+        Whether `status` is "ok".
+    status : str or ndarray of shape (b,)
+        "ok" or "not converged"; in a batch also "too few points", "object points on a line" (or at one place),
+        "image points coincide".
 
     Examples
     --------
@@ -50,6 +57,7 @@ class WeakPerspectiveResult:
     second_error: Any
     n_iter: int
     converged: Any
+    status: Any
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
         """Return yaw, pitch and roll of the view in degrees, see :meth:`Pose.angles`."""
@@ -93,7 +101,8 @@ def solve_weak_perspective(
     ValueError
         For wrong shapes and values; NaN marks missing points.
     DegenerateShapeError
-        For fewer than four points (three with depth), points on a line, coincident image points, in any row.
+        For a single problem with fewer than four points (three with depth), points on a line, coincident image points.
+        In a batch such rows have `converged` False and their reason in `status`, and the others are solved.
 
     Notes
     -----
@@ -122,28 +131,42 @@ def solve_weak_perspective(
     single = objects.ndim == 2 and images.ndim == 2
     b = len(images) if images.ndim == 3 else len(objects) if objects.ndim == 3 else 1
     n = objects.shape[-2]
+    if not n:
+        raise DegenerateShapeError("got 0 points; expected at least 4, or 3 with depth.")
     if objects.ndim == 3 and len(objects) not in (1, b):
         raise ValueError(f"got {len(objects)} sets of object points and {b} of image points.")
     objects, images = np.broadcast_to(objects, (b, n, 3)), np.broadcast_to(images, (b, n, images.shape[-1]))
     w = np.ones((b, n)) if weights is None else np.array(as_weights(weights, (b, n)))
     seen = np.isfinite(objects).all(-1) & np.isfinite(images).all(-1) & (w > 0)
     w = np.where(seen, w, 0.0)
+    if not tol > 0 or max_iter < 1:
+        raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
     needed = 4 if images.shape[-1] == 2 else 3
-    if (seen.sum(axis=1) < needed).any():
-        row = int(np.argmin(seen.sum(axis=1)))
-        raise DegenerateShapeError(
-            f"got {seen[row].sum()} points that are seen in row {row}; expected at least {needed}."
-        )
-    w = w / w.sum(axis=1, keepdims=True)
+    codes = np.where(seen.sum(axis=1) < needed, 1, 0)
+    w = w / np.where(codes == 0, w.sum(axis=1), 1.0)[:, None]
     objects, images = (np.where(seen[..., None], a, 0.0) for a in (objects, images))
     centre, middle = (np.einsum("bn,bni->bi", w, a) for a in (objects, images))
     X, x = (np.where(seen[..., None], a - m[:, None], 0.0) for a, m in ((objects, centre), (images, middle)))
     scatter = np.einsum("bn,bni,bnj->bij", w, X, X)
     values, frame = np.linalg.eigh(scatter)
-    if (values[:, 1] <= 1e-10 * values[:, 2]).any():
-        raise DegenerateShapeError("object_points: got points on one line or one point: the rotation has no answer.")
-    if (np.einsum("bn,bni->b", w, x**2) <= 1e-18 * values[:, 2]).any():
-        raise DegenerateShapeError("image_points: got points that all coincide: the scale would be zero.")
+    codes[(codes == 0) & (values[:, 1] <= 1e-10 * values[:, 2])] = 2
+    extent = [np.abs(np.where(seen, a, 0.0)).max(axis=1, initial=0.0) for a in (images[..., 0], images[..., 1])]
+    coincide = np.einsum("bn,bni->b", w, x**2) <= (1e-12 * np.maximum(*extent)) ** 2
+    codes[(codes == 0) & coincide] = 3
+    if single and codes[0]:
+        raise DegenerateShapeError(
+            (
+                f"got {seen[0].sum()} points that are seen; expected at least {needed}.",
+                "object_points: got points on one line or at one place: the rotation has no answer.",
+                "image_points: got points that all coincide: the scale would be zero.",
+            )[codes[0] - 1]
+        )
+    if codes.any():
+        rows = np.flatnonzero(codes == 0)
+        found = solve_weak_perspective(
+            objects[rows], images[rows], weights=w[rows], refine=refine, tol=tol, max_iter=max_iter
+        )
+        return _with_gaps(found, rows, codes)
     cross = np.einsum("bn,bni,bnj->bij", w, x, X)
     n_iter, converged = 0, np.ones(b, dtype=bool)
     second: tuple[np.ndarray, np.ndarray] | None = None
@@ -153,13 +176,13 @@ def solve_weak_perspective(
     else:
         flat = values[:, 0] < 1e-3 * values[:, 2]
         starts = _closed_form(cross, values, frame, flat)
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        ends: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for matrix, scale in starts:
             if refine:
                 matrix, scale, steps, done = _refine(matrix, scale, cross, scatter, tol, max_iter)
-                n_iter, converged = n_iter + steps, converged & (done | (len(found) > 0))
-            found.append((matrix, scale, _square(matrix, scale, x, X, w)))
-        first, other = found
+                n_iter, converged = n_iter + steps, converged & (done | (len(ends) > 0))
+            ends.append((matrix, scale, _square(matrix, scale, x, X, w)))
+        first, other = ends
         swap = other[2] < first[2] * (1 - 1e-12)
         matrix, scale = (np.where(_like(swap, f), o, f) for f, o in zip(first[:2], other[:2], strict=True))
         second = tuple(np.where(_like(swap, f), f, o) for f, o in zip(first[:2], other[:2], strict=True))  # type: ignore[assignment]
@@ -170,11 +193,41 @@ def solve_weak_perspective(
     if second is not None and flat.any():
         second_error = np.where(flat, np.sqrt(_square(*second, x, X, w)), np.inf)
         other_view = _view(*second, centre, middle, single)
+    codes[~converged] = 4
     if single:
         return WeakPerspectiveResult(
-            view, float(error[0]), other_view, float(second_error[0]), n_iter, bool(converged[0])
+            view, float(error[0]), other_view, float(second_error[0]), n_iter, bool(converged[0]), STATUS[codes[0]]
         )
-    return WeakPerspectiveResult(view, error, other_view, second_error, n_iter, converged)
+    return WeakPerspectiveResult(view, error, other_view, second_error, n_iter, codes == 0, np.array(STATUS)[codes])
+
+
+def _with_gaps(found: WeakPerspectiveResult, rows: np.ndarray, codes: np.ndarray) -> WeakPerspectiveResult:
+    """Return the answers of some rows in their places, NaN and inf in the others."""
+
+    def spread(values: np.ndarray, fill: Any) -> np.ndarray:
+        out = np.full((len(codes), *values.shape[1:]), fill, dtype=values.dtype)
+        out[rows] = values
+        return out
+
+    def view(part: WeakPerspective | None) -> WeakPerspective | None:
+        if part is None:
+            return None
+        turns = Rotation.from_rotvec(spread(part.rotation.as_rotvec().reshape(-1, 3), np.nan))
+        return WeakPerspective(spread(np.asarray(part.scale), np.nan), turns, spread(part.translation, np.nan))
+
+    first = view(found.view)
+    assert first is not None
+    status = np.array(STATUS)[codes]
+    status[rows] = found.status
+    return WeakPerspectiveResult(
+        first,
+        spread(found.error, np.inf),
+        view(found.second),
+        spread(found.second_error, np.inf),
+        found.n_iter,
+        status == "ok",
+        status,
+    )
 
 
 def _like(mask: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -224,6 +224,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
     array([  0., 100.,   0.])
     """
     convention = get(convention)
+    _check(rotation)
     if convention.unit == "matrix":
         return to_matrix(rotation, convention)
     if not convention.sequence:
@@ -316,6 +317,7 @@ def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *,
     True
     """
     convention = get(convention)
+    _check(rotation)
     if not convention.sequence:
         return np.zeros(() if rotation.single else len(rotation), dtype=bool)
     matrix = rotation.as_matrix()
@@ -339,6 +341,7 @@ def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
            [ 0.,  0.,  1.]])
     """
     convention = get(convention)
+    _check(rotation)
     matrix = rotation.as_matrix()
     if convention.matrix_frame != "camera":
         matrix = matrix * np.outer(_FLIP, _FLIP)
@@ -380,6 +383,14 @@ def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
     if convention.matrix_frame != "camera":
         array = array * np.outer(_FLIP, _FLIP)
     return rotation_from_matrix(array)
+
+
+def _check(rotation: Any) -> None:
+    if not isinstance(rotation, Rotation):
+        raise TypeError(
+            f"rotation: got {type(rotation).__name__}; expected a scipy Rotation. Try read(values, convention) for "
+            "angles and from_matrix for matrices."
+        )
 
 
 def rotation_from_matrix(matrix: np.ndarray) -> Rotation:

@@ -65,13 +65,20 @@ def plot_axes(
     >>> len(ax.lines)
     3
     """
+    from matplotlib.patheffects import Normal, Stroke
+
     ax = _canvas(ax, image)
+    edge = [Stroke(linewidth=4.0, foreground="white"), Normal()]
     start = np.zeros(3) if origin is None else np.asarray(origin, dtype=float)
     tips = start + length * np.diag([1.0, 1.0, -1.0])
     pixels = project_points(np.vstack([start, tips]), pose, camera).reshape(-1, 4, 2)
     for number, (root, *ends) in enumerate(pixels):
         for end, colour, label in zip(ends, COLOURS, LABELS, strict=True):
-            ax.plot(*zip(root, end, strict=True), color=colour, linewidth=2.5, label=label if number == 0 else None)
+            ax.plot(
+                *zip(root, end, strict=True), color=colour, linewidth=2.5, solid_capstyle="round", path_effects=edge,
+                label=label if number == 0 else None,
+            )  # fmt: skip
+    ax.legend(loc="best", fontsize="small")
     return ax
 
 
@@ -111,9 +118,14 @@ def plot_reprojection(result: PnPResult, image_points: Any, *, image: Any = None
         raise ValueError(f"image_points: got {len(points)}; expected the {len(residuals)} points of the result.")
     projected = points + residuals
     lines = np.stack([points, projected, np.full_like(points, np.nan)], axis=1).reshape(-1, 2)
-    ax.plot(*lines.T, color="tab:orange", linewidth=1)
-    ax.plot(*points.T, ".", color="tab:green", markersize=5, label="image points")
-    ax.plot(*projected.T, "+", color="tab:red", markersize=6, label="projections")
-    ax.set_title(f"reprojection error {np.mean(result.reprojection_error):.2f} px")
+    ax.plot(*lines.T, color="0.6" if image is None else "white", linewidth=1)
+    ax.plot(*points.T, ".", color="limegreen", markeredgecolor="black", markeredgewidth=0.3, label="image points")
+    ax.plot(*projected.T, "+", color="magenta", markersize=6, label="projections")
+    errors = np.atleast_1d(result.reprojection_error)
+    solved = np.isfinite(errors)
+    title = f"reprojection error {errors[solved].mean():.2f} px" if solved.any() else "no pose"
+    if len(errors) > 1:
+        title += f", mean of {solved.sum()} views" + (f"; {(~solved).sum()} without a pose" if not solved.all() else "")
+    ax.set_title(title)
     ax.legend(loc="best", fontsize="small")
     return ax

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models import IBUG68, LandmarkScheme
+from shape_models import IBUG68, LandmarkScheme, convert, get_scheme
 from shape_models._array import DegenerateShapeError, as_shapes
 
 if TYPE_CHECKING:
@@ -155,14 +155,16 @@ HEAD_IBUG68: np.ndarray = _mirrored(_HALF, (-1.0, 1.0, 1.0))
 WEIGHTS_IBUG68: np.ndarray = _mirrored(_HALF_WEIGHTS, (1.0,))[:, 0]
 
 
-def reference_landmarks(scheme: LandmarkScheme = IBUG68) -> tuple[np.ndarray, np.ndarray]:
+def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarray, np.ndarray]:
     """Return the reference landmarks of a scheme in millimetres, and their weights.
 
     Parameters
     ----------
-    scheme : LandmarkScheme
-        IBUG68, or any scheme with at least six landmarks of the same names, such as a subset of it. Landmarks of
-        other names are NaN with weight 0.
+    scheme : LandmarkScheme or str
+        IBUG68; a scheme that `shape_models.convert` reaches from it (WFLW98, COFW29, MUCT68, MUCT76, MEDIAPIPE478); or
+        one with at least six landmarks of the same names, such as a subset of IBUG68. Landmarks without a counterpart
+        are NaN with weight 0. Points of the jaw go by their number, which means another place where a contour has
+        another count: only the names of IBUG68 and its subsets stand for the jaw.
 
     Returns
     -------
@@ -179,15 +181,23 @@ def reference_landmarks(scheme: LandmarkScheme = IBUG68) -> tuple[np.ndarray, np
     >>> points, weights = reference_landmarks()
     >>> points.shape, float(points[27:31, 0].max())
     ((68, 3), 0.0)
+    >>> points, weights = reference_landmarks("wflw98")  # twice as many points along the jaw
+    >>> bool((points[32] == HEAD_IBUG68[16]).all()), int((weights > 0).sum())
+    (True, 60)
     """
-    if scheme is IBUG68 or scheme == IBUG68:
+    scheme = get_scheme(scheme)
+    if scheme == IBUG68:
         return HEAD_IBUG68.copy(), WEIGHTS_IBUG68.copy()
-    place = {name: i for i, name in enumerate(IBUG68.names)}
-    points = np.full((scheme.n_landmarks, 3), np.nan)
-    weights = np.zeros(scheme.n_landmarks)
-    for i, name in enumerate(scheme.names):
-        if name in place:
-            points[i], weights[i] = HEAD_IBUG68[place[name]], WEIGHTS_IBUG68[place[name]]
+    try:
+        points = np.array(convert(HEAD_IBUG68, IBUG68, scheme).shapes)
+        weights = np.nan_to_num(convert(np.tile(WEIGHTS_IBUG68[:, None], 2), IBUG68, scheme).shapes[:, 0])
+    except ValueError:  # no pair of schemes that is known: by name
+        points, weights = np.full((scheme.n_landmarks, 3), np.nan), np.zeros(scheme.n_landmarks)
+        same_jaw = scheme.name.partition("[")[0] == IBUG68.name
+        place = {name: i for i, name in enumerate(IBUG68.names) if same_jaw or "jaw" not in name}
+        for i, name in enumerate(scheme.names):
+            if name in place:
+                points[i], weights[i] = HEAD_IBUG68[place[name]], WEIGHTS_IBUG68[place[name]]
     known = int((weights > 0).sum())
     if known < 6:
         raise ValueError(

@@ -445,8 +445,8 @@ def test_thresholds_in_percent_are_refused_for_fractions():
     with pytest.raises(ValueError, match=r"threshold: got 8; the errors are fractions. Try threshold=0.08"):
         failure_rate(errors, threshold=8)
     assert failure_rate(nme(*two_faces(), normalizer=1), threshold=8) == 0
-    for bad in (0, -1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="expected a positive number"):
+    for bad in (0, -1, np.nan, np.inf, "a", [0.1, 0.2]):
+        with pytest.raises(ValueError, match=r"expected (a|one) positive number"):
             auc([0.1], threshold=bad)
     for bad in ([], [0.2, 0.1], [np.nan], 0.1):
         with pytest.raises(ValueError, match="expected a list of finite numbers that increase"):

@@ -113,7 +113,7 @@ def test_the_usual_filter_is_counted():
 
 
 def test_faces_at_the_gimbal_are_counted():
-    truth = np.array([[0.0, 88.0, 0.0], [0.0, -92.0, 0.0], [0.0, 84.0, 0.0], [89.0, 0.0, 0.0]])
+    truth = np.array([[0.0, 88.0, 0.0], [0.0, -92.0, 0.0], [0.0, 84.9, 0.0], [89.0, 0.0, 0.0]])
     assert euler_mae(truth, truth, convention="300W-LP").n_gimbal == 2
     assert euler_mae(truth, truth, convention="other", middle="pitch").n_gimbal == 1
     assert euler_mae(np.deg2rad(truth), truth, convention="300W-LP", degrees=False).n_gimbal == 2

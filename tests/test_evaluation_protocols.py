@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation import nme
-from evaluation.protocols import PROTOCOLS, AlignedCrop, LandmarkBoxCrop, Protocol, Subset, get_protocol
-from shape_models import IBUG68, Similarity, make_faces
+from evaluation.protocols import _ARCFACE, PROTOCOLS, AlignedCrop, LandmarkBoxCrop, Protocol, Subset, get_protocol
+from shape_models import IBUG68, Similarity, estimate_similarity, make_faces
 from shape_models.landmarks import get_scheme
 
 FACES = make_faces(40, rng=3)
@@ -137,3 +137,56 @@ def test_variants_are_made_with_replace():
     mine = replace(get_protocol("300w"), name="mine", normalizer="box_diagonal", thresholds=(0.05,))
     assert isinstance(mine, Protocol)
     assert "box_diagonal" in mine.errors(FACES, FACES + NOISE).definition
+
+
+@pytest.mark.parametrize("name", ["sdu-300w", "sdu-aflw2000-3d"])
+def test_a_face_without_a_frame_has_no_error_and_spoils_no_other(name):
+    """All landmarks missing, or all at one place: nothing to turn upright."""
+    truth = FACES.copy()
+    truth[1], truth[2] = np.nan, 50.0
+    errors = get_protocol(name).errors(truth, FACES + NOISE, undefined="nan")
+    assert errors.undefined.tolist() == [i in (1, 2) for i in range(40)]
+    rest = np.delete(np.arange(40), [1, 2])
+    np.testing.assert_array_equal(errors.values[rest], get_protocol(name).errors(FACES[rest], (FACES + NOISE)[rest]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thresholds": ()}, "thresholds: got"),
+        ({"thresholds": (-0.1,)}, "expected positive numbers"),
+        ({"rounding": "ceil", "crop": AlignedCrop(36)}, "expected '', 'floor' or 'nearest'"),
+        ({"rounding": "floor"}, "crop: got None"),
+    ],
+)
+def test_protocols_that_measure_nothing_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(get_protocol("300w"), **change)
+
+
+def test_text_is_no_flag_and_no_angle():
+    with pytest.raises(ValueError, match=r"attributes\['pose'\]: got values of <U1; expected some of 1, True"):
+        Subset("s", "pose", equals=(1, True)).mask({"pose": ["1", "0"]}, 2)
+    with pytest.raises(ValueError, match=r"expected some of 'common'"):
+        Subset("s", "split", equals=("common",)).mask({"split": [1, 0]}, 2)
+    with pytest.raises(ValueError, match=r"attributes\['yaw'\]: got values of <U1; expected numbers"):
+        Subset("s", "yaw", low=0).mask({"yaw": ["a", "b"]}, 2)
+
+
+def test_the_crops_are_the_published_ones():
+    """Margins in pixels or shares of the box, and pixels above the upright box, as the scripts of the authors have."""
+    margins = {name: (c.size, c.margin, c.pad) for name in ("300w", "wflw", "cofw")
+               for c in [get_protocol(f"asmnet-{name}").crop]}  # fmt: skip
+    assert margins == {"300w": (224, 10, 0), "wflw": (224, 3, 0), "cofw": (224, 0, 0.05)}
+    raised = {name: (c.extend, c.size, c.scale) for name in ("ibug", "cofw", "300w", "aflw2000-3d")
+              for c in [get_protocol(f"sdu-{name}").crop]}  # fmt: skip
+    assert raised == {
+        "ibug": (36, 128, 1.2), "cofw": (45, 128, 1.2), "300w": (40, 128, 1.2), "aflw2000-3d": (30, 128, 1.2),
+    }  # fmt: skip
+    five = np.stack([FACES[:, [36, 39]].mean(1), FACES[:, [42, 45]].mean(1), *FACES[:, [30, 48, 54]].swapaxes(0, 1)], 1)
+    upright = estimate_similarity(five, 2 * _ARCFACE + 80)(FACES)
+    wide, high = np.ptp(upright, axis=1).T
+    tall = high + 36 > wide
+    top = AlignedCrop(extend=36, size=1.0, scale=1.0).maps(FACES)[0](FACES)[:, :, 1].min(axis=1)
+    assert tall.any()
+    np.testing.assert_allclose(top[tall], (36 / (high + 36))[tall], rtol=1e-9)

@@ -159,6 +159,13 @@ def test_yaw_bins_and_their_mean():
     assert found.main.name == "all"
 
 
+def test_faces_without_a_yaw_are_counted():
+    yaw = np.where(np.arange(100) < 7, np.nan, 10.0)
+    found = evaluate(FACES, GUESS, "aflw2000-3d", attributes={"yaw": yaw}, n_resamples=20)
+    assert "7 of 100 faces have no yaw: they are in none of its rows." in found.notes
+    assert found["yaw 0-30"].n == 93
+
+
 def test_overlapping_subsets_of_wflw():
     rng = np.random.default_rng(0)
     truth = 100 + 50 * rng.random((30, 98, 2))
@@ -258,6 +265,9 @@ def test_many_faces_are_resampled_in_blocks():
         ({"groups": np.ones(7)}, r"groups: got shape \(7,\)"),
         ({"protocol": "wflw", "attributes": None}, "wflw98 has 98 landmarks; got faces of 68"),
         ({"confidence": 2}, "confidence: got 2"),
+        ({"n_resamples": 0}, "n_resamples: got 0"),
+        ({"groups": [None] * 100}, "groups: got None or NaN"),
+        ({"protocol": replace(get_protocol("300w"), thresholds=(8,))}, "threshold: got 8; the errors are fractions"),
         ({"missing": "drop"}, "missing: got 'drop'"),
     ],
 )

@@ -78,32 +78,42 @@ def test_a_comparison_turns_round(errors, shift, seed):
 # --- coverage --------------------------------------------------------------------------------------------
 
 
-def coverage(draw, truth, interval, n_runs):
-    hits = sum(truth in interval(draw()) for _ in range(n_runs))
-    return hits / n_runs, math.sqrt(0.95 * 0.05 / n_runs)
+def coverage(draw, truth, groups=None, *, n_calls=150, n_columns=100, rng):
+    """Share of 15 000 sets whose interval holds the truth: standard error 0.0018. Columns share their resamples."""
+    hits = 0
+    for _ in range(n_calls):
+        columns = draw(n_columns)
+        hits += sum(truth in found for found in mean_intervals(columns, groups, n_resamples=1000, rng=rng))
+    return hits / (n_calls * n_columns)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_columns_are_resampled_as_one_set_of_faces_is(rng, grouped):
+    """What the tests of coverage measure, many sets at a time, is what `bootstrap_interval` and `compare` return."""
+    values = rng.lognormal(size=(60, 3))
+    codes = np.arange(60) // 3 if grouped else None
+    for i, found in enumerate(mean_intervals(values, codes, 0.9, 500, 7)):
+        alone = bootstrap_interval(values[:, i], groups=codes, confidence=0.9, n_resamples=500, rng=7)
+        assert (alone.low, alone.high) == pytest.approx((found.low, found.high), rel=1e-12)
+        zeros = compare(values[:, i], np.zeros(60), groups=codes, confidence=0.9, n_resamples=500, rng=7).difference
+        assert (zeros.low, zeros.high) == pytest.approx((found.low, found.high), rel=1e-12)
 
 
 def test_the_interval_of_the_mean_covers_at_its_rate(rng):
+    """200 faces with log-normal errors: 94.5 % in 100 000 sets. One point less fails."""
     sigma = 0.5
-    share, noise = coverage(
-        lambda: rng.lognormal(-3.2, sigma, size=200),
-        math.exp(-3.2 + sigma**2 / 2),
-        lambda e: bootstrap_interval(e, n_resamples=1000, rng=rng),
-        1000,
-    )
-    assert abs(share - 0.95) < 3 * noise
+    share = coverage(lambda m: rng.lognormal(-3.2, sigma, size=(200, m)), math.exp(-3.2 + sigma**2 / 2), rng=rng)
+    assert abs(share - 0.95) < 0.01
 
 
 def test_the_interval_of_groups_covers_and_that_of_faces_does_not(rng):
     groups = np.repeat(np.arange(50), 6)
 
-    def draw():
-        return 0.05 + 0.01 * (rng.standard_normal(50)[groups] + rng.standard_normal(300))
+    def draw(m):
+        return 0.05 + 0.01 * (rng.standard_normal((50, m))[groups] + rng.standard_normal((300, m)))
 
-    share, noise = coverage(draw, 0.05, lambda e: bootstrap_interval(e, groups=groups, n_resamples=1000, rng=rng), 600)
-    assert abs(share - 0.95) < 4 * noise  # 50 groups: the bootstrap has O(1/50) left
-    alone, _ = coverage(draw, 0.05, lambda e: bootstrap_interval(e, n_resamples=500, rng=rng), 300)
-    assert alone < 0.85
+    assert abs(coverage(draw, 0.05, groups, rng=rng) - 0.95) < 0.008
+    assert coverage(draw, 0.05, n_calls=20, rng=rng) < 0.75
 
 
 @pytest.mark.parametrize(("n", "share"), [(200, 0.01), (200, 0.1), (689, 0.03), (2500, 0.3)])
@@ -118,24 +128,10 @@ def test_wilson_covers_at_its_rate(n, share):
 
 def test_rates_of_groups_cover(rng):
     groups = np.repeat(np.arange(60), 5)
-
-    def draw():
-        persons = rng.beta(2, 6, size=60)
-        return rng.random(300) < persons[groups]
-
-    share, noise = coverage(draw, 0.25, lambda f: rate_interval(f, groups=groups), 1000)
-    assert abs(share - 0.95) < 4 * noise
-    alone, _ = coverage(draw, 0.25, rate_interval, 1000)
-    assert alone < share
-
-
-def test_the_interval_of_a_difference_covers(rng):
-    def draw():
-        first = rng.lognormal(-3, 0.4, size=200)
-        return first, first + rng.normal(0.001, 0.01, size=200)
-
-    share, noise = coverage(draw, -0.001, lambda e: compare(*e, n_resamples=1000, rng=rng).difference, 600)
-    assert abs(share - 0.95) < 3.5 * noise
+    flags = rng.random((20_000, 300)) < rng.beta(2, 6, size=(20_000, 60))[:, groups]
+    share = np.mean([0.25 in rate_interval(f, groups=groups) for f in flags])  # standard error 0.0015
+    assert abs(share - 0.95) < 0.01
+    assert np.mean([0.25 in rate_interval(f) for f in flags[:4000]]) < 0.92
 
 
 # --- against the definition ------------------------------------------------------------------------------
@@ -196,6 +192,13 @@ def test_one_face_that_outweighs_all_others(confidence, sign):
     assert -0.1 < found.low <= found.estimate <= found.high < 0.1
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_the_size_of_the_errors_does_not_matter(rng, size):
+    values = rng.lognormal(size=50)
+    one, other = bootstrap_interval(values, n_resamples=200), bootstrap_interval(size * values, n_resamples=200)
+    assert (other.low / size, other.high / size) == pytest.approx((one.low, one.high), rel=1e-9)
+
+
 def test_equal_values_have_an_interval_of_no_length():
     found = bootstrap_interval(np.full(20, 0.04))
     assert (found.low, found.estimate, found.high) == pytest.approx((0.04, 0.04, 0.04))
@@ -247,6 +250,8 @@ def test_tables_of_landmarks_and_their_groups(rng):
     assert len(table) == 68
     assert table.column("landmark") == list(IBUG68.names)
     np.testing.assert_allclose([m.estimate for m in table.column("mean")], each.mean(axis=0))
+    np.testing.assert_allclose(table.column("median"), np.median(each, axis=0))
+    np.testing.assert_allclose(table.column("90th"), np.quantile(each, 0.9, axis=0))
     parts = landmark_table(each, scheme="ibug68", by="group", n_resamples=50)
     assert parts.column("group") == list(IBUG68.groups)
     name = parts.column("group")[0]
@@ -334,6 +339,16 @@ def test_tables_are_written_as_fractions_and_printed_in_percent(tmp_path):
         (lambda: bootstrap_interval([0.1, 0.2], confidence=95), "confidence: got 95"),
         (lambda: bootstrap_interval([0.1, 0.2], n_resamples=0), "n_resamples: got 0"),
         (lambda: bootstrap_interval([0.1, 0.2], statistic="mode"), "statistic: got 'mode'"),
+        (lambda: bootstrap_interval([0.1, 0.2], n_resamples=10.5), "expected a whole number"),
+        (lambda: bootstrap_interval([0.1, 0.2], statistic=lambda x: x), "expected one finite number"),
+        (lambda: bootstrap_interval([0.1, 0.2], statistic=lambda x: np.nan), "expected one finite number"),
+        (lambda: bootstrap_interval([0.1, 0.2], groups=["a", None]), "groups: got None or NaN for 1 faces"),
+        (lambda: bootstrap_interval([0.1, 0.2], groups=[1.0, np.nan]), "groups: got None or NaN for 1 faces"),
+        (lambda: group_table([0.1, 0.2], [np.nan, 1.0]), "labels: got None or NaN for 1 faces"),
+        (lambda: group_table([0.1, 0.2], [1.0, 1.0], n_resamples=0), "n_resamples: got 0"),
+        (lambda: landmark_table([[0.1, np.inf]]), "errors: got infinity"),
+        (lambda: compare([0.1, 0.2], [0.1, 0.2], names=("a",)), "expected two"),
+        (lambda: wilson_interval(1, np.inf), "got 1 of inf faces"),
         (lambda: wilson_interval(3, 2), "got 3 of 2 faces"),
         (lambda: wilson_interval(0, 0), "got 0 of 0 faces"),
         (lambda: wilson_interval(0, 5, effective_n=0), "effective_n: got 0"),

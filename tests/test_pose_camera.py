@@ -89,6 +89,9 @@ def test_weak_perspective_is_the_limit_of_a_far_camera():
         (lambda: Camera.from_fov(100, degrees=50, axis="depth"), "expected one of"),
         (lambda: Camera([[1.0, 1.0]] * 2, [[0.0, 0.0]] * 3), "leading dimensions that agree"),
         (lambda: Camera.from_image_size(10).project([[0, 0, -1.0]]), "in front of the camera"),
+        (lambda: Camera(np.full((3, 2), 9.0), (0, 0)).project(np.ones((2, 5, 3))), r"dimensions \(3,\) of the cameras"),
+        (lambda: Camera(np.full((3, 2), 9.0), (0, 0)).normalize(np.ones((2, 5, 2))), r"dimensions \(3,\) of the"),
+        (lambda: Camera(500.0, (0, 0), (-0.5, 0, 0, 0, 0)).normalize([[900.0, 0.0]]), "no inverse"),
         (lambda: Pose.from_matrix(np.diag([-1.0, 1, 1, 1])), "reflection"),
         (lambda: Pose(Rotation.identity(2), np.zeros((3, 3))), r"expected \(2, 3\)"),
     ],
@@ -101,3 +104,6 @@ def test_refusals(make, message):
 def test_a_pose_needs_a_rotation():
     with pytest.raises(TypeError, match="expected a scipy Rotation"):
         Pose(np.eye(3), [0, 0, 1])
+    for translation in ([None, 0, 1], ["a", "b", "c"], [1j, 0, 1]):
+        with pytest.raises(TypeError, match="expected real numbers"):
+            Pose.identity(translation)

@@ -184,3 +184,23 @@ def test_bad_values_are_refused(values, name, message):
 def test_conventions_without_angles_say_so():
     with pytest.raises(ValueError, match="MediaPipe has no yaw"):
         conventions.yaw_pitch_roll(Rotation.identity(), "MediaPipe")
+
+
+def test_a_matrix_is_no_rotation_object():
+    for call in (conventions.write, conventions.to_matrix, conventions.gimbal_lock, conventions.yaw_pitch_roll):
+        with pytest.raises(TypeError, match="Try read"):
+            call(np.eye(3), "HopeNet")
+
+
+def test_beyond_profile_takes_the_smaller_outer_angles():
+    rotation = conventions.read([5.0, 100.0, -4.0], "6DRepNet")
+    np.testing.assert_allclose(conventions.write(rotation, "6DRepNet", beyond_profile=True), [5, 100, -4])
+    near = conventions.read([5.0, 60.0, -4.0], "6DRepNet")
+    np.testing.assert_allclose(conventions.write(near, "6DRepNet", beyond_profile=True), [5, 60, -4])
+
+
+def test_the_lock_is_as_wide_as_asked():
+    for yaw, locked in ((88.9, False), (89.1, True), (-89.1, True), (90.9, True), (91.1, False)):
+        rotation = conventions.read([0.0, yaw, 0.0], "6DRepNet")
+        assert conventions.gimbal_lock(rotation, "6DRepNet") == locked
+        assert conventions.gimbal_lock(rotation, "6DRepNet", tolerance=2.0)

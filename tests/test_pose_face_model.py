@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pose import Camera, FaceModel3D, Pose, conventions, estimate_head_pose, project_points
+from pose import Camera, FaceModel3D, Pose, conventions, estimate_head_pose, project_points, solve_pnp
 from pose.reference import HEAD_IBUG68
-from shape_models import IBUG68, ShapeBasis
+from shape_models import IBUG68, DegenerateShapeError, ShapeBasis
 from shape_models.io import load_model, save_model
 
 CAMERA = Camera.from_image_size((640, 480))
@@ -115,11 +115,46 @@ def test_bad_rows_are_flagged(rng):
     assert np.isnan(fit.pose.translation[1]).all()
 
 
+def test_a_single_face_without_an_answer_raises():
+    with pytest.raises(DegenerateShapeError, match="got 0 points that are seen"):
+        MODEL.fit(np.full((68, 2), np.nan), CAMERA)
+    for change in ({"tol": 0.0}, {"max_iter": 0}):
+        with pytest.raises(ValueError, match="expected tol > 0 and max_iter >= 1"):
+            MODEL.fit(np.ones((68, 2)), CAMERA, **change)
+
+
+def test_the_second_pose_of_one_face_is_that_of_the_rigid_fit(rng):
+    pixels = _faces(rng, 30)[2]
+    for face in pixels:
+        fit, rigid = MODEL.fit(face, CAMERA), solve_pnp(MODEL.basis.mean, face, CAMERA, weights=MODEL.weights, tol=1e-6)
+        assert (fit.second is None) == (rigid.second is None)
+        assert isinstance(fit.second_error, float)
+        assert fit.second_error == rigid.second_error
+        assert fit.second is None or fit.second.single
+
+
 def test_a_distorted_lens(rng):
-    camera = Camera((700.0, 700.0), (320.0, 240.0), (-0.1, 0.02, 0.001, 0.001, 0.0))
-    pose = Pose(conventions.read([25.0, 5.0, 3.0], "HopeNet"), [100, 50, 600])
-    fit = MODEL.fit(project_points(MODEL.basis.mean, pose, camera), camera)
-    assert _turn(fit.pose, pose) < 1e-4
+    camera = Camera((700.0, 700.0), (320.0, 240.0), (-0.3, 0.1, 0.001, 0.001, 0.0))
+    pose = Pose(conventions.read([25.0, 5.0, 3.0], "HopeNet"), [150, 100, 500])
+    exact = project_points(MODEL.basis.mean, pose, camera)
+    assert _turn(MODEL.fit(exact, camera).pose, pose) < 1e-4
+    pixels = exact + rng.normal(scale=3.0, size=exact.shape)
+    fit = MODEL.fit(pixels, camera)
+    np.testing.assert_allclose(fit.residuals, project_points(fit.landmarks_3d, fit.pose, camera) - pixels, atol=1e-8)
+    np.testing.assert_allclose(fit.reprojection_error, np.sqrt((fit.residuals**2).sum(1).mean()), rtol=1e-12)
+
+
+def test_a_face_beyond_the_reach_of_the_lens_is_flagged():
+    camera = Camera((700.0, 700.0), (320.0, 240.0), (-0.5, 0.0, 0.0, 0.0, 0.0))
+    seen = project_points(MODEL.basis.mean, Pose.identity([0, 0, 600]), camera)
+    far = seen + np.array([900.0, 0.0])
+    with pytest.raises(ValueError, match="no inverse"):
+        MODEL.fit(far, camera)
+    fit = MODEL.fit(np.stack([seen, far]), camera)
+    assert fit.converged.tolist() == [True, False]
+    assert fit.status[1] == "no inverse of the distortion"
+    assert np.isnan(fit.pose.translation[1]).all()
+    assert np.isinf(fit.reprojection_error[1])
 
 
 def test_estimate_head_pose_takes_the_model(rng):
@@ -158,3 +193,9 @@ def test_real_faces(data_dir):
     yaw = np.abs(conventions.write(fit.pose.rotation, "HopeNet", beyond_profile=True)[:, 0])
     assert np.median(yaw[labels[1::2] < 2]) <= 2
     assert fit.converged.mean() > 0.99
+
+
+def test_points_at_random_are_a_poor_fit(rng):
+    fit = MODEL.fit(rng.uniform(0, 400, size=(5, 68, 2)), CAMERA)
+    assert set(fit.status) <= {"poor fit", "not converged"}
+    assert "poor fit" in fit.status

@@ -12,7 +12,7 @@ from pose.reference import (
     derive_reference,
     reference_landmarks,
 )
-from shape_models import IBUG68, LandmarkScheme
+from shape_models import IBUG68, LandmarkScheme, get_scheme, read_landmarks
 
 CAMERA = Camera.from_image_size((640, 480))
 MIRROR = np.asarray(IBUG68.mirror)
@@ -113,3 +113,41 @@ def test_rigid_fit_is_the_weighted_pnp_of_the_reference(rng):
     pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), CAMERA) + rng.normal(size=(68, 2))
     expected = solve_pnp(HEAD_IBUG68, pixels, CAMERA, weights=WEIGHTS_IBUG68)
     np.testing.assert_array_equal(estimate_head_pose(pixels, CAMERA).pose.as_matrix(), expected.pose.as_matrix())
+
+
+def test_a_longer_jaw_is_not_read_as_a_shorter_one():
+    """Both schemes number the jaw from the ear; of WFLW only every second point is one of IBUG68."""
+    points, weights = reference_landmarks("wflw98")
+    np.testing.assert_array_equal(points[[0, 2, 14, 16, 18, 32]], HEAD_IBUG68[[0, 1, 7, 8, 9, 16]])
+    assert (weights[1:32:2] == 0).all()
+    pose = Pose(conventions.read([35.0, -5.0, 3.0], "HopeNet"), [0, 0, 600])
+    face = np.full((98, 3), 5.0)  # any place for points that IBUG68 does not have
+    face[:33:2] = HEAD_IBUG68[:17]
+    face[[60, 64, 68, 72]], face[51:60] = HEAD_IBUG68[[36, 39, 42, 45]], HEAD_IBUG68[27:36]
+    face[76:96] = HEAD_IBUG68[48:68]
+    use = weights > 0
+    use[(face == 5.0).all(axis=1)] = False
+    result = estimate_head_pose(project_points(face, pose, CAMERA), CAMERA, scheme="wflw98", weights=use)
+    np.testing.assert_allclose(result.angles().as_array(), [35, -5, 3], atol=1e-6)
+
+
+def test_schemes_without_a_table_have_no_jaw():
+    for name in ("imm58", "muct68"):
+        scheme = get_scheme(name)
+        points, weights = reference_landmarks(scheme)
+        jaw = [i for i, label in enumerate(scheme.names) if "jaw" in label]
+        places = {tuple(p) for p in HEAD_IBUG68[:17]}
+        assert all(weights[i] == 0 or tuple(points[i]) in places for i in jaw)
+        if name == "imm58":
+            assert (weights[jaw] == 0).all()
+        chin = scheme.names.index("chin")
+        np.testing.assert_array_equal(points[chin], HEAD_IBUG68[8])
+
+
+def test_portraits_look_ahead(data_dir):
+    """The first two pictures of each person of IMM are frontal: the means of all angles are near zero."""
+    files = [path for path in sorted((data_dir / "imm").glob("*.pts")) if path.stem.split("-")[1][0] in "12"]
+    shapes = np.stack([np.asarray(read_landmarks(path)) for path in files])
+    angles = estimate_head_pose(shapes, CAMERA, scheme="imm58").angles().as_array()
+    assert len(files) == 60
+    assert np.abs(angles.mean(axis=0)).max() < 5

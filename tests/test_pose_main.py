@@ -10,7 +10,7 @@ from pose import Camera, Pose, conventions, estimate_head_pose, project_points
 from pose.__main__ import main
 from pose.plotting import plot_axes, plot_reprojection
 from pose.reference import HEAD_IBUG68
-from shape_models.formats import write_landmarks
+from shape_models.formats import LandmarkFile, write_landmarks
 
 CAMERA = Camera.from_image_size((640, 480))
 POSE = Pose(conventions.read([25.0, -10.0, 4.0], "HopeNet"), [20.0, 0.0, 700.0])
@@ -56,6 +56,24 @@ def test_a_bad_file_is_reported_and_the_others_are_read(face):
     assert "one.pts" in result.output
 
 
+def test_other_frames_become_pixels_or_are_refused(face):
+    """Fractions of the image and y from the bottom are no pixels: the size of the image makes them so."""
+    points = project_points(HEAD_IBUG68, POSE, CAMERA)
+    relative = LandmarkFile(points / [640, 480], image_name="one.jpg", frame="relative")
+    upwards = LandmarkFile(points * [1, -1] + [0, 479], image_name="one.jpg", frame="y_up")
+    for name, file in (("one.asf", relative), ("one.tps", upwards)):
+        write_landmarks(face.with_name(name), file)
+        result = _run(face.with_name(name), "--image-size", 640, 480)
+        assert result.exit_code == 0, result.output
+        assert [float(x) for x in result.output.splitlines()[1].split()[:3]] == [25.0, -10.0, 4.0]
+    result = _run(face, "--image-size", 640, 480, "--json")
+    assert json.loads(result.output)[0]["gimbal_lock"] is False
+    (face.with_name("idav.pts")).write_text("\n".join(["Version 1.0", "68", *(f"S{i} {i} 2 3" for i in range(68))]))
+    refused = _run(face.with_name("idav.pts"), "--image-size", 640, 480)
+    assert refused.exit_code == 1
+    assert "in the frame physical; expected pixels" in refused.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +100,7 @@ def test_axes_point_where_the_head_points():
     assert y[1, 1] > y[0, 1]
     assert look[1, 0] > look[0, 0]
     assert ax.yaxis_inverted()
+    assert [text.get_text() for text in ax.get_legend().get_texts()][2] == "towards the viewer (-z)"
     plt.close("all")
 
 
@@ -92,7 +111,10 @@ def test_reprojection_of_one_and_of_many():
     ax = plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels, image=np.zeros((480, 640)))
     assert len(ax.lines) == 3
     batch = np.stack([pixels, pixels])
-    plot_reprojection(estimate_head_pose(batch, CAMERA), batch)
+    batch[1, 3:] = np.nan
+    ax = plot_reprojection(estimate_head_pose(batch, CAMERA), batch)
+    assert ax.get_title().endswith(" px, mean of 1 views; 1 without a pose")
+    assert "inf" not in ax.get_title()
     with pytest.raises(ValueError, match="expected the 68 points"):
         plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels[:5])
     plt.close("all")

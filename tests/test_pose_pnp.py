@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import assert_same_pose
 from oracles import refine_pose_naively
+from scipy import stats
 from scipy.spatial.transform import Rotation
 from strategies import views
 
@@ -271,6 +272,28 @@ def test_flat_targets_have_a_second_pose(rng):
     np.testing.assert_allclose(again.reprojection_error, result.second_error, rtol=1e-9)
 
 
+def test_three_places_are_too_few_however_often_they_are_seen(rng):
+    """Three points leave up to four poses, each of them exact: whichever came back could be wrong."""
+    points = rng.normal(size=(3, 3))
+    pixels = project_points(points, Pose(Rotation.from_rotvec([0.3, 0.4, 0.1]), [0.2, 0.1, 8]), CAMERA)
+    again = [0, 1, 2, 0, 1, 2]
+    with pytest.raises(DegenerateShapeError, match="fewer than 4 places"):
+        solve_pnp(points[again], pixels[again], CAMERA)
+    with pytest.raises(DegenerateShapeError, match="fewer than 5 places"):
+        solve_pnp(SQUARE[[0, 1, 2, 3, 0]], rng.uniform(0, 400, (5, 2)), CAMERA, focal="estimate")
+    batch = solve_pnp(np.stack([points[again], BOX[:6]]), np.stack([pixels[again], pixels[again]]), CAMERA)
+    assert batch.status[0] == "too few places"
+    assert not batch.converged[0]
+
+
+def test_exact_rivals_are_ambiguous(rng):
+    """A square far away has two poses; where both errors are mere rounding their ratio says nothing."""
+    far = Pose(Rotation.from_euler("XYZ", [25, -30, 10], degrees=True), [0.0, 0.0, 1e9])
+    result = solve_pnp(SQUARE, project_points(SQUARE, far, Camera(1e11, (320.0, 240.0))), Camera(1e11, (320.0, 240.0)))
+    assert result.second is not None
+    assert result.ambiguity > 0.9
+
+
 def test_a_solid_target_has_no_rival(rng):
     _, pixels = _views(rng, 50, BOX, noise=0.2)
     assert solve_pnp(BOX, pixels, CAMERA).ambiguity.max() < 0.2
@@ -315,21 +338,21 @@ def test_robust_losses_resist_an_outlier(rng, loss):
 
 @pytest.mark.parametrize("planar", [False, True])
 def test_covariance_covers_the_truth_at_its_nominal_rate(planar):
-    """2000 draws: the squared Mahalanobis distance of the true pose is chi-squared with 6 degrees of freedom."""
+    """The squared Mahalanobis distance of the true pose is chi-squared with 6 degrees of freedom over 20 000 draws."""
     rng = np.random.default_rng(4)
     points = rng.normal(size=(20, 3)) * [1, 1, 0 if planar else 1] + [0.5, 0.2, 1.0]
     truth = Pose(Rotation.from_euler("XYZ", [0.5, -0.6, 0.2]), [0.3, 0.2, 8.0])
-    pixels = project_points(points, truth, CAMERA) + rng.normal(scale=0.7, size=(2000, 20, 2))
-    for noise, quantiles in ((0.7, (5.348, 12.592)), (None, (5.348, 12.592))):
+    pixels = project_points(points, truth, CAMERA) + rng.normal(scale=0.7, size=(20_000, 20, 2))
+    # The variance estimated from 40 - 6 = 34 degrees of freedom turns chi-squared into 6 F(6, 34).
+    for noise, distribution in ((0.7, stats.chi2(6)), (None, stats.f(6, 34, scale=6))):
         result = solve_pnp(points, pixels, CAMERA, noise=noise)
         turn = (truth.rotation * result.pose.rotation.inv()).as_rotvec()
         move = truth.translation - result.pose.translation
         error = np.concatenate([turn, move], axis=1)
         distance = np.einsum("bi,bij,bj->b", error, np.linalg.inv(result.covariance), error)
-        # Standard error of a share over 2000 draws: 0.011 at one half, 0.005 at 0.95. The estimated variance of
-        # 34 degrees of freedom turns chi-squared into 6 F(6, 34), whose 0.95 quantile is 14.2.
-        assert abs((distance < quantiles[0]).mean() - 0.5) < (0.035 if noise else 0.05)
-        assert abs((distance < (quantiles[1] if noise else 14.2)).mean() - 0.95) < 0.02
+        for rate in (0.5, 0.95):  # standard errors of the shares: 0.0035, 0.0015
+            share = (distance < distribution.ppf(rate)).mean()
+            assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / len(distance))
 
 
 @pytest.mark.parametrize("focal", [300.0, 640.0, 1500.0])
@@ -344,3 +367,11 @@ def test_unknown_focal_length(rng, focal):
     result = solve_pnp(points, noisy, CAMERA, focal="estimate")
     deviation = (result.camera.focal_length[:, 0] - focal) / result.focal_length_std
     assert np.abs(deviation).max() < 5
+
+
+def test_an_estimated_focal_length_keeps_its_ratio(rng):
+    points = rng.normal(size=(20, 3))
+    pose = Pose(Rotation.random(5, rng=rng), [0.2, -0.1, 5.0])
+    pixels = project_points(points, pose, Camera((500.0, 600.0), (319.5, 239.5)))
+    found = solve_pnp(points, pixels, Camera((1000.0, 1200.0), (319.5, 239.5)), focal="estimate")
+    np.testing.assert_allclose(found.camera.focal_length, np.tile([500.0, 600.0], (5, 1)), rtol=1e-5)

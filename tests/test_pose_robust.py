@@ -71,12 +71,25 @@ def test_points_at_random_are_no_consensus(rng):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"threshold": 0.0}, "threshold"), ({"confidence": 1.0}, "confidence"), ({"max_trials": 0}, "max_trials")],
+    [
+        ({"threshold": 0.0}, "threshold"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"max_trials": 0}, "max_trials"),
+        ({"seed": None}, "seed: got None"),
+        ({"seed": 2**70}, "expected a whole number"),
+    ],
 )
 def test_ransac_refuses(rng, change, message):
     points, _, pixels, _ = _spoiled(rng, 1)
     with pytest.raises(ValueError, match=message):
         solve_pnp_ransac(points, pixels[0], CAMERA, **change)
+
+
+def test_three_places_are_no_consensus(rng):
+    points, _, pixels, _ = _spoiled(rng, 1, n=3, outliers=0.0)
+    again = [0, 1, 2, 0, 1, 2]
+    with pytest.raises(DegenerateShapeError, match="have no pose"):
+        solve_pnp_ransac(points[again], pixels[0, again], CAMERA)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=4, max_size=4, unique_by=lambda x: round(x, 1)))
@@ -180,3 +193,48 @@ def test_weak_perspective_batches_and_missing_points(rng):
 def test_weak_perspective_without_answer(points, pixels, message):
     with pytest.raises(DegenerateShapeError, match=message):
         solve_weak_perspective(points, pixels)
+
+
+def test_bad_rows_of_weak_perspective_are_flagged_and_the_others_solved(rng):
+    points = np.tile(rng.normal(size=(6, 3)), (5, 1, 1))
+    view = WeakPerspective(rng.uniform(1, 3, 5), Rotation.random(5, rng=rng), rng.normal(size=(5, 2)))
+    pixels = view(points)
+    pixels[0, :3] = np.nan
+    points[1] = np.outer(np.arange(6), [1.0, 2.0, 3.0])
+    pixels[2] = 7.0
+    for image in (pixels, np.concatenate([pixels, pixels[..., :1] * 0 + points[..., 2:]], axis=-1)):
+        result = solve_weak_perspective(points, image)
+        expected = ["too few points", "object points on a line", "image points coincide", "ok", "ok"]
+        if image.shape[-1] == 3:  # three points are enough, and depth keeps image points apart
+            expected[0] = expected[2] = "ok"
+        assert result.status.tolist() == expected
+        assert result.converged.tolist() == [status == "ok" for status in expected]
+        for i, status in enumerate(expected):
+            assert np.isfinite(result.error[i]) == (status == "ok")
+            assert np.isnan(result.view.scale[i]) == (status != "ok")
+    good = solve_weak_perspective(points[3:], pixels[3:])
+    found = solve_weak_perspective(points, pixels)
+    np.testing.assert_allclose(found.view.rotation[3:].as_matrix(), good.view.rotation.as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(found.view.scale[3:], view.scale[3:], rtol=1e-9)
+
+
+def test_the_unit_of_the_object_does_not_matter(rng):
+    points = rng.normal(size=(8, 3))
+    pixels = WeakPerspective(3.0, Rotation.random(rng=rng), [1.0, 2.0])(points)
+    for factor in (1e-100, 1e100):
+        result = solve_weak_perspective(points * factor, pixels)
+        np.testing.assert_allclose(result.view.scale, 3.0 / factor, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scale", "rotation", "translation", "error"),
+    [
+        (-1.0, Rotation.identity(), [0, 0], ValueError),
+        (1.0, Rotation.identity(), [0, 0, 0], ValueError),
+        ([1.0, 2.0], Rotation.identity(), [0, 0], ValueError),
+        (1.0, np.eye(3), [0, 0], TypeError),
+    ],
+)
+def test_views_that_are_none_are_refused(scale, rotation, translation, error):
+    with pytest.raises(error, match="expected"):
+        WeakPerspective(scale, rotation, translation)
