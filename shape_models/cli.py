@@ -695,11 +695,28 @@ def plot_shapes_command(source: str, output: str, split: str | None, scheme: str
 @click.argument("model")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="The page, .html.")
 @click.option("--n-modes", "-n", type=click.IntRange(1), default=12, show_default=True)
-def explore(model: str, output: str, n_modes: int) -> None:
+@click.option("--scheme", help="Scheme whose names and edges are used; that of the model by default.")
+@click.option("--edges", metavar="I-J,...", help="Lines to draw instead, such as 0-1,1-2,2-0.")
+@click.option("--y-up", is_flag=True, help="The y axis of the landmarks points up.")
+@click.option("--title", help="Heading; the name of the model by default.")
+def explore(
+    model: str, output: str, n_modes: int, scheme: str | None, edges: str | None, y_up: bool, title: str | None
+) -> None:
     """Write a page with a slider for each mode and landmarks that can be dragged."""
     from .explorer import write_explorer
 
-    click.echo(f"wrote {write_explorer(_model(model), output, n_modes=n_modes)}")
+    page = write_explorer(
+        load_model(model), output, title=title or Path(model).stem, scheme=scheme,
+        edges=None if edges is None else _pairs(edges), n_modes=n_modes, y_up=y_up,
+    )  # fmt: skip
+    click.echo(f"wrote {page}")
+
+
+def _pairs(text: str) -> list[tuple[int, int]]:
+    try:
+        return [(int(i), int(j)) for i, j in (pair.split("-") for pair in text.split(","))]
+    except ValueError:
+        raise click.UsageError(f"--edges {text}: expected pairs of landmarks, such as 0-1,1-2.") from None
 
 
 @main.command(short_help="Repair corrupted faces, with pictures.")
