@@ -485,6 +485,15 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
         }  # fmt: skip
         if isinstance(asm, ASM):
             record |= {"n_samples": asm.n_samples_, "explained_variance_ratio": asm.explained_variance_ratio_}
+    fitter = getattr(model, "fitter_", model)
+    if hasattr(fitter, "evidence_"):
+        shape, box = _about_model(path, fitter.asm_)[0], fitter.box_
+        record |= {name: shape[name] for name in ("n_landmarks", "scheme", "n_components", "limit")}
+        record |= {
+            "evidence": repr(fitter.evidence_), "resolutions": [round(r, 1) for r in fitter.resolutions_],
+            "box": f"side {box['side']:.3f}, centre {box['center'][0]:+.3f} {box['center'][1]:+.3f} of the given side",
+            "detects_faces": fitter.detection_ is not None,
+        }  # fmt: skip
     lines = [f"{key.replace('_', ' '):26s}{_short(value)}" for key, value in record.items()]
     return record, lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from numbers import Real
 from typing import Any
@@ -116,7 +117,7 @@ def map_boxes(boxes: np.ndarray, detection: dict[str, Any]) -> np.ndarray:
     return np.concatenate([center - half, center + half], axis=1)
 
 
-def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
+def learn_detection(images: Any, boxes: np.ndarray, tell: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Learn the map from the detector's boxes to others, from photographs where both are known.
 
     Parameters
@@ -124,6 +125,8 @@ def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
     images : sequence of array or path
     boxes : ndarray of shape (n, 4)
         Where the face of each image is, by the convention wanted.
+    tell : callable, optional
+        Hears the number of each image that is done.
 
     Returns
     -------
@@ -147,8 +150,10 @@ def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
     if len(images) != len(boxes):
         raise ValueError(f"images: got {len(images)}; expected one for each of {len(boxes)} shapes.")
     rows = []
-    for image, box in zip(images, boxes, strict=True):
+    for i, (image, box) in enumerate(zip(images, boxes, strict=True)):
         found = detect_faces(image)
+        if tell is not None:
+            tell(i)
         if not len(found):
             continue
         center, side = 0.5 * (box[:2] + box[2:]), float((box[2:] - box[:2]).max())

@@ -296,7 +296,21 @@ def check_proposal(proposal: Any, view: View, evidence: Evidence) -> None:
     Raises
     ------
     ValueError
-        When it is no `Proposal`, has wrong shapes, or numbers that are not finite or below 0.
+        When it is no `Proposal`, has wrong shapes, or numbers that are not finite or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import make_faces
+    >>> from shape_models.search import ASMFitter, Evidence
+    >>> class Nothing(Evidence):
+    ...     def locate(self, view):
+    ...         return None
+    >>> faces = 0.4 * make_faces(20, rng=0)
+    >>> fitter = ASMFitter(evidence=Nothing(), n_levels=1).fit([np.eye(99)] * 20, faces)
+    >>> fitter.predict(np.eye(99), initial=faces[0])
+    Traceback (most recent call last):
+    ValueError: Nothing: got a NoneType for an answer; expected a Proposal.
     """
     name = type(evidence).__name__
     if not isinstance(proposal, Proposal):

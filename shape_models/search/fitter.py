@@ -139,6 +139,10 @@ class ASMFitter(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    @staticmethod
+    def _tell(what: str, done: int, total: int) -> None:
+        """Hear how far a training has come; commands put a progress bar here."""
+
     # --- learning ------------------------------------------------------------------------------------------
 
     def fit(self, images: Any, shapes: Any, *, boxes: Any = None, groups: Any = None, heatmaps: Any = None) -> Self:
@@ -311,6 +315,7 @@ class ASMFitter(BaseEstimator):
             except ValueError as error:
                 raise ValueError(f"image {i}: {error}") from error
             checked.append(bank)
+            self._tell("reading", i + 1, len(shapes))
         return ImageBank.join(checked)
 
     def _train(
@@ -323,14 +328,17 @@ class ASMFitter(BaseEstimator):
         right = true_pose.inverse(truth)
         with _threads(self.n_jobs) as split:
             scores = None
+            n_steps = len(self.resolutions_) * evidence.n_iter
             for level, resolution in enumerate(self.resolutions_):
                 for iteration in range(evidence.n_iter):
                     pose = frame.pose_of(current)
                     view = View(current, level, iteration, resolution, index, frame, bank, pose, flip, split, context)
                     proposal = evidence.train(view, truth, fold, rng)
                     if proposal is None:
+                        self._tell("learning", (level + 1) * evidence.n_iter, n_steps)
                         break
                     check_proposal(proposal, view, evidence)
+                    self._tell("learning", level * evidence.n_iter + iteration + 1, n_steps)
                     scores = proposal.score
                     current = self._shape_step(proposal).points
                     # Errors that follow from an image as often as errors of other images: the next step must not
@@ -612,7 +620,8 @@ class ASMFitter(BaseEstimator):
         side = poses.scale * frame.side / self.box_["side"]
         center = poses(middle)[:, 0] - np.array(self.box_["center"]) * side[:, None]
         half = 0.5 * side[:, None]
-        self.detection_ = learn_detection(images, np.concatenate([center - half, center + half], axis=1))
+        boxes = np.concatenate([center - half, center + half], axis=1)
+        self.detection_ = learn_detection(images, boxes, lambda i: self._tell("detecting", i + 1, len(boxes)))
         return self
 
     def _check_maps_wanted(self) -> None:
