@@ -80,7 +80,7 @@ for w, color in zip((0.5, 1.0, 2.0), shades, strict=True):
     plot_shape(blend[48:], mouth, scheme=lips, color=color, size=10, label=f"asked for, w = {w:g}")
 plot_shape(asm_set[0.80][48:], mouth, scheme=lips, color=GREY, size=10, label="A(G) at 80 %")
 mouth.set_title("what the loss asks for at the mouth", fontsize=13)
-mouth.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
+mouth.legend(frameon=False, fontsize=10, markerscale=2.5, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
 mouth.set_axis_off()
 figure.suptitle("The ASM-assisted loss asks for an easy face first, and for the true one later", fontsize=17)
 figure.savefig("asm_loss.png", dpi=120)

@@ -52,6 +52,8 @@ for ax, (name, lost) in zip(axes, hidden.items(), strict=True):
     ax.autoscale_view()
     ax.set_axis_off()
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=12)
-figure.suptitle("What is seen tells where the rest is, and how sure one can be", fontsize=16)
+figure.suptitle(
+    "What is seen tells where the rest is, and how sure one can be (errors: mean of 300 faces)", fontsize=16
+)
 figure.savefig("completion.png", dpi=120)
 print("picture: completion.png")

@@ -37,7 +37,7 @@ left, right = figure.subfigures(1, 2, width_ratios=[1, 1.45])
 photograph, table = left.subplots(2, 1, height_ratios=[1, 1.05])
 photograph.imshow(image)
 draw(photograph, fit.pose, camera, AFTER)
-photograph.set_title(f"from 68 landmarks: {str(fit.angles('300W-LP')).split(' degrees')[0]}", fontsize=12)
+photograph.set_title(f"from 68 landmarks:\n{fit.angles('300W-LP')}", fontsize=12)
 
 # 2. One rotation in every convention.
 numbers = np.array([10.0, -30.0, 20.0])
@@ -49,7 +49,7 @@ for name, convention in conventions.CONVENTIONS.items():
     lines.append(f"{name:13s}{', '.join(convention.values):18s}{text:28s}{convention.unit.replace('matrix', '')}")
 print("one head, in each convention:", *lines, sep="\n  ")
 table.text(0, 1, "\n".join(lines), family="monospace", fontsize=9.5, va="top", linespacing=1.55)
-table.set_title("the green head, as each convention writes it", fontsize=12, loc="left")
+table.set_title("the head in green on the right, as each convention writes it", fontsize=12, loc="left")
 table.set_axis_off()
 
 # 3. The numbers of one convention, read in others (degrees turned into their unit).

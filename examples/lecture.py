@@ -159,13 +159,13 @@ eyes = np.linalg.norm(face[45] - face[36])
 noisy = face + 0.05 * eyes * rng.normal(size=face.shape)
 hidden = face.copy()
 hidden[IBUG68.groups["jaw"]] = np.nan
-for name, shape in (
-    ("noisy", noisy),
-    ("projected", model.project(noisy)),
-    ("jaw hidden", model.complete(hidden).shapes),
-):
-    off = np.linalg.norm(shape - face, axis=1).mean()
-    print(f"{name:12s} {100 * off / eyes:5.2f} % of the eye distance off")
+off = {
+    "noisy": np.linalg.norm(noisy - face, axis=1),
+    "projected": np.linalg.norm(model.project(noisy) - face, axis=1),
+    "hidden jaw": np.linalg.norm(model.complete(hidden).shapes - face, axis=1)[IBUG68.groups["jaw"]],
+}
+for name, distances in off.items():
+    print(f"{name:12s} {100 * distances.mean() / eyes:5.2f} % of the eye distance off")
 
 # %% [markdown]
 # **Exercise 4.** Project `noisy` with 2, 5, 10 and 30 modes (`AlignedASM(ASM(5))`). Which is best, and what would

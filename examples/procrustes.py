@@ -50,11 +50,11 @@ figure, (left, middle, right) = plt.subplots(
 )
 plot_shape(faces[1:13], left, scheme=IBUG68, color=GREY, size=1)
 plot_shape(faces[0], left, scheme=IBUG68, color=BEFORE, size=5)
-left.set_title("13 of the faces as found in photographs")
+left.set_title("13 of the faces as found, one of them in red")
 middle.scatter(*aligned.reshape(-1, 2).T, s=1, color=GREY, alpha=0.5)
 plot_shape(aligned[0], middle, scheme=IBUG68, color=BEFORE, size=5)
 plot_shape(mean, middle, scheme=IBUG68, color=AFTER, size=8)
-middle.set_title("all 200 superimposed; their mean in green")
+middle.set_title("all 200 superimposed; green: their mean, red: one face")
 for ax in (left, middle):
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xticks([])

@@ -485,6 +485,15 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
         }  # fmt: skip
         if isinstance(asm, ASM):
             record |= {"n_samples": asm.n_samples_, "explained_variance_ratio": asm.explained_variance_ratio_}
+    fitter = getattr(model, "fitter_", model)
+    if hasattr(fitter, "evidence_"):
+        shape, box = _about_model(path, fitter.asm_)[0], fitter.box_
+        record |= {name: shape[name] for name in ("n_landmarks", "scheme", "n_components", "limit")}
+        record |= {
+            "evidence": repr(fitter.evidence_), "resolutions": [round(r, 1) for r in fitter.resolutions_],
+            "box": f"side {box['side']:.3f}, centre {box['center'][0]:+.3f} {box['center'][1]:+.3f} of the given side",
+            "detects_faces": fitter.detection_ is not None,
+        }  # fmt: skip
     lines = [f"{key.replace('_', ' '):26s}{_short(value)}" for key, value in record.items()]
     return record, lines
 
@@ -695,11 +704,28 @@ def plot_shapes_command(source: str, output: str, split: str | None, scheme: str
 @click.argument("model")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="The page, .html.")
 @click.option("--n-modes", "-n", type=click.IntRange(1), default=12, show_default=True)
-def explore(model: str, output: str, n_modes: int) -> None:
+@click.option("--scheme", help="Scheme whose names and edges are used; that of the model by default.")
+@click.option("--edges", metavar="I-J,...", help="Lines to draw instead, such as 0-1,1-2,2-0.")
+@click.option("--y-up", is_flag=True, help="The y axis of the landmarks points up.")
+@click.option("--title", help="Heading; the name of the model by default.")
+def explore(
+    model: str, output: str, n_modes: int, scheme: str | None, edges: str | None, y_up: bool, title: str | None
+) -> None:
     """Write a page with a slider for each mode and landmarks that can be dragged."""
     from .explorer import write_explorer
 
-    click.echo(f"wrote {write_explorer(_model(model), output, n_modes=n_modes)}")
+    page = write_explorer(
+        load_model(model), output, title=title or Path(model).stem, scheme=scheme,
+        edges=None if edges is None else _pairs(edges), n_modes=n_modes, y_up=y_up,
+    )  # fmt: skip
+    click.echo(f"wrote {page}")
+
+
+def _pairs(text: str) -> list[tuple[int, int]]:
+    try:
+        return [(int(i), int(j)) for i, j in (pair.split("-") for pair in text.split(","))]
+    except ValueError:
+        raise click.UsageError(f"--edges {text}: expected pairs of landmarks, such as 0-1,1-2.") from None
 
 
 @main.command(short_help="Repair corrupted faces, with pictures.")

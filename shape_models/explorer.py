@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._aligned import AlignedASM
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from .landmarks import LandmarkScheme, get_scheme
@@ -29,13 +30,14 @@ def write_explorer(
 ) -> Path:
     """Write one self-contained HTML page with a slider for each mode and a shape whose landmarks can be dragged.
 
-    The page computes with the model's own numbers: a slider sets bᵢ in units of √λᵢ, a dragged landmark is a seen one
-    and the others follow as in ``basis.encode(shape, weights=)``, and the limit of the basis clips both.
+    The page computes with the model's own numbers: a slider sets bᵢ in units of √λᵢ; a landmark that is dragged by
+    δ adds the most probable change of shape, ``basis.encode(mean + δ, weights=)`` with weight at that landmark alone;
+    and the limit of the basis clips both.
 
     Parameters
     ----------
-    model : ShapeBasis, ASM or AlignedASM
-        Fitted, on two- or three-dimensional landmarks.
+    model : ShapeBasis, ASM, AlignedASM or a search
+        Fitted, on two- or three-dimensional landmarks. Of a search its shape model is taken.
     path : str or Path
         The ``.html`` file; replaced when it exists.
     title : str, optional
@@ -47,7 +49,8 @@ def write_explorer(
     n_modes : int
         How many sliders.
     y_up : bool
-        Whether y points up in the model's frame; images have it pointing down.
+        Whether y points up in the model's frame; images have it pointing down. In three dimensions z then points
+        towards the viewer, otherwise away.
 
     Returns
     -------
@@ -72,6 +75,8 @@ def write_explorer(
     ('faces.html', True)
     """
     path = Path(path)
+    if isinstance(getattr(model, "asm_", None), AlignedASM):
+        model = model.asm_
     basis = _basis_of(model)
     if len(basis.event_shape) != 2 or basis.event_shape[1] not in (2, 3):
         raise ValueError(

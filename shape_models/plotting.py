@@ -295,7 +295,7 @@ def plot_clip(
             *before[far].T, *moved[far].T, angles="xy", scale_units="xy", scale=1, width=0.004, color=BEFORE, alpha=0.7,
             zorder=2.5,
         )  # fmt: skip
-    ax.legend(frameon=True, loc="best", fontsize=8)
+    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8)
     _frame(ax, y_down)
     return ax
 

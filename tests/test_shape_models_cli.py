@@ -164,7 +164,17 @@ def test_plots_are_pictures(tmp_path, folder, model, what):
 
 def test_explore_writes_a_page(tmp_path, model):
     run("explore", model, "-o", tmp_path / "e.html")
-    assert "<html" in (tmp_path / "e.html").read_text()
+    text = (tmp_path / "e.html").read_text()
+    assert "<html" in text
+    assert '"title": "model"' in text
+    run("explore", model, "-o", tmp_path / "e.html", "--edges", "0-1,1-67", "--title", "lines", "--y-up")
+    text = (tmp_path / "e.html").read_text()
+    assert '"edges": [[0, 1], [1, 67]]' in text
+    assert '"title": "lines"' in text
+    assert '"y_up": true' in text
+    assert "outside 0 to 67" in run("explore", model, "-o", tmp_path / "x.html", "--edges", "0-68", code=1)
+    assert "pairs of landmarks" in run("explore", model, "-o", tmp_path / "x.html", "--edges", "0,1", code=2)
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_demo_gains_on_the_photograph_that_ships(tmp_path, monkeypatch):

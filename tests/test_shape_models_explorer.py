@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from shape_models import ASM, AlignedASM, ShapeBasis, generalized_procrustes, make_faces
+from shape_models import ASM, AlignedASM, ShapeBasis, generalized_procrustes, load_model, make_faces
 from shape_models._limits import Box, Ellipsoid, SoftBox
 from shape_models.explorer import write_explorer
 
@@ -25,12 +25,12 @@ for (const level of ['error', 'warn']) console[level] = (...a) => problems.push(
 </script>"""
 
 
-def faces_basis(limit=3.0, dims=2):
+def faces_basis(limit=3.0, dims=2, n_components=6):
     shapes = make_faces(60, rng=0)
     if dims == 3:
         depth = -0.002 * ((shapes - shapes.mean(axis=1, keepdims=True)) ** 2).sum(axis=-1, keepdims=True)
         shapes = np.concatenate([shapes, depth], axis=-1)
-    return ASM(6, limit=limit).fit(generalized_procrustes(shapes).aligned).basis_
+    return ASM(n_components, limit=limit).fit(generalized_procrustes(shapes).aligned).basis_
 
 
 def in_browser(tmp_path, model, scenario, *, size=(1100, 800), **options):
@@ -185,17 +185,120 @@ def test_three_dimensions_turn(tmp_path):
     np.testing.assert_allclose(np.reshape(value["shape"], (68, 3)), faces_basis(dims=3).mean, atol=1e-12)
 
 
+POINTER = (
+    "const stage = document.getElementById('stage'); stage.setPointerCapture = () => {};"
+    "const at = k => { const r = document.querySelectorAll('#stage circle')[k].getBoundingClientRect();"
+    " return [r.x + r.width / 2, r.y + r.height / 2]; };"
+    "const fire = (type, [x, y], pointerType = 'mouse') => stage.dispatchEvent(new PointerEvent(type,"
+    " {pointerId: 1, bubbles: true, pointerType, clientX: x, clientY: y}));"
+    "const plus = ([x, y], dx, dy) => [x + dx, y + dy];"
+)
+
+
+@browser
+def test_a_drag_adds_to_the_shape_that_is_there(tmp_path):
+    """The modes before the drag stay: a landmark moved by nothing moves nothing, and a move adds its own change."""
+    basis = faces_basis()
+    value = in_browser(
+        tmp_path,
+        basis,
+        POINTER + "for (const [i, v] of [[0, 1.5], [3, -1]]) {"
+        " const slider = document.getElementById('mode' + i); slider.value = v;"
+        " slider.dispatchEvent(new Event('input')); }"
+        "const before = explorer.state(), chin = at(8);"
+        "fire('pointerdown', chin); fire('pointermove', chin); const still = explorer.state();"
+        "fire('pointermove', plus(chin, 3, 5)); const moved = explorer.state();"
+        "return {before, still, moved, unit: stage.getScreenCTM().inverse().a};",
+    )
+    np.testing.assert_allclose(value["still"]["b"], value["before"]["b"], rtol=0, atol=1e-12)
+    target = basis.mean.copy()
+    target[8] += np.array([3.0, 5.0]) * value["unit"]
+    step = basis.encode(target, weights=(np.arange(68) == 8).astype(float))
+    np.testing.assert_allclose(value["moved"]["b"], basis.clip(value["before"]["b"] + step), rtol=1e-4, atol=1e-7)
+
+
+@browser
+@pytest.mark.parametrize("y_up", [False, True])
+def test_what_is_near_follows_the_hand_that_turns(tmp_path, y_up):
+    """x right, y down, z away or x right, y up, z towards the viewer: both right-handed, one sense of turning."""
+    basis = faces_basis(dims=3)
+    mean = basis.mean * [1, -1, -1] if y_up else basis.mean
+    basis = ShapeBasis(mean, basis.components, basis.variances)
+    value = in_browser(
+        tmp_path,
+        basis,
+        POINTER + "const near = [...Array(68).keys()].reduce((a, k) => explorer.model.mean[3 * k + 2]"
+        f" * {-1 if y_up else 1} < explorer.model.mean[3 * a + 2] * {-1 if y_up else 1} ? k : a, 0);"
+        "const far = [...Array(68).keys()].reduce((a, k) => explorer.model.mean[3 * k + 2]"
+        f" * {-1 if y_up else 1} > explorer.model.mean[3 * a + 2] * {-1 if y_up else 1} ? k : a, 0);"
+        "const box = stage.getBoundingClientRect(), corner = [box.x + 12, box.y + 12];"
+        "const before = [at(near), at(far)];"
+        "fire('pointerdown', corner); fire('pointermove', plus(corner, 60, 40)); fire('pointerup', corner);"
+        "const circles = document.querySelectorAll('#stage circle');"
+        "return {before, after: [at(near), at(far)], sizes: [near, far].map(k => Number(circles[k].getAttribute('r'))),"
+        " z: [near, far].map(k => explorer.model.mean[3 * k + 2])};",
+        y_up=y_up,
+    )
+    assert (value["z"][0] > value["z"][1]) == y_up
+    near, far = np.array(value["after"]) - np.array(value["before"])
+    assert near[0] > far[0]
+    assert near[1] > far[1]
+    assert value["sizes"][0] > value["sizes"][1]
+
+
+@browser
+@pytest.mark.parametrize("y_up", [False, True])
+def test_a_landmark_of_a_turned_shape_follows_the_pointer(tmp_path, y_up):
+    value = in_browser(
+        tmp_path,
+        faces_basis(dims=3, limit=None, n_components=55),
+        POINTER + "for (const key of ['d', 'd', 'd', 's', 's'])"
+        " stage.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));"
+        "const before = at(8); fire('pointerdown', before); fire('pointermove', plus(before, 4, -7));"
+        "return {before, after: at(8), chosen: explorer.state().chosen};",
+        y_up=y_up,
+    )
+    assert value["chosen"] == 8
+    np.testing.assert_allclose(np.subtract(value["after"], value["before"]), [4, -7], rtol=0, atol=0.7)
+
+
+@browser
+def test_every_mode_at_its_limit_is_in_the_picture(tmp_path):
+    value = in_browser(
+        tmp_path,
+        load_model("face68"),
+        POINTER + "const box = stage.getBoundingClientRect(), out = [];"
+        "for (let i = 0; i < 12; i++) for (const v of [-3, 3]) {"
+        " const slider = document.getElementById('mode' + i); document.getElementById('reset').click();"
+        " slider.value = v; slider.dispatchEvent(new Event('input'));"
+        " for (let k = 0; k < 68; k++) { const [x, y] = at(k);"
+        " if (x < box.left || x > box.right || y < box.top || y > box.bottom) out.push([i, v, k]); } }"
+        "return out;",
+        size=(500, 900),
+    )
+    assert value == []
+
+
 @browser
 def test_page_fits_a_phone(tmp_path):
     value = in_browser(
         tmp_path,
         faces_basis(),
-        "return {scroll: document.documentElement.scrollWidth, inner: innerWidth,"
+        POINTER + "const finger = plus(at(8), 0, 12); fire('pointerdown', finger, 'touch');"
+        "const touched = explorer.state().chosen; fire('pointerup', finger, 'touch');"
+        "document.querySelector('.mode:last-child').scrollIntoView(); await new Promise(r => setTimeout(r, 50));"
+        "const box = stage.getBoundingClientRect();"
+        "return {scroll: document.documentElement.scrollWidth, inner: innerWidth, touched, top: box.top,"
+        " slider: document.querySelector('.mode:last-child').getBoundingClientRect().bottom, height: innerHeight,"
         " low: Math.min(...[...document.querySelectorAll('button')].map(b => b.getBoundingClientRect().height))};",
-        size=(500, 900),
+        size=(500, 560),
+        n_modes=6,
     )
     assert value["scroll"] <= value["inner"]
     assert value["low"] >= 40
+    assert value["touched"] == 8
+    assert value["top"] >= 0  # the shape stays in sight beside the last slider
+    assert value["slider"] <= value["height"]
 
 
 def test_titles_cannot_break_the_page(tmp_path):
@@ -211,6 +314,13 @@ def test_aligned_models_and_their_scheme_are_taken(tmp_path):
     numbers = json.loads(re.search(r'id="model">(.*?)</script>', text, re.DOTALL)[1])
     assert len(numbers["edges"]) > 40
     assert numbers["dims"] == 2
+
+
+def test_the_shape_model_of_a_search_is_taken(tmp_path):
+    text = write_explorer(load_model("search68"), tmp_path / "page.html").read_text(encoding="utf-8")
+    numbers = json.loads(re.search(r'id="model">(.*?)</script>', text, re.DOTALL)[1])
+    assert len(numbers["mean"]) == 2 * 68
+    assert len(numbers["edges"]) > 40
 
 
 @pytest.mark.parametrize(

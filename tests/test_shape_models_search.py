@@ -1,5 +1,7 @@
 """The search: its loops against naive ones, its laws, its records, its files, its refusals."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -500,6 +502,144 @@ def test_bad_pictures_are_refused_alone_and_recorded_in_a_batch(fitter, faces):
         assert not result.found
 
 
+def test_what_is_wrong_with_one_of_a_batch_leaves_the_others(fitter, faces):
+    """Boxes, starts and what lies round a start are judged for each image alone."""
+    images, shapes = faces
+    boxes = boxes_of(shapes[50:52])
+    dull = np.full((200, 220), 90, dtype=np.uint8)  # no constant image, but constant where the search would look
+    dull[0, 0] = 91
+    alone = fitter.predict(images[50], boxes=boxes[0]).shape
+    for pictures, options, message in (
+        (images[50:52], {"boxes": [boxes[0], None]}, "boxes: got None; expected an array of shape \\(4,\\)"),
+        (images[50:52], {"boxes": [boxes[0], boxes[1][:3]]}, "boxes: got \\(3,\\)"),
+        (images[50:52], {"boxes": [boxes[0], "left"]}, "boxes: got no numbers"),
+        (images[50:52], {"boxes": [boxes[0], [90, 10, 20, 90]]}, "x0 < x1"),
+        (images[50:52], {"boxes": [boxes[0], [30, 30, 31, 31]]}, "within .* pixels of each other"),
+        (images[50:52], {"boxes": [boxes[0], [-1e9, -1e9, 1e9, 1e9]]}, "pixels apart in an image of 100 x 100"),
+        ([images[50], dull], {"boxes": [boxes[0], boxes[1] + 80]}, "same value"),
+        (images[50:52], {"initial": [alone, shapes[51][:60]]}, "initial: got \\(60, 2\\); expected .*\\(68, 2\\)"),
+        (images[50:52], {"initial": [alone, None]}, "initial: got None"),
+        (images[50:52], {"initial": [alone, shapes[51] / 100]}, "multiplying with its size"),
+        (images[50:52], {"initial": [alone, np.where(np.arange(68)[:, None] == 3, np.nan, shapes[51])]}, "NaN"),
+    ):
+        good, bad = fitter.predict(pictures, **options)
+        assert good.found, message
+        if "boxes" in options:
+            np.testing.assert_allclose(good.shape, alone, rtol=0, atol=1e-3)
+        assert bad.status == "error"
+        assert re.search(message, bad.message), bad.message
+        single = {name: values[1] for name, values in options.items()}
+        if next(iter(single.values())) is not None:
+            with pytest.raises(ValueError, match=r"boxes|initial|start|same value"):
+                fitter.predict(pictures[1], **single)
+    assert fitter.predict([], boxes=[]) == []
+
+
+class Answers(Evidence):
+    """Evidence that answers what a function of the view answers."""
+
+    n_levels = 1
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def locate(self, view):
+        return self.answer(view)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda v: v.points, "Answers: got a ndarray for an answer; expected a Proposal"),
+        (lambda v: None, "got a NoneType"),
+        (lambda v: Proposal(v.points[:, :60]), r"points of shape \(1, 60, 2\); expected \(1, 68, 2\)"),
+        (lambda v: Proposal(v.points * np.nan), "weight 0 for what is not seen"),
+        (lambda v: Proposal(0 * v.points), "all coincide"),
+        (lambda v: Proposal(v.points, np.ones(68)), r"weights of shape \(68,\); expected \(1, 68\)"),
+        (lambda v: Proposal(v.points, -np.ones((1, 68))), "weights outside 0 to 1"),
+        (lambda v: Proposal(v.points, np.full((1, 68), np.nan)), "weights outside 0 to 1"),
+        (lambda v: Proposal(v.points, score=np.float64(1.0)), r"score of shape \(\); expected \(1,\)"),
+        (lambda v: Proposal(v.points, prior=-1.0), "prior"),
+        (lambda v: Proposal(v.points, n_modes=-1), "n_modes"),
+    ],
+)
+def test_evidence_of_ones_own_is_told_what_is_wrong_with_its_answer(faces, asm, answer, message):
+    images, shapes = faces
+    fitter = ASMFitter(asm, evidence=Answers(answer)).fit(images[:10], shapes[:10])
+    with pytest.raises(ValueError, match=message):
+        fitter.predict(images[0], initial=shapes[0])
+
+
+def test_evidence_may_answer_lists_and_pose_alone(faces, asm):
+    images, shapes = faces
+    evidence = Answers(lambda v: Proposal((v.points + 2).tolist(), n_modes=0))
+    result = ASMFitter(asm, evidence=evidence).fit(images[:10], shapes[:10]).predict(images[0], initial=shapes[0])
+    assert np.all(result.coefficients == 0)
+    assert result.shape.mean() > shapes[0].mean() + 1
+
+
+def test_heat_maps_are_asked_for_and_never_ignored(faces, asm):
+    images, shapes = faces
+    fitter = ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes[1:])
+    maps, boxes = maps_of(shapes[0], SIZE), boxes_of(shapes[:2])
+    for options in ({"boxes": boxes}, {}):
+        for wrong, message in (
+            (None, "heatmaps: got none"),
+            (maps[:60], "expected \\(68, h, w\\)"),
+            (0 * maps, "maps with anything in them"),
+            (np.where(np.arange(68)[:, None, None] < 2, maps, 0), "maps with anything in them"),
+        ):
+            good, bad = fitter.predict(images[:2], heatmaps=[maps, wrong], **options)
+            assert good.found
+            assert bad.status == "error"
+            assert re.search(message, bad.message), bad.message
+    with pytest.raises(ValueError, match="peaks all coincide"):
+        fitter.predict(images[0], heatmaps=np.ones((68, 9, 9)))
+    with pytest.raises(ValueError, match="expected a list, one for each image"):
+        fitter.predict(images[:2], heatmaps=7)
+    profiles = ASMFitter(asm, evidence="profiles", n_levels=1, resolution=40)
+    with pytest.raises(ValueError, match="Profiles evidence does not look at them"):
+        profiles.fit(images[:10], shapes[:10], heatmaps=[maps] * 10)
+    with pytest.raises(ValueError, match="Profiles evidence does not look at them"):
+        profiles.fit(images[:10], shapes[:10]).predict(images[0], boxes=boxes[0], heatmaps=maps)
+    seen = []
+
+    class Own(Evidence):
+        needs_maps = True
+        n_levels = n_iter = 1
+
+        def locate(self, view):
+            seen.append(view.maps(int(view.index[0]))[0].shape)
+            return Proposal(view.points)
+
+    own = ASMFitter(asm, evidence=Own()).fit(images[:10], shapes[:10])
+    own.predict(images[0], boxes=boxes[0], heatmaps=maps)
+    assert seen == [(68, *SIZE)]
+
+
+def test_landmarks_that_are_shares_of_the_image_are_refused(faces, asm):
+    images, shapes = faces
+    with pytest.raises(ValueError, match=r"image 0: shapes: got landmarks within .* Try multiplying with its size"):
+        ASMFitter(asm, evidence="profiles", n_levels=1).fit(images, shapes / 100)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: (x / 255.0 * 6e38 - 3e38).astype(np.float32),
+        lambda x: x / 255.0 * 1e300,
+        lambda x: x / 255.0 * 1e-300,
+        lambda x: 1e9 + x.astype(np.int64),
+        lambda x: np.repeat(1e9 + x[..., None], 3, axis=2),
+        lambda x: np.repeat(1e300 * x[..., None], 3, axis=2),
+    ],
+)
+def test_extreme_intensities_are_pictures_like_others(fitter, wide, change):
+    picture, _, box = wide
+    base = fitter.predict(picture, boxes=box).shape
+    np.testing.assert_allclose(fitter.predict(change(picture), boxes=box).shape, base, rtol=0, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("box", "message"),
     [
@@ -528,6 +668,16 @@ def test_arguments_that_do_not_fit_are_refused(profiles, faces, asm):
         profiles.predict(images[0], initial=np.full((68, 2), 30.0))
     with pytest.raises(ValueError, match="n_starts"):
         profiles.predict(images[0], boxes=box, n_starts=0)
+    for max_iter in (-1, 1.5, "3", True):
+        with pytest.raises(ValueError, match="max_iter: got"):
+            profiles.predict(images[0], boxes=box, max_iter=max_iter)
+    with pytest.raises(ValueError, match="images: got a dict"):
+        profiles.predict({"a": images[0]}, boxes=box)
+    with pytest.raises(ValueError, match="boxes: got no numbers"):
+        profiles.predict(images[0], boxes="left")
+    for name, value in (("tolerance", 7), ("tolerance", "a"), ("resolution", "a"), ("level_step", 0.5)):
+        with pytest.raises(ValueError, match=f"{name}: got"):
+            ASMFitter(asm, **{name: value}).fit(images, shapes)
     with pytest.raises(ValueError, match="expected one for each of 60 shapes"):
         ASMFitter(asm).fit(images[:3], shapes)
     with pytest.raises(ValueError, match="expected 2 on the last axis"):
@@ -631,6 +781,32 @@ def test_plot_trace_and_films(profiles, faces, tmp_path):
     assert page.count("data:image/png;base64,") == len(result.trace) + 1
     with pytest.raises(ValueError, match=r"\.gif or \.html"):
         animate_trace(result, images[50], tmp_path / "film.avi")
+    with pytest.raises(ValueError, match="98 landmarks for a result of 68"):
+        plot_trace(result, images[50], scheme="wflw98")
+
+
+def test_pictures_of_any_type_are_drawn_as_they_are(profiles, faces, tmp_path):
+    """What the search takes, the plots take: the drawn picture has the same contrast whatever the type."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    images, shapes = faces
+    result = profiles.predict(images[50], boxes=boxes_of(shapes[50:51])[0])
+    Image.fromarray(images[50]).save(tmp_path / "a.png")
+    colour = np.repeat(images[50][..., None], 3, axis=2)
+    plain = np.interp(images[50], (images[50].min(), images[50].max()), (0, 1))
+    for image in (
+        images[50], images[50].astype(np.uint16) * 200, images[50] / 255, images[50][..., None], tmp_path / "a.png",
+        colour.astype(np.uint16) * 200, colour.astype(float), np.dstack([colour, colour[..., 0]]).astype(int),
+    ):  # fmt: skip
+        figure = plot_trace(result, image)
+        drawn = np.asarray(figure.axes[0].images[0].get_array(), dtype=float)
+        drawn = drawn if drawn.ndim == 2 else drawn[..., :3].mean(-1)
+        np.testing.assert_allclose(np.interp(drawn, (drawn.min(), drawn.max()), (0, 1)), plain, rtol=0, atol=1e-6)
+        plt.close(figure)
+    assert animate_trace(result, None, tmp_path / "no_picture.gif").stat().st_size > 1000
 
 
 # --- faces in photographs ----------------------------------------------------------------------------------
@@ -646,10 +822,18 @@ def test_detect_faces_in_any_size_and_type():
     assert (eyes < box[2:]).all()
     for other, factor in ((photograph[::2, ::2], 0.5), (photograph / 255.0, 1.0), (photograph.mean(-1), 1.0)):
         assert np.abs(detect_faces(other)[0] / factor - box).max() < 0.25 * (box[2] - box[0])
+    for same in (
+        photograph.astype(np.uint16) * 200,
+        photograph / 255.0,
+        photograph.astype(np.float32),
+        9 + photograph / 7,
+    ):
+        np.testing.assert_allclose(detect_faces(same), detect_faces(photograph), rtol=0, atol=1e-9)
     assert detect_faces(np.zeros((50, 60))).shape == (0, 4)
     assert detect_faces(np.random.default_rng(0).uniform(size=(20, 20))).shape == (0, 4)
-    with pytest.raises(ValueError, match="min_size"):
-        detect_faces(photograph, min_size=-1)
+    for min_size in (-1, "a"):
+        with pytest.raises(ValueError, match="min_size"):
+            detect_faces(photograph, min_size=min_size)
 
 
 def test_no_face_is_an_answer(profiles):

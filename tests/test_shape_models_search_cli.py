@@ -106,3 +106,33 @@ def test_mistakes_are_one_line_each(folder, model, tmp_path):
         if message != "no landmark files":
             assert message in result.output.replace("\n", " ")
     assert load_model(model).n_landmarks_ == 68
+
+
+def test_info_describes_a_search(model):
+    text = run("info", model).output
+    for part in ("ASMFitter", "Profiles(n_side=12", "68", "ibug68", "side 0.9", "False"):
+        assert part in text
+    assert "Patches" in run("info", "search68").output
+
+
+def test_training_tells_how_far_it_is(folder, tmp_path, monkeypatch):
+    """Every part begins above 0, never goes back and ends at its total; the saved model tells nobody."""
+    from shape_models.search import _cli
+
+    heard = []
+
+    class Progress(_cli._Progress):
+        def tell(self, what, done, total):
+            heard.append((what, done, total))
+            super().tell(what, done, total)
+
+    monkeypatch.setattr(_cli, "_Progress", Progress)
+    root, _ = folder
+    for evidence in ("profiles", "patches"):
+        heard.clear()
+        result = run("train-search", root / "train", "--evidence", evidence, "-o", tmp_path / "s.npz")
+        assert result.exit_code == 0, result.output
+        for what in ("reading", "learning"):
+            steps = [(done, total) for name, done, total in heard if name == what]
+            assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+            assert steps[-1][0] == steps[-1][1]

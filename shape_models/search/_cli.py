@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,43 @@ def train_search(
     groups = None if group_by is None else [path.stem[:group_by] for path in paths if path is not None]
     began = time.perf_counter()
     fitter = ASMFitter(asm, evidence=kinds[evidence](), random_state=seed)
-    fitter.fit(paths, np.array([sample.landmarks for sample in found]), groups=groups)
-    if faces:
-        fitter.fit_detection(paths, np.array([sample.landmarks for sample in found]))
+    with _Progress() as fitter._tell:  # type: ignore[method-assign]
+        fitter.fit(paths, np.array([sample.landmarks for sample in found]), groups=groups)
+        if faces:
+            fitter.fit_detection(paths, np.array([sample.landmarks for sample in found]))
+    del fitter._tell
     save_model(fitter, output)
     click.echo(
         f"{output}: {len(found)} images, {fitter.n_landmarks_} landmarks, {len(fitter._frame.variances)} modes, "
         f"{evidence}, {time.perf_counter() - began:.0f} s"
     )
+
+
+class _Progress:
+    """A bar for each part of a training, on the terminal's error channel."""
+
+    def __init__(self) -> None:
+        self.what, self.done = "", 0
+        self.bar: Any = None
+
+    def __enter__(self) -> Any:
+        return self.tell
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if what != self.what:
+            self.close()
+            self.what, self.done = what, 0
+            self.bar = click.progressbar(length=total, label=what, file=sys.stderr, hidden=not sys.stderr.isatty())
+            self.bar.__enter__()
+        self.bar.update(done - self.done)
+        self.done = done
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
 
 @click.command("search")

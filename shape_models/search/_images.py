@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def image_count(images: Any) -> int | None:
             f"images: got an array of shape {images.shape}; expected one image (height, width) or (height, width, 3), "
             "or a list of images."
         )
-    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, Mapping):
         return len(images)
     raise ValueError(f"images: got a {type(images).__name__}; expected an array, a path, or a list of them.")
 
@@ -82,15 +82,20 @@ def grey(array: np.ndarray) -> np.ndarray:
     ValueError
         When all values are equal.
     """
+    # float32 holds all values of short types; others need double precision until brightness and contrast are out.
+    kind: Any = np.float32 if array.dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
+    if array.dtype.kind == "f":
+        largest = max(abs(float(array.min())), abs(float(array.max())))
+        # Otherwise differences and sums would overflow, or vanish.
+        if largest > 0 and not 1e-30 < largest < 1e30:
+            kind = np.float64
+            array = array.astype(kind) / largest
     if array.ndim == 3:
-        array = array[..., 0] if array.shape[2] == 1 else array[..., :3].astype(np.float32) @ _LUMINANCE
-    low, high = array.min(), array.max()
+        array = array[..., 0] if array.shape[2] == 1 else array[..., :3].astype(kind) @ _LUMINANCE.astype(kind)
+    low, high = float(array.min()), float(array.max())
     if not high > low:
-        raise ValueError(f"image: got the same value {low} everywhere; expected a picture of something.")
-    if array.dtype.kind == "f" and array.dtype != np.float32:
-        array = array.astype(np.float64) - float(low)
-        return np.asarray(array / float(high - low), dtype=np.float32)
-    return (array.astype(np.float32) - np.float32(low)) / np.float32(float(high) - float(low))
+        raise ValueError(f"image: got the same value {low:g} everywhere; expected a picture of something.")
+    return np.asarray((array.astype(kind) - kind(low)) / kind(high - low), dtype=np.float32)
 
 
 def _pyramid(image: np.ndarray, n_levels: int) -> list[np.ndarray]:

@@ -71,6 +71,11 @@ class CombinedEvidence(Evidence):
         """Whether any part looks at pixels."""
         return any(part.needs_images for part in self.parts)
 
+    @property
+    def needs_maps(self) -> bool:  # type: ignore[override]
+        """Whether any part looks at heat maps."""
+        return any(part.needs_maps for part in self.parts)
+
     def clone(self) -> CombinedEvidence:
         """Return an untrained copy with the same choices."""
         return CombinedEvidence([part.clone() for part in self.parts])

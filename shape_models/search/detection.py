@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
 
     picture = check_image(read_image(image))
     height, width = picture.shape[:2]
-    if min_size is not None and not 0 < min_size < np.inf:
+    if min_size is not None and not (isinstance(min_size, Real) and 0 < min_size < np.inf):
         raise ValueError(f"min_size: got {min_size!r}; expected a positive number of pixels.")
     least = max(height, width) / 10 if min_size is None else float(min_size)
     # A face of 24 pixels, the size of the detector's window, is the smallest it can see.
@@ -69,7 +71,8 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
         grey = resize(grey, (round(height * factor), round(width * factor)), anti_aliasing=True)
     if min(grey.shape) < 26:
         return np.empty((0, 4))
-    bytes_ = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
+    # Values half-way between two bytes go up, so that every type of one picture gives the same bytes.
+    bytes_ = np.floor(255 * np.clip(grey, 0, 1) + (0.5 + 1e-6)).astype(np.uint8)
     smallest = min(max(24, round(least * factor)), min(bytes_.shape))
     found = _cascade().detect_multi_scale(
         img=bytes_, scale_factor=1.15, step_ratio=1, min_size=(smallest, smallest), max_size=bytes_.shape[:2]
@@ -114,7 +117,7 @@ def map_boxes(boxes: np.ndarray, detection: dict[str, Any]) -> np.ndarray:
     return np.concatenate([center - half, center + half], axis=1)
 
 
-def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
+def learn_detection(images: Any, boxes: np.ndarray, tell: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Learn the map from the detector's boxes to others, from photographs where both are known.
 
     Parameters
@@ -122,6 +125,8 @@ def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
     images : sequence of array or path
     boxes : ndarray of shape (n, 4)
         Where the face of each image is, by the convention wanted.
+    tell : callable, optional
+        Hears the number of each image that is done.
 
     Returns
     -------
@@ -145,8 +150,10 @@ def learn_detection(images: Any, boxes: np.ndarray) -> dict[str, Any]:
     if len(images) != len(boxes):
         raise ValueError(f"images: got {len(images)}; expected one for each of {len(boxes)} shapes.")
     rows = []
-    for image, box in zip(images, boxes, strict=True):
+    for i, (image, box) in enumerate(zip(images, boxes, strict=True)):
         found = detect_faces(image)
+        if tell is not None:
+            tell(i)
         if not len(found):
             continue
         center, side = 0.5 * (box[:2] + box[2:]), float((box[2:] - box[:2]).max())

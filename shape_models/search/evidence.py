@@ -12,7 +12,7 @@ from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import sample
 
-__all__ = ["Evidence", "Proposal", "View"]
+__all__ = ["Evidence", "Proposal", "View", "check_proposal"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Proposal:
     points : ndarray of shape (n, K, 2)
         Proposed landmarks, pixels of the image.
     weights : ndarray of shape (n, K), optional
-        Trust in each, 0 to 1. None trusts all alike.
+        Trust in each, 0 to 1. None trusts all alike. A landmark that is not seen has trust 0 and any finite place.
     score : ndarray of shape (n,), optional
         How well the picture agrees with the shapes, higher is better; compared between fits to the same image.
     prior : float
         Strength of the prior of the modes in the shape step, as a share of the model's size squared; 0 leaves the
         limit of the basis alone to keep shapes plausible. Regularised landmark mean-shift sets it.
     n_modes : int, optional
-        How many modes the shape step may use; None for all.
+        How many modes the shape step may use; None for all, 0 for pose alone.
 
     Examples
     --------
@@ -215,6 +215,8 @@ class Evidence:
         Whether a level may end before `n_iter` when the landmarks stay.
     needs_images : bool
         Whether it looks at pixels.
+    needs_maps : bool
+        Whether it looks at heat maps (`View.maps`), which `predict` then asks for.
 
     Examples
     --------
@@ -230,6 +232,7 @@ class Evidence:
     stays: float = 0.75
     stops: bool = True
     needs_images: bool = True
+    needs_maps: bool = False
 
     def clone(self) -> Evidence:
         """Return an untrained copy with the same choices."""
@@ -285,3 +288,54 @@ class Evidence:
         raise ValueError(
             f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can hold."
         )
+
+
+def check_proposal(proposal: Any, view: View, evidence: Evidence) -> None:
+    """Refuse what evidence must not answer, in its name.
+
+    Raises
+    ------
+    ValueError
+        When it is no `Proposal`, has wrong shapes, or numbers that are not finite or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import make_faces
+    >>> from shape_models.search import ASMFitter, Evidence
+    >>> class Nothing(Evidence):
+    ...     def locate(self, view):
+    ...         return None
+    >>> faces = 0.4 * make_faces(20, rng=0)
+    >>> fitter = ASMFitter(evidence=Nothing(), n_levels=1).fit([np.eye(99)] * 20, faces)
+    >>> fitter.predict(np.eye(99), initial=faces[0])
+    Traceback (most recent call last):
+    ValueError: Nothing: got a NoneType for an answer; expected a Proposal.
+    """
+    name = type(evidence).__name__
+    if not isinstance(proposal, Proposal):
+        raise ValueError(f"{name}: got a {type(proposal).__name__} for an answer; expected a Proposal.")
+    expected = (*view.points.shape[:2], 2)
+    points = np.asarray(proposal.points)
+    if points.shape != expected or points.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: got points of shape {points.shape}; expected {expected} numbers.")
+    if not np.isfinite(points).all():
+        raise ValueError(
+            f"{name}: got points that are NaN or infinite; expected a place for each landmark. "
+            "Try view.points with weight 0 for what is not seen."
+        )
+    if not (np.ptp(points, axis=1).max(axis=-1) > 0).all():
+        raise ValueError(f"{name}: got points that all coincide; expected a shape with extent.")
+    if proposal.weights is not None:
+        weights = np.asarray(proposal.weights)
+        if weights.shape != expected[:2] or weights.dtype.kind not in "fiub":
+            raise ValueError(f"{name}: got weights of shape {weights.shape}; expected {expected[:2]} numbers.")
+        if not ((weights >= 0) & (weights <= 1)).all():
+            raise ValueError(f"{name}: got weights outside 0 to 1; expected trust in each landmark, 0 to 1.")
+    if proposal.score is not None and np.shape(proposal.score) != expected[:1]:
+        raise ValueError(f"{name}: got a score of shape {np.shape(proposal.score)}; expected {expected[:1]}.")
+    if not 0 <= proposal.prior < np.inf:
+        raise ValueError(f"{name}: got the prior {proposal.prior!r}; expected a finite number that is not negative.")
+    count = proposal.n_modes
+    if count is not None and (not isinstance(count, int | np.integer) or count < 0):
+        raise ValueError(f"{name}: got n_modes={count!r}; expected a whole number that is not negative, or None.")

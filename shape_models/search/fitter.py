@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from .._asm import ASM
 from ..landmarks import get_scheme
 from ._frame import Frame, Planar
 from ._images import ImageBank, check_image, image_count, read_image
-from .evidence import Evidence, View
+from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps, peaks
 from .results import SearchResult, SearchStep
 
@@ -29,6 +30,8 @@ _N_SAMPLES = 7000  # training starts over all images, when the number for each i
 _N_FOLDS = 6
 _SHUFFLED = 0.5  # share of training samples that take over the error of another image between two steps
 _CHUNK = 32  # images searched at once by one thread
+_LEAST_EXTENT = 2.0  # pixels between the outermost landmarks of a start: below, there is nothing to see between them
+_MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than a pixel of the model
 _FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
 
 
@@ -136,6 +139,10 @@ class ASMFitter(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    @staticmethod
+    def _tell(what: str, done: int, total: int) -> None:
+        """Hear how far a training has come; commands put a progress bar here."""
+
     # --- learning ------------------------------------------------------------------------------------------
 
     def fit(self, images: Any, shapes: Any, *, boxes: Any = None, groups: Any = None, heatmaps: Any = None) -> Self:
@@ -190,6 +197,7 @@ class ASMFitter(BaseEstimator):
         bank = self._load(images, shapes, poses) if self.evidence_.needs_images else None
         maps = None
         if heatmaps is not None:
+            self._check_maps_wanted()
             if bank is None or len(heatmaps) != n:
                 raise ValueError(f"heatmaps: expected one array for each of {n} images, and images with them.")
             maps = _Maps(heatmaps, self.n_landmarks_, bank.sizes)
@@ -220,9 +228,9 @@ class ASMFitter(BaseEstimator):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 1000:
                 raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
         for name, number, least in (("resolution", self.resolution, 8.0), ("level_step", self.level_step, 1.0)):
-            if number is not None and not least <= number < np.inf:
+            if number is not None and not (isinstance(number, Real) and least <= number < np.inf):
                 raise ValueError(f"{name}: got {number!r}; expected a number of at least {least:g}, or None.")
-        if not 0.0 < self.tolerance <= 1.0:
+        if not (isinstance(self.tolerance, Real) and 0.0 < self.tolerance <= 1.0):
             raise ValueError(f"tolerance: got {self.tolerance!r}; expected a share above 0, up to 1.")
         return _check_jitter(self.jitter)
 
@@ -292,10 +300,8 @@ class ASMFitter(BaseEstimator):
     def _load(self, images: Any, shapes: np.ndarray, poses: Planar) -> ImageBank:
         count = image_count(images) if images is not None else None
         if count != len(shapes):
-            raise ValueError(
-                f"images: got {'one image' if count is None else f'{count} images'}; "
-                f"expected one for each of {len(shapes)} shapes."
-            )
+            got = "None" if images is None else "one image" if count is None else f"{count} images"
+            raise ValueError(f"images: got {got}; expected one for each of {len(shapes)} shapes.")
         low, high = shapes.min(axis=1), shapes.max(axis=1)
         side = (high - low).max(axis=1)[:, None]
         regions = np.concatenate([low - side, high + side], axis=1)
@@ -309,6 +315,7 @@ class ASMFitter(BaseEstimator):
             except ValueError as error:
                 raise ValueError(f"image {i}: {error}") from error
             checked.append(bank)
+            self._tell("reading", i + 1, len(shapes))
         return ImageBank.join(checked)
 
     def _train(
@@ -321,13 +328,17 @@ class ASMFitter(BaseEstimator):
         right = true_pose.inverse(truth)
         with _threads(self.n_jobs) as split:
             scores = None
+            n_steps = len(self.resolutions_) * evidence.n_iter
             for level, resolution in enumerate(self.resolutions_):
                 for iteration in range(evidence.n_iter):
                     pose = frame.pose_of(current)
                     view = View(current, level, iteration, resolution, index, frame, bank, pose, flip, split, context)
                     proposal = evidence.train(view, truth, fold, rng)
                     if proposal is None:
+                        self._tell("learning", (level + 1) * evidence.n_iter, n_steps)
                         break
+                    check_proposal(proposal, view, evidence)
+                    self._tell("learning", level * evidence.n_iter + iteration + 1, n_steps)
                     scores = proposal.score
                     current = self._shape_step(proposal).points
                     # Errors that follow from an image as often as errors of other images: the next step must not
@@ -371,8 +382,8 @@ class ASMFitter(BaseEstimator):
         boxes : array_like of shape (4,) or (n, 4), optional
             Where the object is, (x0, y0, x1, y1), by the convention learned in `fit`.
         initial : array_like of shape (K, 2) or (n, K, 2), optional
-            Shapes to start from, instead of boxes. Without either, `detect_faces` looks for the face, when
-            `fit_detection` has learned what its boxes mean.
+            Shapes to start from, instead of boxes. Without either, `detect_faces` looks for the face (the largest,
+            where there are several), when `fit_detection` has learned what its boxes mean.
         heatmaps : optional
             For `HeatMaps` evidence: maps (K, h, w) of the image, or a list of them, one for each image.
         n_starts : int
@@ -384,8 +395,8 @@ class ASMFitter(BaseEstimator):
         Returns
         -------
         SearchResult or list of SearchResult
-            A list for a batch. There an image that cannot be searched has the status ``"error"``, and the others are
-            still solved.
+            A list for a batch. There an image that cannot be searched, by itself or for its box, shape or maps, has
+            the status ``"error"``, and the others are still solved.
 
         Raises
         ------
@@ -393,6 +404,7 @@ class ASMFitter(BaseEstimator):
             For a single image that cannot be searched; for arguments that do not fit together.
         """
         check_is_fitted(self, "evidence_")
+        self._check_parameters()
         count = image_count(images)
         single = count is None
         many: Sequence[Any] = [images] if single else images
@@ -401,14 +413,15 @@ class ASMFitter(BaseEstimator):
             raise ValueError("got boxes and initial; expected one of them.")
         if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
             raise ValueError(f"n_starts: got {n_starts!r}; expected a whole number of at least 1.")
-        if max_iter is not None and (isinstance(max_iter, bool) or max_iter < 0):
+        if max_iter is not None and (
+            isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 0
+        ):
             raise ValueError(f"max_iter: got {max_iter!r}; expected a whole number that is not negative.")
         starts: list[Any] = [None] * n
         if boxes is not None:
-            starts = list(_batch(boxes, n, (4,), "boxes"))
+            starts = _batch(boxes, n, (4,), "boxes", single)
         elif initial is not None:
-            shapes = _batch(initial, n, (self.n_landmarks_, 2), "initial")
-            starts = list(shapes)
+            starts = _batch(initial, n, (self.n_landmarks_, 2), "initial", single)
         elif heatmaps is None and self.detection_ is None:
             raise ValueError(
                 "got neither boxes nor initial; expected one of them. For faces try fit_detection, which learns what "
@@ -416,6 +429,9 @@ class ASMFitter(BaseEstimator):
             )
         maps: list[Any] = [None] * n
         if heatmaps is not None:
+            self._check_maps_wanted()
+            if not single and not hasattr(heatmaps, "__len__"):
+                raise ValueError(f"heatmaps: got a {type(heatmaps).__name__}; expected a list, one for each image.")
             maps = [heatmaps] if single else list(heatmaps)
             if len(maps) != n:
                 raise ValueError(f"heatmaps: got {len(maps)}; expected one array for each of {n} images.")
@@ -442,12 +458,14 @@ class ASMFitter(BaseEstimator):
     ) -> list[SearchResult]:  # fmt: skip
         """Search images first...last - 1."""
         results: list[SearchResult | None] = [None] * (last - first)
-        pictures, begin, boxes, owner, checked = [], [], [], [], []
+        banks, begin, boxes, owner, checked, sizes = [], [], [], [], [], []
         for i in range(first, last):
             try:
                 image = check_image(read_image(images[i]))
                 height, width = image.shape[:2]
                 given = None if maps[i] is None else check_maps(maps[i], self.n_landmarks_, (width, height))
+                if given is None and self.evidence_.needs_maps:
+                    _no_maps(i)
                 box = None
                 if kind == "detect":
                     box = self._detect(image)
@@ -458,21 +476,21 @@ class ASMFitter(BaseEstimator):
                         )  # fmt: skip
                         continue
                 elif kind == "box":
-                    box = _check_boxes(starts[i][None], 1)[0]
+                    box = _check_boxes(_numbers(starts[i], (4,), "boxes")[None], 1)[0]
                 if kind == "peaks":
                     shape = self._start_from(given)
                 elif box is None:
-                    shape = as_shapes(starts[i], name="initial", n_landmarks=self.n_landmarks_, n_dims=2)
-                    shape = shape.astype(np.float64)
+                    shape = _numbers(starts[i], (self.n_landmarks_, 2), "initial")
+                    shape = as_shapes(shape, name="initial", n_landmarks=self.n_landmarks_, n_dims=2)
                     if not np.ptp(shape, axis=0).max() > 0:
                         raise ValueError("initial: got landmarks that all coincide; expected a shape with extent.")
                 else:
                     shape = self._place(box[None], None, None)[0]
                 _check_inside(shape, image, "start")
-                if self.evidence_.needs_images and image.min() == image.max():
-                    raise ValueError(
-                        f"image: got the same value {image.flat[0]} everywhere; expected a picture of something."
-                    )
+                if given is not None and not self.evidence_.needs_images:
+                    _check_maps_say_something(given)
+                several = self._several(shape, n_starts)
+                bank = self._see(image, several) if self.evidence_.needs_images else None
             except ValueError as error:
                 if strict:
                     raise
@@ -480,39 +498,43 @@ class ASMFitter(BaseEstimator):
                     self.n_landmarks_, len(self._frame.variances), status="error", message=str(error)
                 )
                 continue
-            pictures.append(image)
-            begin.append(shape)
+            banks.append(bank)
+            sizes.append((width, height))
+            begin.append(several)
             boxes.append(None if box is None else tuple(float(v) for v in box))
             owner.append(i)
             checked.append(given)
-        if pictures:
-            found = self._solve(pictures, np.array(begin), boxes, checked, n_starts, max_iter)
+        if begin:
+            found = self._solve(banks, np.array(sizes), np.array(begin), boxes, checked, max_iter)
             for i, result in zip(owner, found, strict=True):
                 results[i - first] = result
         return [result for result in results if result is not None]
 
+    def _several(self, shape: np.ndarray, n_starts: int) -> np.ndarray:
+        """Return starts (n_starts, K, 2): the shape, and others about it."""
+        start = np.repeat(shape[None], n_starts, axis=0)
+        if n_starts > 1:
+            # A seed for each image: the answer does not depend on what else is in the batch.
+            rng = np.random.default_rng(self.random_state)
+            start[1:] = _jittered(start[1:], _check_jitter(self.jitter), rng)
+        return start
+
+    def _see(self, image: np.ndarray, start: np.ndarray) -> ImageBank:
+        """Keep the part of an image that searches from these starts can see."""
+        low, high = start.min(axis=1), start.max(axis=1)
+        side = (high - low).max(axis=1)[:, None]
+        region = (*(low - side).min(axis=0), *(high + side).max(axis=0))
+        pixel = 0.5 * float(self._frame.pose_of(start[0]).scale) * self._frame.side / self.resolutions_[-1]
+        return ImageBank.build([image], [region], [pixel])
+
     def _solve(
-        self, images: list[np.ndarray], begin: np.ndarray, boxes: list[Any], maps: list[Any], n_starts: int,
+        self, banks: list[Any], sizes: np.ndarray, begin: np.ndarray, boxes: list[Any], maps: list[Any],
         max_iter: int | None,
     ) -> list[SearchResult]:  # fmt: skip
-        n = len(images)
-        bank = None
-        sizes = np.array([(image.shape[1], image.shape[0]) for image in images])
+        n, n_starts = begin.shape[:2]
         index = np.repeat(np.arange(n), n_starts)
-        start = begin[index]
-        if n_starts > 1:
-            for j in range(n):
-                # A seed for each image: the answer does not depend on what else is in the batch.
-                rng = np.random.default_rng(self.random_state)
-                rows = slice(j * n_starts + 1, (j + 1) * n_starts)
-                start[rows] = _jittered(start[rows], _check_jitter(self.jitter), rng)
-        if self.evidence_.needs_images:
-            low, high = start.min(axis=1), start.max(axis=1)
-            side = (high - low).max(axis=1)[:, None]
-            area = np.concatenate([low - side, high + side], axis=1).reshape(n, n_starts, 4)
-            regions = np.concatenate([area[..., :2].min(axis=1), area[..., 2:].max(axis=1)], axis=1)
-            pixel = 0.5 * self._frame.pose_of(begin).scale * self._frame.side / self.resolutions_[-1]
-            bank = ImageBank.join([ImageBank.build([images[j]], [regions[j]], [pixel[j]]) for j in range(n)])
+        start = begin.reshape(-1, *begin.shape[2:])
+        bank = ImageBank.join(banks) if self.evidence_.needs_images else None
         context = {"maps": _given(maps)}
         flip = np.zeros(len(index), dtype=bool)
         state = _State(self._frame.fit(start), start, len(index), self.n_landmarks_)
@@ -525,6 +547,7 @@ class ASMFitter(BaseEstimator):
                     state.pose.take(active), flip[active], _serial, context,
                 )  # fmt: skip
                 proposal = self.evidence_.locate(view)
+                check_proposal(proposal, view, self.evidence_)
                 fit = self._shape_step(proposal)
                 stayed = state.record(active, view, proposal, fit, sizes[index[active]], self.evidence_.stays)
                 if self.evidence_.stops:
@@ -597,8 +620,16 @@ class ASMFitter(BaseEstimator):
         side = poses.scale * frame.side / self.box_["side"]
         center = poses(middle)[:, 0] - np.array(self.box_["center"]) * side[:, None]
         half = 0.5 * side[:, None]
-        self.detection_ = learn_detection(images, np.concatenate([center - half, center + half], axis=1))
+        boxes = np.concatenate([center - half, center + half], axis=1)
+        self.detection_ = learn_detection(images, boxes, lambda i: self._tell("detecting", i + 1, len(boxes)))
         return self
+
+    def _check_maps_wanted(self) -> None:
+        if not self.evidence_.needs_maps:
+            raise ValueError(
+                f"heatmaps: got some, but {type(self.evidence_).__name__} evidence does not look at them. Try "
+                "HeatMaps, alone or in a CombinedEvidence; evidence of your own says needs_maps = True."
+            )
 
     def _middle(self) -> np.ndarray:
         """Return the middle of the box of the mean shape as it stands in images, in the frame of the model."""
@@ -612,6 +643,9 @@ class ASMFitter(BaseEstimator):
         places, heights = peaks(*given)
         if not np.count_nonzero(heights) >= 3:
             raise ValueError("heatmaps: got fewer than three maps with anything in them; expected more, or boxes.")
+        seen = places[heights > 0]
+        if not np.ptp(seen, axis=0).max() > 0:
+            raise ValueError("heatmaps: got maps whose peaks all coincide; expected a place for each, or boxes.")
         weights = heights / heights.max()
         # A few peaks may lie anywhere: those far from what the others imply lose their weight.
         for _ in range(5):
@@ -652,6 +686,12 @@ def _given(maps: list[Any]) -> Callable[[int], Any]:
 
 def _no_maps(image: int) -> Any:
     raise ValueError("heatmaps: got none; expected them for HeatMaps evidence.")
+
+
+def _check_maps_say_something(given: tuple[np.ndarray, np.ndarray]) -> None:
+    n = np.count_nonzero(given[0].max(axis=(1, 2)) > 0)
+    if n < 3:
+        raise ValueError(f"heatmaps: got {n} maps with anything in them; expected at least three.")
 
 
 class _State:
@@ -737,7 +777,10 @@ def _check_jitter(jitter: Any) -> tuple[float, float, float]:
 
 
 def _check_boxes(boxes: Any, n: int) -> np.ndarray:
-    array = np.asarray(boxes, dtype=float)
+    try:
+        array = np.asarray(boxes, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"boxes: got no numbers; expected an array of shape ({n}, 4), x0, y0, x1, y1.") from None
     if array.shape != (n, 4):
         raise ValueError(f"boxes: got an array of shape {array.shape}; expected ({n}, 4), x0, y0, x1, y1.")
     if not np.isfinite(array).all():
@@ -764,14 +807,42 @@ def _check_inside(shape: np.ndarray, image: np.ndarray, name: str) -> None:
             f"image of {width} x {height} pixels; expected pixels of the image, x first. "
             "Try shapes[..., ::-1] if they are (row, column)."
         )
+    extent = float((high - low).max())
+    if extent < _LEAST_EXTENT:
+        raise ValueError(
+            f"{name}: got landmarks within {extent:.3g} pixels of each other; expected pixels of the image. "
+            "Try multiplying with its size if they are shares of it."
+        )
+    if extent > _MOST_EXTENT * max(width, height):
+        raise ValueError(
+            f"{name}: got landmarks {extent:.3g} pixels apart in an image of {width} x {height}; expected pixels of it."
+        )
 
 
-def _batch(values: Any, n: int, event: tuple[int, ...], name: str) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
+def _batch(values: Any, n: int, event: tuple[int, ...], name: str, single: bool) -> list[Any]:
+    """Return one value for each image; where they differ in kind, each is judged when its image has its turn."""
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        if not single and hasattr(values, "__len__") and len(values) == n:
+            return list(values)
+        raise ValueError(f"{name}: got no numbers; expected an array of shape {(n, *event)}.") from None
     if array.shape == event and n == 1:
         array = array[None]
+    if n == 0 and array.size == 0:
+        return []
     if array.shape != (n, *event):
         raise ValueError(f"{name}: got an array of shape {array.shape}; expected {(n, *event)}, one for each image.")
+    return list(array)
+
+
+def _numbers(value: Any, event: tuple[int, ...], name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got no numbers; expected an array of shape {event}.") from None
+    if array.shape != event:
+        raise ValueError(f"{name}: got {value if value is None else array.shape}; expected an array of shape {event}.")
     return array
 
 

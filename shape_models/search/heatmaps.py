@@ -56,6 +56,7 @@ class HeatMaps(Evidence):
 
     level_step = 2.0
     needs_images = False
+    needs_maps = True
     stays = 0.5
 
     def __init__(self, *, width: float = 0.03, prior: float = 1.0, n_iter: int = 8) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._files import write_bytes, write_text
+from ._images import check_image, read_image
 from .results import SearchResult
 
 __all__ = ["animate_trace", "plot_trace"]
@@ -23,7 +24,26 @@ def _edges(result: SearchResult, scheme: Any) -> np.ndarray:
 
         scheme = get_scheme(scheme)
     edges = getattr(scheme, "edges", None)
-    return np.empty((0, 2), int) if edges is None else np.asarray(edges)
+    if edges is None:
+        return np.empty((0, 2), int)
+    if scheme.n_landmarks != len(result.shape):
+        raise ValueError(
+            f"scheme: got {scheme.name!r} of {scheme.n_landmarks} landmarks for a result of {len(result.shape)}."
+        )
+    return np.asarray(edges)
+
+
+def _picture(axis: Any, image: Any) -> None:
+    """Draw what a search looks at: any real type, grey or colour, or a path."""
+    picture = check_image(read_image(image))
+    if picture.ndim == 2 or picture.shape[2] == 1:
+        axis.imshow(picture.reshape(picture.shape[:2]).astype(float), cmap="gray")
+        return
+    picture = picture[..., :3]
+    if picture.dtype != np.uint8:
+        low, high = float(picture.min()), float(picture.max())
+        picture = (picture.astype(float) - low) / max(high - low, 1e-300)
+    axis.imshow(picture)
 
 
 def _draw(axis: Any, shape: np.ndarray, edges: np.ndarray, color: Any, **options: Any) -> None:
@@ -47,7 +67,7 @@ def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, f
     Parameters
     ----------
     result : SearchResult
-    image : array, optional
+    image : array or path, optional
         The picture that was searched.
     scheme : LandmarkScheme or str, optional
         Whose edges are drawn.
@@ -61,7 +81,7 @@ def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, f
     Raises
     ------
     ValueError
-        When there is no shape to draw.
+        When there is no shape to draw, or the scheme has another number of landmarks.
 
     Examples
     --------
@@ -78,7 +98,7 @@ def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, f
         figure = plt.figure(figsize=(11, 6), layout="constrained")
     picture, scores, moves, clipped = _panels(figure)
     if image is not None:
-        picture.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+        _picture(picture, image)
     path = np.array([result.start, *(step.shape for step in result.trace)])
     picture.plot(path[:, :, 0], path[:, :, 1], "-", color="white", lw=0.6, alpha=0.7)
     _draw(picture, result.start, edges, "gold")
@@ -123,14 +143,14 @@ def animate_trace(
     Parameters
     ----------
     result : SearchResult
-    image : array
-        The picture that was searched.
+    image : array or path or None
+        The picture that was searched; None draws none.
     path : path
         Ends with ``.gif`` or ``.html``.
     scheme : LandmarkScheme or str, optional
         Whose edges are drawn.
     seconds : float
-        How long each step shows.
+        How long each step shows; start and answer show three times as long in a GIF.
 
     Returns
     -------
@@ -140,7 +160,7 @@ def animate_trace(
     Raises
     ------
     ValueError
-        For another ending, and when there is no shape to draw.
+        For another ending, when there is no shape to draw, or the scheme has another number of landmarks.
 
     Examples
     --------
@@ -154,7 +174,7 @@ def animate_trace(
         raise ValueError(f"path: got {path.name!r}; expected a name that ends with .gif or .html.")
     if not 0.01 <= seconds <= 60:
         raise ValueError(f"seconds: got {seconds!r}; expected 0.01 to 60.")
-    frames = [_png(frame) for frame in _frames(_check(result), np.asarray(image), _edges(result, scheme))]
+    frames = [_png(frame) for frame in _frames(_check(result), image, _edges(result, scheme))]
     if path.suffix.lower() == ".html":
         write_text(path, _page(frames, seconds))
         return path
@@ -164,30 +184,35 @@ def animate_trace(
     memory = io.BytesIO()
     pictures[0].save(
         memory, format="GIF", save_all=True, append_images=pictures[1:], loop=0,
-        duration=[1000 * seconds] * (len(pictures) - 1) + [4000 * seconds],
+        duration=[round(1000 * seconds * (3 if i in (0, len(pictures) - 1) else 1)) for i in range(len(pictures))],
     )  # fmt: skip
     write_bytes(path, memory.getvalue())
     return path
 
 
-def _frames(result: SearchResult, image: np.ndarray, edges: np.ndarray) -> Any:
+def _frames(result: SearchResult, image: Any, edges: np.ndarray) -> Any:
     from matplotlib.figure import Figure
 
     shapes: list[Any] = [(result.start, None, "start")]
-    shapes += [
-        (s.shape, s.proposed, f"level {s.level + 1}, step {s.iteration + 1}, {int(s.clipped.sum())} modes held back")
-        for s in result.trace
-    ]
+    for step in result.trace:
+        held = int(step.clipped.sum())
+        title = f"level {step.level + 1}, step {step.iteration + 1}"
+        title += f", {held} {'mode' if held == 1 else 'modes'} held back" if held else ""
+        shapes.append(
+            (step.shape, step.proposed, f"{title}\nred: plausible shape; crosses: where landmarks want to go")
+        )
     every = np.array([shape for shape, _, _ in shapes])
     low, high = every.min(axis=(0, 1)), every.max(axis=(0, 1))
     margin = 0.2 * float((high - low).max())
     for shape, proposed, title in shapes:
-        figure = Figure(figsize=(4.8, 5.0), dpi=80, layout="constrained")
-        axis = figure.add_subplot()
-        axis.imshow(image, cmap="gray" if image.ndim == 2 else None)
-        if proposed is not None:
-            axis.plot(proposed[:, 0], proposed[:, 1], "x", color="cyan", ms=3, alpha=0.7)
+        figure = Figure(figsize=(4.8, 5.2), dpi=80)
+        axis = figure.add_axes((0.02, 0.02, 0.96, 0.88))
+        if image is not None:
+            _picture(axis, image)
+        axis.set_aspect("equal")
         _draw(axis, shape, edges, "red")
+        if proposed is not None:
+            axis.plot(proposed[:, 0], proposed[:, 1], "x", color="cyan", ms=4)
         axis.set_xlim(low[0] - margin, high[0] + margin)
         axis.set_ylim(high[1] + margin, low[1] - margin)
         axis.set_title(title, fontsize=9)

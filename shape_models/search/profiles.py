@@ -75,18 +75,18 @@ class Profiles(Evidence):
     --------
     >>> from shape_models.search import Profiles
     >>> Profiles(n_side=5)
-    Profiles(n_side=5, reach=6, n_iter=10, shrinkage=0.1, modes=(0.5, 0.6, 0.7, 0.8, 0.9), prior=0.001)
+    Profiles(n_side=5, reach=5, n_iter=10, shrinkage=0.1, modes=(0.5, 0.6, 0.7, 0.8, 0.9), prior=0.001)
     """
 
     n_levels = 5
-    level_step = 1.6
+    level_step = 1.45
     resolution = 160.0
 
     def __init__(
         self,
         *,
-        n_side: int = 8,
-        reach: int = 6,
+        n_side: int = 12,
+        reach: int = 5,
         n_iter: int = 10,
         shrinkage: float = 0.1,
         modes: Any = (0.5, 0.6, 0.7, 0.8, 0.9),

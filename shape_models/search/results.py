@@ -30,7 +30,7 @@ class SearchStep:
     move : float
         Mean distance the landmarks moved, pixels of the image.
     stayed : float
-        Share of landmarks whose proposal was where they were.
+        Share of landmarks that were where the evidence wants them, or that the shape model held where they were.
     n_outside : int
         Landmarks outside the image after the step.
 

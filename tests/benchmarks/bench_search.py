@@ -108,16 +108,18 @@ def main():
     )
     print(f"descriptors of 68 landmarks: {fast:.2f} ms, NumPy {slow:.2f} ms, ratio {slow / fast:.1f}")
     normals = np.stack([np.cos(points[0, :, 0]), np.sin(points[0, :, 0])], axis=1)[None]
-    mean, inverse = rng.normal(size=(68, 17)) * 0.05, np.tile(np.eye(17), (68, 1, 1))
+    side, reach = Profiles().n_side, Profiles().reach
+    m = 2 * side + 1
+    mean, inverse = rng.normal(size=(68, m)) * 0.05, np.tile(np.eye(m), (68, 1, 1))
     factors, mean32 = inverse.astype(np.float32), mean.astype(np.float32)
-    gradients, distance = np.empty((1, 68, 29), np.float32), np.empty((1, 68, 13), np.float32)
+    gradients, distance = (np.empty((1, 68, n), np.float32) for n in (m + 2 * reach, 2 * reach + 1))
 
     def search():
-        kernels.profile_gradients(buffer, table, points, normals, 14, gradients)
+        kernels.profile_gradients(buffer, table, points, normals, side + reach, gradients)
         kernels.profile_distances(gradients, mean32, factors, distance)
 
     fast, _ = median_ms(search)
-    slow, _ = median_ms(lambda: profiles_numpy(image, points[0], normals[0], mean, inverse, 8, 6))
+    slow, _ = median_ms(lambda: profiles_numpy(image, points[0], normals[0], mean, inverse, side, reach))
     print(f"profiles of 68 landmarks: {fast:.3f} ms, NumPy {slow:.3f} ms, ratio {slow / fast:.1f}")
 
 
