@@ -345,6 +345,12 @@ class AlignedASM(BaseEstimator):
         Completion
             The filled shapes, and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark in squared units
             of the shapes: 0 where it is seen, otherwise with the uncertainty of the pose.
+
+        Notes
+        -----
+        What the modes leave out counts as noise that is independent from landmark to landmark. Where few modes were
+        kept it is not, and the covariance comes out too small for new shapes. For completion keep all modes:
+        ``ASM(None, shrinkage="oas")``.
         """
         check_is_fitted(self)
         shapes, dtype = _enter(as_shapes(shapes, n_dims=(2, 3), allow_nan=True))
