@@ -76,6 +76,11 @@ def _rotate(wx, wy, wz, R, out):
 
 
 @njit(**_INNER)
+def _length(x, y, z):
+    return np.sqrt(x * x + y * y + z * z)
+
+
+@njit(**_INNER)
 def _cholesky_solve(A, g, damping, n, L, out):
     """Solve (A + damping diag(A)) out = -g for a symmetric A; False when it is not positive definite."""
     for i in range(n):
@@ -111,8 +116,12 @@ def _eigen3(A, V):
         for j in range(3):
             V[i, j] = 1.0 if i == j else 0.0
     for _ in range(30):
-        off = A[0, 1] ** 2 + A[0, 2] ** 2 + A[1, 2] ** 2
-        if off <= 1e-32 * (A[0, 0] ** 2 + A[1, 1] ** 2 + A[2, 2] ** 2):
+        off = on = 0.0
+        for i in range(3):
+            on += A[i, i] * A[i, i]
+            for j in range(i):
+                off += A[i, j] * A[i, j]
+        if off <= 1e-32 * on:
             break
         for p in range(2):
             for q in range(p + 1, 3):
@@ -127,12 +136,11 @@ def _eigen3(A, V):
                 for k in range(3):
                     x, y = A[k, p], A[k, q]
                     A[k, p], A[k, q] = c * x - s * y, s * x + c * y
+                    x, y = V[k, p], V[k, q]
+                    V[k, p], V[k, q] = c * x - s * y, s * x + c * y
                 for k in range(3):
                     x, y = A[p, k], A[q, k]
                     A[p, k], A[q, k] = c * x - s * y, s * x + c * y
-                for k in range(3):
-                    x, y = V[k, p], V[k, q]
-                    V[k, p], V[k, q] = c * x - s * y, s * x + c * y
     for i in range(2):
         for j in range(2 - i):
             if A[j, j] < A[j + 1, j + 1]:
@@ -170,7 +178,7 @@ def _undistort(x, y, camera):
 def _quadratic_form(Y, uv, w, m, omega, N, T):
     """Ω, N, T: E(R, t) = r'Ω0 r + 2 t'N r + t'T t; with t = -T^-1 N r it is r'Ω r, Ω = Ω0 - N'T^-1 N."""
     # Sums of w, w u, w v, w (u^2 + v^2) times 1, Y, Y Y'.
-    sums = np.zeros((4, 10))
+    sums = np.empty((4, 10))
     y0, y1, y2 = Y[0], Y[1], Y[2]
     u_, v_ = uv[0], uv[1]
     for k in range(4):
@@ -201,17 +209,15 @@ def _quadratic_form(Y, uv, w, m, omega, N, T):
         sums[k, 5], sums[k, 6], sums[k, 7], sums[k, 8], sums[k, 9] = s5, s6, s7, s8, s9
     omega[:] = 0.0
     N[:] = 0.0
+    e = 4
     for i in range(3):
-        for j in range(3):
-            lo, hi = min(i, j), max(i, j)
-            e = 4 + (hi if lo == 0 else hi + 2 if lo == 1 else 5)
-            omega[i, j] = sums[0, e]
-            omega[3 + i, 3 + j] = sums[0, e]
-            omega[i, 6 + j] = -sums[1, e]
-            omega[6 + i, j] = -sums[1, e]
-            omega[3 + i, 6 + j] = -sums[2, e]
-            omega[6 + i, 3 + j] = -sums[2, e]
-            omega[6 + i, 6 + j] = sums[3, e]
+        for j in range(i, 3):
+            for p, q in ((i, j), (j, i)):
+                omega[p, q] = omega[3 + p, 3 + q] = sums[0, e]
+                omega[p, 6 + q] = omega[6 + q, p] = -sums[1, e]
+                omega[3 + p, 6 + q] = omega[6 + q, 3 + p] = -sums[2, e]
+                omega[6 + p, 6 + q] = sums[3, e]
+            e += 1
     for j in range(3):
         N[0, j] = sums[0, 1 + j]
         N[0, 6 + j] = -sums[1, 1 + j]
@@ -315,7 +321,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                 wz = y2 / d2
                 wy = y1 / d1 - l21 * wz
                 wx = y0 / m00 - l10 * wy - l20 * wz
-                step = np.sqrt(wx * wx + wy * wy + wz * wz)
+                step = _length(wx, wy, wz)
                 if step > 1.0:
                     wx, wy, wz = wx / step, wy / step, wz / step
                 _rotate(wx, wy, wz, R, trial)
@@ -329,9 +335,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                 if new <= energy or step < 1e-7:
                     moved = True
                     energy = new
-                    for i in range(3):
-                        for j in range(3):
-                            R[i, j] = trial[i, j]
+                    _copy(trial, R)
                     damping = 0.0 if damping < 1e-4 else 0.1 * damping
                     break
             damping = max(4.0 * damping, 1e-3)
@@ -413,6 +417,17 @@ def _normal_equations(Y, px, w, m, camera, R, t, A, g):
 
 
 @njit(**_INNER)
+def _turned(R, Y, i):
+    """Point i of the object, turned into the frame of the camera."""
+    x, y, z = Y[0, i], Y[1, i], Y[2, i]
+    return (
+        R[0, 0] * x + R[0, 1] * y + R[0, 2] * z,
+        R[1, 0] * x + R[1, 1] * y + R[1, 2] * z,
+        R[2, 0] * x + R[2, 1] * y + R[2, 2] * z,
+    )
+
+
+@njit(**_INNER)
 def _project(a, b, c, camera, distorted):
     """Return the offset of the pixel from the principal point, over the focal length, of a camera-frame point."""
     u, v = a / c, b / c
@@ -432,16 +447,14 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
     """Do the same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
-    ju, jv = np.zeros(7), np.zeros(7)
+    ju, jv = np.empty(7), np.empty(7)
     cost = 0.0
     for i in range(n):
         g[i] = 0.0
         for j in range(n):
             A[i, j] = 0.0
     for i in range(m):
-        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i]
-        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i]
-        c = R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i]
+        a, b, c = _turned(R, Y, i)
         z = c + t[2]
         if not z > 1e-9:
             return np.inf
@@ -499,12 +512,9 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
     plain = loss == LINEAR and not distorted and n == 6
     damping = 0.0 if plain else 1e-6
     cost, size = np.inf, np.inf
-    for k in range(9):
-        trial_camera[k] = camera[k]
-    for i in range(3):
-        trial_t[i] = t[i]
-        for j in range(3):
-            trial_R[i, j] = R[i, j]
+    _copy1(camera, trial_camera)
+    _copy1(t, trial_t)
+    _copy(R, trial_R)
     for iteration in range(max_iter + 1):
         if plain:
             new = _normal_equations(Y, px, w, m, trial_camera, trial_R, trial_t, trial_A, trial_g)
@@ -517,10 +527,8 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
             if size < 100.0 * tol and not new < cost * (1.0 - 1e-15):
                 tol = max(tol, 2.0 * size)
             cost = new
-            for i in range(3):
-                t[i] = trial_t[i]
-                for j in range(3):
-                    R[i, j] = trial_R[i, j]
+            _copy(trial_R, R)
+            _copy1(trial_t, t)
             for i in range(n):
                 g[i] = trial_g[i]
                 for j in range(i + 1):
@@ -537,11 +545,11 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
             if damping > 1e12:
                 return cost, iteration, size < 1e-5
             if _cholesky_solve(A, g, damping, n, L, step):
-                turn = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+                turn = _length(step[0], step[1], step[2])
                 if turn < 1.5 and (n < 7 or abs(step[6]) < 1.0):
                     break
             damping = max(10.0 * damping, 1e-6)
-        move = np.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2) / np.sqrt(t[0] ** 2 + t[1] ** 2 + t[2] ** 2)
+        move = _length(step[3], step[4], step[5]) / _length(t[0], t[1], t[2])
         size = max(turn, move)
         _rotate(step[0], step[1], step[2], R, trial_R)
         for k in range(3):
@@ -550,10 +558,8 @@ def _refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, 
             size = max(size, abs(step[6]))
             trial_camera[0], trial_camera[1] = camera[0] * np.exp(step[6]), camera[1] * np.exp(step[6])
         if size < tol:
-            for i in range(3):
-                t[i] = trial_t[i]
-                for j in range(3):
-                    R[i, j] = trial_R[i, j]
+            _copy(trial_R, R)
+            _copy1(trial_t, t)
             camera[0], camera[1] = trial_camera[0], trial_camera[1]
             return cost, iteration + 1, True
     return cost, max_iter, False
@@ -576,28 +582,27 @@ def _reverse_depth(R, V, out):
 @njit(**_INNER)
 def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
     """Scaled-orthographic pose from the affine fit u ~ α·Y; for a plane both poses, else the one and its reversal."""
-    alpha, beta = np.zeros(3), np.zeros(3)
-    rank = 2 if planar else 3
-    for k in range(rank):
+    alpha, beta = np.empty(3), np.empty(3)
+    for k in range(3):
+        alpha[k] = beta[k] = 0.0
         for j in range(3):
             alpha[k] += V[j, k] * sums_u[j] / eigenvalues[k]
             beta[k] += V[j, k] * sums_v[j] / eigenvalues[k]
     if planar:
         # Complete (α, x), (β, y) to orthogonal rows of one length: (x + i y)^2 = |β|^2 - |α|^2 - 2 i α·β.
-        re = beta[0] ** 2 + beta[1] ** 2 - alpha[0] ** 2 - alpha[1] ** 2
+        re = beta[0] * beta[0] + beta[1] * beta[1] - alpha[0] * alpha[0] - alpha[1] * alpha[1]
         im = -2.0 * (alpha[0] * beta[0] + alpha[1] * beta[1])
         size = np.sqrt(np.sqrt(re * re + im * im))
         phase = 0.5 * np.arctan2(im, re)
         alpha[2], beta[2] = size * np.cos(phase), size * np.sin(phase)
-    na = np.sqrt(alpha[0] ** 2 + alpha[1] ** 2 + alpha[2] ** 2)
-    nb = np.sqrt(beta[0] ** 2 + beta[1] ** 2 + beta[2] ** 2)
+    na, nb = _length(alpha[0], alpha[1], alpha[2]), _length(beta[0], beta[1], beta[2])
     if not (na > 0 and nb > 0):
         return False
     p, q = np.empty(3), np.empty(3)
     for k in range(3):
         p[k] = alpha[k] / na + beta[k] / nb
         q[k] = alpha[k] / na - beta[k] / nb
-    np_, nq = np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2), np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2)
+    np_, nq = _length(p[0], p[1], p[2]), _length(q[0], q[1], q[2])
     if np_ < 1e-9 or nq < 1e-9:
         return False
     G = np.empty((3, 3))
@@ -640,7 +645,7 @@ def _quaternion(R, q):
         q[j] = R[j, i] + R[i, j]
         q[k] = R[k, i] + R[i, k]
         q[3] = R[k, j] - R[j, k]
-    size = np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + q[3] ** 2)
+    size = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
     for i in range(4):
         q[i] /= size
 
@@ -659,13 +664,13 @@ def _copy1(source, target):
 
 
 @njit(**_INNER)
-def _product(A, B, transposed, out):
-    """Write A B, or A' B."""
+def _product(A, B, out):
+    """Write A' B."""
     for i in range(3):
         for j in range(3):
             s = 0.0
             for k in range(3):
-                s += (A[k, i] if transposed else A[i, k]) * B[k, j]
+                s += A[k, i] * B[k, j]
             out[i, j] = s
 
 
@@ -767,11 +772,9 @@ def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
             turn[i, j] = 1.0 if i == j else 0.0
     off = np.sqrt(mu * mu + mv * mv)
     if off > 0.05:
-        identity, turned = np.zeros((3, 3)), np.empty((3, 3))
-        for k in range(3):
-            identity[k, k] = 1.0
+        turned = np.empty((3, 3))
         angle = np.arctan(off)
-        _rotate(mv / off * angle, -mu / off * angle, 0.0, identity, turned)
+        _rotate(mv / off * angle, -mu / off * angle, 0.0, turn, turned)
         nearest = np.inf
         for i in range(m):
             nearest = min(nearest, turned[2, 0] * uv[0, i] + turned[2, 1] * uv[1, i] + turned[2, 2])
@@ -789,7 +792,8 @@ def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     mu, mv = mu / total, mv / total
     spread = 0.0
     for i in range(m):
-        spread += w[i] * ((uv[0, i] - mu) ** 2 + (uv[1, i] - mv) ** 2)
+        u, v = uv[0, i] - mu, uv[1, i] - mv
+        spread += w[i] * (u * u + v * v)
     return mu, mv, spread / total
 
 
@@ -805,9 +809,10 @@ def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energ
     # Planar also when nearly so: the depth of a thin target is not worth a direction.
     planar = eigenvalues[2] < 1e-3 * eigenvalues[0]
     count = 0
-    fixed = np.zeros((3, 3))
-    for k in range(3):
-        fixed[k, k] = 1.0
+    fixed = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            fixed[i, j] = 1.0 if i == j else 0.0
     if _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, candidates[0], candidates[1]):
         for k in range(2):
             energies[k] = _descend(omega, candidates[k], G, trial, np.int64(20), 3e-3)
@@ -817,14 +822,17 @@ def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energ
         best = 0
         if depths[1] > 0 and (energies[1] < energies[0] or depths[0] <= 0):
             best = 1
-        misfit = energies[best] / (total * depths[best] ** 2 * spread)
+        misfit = energies[best] / (total * depths[best] * depths[best] * spread)
         if m > 5 and depths[best] > 4.0 and misfit < 0.01:
             # A rival counts when it misses by less than a tenth of the size of the target.
             return count, 0.01
         _copy(candidates[0], fixed)
     for k in range(24):
         C = candidates[count]
-        _product(CUBE[k], fixed, False, C)
+        for i in range(3):
+            for j in range(3):
+                trial[j, i] = CUBE[k, i, j]
+        _product(trial, fixed, C)
         energy = _descend(omega, C, G, trial, np.int64(40), 1e-3)
         _translation(C, T, t)
         known = False
@@ -842,15 +850,24 @@ def _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energ
 
 
 @njit(**_INNER)
-def _choose(energies, depths, count, in_front):
-    """Return the candidate of least misfit that was not yet tried, or -1, and its misfit."""
+def _choose(energies, depths, count, anywhere):
+    """Return the candidate of least misfit that was not yet tried, or -1, its misfit, whether it is behind the camera.
+
+    Candidates behind the camera only count `anywhere`, and where none is in front.
+    """
     chosen, lowest = -1, np.inf
+    behind, lowest_behind = -1, np.inf
     for k in range(count):
-        if energies[k] >= 0.0 and (depths[k] > 0.0 or not in_front):
-            value = energies[k] / depths[k] ** 2 if in_front else energies[k]
-            if value < lowest:
-                chosen, lowest = k, value
-    return chosen, lowest
+        energy, depth = energies[k], depths[k]
+        if energy >= 0.0:
+            if depth > 0.0:
+                if energy / (depth * depth) < lowest:
+                    chosen, lowest = k, energy / (depth * depth)
+            elif energy < lowest_behind:
+                behind, lowest_behind = k, energy
+    if chosen < 0 and anywhere:
+        return behind, lowest_behind, True
+    return chosen, lowest, False
 
 
 @njit(**_INNER)
@@ -870,10 +887,8 @@ def _errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, resid
     """Write the residuals; return their mean square and their weighted sum of squares, outliers weighted down."""
     square = weighted = 0.0
     for i in range(m):
-        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i] + t[0]
-        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i] + t[1]
-        c = R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i] + t[2]
-        u, v = _project(a, b, c, camera, distorted)
+        a, b, c = _turned(R, Y, i)
+        u, v = _project(a + t[0], b + t[1], c + t[2], camera, distorted)
         eu = camera[0] * u + camera[2] - px[0, i]
         ev = camera[1] * v + camera[3] - px[1, i]
         residuals[index[i], 0], residuals[index[i], 1] = eu, ev
@@ -894,12 +909,10 @@ def _reversed_square(Y, px, w, m, camera, distorted, R, t):
     """Return the weighted sum of squares with the depth of the object reversed: the reflected object in this view."""
     square = 0.0
     for i in range(m):
-        a = R[0, 0] * Y[0, i] + R[0, 1] * Y[1, i] + R[0, 2] * Y[2, i] + t[0]
-        b = R[1, 0] * Y[0, i] + R[1, 1] * Y[1, i] + R[1, 2] * Y[2, i] + t[1]
-        c = t[2] - (R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i])
-        if c <= 0.0:
+        a, b, c = _turned(R, Y, i)
+        if t[2] - c <= 0.0:
             return np.inf
-        u, v = _project(a, b, c, camera, distorted)
+        u, v = _project(a + t[0], b + t[1], t[2] - c, camera, distorted)
         eu, ev = camera[0] * u + camera[2] - px[0, i], camera[1] * v + camera[3] - px[1, i]
         square += w[i] * (eu * eu + ev * ev)
     return square
@@ -917,7 +930,7 @@ def _write_pose(R, t, size, centre, rotation, translation):
 def _write_covariance(A, n, variance, R, size, centre, work, covariance):
     """Write variance A^-1, moved from the middle of the object to its origin; return the variance of parameter 7."""
     L, step, unit = work[0], work[1], work[5]
-    inverse, half, M = work[7], work[8], work[9]
+    inverse, half, p = work[7], work[8], work[9]
     for k in range(n):
         for i in range(n):
             unit[i] = -1.0 if i == k else 0.0
@@ -928,45 +941,27 @@ def _write_covariance(A, n, variance, R, size, centre, work, covariance):
             return -1.0
         for i in range(n):
             inverse[i, k] = step[i]
-    p0 = R[0, 0] * centre[0] + R[0, 1] * centre[1] + R[0, 2] * centre[2]
-    p1 = R[1, 0] * centre[0] + R[1, 1] * centre[1] + R[1, 2] * centre[2]
-    p2 = R[2, 0] * centre[0] + R[2, 1] * centre[1] + R[2, 2] * centre[2]
-    for i in range(6):
-        for j in range(6):
-            M[i, j] = 0.0
-    for k in range(3):
-        M[k, k] = 1.0
-        M[3 + k, 3 + k] = size
-    # A turn about the middle of the object moves its origin: δt = size δt_c + (R c) x ω.
-    M[3, 1], M[3, 2] = -p2, p1
-    M[4, 0], M[4, 2] = p2, -p0
-    M[5, 0], M[5, 1] = -p1, p0
-    for i in range(6):
-        for j in range(6):
-            s = 0.0
-            for k in range(6):
-                s += M[i, k] * inverse[k, j]
-            half[i, j] = s
-    for i in range(6):
-        for j in range(6):
-            s = 0.0
-            for k in range(6):
-                s += half[i, k] * M[j, k]
-            covariance[i, j] = variance * s
+    # A turn about the middle of the object moves its origin: δt = size δt_c + (R c) x ω. First rows, then columns.
+    for i in range(3):
+        p[i] = R[i, 0] * centre[0] + R[i, 1] * centre[1] + R[i, 2] * centre[2]
+    for k in range(6):
+        x, y, z = inverse[0, k], inverse[1, k], inverse[2, k]
+        half[0, k], half[1, k], half[2, k] = x, y, z
+        half[3, k] = size * inverse[3, k] + p[1] * z - p[2] * y
+        half[4, k] = size * inverse[4, k] + p[2] * x - p[0] * z
+        half[5, k] = size * inverse[5, k] + p[0] * y - p[1] * x
+    for k in range(6):
+        x, y, z = variance * half[k, 0], variance * half[k, 1], variance * half[k, 2]
+        covariance[k, 0], covariance[k, 1], covariance[k, 2] = x, y, z
+        covariance[k, 3] = variance * size * half[k, 3] + p[1] * z - p[2] * y
+        covariance[k, 4] = variance * size * half[k, 4] + p[2] * x - p[0] * z
+        covariance[k, 5] = variance * size * half[k, 5] + p[0] * y - p[1] * x
     return variance * inverse[n - 1, n - 1]
 
 
 @njit(**_INNER)
-def _row(
-    X, pixels, weights, camera, distorted, loss, loss_scale, n, tol, max_iter, noise, start, space, work,
-    rotation, translation, rotation2, translation2, numbers, covariance, residuals,
-):  # fmt: skip
-    """Solve one problem; the outputs are written in place.
-
-    `start` is (4, 3): R and t of an initial pose, or NaN. `numbers` receives rms, rms of the second pose, iterations,
-    status, focal length, its standard deviation, points used, whether the reversed object may fit better.
-    """
-    Y, uv, px, w, index, candidates, energies, depths, T = space
+def _no_answer(rotation, translation, rotation2, translation2, covariance, residuals):
+    """Fill the answers of a row with NaN."""
     for i in range(residuals.shape[0]):
         residuals[i, 0] = residuals[i, 1] = np.nan
     for i in range(3):
@@ -976,142 +971,149 @@ def _row(
     for i in range(6):
         for j in range(6):
             covariance[i, j] = np.nan
-    m = _gather(X, pixels, weights, Y, px, w, index)
-    numbers[0] = numbers[1] = np.inf
-    numbers[2] = numbers[5] = 0.0
-    numbers[4], numbers[6], numbers[7] = camera[0], m, 0.0
-    if m < n - 2:  # 4 points for a pose, 5 with the focal length
-        numbers[3] = TOO_FEW
-        return
-    centre, eigenvalues, V, turn = np.empty(3), np.empty(3), np.empty((3, 3)), np.empty((3, 3))
-    status, size, total = _centre_object(Y, w, m, centre, eigenvalues, V)
-    if status != OK:
-        numbers[3] = status
-        return
-    if _places(Y, m, n - 2) < n - 2:
-        numbers[3] = TOO_FEW_PLACES
-        return
-    mu, mv, spread = _aim_rays(px, w, m, total, camera, distorted, uv, turn)
-    if not spread > 1e-18:
-        numbers[3] = IMAGE_COINCIDENT
-        return
-    given = np.isfinite(start[0, 0])
-    if given:
-        count, limit = 1, 1.0
-        energies[0], depths[0] = 0.0, 1.0
-    else:
-        count, limit = _candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energies, depths)
 
-    A, g = work[10], work[11]
-    R, t, own = np.empty((3, 3)), np.empty(3), np.empty(9)
-    best_R, best_t, best_A, best_camera = np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(9)
-    next_R, next_t = np.empty((3, 3)), np.empty(3)
-    best_cost = next_cost = np.inf
-    best_converged = False
-    iterations = tried = 0
-    while tried < 4:
-        chosen, lowest = _choose(energies, depths, count, True)
-        push = False
-        if chosen < 0 and not best_cost < np.inf:
-            chosen, lowest = _choose(energies, depths, count, False)
-            push = True
-        if chosen < 0 or (best_cost < np.inf and lowest > limit * total * spread):
-            break
-        energies[chosen] = -1.0
-        if given:
-            for i in range(3):
-                s = start[3, i]
-                for j in range(3):
-                    R[i, j] = start[i, j]
-                    s += start[i, j] * centre[j]
-                t[i] = s / size
-        else:
-            _start_translation(candidates[chosen], T, Y, m, mu, mv, spread, push, own)
-            _product(turn, candidates[chosen], True, R)
-            for i in range(3):
-                t[i] = turn[0, i] * own[0] + turn[1, i] * own[1] + turn[2, i] * own[2]
-            if best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996:
-                continue  # the same minimum again
-        tried += 1
-        _copy1(camera, own)
-        cost, done, converged = _refine(
-            Y, px, w, m, own, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work
-        )
-        iterations += done
-        if not cost < np.inf:
-            continue
-        same = best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996
-        if cost < best_cost and (converged or not same):
-            if not same:
-                next_cost = best_cost
-                _copy(best_R, next_R)
-                _copy1(best_t, next_t)
-            best_cost, best_converged = cost, converged
-            _copy(R, best_R)
-            _copy1(t, best_t)
-            _copy(A, best_A)
-            _copy1(own, best_camera)
-        elif cost < next_cost and not same:
-            next_cost = cost
-            _copy(R, next_R)
-            _copy1(t, next_t)
-    numbers[2] = iterations
-    if not best_cost < np.inf:
-        numbers[3] = BEHIND
-        return
 
-    square = weighted = 0.0
-    for k in range(2):  # the second first: the residuals that stay are those of the best
-        if k == 0 and not next_cost < np.inf:
-            continue
-        _copy(next_R if k == 0 else best_R, R)
-        _copy1(next_t if k == 0 else best_t, t)
-        _write_pose(R, t, size, centre, rotation2 if k == 0 else rotation, translation2 if k == 0 else translation)
-        square, weighted = _errors(Y, px, w, m, best_camera, distorted, loss, loss_scale, R, t, index, residuals)
-        numbers[1 - k] = np.sqrt(square)
-    numbers[4] = best_camera[0]
-    variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
-    last = _write_covariance(best_A, n, variance, best_R, size, centre, work, covariance)
-    if n == 7 and last >= 0:
-        numbers[5] = np.sqrt(last) * best_camera[0]
-    # Mean squares against the squared size of the target in the image, the principal point apart.
+@njit(**_INNER)
+def _scatter(px, w, m, weight):
+    """Return the weighted sum of the squared distances of the points in the image from their mean."""
     u = v = square = 0.0
     for i in range(m):
-        u += w[i] * px[0, i] / total
-        v += w[i] * px[1, i] / total
+        u += w[i] * px[0, i] / weight
+        v += w[i] * px[1, i] / weight
     for i in range(m):
-        square += w[i] * ((px[0, i] - u) ** 2 + (px[1, i] - v) ** 2)
-    if loss == LINEAR and n == 6 and weighted > 4e-4 * square:
-        numbers[7] = _reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t) < 4.0 * weighted
-    if not best_converged:
-        numbers[3] = NOT_CONVERGED
-    elif last < 0:
-        numbers[3] = ILL_CONDITIONED
-    elif loss == LINEAR and weighted > 0.0625 * square:
-        numbers[3] = POOR_FIT
-    else:
-        numbers[3] = OK
+        x, y = px[0, i] - u, px[1, i] - v
+        square += w[i] * (x * x + y * y)
+    return square
 
 
 @njit(**_OPTIONS)
 def solve_rows(
     first, last, X, pixels, weights, cameras, distorted, loss, loss_scale, n, tol, max_iter, noise, starts,
-    rotations, translations, rotations2, translations2, numbers, covariances, residuals,
+    rotations, translations, rotations2, translations2, all_numbers, covariances, all_residuals,
 ):  # fmt: skip
-    """Solve the rows first..last; arrays of length one along the batch are shared."""
+    """Solve the rows first..last in place; arrays of length one along the batch are shared.
+
+    A start is (4, 3): R and t of an initial pose, or NaN. The numbers of a row are rms, rms of the second pose,
+    iterations, status, focal length, its standard deviation, points used, whether the reversed object may fit better.
+    """
     total = pixels.shape[1]
-    space = (
-        np.empty((3, total)), np.empty((2, total)), np.empty((2, total)), np.empty(total),
-        np.empty(total, dtype=np.int64), np.empty((27, 3, 3)), np.empty(27), np.empty(27), np.empty(31),
-    )  # fmt: skip
+    Y, uv, px, w = np.empty((3, total)), np.empty((2, total)), np.empty((2, total)), np.empty(total)
+    index = np.empty(total, dtype=np.int64)
+    candidates, energies, depths, T = np.empty((27, 3, 3)), np.empty(27), np.empty(27), np.empty(31)
     work = (
         np.empty((7, 7)), np.empty(7), np.empty((3, 3)), np.empty(3), np.empty((7, 7)), np.empty(7), np.empty(9),
-        np.empty((7, 7)), np.empty((6, 6)), np.empty((6, 6)), np.zeros((7, 7)), np.empty(7),
+        np.empty((7, 7)), np.empty((6, 6)), np.empty(3),
     )  # fmt: skip
+    A, g, best_A, own, best_camera = np.empty((7, 7)), np.empty(7), np.empty((7, 7)), np.empty(9), np.empty(9)
+    centre, eigenvalues, V, turn = np.empty(3), np.empty(3), np.empty((3, 3)), np.empty((3, 3))
+    R, t, best_R, best_t = np.empty((3, 3)), np.empty(3), np.empty((3, 3)), np.empty(3)
+    next_R, next_t = np.empty((3, 3)), np.empty(3)
     for b in range(first, last):
-        _row(
-            X[b if X.shape[0] > 1 else 0], pixels[b], weights[b if weights.shape[0] > 1 else 0],
-            cameras[b if cameras.shape[0] > 1 else 0], distorted, loss, loss_scale, n, tol, max_iter, noise,
-            starts[b if starts.shape[0] > 1 else 0], space, work, rotations[b], translations[b], rotations2[b],
-            translations2[b], numbers[b], covariances[b], residuals[b],
-        )  # fmt: skip
+        X_b, start = X[b if X.shape[0] > 1 else 0], starts[b if starts.shape[0] > 1 else 0]
+        camera = cameras[b if cameras.shape[0] > 1 else 0]
+        numbers, residuals = all_numbers[b], all_residuals[b]
+        m = _gather(X_b, pixels[b], weights[b if weights.shape[0] > 1 else 0], Y, px, w, index)
+        _no_answer(rotations[b], translations[b], rotations2[b], translations2[b], covariances[b], residuals)
+        numbers[0] = numbers[1] = np.inf
+        numbers[2] = numbers[5] = 0.0
+        numbers[4], numbers[6], numbers[7] = camera[0], m, 0.0
+        if m < n - 2:  # 4 points for a pose, 5 with the focal length
+            numbers[3] = TOO_FEW
+            continue
+        status, size, weight = _centre_object(Y, w, m, centre, eigenvalues, V)
+        if status != OK:
+            numbers[3] = status
+            continue
+        if _places(Y, m, n - 2) < n - 2:
+            numbers[3] = TOO_FEW_PLACES
+            continue
+        mu, mv, spread = _aim_rays(px, w, m, weight, camera, distorted, uv, turn)
+        if not spread > 1e-18:
+            numbers[3] = IMAGE_COINCIDENT
+            continue
+        given = np.isfinite(start[0, 0])
+        if given:
+            count, limit = 1, 1.0
+            energies[0], depths[0] = 0.0, 1.0
+        else:
+            count, limit = _candidates(Y, uv, w, m, weight, spread, eigenvalues, V, T, candidates, energies, depths)
+
+        best_cost = next_cost = np.inf
+        best_converged = False
+        iterations = tried = 0
+        while tried < 4:
+            chosen, lowest, push = _choose(energies, depths, count, not best_cost < np.inf)
+            if chosen < 0 or (best_cost < np.inf and lowest > limit * weight * spread):
+                break
+            energies[chosen] = -1.0
+            if given:
+                for i in range(3):
+                    s = start[3, i]
+                    for j in range(3):
+                        R[i, j] = start[i, j]
+                        s += start[i, j] * centre[j]
+                    t[i] = s / size
+            else:
+                _start_translation(candidates[chosen], T, Y, m, mu, mv, spread, push, own)
+                _product(turn, candidates[chosen], R)
+                for i in range(3):
+                    t[i] = turn[0, i] * own[0] + turn[1, i] * own[1] + turn[2, i] * own[2]
+                if best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996:
+                    continue  # the same minimum again
+            tried += 1
+            _copy1(camera, own)
+            cost, done, converged = _refine(
+                Y, px, w, m, own, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work
+            )
+            iterations += done
+            if not cost < np.inf:
+                continue
+            same = best_cost < np.inf and _angle_cosine(R, best_R) > 0.99996
+            if cost < best_cost and (converged or not same):
+                if not same:
+                    next_cost = best_cost
+                    _copy(best_R, next_R)
+                    _copy1(best_t, next_t)
+                best_cost, best_converged = cost, converged
+                _copy(R, best_R)
+                _copy1(t, best_t)
+                _copy(A, best_A)
+                _copy1(own, best_camera)
+            elif cost < next_cost and not same:
+                next_cost = cost
+                _copy(R, next_R)
+                _copy1(t, next_t)
+        numbers[2] = iterations
+        if not best_cost < np.inf:
+            numbers[3] = BEHIND
+            continue
+
+        if next_cost < np.inf:
+            _write_pose(next_R, next_t, size, centre, rotations2[b], translations2[b])
+        _write_pose(best_R, best_t, size, centre, rotations[b], translations[b])
+        square = weighted = 0.0
+        for k in range(2):  # the second first: the residuals that stay are those of the best
+            if k == 1 or next_cost < np.inf:
+                _copy(best_R if k == 1 else next_R, R)
+                _copy1(best_t if k == 1 else next_t, t)
+                square, weighted = _errors(
+                    Y, px, w, m, best_camera, distorted, loss, loss_scale, R, t, index, residuals
+                )
+                numbers[1 - k] = np.sqrt(square)
+        numbers[4] = best_camera[0]
+        variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
+        last_variance = _write_covariance(best_A, n, variance, best_R, size, centre, work, covariances[b])
+        if n == 7 and last_variance >= 0:
+            numbers[5] = np.sqrt(last_variance) * best_camera[0]
+        # Mean squares against the squared size of the target in the image, the principal point apart.
+        square = _scatter(px, w, m, weight)
+        if loss == LINEAR and n == 6 and weighted > 4e-4 * square:
+            numbers[7] = _reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t) < 4.0 * weighted
+        if not best_converged:
+            numbers[3] = NOT_CONVERGED
+        elif last_variance < 0:
+            numbers[3] = ILL_CONDITIONED
+        elif loss == LINEAR and weighted > 0.0625 * square:
+            numbers[3] = POOR_FIT
+        else:
+            numbers[3] = OK

@@ -345,6 +345,12 @@ class AlignedASM(BaseEstimator):
         Completion
             The filled shapes, and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark in squared units
             of the shapes: 0 where it is seen, otherwise with the uncertainty of the pose.
+
+        Notes
+        -----
+        What the modes leave out counts as noise that is independent from landmark to landmark. Where it is not, as when
+        few modes were kept, the covariance comes out too small for new shapes; ``ASM(None, shrinkage="oas")`` keeps
+        all modes.
         """
         check_is_fitted(self)
         shapes, dtype = _enter(as_shapes(shapes, n_dims=(2, 3), allow_nan=True))
@@ -502,5 +508,12 @@ def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] |
 
 
 def _block(item: Any, load: Callable[[Any], Any] | None) -> tuple[np.ndarray, None]:
-    array = as_shapes(item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0)
+    array = as_shapes(
+        item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0, allow_nan=True
+    )
+    if np.isnan(array).any():
+        raise ValueError(
+            "chunk: got a missing landmark (NaN); expected complete shapes. Try fitting shapes with missing landmarks "
+            "in memory, with AlignedASM.fit."
+        )
     return array.astype(np.float64, copy=False), None

@@ -54,6 +54,8 @@ def namespace_of(array: Any) -> Any:
 def as_array(x: Any) -> Any:
     """Return arrays of any library as they are, and lists and numbers as NumPy arrays."""
     if isinstance(x, np.ndarray) or hasattr(x, "__torch_function__") or is_array_api_obj(x):
+        if isinstance(x, np.ndarray):
+            refuse_masked(x)
         return x
     try:
         return np.asarray(x)
@@ -62,6 +64,15 @@ def as_array(x: Any) -> Any:
             "got a list whose parts differ in length; expected the same number of landmarks in every shape. "
             "Try filling missing landmarks with NaN."
         ) from None
+
+
+def refuse_masked(x: Any, name: str = "shapes") -> None:
+    """Raise for a masked array: its mask would be lost and what lies under it taken for landmarks."""
+    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: got a masked array; expected an array in which missing landmarks are NaN. Try "
+            "np.ma.filled(shapes.astype(float), np.nan)."
+        )
 
 
 def device_of(array: Any) -> Any:
@@ -181,8 +192,9 @@ def as_shapes(
     ValueError
         When a shape, a count or a value is not as asked for.
     TypeError
-        When the entries are no real numbers.
+        When the entries are no real numbers, or for a masked array.
     """
+    refuse_masked(shapes, name)
     try:
         array = np.asarray(shapes)
     except ValueError:

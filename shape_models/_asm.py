@@ -13,7 +13,7 @@ from scipy import linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import DegenerateShapeError, as_shapes, refuse_masked
 from ._basis import ShapeBasis
 from ._statistics import ShapeStatistics, refuse_huge
 
@@ -375,6 +375,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check(self, shapes: Any, *, reset: bool) -> np.ndarray:
+        refuse_masked(shapes)
         if not hasattr(shapes, "ndim"):
             try:
                 shapes = np.asarray(shapes)

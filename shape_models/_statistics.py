@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import float_dtype
+from ._array import float_dtype, refuse_masked
 
 __all__ = ["ShapeStatistics"]
 
@@ -66,8 +66,13 @@ class ShapeStatistics:
 
     def __post_init__(self) -> None:
         mean, scatter = np.asarray(self.mean, dtype=np.float64), np.asarray(self.scatter, dtype=np.float64)
-        if self.n_samples < 0:
+        if not isinstance(self.n_samples, int | np.integer) or isinstance(self.n_samples, bool) or self.n_samples < 0:
             raise ValueError(f"n_samples: got {self.n_samples}; expected a count.")
+        if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+            raise ValueError(
+                "got NaN or infinity in the mean or the scatter; expected finite numbers. Try "
+                "ShapeStatistics.from_shapes."
+            )
         if scatter.shape != (mean.size, mean.size):
             raise ValueError(
                 f"scatter: got an array of shape {scatter.shape}; expected {(mean.size, mean.size)} for a mean of "
@@ -100,6 +105,7 @@ class ShapeStatistics:
         ValueError
             For NaN, infinities or an array of another dimension.
         """
+        refuse_masked(shapes)
         array = np.asarray(shapes)
         if array.ndim not in (2, 3):
             raise ValueError(

@@ -10,7 +10,16 @@ from oracles import naive_missing, naive_modes
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
 from sklearn.decomposition import PCA
 
-from shape_models import ASM, DegenerateShapeError
+from shape_models import (
+    ASM,
+    IBUG68,
+    AlignedASM,
+    DegenerateShapeError,
+    ShapeStatistics,
+    estimate_similarity,
+    generalized_procrustes,
+    make_faces,
+)
 from shape_models._missing import fit_missing
 
 
@@ -397,3 +406,31 @@ def read_muct_table(data_dir):
     shapes = np.array([[float(value) for value in row[2:]] for row in rows]).reshape(-1, 68, 2)
     shapes[(shapes == 0).all(axis=-1)] = np.nan
     return shapes
+
+
+def test_masked_arrays_are_refused():
+    """What lies under a mask is never taken for a landmark: missing is NaN, and the error says how to get there."""
+    faces = make_faces(12, rng=0)
+    masked = np.ma.masked_array(faces, mask=False)
+    masked[0, 3] = np.ma.masked
+    asm = ASM(3).fit(faces)
+    for use in (
+        ASM(3).fit,
+        lambda x: ASM(3).fit(x.reshape(12, -1)),
+        asm.transform,
+        asm.project,
+        asm.basis_.encode,
+        asm.basis_.complete,
+        AlignedASM(ASM(3)).fit,
+        AlignedASM(ASM(3)).fit(faces).project,
+        generalized_procrustes,
+        lambda x: estimate_similarity(x, faces),
+        ShapeStatistics.from_shapes,
+        lambda x: AlignedASM(ASM(3)).fit_chunks([x]),
+        IBUG68.flip,
+    ):
+        with pytest.raises(TypeError, match=r"got a masked array; expected .* Try np\.ma\.filled"):
+            use(masked)
+    filled = np.ma.filled(masked.astype(float), np.nan)
+    np.testing.assert_array_equal(np.isnan(filled), np.ma.getmaskarray(masked))
+    assert ASM(3).fit(filled).n_components_ == 3

@@ -11,6 +11,17 @@ from hypothesis import strategies as st
 from shape_models import ASM, ShapeStatistics
 
 
+def test_statistics_refuse_numbers_that_are_none():
+    """A fraction of a sample, NaN and infinity are refused at the door, not handed on to a model."""
+    with pytest.raises(ValueError, match=r"n_samples: got 2\.5"):
+        ShapeStatistics(2.5, np.zeros(2), np.eye(2))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="got NaN or infinity in the mean"):
+            ShapeStatistics(3, np.array([0.0, bad]), np.eye(2))
+        with pytest.raises(ValueError, match="got NaN or infinity in the mean"):
+            ShapeStatistics(3, np.zeros(2), np.diag([1.0, bad]))
+
+
 @st.composite
 def cut_sets(draw):
     """Shapes with a mean up to 1000 times the spread, and the places where they are cut into chunks."""
