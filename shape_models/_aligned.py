@@ -508,9 +508,7 @@ def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] |
 
 
 def _block(item: Any, load: Callable[[Any], Any] | None) -> tuple[np.ndarray, None]:
-    array = as_shapes(
-        item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0, allow_nan=True
-    )
+    array = as_shapes(item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0, allow_nan=True)
     if np.isnan(array).any():
         raise ValueError(
             "chunk: got a missing landmark (NaN); expected complete shapes. Try fitting shapes with missing landmarks "
