@@ -274,10 +274,9 @@ def distill(
             changes: dict[str, Any] = {"network": network, "n_landmarks": packed.n_landmarks}
             changes |= {k: v for k, v in (("epochs", length), ("batch_size", batch_size)) if v is not None}
             # The teachers learn by plain squared errors ("L2"), the student by the KD loss alone.
-            changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
             regresses = network_spec(network).criterion == "asm_assisted"
-            if not regresses:
-                changes["criterion_options"] = {}
+            if regresses:
+                changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
             parts = _settings(given)
             config = _configure(preset, changes, parts)
             if regresses:

@@ -62,9 +62,12 @@ for mode in range(3):
         b = np.zeros(basis.n_components)
         b[mode] = sign * np.sqrt(basis.variances[mode])
         ax = figure.add_axes([0.005 + 0.335 * mode + 0.16 * side, 0.065, 0.16, 0.31])
+        shape = basis.decode(b)
         plot_shape(basis.mean, ax, scheme=IBUG68, color=GREY, size=0.5)
-        plot_shape(basis.decode(b), ax, scheme=IBUG68, color=AFTER, size=1)
-        ax.set(xlim=(-0.24, 0.24), ylim=(0.21, -0.19))
+        plot_shape(shape, ax, scheme=IBUG68, color=AFTER, size=1)
+        both = np.concatenate([basis.mean, shape])
+        middle = (both[:, 0].min() + both[:, 0].max()) / 2
+        ax.set(xlim=(middle - 0.24, middle + 0.24), ylim=(0.21, -0.19))
         ax.set_axis_off()
     share = 100 * model.asm_.explained_variance_ratio_[mode]
     text = f"mode {mode + 1}: {share:.0f} % of the variance, ± 3 √λ"

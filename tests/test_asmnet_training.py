@@ -56,6 +56,15 @@ def assert_same(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums over threads differ in the last bit from those of the processes started here, which use one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def data():
     return drawn_faces(24, 0)
@@ -242,6 +251,8 @@ def test_presets_and_dictionaries():
     assert sdu.preprocessing.normalise(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([-127.5 / 128, 127.5 / 128])
     assert learning_rate(kd, 10_000, 100) == pytest.approx(1e-3 / 2)
     assert (kd.batch_size, kd.epochs, kd.criterion_options["asm_weights"]) == (70, 150, None)
+    maps = TrainConfig.modern(network="hourglass", learning_rate=1e-4)
+    assert (maps.criterion_options, maps.batch_size, maps.learning_rate) == ({"peak": 10.0}, 16, 1e-4)
     with pytest.raises(ValueError, match="draws heat maps"):
         TrainConfig.sdu(network="asmnet")
     for config in (paper, sdu, kd, TrainConfig.modern(), TrainConfig(step_epochs=(1, 2))):

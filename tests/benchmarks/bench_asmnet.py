@@ -8,6 +8,7 @@ Run: OMP_NUM_THREADS=1 python tests/benchmarks/bench_asmnet.py [size ...]
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,15 @@ def main(sizes):
         print(f"\n{size} x {size}, one thread           median ms   least ms")
         for name, (median, least) in interleaved(calls).items():
             print(f"{name:<36}{1e3 * median:>9.1f}{1e3 * least:>11.1f}")
+    heat_maps = Predictor.from_pretrained("hourglass-68")
+    bare = Predictor(replace(heat_maps.model, scheme=None))
+    calls = {
+        "hourglass-68: photograph to record": lambda: heat_maps(photograph, box),
+        "hourglass-68: without the shape model": lambda: bare(photograph, box),
+    }
+    print("\n128 x 128, one thread           median ms   least ms")
+    for name, (median, least) in interleaved(calls).items():
+        print(f"{name:<36}{1e3 * median:>9.1f}{1e3 * least:>11.1f}")
     data = LandmarkDataset.from_arrays(
         rng.integers(0, 255, (64, 256, 256, 3), np.uint8),
         128 + 60 * (lambda f: (f - f.mean()) / np.ptp(f))(make_faces(64, rng=0)),
