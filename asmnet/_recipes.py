@@ -88,8 +88,8 @@ def with_depths(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDat
 def predict_depths(
     network: nn.Module, dataset: LandmarkDataset, preprocessing: Preprocessing, *, batch_size: int = 32
 ) -> np.ndarray:
-    """Predict z (n, n_landmarks) in pixels of the packed images, away from the viewer."""
-    network.eval()
+    """Predict z (n, n_landmarks) in pixels of the packed images, away from the viewer, on the processor."""
+    network.eval().to("cpu")
     parts = []
     for start in range(0, len(dataset), batch_size):
         batch = dataset.batch(range(start, min(start + batch_size, len(dataset))), preprocessing)
@@ -135,6 +135,7 @@ def finish(
     training: str = "",
 ) -> Path:
     """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
+    result.network.to("cpu")
     header: dict[str, Any] = {
         "licence": licence,
         "data": data,
@@ -190,10 +191,11 @@ def measure(
     if validation.depths is not None:
         depths = predict_depths(result.network, validation, config.preprocessing)
         size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
-        off = np.nanmean(np.abs(depths - validation.depths), axis=1) / size
-        metrics["depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"] = percent(
-            bootstrap_interval(off[np.isfinite(off)], groups=groups[np.isfinite(off)])
-        )
+        known = np.isfinite(validation.depths).all(axis=1)
+        if len(set(groups[known])) > 1:
+            off = np.abs(depths - validation.depths)[known].mean(axis=1) / size[known]
+            name = "depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"
+            metrics[name] = percent(bootstrap_interval(off, groups=groups[known]))
     distances = np.linalg.norm(validation.source_landmarks(points) - truth, axis=-1)
     tables = {}
     if scheme is not None and scheme.groups:
@@ -257,7 +259,7 @@ def evaluate_model(
 
 
 def _box_of(face: FacePrediction) -> np.ndarray:
-    return np.concatenate([face.landmarks.min(0), face.landmarks.max(0)])
+    return np.concatenate([np.fmin.reduce(face.landmarks), np.fmax.reduce(face.landmarks)])
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

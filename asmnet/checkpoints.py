@@ -31,7 +31,7 @@ __all__ = [
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
-    "hourglass-68": "de9f25101302a07e6d613b1d782c99e46d8700fb241cb0c687227c6bd800c15c",
+    "hourglass-68": "c4e55df474a383fbcf973d5542ed693c326fb0765b86d76c5cdd82040b15809c",
     "asmnet-68": "8bbfa68cbbb4d11ff067d1a96e24771c4702139d34fdbd3a60cb84372388e87f",
 }
 

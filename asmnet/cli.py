@@ -112,7 +112,7 @@ scheme_option = click.option(
 @click.option("--val-split", help="Part of the same data to validate on, for example val.")
 @click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
 @click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
-@click.option("--network", default="asmnet", show_default=True, help="See asmnet info.")
+@click.option("--network", help="See asmnet info [default: asmnet, or hourglass with --preset sdu].")
 @click.option("--preset", type=click.Choice(["modern", "paper", "kd", "sdu"]), default="modern", show_default=True)
 @click.option(
     "--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's four."
@@ -131,7 +131,7 @@ scheme_option = click.option(
 @click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
 def train(
     data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, val_data: str | None,
-    val_share: float | None, network: str, preset: str, variant: str | None, epochs: int | None,
+    val_share: float | None, network: str | None, preset: str, variant: str | None, epochs: int | None,
     batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, resume: bool,
     skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None, device: str | None,
 ) -> None:  # fmt: skip
@@ -153,8 +153,8 @@ def train(
             validation = _read(kind, val_data, None, scheme)
         elif val_share is not None:
             samples, validation = split_by_group(samples, (1 - val_share, val_share), rng=0)
-        changes: dict[str, Any] = {"network": network}
-        changes |= {k: v for k, v in (("epochs", epochs), ("batch_size", batch_size)) if v is not None}
+        given = (("network", network), ("epochs", epochs), ("batch_size", batch_size))
+        changes: dict[str, Any] = {k: v for k, v in given if v is not None}
         _train(
             samples, validation, Path(out), preset=preset, changes=changes, settings=_settings(settings),
             variant=variant, size=size, initial=initial, resume=resume, skip_corrupt=skip_corrupt, cache=cache,
@@ -175,6 +175,7 @@ def _train(
     from asmnet import train as run
     from asmnet._recipes import finish, initial_weights, prepare
     from asmnet.data import pack_faces
+    from asmnet.networks import network_spec
     from asmnet.training import keep_freed_memory
 
     keep_freed_memory()
@@ -182,6 +183,9 @@ def _train(
     scheme = getattr(samples, "scheme", None)
     changes["n_landmarks"] = scheme.n_landmarks if scheme is not None else len(samples[0].landmarks)
     config = _configure(preset, changes, settings)
+    if not pose and network_spec(config.network).criterion == "asm_assisted":
+        # A head that is not trained must not stay.
+        config = replace(config, network_options={**config.network_options, "pose": False})
     if variant is not None:
         config = config.variant(variant)
     if size is not None:

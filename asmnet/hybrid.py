@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,7 +139,7 @@ def fit_heatmaps(
     heatmaps : HeatmapSet
         Of the faces of `dataset`.
     dataset : LandmarkDataset
-        The faces; only their images' sizes are used.
+        The faces; only their number is used.
     model : AlignedASM
         Fitted on the same landmarks.
     method : {"raw", "clipped", "rlms"}
@@ -187,10 +186,7 @@ def fit_heatmaps(
         return raw
     if method == "clipped":
         return np.asarray(model.project(raw))
-    size = dataset.images.shape[1:3]
-    return mean_shift(
-        heatmap_fitter(model, **options), heatmaps, raw, [size] * len(dataset), sharpness=sharpness
-    )  # fmt: skip
+    return mean_shift(heatmap_fitter(model, **options), heatmaps, raw, sharpness=sharpness)
 
 
 def heatmap_fitter(model: AlignedASM, *, width: float = 0.015, prior: float = 0.1, n_iter: int = 8) -> ASMFitter:
@@ -215,14 +211,7 @@ def heatmap_fitter(model: AlignedASM, *, width: float = 0.015, prior: float = 0.
     return ASMFitter(model, evidence=evidence).fit(None, _training_shapes(model))
 
 
-def mean_shift(
-    fitter: ASMFitter,
-    heatmaps: HeatmapSet,
-    raw: np.ndarray,
-    sizes: Sequence[tuple[int, ...]],
-    *,
-    sharpness: float = 2.0,
-) -> np.ndarray:
+def mean_shift(fitter: ASMFitter, heatmaps: HeatmapSet, raw: np.ndarray, *, sharpness: float = 2.0) -> np.ndarray:
     """Fit the shape model to heat maps by regularised landmark mean-shift.
 
     Parameters
@@ -230,24 +219,17 @@ def mean_shift(
     fitter : ASMFitter
         See `heatmap_fitter`.
     heatmaps : HeatmapSet
-        Maps and where they lie.
+        Maps and where they lie; faces may reach beyond the edges of their maps and images.
     raw : ndarray of shape (n, n_landmarks, 2)
         The decoded maxima in pixels of the images, NaN where a map is flat: the fit starts from their robust
         projection, which landmarks found elsewhere do not pull away.
-    sizes : sequence of (int, int)
-        Height and width of the image of each face.
     sharpness : float
         See `fit_heatmaps`.
 
     Returns
     -------
     ndarray of shape (n, n_landmarks, 2)
-        Pixels of the images.
-
-    Raises
-    ------
-    ValueError
-        When a face cannot be fitted.
+        Pixels of the images; NaN for faces with too few maxima for a shape, such as one of flat maps.
 
     References
     ----------
@@ -261,25 +243,46 @@ def mean_shift(
     >>> from shape_models import AlignedASM, make_faces
     >>> shapes = 0.3 * make_faces(40, rng=0)
     >>> maps = HeatmapSet(draw_heatmaps(torch.tensor(shapes[:1]), (80, 80)).numpy(), np.eye(2, 3)[None])
-    >>> found = mean_shift(heatmap_fitter(AlignedASM().fit(shapes[1:])), maps, shapes[:1], [(80, 80)])
+    >>> found = mean_shift(heatmap_fitter(AlignedASM().fit(shapes[1:])), maps, shapes[:1])
     >>> bool(np.abs(found - shapes[:1]).mean() < 1)
     True
     """
     if not 0 < sharpness < np.inf:
         raise ValueError(f"sharpness: got {sharpness!r}; expected a positive number.")
-    robust = copy.copy(fitter.asm_).set_params(loss="tukey")
-    start = np.asarray(robust.project(raw))
-    sharp = np.maximum(heatmaps.maps, 0.0) ** sharpness
+    out = _robust_start(fitter.asm_, raw)
+    rows = np.flatnonzero(np.isfinite(out).all((1, 2)))
+    if not len(rows):
+        return out
+    # Each face on a canvas of its own, four times as wide as its maps, at the scale of the maps.
+    height, width = heatmaps.maps.shape[2:]
+    side = 4 * max(height, width)
+    matrices = heatmaps.matrices[rows]
+    scale = 1 / np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))[:, None, None]
+    middle = (matrices @ [(width - 1) / 2, (height - 1) / 2, 1.0])[:, None]
+    on_canvas = scale * matrices
+    on_canvas[:, :, 2] = (scale * (matrices[:, None, :, 2] - middle))[:, 0] + (side - 1) / 2
+    sharp = np.maximum(heatmaps.maps[rows], 0.0) ** sharpness
     results = fitter.predict(
-        [np.zeros(size[:2], np.uint8) for size in sizes],
-        initial=start,
-        heatmaps=list(zip(sharp, heatmaps.matrices, strict=True)),
+        [np.zeros((side, side), np.uint8)] * len(rows),
+        initial=scale * (out[rows] - middle) + (side - 1) / 2,
+        heatmaps=list(zip(sharp, on_canvas, strict=True)),
     )
     assert isinstance(results, list)
-    failed = [i for i, result in enumerate(results) if result.status == "error"]
-    if failed:
-        raise ValueError(f"face {failed[0]} could not be fitted ({len(failed)} in all): {results[failed[0]].message}")
-    return np.stack([result.shape for result in results])
+    for i, result in enumerate(results):
+        if result.status != "error":  # a face that is off its canvas stays where the projection puts it
+            out[rows[i]] = (result.shape - (side - 1) / 2) / scale[i] + middle[i]
+    return out
+
+
+def _robust_start(model: AlignedASM, raw: np.ndarray) -> np.ndarray:
+    """Project maxima so that single ones found elsewhere do not count; NaN for faces that have too few."""
+    robust = copy.copy(model).set_params(loss="tukey")
+    try:
+        return np.array(robust.project(raw))
+    except ValueError:
+        if len(raw) == 1:
+            return np.full(raw.shape, np.nan)
+        return np.concatenate([_robust_start(model, one[None]) for one in raw])
 
 
 def _training_shapes(model: AlignedASM) -> np.ndarray:

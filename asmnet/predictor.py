@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 
 from asmnet.checkpoints import PretrainedModel, load_pretrained
 from asmnet.data import load_image
-from asmnet.hybrid import HeatmapSet, heatmap_fitter, mean_shift
 from asmnet.layers import fuse_norms
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
@@ -146,6 +146,10 @@ def cut_boxes(image: np.ndarray, boxes: np.ndarray, *, size: int, margin: float,
     return crops, lows, extents
 
 
+def _rounded(points: np.ndarray) -> list[list[float | None]]:
+    return [[None if math.isnan(v) else round(v, 2) for v in point] for point in points.tolist()]
+
+
 class _Answer(NamedTuple):
     """What the network says of some crops, in pixels and degrees."""
 
@@ -171,7 +175,8 @@ class FacePrediction:
     box : ndarray of shape (4,)
         x0, y0, x1, y1 that the face was cut out by, in pixels.
     landmarks : ndarray of shape (n_landmarks, 2)
-        (x, y) in pixels of the photograph, the centre of the first pixel at (0, 0), as the network gives them.
+        (x, y) in pixels of the photograph, the centre of the first pixel at (0, 0), as the network gives them; NaN
+        where a heat map is flat.
     projected : ndarray of shape (n_landmarks, 2) or None
         The same after the shape model: the nearest plausible face; for networks that draw heat maps the plausible face
         that fits the whole maps best, see `asmnet.hybrid.mean_shift`. None without a shape model for the scheme.
@@ -226,11 +231,11 @@ class FacePrediction:
         return float(self.pose[index])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them; pixels rounded to hundredths."""
+        """Return plain values, as JSON holds them; pixels rounded to hundredths, None for what was not found."""
         return {
             "box": np.round(self.box, 2).tolist(),
-            "landmarks": np.round(self.landmarks, 2).tolist(),
-            "projected": None if self.projected is None else np.round(self.projected, 2).tolist(),
+            "landmarks": _rounded(self.landmarks),
+            "projected": None if self.projected is None else _rounded(self.projected),
             "pose": None
             if self.pose is None
             else {
@@ -281,6 +286,8 @@ class Predictor:
 
     @functools.cached_property
     def _fitter(self) -> Any:
+        from asmnet.hybrid import heatmap_fitter  # brings the search and its compiler along
+
         return heatmap_fitter(self.shape_model)
 
     @classmethod
@@ -290,7 +297,7 @@ class Predictor:
         Parameters
         ----------
         name_or_path : str or path
-            ``"asmnet-68"``, or a file written by `save_pretrained`.
+            ``"asmnet-68"``, ``"hourglass-68"``, or a file written by `save_pretrained`.
         device : str
             ``"cpu"``, ``"cuda"``, ...
         """
@@ -374,8 +381,7 @@ class Predictor:
             answer = views[0]._replace(
                 landmarks=points, pose=_mean([v.pose for v in views]), depth=_mean([v.depth for v in views])
             )
-            sizes = [images[int(i)].shape for i in owner]
-            for i, face in zip(owner.tolist(), self._records(used, answer, sizes), strict=True):
+            for i, face in zip(owner.tolist(), self._records(used, answer), strict=True):
                 results[int(i)].append(face)
         return results if many else results[0]
 
@@ -434,16 +440,25 @@ class Predictor:
                 parts["matrices"].append(np.concatenate([scale, (lows + step / 2)[..., None]], axis=2))
         return _Answer(*(np.concatenate(part) if part else None for part in parts.values()))  # type: ignore[arg-type]
 
-    def _records(self, boxes: np.ndarray, answer: _Answer, sizes: Sequence[tuple[int, ...]]) -> list[FacePrediction]:
+    def _records(self, boxes: np.ndarray, answer: _Answer) -> list[FacePrediction]:
         points, pose, depth = answer.landmarks, answer.pose, answer.depth
-        projected = report = None
+        projected = None
+        plausibility = np.full(len(boxes), np.nan)
+        clipped: list[tuple[int, ...]] = [()] * len(boxes)
         if self.shape_model is not None:
             if answer.heatmaps is None:
                 projected = np.asarray(self.shape_model.project(points))
             else:
-                maps = HeatmapSet(answer.heatmaps, answer.matrices)
-                projected = mean_shift(self._fitter, maps, points, sizes)
-            report = self.shape_model.report(np.where(np.isfinite(points), points, projected))
+                from asmnet.hybrid import HeatmapSet, mean_shift
+
+                projected = mean_shift(self._fitter, HeatmapSet(answer.heatmaps, answer.matrices), points)
+            whole = np.where(np.isfinite(points), points, projected)
+            known = np.flatnonzero(np.isfinite(whole).all((1, 2)))
+            if len(known):
+                report = self.shape_model.report(whole[known])
+                plausibility[known] = report.plausibility
+                for i, modes in zip(known, np.asarray(report.clipped), strict=True):
+                    clipped[i] = tuple(np.flatnonzero(modes).tolist())
         return [
             FacePrediction(
                 boxes[i],
@@ -451,8 +466,8 @@ class Predictor:
                 None if projected is None else projected[i],
                 None if pose is None else pose[i],
                 self.pose_convention,
-                float("nan") if report is None else float(report.plausibility[i]),
-                () if report is None else tuple(np.flatnonzero(np.asarray(report.clipped[i])).tolist()),
+                float(plausibility[i]),
+                clipped[i],
                 None if depth is None else depth[i],
             )
             for i in range(len(boxes))

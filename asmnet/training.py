@@ -204,10 +204,10 @@ class TrainConfig:
         The paper trains teachers and student alike, without a pose head, on crops prepared as ASMNet's.
         """
         base: dict[str, Any] = {"learning_rate": 1e-3, "inverse_decay": 1e-4, "batch_size": 70}
+        base["criterion_options"] = {}
         if (changes.get("criterion") or network_spec(changes.get("network", "asmnet")).criterion) == "asm_assisted":
             base["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
-        else:
-            base["criterion_options"] = {}
+            base["network_options"] = {"pose": False}
         return cls.paper(**{**base, **changes})
 
     @classmethod

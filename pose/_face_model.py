@@ -205,8 +205,10 @@ class FaceModel3D:
         rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
         pose, seen, lost = rigid.pose, images, np.zeros(b, dtype=bool)
         if camera.distortion is not None:
-            rays = camera.normalize(images) if single else camera._undistort(images)
+            rays = camera._undistort(images)
             lost = (np.isnan(rays[..., 0]) & np.isfinite(seen[..., 0]) & (np.broadcast_to(factors, (b, n)) > 0)).any(1)
+            if single and lost[0]:
+                camera.normalize(images)  # says which point the lens cannot have seen
             images = rays * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
         cameras, _ = _pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
         deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))

@@ -79,6 +79,13 @@ def test_import_stays_light(package):
     assert out.stdout.strip() == "[]"
 
 
+def test_the_networks_do_not_bring_the_search_along():
+    pytest.importorskip("torch")
+    code = "import sys, asmnet; print(sorted({'numba', 'matplotlib', 'shape_models.search'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
+
+
 def test_nothing_else_stands_at_the_top():
     out = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
     if out.returncode:

@@ -73,7 +73,20 @@ def test_train_writes_model_card_metrics_and_pictures(trained):
 def test_training_starts_from_given_weights(trained, folder, tmp_path):
     """At a vanishing rate the weights stay those that were given; another network's are refused."""
     root, model, _ = trained
-    base = ["train", folder, *IBUG, "--cache", root, *SMALL, "--set", "ema=0", "--set", "learning_rate=1e-12"]
+    base = [
+        "train",
+        folder,
+        *IBUG,
+        "--cache",
+        root,
+        *SMALL,
+        "--set",
+        "ema=0",
+        "--set",
+        "learning_rate=1e-12",
+        "--set",
+        "seed=5",
+    ]
     run(*base, "--out", tmp_path / "again", "--initial", model)
     given, kept = (Predictor.from_pretrained(m).model.network for m in (model, tmp_path / "again/again.safetensors"))
     for (name, a), b in zip(given.named_parameters(), kept.parameters(), strict=True):

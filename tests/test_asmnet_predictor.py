@@ -100,6 +100,41 @@ def test_the_shape_model_is_fitted_to_heat_maps(blank, options):
     assert 0 <= found.plausibility <= 1
 
 
+def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
+    """Faces half outside, tiny, or without a single maximum, between whole ones."""
+    model = load_model("face68")
+    face = np.asarray(model.asm_.basis_.mean)
+    units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
+
+    class Blind(Drawing):
+        def forward(self, images):
+            answer = super().forward(images)
+            blind = images[:, :, 20:44, 20:44].amax((1, 2, 3)) < -1.9  # black in the middle
+            maps = torch.where(blind[:, None, None, None], 0.0, answer.heatmaps[0])
+            return Prediction(
+                torch.where(blind[:, None, None], torch.nan, answer.landmarks.expand(len(images), -1, -1)),
+                heatmaps=(maps,),
+            )
+
+    predictor = Predictor(
+        PretrainedModel(Blind(units), "test", "hourglass", {}, IBUG68, Preprocessing(size=64), None, {})
+    )
+    image = np.full((200, 240, 3), 128, np.uint8)
+    image[:60, :60] = 0
+    boxes = [[60, 80, 160, 180], [-40, 100, 60, 200], [100, 100, 102, 102], [0, 0, 50, 50], [60, 80, 160, 180]]
+    whole, outside, tiny, blind, again = predictor(image, boxes)
+    for found in (whole, outside, tiny):
+        assert np.isfinite(found.projected).all()
+        size = 1.3 * (found.box[2:] - found.box[:2]).max()
+        expected = size * units + (found.box[:2] + found.box[2:]) / 2
+        assert np.linalg.norm(found.projected - expected, axis=1).mean() < 0.02 * size
+    np.testing.assert_allclose(again.projected, whole.projected)
+    assert np.isnan(blind.projected).all()
+    assert np.isnan(blind.plausibility)
+    assert json.loads(json.dumps(blind.to_dict(), allow_nan=False))["landmarks"][0] == [None, None]
+    assert predictor(np.full((2, 2), 128, np.uint8), [0, 0, 1, 1])[0].projected.shape == (68, 2)
+
+
 def test_mirrored_heat_maps_are_averaged_where_they_lie():
     """The maps of a symmetric face are those of its mirror image: averaging them changes nothing."""
     face = np.asarray(load_model("face68").asm_.basis_.mean)

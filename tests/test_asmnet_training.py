@@ -156,12 +156,17 @@ def test_two_processes_equal_one_that_accumulates(data, tmp_path):
     broken += "except ZeroDivisionError:\n    pass\nt._Trainer._epoch = old\n"
     (tmp_path / "run.py").write_text(broken + script(tmp_path / "two", **changes))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", tmp_path / "run.py"],
-        cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    with subprocess.Popen(
+        [*command, tmp_path / "run.py"], cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            _, said = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the workers too
+            raise
+    assert process.returncode == 0, said[-2000:]
     train(small_config(**changes, accumulate=2), data, drawn_faces(6, 1), folder=tmp_path / "one")
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     for name, value in one.items():
@@ -251,6 +256,7 @@ def test_presets_and_dictionaries():
     assert sdu.preprocessing.normalise(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([-127.5 / 128, 127.5 / 128])
     assert learning_rate(kd, 10_000, 100) == pytest.approx(1e-3 / 2)
     assert (kd.batch_size, kd.epochs, kd.criterion_options["asm_weights"]) == (70, 150, None)
+    assert kd.network_options == {"pose": False}
     maps = TrainConfig.modern(network="hourglass", learning_rate=1e-4)
     assert (maps.criterion_options, maps.batch_size, maps.learning_rate) == ({"peak": 10.0}, 16, 1e-4)
     with pytest.raises(ValueError, match="draws heat maps"):

@@ -155,6 +155,12 @@ def test_a_face_beyond_the_reach_of_the_lens_is_flagged():
     assert fit.status[1] == "no inverse of the distortion"
     assert np.isnan(fit.pose.translation[1]).all()
     assert np.isinf(fit.reprojection_error[1])
+    one = np.array(seen)
+    one[0] = far[0]
+    weights = np.arange(len(one)) > 0  # the landmark beyond reach is not used
+    alone, together = MODEL.fit(one, camera, weights=weights), MODEL.fit(one[None], camera, weights=weights)
+    assert alone.converged
+    np.testing.assert_allclose(alone.landmarks_3d, together.landmarks_3d[0])
 
 
 def test_estimate_head_pose_takes_the_model(rng):

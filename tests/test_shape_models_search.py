@@ -570,6 +570,16 @@ def test_evidence_of_ones_own_is_told_what_is_wrong_with_its_answer(faces, asm, 
         fitter.predict(images[0], initial=shapes[0])
 
 
+def test_evidence_without_weights_can_be_combined(faces, asm):
+    """Shares of the parts add up to 1 but for rounding, and a trust above 1 is refused."""
+    images, shapes = faces
+    parts = [Answers(lambda v, i=i: Proposal(v.points + 0.3 * i)) for i in range(3)]
+    fitter = ASMFitter(asm, evidence=CombinedEvidence(parts), n_levels=1, resolution=40, n_perturbations=2)
+    result = fitter.fit(images[:10], shapes[:10]).predict(images[0], initial=shapes[0])
+    assert result.found
+    assert np.all(result.confidence <= 1)
+
+
 def test_evidence_may_answer_lists_and_pose_alone(faces, asm):
     images, shapes = faces
     evidence = Answers(lambda v: Proposal((v.points + 2).tolist(), n_modes=0))

@@ -135,7 +135,7 @@ class CombinedEvidence(Evidence):
         counts = [proposal.n_modes for proposal in proposals]
         return Proposal(
             points,
-            np.broadcast_to(trust, points.shape[:2]),
+            np.minimum(np.broadcast_to(trust, points.shape[:2]), 1.0),  # shares add up to 1 but for rounding
             np.sum(scores, axis=0) if scores else None,
             max(proposal.prior for proposal in proposals),
             None if any(count is None for count in counts) else max(count for count in counts if count is not None),

@@ -9,6 +9,7 @@ are kept in --out; a broken study goes on where it stopped.
 import copy
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from shape_models.datasets import read_300w
 
 ANCHORS = IBUG68.anchors["outer_eye_corners"]
 VARIANTS = ("mnv2", "mnv2_r", "ASMNet_nr", "ASMNet")
+CONTROL = "ASMNet, G for A(G)"  # the weights of the ASM term without a shape model: the landmarks count more, no more
 
 
 def faces(split, size=256):
@@ -75,14 +77,16 @@ def asm_loss(size, epochs, seeds, out):
     dataset, validation = faces("train"), faces("val")
     found, angles = {}, {}
     for seed in range(seeds):
-        for variant in VARIANTS:
+        for variant in (*VARIANTS, CONTROL):
             options = {"form": "squared", "asm_weights": (2.0, 1.0, 0.5), "pose_weight": 0.5}
             config = TrainConfig.modern(
                 preprocessing=Preprocessing(size=size), epochs=epochs, criterion_options=options, seed=seed,
                 learning_rate=2e-3, ema=0.99,
-            ).variant(variant)  # fmt: skip
+            ).variant("ASMNet" if variant == CONTROL else variant)  # fmt: skip
             prepared, held_out, _ = prepare(config, dataset, validation, scheme=IBUG68)
-            folder = Path(out) / f"{variant}-{seed}"
+            if variant == CONTROL:
+                prepared = replace(prepared, asm_landmarks=prepared.landmarks)
+            folder = Path(out) / f"{'control' if variant == CONTROL else variant}-{seed}"
             network = train(config, prepared, folder=folder, resume=True, progress=True).network
             points, pose = predict_dataset(network, held_out, config.preprocessing)
             found[variant, seed] = errors(held_out, points)
@@ -90,14 +94,15 @@ def asm_loss(size, epochs, seeds, out):
             angles[variant, seed] = np.nanmean(np.abs(pose - truth), axis=0)
             click.echo(f"{variant} seed {seed}: {100 * found[variant, seed].mean():.3f} %")
     groups = validation.groups
-    mean = {v: np.mean([found[v, s] for s in range(seeds)], axis=0) for v in VARIANTS}
+    mean = {v: np.mean([found[v, s] for s in range(seeds)], axis=0) for v in (*VARIANTS, CONTROL)}
     click.echo(f"\nNME %, {len(validation)} faces, {size} px, {epochs} epochs, mean of {seeds} seeds")
-    for variant in VARIANTS:
+    for variant in mean:
         row(variant, mean[variant], groups)
         each = ", ".join(f"{100 * found[variant, s].mean():.2f}" for s in range(seeds))
         pose = np.mean([angles[variant, s] for s in range(seeds)], axis=0)
         click.echo(f"    seeds {each}; pose MAE, yaw / pitch / roll {' / '.join(f'{a:.2f}' for a in pose)} degrees")
-    for first, second in (("ASMNet", "ASMNet_nr"), ("mnv2_r", "mnv2"), ("ASMNet_nr", "mnv2")):
+    pairs = (("ASMNet", "ASMNet_nr"), ("mnv2_r", "mnv2"), (CONTROL, "ASMNet_nr"), ("ASMNet", CONTROL))
+    for first, second in pairs:
         click.echo(str(compare(mean[first], mean[second], groups=groups, names=(first, second))))
 
 
