@@ -126,17 +126,34 @@ def pair(models, flip):
 @click.option("--size", default=96, show_default=True)
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--teacher", default="efficientnet-b0", show_default=True)
+@click.option("--initial", help="A heat-map model whose weights both teachers start from, for two epochs more.")
 @click.option("--preset", default="paper", show_default=True)
 @click.option("--out", default="runs/distillation", show_default=True)
-def distillation(size, epochs, teacher, preset, out):
+def distillation(size, epochs, teacher, initial, preset, out):
     """Train two teachers, and a student with none, one and both of them."""
     dataset, validation = faces("train"), faces("val")
     common = {"preprocessing": Preprocessing(size=size), "epochs": epochs, "ema": 0.99, "learning_rate": 2e-3}
     plain = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
     network_options = {"pose": False}
     student = TrainConfig.modern(network="mobilenetv2", network_options=network_options, **common)
-    teachers = TrainConfig.modern(network=teacher, network_options=network_options, criterion_options=plain, **common)
+    if initial is None:
+        weights = None
+        teachers = TrainConfig.modern(
+            network=teacher, network_options=network_options, criterion_options=plain, **common
+        )
+    else:
+        model = load_pretrained(initial)
+        weights = model.network.state_dict()
+        teachers = TrainConfig(
+            network=model.network_name, network_options=model.network_options, criterion_options={"peak": 10.0},
+            preprocessing=model.preprocessing, epochs=2, batch_size=16, learning_rate=5e-4, warmup_epochs=0.2,
+            ema=0.99, mixed_precision="always",
+        )  # fmt: skip
     prepared, held_out, _ = prepare(student, dataset, validation, scheme=IBUG68, pose=False)
+    if weights is not None:
+        for part, taught in (("tough", prepared.landmarks), ("tolerant", prepared.asm_landmarks)):
+            lesson = replace(prepared, landmarks=taught)
+            train(teachers, lesson, folder=Path(out) / "both" / part, initial=weights, resume=True, progress=True)
     found = {}
     for name, used in (
         ("both", ("tough", "tolerant")), ("none", ()), ("tough", ("tough",)), ("tolerant", ("tolerant",)),
@@ -155,7 +172,9 @@ def distillation(size, epochs, teacher, preset, out):
                 found[f"{part} teacher"] = errors(held_out, points)
         points, _ = predict_dataset(result.student.network, held_out, student.preprocessing)
         found[f"student, {name}"] = errors(held_out, points)
-    click.echo(f"\nNME %, {len(held_out)} faces, {size} px, {epochs} epochs, teachers {teacher}, constants {preset}")
+    click.echo(
+        f"\nNME %, {len(held_out)} faces, {size} px, {epochs} epochs, teachers {initial or teacher}, constants {preset}"
+    )
     for name, values in found.items():
         row(name, values, held_out.groups)
     for name in ("tough", "tolerant", "both"):
