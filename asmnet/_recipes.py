@@ -56,6 +56,11 @@ def prepare(
     return dataset, validation, basis
 
 
+def packed_side(preprocessing: Preprocessing) -> int:
+    """Return the side to pack faces at: as many pixels as the crop will have, so that none are made up."""
+    return max(256, 32 * math.ceil(1.9 * preprocessing.size / preprocessing.margin / 32))
+
+
 def initial_weights(name_or_path: str, config: TrainConfig) -> dict[str, Tensor]:
     """Return the weights of a trained model for a training that starts from them."""
     weights = load_pretrained(name_or_path).network.state_dict()

@@ -6,7 +6,6 @@ import csv
 import functools
 import io
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -173,7 +172,7 @@ def _train(
     import os
 
     from asmnet import train as run
-    from asmnet._recipes import finish, initial_weights, prepare
+    from asmnet._recipes import finish, initial_weights, packed_side, prepare
     from asmnet.data import pack_faces
     from asmnet.networks import network_spec
     from asmnet.training import keep_freed_memory
@@ -192,9 +191,8 @@ def _train(
         config = replace(config, preprocessing=replace(config.preprocessing, size=size))
     weights = None if initial is None else initial_weights(initial, config)
     progress = os.environ.get("RANK", "0") == "0"
-    # as many pixels as the crop will have, so that none are made up
-    pixels = max(256, 32 * math.ceil(1.9 * config.preprocessing.size / config.preprocessing.margin / 32))
-    options: dict[str, Any] = {"size": pixels, "cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
+    side = packed_side(config.preprocessing)
+    options: dict[str, Any] = {"size": side, "cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
     packed = pack_faces(samples, **options)
     packed_val = None if validation is None else pack_faces(validation, **options)
     dataset, held_out, basis = prepare(config, packed, packed_val, scheme=scheme, pose=pose)

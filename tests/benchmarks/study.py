@@ -18,7 +18,7 @@ import torch
 
 from asmnet import Preprocessing, TrainConfig, predict_dataset, train
 from asmnet._pose_labels import angles_in_degrees, head_depths
-from asmnet._recipes import predict_depths, prepare, with_depths
+from asmnet._recipes import packed_side, predict_depths, prepare, with_depths
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import pack_faces
 from asmnet.distillation import distill
@@ -114,8 +114,7 @@ def pair(models, flip):
     found = []
     for name in models:
         model = load_pretrained(name)
-        pixels = max(256, 32 * int(np.ceil(1.9 * model.preprocessing.size / model.preprocessing.margin / 32)))
-        validation = faces("val", pixels)
+        validation = faces("val", packed_side(model.preprocessing))
         points, _ = predict_dataset(model.network, validation, model.preprocessing, flip_average=flip)
         found.append(errors(validation, points))
         row(Path(name).stem, found[-1], validation.groups)
