@@ -630,7 +630,7 @@ def test_options_and_folders(tmp_path):
     with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one of them. Try extension="):
         read_landmarks(tmp_path)
     assert len(read_landmarks(tmp_path, extension="npy")) == 1
-    with pytest.raises(TypeError, match=r"got the option 'origin', which .npy does not have; expected scheme"):
+    with pytest.raises(TypeError, match=r"got the option 'origin', which .npy does not have; expected missing, scheme"):
         read_landmarks(tmp_path, extension=".npy", origin=1)
     with pytest.raises(TypeError, match="got the option 'x'"):
         write_landmarks(tmp_path / "3.npy", faces[2], x=1)
@@ -698,3 +698,35 @@ def test_real_csv(data_dir):
     assert len(files) == 7510
     assert sum(bool(np.isnan(f.points).any()) for f in files) == 1680
     assert files[0].image_name == "i000qa-fn"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("a.pts", "version: 1\nn_points: 3\n{\n-1 -1\n3 4\n5 -1\n}\n", {}),
+        ("a.asf", "3\n0 4 -1 -1 0 0 0\n0 4 3 4 1 0 0\n0 4 5 -1 2 0 0\n", {"image_size": (10, 20)}),
+        ("a.tps", "LM=3\n-1 -1\n3 4\n5 -1\n", {"image_size": (10, 20)}),
+        ("a.tps", "LM=3\n-1 -1\n3 4\n5 -1\nSCALE=2\n", {"scaled": True}),
+        ("a.csv", "x0,y0,x1,y1,x2,y2\n-1,-1,3,4,5,-1\n", {}),
+        ("a.ljson", '{"version": 2, "labels": [], "landmarks": {"points": [[-1, -1], [4, 3], [-1, 5]]}}', {}),
+        ("a.json", '{"annotations": [{"id": 1, "keypoints": [-1, -1, 2, 3, 4, 2, 5, -1, 2]}]}', {}),
+        ("a.xml", "<dataset><image file='a'><box top='0' left='0' width='9' height='9'><part name='0' x='-1' y='-1'/>"
+         "<part name='1' x='3' y='4'/><part name='2' x='5' y='-1'/></box></image></dataset>", {}),
+        ("a.npy", None, {}),
+    ],
+)  # fmt: skip
+def test_every_format_takes_what_marks_a_missing_landmark(tmp_path, name, text, options):
+    """A value is compared with all coordinates as they stand in the file, before any of them is shifted or turned."""
+    path = tmp_path / name
+    if text is None:
+        np.save(path, np.array([[-1.0, -1], [3, 4], [5, -1]]))
+    else:
+        path.write_text(text)
+    for missing, gone in [(None, []), (-1, [0]), ((-1, -1), [0]), ((3, 4), [1]), ((5, -1), [2]), ("negative", [0, 2])]:
+        read = read_landmarks(path, missing=missing, **options)
+        points = (read[0] if isinstance(read, list) else read).points
+        assert np.flatnonzero(np.isnan(points).all(axis=1)).tolist() == gone
+        assert np.isfinite(np.delete(points, gone, axis=0)).all()
+    for wrong in ("none", (1, 2, 3), [[1, 2]], np.nan, {}):
+        with pytest.raises(ValueError, match="missing: got"):
+            read_landmarks(path, missing=wrong, **options)

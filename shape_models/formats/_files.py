@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError, Source, read_json
+from ._record import LandmarkFile, LandmarkFileError, Missing, Source, read_json
 from .asf import read_asf, write_asf
 from .coco import parse_coco, write_coco
 from .csv import read_csv, write_csv
@@ -21,14 +21,18 @@ from .tps import read_tps, write_tps
 
 
 def _read_json(
-    path: str | os.PathLike, *, part: str | None = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike,
+    *,
+    part: str | None = None,
+    missing: Missing = None,
+    scheme: str | LandmarkScheme | None = None,
 ) -> list[LandmarkFile]:
     """Read ``.json``: COCO keypoints, or what belongs into an ``.ljson``."""
     source = Source(path)
     content = read_json(source)
     if isinstance(content, dict) and "annotations" not in content and "version" in content:
-        return read_ljson(path, scheme=scheme)
-    return parse_coco(source, content, part, None if scheme is None else get_scheme(scheme))
+        return read_ljson(path, missing=missing, scheme=scheme)
+    return parse_coco(source, content, part, None if scheme is None else get_scheme(scheme), missing)
 
 
 _READERS: dict[str, Callable[..., LandmarkFile | list[LandmarkFile]]] = {
@@ -55,14 +59,14 @@ def read_landmarks(
     ====================== ================================ ===========================================
     extension              format                           result, options
     ====================== ================================ ===========================================
-    ``.pts``               iBUG (and IDAV, recognised)      one; `origin`
-    ``.asf``               IMM, DTU                         one; `image_size`
-    ``.npy``               one array, ASMNet                one
+    ``.pts``               iBUG (and IDAV, recognised)      one; `origin`, `missing`
+    ``.asf``               IMM, DTU                         one; `image_size`, `missing`
+    ``.npy``               one array, ASMNet                one; `missing`
     ``.tps``               tpsDig                           list; `image_size`, `missing`, `scaled`
-    ``.ljson``             menpo, versions 1 to 3           list
+    ``.ljson``             menpo, versions 1 to 3           list; `missing`
     ``.csv``               table                            list; `missing`, `frame`
-    ``.json``              COCO, COCO-WholeBody             list; `part`
-    ``.xml``               dlib imglab                      list
+    ``.json``              COCO, COCO-WholeBody             list; `part`, `missing`
+    ``.xml``               dlib imglab                      list; `missing`
     ====================== ================================ ===========================================
 
     Parameters

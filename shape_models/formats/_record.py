@@ -21,6 +21,7 @@ from ..landmarks import LandmarkScheme
 FRAMES = ("pixels", "y_up", "relative", "physical")
 MAX_BYTES = 1 << 30
 EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
+Missing = str | float | Sequence[float] | None  # what marks a missing landmark in a file: see mark_missing
 _MISSING = ("nan", "na", "null", "none")
 _PLAIN = re.compile(r"[0-9.eE+-]*")
 _INFINITE = frozenset((np.inf, -np.inf))
@@ -283,18 +284,32 @@ def spell(value: float, operation: Callable[[Decimal], Decimal] | None = None, m
     return f"{operation(Decimal(repr(float(value)))).normalize(EXACT):f}"
 
 
-def mark_missing(points: np.ndarray, missing: str | None) -> np.ndarray:
-    """Turn what the caller says means missing into NaN."""
+def mark_missing(points: np.ndarray, missing: Missing, stored: np.ndarray | None = None) -> np.ndarray:
+    """Turn what the caller says means missing into NaN; `stored` are the numbers as they stand in the file."""
     if missing is None:
         return points
-    with np.errstate(invalid="ignore"):
-        if missing == "negative":
-            gone = (points < 0).any(axis=-1, keepdims=True)
-        elif missing == "zero":
-            gone = (points == 0).all(axis=-1, keepdims=True)
-        else:
-            raise ValueError(f"missing: got {missing!r}; expected None, 'negative' or 'zero'.")
-    return np.where(gone, np.nan, points)
+    stored = points if stored is None else stored
+    if isinstance(missing, str):
+        if missing not in ("negative", "zero"):
+            raise ValueError(f"missing: {_expected_missing(missing)}")
+        with np.errstate(invalid="ignore"):
+            gone = np.any(stored < 0, axis=-1) if missing == "negative" else np.all(stored == 0, axis=-1)
+        return np.where(gone[..., None], np.nan, points)
+    try:
+        value = np.asarray(missing, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"missing: {_expected_missing(missing)}") from None
+    if not np.isfinite(value).all() or value.shape not in ((), (2,), (3,)):
+        raise ValueError(f"missing: {_expected_missing(missing)}")
+    if value.ndim and value.size != stored.shape[-1]:
+        raise ValueError(
+            f"missing: got {value.size} numbers for points of {stored.shape[-1]} coordinates; expected as many."
+        )
+    return np.where(np.all(stored == value, axis=-1)[..., None], np.nan, points)
+
+
+def _expected_missing(missing: Any) -> str:
+    return f"got {missing!r}; expected None, 'negative', 'zero', a number, or one number for each coordinate."
 
 
 def as_files(landmarks: Any, path: str | os.PathLike) -> list[LandmarkFile]:

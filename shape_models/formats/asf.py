@@ -13,10 +13,12 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_image_size,
     as_points,
     check_scheme,
+    mark_missing,
     shorten,
     size_of_image,
     spell,
@@ -34,6 +36,7 @@ def read_asf(
     path: str | os.PathLike,
     *,
     image_size: tuple[int, int] | None = None,
+    missing: Missing = None,
     scheme: str | LandmarkScheme | None = None,
 ) -> LandmarkFile:
     """Read an ``.asf`` file: points as fractions of the size of the image, with their connections.
@@ -45,6 +48,9 @@ def read_asf(
     image_size : (width, height), optional
         Size of the image in pixels; x is multiplied by the width, y by the height. Without it the header of the image
         that the file names is read, where that image lies beside the file.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides NaN: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; the file must have as many.
 
@@ -98,13 +104,13 @@ def read_asf(
     image_name = rest[0][1] if rest else None
     size = size_of_image(source, image_name, image_size)
     order = _order(source, rows, tokens)
-    points, columns = [], []
+    points, stored, columns = [], [], []
     for i in order:
         number = rows[i][0]
         fields = tokens[i]
         point = []
-        for axis, token in enumerate(fields[2:4]):
-            value = source.number(token, "xy"[axis], number)
+        stored.append([source.number(token, axis, number) for axis, token in zip("xy", fields[2:4], strict=True)])
+        for axis, (token, value) in enumerate(zip(fields[2:4], stored[-1], strict=True)):
             if size is not None and not np.isnan(value):
                 value = float(_LONG.multiply(Decimal(token), Decimal(size[axis])))
             point.append(value)
@@ -112,7 +118,7 @@ def read_asf(
         columns.append([_integer(source, fields[k], _COLUMNS[k], number) for k in (0, 1, 5, 6)])
     check_scheme(source.path, len(points), scheme)
     return LandmarkFile(
-        whole_missing(points),
+        mark_missing(whole_missing(points), missing, np.array(stored)),
         None,
         scheme,
         image_name,

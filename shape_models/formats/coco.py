@@ -13,6 +13,7 @@ from ..landmarks import IBUG68, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_files,
     as_points,
@@ -20,6 +21,7 @@ from ._record import (
     json_field,
     json_number,
     json_numbers,
+    mark_missing,
     read_json,
     refuse_frame,
     shorten,
@@ -36,7 +38,11 @@ _PARTS = {
 
 
 def read_coco(
-    path: str | os.PathLike, *, part: str | None = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike,
+    *,
+    part: str | None = None,
+    missing: Missing = None,
+    scheme: str | LandmarkScheme | None = None,
 ) -> list[LandmarkFile]:
     """Read keypoints from a JSON file of COCO or COCO-WholeBody.
 
@@ -46,6 +52,9 @@ def read_coco(
         The file.
     part : {None, "face", "body", "foot", "left_hand", "right_hand"}, optional
         Which keypoints; None takes the face where any annotation has one, else the body (the plain ``keypoints``).
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides a visibility of 0: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; by default IBUG68 for 68 points of a face, else none.
 
@@ -81,10 +90,12 @@ def read_coco(
     ('a.jpg', [[3.0, 4.0], [nan, nan]], [2, 0])
     """
     source = Source(path)
-    return parse_coco(source, read_json(source), part, None if scheme is None else get_scheme(scheme))
+    return parse_coco(source, read_json(source), part, None if scheme is None else get_scheme(scheme), missing)
 
 
-def parse_coco(source: Source, content: Any, part: str | None, scheme: LandmarkScheme | None) -> list[LandmarkFile]:
+def parse_coco(
+    source: Source, content: Any, part: str | None, scheme: LandmarkScheme | None, missing: Missing = None
+) -> list[LandmarkFile]:
     """Turn parsed JSON into records."""
     if part is not None and part not in _PARTS:
         raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
@@ -110,6 +121,7 @@ def parse_coco(source: Source, content: Any, part: str | None, scheme: LandmarkS
             raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")
         points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
         points[np.isnan(points).any(axis=1)] = np.nan
+        points = mark_missing(points, missing, triples[:, :2])
         if not (visibility > 0).any():
             continue
         image_id = annotation.get("image_id")

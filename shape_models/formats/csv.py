@@ -18,6 +18,7 @@ from ._record import (
     FRAMES,
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_files,
     check_scheme,
@@ -40,7 +41,7 @@ _GROUP = ("specimen", "id", "shape", "sample")
 def read_csv(
     path: str | os.PathLike,
     *,
-    missing: str | None = None,
+    missing: Missing = None,
     scheme: str | LandmarkScheme | None = None,
     frame: str = "pixels",
 ) -> list[LandmarkFile]:
@@ -54,8 +55,9 @@ def read_csv(
     ----------
     path : path
         The file; commas, semicolons or tabs between the fields.
-    missing : {None, "negative", "zero"}, optional
-        What marks a missing landmark besides an empty field, ``NA`` and ``nan``: a negative coordinate, or zeros only.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides an empty field, ``NA`` and ``nan``: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many.
     frame : {"pixels", "y_up", "relative", "physical"}

@@ -14,10 +14,12 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_files,
     as_points,
     check_scheme,
+    mark_missing,
     refuse_frame,
     shorten,
     spell,
@@ -32,13 +34,18 @@ _ESCAPES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>'\"\t\n\r"})
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_dlib_xml(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = None) -> list[LandmarkFile]:
+def read_dlib_xml(
+    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+) -> list[LandmarkFile]:
     """Read the annotated boxes of an imglab file.
 
     Parameters
     ----------
     path : path
         The file. Entities and document types are refused.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides an absent part: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; the file must have as many parts.
 
@@ -81,7 +88,8 @@ def read_dlib_xml(path: str | os.PathLike, *, scheme: str | LandmarkScheme | Non
     absent = (np.nan, np.nan)
     return [
         LandmarkFile(
-            whole_missing([box["parts"].get(name, absent) for name in names]), tuple(names), scheme, box["image"],
+            mark_missing(whole_missing([box["parts"].get(name, absent) for name in names]), missing), tuple(names),
+            scheme, box["image"],
             path=source.path, attributes={"box": box["box"], **box["attributes"]},
         )
         for box in boxes

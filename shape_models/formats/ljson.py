@@ -13,12 +13,14 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_files,
     as_points,
     check_scheme,
     json_field,
     json_number,
+    mark_missing,
     read_json,
     refuse_frame,
     shorten,
@@ -29,13 +31,18 @@ from ._record import (
 __all__ = ["read_ljson", "write_ljson"]
 
 
-def read_ljson(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = None) -> list[LandmarkFile]:
+def read_ljson(
+    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+) -> list[LandmarkFile]:
     """Read the shapes of an ``.ljson`` file.
 
     Parameters
     ----------
     path : path
         The file. Planar points are turned from the (y, x) of the file into (x, y); null is missing.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides null: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), in the order x, y.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many.
 
@@ -85,6 +92,7 @@ def read_ljson(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None =
     for points, attributes in shapes:
         check_scheme(source.path, len(points), scheme)
         frame = "pixels" if points.shape[1] == 2 else "physical"
+        points = mark_missing(points, missing)
         files.append(LandmarkFile(points, None, scheme, None, frame, path=source.path, attributes=attributes))
     return files
 

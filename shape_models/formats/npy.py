@@ -13,9 +13,11 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     as_points,
     atomic,
     check_scheme,
+    mark_missing,
     read_bytes,
     refuse_frame,
     whole_missing,
@@ -24,7 +26,9 @@ from ._record import (
 __all__ = ["read_npy", "write_npy"]
 
 
-def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = None) -> LandmarkFile:
+def read_npy(
+    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+) -> LandmarkFile:
     """Read one shape from a ``.npy`` file.
 
     Parameters
@@ -33,6 +37,9 @@ def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = N
         An array of shape (2 n_landmarks,), x and y in turn as ASMNet writes it, or (n_landmarks, 2 or 3), of integers
         or floats. Pickles are never opened, and nothing is allocated before the size of the file agrees with what
         its header declares.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides NaN: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; the file must have as many.
 
@@ -68,7 +75,12 @@ def read_npy(path: str | os.PathLike, *, scheme: str | LandmarkScheme | None = N
         )
     check_scheme(path, len(array), scheme)
     return LandmarkFile(
-        whole_missing(array), None, scheme, None, "pixels" if array.shape[1] == 2 else "physical", path=path
+        mark_missing(whole_missing(array), missing),
+        None,
+        scheme,
+        None,
+        "pixels" if array.shape[1] == 2 else "physical",
+        path=path,
     )
 
 

@@ -13,10 +13,12 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     EXACT,
     LandmarkFile,
+    Missing,
     Source,
     as_points,
     check_scheme,
     exactly,
+    mark_missing,
     refuse_frame,
     shorten,
     spell,
@@ -32,7 +34,13 @@ _UNITS = np.array([float(10**k) for k in range(16)])
 _SEPARATOR = re.compile(r"[\s,;]+")
 
 
-def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | LandmarkScheme | None = None) -> LandmarkFile:
+def read_pts(
+    path: str | os.PathLike,
+    *,
+    origin: float = 1,
+    missing: Missing = None,
+    scheme: str | LandmarkScheme | None = None,
+) -> LandmarkFile:
     r"""Read a ``.pts`` file: a header, and the points one a line between braces.
 
     Parameters
@@ -42,6 +50,9 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
     origin : float
         The coordinate that the file gives to the centre of the first pixel: 1 in the files of iBUG, 0 in those that
         some tools write into the same syntax. It is subtracted, so that the points count from 0.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides ``nan``: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; the file must have as many.
 
@@ -72,7 +83,7 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
     scheme = None if scheme is None else get_scheme(scheme)
     lines = list(source.lines())
     if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
-        return _read_idav(source, lines, scheme)
+        return _read_idav(source, lines, missing, scheme)
     declared, rows = _split(source, lines)
     table: list[list[str]] = []
     n_dims = None
@@ -93,7 +104,13 @@ def read_pts(path: str | os.PathLike, *, origin: float = 1, scheme: str | Landma
     if not len(points):
         raise source.error("got no points; expected at least one.")
     check_scheme(source.path, len(points), scheme)
-    return LandmarkFile(whole_missing(points), None, scheme, path=source.path)
+    array = whole_missing(points)
+    if missing is not None:
+        stored = np.array(
+            [source.numbers(fields, "xyz"[: len(fields)], n) for (n, _), fields in zip(rows, table, strict=True)]
+        )
+        array = mark_missing(array, missing, stored)
+    return LandmarkFile(array, None, scheme, path=source.path)
 
 
 def _numbers(
@@ -155,7 +172,9 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, li
     return declared, rows
 
 
-def _read_idav(source: Source, lines: list[tuple[int, str]], scheme: LandmarkScheme | None) -> LandmarkFile:
+def _read_idav(
+    source: Source, lines: list[tuple[int, str]], missing: Missing, scheme: LandmarkScheme | None
+) -> LandmarkFile:
     if len(lines) < 2:
         raise source.error("the file ends after its version; expected the number of points.")
     declared = source.count(lines[1][1], "number of points", lines[1][0])
@@ -172,7 +191,8 @@ def _read_idav(source: Source, lines: list[tuple[int, str]], scheme: LandmarkSch
     if not points:
         raise source.error("got no points; expected at least one.")
     check_scheme(source.path, len(points), scheme)
-    return LandmarkFile(whole_missing(points), tuple(labels), scheme, frame="physical", path=source.path)
+    array = mark_missing(whole_missing(points), missing)
+    return LandmarkFile(array, tuple(labels), scheme, frame="physical", path=source.path)
 
 
 def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> None:

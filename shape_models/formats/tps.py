@@ -15,6 +15,7 @@ from ._record import (
     EXACT,
     LandmarkFile,
     LandmarkFileError,
+    Missing,
     Source,
     as_files,
     as_image_size,
@@ -36,7 +37,7 @@ def read_tps(
     path: str | os.PathLike,
     *,
     image_size: tuple[int, int] | None = None,
-    missing: str | None = None,
+    missing: Missing = None,
     scaled: bool = False,
     scheme: str | LandmarkScheme | None = None,
 ) -> list[LandmarkFile]:
@@ -49,9 +50,10 @@ def read_tps(
     image_size : (width, height), optional
         Size of the images in pixels: y becomes ``height - 1 - y``, so that it counts from the top. Without it the
         header of the image that a specimen names is read, where that image lies beside the file.
-    missing : {None, "negative", "zero"}, optional
-        What marks a missing landmark besides ``NA`` and ``NaN``: a negative coordinate, as in the files of tpsDig, or
-        two zeros. It is never guessed, since aligned shapes have negative coordinates that are meant.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides ``NA`` and ``NaN``: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
+        tpsDig writes negative coordinates. It is never guessed, since aligned shapes have some that are meant.
     scaled : bool
         Multiply each specimen by its ``SCALE``; the points are then lengths, y upwards.
     scheme : str or LandmarkScheme, optional
@@ -197,7 +199,7 @@ def _points(
     rows: list[tuple[int, list[str]]],
     n_dims: int,
     operation: Callable[[Decimal], Decimal] | None,
-    missing: str | None,
+    missing: Missing,
 ) -> np.ndarray:
     points = []
     for number, fields in rows:
