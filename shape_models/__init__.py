@@ -35,8 +35,11 @@ from ._procrustes import (
     generalized_procrustes,
     mirror_shapes,
 )
+from ._sliding import Sliding, SlidingRecord
 from ._statistics import ShapeStatistics
+from ._thin_plate import ThinPlateSpline, bending_energy_matrix
 from ._transforms import Similarity
+from .curves import Curve, curve_length, resample_curve
 from .datasets import make_faces
 from .formats import (
     LandmarkFile,
@@ -69,6 +72,7 @@ __all__ = [
     "COFW29",
     "Completion",
     "Conversion",
+    "Curve",
     "DegenerateShapeError",
     "Ellipsoid",
     "GeneralizedProcrustes",
@@ -89,11 +93,16 @@ __all__ = [
     "ShapeBasis",
     "ShapeStatistics",
     "Similarity",
+    "Sliding",
+    "SlidingRecord",
     "SoftBox",
+    "ThinPlateSpline",
     "WFLW98",
     "advise_n_components",
+    "bending_energy_matrix",
     "compactness",
     "convert",
+    "curve_length",
     "estimate_similarity",
     "generalization",
     "generalized_procrustes",
@@ -104,6 +113,7 @@ __all__ = [
     "mirror_shapes",
     "read_landmarks",
     "read_pts",
+    "resample_curve",
     "save_model",
     "specificity",
     "write_landmarks",

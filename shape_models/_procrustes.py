@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import linalg, special
@@ -24,6 +24,9 @@ from ._array import (
     namespace_of,
 )
 from ._transforms import Similarity
+
+if TYPE_CHECKING:
+    from ._sliding import SlidingRecord
 
 __all__ = [
     "GeneralizedProcrustes",
@@ -474,6 +477,8 @@ class ProcrustesResult:
         Passes over the shapes; 1 for the closed form.
     converged : bool
         Whether the mean settled within `tol` (closed form: whether the leading eigenvector is unique).
+    sliding : SlidingRecord or None
+        With semilandmarks: the shapes after sliding, which `transforms` take to `aligned`, and how it went.
 
     Examples
     --------
@@ -494,6 +499,7 @@ class ProcrustesResult:
     inflation: float
     n_iter: int
     converged: bool
+    sliding: SlidingRecord | None = None
 
 
 def generalized_procrustes(
@@ -502,9 +508,10 @@ def generalized_procrustes(
     criterion: Literal["full", "partial"] = "full",
     scaling: bool = True,
     reflection: bool = False,
-    tangent: bool = False,
+    tangent: bool | None = None,
     weights: Any = None,
     mirror: Any = None,
+    sliding: Any = None,
     tol: float = 1e-8,
     max_iter: int = 100,
 ) -> ProcrustesResult:
@@ -526,13 +533,19 @@ def generalized_procrustes(
         False keeps the sizes: sᵢ = 1 and μ is the plain average.
     reflection : bool, default=False
         Whether shapes may be mirrored to fit; those that were are listed in ``result.mirrored``.
-    tangent : bool, default=False
-        Project the aligned shapes orthogonally to the tangent plane at the mean, where y · μ = 1. Needs scaling.
+    tangent : bool, optional
+        Project the aligned shapes orthogonally to the tangent plane at the mean, where y · μ = 1. Needs scaling. By
+        default only with `sliding`, as geomorph does.
     weights : array of shape (n_landmarks,) or (n_samples, n_landmarks), optional
         Non-negative; an integer weight counts a landmark that many times. Shape (n_samples, 1) weighs samples.
     mirror : array of int of shape (n_landmarks,), optional
         Permutation that exchanges left and right landmarks (``scheme.mirror``). The mean is then that of the shapes
         and their mirror images together, hence symmetric; `aligned` still has one row an input.
+    sliding : Sliding, or what it takes as curves, optional
+        Semilandmarks slide along curves while the shapes are superimposed, as in geomorph; the superimposition is then
+        the partial one of `Sliding`, whose `tol` and `max_iter` count, whatever `criterion` says. Needs complete
+        shapes and goes with `tangent` only. ``result.sliding.shapes`` are the slid shapes in the frame they came in,
+        for whatever superimposes them anew, such as `AlignedASM`.
     tol : float, default=1e-8
         Iteration stops when the mean moves by less than `tol` times its size.
     max_iter : int, default=100
@@ -579,7 +592,12 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
+    if sliding is not None and (not scaling or reflection or weights is not None or mirror is not None):
+        raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
+    tangent = sliding is not None if tangent is None else tangent
     rule = _checked_options(criterion, scaling, tangent, tol, max_iter)
+    if sliding is not None:
+        return _slid(as_shapes(shapes, n_dims=(2, 3), min_samples=2), sliding, tangent)
     shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
     dtype = shapes.dtype
     shapes = shapes.astype(np.float64, copy=False)
@@ -615,6 +633,26 @@ def generalized_procrustes(
         inflation=found.inflation,
         n_iter=found.n_iter,
         converged=found.converged,
+    )
+
+
+def _slid(shapes: np.ndarray, sliding: Any, tangent: bool) -> ProcrustesResult:
+    """Superimpose complete shapes whose semilandmarks slide."""
+    from ._sliding import as_sliding, slide
+
+    record, aligned, mean, transforms = slide(shapes.astype(np.float64), as_sliding(sliding))
+    distances = _distances(aligned, mean, None)
+    return ProcrustesResult(
+        aligned=(to_tangent(aligned, mean, None) if tangent else aligned).astype(shapes.dtype, copy=False),
+        mean=mean,
+        transforms=transforms,
+        distances=distances,
+        disparity=float(np.sum(distances**2)),
+        mirrored=_better_mirrored(_fit(aligned, mean, None, rule="partial")),
+        inflation=1.0,
+        n_iter=record.n_iter,
+        converged=record.converged,
+        sliding=record,
     )
 
 
