@@ -55,7 +55,7 @@ table.set_axis_off()
 # 3. The numbers of one convention, read in others (degrees turned into their unit).
 camera = Camera(1500, (0, 0))
 print("10, -30, 20 of 6DRepNet, read as if they came from:")
-others = ["6DRepNet", "HopeNet", "BIWI-HopeNet", "3DDFA", "OpenFace", "OpenCV-RQ"]
+others = ["6DRepNet", "HopeNet", "BIWI", "3DDFA", "OpenFace", "OpenCV-RQ"]
 for ax, name in zip(right.subplots(2, 3).flat, others, strict=True):
     unit = np.pi / 180 if conventions.get(name).unit == "radians" else 1
     read = conventions.read(numbers * unit, name)

@@ -9,6 +9,8 @@ import numpy as np
 
 from shape_models._array import as_shapes
 
+from ._inputs import as_reals
+
 if TYPE_CHECKING:
     from ._pose import Pose
 
@@ -16,15 +18,11 @@ __all__ = ["Camera", "project_points"]
 
 
 def _numbers(value: Any, name: str, size: int) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: got an array of {array.dtype}; expected real numbers.")
-    array = array.astype(np.float64)
+    array = as_reals(value, name)
     if array.ndim == 0 or array.shape[-1] != size:
         raise ValueError(f"{name}: got shape {array.shape}; expected (..., {size}).")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")
-    array.setflags(write=False)
     return array
 
 
@@ -71,7 +69,7 @@ class Camera:
     distortion: Any = None
 
     def __post_init__(self) -> None:
-        focal = np.asarray(self.focal_length)
+        focal = as_reals(self.focal_length, "focal_length")
         if focal.ndim == 0:
             focal = np.stack([focal, focal], axis=-1)
         focal = _numbers(focal, "focal_length", 2)
@@ -119,7 +117,7 @@ class Camera:
         ValueError
             For another shape, a last row other than (0, 0, 1), or skew.
         """
-        matrix = np.asarray(matrix, dtype=np.float64)
+        matrix = as_reals(matrix, "matrix")
         if matrix.shape[-2:] != (3, 3):
             raise ValueError(f"matrix: got shape {matrix.shape}; expected (..., 3, 3).")
         if not (matrix[..., 2, :] == (0.0, 0.0, 1.0)).all():

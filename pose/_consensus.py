@@ -236,9 +236,9 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
 
 @njit(**_OPTIONS)
 def consensus_rows(X, pixels, cameras, distorted, threshold, confidence, max_trials, seed, inliers, trials):
-    """Run the search on every row; row b draws from the seed plus b."""
+    """Run the search on every row, each with the samples that it would draw alone."""
     for b in range(pixels.shape[0]):
         _, trials[b] = _consensus(
             X[b if X.shape[0] > 1 else 0], pixels[b], cameras[b if cameras.shape[0] > 1 else 0], distorted,
-            threshold, confidence, max_trials, seed + b, inliers[b],
+            threshold, confidence, max_trials, seed, inliers[b],
         )  # fmt: skip

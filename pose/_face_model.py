@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
-from shape_models._array import as_weights
 from shape_models.io import _load_basis, _save_basis, _scheme_from_json, _scheme_to_json, read_archive
 
 from ._camera import Camera
 from ._head import flag_behind
-from ._pnp import PnPResult, _ambiguity, _check_points, _in_chunks, _pack_cameras, _rotations, solve_pnp
+from ._inputs import check_points, check_weights
+from ._pnp import PnPResult, _ambiguity, _pack_cameras, _rotations, in_chunks, solve_pnp
 from ._pose import Pose
 from .reference import align_to, derive_reference, reference_landmarks
 
@@ -97,8 +97,7 @@ class FaceModel3D:
                 f"{self.scheme.name}."
             )
         weights = reference_landmarks(self.scheme)[1] if self.weights is None else self.weights
-        weights = np.array(as_weights(weights, (self.scheme.n_landmarks,)))
-        weights.setflags(write=False)
+        weights = check_weights(weights, 1, self.scheme.n_landmarks)[0]
         object.__setattr__(self, "weights", weights)
         if not 0 < self.noise < np.inf:
             raise ValueError(f"noise: got {self.noise}; expected a positive share of the size of the face.")
@@ -197,11 +196,9 @@ class FaceModel3D:
         if not tol > 0 or max_iter < 1:
             raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
         mean = np.array(self.basis.mean, dtype=np.float64)
-        _, images, single = _check_points(mean, landmarks)
+        _, images, single = check_points(mean, landmarks)
         b, n = images.shape[:2]
-        factors = self.weights
-        if weights is not None:
-            factors = factors * as_weights(weights, np.shape(weights) if np.ndim(weights) > 1 else (n,))
+        factors = self.weights * check_weights(weights, b, n)
         rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
         pose, seen, lost = rigid.pose, images, np.zeros(b, dtype=bool)
         if camera.distortion is not None:
@@ -232,12 +229,12 @@ class FaceModel3D:
             from ._deformable import fit_rows
 
             fit_rows(
-                first, last, mean, modes, limits, np.ascontiguousarray(images), np.array(factors).reshape(-1, n),
+                first, last, mean, modes, limits, np.ascontiguousarray(images), factors,
                 cameras, precisions, float(tol), int(max_iter), matrices, translations, betas, quaternions, numbers,
                 covariances, residuals,
             )  # fmt: skip
 
-        _in_chunks(run, b)
+        in_chunks(run, b)
         coefficients = betas * deviations
         shapes = mean + np.tensordot(betas, modes, axes=1)
         if camera.distortion is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from shape_models import IBUG68, LandmarkScheme, get_scheme
-from shape_models._array import as_weights
 
 from ._camera import Camera
+from ._inputs import check_weights
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
@@ -87,8 +87,7 @@ def estimate_head_pose(
         return model.fit(landmarks, camera, weights=weights)
     points, firmness = reference_landmarks(scheme)
     if weights is not None:
-        shape = np.shape(weights) if np.ndim(weights) > 1 else (len(firmness),)
-        firmness = firmness * as_weights(weights, shape)
+        firmness = firmness * check_weights(weights, len(np.atleast_2d(weights)), len(firmness))
     result = solve_pnp(points, landmarks, camera, weights=firmness, loss=loss, loss_scale=loss_scale)
     return flag_behind(result)
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models._array import DegenerateShapeError, as_shapes, as_weights
+from shape_models._array import DegenerateShapeError
 
 from ._camera import Camera
+from ._inputs import check_points, check_weights
 from ._pose import HeadAngles, Pose
 
 __all__ = ["PnPResult", "solve_pnp"]
@@ -202,10 +203,9 @@ def solve_pnp(
     >>> solve_pnp(box, np.stack([pixels, pixels + 3.0]), camera).converged
     array([ True,  True])
     """
-    objects, images, single = _check_points(object_points, image_points)
+    objects, images, single = check_points(object_points, image_points)
     b, n = images.shape[:2]
-    weights = np.ones((1, n)) if weights is None else np.array(as_weights(weights, _weight_shape(weights, b, n)))
-    weights = np.ascontiguousarray(weights.reshape(-1, n))
+    weights = check_weights(weights, b, n)
     cameras, distorted = _pack_cameras(camera, b)
     loss_id = _check_loss(loss, loss_scale)
     if focal not in ("known", "estimate"):
@@ -222,37 +222,6 @@ def solve_pnp(
     else:
         raw = _search_focal(objects, images, weights, cameras, options, starts)
     return _result(raw, images, camera, cameras, single, focal == "estimate")
-
-
-def _check_points(object_points: Any, image_points: Any) -> tuple[np.ndarray, np.ndarray, bool]:
-    objects = as_shapes(object_points, name="object_points", n_dims=3, allow_nan=True)
-    images = as_shapes(image_points, name="image_points", n_dims=2, allow_nan=True)
-    if objects.shape[-2] != images.shape[-2]:
-        raise ValueError(
-            f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number, "
-            "in the same order."
-        )
-    if not objects.shape[-2]:
-        raise DegenerateShapeError("got 0 points; expected at least 4.")
-    if objects.ndim > 3 or images.ndim > 3:
-        raise ValueError(
-            f"got object points of shape {objects.shape} and image points of shape {images.shape}; expected at most "
-            "one leading dimension. Try reshape(-1, n, 2)."
-        )
-    single = objects.ndim == 2 and images.ndim == 2
-    # Writable too: the compiled code would be compiled again for read-only arrays.
-    objects, images = (np.require(a, np.float64, ["C", "W"]) for a in (objects, images))
-    objects = objects.reshape(-1, *objects.shape[-2:])
-    images = images.reshape(-1, *images.shape[-2:])
-    if len(objects) not in (1, len(images)):
-        if len(images) != 1:
-            raise ValueError(f"got {len(objects)} sets of object points and {len(images)} of image points.")
-        images = np.ascontiguousarray(np.broadcast_to(images, (len(objects), *images.shape[1:])))
-    return objects, images, single
-
-
-def _weight_shape(weights: Any, b: int, n: int) -> tuple[int, ...]:
-    return (b, n) if np.ndim(weights) > 1 else (n,)
 
 
 def _check_loss(loss: str, loss_scale: float) -> int:
@@ -314,11 +283,11 @@ def _run(
         np.empty((b, 6, 6)), np.empty((b, n, 2)),
     )  # fmt: skip
     arguments = (objects, images, weights, cameras, *options, starts, *out)
-    _in_chunks(lambda first, last: solve_rows(first, last, *arguments), b)
+    in_chunks(lambda first, last: solve_rows(first, last, *arguments), b)
     return out
 
 
-def _in_chunks(run: Callable[[int, int], None], b: int) -> None:
+def in_chunks(run: Callable[[int, int], None], b: int) -> None:
     """Call run(first, last) on parts of range(b), in threads when that pays; compiled code releases the lock."""
     threads = min(_threads(), b // (_PARALLEL_FROM // 2)) if b >= _PARALLEL_FROM else 1
     if threads <= 1:

@@ -11,15 +11,9 @@ from scipy.spatial.transform import Rotation
 from shape_models._array import as_shapes
 
 from . import conventions
+from ._inputs import as_reals
 
 __all__ = ["HeadAngles", "Pose", "WeakPerspective"]
-
-
-def _real(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: got an array of {array.dtype}; expected real numbers.")
-    return array.astype(np.float64)
 
 
 def _check_rotation(rotation: Any) -> None:
@@ -93,13 +87,12 @@ class Pose:
 
     def __post_init__(self) -> None:
         _check_rotation(self.rotation)
-        translation = _real(self.translation, "translation")
+        translation = as_reals(self.translation, "translation")
         expected = (3,) if self.rotation.single else (len(self.rotation), 3)
         try:
             translation = np.array(np.broadcast_to(translation, expected))
         except ValueError:
             raise ValueError(f"translation: got shape {translation.shape}; expected {expected}.") from None
-        translation.setflags(write=False)
         object.__setattr__(self, "translation", translation)
 
     @classmethod
@@ -110,7 +103,7 @@ class Pose:
     @classmethod
     def from_matrix(cls, matrix: Any) -> Pose:
         """Return the pose of [R | t], of shape (..., 3, 4) or (..., 4, 4)."""
-        matrix = np.asarray(matrix, dtype=np.float64)
+        matrix = as_reals(matrix, "matrix")
         if matrix.ndim not in (2, 3) or matrix.shape[-2:] not in {(3, 4), (4, 4)}:
             raise ValueError(f"matrix: got shape {matrix.shape}; expected (3, 4), (4, 4), (b, 3, 4) or (b, 4, 4).")
         return cls(conventions.rotation_from_matrix(matrix[..., :3, :3]), matrix[..., :3, 3])
@@ -133,6 +126,9 @@ class Pose:
         """Whether this is one pose and not a batch."""
         return self.translation.ndim == 1
 
+    def __bool__(self) -> bool:
+        return True  # "if result.second:" asks whether there is one, not for its length
+
     def __len__(self) -> int:
         if self.single:
             raise TypeError("a single pose has no length")
@@ -147,13 +143,13 @@ class Pose:
     def inverse(self) -> Pose:
         """The pose of the camera in the frame of the object."""
         inverse = self.rotation.inv()
-        return Pose(inverse, -inverse.apply(np.array(self.translation)))
+        return Pose(inverse, -inverse.apply(self.translation))
 
     def __matmul__(self, other: Pose) -> Pose:
         """Return the pose that applies `other` first: (a @ b)(X) = a(b(X))."""
         if not isinstance(other, Pose):
             return NotImplemented
-        return Pose(self.rotation * other.rotation, self.rotation.apply(np.array(other.translation)) + self.translation)
+        return Pose(self.rotation * other.rotation, self.rotation.apply(other.translation) + self.translation)
 
     def euler(self, sequence: str, *, degrees: bool = False) -> np.ndarray:
         """Return Euler angles of the rotation in a SciPy axis sequence, for example "YXZ"."""
@@ -204,17 +200,34 @@ class WeakPerspective:
         _check_rotation(self.rotation)
         batch = () if self.rotation.single else (len(self.rotation),)
         for name, expected in (("scale", batch), ("translation", (*batch, 2))):
-            array = _real(getattr(self, name), name)
+            array = as_reals(getattr(self, name), name)
             try:
                 array = np.array(np.broadcast_to(array, expected))
             except ValueError:
                 raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
-            array.setflags(write=False)
             object.__setattr__(self, name, array if array.ndim else float(array))
         if (np.asarray(self.scale) <= 0).any():
             raise ValueError(
                 f"scale: got {np.min(self.scale):g}; expected a positive number of pixels per object unit."
             )
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one view and not a batch."""
+        return np.ndim(self.scale) == 0
+
+    def __bool__(self) -> bool:
+        return True  # "if result.second:" asks whether there is one, not for its length
+
+    def __len__(self) -> int:
+        if self.single:
+            raise TypeError("a single view has no length")
+        return len(self.translation)
+
+    def __getitem__(self, index: Any) -> WeakPerspective:
+        if self.single:
+            raise TypeError("a single view cannot be indexed")
+        return WeakPerspective(self.scale[index], self.rotation[index], self.translation[index])
 
     def __call__(self, points: Any) -> np.ndarray:
         """Return the pixels of object points, of shape (n, 2) or (b, n, 2)."""

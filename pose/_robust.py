@@ -11,7 +11,8 @@ from scipy.special import gammaln
 from shape_models._array import DegenerateShapeError
 
 from ._camera import Camera
-from ._pnp import PnPResult, _check_points, _pack_cameras, solve_pnp
+from ._inputs import check_points
+from ._pnp import PnPResult, _pack_cameras, solve_pnp
 from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
 __all__ = ["RansacResult", "solve_pnp_ransac"]
@@ -52,7 +53,7 @@ def solve_pnp_ransac(
     threshold: float = 5.0,
     confidence: float = 0.9999,
     max_trials: int = 1000,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> RansacResult:
     """Find the pose that most points agree with, then solve PnP for these.
 
@@ -71,8 +72,9 @@ def solve_pnp_ransac(
         Between 0 and 1.
     max_trials : int
         Most samples.
-    seed : int
-        The same seed draws the same samples; row b of a batch uses ``seed + b``.
+    rng : int, numpy.random.Generator or None
+        The same number draws the same samples, for every row of a batch as for a single problem; None draws others
+        at every call.
 
     Returns
     -------
@@ -115,9 +117,8 @@ def solve_pnp_ransac(
         raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1.")
     if max_trials < 1:
         raise ValueError(f"max_trials: got {max_trials}; expected at least 1.")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**62:
-        raise ValueError(f"seed: got {seed!r}; expected a whole number from 0 to 2^62 - 1, which draws the same.")
-    objects, images, single = _check_points(object_points, image_points)
+    seed = _seed(rng)
+    objects, images, single = check_points(object_points, image_points)
     b, n = images.shape[:2]
     cameras, distorted = _pack_cameras(camera, b)
     from ._consensus import consensus_rows
@@ -125,7 +126,7 @@ def solve_pnp_ransac(
     inliers = np.zeros((b, n), dtype=bool)
     trials = np.zeros(b, dtype=np.int64)
     consensus_rows(
-        objects, images, cameras, distorted, float(threshold), float(confidence), int(max_trials), int(seed), inliers,
+        objects, images, cameras, distorted, float(threshold), float(confidence), int(max_trials), seed, inliers,
         trials,
     )  # fmt: skip
     found = inliers.sum(axis=1) >= 4
@@ -153,6 +154,13 @@ def solve_pnp_ransac(
             values["second"] = None
         return RansacResult(**values, inliers=inliers[0], n_trials=int(trials[0]))
     return RansacResult(**values, inliers=inliers, n_trials=trials)
+
+
+def _seed(rng: Any) -> int:
+    try:
+        return int(np.random.default_rng(rng).integers(2**62))
+    except (TypeError, ValueError):
+        raise ValueError(f"rng: got {rng!r}; expected a whole number, a numpy Generator or None.") from None
 
 
 def _again(

@@ -8,13 +8,30 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models._array import DegenerateShapeError, as_shapes, as_weights
+from shape_models._array import DegenerateShapeError
 
+from ._inputs import check_points, check_weights
+from ._pnp import in_chunks
 from ._pose import HeadAngles, WeakPerspective
 
 __all__ = ["WeakPerspectiveResult", "solve_weak_perspective"]
 
-STATUS = ("ok", "too few points", "object points on a line", "image points coincide", "not converged")
+STATUS = (
+    "ok",
+    "too few points",
+    "object points coincide",
+    "object points on a line",
+    "image points coincide",
+    "not converged",
+)
+_REASONS = {
+    1: "got {points} points that are seen; expected at least {needed}.",
+    2: "object_points: got points at one place: the rotation has no answer.",
+    3: "object_points: got points on one line: the rotation about it has no answer.",
+    4: "image_points: got points that all coincide: the scale would be zero.",
+}
+
+_View = tuple[np.ndarray, np.ndarray]  # rotation matrices and scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +45,17 @@ class WeakPerspectiveResult:
     error : float or ndarray of shape (b,)
         Root mean square distance of points and projections, in pixels; inf without an answer.
     second : WeakPerspective or None
-        For 2-D images: the view of the same projection with the depth reversed, where the object is flat or nearly so;
-        None when it is solid. For 3-D image points always None.
+        For 2-D images: the view of the same projection with the depth reversed, where the object is flat or nearly so.
+        None when there is none (a solid object, 3-D image points); in a batch such rows are NaN.
     second_error : float or ndarray of shape (b,)
         Its error; inf without one.
-    n_iter : int
-        Steps of the refinement.
+    n_iter : int or ndarray of shape (b,)
+        Steps of the refinement, over both views.
     converged : bool or ndarray of shape (b,)
         Whether `status` is "ok".
     status : str or ndarray of shape (b,)
-        "ok" or "not converged"; in a batch also "too few points", "object points on a line" (or at one place),
-        "image points coincide".
+        "ok" or "not converged"; in a batch also "too few points", "object points coincide", "object points on a
+        line", "image points coincide", as `solve_pnp` says it.
 
     Examples
     --------
@@ -55,7 +72,7 @@ class WeakPerspectiveResult:
     error: Any
     second: WeakPerspective | None
     second_error: Any
-    n_iter: int
+    n_iter: Any
     converged: Any
     status: Any
 
@@ -120,145 +137,99 @@ def solve_weak_perspective(
     >>> print(solve_weak_perspective(HEAD_IBUG68, view(HEAD_IBUG68)).angles())
     yaw -40.0, pitch 5.0, roll 10.0 degrees (300W-LP)
     """
-    objects = as_shapes(object_points, name="object_points", n_dims=3, allow_nan=True).astype(np.float64)
-    images = as_shapes(image_points, name="image_points", n_dims=(2, 3), allow_nan=True).astype(np.float64)
-    if objects.shape[-2] != images.shape[-2]:
-        raise ValueError(
-            f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number."
-        )
-    if objects.ndim > 3 or images.ndim > 3:
-        raise ValueError("got more than one leading dimension; expected at most one. Try reshape(-1, n, 2).")
-    single = objects.ndim == 2 and images.ndim == 2
-    b = len(images) if images.ndim == 3 else len(objects) if objects.ndim == 3 else 1
-    n = objects.shape[-2]
-    if not n:
-        raise DegenerateShapeError("got 0 points; expected at least 4, or 3 with depth.")
-    if objects.ndim == 3 and len(objects) not in (1, b):
-        raise ValueError(f"got {len(objects)} sets of object points and {b} of image points.")
-    objects, images = np.broadcast_to(objects, (b, n, 3)), np.broadcast_to(images, (b, n, images.shape[-1]))
-    w = np.ones((b, n)) if weights is None else np.array(as_weights(weights, (b, n)))
-    seen = np.isfinite(objects).all(-1) & np.isfinite(images).all(-1) & (w > 0)
-    w = np.where(seen, w, 0.0)
+    objects, images, single = check_points(object_points, image_points, (2, 3))
+    b, n, dims = images.shape
+    w = check_weights(weights, b, n)
     if not tol > 0 or max_iter < 1:
         raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
-    needed = 4 if images.shape[-1] == 2 else 3
-    codes = np.where(seen.sum(axis=1) < needed, 1, 0)
-    w = w / np.where(codes == 0, w.sum(axis=1), 1.0)[:, None]
-    objects, images = (np.where(seen[..., None], a, 0.0) for a in (objects, images))
-    centre, middle = (np.einsum("bn,bni->bi", w, a) for a in (objects, images))
-    X, x = (np.where(seen[..., None], a - m[:, None], 0.0) for a, m in ((objects, centre), (images, middle)))
-    scatter = np.einsum("bn,bni,bnj->bij", w, X, X)
-    values, frame = np.linalg.eigh(scatter)
-    codes[(codes == 0) & (values[:, 1] <= 1e-10 * values[:, 2])] = 2
-    extent = [np.abs(np.where(seen, a, 0.0)).max(axis=1, initial=0.0) for a in (images[..., 0], images[..., 1])]
-    coincide = np.einsum("bn,bni->b", w, x**2) <= (1e-12 * np.maximum(*extent)) ** 2
-    codes[(codes == 0) & coincide] = 3
+    from ._orthographic import moments_rows, refine_rows, residual_rows
+
+    moments = tuple(np.zeros((b, *shape)) for shape in ((3,), (dims,), (3, 3), (dims, 3)))
+    counts, sizes = np.zeros(b, dtype=np.int64), np.zeros((b, 3))
+    in_chunks(lambda i, j: moments_rows(i, j, objects, images, w, *moments, counts, sizes), b)
+    values, frames = np.linalg.eigh(moments[2])
+    needed = 4 if dims == 2 else 3
+    # Points that differ by rounding alone coincide.
+    codes = np.select(
+        [
+            counts < needed,
+            values[:, 2] <= (1e-12 * sizes[:, 2]) ** 2,
+            values[:, 1] <= 1e-10 * values[:, 2],
+            sizes[:, 0] <= (1e-12 * sizes[:, 1]) ** 2,
+        ],
+        [1, 2, 3, 4],
+        0,
+    )
     if single and codes[0]:
-        raise DegenerateShapeError(
-            (
-                f"got {seen[0].sum()} points that are seen; expected at least {needed}.",
-                "object_points: got points on one line or at one place: the rotation has no answer.",
-                "image_points: got points that all coincide: the scale would be zero.",
-            )[codes[0] - 1]
-        )
-    if codes.any():
-        rows = np.flatnonzero(codes == 0)
-        found = solve_weak_perspective(
-            objects[rows], images[rows], weights=w[rows], refine=refine, tol=tol, max_iter=max_iter
-        )
-        return _with_gaps(found, rows, codes)
-    cross = np.einsum("bn,bni,bnj->bij", w, x, X)
-    n_iter, converged = 0, np.ones(b, dtype=bool)
-    second: tuple[np.ndarray, np.ndarray] | None = None
-    flat = np.zeros(b, dtype=bool)
-    if x.shape[-1] == 3:
-        matrix, scale = _umeyama(cross, scatter)
+        raise DegenerateShapeError(_REASONS[codes[0]].format(points=counts[0], needed=needed))
+    rows = np.flatnonzero(codes == 0)
+    centres, middles, scatters, crosses = (moment[rows] for moment in moments)
+    steps, done = np.zeros(len(rows), dtype=np.int64), np.ones(len(rows), dtype=bool)
+
+    def residual(matrices: np.ndarray, scales: np.ndarray, where: np.ndarray) -> np.ndarray:
+        squares = np.empty(len(where))
+        fixed = (rows[where], objects, images, w, matrices[where], scales[where], centres[where], middles[where])
+        in_chunks(lambda i, j: residual_rows(i, j, *fixed, squares), len(where))
+        return np.sqrt(squares)
+
+    flat = np.zeros(len(rows), dtype=bool)
+    if dims == 3:
+        matrices, scales = other = _umeyama(crosses, scatters)
     else:
-        flat = values[:, 0] < 1e-3 * values[:, 2]
-        starts = _closed_form(cross, values, frame, flat)
-        ends: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for matrix, scale in starts:
-            if refine:
-                matrix, scale, steps, done = _refine(matrix, scale, cross, scatter, tol, max_iter)
-                n_iter, converged = n_iter + steps, converged & (done | (len(ends) > 0))
-            ends.append((matrix, scale, _square(matrix, scale, x, X, w)))
-        first, other = ends
-        swap = other[2] < first[2] * (1 - 1e-12)
-        matrix, scale = (np.where(_like(swap, f), o, f) for f, o in zip(first[:2], other[:2], strict=True))
-        second = tuple(np.where(_like(swap, f), f, o) for f, o in zip(first[:2], other[:2], strict=True))  # type: ignore[assignment]
-    error = np.sqrt(_square(matrix, scale, x, X, w))
-    view = _view(matrix, scale, centre, middle, single)
-    second_error = np.full(b, np.inf)
-    other_view = None
-    if second is not None and flat.any():
-        second_error = np.where(flat, np.sqrt(_square(*second, x, X, w)), np.inf)
-        other_view = _view(*second, centre, middle, single)
-    codes[~converged] = 4
+        flat = values[rows, 0] < 1e-3 * values[rows, 2]
+        one, two = _closed_form(crosses, values[rows], frames[rows], flat)
+        losses, flags = np.empty((2, len(rows))), np.zeros((2, len(rows)), dtype=bool)
+        options = (crosses, scatters, float(tol), int(max_iter) if refine else 0, steps)
+        in_chunks(lambda i, j: refine_rows(i, j, *one, *options, flags[0], losses[0]), len(rows))
+        in_chunks(lambda i, j: refine_rows(i, j, *two, *options, flags[1], losses[1]), len(rows))
+        # Where both depths fit equally well the first one stands, whatever the rounding.
+        swap = losses[1] < losses[0] - 1e-12 * sizes[rows, 0]
+        matrices, scales = _where(swap, two, one)
+        other = _where(swap, one, two)
+        done = np.where(swap, flags[1], flags[0]) | (not refine)
+    codes[rows[~done]] = 5
+    n_iter = _spread(steps, rows, b, 0)
+    error = _spread(residual(matrices, scales, np.arange(len(rows))), rows, b, np.inf)
+    second_error = _spread(residual(*other, np.flatnonzero(flat)), rows[flat], b, np.inf)
+    view = _view(matrices, scales, centres, middles, rows, b)
+    second = _view(other[0][flat], other[1][flat], centres[flat], middles[flat], rows[flat], b)
+    status = np.array(STATUS)[codes]
     if single:
         return WeakPerspectiveResult(
-            view, float(error[0]), other_view, float(second_error[0]), n_iter, bool(converged[0]), STATUS[codes[0]]
-        )
-    return WeakPerspectiveResult(view, error, other_view, second_error, n_iter, codes == 0, np.array(STATUS)[codes])
+            view[0], float(error[0]), second[0] if flat[0] else None, float(second_error[0]), int(n_iter[0]),
+            bool(codes[0] == 0), str(status[0]),
+        )  # fmt: skip
+    return WeakPerspectiveResult(view, error, second, second_error, n_iter, codes == 0, status)
 
 
-def _with_gaps(found: WeakPerspectiveResult, rows: np.ndarray, codes: np.ndarray) -> WeakPerspectiveResult:
-    """Return the answers of some rows in their places, NaN and inf in the others."""
-
-    def spread(values: np.ndarray, fill: Any) -> np.ndarray:
-        out = np.full((len(codes), *values.shape[1:]), fill, dtype=values.dtype)
-        out[rows] = values
-        return out
-
-    def view(part: WeakPerspective | None) -> WeakPerspective | None:
-        if part is None:
-            return None
-        turns = Rotation.from_rotvec(spread(part.rotation.as_rotvec().reshape(-1, 3), np.nan))
-        return WeakPerspective(spread(np.asarray(part.scale), np.nan), turns, spread(part.translation, np.nan))
-
-    first = view(found.view)
-    assert first is not None
-    status = np.array(STATUS)[codes]
-    status[rows] = found.status
-    return WeakPerspectiveResult(
-        first,
-        spread(found.error, np.inf),
-        view(found.second),
-        spread(found.second_error, np.inf),
-        found.n_iter,
-        status == "ok",
-        status,
-    )
-
-
-def _like(mask: np.ndarray, array: np.ndarray) -> np.ndarray:
-    return mask.reshape(-1, *(1,) * (array.ndim - 1))
+def _spread(values: np.ndarray, rows: np.ndarray, b: int, fill: Any) -> np.ndarray:
+    """Return values in the rows of a batch of b, and `fill` in the others."""
+    out = np.full((b, *values.shape[1:]), fill, dtype=values.dtype)
+    out[rows] = values
+    return out
 
 
 def _view(
-    matrix: np.ndarray, scale: np.ndarray, centre: np.ndarray, middle: np.ndarray, single: bool
+    matrices: np.ndarray, scales: np.ndarray, centres: np.ndarray, middles: np.ndarray, rows: np.ndarray, b: int
 ) -> WeakPerspective:
-    shift = middle[:, :2] - scale[:, None] * np.einsum("bij,bj->bi", matrix[:, :2], centre)
-    if single:
-        return WeakPerspective(float(scale[0]), Rotation.from_matrix(matrix[0]), shift[0])
-    return WeakPerspective(scale, Rotation.from_matrix(matrix), shift)
+    shifts = middles[:, :2] - scales[:, None] * np.einsum("bij,bj->bi", matrices[:, :2], centres)
+    vectors = Rotation.from_matrix(matrices).as_rotvec() if len(rows) else np.zeros((0, 3))
+    scales, vectors, shifts = (_spread(part, rows, b, np.nan) for part in (scales, vectors, shifts))
+    return WeakPerspective(scales, Rotation.from_rotvec(vectors), shifts)
 
 
-def _square(matrix: np.ndarray, scale: np.ndarray, x: np.ndarray, X: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Weighted mean squared residual."""
-    rows = scale[:, None, None] * matrix[:, : x.shape[-1]]
-    return np.einsum("bn,bni->b", w, (X @ np.swapaxes(rows, 1, 2) - x) ** 2)
+def _where(mask: np.ndarray, one: _View, other: _View) -> _View:
+    return np.where(mask[:, None, None], one[0], other[0]), np.where(mask, one[1], other[1])
 
 
-def _umeyama(cross: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _umeyama(cross: np.ndarray, scatter: np.ndarray) -> _View:
     u, s, vt = np.linalg.svd(cross)
     signs = np.ones_like(s)
     signs[:, 2] = np.sign(np.linalg.det(u @ vt))
     return (u * signs[:, None]) @ vt, (s * signs).sum(axis=1) / np.trace(scatter, axis1=1, axis2=2)
 
 
-def _closed_form(
-    cross: np.ndarray, values: np.ndarray, frame: np.ndarray, flat: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _closed_form(cross: np.ndarray, values: np.ndarray, frame: np.ndarray, flat: np.ndarray) -> list[_View]:
     """Return both depth-reversed views of the affine fit; the second is a minimum only for flat objects."""
     # Affine rows in the principal frame of the object, ascending: axis 0 is the thin one.
     affine = np.einsum("bij,bjk->bik", cross, frame) / np.maximum(values, 1e-300)[:, None]
@@ -272,58 +243,19 @@ def _closed_form(
     out = []
     for sign in (1.0, -1.0):
         rows = np.stack([alpha, beta], axis=1) * np.where(np.arange(3) == 0, sign, 1.0)
-        rows = np.einsum("bij,bkj->bik", rows, frame)
-        u, s, vt = np.linalg.svd(rows, full_matrices=False)
-        top = u @ vt  # the nearest pair of orthonormal rows
-        out.append((np.concatenate([top, np.cross(top[:, :1], top[:, 1:])], axis=1), s.mean(axis=1)))
+        a, b = np.moveaxis(np.einsum("bij,bkj->bik", rows, frame), 1, 0)
+        unit = np.maximum(np.abs(a).max(1), np.abs(b).max(1))
+        a, b = a / unit[:, None], b / unit[:, None]
+        normal = np.cross(a, b)
+        size = np.sqrt((normal**2).sum(1))
+        # Rows on one line (a flat object seen from its edge) have no normal of their own: any across them will do.
+        longer = np.where(((a**2).sum(1) >= (b**2).sum(1))[:, None], a, b)
+        thin = size <= 1e-12 * (longer**2).sum(1)
+        across = np.cross(longer, np.eye(3)[np.abs(longer).argmin(1)])
+        normal = np.where(thin[:, None], across, normal)
+        normal /= np.sqrt((normal**2).sum(1))[:, None]
+        # The nearest orthonormal rows are those of A plus its cofactors, as in the plane.
+        top = np.stack([a + np.cross(b, normal), b + np.cross(normal, a)], axis=1)
+        length = np.sqrt((top[:, 0] ** 2).sum(1))
+        out.append((np.concatenate([top / length[:, None, None], normal[:, None]], axis=1), unit * length / 2))
     return out
-
-
-def _refine(
-    matrix: np.ndarray, scale: np.ndarray, cross: np.ndarray, scatter: np.ndarray, tol: float, max_iter: int
-) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """Levenberg-Marquardt on (ω, log s) of Σ w |s (exp(ω) R X)_xy - x|^2, which needs only the second moments."""
-    matrix, scale = matrix.copy(), scale.copy()
-    damping = np.full(len(scale), 1e-9)
-    done = np.zeros(len(scale), dtype=bool)
-
-    def loss(matrix: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # Up to the constant Σ w |x|^2: s^2 tr(P R S R' P') - 2 s tr(P R C').
-        top = matrix[:, :2]
-        return scale**2 * np.einsum("bij,bjk,bik->b", top, scatter, top) - 2 * scale * np.einsum(
-            "bij,bij->b", top, cross
-        )
-
-    value = loss(matrix, scale)
-    count = 0
-    while count < max_iter:
-        count += 1
-        moment = matrix @ scatter @ np.swapaxes(matrix, 1, 2)  # Σ w Y Y' with Y = R X
-        mixed = cross @ np.swapaxes(matrix, 1, 2)  # Σ w x Y'
-        # Rows of the Jacobian of Y_x, Y_y by (ωx, ωy, ωz, log s), linear in Y: K[i] @ Y.
-        K = np.zeros((2, 4, 3))
-        K[0, 1, 2], K[0, 2, 1], K[0, 3, 0] = 1.0, -1.0, 1.0
-        K[1, 0, 2], K[1, 2, 0], K[1, 3, 1] = -1.0, 1.0, 1.0
-        hessian = scale[:, None, None] ** 2 * np.einsum("ipj,bjk,iqk->bpq", K, moment, K)
-        gradient = scale[:, None] ** 2 * np.einsum("ipj,bji->bp", K, moment[:, :, :2]) - scale[:, None] * np.einsum(
-            "ipj,bij->bp", K, mixed
-        )
-        diagonal = np.einsum("bpp->bp", hessian)
-        size = diagonal.max(axis=1, keepdims=True)
-        damped = hessian + np.einsum("bp,pq->bpq", damping[:, None] * np.maximum(diagonal, 1e-12 * size), np.eye(4))
-        step = -np.linalg.solve(damped, gradient[..., None])[..., 0]
-        step *= np.minimum(1.0, 1.0 / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-300))
-        trial = Rotation.from_rotvec(step[:, :3]).as_matrix() @ matrix
-        trial_scale = scale * np.exp(step[:, 3])
-        new = loss(trial, trial_scale)
-        small = np.abs(step).max(axis=1) < 1e-7
-        better = ((new <= value) | small) & ~done
-        matrix[better], scale[better], value[better] = trial[better], trial_scale[better], new[better]
-        damping = np.where(better, damping * 0.1, damping * 10)
-        done |= np.abs(step).max(axis=1) < tol
-        # A flat object seen straight on: tilts change nothing to first order, and steps do not shrink.
-        done |= np.abs(gradient).max(axis=1) <= 1e-14 * size[:, 0]
-        done |= ~better & (damping > 1e12)
-        if done.all():
-            break
-    return matrix, scale, count, done

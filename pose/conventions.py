@@ -13,9 +13,9 @@ name             values                                              R from them
 HopeNet          (yaw, pitch, roll) degrees                          Rx(-pitch) Ry(yaw) Rz(roll)
 6DRepNet         (pitch, yaw, roll) degrees                          Rx(-pitch) Ry(yaw) Rz(roll)
 ASMNet           (yaw, pitch, roll) degrees / 65                     Rx(-pitch) Ry(yaw) Rz(roll)
-BIWI             (yaw, pitch, roll) degrees, as FSA-Net and          Rx(-pitch) Ry(yaw) Rz(roll)
-                 6DRepNet read the matrices of the set
-BIWI-HopeNet     (yaw, pitch, roll) degrees, as HopeNet reads them   Rz(roll) Ry(yaw) Rx(-pitch)
+BIWI             (yaw, pitch, roll) degrees, as HopeNet, FSA-Net     Rx(-pitch) Ry(yaw) Rz(roll)
+                 and 6DRepNet read the matrices of the set (also
+                 called BIWI-HopeNet)
 3DDFA            (yaw, pitch, roll) degrees, of 3DDFA_V2             Rz(-roll) Ry(yaw) Rx(pitch)
 OpenFace         (pose_Rx, pose_Ry, pose_Rz) radians                 Rx(pose_Rx) Ry(pose_Ry) Rz(pose_Rz)
 OpenCV           rotation vector, radians                            exp of the vector
@@ -49,6 +49,8 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+
+from ._inputs import as_reals
 
 __all__ = [
     "CONVENTIONS",
@@ -120,7 +122,6 @@ def _table() -> Mapping[str, Convention]:
         Convention("6DRepNet", pyr, "degrees", "XYZ", chin_up, "y up, transposed"),
         Convention("ASMNet", ypr, "65 degrees", "XYZ", chin_up, "y up"),
         Convention("BIWI", ypr, "degrees", "XYZ", chin_up),
-        Convention("BIWI-HopeNet", ypr, "degrees", "ZYX", (1.0, 1.0, -1.0)),
         Convention("3DDFA", ypr, "degrees", "ZYX", (-1.0, 1.0, 1.0), "y up"),
         Convention("OpenFace", pyr, "radians", "XYZ", (1.0, 1.0, 1.0)),
         Convention("OpenCV", xyz, "radians", ""),
@@ -131,7 +132,7 @@ def _table() -> Mapping[str, Convention]:
 
 
 CONVENTIONS: Mapping[str, Convention] = _table()
-_ALIASES = {"aflw2000": "300W-LP", "aflw20003d": "300W-LP", "3ddfav2": "3DDFA"}
+_ALIASES = {"aflw2000": "300W-LP", "aflw20003d": "300W-LP", "3ddfav2": "3DDFA", "biwihopenet": "BIWI"}
 
 
 def get(name: str | Convention) -> Convention:
@@ -183,7 +184,7 @@ def read(values: Any, convention: str | Convention) -> Rotation:
     convention = get(convention)
     if convention.unit == "matrix":
         return from_matrix(values, convention)
-    values = np.asarray(values, dtype=np.float64)
+    values = as_reals(values, "values")
     if values.ndim not in (1, 2) or values.shape[-1] != 3:
         raise ValueError(
             f"values: got shape {values.shape}; expected (3,) or (b, 3): {', '.join(convention.values)} in "
@@ -374,7 +375,7 @@ def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
     array([0., 0., 0.])
     """
     convention = get(convention)
-    array = np.asarray(matrix, dtype=np.float64)
+    array = as_reals(matrix, "matrix")
     if array.ndim not in (2, 3) or array.shape[-2:] not in {(3, 3), (4, 4)}:
         raise ValueError(f"matrix: got shape {array.shape}; expected (3, 3), (4, 4), (b, 3, 3) or (b, 4, 4).")
     array = array[..., :3, :3]
@@ -417,5 +418,5 @@ def wrap_degrees(angles: Any) -> np.ndarray:
     >>> wrap_degrees([190.0, -180.0, 30.0]).tolist()
     [-170.0, 180.0, 30.0]
     """
-    angles = np.asarray(angles, dtype=np.float64)
+    angles = as_reals(angles, "angles")
     return -(np.mod(-angles + 180.0, 360.0) - 180.0)

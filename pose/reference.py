@@ -147,12 +147,22 @@ def _mirrored(text: str, signs: tuple[float, ...]) -> np.ndarray:
     index = rows[:, 0].astype(int)
     table[IBUG68.mirror[index]] = rows[:, 1:] * signs
     table[index] = rows[:, 1:]
-    table.setflags(write=False)
     return table
 
 
-HEAD_IBUG68: np.ndarray = _mirrored(_HALF, (-1.0, 1.0, 1.0))
-WEIGHTS_IBUG68: np.ndarray = _mirrored(_HALF_WEIGHTS, (1.0,))[:, 0]
+HEAD_IBUG68: np.ndarray
+WEIGHTS_IBUG68: np.ndarray
+_HEAD = _mirrored(_HALF, (-1.0, 1.0, 1.0))
+_WEIGHTS = _mirrored(_HALF_WEIGHTS, (1.0,))[:, 0]
+_TABLES = {"HEAD_IBUG68": _HEAD, "WEIGHTS_IBUG68": _WEIGHTS}
+
+
+def __getattr__(name: str) -> np.ndarray:
+    # Whoever imports a table gets a copy: writing to it harms nobody, and compiled code (Rotation.apply of SciPy 1.17)
+    # that refuses read-only arrays takes it.
+    if name in _TABLES:
+        return _TABLES[name].copy()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +188,7 @@ def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarr
 
     Examples
     --------
+    >>> from pose.reference import HEAD_IBUG68, reference_landmarks
     >>> points, weights = reference_landmarks()
     >>> points.shape, float(points[27:31, 0].max())
     ((68, 3), 0.0)
@@ -187,17 +198,17 @@ def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarr
     """
     scheme = get_scheme(scheme)
     if scheme == IBUG68:
-        return HEAD_IBUG68.copy(), WEIGHTS_IBUG68.copy()
+        return _HEAD.copy(), _WEIGHTS.copy()
     try:
-        points = np.array(convert(HEAD_IBUG68, IBUG68, scheme).shapes)
-        weights = np.nan_to_num(convert(np.tile(WEIGHTS_IBUG68[:, None], 2), IBUG68, scheme).shapes[:, 0])
+        points = np.array(convert(_HEAD, IBUG68, scheme).shapes)
+        weights = np.nan_to_num(convert(np.tile(_WEIGHTS[:, None], 2), IBUG68, scheme).shapes[:, 0])
     except ValueError:  # no pair of schemes that is known: by name
         points, weights = np.full((scheme.n_landmarks, 3), np.nan), np.zeros(scheme.n_landmarks)
         same_jaw = scheme.name.partition("[")[0] == IBUG68.name
         place = {name: i for i, name in enumerate(IBUG68.names) if same_jaw or "jaw" not in name}
         for i, name in enumerate(scheme.names):
             if name in place:
-                points[i], weights[i] = HEAD_IBUG68[place[name]], WEIGHTS_IBUG68[place[name]]
+                points[i], weights[i] = _HEAD[place[name]], _WEIGHTS[place[name]]
     known = int((weights > 0).sum())
     if known < 6:
         raise ValueError(
@@ -234,6 +245,7 @@ def derive_reference(
     --------
     >>> import numpy as np
     >>> from scipy.spatial.transform import Rotation
+    >>> from pose.reference import HEAD_IBUG68, derive_reference
     >>> turns = Rotation.from_rotvec(np.random.default_rng(0).normal(size=(5, 3))).as_matrix()
     >>> mean = derive_reference(HEAD_IBUG68 @ turns)
     >>> float(np.abs(mean - HEAD_IBUG68).max().round(2))
@@ -312,6 +324,7 @@ def derive_weights(landmarks: Any, camera: Camera, *, reference: np.ndarray | No
     --------
     >>> import numpy as np
     >>> from pose import Camera, Pose, project_points
+    >>> from pose.reference import HEAD_IBUG68, derive_weights
     >>> camera = Camera.from_image_size(256)
     >>> faces = np.stack([project_points(HEAD_IBUG68, Pose.identity([0, 0, z]), camera) for z in (400.0, 500.0)])
     >>> noisy = faces + np.random.default_rng(0).normal(size=faces.shape)
@@ -321,7 +334,7 @@ def derive_weights(landmarks: Any, camera: Camera, *, reference: np.ndarray | No
     from ._pnp import solve_pnp
 
     assert IBUG68.mirror is not None
-    reference = HEAD_IBUG68 if reference is None else reference
+    reference = _HEAD if reference is None else as_shapes(reference, name="reference", n_landmarks=68, n_dims=3)
     landmarks = as_shapes(landmarks, name="landmarks", n_landmarks=68, n_dims=2, min_samples=1, allow_nan=True)
     weights = np.ones(68)
     size = np.sqrt(np.nanvar(landmarks, axis=1).sum(axis=-1))

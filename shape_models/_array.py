@@ -54,9 +54,9 @@ def namespace_of(array: Any) -> Any:
 def as_array(x: Any) -> Any:
     """Return arrays of any library as they are, and lists and numbers as NumPy arrays."""
     if isinstance(x, np.ndarray) or hasattr(x, "__torch_function__") or is_array_api_obj(x):
-        if isinstance(x, np.ndarray):
-            refuse_masked(x)
+        refuse_masked(x)
         return x
+    refuse_masked(x)
     try:
         return np.asarray(x)
     except ValueError:
@@ -67,12 +67,18 @@ def as_array(x: Any) -> Any:
 
 
 def refuse_masked(x: Any, name: str = "shapes") -> None:
-    """Raise for a masked array: its mask would be lost and what lies under it taken for landmarks."""
-    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
+    """Raise for a masked array, alone or in a list: the mask would be lost, what lies under it taken for numbers."""
+    if type(x) is np.ndarray:
+        return
+    if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: got a masked array; expected an array in which missing landmarks are NaN. Try "
-            "np.ma.filled(shapes.astype(float), np.nan)."
+            f"np.ma.filled({name}.astype(float), np.nan)."
         )
+    if isinstance(x, list | tuple):
+        for part in x:
+            if not isinstance(part, float | int):
+                refuse_masked(part, name)
 
 
 def device_of(array: Any) -> Any:
@@ -269,6 +275,7 @@ def as_weights(weights: Any, shape: tuple[int, ...], *, name: str = "weights") -
     ValueError
         For negative, infinite or NaN weights and for shapes that do not broadcast.
     """
+    refuse_masked(weights, name)
     array = np.asarray(weights)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: got an array of {array.dtype}; expected numbers or booleans.")

@@ -60,7 +60,8 @@ def test_products_of_the_table():
     p, y, r = np.radians([10.0, 20.0, 5.0])
     for name, values, factors in (
         ("300W-LP", [p, y, r], [("x", -p), ("y", y), ("z", r)]),
-        ("BIWI-HopeNet", np.degrees([y, p, r]), [("z", r), ("y", y), ("x", -p)]),
+        ("BIWI", np.degrees([y, p, r]), [("x", -p), ("y", y), ("z", r)]),
+        ("HopeNet", np.degrees([y, p, r]), [("x", -p), ("y", y), ("z", r)]),
         ("3DDFA", np.degrees([y, p, r]), [("z", -r), ("y", y), ("x", p)]),
         ("OpenFace", [p, y, r], [("x", p), ("y", y), ("z", r)]),
         ("OpenCV-RQ", np.degrees([p, y, r]), [("z", r), ("y", y), ("x", p)]),
@@ -79,29 +80,69 @@ def test_6drepnet_matrix_is_the_transpose_of_the_one_of_300w_lp():
 
 
 def test_3ddfa_reads_its_matrix_as_its_code_does():
-    """yaw = asin(M20), pitch = atan2(M21, M22), roll = atan2(M10, M00) of the matrix with y up."""
+    """cleardusk/3DDFA_V2, utils/pose.py, matrix2angle: x = asin(R[2, 0]) is yaw, y pitch, z roll; y points up."""
     rotation = conventions.read([0.2, -0.5, 0.3], "300W-LP")
     m = conventions.to_matrix(rotation, "3DDFA")
     expected = np.degrees([np.arcsin(m[2, 0]), np.arctan2(m[2, 1], m[2, 2]), np.arctan2(m[1, 0], m[0, 0])])
     np.testing.assert_allclose(conventions.write(rotation, "3DDFA"), expected, atol=1e-12)
 
 
-def test_biwi_readings_of_the_set_of_matrices():
-    """FSA-Net reads the transposed matrix, HopeNet the matrix itself."""
+def test_biwi_matrices_are_read_as_the_programs_read_them():
+    """HopeNet: natanielruiz/deep-head-pose, code/datasets.py, class BIWI, `__getitem__`, since September 2017.
+
+    FSA-Net (shamangary/FSA-Net, data/TYY_create_db_biwi.py) reads by the same lines. Before that month HopeNet did not
+    transpose; its published numbers are of the later code.
+    """
+    rng = np.random.default_rng(0)
+    for pitch, yaw, roll in rng.uniform([-60, -75, -50], [60, 75, 50], size=(50, 3)):
+        R = conventions.read([pitch, yaw, roll], "6DRepNet").as_matrix()  # what a file of the set holds
+        R = np.transpose(R)
+        roll = -np.arctan2(R[1][0], R[0][0]) * 180 / np.pi
+        yaw = -np.arctan2(-R[2][0], np.sqrt(R[2][1] ** 2 + R[2][2] ** 2)) * 180 / np.pi
+        pitch = np.arctan2(R[2][1], R[2][2]) * 180 / np.pi
+        for name in ("BIWI", "BIWI-HopeNet"):
+            read = conventions.write(conventions.from_matrix(R.T, name), name)
+            np.testing.assert_allclose(read, [yaw, pitch, roll], atol=1e-10)
+    assert conventions.get("BIWI-HopeNet").name == "BIWI"
+
+
+def test_6drepnet_reads_its_matrix_as_its_code_does():
+    """thohemp/6DRepNet, sixdrepnet/utils.py, compute_euler_angles_from_rotation_matrices (the regular branch)."""
     rotation = conventions.read([0.2, -0.5, 0.3], "300W-LP")
-    m, t = rotation.as_matrix(), rotation.as_matrix().T
-    fsa = [
-        -np.arctan2(-t[2, 0], np.hypot(t[2, 1], t[2, 2])),
-        np.arctan2(t[2, 1], t[2, 2]),
-        -np.arctan2(t[1, 0], t[0, 0]),
-    ]
-    hope = [
-        np.arctan2(-m[2, 0], np.hypot(m[2, 1], m[2, 2])),
-        -np.arctan2(m[2, 1], m[2, 2]),
-        np.arctan2(m[1, 0], m[0, 0]),
-    ]
-    np.testing.assert_allclose(conventions.write(rotation, "BIWI"), np.degrees(fsa), atol=1e-12)
-    np.testing.assert_allclose(conventions.write(rotation, "BIWI-HopeNet"), np.degrees(hope), atol=1e-12)
+    R = conventions.to_matrix(rotation, "6DRepNet")
+    sy = np.sqrt(R[0, 0] * R[0, 0] + R[1, 0] * R[1, 0])
+    x = np.arctan2(R[2, 1], R[2, 2])
+    y = np.arctan2(-R[2, 0], sy)
+    z = np.arctan2(R[1, 0], R[0, 0])
+    np.testing.assert_allclose(conventions.write(rotation, "6DRepNet"), np.degrees([x, y, z]), atol=1e-12)
+
+
+def test_hopenet_is_trained_on_the_angles_of_300w_lp():
+    """natanielruiz/deep-head-pose, code/datasets.py, Pose_300W_LP: `pose[0] * 180 / np.pi` is pitch, [1] yaw, [2] roll.
+
+    The network answers yaw, pitch, roll: `np.digitize([yaw, pitch, roll], bins)`.
+    """
+    pose = np.array([0.2, -0.5, 0.3])  # Pose_Para[0][:3]
+    pitch, yaw, roll = pose[0] * 180 / np.pi, pose[1] * 180 / np.pi, pose[2] * 180 / np.pi
+    np.testing.assert_allclose(conventions.convert(pose, "300W-LP", "HopeNet"), [yaw, pitch, roll], atol=1e-12)
+    np.testing.assert_allclose(conventions.convert(pose, "300W-LP", "ASMNet") * 65, [yaw, pitch, roll], atol=1e-12)
+
+
+def test_openface_reads_its_matrix_as_its_code_does():
+    """TadasBaltrusaitis/OpenFace, lib/local/Utilities/include/RotationHelpers.h, RotationMatrix2Euler.
+
+    "Using the XYZ convention R = Rx * Ry * Rz, left-handed positive sign": by quaternions.
+    """
+    rotation = conventions.read([0.2, -0.5, 0.3], "300W-LP")
+    R = conventions.to_matrix(rotation, "OpenFace")
+    q0 = np.sqrt(1 + R[0, 0] + R[1, 1] + R[2, 2]) / 2.0
+    q1 = (R[2, 1] - R[1, 2]) / (4.0 * q0)
+    q2 = (R[0, 2] - R[2, 0]) / (4.0 * q0)
+    q3 = (R[1, 0] - R[0, 1]) / (4.0 * q0)
+    yaw = np.arcsin(2.0 * (q0 * q2 + q1 * q3))
+    pitch = np.arctan2(2.0 * (q0 * q1 - q2 * q3), q0 * q0 - q1 * q1 - q2 * q2 + q3 * q3)
+    roll = np.arctan2(2.0 * (q0 * q3 - q1 * q2), q0 * q0 + q1 * q1 - q2 * q2 - q3 * q3)
+    np.testing.assert_allclose(conventions.write(rotation, "OpenFace"), [pitch, yaw, roll], atol=1e-12)
 
 
 def test_opencv_agrees():

@@ -1,0 +1,80 @@
+"""The doors through which numbers and points come into this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from shape_models._array import DegenerateShapeError, as_shapes, as_weights, refuse_masked, to_numpy
+
+__all__ = ["as_points", "as_reals", "check_points", "check_weights"]
+
+
+def as_reals(value: Any, name: str) -> np.ndarray:
+    """Return numbers as an array of float64 of its own; NaN and infinity are left to the caller.
+
+    Raises
+    ------
+    TypeError
+        For masked arrays, alone or in a list, and for anything but real numbers.
+    ValueError
+        For a list whose parts differ in length.
+    """
+    refuse_masked(value, name)
+    try:
+        array = np.asarray(to_numpy(value))
+    except ValueError:
+        raise ValueError(f"{name}: got a list whose parts differ in length; expected an array of numbers.") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: got an array of {array.dtype}; expected real numbers.")
+    return np.array(array, dtype=np.float64)
+
+
+def as_points(value: Any, name: str, n_dims: int | tuple[int, ...]) -> np.ndarray:
+    """Return points of shape (..., n, dims) in which NaN marks a missing one.
+
+    OpenCV writes n points as (n, 1, dims). No pose follows from a single point, so that this axis is no set of points.
+    """
+    refuse_masked(value, name)
+    points = as_shapes(to_numpy(value), name=name, n_dims=n_dims, allow_nan=True)
+    return points[..., 0, :] if points.ndim > 2 and points.shape[-2] == 1 else points
+
+
+def check_points(
+    object_points: Any, image_points: Any, image_dims: int | tuple[int, ...] = 2
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return object points (1 or b, n, 3), image points (b, n, dims), and whether this is a single problem."""
+    objects = as_points(object_points, "object_points", 3)
+    images = as_points(image_points, "image_points", image_dims)
+    if objects.shape[-2] != images.shape[-2]:
+        raise ValueError(
+            f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number, "
+            "in the same order."
+        )
+    if not objects.shape[-2]:
+        raise DegenerateShapeError("got 0 points; expected at least 4.")
+    if objects.ndim > 3 or images.ndim > 3:
+        raise ValueError(
+            f"got object points of shape {objects.shape} and image points of shape {images.shape}; expected at most "
+            "one leading dimension. Try reshape(-1, n, 2)."
+        )
+    single = objects.ndim == 2 and images.ndim == 2
+    # Writable too: the compiled code would be compiled again for read-only arrays.
+    objects, images = (np.require(a, np.float64, ["C", "W"]) for a in (objects, images))
+    objects = objects.reshape(-1, *objects.shape[-2:])
+    images = images.reshape(-1, *images.shape[-2:])
+    if len(objects) not in (1, len(images)):
+        if len(images) != 1:
+            raise ValueError(f"got {len(objects)} sets of object points and {len(images)} of image points.")
+        images = np.ascontiguousarray(np.broadcast_to(images, (len(objects), *images.shape[1:])))
+    return objects, images, single
+
+
+def check_weights(weights: Any, b: int, n: int) -> np.ndarray:
+    """Return weights of shape (1, n) or (b, n), writable and in C order; None means 1."""
+    if weights is None:
+        return np.ones((1, n))
+    refuse_masked(weights, "weights")
+    shape = (b, n) if np.ndim(weights) > 1 else (n,)
+    return np.array(as_weights(to_numpy(weights), shape), order="C").reshape(-1, n)
