@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
+from shape_models.images import ImageFileError, check_inside, read_image
 
 __all__ = ["Batch", "CorruptImageError", "LandmarkDataset", "Preprocessing", "load_image", "pack_faces"]
 
@@ -91,13 +92,26 @@ class Preprocessing:
         return (images - self.mean) / self.std
 
 
-def load_image(path: str | Path) -> np.ndarray:
+def load_image(path: str | Path, *, maximum: float | None = None) -> np.ndarray:
     """Decode an image file, turned upright by its EXIF tag, to (height, width, 3) uint8 RGB.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    maximum : float, optional
+        The value that stands for white; see `shape_models.images.read_image`.
+
+    Returns
+    -------
+    ndarray of uint8 of shape (height, width, 3)
 
     Raises
     ------
+    FileNotFoundError
+        When there is no such file.
     ValueError
-        When the file is no image or broken; the message names it.
+        When the file is no image, broken, or does not say its range; the message names it.
 
     Examples
     --------
@@ -110,27 +124,8 @@ def load_image(path: str | Path) -> np.ndarray:
     ...     load_image(Path(folder) / "grey.png").shape
     (4, 6, 3)
     """
-    from PIL import Image, ImageOps
-
-    path = Path(path)
-    try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-                values = np.asarray(upright, dtype=np.float64)
-                top = 65535.0 if values.max(initial=0) > 255 else 255.0
-                grey = np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                rgba = upright.convert("RGBA")
-                ground = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-                upright = Image.alpha_composite(ground, rgba)
-            return np.asarray(upright.convert("RGB"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such image file.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}).") from error
+    array = read_image(Path(path), maximum=maximum)
+    return array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2)
 
 
 def tight_boxes(landmarks: np.ndarray) -> np.ndarray:
@@ -483,6 +478,8 @@ def pack_faces(
     ------
     CorruptImageError
         When images cannot be read and `skip_corrupt` is False; all of them are named.
+    ValueError
+        For landmarks that lie outside their image (see `shape_models.images.check_inside`) or span no box.
 
     Examples
     --------
@@ -500,7 +497,7 @@ def pack_faces(
     """
     if mirror is None:
         scheme = getattr(samples, "scheme", None)
-        mirror = None if scheme is None else np.asarray(scheme.mirror)
+        mirror = None if scheme is None else scheme.mirror
     items = list(samples)
     if not items:
         raise ValueError("samples: got none; expected at least one face. Check the folder and the split.")
@@ -558,9 +555,10 @@ def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progr
                 image = load_image(sample.image)
             except FileNotFoundError:
                 raise
-            except ValueError:
+            except ImageFileError:
                 corrupt.append(str(sample.image))
                 continue
+            check_inside(points, image.shape[1::-1], index=str(sample.image))
             centre, side = (box[:2] + box[2:]) / 2, float(margin * (box[2:] - box[:2]).max())
             images[len(kept)] = cut_square(image, centre, side, size)
             scale = side / size

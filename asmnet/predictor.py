@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from asmnet.checkpoints import PretrainedModel, load_pretrained
-from asmnet.data import load_image
 from asmnet.layers import fuse_norms
+from shape_models.images import read_image
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
@@ -29,14 +29,20 @@ VIEWS = (
 )  # fmt: skip
 
 
-def as_rgb(image: Any) -> np.ndarray:
+def as_rgb(image: Any, *, maximum: float | None = None) -> np.ndarray:
     """Check a photograph and return it as (height, width, 3) uint8.
 
     Parameters
     ----------
     image : array_like, PIL image or path
-        Grey (height, width) or (height, width, 1), RGB, or RGBA, which is laid on black; uint8, uint16 (divided by
-        257), bool, or floats from 0 to 1. Paths are decoded and turned upright by their EXIF tag.
+        Grey, RGB, or RGBA, which is laid on black; uint8, uint16, bool, or floats from 0 to 1. Files are turned
+        upright by their EXIF tag: see `shape_models.images.read_image`.
+    maximum : float, optional
+        The value that stands for white.
+
+    Returns
+    -------
+    ndarray of uint8 of shape (height, width, 3)
 
     Raises
     ------
@@ -50,49 +56,10 @@ def as_rgb(image: Any) -> np.ndarray:
     >>> as_rgb(np.full((4, 6), 0.5)).shape, as_rgb(np.full((4, 6), 0.5))[0, 0]
     ((4, 6, 3), array([128, 128, 128], dtype=uint8))
     """
-    if isinstance(image, str | Path):
-        return load_image(image)
-    if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image
-        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        image = np.asarray(image)
-    if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
-        hint = (
-            " Try image.transpose(1, 2, 0): the channels belong last." if array.shape[:1] in ((1,), (3,), (4,)) else ""
-        )
-        raise ValueError(f"image: got shape {np.shape(image)}; expected (height, width) or (height, width, 3).{hint}")
+    array = read_image(image, maximum=maximum)
     if min(array.shape[:2]) < 2:
         raise ValueError(f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least 2 x 2.")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype == np.uint16:
-        array = np.round(array / 257.0).astype(np.uint8)
-    elif array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError("image: got NaN or infinite pixels; expected floats from 0 to 1.")
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"image: got floats from {low:g} to {high:g}; expected 0 to 1. Try image / 255, or astype(np.uint8)."
-            )
-        array = np.round(array * 255.0).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-            raise ValueError(
-                f"image: got {array.dtype}; expected uint8, uint16, floats from 0 to 1, or integers from 0 to 255."
-            )
-        array = array.astype(np.uint8)
-    if array.shape[2] in (2, 4):
-        alpha = array[:, :, -1:].astype(np.uint16)
-        array = ((array[:, :, :-1] * alpha + 127) // 255).astype(np.uint8)
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2))
 
 
 def _as_boxes(boxes: Any, shape: tuple[int, ...]) -> np.ndarray:

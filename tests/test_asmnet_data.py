@@ -106,6 +106,31 @@ def test_exif_orientation_is_applied(tmp_path):
     assert load_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
 
 
+def test_landmarks_outside_their_image_are_refused(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.new("L", (99, 99), 200).save(path)
+    with pytest.raises(ValueError, match=r"landmarks of image .*grey.png: got 2 of 2 outside its image of 99 x 99"):
+        pack_faces([sample(path, [[1050, 1040], [1060, 1050]])], cache=tmp_path)
+
+
+def test_images_of_unknown_range_are_not_called_corrupt(tmp_path):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"deep.tif: got uint16 from 4095 to 4095.*maximum=4095"):
+        pack_faces([sample(path, [[1, 1], [9, 9]])], cache=tmp_path, skip_corrupt=True)
+    assert load_image(path, maximum=4095).min() == 255
+
+
+def test_a_scheme_without_a_mirror_map_is_not_flipped(tmp_path):
+    from shape_models import LandmarkScheme
+    from shape_models.datasets import read_landmark_folder
+
+    Image.new("L", (40, 40), 200).save(tmp_path / "a.png")
+    (tmp_path / "a.pts").write_text("version: 1\nn_points: 2\n{\n3 4\n30 31\n}\n")
+    samples = read_landmark_folder(tmp_path, scheme=LandmarkScheme("wing2", 2))
+    assert pack_faces(samples, cache=tmp_path / "cache").mirror is None
+
+
 def test_missing_landmarks_stay_missing():
     points = np.array([[[4.0, 4.0], [12.0, 10.0], [np.nan, np.nan]]])
     data = LandmarkDataset.from_arrays(np.zeros((1, 16, 16, 3), np.uint8), points)

@@ -394,7 +394,7 @@ def test_colour_and_types_of_the_same_picture_agree(fitter, wide):
         picture[..., None],
         picture.astype(np.uint16) * 200,
         picture.astype(np.float32) / 255,
-        np.dstack([picture, picture, picture, np.zeros_like(picture)]),
+        np.dstack([picture, picture, picture, np.full_like(picture, 255)]),
         np.asfortranarray(picture),
     ):
         np.testing.assert_allclose(fitter.predict(other, boxes=box).shape, base, rtol=0, atol=0.05)
@@ -485,7 +485,7 @@ def test_bad_pictures_are_refused_alone_and_recorded_in_a_batch(fitter, faces):
         "1 x 1 pixels": np.zeros((1, 1)),
         "got an array of shape": np.zeros((100, 100, 5)),
         "got complex128": np.zeros(SIZE, dtype=complex),
-        "where no file is": "nowhere.png",
+        "got no such image file": "nowhere.png",
         "outside its image": images[50][:20, :20],
     }
     for message, picture in bad.items():
@@ -809,7 +809,8 @@ def test_pictures_of_any_type_are_drawn_as_they_are(profiles, faces, tmp_path):
     plain = np.interp(images[50], (images[50].min(), images[50].max()), (0, 1))
     for image in (
         images[50], images[50].astype(np.uint16) * 200, images[50] / 255, images[50][..., None], tmp_path / "a.png",
-        colour.astype(np.uint16) * 200, colour.astype(float), np.dstack([colour, colour[..., 0]]).astype(int),
+        colour.astype(np.uint16) * 200, colour.astype(float),
+        np.pad(colour.astype(int), ((0, 0), (0, 0), (0, 1)), constant_values=255),
     ):  # fmt: skip
         figure = plot_trace(result, image)
         drawn = np.asarray(figure.axes[0].images[0].get_array(), dtype=float)

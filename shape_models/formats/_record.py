@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._files import atomic as replacing
+from ..images import image_size as image_size_of
 from ..landmarks import LandmarkScheme
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
@@ -228,7 +228,7 @@ def json_field(source: Source, parent: Any, key: str, kind: type | tuple[type, .
 
 
 def size_of_image(source: Source, name: str | None, image_size: Any) -> tuple[int, int] | None:
-    """Return (width, height): as given, else from the header of the image of that name beside the file, else None."""
+    """Return (width, height): as given, else of the upright image of that name beside the file, else None."""
     if image_size is not None:
         return as_image_size(image_size)
     base = "" if name is None else PureWindowsPath(name).name  # also takes the last part of a path with slashes
@@ -241,22 +241,9 @@ def size_of_image(source: Source, name: str | None, image_size: Any) -> tuple[in
     except (OSError, ValueError):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                from PIL import Image
-
-                with Image.open(path) as image:
-                    width, height = image.size
-            except ImportError:
-                from skimage.io import imread
-
-                height, width = imread(path).shape[:2]
-    except Exception as error:
-        raise source.error(
-            f"image: got {shorten(base)}, whose size cannot be read ({shorten(str(error), 80)}). Try image_size=."
-        ) from None
-    return int(width), int(height)
+        return image_size_of(path)
+    except ValueError as error:
+        raise source.error(f"{error} Try image_size=.") from None
 
 
 def as_image_size(image_size: Any) -> tuple[int, int]:

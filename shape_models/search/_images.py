@@ -6,14 +6,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..images import read_values
 from ._kernels import halve
 
-__all__ = ["ImageBank", "check_image", "grey", "image_count", "read_image"]
+__all__ = ["ImageBank", "grey", "image_count", "read_image"]
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 _SMALLEST = 8  # pixels along a side; below, no gradient is left to search on
@@ -21,20 +21,13 @@ _ALIGN = 32  # cut-outs start at multiples of this, so that every level keeps it
 
 
 def read_image(image: Any) -> np.ndarray:
-    """Return an array; a path is read from disk, with its pixels in the order they are stored in."""
-    if isinstance(image, str | os.PathLike):
-        from PIL import Image  # scikit-image, which is required, brings it
-
-        path = Path(image)
-        if not path.is_file():
-            raise ValueError(f"images: got the path {str(path)!r}, where no file is; expected an image.")
-        try:
-            with Image.open(path) as file:
-                plain = file.mode in ("1", "L", "RGB", "RGBA", "I", "I;16", "F")
-                return np.array(file if plain else file.convert("L" if file.mode == "LA" else "RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"images: {str(path)!r} cannot be read as an image ({error}).") from error
-    return np.asarray(image)
+    """Return an image that is large enough to be searched, (height, width) or (height, width, 3), in its own values."""
+    array = read_values(image)
+    if min(array.shape[:2]) < _SMALLEST:
+        raise ValueError(
+            f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least {_SMALLEST} along each side."
+        )
+    return array
 
 
 def image_count(images: Any) -> int | None:
@@ -55,25 +48,6 @@ def image_count(images: Any) -> int | None:
     raise ValueError(f"images: got a {type(images).__name__}; expected an array, a path, or a list of them.")
 
 
-def check_image(array: np.ndarray) -> np.ndarray:
-    """Check one image, (height, width) or (height, width, 1 | 3 | 4), of numbers that are finite and not all equal."""
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(
-            f"image: got an array of shape {array.shape}; expected (height, width) or (height, width, 3), "
-            "the channels last."
-        )
-    if array.dtype.kind not in "uifb":
-        raise ValueError(f"image: got {array.dtype}; expected numbers.")
-    if min(array.shape[:2]) < _SMALLEST:
-        raise ValueError(
-            f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least {_SMALLEST} along each side."
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        n = int((~np.isfinite(array)).sum())
-        raise ValueError(f"image: got NaN or infinity in {n} values; expected finite numbers. Try np.nan_to_num.")
-    return array
-
-
 def grey(array: np.ndarray) -> np.ndarray:
     """Return a checked image as float32 in 0..1 from its darkest to its brightest value.
 
@@ -91,7 +65,7 @@ def grey(array: np.ndarray) -> np.ndarray:
             kind = np.float64
             array = array.astype(kind) / largest
     if array.ndim == 3:
-        array = array[..., 0] if array.shape[2] == 1 else array[..., :3].astype(kind) @ _LUMINANCE.astype(kind)
+        array = array.astype(kind) @ _LUMINANCE.astype(kind)
     low, high = float(array.min()), float(array.max())
     if not high > low:
         raise ValueError(f"image: got the same value {low:g} everywhere; expected a picture of something.")

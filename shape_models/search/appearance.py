@@ -14,7 +14,7 @@ from .._array import DegenerateShapeError, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
 from ._frame import Planar
-from ._images import ImageBank, check_image, read_image
+from ._images import ImageBank, read_image
 from ._kernels import _bilinear, _jit
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter, _check_inside
@@ -513,7 +513,7 @@ class AppearanceModel(BaseEstimator):
             When the shape lies outside the image, or the picture is the same everywhere inside it.
         """
         check_is_fitted(self, "fitter_")
-        picture = check_image(read_image(image))
+        picture = read_image(image)
         points = as_shapes(shape, name="shape", n_landmarks=self.n_landmarks_, n_dims=2).astype(np.float64)
         if points.ndim != 2:
             raise ValueError(f"shape: got an array of shape {points.shape}; expected ({self.n_landmarks_}, 2).")

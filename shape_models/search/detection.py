@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._images import check_image, read_image
+from ._images import read_image
 
 __all__ = ["detect_faces", "learn_detection", "map_boxes"]
 
@@ -54,7 +54,7 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
     """
     from skimage.transform import resize
 
-    picture = check_image(read_image(image))
+    picture = read_image(image)
     height, width = picture.shape[:2]
     if min_size is not None and not (isinstance(min_size, Real) and 0 < min_size < np.inf):
         raise ValueError(f"min_size: got {min_size!r}; expected a positive number of pixels.")
@@ -62,7 +62,7 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
     # A face of 24 pixels, the size of the detector's window, is the smallest it can see.
     factor = min(1.0, max(_LONGEST / max(height, width), 30.0 / least))
     if picture.ndim == 3:
-        picture = picture[..., 0] if picture.shape[2] == 1 else picture[..., :3] @ np.array([0.2125, 0.7154, 0.0721])
+        picture = picture @ np.array([0.2125, 0.7154, 0.0721])
     low, high = float(picture.min()), float(picture.max())
     if not high > low:
         return np.empty((0, 4))

@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._aligned import AlignedASM
 from .._array import as_shapes
 from .._asm import ASM
+from ..images import check_boxes_inside, check_inside
 from ..landmarks import get_scheme
 from ._frame import Frame, Planar
-from ._images import ImageBank, check_image, image_count, read_image
+from ._images import ImageBank, image_count, read_image
 from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps, peaks
 from .results import SearchResult, SearchStep
@@ -309,7 +310,7 @@ class ASMFitter(BaseEstimator):
         checked = []
         for i in range(len(shapes)):
             try:
-                image = check_image(read_image(images[i]))
+                image = read_image(images[i])
                 _check_inside(shapes[i], image, "shapes")
                 bank = ImageBank.build([image], [regions[i]], [pixel[i]])
             except ValueError as error:
@@ -461,7 +462,7 @@ class ASMFitter(BaseEstimator):
         banks, begin, boxes, owner, checked, sizes = [], [], [], [], [], []
         for i in range(first, last):
             try:
-                image = check_image(read_image(images[i]))
+                image = read_image(images[i])
                 height, width = image.shape[:2]
                 given = None if maps[i] is None else check_maps(maps[i], self.n_landmarks_, (width, height))
                 if given is None and self.evidence_.needs_maps:
@@ -486,7 +487,7 @@ class ASMFitter(BaseEstimator):
                         raise ValueError("initial: got landmarks that all coincide; expected a shape with extent.")
                 else:
                     shape = self._place(box[None], None, None)[0]
-                _check_inside(shape, image, "start")
+                _check_start(shape, image)
                 if given is not None and not self.evidence_.needs_images:
                     _check_maps_say_something(given)
                 several = self._several(shape, n_starts)
@@ -799,14 +800,20 @@ def _check_groups(groups: Any, n: int) -> np.ndarray:
 
 
 def _check_inside(shape: np.ndarray, image: np.ndarray, name: str) -> None:
+    check_inside(shape, image.shape[1::-1], name=name)
+    _check_extent(shape, image, name)
+
+
+def _check_start(shape: np.ndarray, image: np.ndarray) -> None:
+    """Refuse a start that the image does not show at all; most of it may lie outside."""
+    low, high = shape.min(axis=0), shape.max(axis=0)
+    check_boxes_inside([*low, *high], image.shape[1::-1], name="start")
+    _check_extent(shape, image, "start")
+
+
+def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:
     height, width = image.shape[:2]
     low, high = shape.min(axis=0), shape.max(axis=0)
-    if high[0] < 0 or high[1] < 0 or low[0] > width - 1 or low[1] > height - 1:
-        raise ValueError(
-            f"{name}: got landmarks from {np.round(low, 1).tolist()} to {np.round(high, 1).tolist()}, outside its "
-            f"image of {width} x {height} pixels; expected pixels of the image, x first. "
-            "Try shapes[..., ::-1] if they are (row, column)."
-        )
     extent = float((high - low).max())
     if extent < _LEAST_EXTENT:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._files import write_bytes, write_text
-from ._images import check_image, read_image
+from ._images import read_image
 from .results import SearchResult
 
 __all__ = ["animate_trace", "plot_trace"]
@@ -35,11 +35,10 @@ def _edges(result: SearchResult, scheme: Any) -> np.ndarray:
 
 def _picture(axis: Any, image: Any) -> None:
     """Draw what a search looks at: any real type, grey or colour, or a path."""
-    picture = check_image(read_image(image))
-    if picture.ndim == 2 or picture.shape[2] == 1:
-        axis.imshow(picture.reshape(picture.shape[:2]).astype(float), cmap="gray")
+    picture = read_image(image)
+    if picture.ndim == 2:
+        axis.imshow(picture.astype(float), cmap="gray")
         return
-    picture = picture[..., :3]
     if picture.dtype != np.uint8:
         low, high = float(picture.min()), float(picture.max())
         picture = (picture.astype(float) - low) / max(high - low, 1e-300)
