@@ -7,6 +7,7 @@ a mirrored crop.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,42 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
+
+BLUR = (0.4 / 112, 1.6 / 112)  # standard deviations of the blur, from and to, in sides of the crop
+
+
+class _Draws:
+    """Random numbers for a batch, drawn where its generator lives, at hand where the batch lives."""
+
+    def __init__(self, generator: torch.Generator | None, device: torch.device):
+        self.generator, self.device = generator, device
+        self.source = device if generator is None else generator.device
+
+    def uniform(self, *shape: int) -> Tensor:
+        """From 0 to 1."""
+        return torch.rand(shape, generator=self.generator, device=self.source).to(self.device)
+
+    def centred(self, *shape: int) -> Tensor:
+        """From -1 to 1."""
+        return 2 * self.uniform(*shape) - 1
+
+    def normal(self, *shape: int) -> Tensor:
+        """Of standard deviation 1."""
+        return torch.randn(shape, generator=self.generator, device=self.source).to(self.device)
+
+    def integers(self, high: int, n: int) -> Tensor:
+        """From 0 to `high` - 1."""
+        return torch.randint(0, high, (n,), generator=self.generator, device=self.source).to(self.device)
+
+    def chosen(self, n: int, probability: float) -> tuple[Tensor, Tensor]:
+        """Return rows to work on and which of these are meant.
+
+        Only on the processor are the rows those that are meant: anywhere else the host would have to wait for the
+        device to say which they are.
+        """
+        mask = self.uniform(n) < probability
+        rows = mask.nonzero()[:, 0] if mask.is_cpu else torch.arange(n, device=self.device)
+        return rows, mask[rows]
 
 
 @dataclass(frozen=True)
@@ -121,7 +158,7 @@ class CropTransform:
 
     def to_units(self, pixels: Tensor) -> Tensor:
         """Map (batch, n, 2) pixels to crop units."""
-        return (pixels - self.centre[:, None]) @ torch.linalg.inv(self.axes).mT
+        return (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
 
     def turn(self, rotations: Tensor) -> Tensor:
         """Turn head rotations (batch, 3, 3), object to camera with x right and y down, as the crop turns the image."""
@@ -129,8 +166,9 @@ class CropTransform:
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         back = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)
         turned = back.to(rotations.dtype) @ rotations
-        mirror = rotations.new_tensor([-1.0, 1.0, 1.0]).diag()
-        return torch.where(self.flipped[:, None, None], mirror @ turned @ mirror, turned)
+        mirror = torch.ones_like(turned[:1])  # diag(-1, 1, 1) R diag(-1, 1, 1)
+        mirror[:, 0, 1:] = mirror[:, 1:, 0] = -1
+        return torch.where(self.flipped[:, None, None], mirror * turned, turned)
 
 
 def crop_transform(
@@ -166,27 +204,22 @@ def crop_transform(
     n = len(boxes)
     size = boxes[:, 2:] - boxes[:, :2]
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2
-    if not bool((size > 0).all()):
+    if boxes.is_cpu and not bool((size > 0).all()):  # elsewhere the question would make the host wait
         bad = int((size <= 0).any(1).nonzero()[0])
         raise ValueError(f"boxes: got {boxes[bad].tolist()} at index {bad}; expected x0 < x1 and y0 < y1.")
     sides = margin * (size.amax(1, keepdim=True).expand(-1, 2) if square else size)
     angle = torch.zeros(n, dtype=boxes.dtype, device=boxes.device)
     flipped = torch.zeros(n, dtype=torch.bool, device=boxes.device)
     if augmentation is not None:
-
-        def uniform(*shape: int) -> Tensor:
-            draw = torch.rand(shape, generator=generator, dtype=torch.float32)
-            return (2 * draw - 1).to(boxes)
-
-        centre = centre + augmentation.shift * uniform(n, 2) * size.amax(1, keepdim=True)
-        sides = sides * (augmentation.scale * uniform(n, 1)).exp()
-        stretch = (augmentation.aspect * uniform(n, 1) / 2).exp()
+        draws = _Draws(generator, boxes.device)
+        centre = centre + augmentation.shift * draws.centred(n, 2).to(boxes) * size.amax(1, keepdim=True)
+        sides = sides * (augmentation.scale * draws.centred(n, 1).to(boxes)).exp()
+        stretch = (augmentation.aspect * draws.centred(n, 1).to(boxes) / 2).exp()
         sides = sides * torch.cat([stretch, 1 / stretch], 1)
-        normal = torch.randn((n,), generator=generator, dtype=torch.float32).clamp(-2, 2).to(boxes)
-        angle = normal * (augmentation.rotation * torch.pi / 180)
-        flipped = (torch.rand((n,), generator=generator) < augmentation.flip).to(boxes.device)
+        angle = draws.normal(n).clamp(-2, 2).to(boxes) * (augmentation.rotation * torch.pi / 180)
+        flipped = draws.uniform(n) < augmentation.flip
     cos, sin = angle.cos(), angle.sin()
-    sign = torch.where(flipped, -1.0, 1.0).to(boxes)
+    sign = 1 - 2 * flipped.to(boxes.dtype)
     turn = torch.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
     axes = turn * torch.stack([sides[:, 0] * sign, sides[:, 1]], 1)[:, None, :]
     return CropTransform(centre, axes, angle, flipped)
@@ -223,8 +256,8 @@ def sample_crops(images: Tensor, crops: CropTransform, size: int) -> Tensor:
     steps = (torch.arange(size, dtype=torch.float32, device=images.device) + 0.5) / size - 0.5
     units = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(1, -1, 2)
     pixels = crops.to_pixels(units.expand(len(images), -1, -1).to(crops.axes)).float()
-    extent = torch.tensor([width, height], dtype=torch.float32, device=images.device)
-    grid = ((2 * pixels + 1) / extent - 1).reshape(len(images), size, size, 2)
+    grid = torch.stack([(2 * pixels[..., 0] + 1) / width - 1, (2 * pixels[..., 1] + 1) / height - 1], -1)
+    grid = grid.reshape(len(images), size, size, 2)
     planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     out = functional.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return out.mul_(scale) if scale != 1 else out
@@ -234,53 +267,49 @@ def jitter_light(images: Tensor, augmentation: Augmentation, *, generator: torch
     """Change brightness, contrast, colour, sharpness, add noise and cover parts; (batch, 3, h, w) from 0 to 1."""
     n, _, height, width = images.shape
     device = images.device
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(device)
-
-    def centred(*shape: int) -> Tensor:
-        return 2 * uniform(*shape) - 1
-
-    def chosen(probability: float) -> Tensor:
-        return (uniform(n) < probability).nonzero()[:, 0]
-
-    luma = images.new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
-    grey = (images * luma).sum(1, keepdim=True)
+    draws = _Draws(generator, device)
+    grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
     mean = grey.mean((2, 3), keepdim=True)
-    saturation = 1 + augmentation.saturation * centred(n, 1, 1, 1)
-    saturation[chosen(augmentation.grey)] = 0
-    gain = 1 + augmentation.contrast * centred(n, 1, 1, 1)
-    light = (1 + augmentation.brightness * centred(n, 1, 1, 1)) * (1 + augmentation.colour * centred(n, 3, 1, 1))
+    saturation = 1 + augmentation.saturation * draws.centred(n, 1, 1, 1)
+    rows, meant = draws.chosen(n, augmentation.grey)
+    saturation[rows] = saturation[rows].masked_fill(meant[:, None, None, None], 0)
+    gain = 1 + augmentation.contrast * draws.centred(n, 1, 1, 1)
+    light = 1 + augmentation.brightness * draws.centred(n, 1, 1, 1)
+    light = light * (1 + augmentation.colour * draws.centred(n, 3, 1, 1))
     # one affine map: grey + saturation * (x - grey), about its mean by gain, times light
     out = (images * saturation + grey * (1 - saturation) - mean) * gain + mean
     out = (out * light).clamp_(0, 1)
     if augmentation.gamma:
-        out = out.clamp_min(1e-4).pow((augmentation.gamma * centred(n, 1, 1, 1)).exp())
-    which = chosen(augmentation.blur)
-    if len(which):
-        sigma = (0.4 + 1.2 * uniform(len(which), 1)) * height / 112
-        taps = torch.arange(-3, 4, device=device, dtype=images.dtype)
+        out = out.clamp_min(1e-4).pow((augmentation.gamma * draws.centred(n, 1, 1, 1)).exp())
+    rows, meant = draws.chosen(n, augmentation.blur)
+    if augmentation.blur and len(rows):
+        sigma = height * (BLUR[0] + (BLUR[1] - BLUR[0]) * draws.uniform(len(rows), 1))
+        reach = math.ceil(3 * height * BLUR[1])  # beyond three standard deviations there is nothing to see
+        taps = torch.arange(-reach, reach + 1, device=device, dtype=images.dtype)
         kernel = (-(taps**2) / (2 * sigma**2)).exp()
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
-        blurred = out[which].reshape(1, -1, height, width)
-        blurred = functional.conv2d(blurred, kernel[:, None, None, :], padding=(0, 3), groups=len(kernel))
-        blurred = functional.conv2d(blurred, kernel[:, None, :, None], padding=(3, 0), groups=len(kernel))
-        out[which] = blurred.reshape(len(which), 3, height, width)
+        blurred = functional.pad(out[rows], (reach, reach, reach, reach), mode="replicate")
+        blurred = blurred.reshape(1, -1, *blurred.shape[2:])
+        blurred = functional.conv2d(blurred, kernel[:, None, None, :], groups=len(kernel))
+        blurred = functional.conv2d(blurred, kernel[:, None, :, None], groups=len(kernel))
+        blurred = blurred.reshape(len(rows), 3, height, width)
+        out[rows] = torch.where(meant[:, None, None, None], blurred, out[rows])
     if augmentation.noise:
-        level = augmentation.noise * uniform(n, 1, 1, 1)
-        out = out + level * torch.randn(out.shape, generator=generator).to(device)
-    which = chosen(augmentation.occlusion)
-    if len(which) and augmentation.occlusion_size:
-        extent = 0.1 + (augmentation.occlusion_size - 0.1) * uniform(len(which), 2)
-        corner = uniform(len(which), 2) * (1.2 - extent) - 0.1
-        rows = (torch.arange(height, device=device) + 0.5) / height
-        columns = (torch.arange(width, device=device) + 0.5) / width
-        inside_y = (rows >= corner[:, 1:]) & (rows < corner[:, 1:] + extent[:, 1:])
-        inside_x = (columns >= corner[:, :1]) & (columns < corner[:, :1] + extent[:, :1])
-        cover = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+        level = augmentation.noise * draws.uniform(n, 1, 1, 1)
+        out = out + level * draws.normal(*out.shape)
+    rows, meant = draws.chosen(n, augmentation.occlusion)
+    if augmentation.occlusion and augmentation.occlusion_size and len(rows):
+        least = min(0.1, augmentation.occlusion_size / 2)
+        extent = least + (augmentation.occlusion_size - least) * draws.uniform(len(rows), 2)
+        corner = draws.uniform(len(rows), 2) * (1.2 - extent) - 0.1
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        inside_y = (y >= corner[:, 1:]) & (y < corner[:, 1:] + extent[:, 1:])
+        inside_x = (x >= corner[:, :1]) & (x < corner[:, :1] + extent[:, :1])
+        cover = (inside_y[:, :, None] & inside_x[:, None, :] & meant[:, None, None])[:, None]
         # half of the covers are plain, half come from another image of the batch
-        other = out[torch.randint(0, n, (len(which),), generator=generator).to(device)]
-        plain = uniform(len(which), 3, 1, 1).expand_as(other)
-        fill = torch.where((uniform(len(which)) < 0.5)[:, None, None, None], plain, other.flip(2))
-        out[which] = torch.where(cover, fill, out[which])
+        other = out[draws.integers(n, len(rows))]
+        plain = draws.uniform(len(rows), 3, 1, 1).expand_as(other)
+        fill = torch.where((draws.uniform(len(rows)) < 0.5)[:, None, None, None], plain, other.flip(2))
+        out[rows] = torch.where(cover, fill, out[rows])
     return out.clamp_(0, 1)

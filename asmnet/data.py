@@ -246,6 +246,7 @@ class LandmarkDataset:
     rotations: np.ndarray | None = None
     companions: dict[str, np.ndarray] = field(default_factory=dict)
     depths: np.ndarray | None = None
+    _resident: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self):
         n = len(self.images)
@@ -285,6 +286,43 @@ class LandmarkDataset:
         """Map landmarks (default: the true ones) from packed pixels to pixels of the source images."""
         points = self.landmarks if landmarks is None else landmarks
         return self.to_source[:, None, :1] * points + self.to_source[:, None, 1:]
+
+    def to(self, device: torch.device | str) -> LandmarkDataset:
+        """Return the faces with a copy on a device, from which the batches for that device are then cut.
+
+        On a graphics card the images stay behind, and are sent batch by batch, where they would take more than half of
+        the memory that is free.
+        """
+        on = torch.device(device)
+        with_images = on.type != "cuda" or self.images.nbytes <= torch.cuda.mem_get_info(on)[0] / 2
+        arrays = self._arrays(np.arange(len(self)), with_images=with_images)
+        moved = replace(self)
+        moved._resident.update({name: torch.from_numpy(array).to(on) for name, array in arrays.items()})
+        return moved
+
+    def _arrays(self, rows: np.ndarray, *, with_images: bool = True) -> dict[str, np.ndarray]:
+        """Return a copy of all there is of some faces, landmarks in double precision, and the mirror map."""
+        names = ("landmarks", "boxes", "asm_landmarks", "rotations", "depths")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        found |= {f"companion {name}": value for name, value in self.companions.items()}
+        out = {name: np.array(value[rows], dtype=np.float64) for name, value in found.items()}
+        out["weights"] = np.array(self.weights[rows], dtype=np.float32)
+        if self.mirror is not None:
+            out["mirror"] = self.mirror
+        if with_images:
+            out["images"] = np.ascontiguousarray(self.images[rows])
+        return out
+
+    def _tensors(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """Return some faces on a device: from the copy that is there, else sent."""
+        here = self._resident
+        if not here or here["boxes"].device != device:
+            return {name: _send(array, device) for name, array in self._arrays(rows).items()}
+        index = _send(rows, device)
+        found = {name: value if name == "mirror" else value[index] for name, value in here.items()}
+        if "images" not in found:
+            found["images"] = _send(np.ascontiguousarray(self.images[rows]), device)
+        return found
 
     def take(self, indices: Any) -> LandmarkDataset:
         """Return some of the faces, by indices or a mask."""
@@ -371,55 +409,59 @@ class LandmarkDataset:
             Where the crops are made.
         """
         rows = np.asarray(indices, dtype=np.int64)
-        used = self.boxes[rows] if boxes is None else boxes
-        images = torch.from_numpy(np.ascontiguousarray(self.images[rows])).to(device)
+        device = torch.empty(0, device=device).device  # names the card where `device` does not
+        faces = self._tensors(rows, device)
+        if boxes is not None:
+            faces["boxes"] = _send(np.array(boxes, dtype=np.float64), device)
         if augmentation is not None and self.mirror is None and augmentation.flip:
             augmentation = replace(augmentation, flip=0.0)
         crops = crop_transform(
-            torch.as_tensor(used, dtype=torch.float64),
+            faces["boxes"],
             margin=preprocessing.margin,
             square=preprocessing.square,
             augmentation=augmentation,
             generator=generator,
         )
-        flipped = crops.flipped
 
         def mirrored(values: Tensor) -> Tensor:
             """Swap left and right in the rows that are flipped; axis 1 counts the landmarks."""
-            if self.mirror is None or not bool(flipped.any()):
+            if "mirror" not in faces:
                 return values
-            which = flipped.reshape(-1, *[1] * (values.ndim - 1))
-            return torch.where(which, values[:, torch.from_numpy(self.mirror)], values)
+            which = crops.flipped.reshape(-1, *[1] * (values.ndim - 1))
+            return torch.where(which, values[:, faces["mirror"]], values)
 
-        def moved(points: np.ndarray) -> Tensor:
-            return mirrored(crops.to_units(torch.from_numpy(points[rows].astype(np.float64)))).float().to(device)
+        def moved(name: str) -> Tensor:
+            return mirrored(crops.to_units(faces[name])).float()
 
         depth = None
         if self.depths is not None:
             unit = torch.linalg.det(crops.axes).abs().sqrt()
-            depth = mirrored(torch.from_numpy(self.depths[rows]) / unit[:, None]).float().to(device)
+            depth = mirrored(faces["depths"] / unit[:, None]).float()
         pose = None
         if self.rotations is not None:
             from asmnet._pose_labels import scaled_angles
 
-            pose = scaled_angles(crops.turn(torch.from_numpy(self.rotations[rows]))).float().to(device)
-        on_device = CropTransform(
-            crops.centre.to(device), crops.axes.to(device), crops.angle.to(device), flipped.to(device)
-        )
-        pixels = sample_crops(images, on_device, size or preprocessing.size)
+            pose = scaled_angles(crops.turn(faces["rotations"])).float()
+        pixels = sample_crops(faces["images"], crops, size or preprocessing.size)
         if augmentation is not None:
             pixels = jitter_light(pixels, augmentation, generator=generator)
         return Batch(
             preprocessing.normalise(pixels),
-            moved(self.landmarks),
-            None if self.asm_landmarks is None else moved(self.asm_landmarks),
+            moved("landmarks"),
+            None if self.asm_landmarks is None else moved("asm_landmarks"),
             pose,
-            torch.from_numpy(self.weights[rows]).to(device),
+            faces["weights"],
             torch.from_numpy(rows),
-            on_device,
-            {name: moved(points) for name, points in self.companions.items()},
+            crops,
+            {name: moved(f"companion {name}") for name in self.companions},
             depth,
         )
+
+
+def _send(array: np.ndarray, device: torch.device) -> Tensor:
+    """Bring an array to a device without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def default_cache() -> Path:

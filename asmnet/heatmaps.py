@@ -66,7 +66,7 @@ def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
     >>> units_to_map(torch.tensor([[-0.5, 0.0]]), (64, 64))
     tensor([[-0.5000, 31.5000]])
     """
-    return (points + 0.5) * points.new_tensor([size[1], size[0]]) - 0.5
+    return torch.stack([(points[..., 0] + 0.5) * size[1], (points[..., 1] + 0.5) * size[0]], dim=-1) - 0.5
 
 
 def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
@@ -78,7 +78,7 @@ def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
     >>> map_to_units(torch.tensor([[-0.5, 31.5]]), (64, 64))
     tensor([[-0.5000,  0.0000]])
     """
-    return (points + 0.5) / points.new_tensor([size[1], size[0]]) - 0.5
+    return torch.stack([(points[..., 0] + 0.5) / size[1], (points[..., 1] + 0.5) / size[0]], dim=-1) - 0.5
 
 
 def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, peak: float = 1.0) -> Tensor:

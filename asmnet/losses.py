@@ -33,6 +33,11 @@ __all__ = [
 FORMS = ("squared", "norm", "wing", "smooth_l1")
 
 
+def _single(values: Tensor) -> torch.dtype:
+    """Return the type to count and add in: float32 at least."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
 def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the target with zeros for NaN and the 0/1 weights (batch, n_landmarks, 1) of the known landmarks."""
     if prediction.shape != target.shape:
@@ -44,7 +49,7 @@ def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Ten
         if mask.shape != target.shape[:-1]:
             raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:-1])}.")
         seen = seen & mask.bool().unsqueeze(-1)
-    return torch.where(seen, target, torch.zeros_like(target)), seen.to(prediction.dtype)
+    return torch.where(seen, target, torch.zeros_like(target)), seen.to(_single(prediction))
 
 
 def wing(difference: Tensor, *, width: float = 10 / 224, curvature: float = 2 / 224) -> Tensor:
@@ -113,6 +118,7 @@ def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", 
 def _landmark_loss(
     prediction: Tensor, target: Tensor, *, form: str, mask: Tensor | None, sample_weight: Tensor | None
 ) -> Tensor:
+    prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, mask)
     if sample_weight is not None:
         seen = seen * sample_weight.to(seen.dtype).reshape(-1, 1, 1)
@@ -151,6 +157,7 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
     >>> pose_loss(torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 2.0], [float("nan")] * 3]))
     tensor(2.)
     """
+    prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, None)
     return ((prediction - target).square() * seen).sum() / (3 * seen.sum()).clamp_min(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import ctypes
+import inspect
 import io
 import logging
 import math
@@ -40,6 +41,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+DEGREES = 65.0  # of one unit of the pose head
+
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite; `path` holds the batch that did it.
@@ -58,7 +61,9 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training, to the bit on one machine.
+    """Everything that decides a training: to the bit on the processor of one machine.
+
+    On a graphics card the order and the augmentation are those of the seed too, but sums may differ in the last bits.
 
     Parameters
     ----------
@@ -108,7 +113,8 @@ class TrainConfig:
     drop_last : bool
         Leave out an incomplete last batch.
     mixed_precision : {"cuda", "always", "never"}
-        Where bfloat16 is used. On processors with bfloat16 units it doubles the speed of heat-map networks; networks
+        Where the trunk of the network runs in bfloat16; its heads and the loss never do. ``"cuda"`` means graphics
+        cards that have bfloat16. On processors with bfloat16 units it doubles the speed of heat-map networks; networks
         of depthwise convolutions, such as ASMNet, are faster without it.
     flip_average : bool
         Average the prediction with the mirrored one of the mirror image when validating.
@@ -452,15 +458,12 @@ class _Average:
     def update(self, network: nn.Module) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        floats, sources = [], []
-        for name, value in network.state_dict().items():
-            own = self.state[name]
-            if own.is_floating_point():
-                floats.append(own)
-                sources.append(value.detach())
-            else:
-                own.copy_(value)
-        torch._foreach_lerp_(floats, sources, 1 - decay)
+        pairs = [(self.state[name], value.detach()) for name, value in network.state_dict().items()]
+        averaged, sources = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(averaged, sources, 1 - decay)
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if counters:
+            torch._foreach_copy_([own for own, _ in counters], [value for _, value in counters])
 
 
 @torch.no_grad()
@@ -528,12 +531,12 @@ def predict_dataset(
                 points = (points + back * points.new_tensor([-1.0, 1.0])) / 2
                 if pose is not None:
                     pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
-            all_points.append(batch.crops.to_pixels(points.double()).cpu().numpy())
+            all_points.append(batch.crops.to_pixels(points.double()))
             if pose is not None:
-                all_poses.append(65.0 * pose.double().cpu().numpy())
+                all_poses.append(DEGREES * pose.double())
     finally:
         network.train(training)
-    return np.concatenate(all_points), np.concatenate(all_poses) if all_poses else None
+    return torch.cat(all_points).cpu().numpy(), torch.cat(all_poses).cpu().numpy() if all_poses else None
 
 
 def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> np.ndarray:
@@ -547,19 +550,6 @@ def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[
         right, left = (dataset.landmarks[:, list(side)].mean(1) for side in anchors)
         size = np.linalg.norm(right - left, axis=-1)
     return np.nanmean(distance, axis=1) / size
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-
-    def move(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.to(device, non_blocking=True)
-
-    names = ("images", "landmarks", "asm_landmarks", "pose", "weight", "depth")
-    companions = {name: value.to(device, non_blocking=True) for name, value in batch.companions.items()}
-    fields: dict[str, Any] = {name: move(getattr(batch, name)) for name in names}
-    return replace(batch, companions=companions, **fields)
 
 
 def train(
@@ -657,7 +647,13 @@ class _Trainer:
             device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
         self.config, self.folder = config, folder
         self.device = torch.device(device)
-        self.dataset, self.validation, self.extra, self.anchors = dataset, validation, extra, anchors
+        self.anchors = anchors
+        if self.device.type == "cuda":
+            if self.device.index is None:
+                self.device = torch.device("cuda", torch.cuda.current_device())
+            dataset, extra = dataset.to(self.device), tuple(part.to(self.device) for part in extra)
+            validation = None if validation is None else validation.to(self.device)
+        self.dataset, self.validation, self.extra = dataset, validation, extra
         self.progress = progress and self.rank == 0
         torch.manual_seed(_seed(config.seed, 0))
         self.network = build_network(config.network, config.n_landmarks, **config.network_options)
@@ -691,6 +687,7 @@ class _Trainer:
         self.optimizer = _make_optimizer(config, self.network)
         self.average = _Average(self.network, config.ema)
         self.history: list[EpochRecord] = []
+        self._unchecked: tuple[int, Batch, dict[str, Tensor]] | None = None
         self.best, self.best_epoch = math.inf, 0
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -707,7 +704,7 @@ class _Trainer:
         return rng.permutation(rows)
 
     def _batch(self, rows: np.ndarray, *seed: int) -> Batch:
-        generator = torch.Generator().manual_seed(_seed(self.config.seed, 2, *seed))
+        generator = torch.Generator(self.device).manual_seed(_seed(self.config.seed, 2, *seed))
         parts = (self.dataset, *self.extra)
         batches = []
         for which in np.unique(rows[:, 0]):
@@ -717,9 +714,10 @@ class _Trainer:
                     self.config.preprocessing,
                     augmentation=self.config.augmentation,
                     generator=generator,
+                    device=self.device,
                 )
             )
-        return _to_device(batches[0] if len(batches) == 1 else _join(batches), self.device)
+        return batches[0] if len(batches) == 1 else _join(batches)
 
     def run(self, *, resume: bool) -> TrainResult:
         config = self.config
@@ -729,7 +727,10 @@ class _Trainer:
         first = self._restore() if resume and (self.folder / "last.safetensors").is_file() else 0
         model: nn.Module = self.network
         if self.world > 1:
-            model = nn.parallel.DistributedDataParallel(self.network, broadcast_buffers=False)
+            # Each process keeps its own running statistics; the option was renamed in torch 2.13.
+            parallel: Any = nn.parallel.DistributedDataParallel
+            new = "forward_sync_buffers" in inspect.signature(parallel).parameters
+            model = parallel(self.network, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
         if config.picture_epochs and self.rank == 0:
             import matplotlib  # noqa: F401  (said before the first epoch, not after it)
         bar = tqdm(
@@ -767,8 +768,8 @@ class _Trainer:
         config = self.config
         order = self._order(epoch)
         began = time.perf_counter()
-        waiting = total = 0.0
-        rate = 0.0
+        waiting = rate = 0.0
+        losses: list[Tensor] = []
         model.train()
         shards = self.world * config.accumulate
         bar = tqdm(
@@ -784,7 +785,7 @@ class _Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             before = _running_statistics(self.network) if config.accumulate > 1 else None
             collected: list[list[Tensor]] = []
-            value = 0.0
+            value = torch.zeros((), device=self.device)
             for part in range(config.accumulate):
                 shard = self.rank * config.accumulate + part
                 if before is not None and part:
@@ -796,7 +797,7 @@ class _Trainer:
                 last = part == config.accumulate - 1
                 sync = contextlib.nullcontext() if self.world == 1 or last else model.no_sync()  # type: ignore[operator]
                 with sync:
-                    value += self._part(model, batch, epoch) / config.accumulate
+                    value = value + self._part(model, batch, epoch) / config.accumulate
                 if before is not None:
                     collected.append(_running_statistics(self.network))
             if collected:
@@ -808,42 +809,61 @@ class _Trainer:
             self.optimizer.step()
             if config.ema:
                 self.average.update(self.network)
-            total += value
-            bar.set_postfix(loss=f"{total / (index + 1):.4f}", refresh=False)
+            losses.append(value)
+            if self.progress and (index % 50 == 49 or self.device.type == "cpu"):
+                bar.set_postfix(loss=f"{float(torch.stack(losses[-50:]).mean()):.4f}", refresh=False)
+        self._check_losses()
         if self.world > 1:
             self._share_statistics()
         if not config.ema:
             self.average.state = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         trained = time.perf_counter() - began
         nme, pose = self._validate() if self.validation is not None else (math.nan, math.nan)
+        mean = float(torch.stack(losses).double().mean())
         n_seen = min(len(order), self.steps_per_epoch * config.batch_size)
         return EpochRecord(
-            epoch + 1, rate, total / self.steps_per_epoch, nme, pose, time.perf_counter() - began,
+            epoch + 1, rate, mean, nme, pose, time.perf_counter() - began,
             n_seen / trained, waiting / trained,
         )  # fmt: skip
 
-    def _part(self, model: nn.Module, batch: Batch, epoch: int) -> float:
+    def _part(self, model: nn.Module, batch: Batch, epoch: int) -> Tensor:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         precision = self.config.mixed_precision
-        mixed = precision == "always" or (precision == "cuda" and self.device.type == "cuda")
+        mixed = precision == "always" or (
+            precision == "cuda"
+            and self.device.type == "cuda"
+            and torch.cuda.is_bf16_supported(including_emulation=False)
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             prediction = model(images)
         terms = self.criterion(prediction, batch, epoch)
         loss = terms["loss"]
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            path = self.folder / f"nonfinite-epoch{epoch + 1}-rank{self.rank}.safetensors"
-            tensors = {"images": batch.images, "landmarks": batch.landmarks, "indices": batch.indices}
-            write_tensors(
-                path, tensors, {"kind": "batch", "terms": {k: repr(float(v.detach())) for k, v in terms.items()}}
-            )
-            raise NonFiniteLossError(
-                f"the loss is {value} in epoch {epoch + 1}; the batch is in {path}. Try a smaller learning_rate.", path
-            )
+        self._check_losses()
+        self._unchecked = (epoch, batch, {name: value.detach() for name, value in terms.items()})
+        if self.device.type == "cpu":
+            self._check_losses()
         if self.world > 1 and prediction.pose is not None:
             loss = loss + 0 * prediction.pose.sum()  # every parameter takes part, with or without pose labels
         (loss / self.config.accumulate).backward()
-        return value
+        return loss.detach()
+
+    def _check_losses(self) -> None:
+        """Stop where the last loss is no number.
+
+        On a graphics card it is asked for when the next step is on its way, so that the card never waits for the host.
+        """
+        if self._unchecked is None:
+            return
+        (epoch, batch, terms), self._unchecked = self._unchecked, None
+        value = float(terms["loss"])
+        if math.isfinite(value):
+            return
+        path = self.folder / f"nonfinite-epoch{epoch + 1}-rank{self.rank}.safetensors"
+        tensors = {"images": batch.images, "landmarks": batch.landmarks, "indices": batch.indices}
+        write_tensors(path, tensors, {"kind": "batch", "terms": {name: repr(float(v)) for name, v in terms.items()}})
+        raise NonFiniteLossError(
+            f"the loss is {value} in epoch {epoch + 1}; the batch is in {path}. Try a smaller learning_rate.", path
+        )
 
     def _share_statistics(self) -> None:
         """Average running statistics over the processes; they are linear in what each process saw."""

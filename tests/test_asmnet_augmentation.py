@@ -192,6 +192,35 @@ def test_grey_and_occlusion_do_what_they_say():
     assert changed.max() > 0
 
 
+@pytest.mark.parametrize("size", [0.02, 0.05, 0.4])
+def test_covers_are_no_larger_than_asked(size):
+    nothing = Augmentation.none().__dict__
+    images = torch.rand(40, 3, 100, 100)
+    options = Augmentation(**{**nothing, "occlusion": 1.0, "occlusion_size": size})
+    out = jitter_light(images.clone(), options, generator=torch.Generator().manual_seed(0))
+    covered = ((out - images).abs() > 1e-4).any(1)
+    for axis in (1, 2):
+        assert covered.any(axis).sum(1).max() <= round(100 * size) + 1
+    assert covered.any((1, 2)).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("side", [112, 224])
+def test_the_blur_is_a_gaussian(side):
+    """A point becomes a bell of the drawn width, to its third standard deviation, and edges do not darken."""
+    image = torch.zeros(20, 3, side, side)
+    image[:, :, side // 2, side // 2] = 1
+    nothing = Augmentation.none().__dict__
+    blur = Augmentation(**{**nothing, "blur": 1.0})
+    out = jitter_light(image, blur, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(out.sum((2, 3)), torch.ones(20, 3, dtype=torch.float64), atol=1e-4, rtol=0)
+    x = torch.arange(side, dtype=torch.float64) - side // 2
+    sigma = (out.sum(2) * x**2).sum(-1).sqrt()[:, 0] * 112 / side
+    assert sigma.min() < 0.8  # of 0.4 to 1.6, up to what pixels can show
+    assert 1.3 < sigma.max() <= 1.61
+    white = jitter_light(torch.ones(4, 3, side, side), blur)
+    torch.testing.assert_close(white, torch.ones_like(white))
+
+
 def test_the_generator_decides():
     images = torch.rand(4, 3, 32, 32)
     a, b, c = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from asmnet import LandmarkDataset, Preprocessing, pack_faces
+from asmnet import Augmentation, LandmarkDataset, Preprocessing, pack_faces
 from asmnet.data import CorruptImageError, load_image
 
 
@@ -150,6 +150,25 @@ def test_subsets_keep_what_belongs_together():
     assert part.names == ("3", "1")
     for name in ("images", "landmarks", "boxes", "weights", "rotations", "depths"):
         np.testing.assert_array_equal(getattr(part, name), getattr(data, name)[[3, 1]])
+
+
+def test_batches_cut_from_a_copy_on_the_device_are_the_same():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(2, 14, (5, 4, 2))
+    data = LandmarkDataset.from_arrays(rng.integers(0, 255, (5, 16, 16, 3), np.uint8), points, mirror=[1, 0, 2, 3])
+    data = data.with_rotations(np.tile(np.eye(3), (5, 1, 1))).with_depths(rng.normal(size=(5, 4)))
+    data = data.with_companion("teacher", points + 1).with_asm(lambda shapes: 0.9 * shapes, Preprocessing(size=32))
+    there = data.to("cpu")
+    assert set(there._resident) >= {"images", "landmarks", "mirror", "companion teacher"}
+    assert not there.with_weight(0.5)._resident  # a changed set has no copy of what it was
+    for options in ({}, {"augmentation": Augmentation(flip=0.5)}):
+        one, two = (
+            d.batch([3, 1, 1], Preprocessing(size=32), generator=torch.Generator().manual_seed(0), **options)
+            for d in (data, there)
+        )
+        for name in ("images", "landmarks", "asm_landmarks", "pose", "weight", "indices", "depth"):
+            assert torch.equal(getattr(one, name), getattr(two, name)), name
+        assert torch.equal(one.companions["teacher"], two.companions["teacher"])
 
 
 def test_wrong_arrays_are_refused():

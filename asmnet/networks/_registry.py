@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["NetworkSpec", "Prediction", "build_network", "network_names", "network_spec", "register_network"]
@@ -35,6 +36,20 @@ class Prediction(NamedTuple):
     pose: Tensor | None = None
     heatmaps: tuple[Tensor, ...] = ()
     depth: Tensor | None = None
+
+
+def full_precision(head: Callable[..., Tensor], features: Tensor) -> Tensor:
+    """Apply a head in float32 where the trunk runs in less: coordinates need more than the 8 bits of bfloat16."""
+    kind = features.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return head(features)
+    with torch.autocast(kind, enabled=False):
+        return head(features.float())
+
+
+def pool(features: Tensor) -> Tensor:
+    """Average over height and width, summed in float32 at least."""
+    return features.mean((2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
 
 
 @dataclass(frozen=True)

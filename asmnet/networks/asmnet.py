@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks._registry import Prediction, pool, register_network
 from asmnet.networks.mobilenet import RegressionHeads, check_images, initialise, mobilenet_features
 
 __all__ = ["ASMNet"]
@@ -83,5 +83,5 @@ class ASMNet(nn.Module):
         Prediction
             `landmarks` (batch, n_landmarks, 2) and `pose` (batch, 3) or None.
         """
-        pooled = torch.cat([tap.mean((2, 3)) for tap in self.taps(images)], dim=1)
+        pooled = torch.cat([pool(tap) for tap in self.taps(images)], dim=1)
         return self.heads(self.dropout(pooled))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks._registry import Prediction, pool, register_network
 from asmnet.networks.mobilenet import RegressionHeads, check_images
 
 __all__ = ["EfficientNet"]
@@ -141,4 +141,4 @@ class EfficientNet(nn.Module):
         """Predict landmarks in crop units (and the pose) from normalised pixels (batch, 3, height, width)."""
         check_images(images, 32)
         y = self.top(self.blocks(self.stem(images)))
-        return self.heads(self.dropout(y.mean(dim=(2, 3))))
+        return self.heads(self.dropout(pool(y)))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asmnet.heatmaps import DECODERS, decode_heatmaps, map_to_units
-from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks._registry import Prediction, full_precision, register_network
 from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
@@ -296,7 +296,7 @@ class StackedHeatmapNet(nn.Module):
         features = x
         for i in range(self.n_stacks):
             features = self.features[i](self.tails[i](self.bodies[i](x)))
-            maps.append(self.heads[i](features))
+            maps.append(full_precision(self.heads[i], features))
             if i + 1 < self.n_stacks:
                 x = x + self.from_features[i](features) + self.from_heatmaps[i](maps[i])
         last = maps[-1].float()
@@ -304,5 +304,5 @@ class StackedHeatmapNet(nn.Module):
         depth = None
         if self.depth_maps is not None:
             weight = torch.softmax(last.flatten(2), dim=-1)
-            depth = (weight * self.depth_maps(features).flatten(2)).sum(dim=-1)
+            depth = (weight * full_precision(self.depth_maps, features).flatten(2)).sum(dim=-1)
         return Prediction(map_to_units(points, (last.shape[-2], last.shape[-1])), heatmaps=tuple(maps), depth=depth)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, register_network
+from asmnet.networks._registry import Prediction, full_precision, pool, register_network
 
 __all__ = ["InvertedResidual", "MobileNetV2", "conv_norm_act", "load_torchvision_weights", "mobilenet_features"]
 
@@ -176,8 +176,8 @@ class RegressionHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Prediction:
         """Turn (batch, n_features) into a `Prediction`."""
-        landmarks = self.landmarks(features).unflatten(1, (self.n_landmarks, 2))
-        return Prediction(landmarks, None if self.pose is None else self.pose(features))
+        landmarks = full_precision(self.landmarks, features).unflatten(1, (self.n_landmarks, 2))
+        return Prediction(landmarks, None if self.pose is None else full_precision(self.pose, features))
 
 
 @register_network("mobilenetv2", title="MobileNetV2, the full baseline", input_size=224, stride=16)
@@ -227,7 +227,7 @@ class MobileNetV2(nn.Module):
             Normalised pixels; sides are multiples of 16.
         """
         check_images(images)
-        return self.heads(self.features(images).mean((2, 3)))
+        return self.heads(pool(self.features(images)))
 
 
 def load_torchvision_weights(network: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
