@@ -730,3 +730,144 @@ def test_every_format_takes_what_marks_a_missing_landmark(tmp_path, name, text, 
     for wrong in ("none", (1, 2, 3), [[1, 2]], np.nan, {}):
         with pytest.raises(ValueError, match="missing: got"):
             read_landmarks(path, missing=wrong, **options)
+
+
+# --- Names give the order ---------------------------------------------------------------------------------
+
+
+def _imglab(*boxes, ignore="0"):
+    rows = ""
+    for names_of in boxes:
+        parts = "".join(f"<part name='{name}' x='{x}' y='0'/>" for name, x in names_of)
+        rows += f"<box top='1' left='1' width='9' height='9' ignore='{ignore}'>{parts}</box>"
+    return f"<dataset><images><image file='a.jpg'>{rows}</image></images></dataset>"
+
+
+@pytest.mark.parametrize("prefix", ["", "p", "face_", "p.1-", "0x"])
+def test_numbered_parts_are_in_the_order_of_their_numbers(tmp_path, prefix):
+    path = tmp_path / "a.xml"
+    as_text = sorted((f"{prefix}{i}", i) for i in range(68))  # as dlib writes them
+    path.write_text(_imglab(as_text))
+    (file,) = read_landmarks(path, scheme="ibug68")
+    assert file.points[:, 0].tolist() == list(range(68))
+    padded = [(f"{prefix}{i:02d}", i) for i in reversed(range(12))]
+    path.write_text(_imglab(padded))
+    assert read_dlib_xml(path)[0].points[:, 0].tolist() == list(range(12))
+    path.write_text(_imglab([("l2", 2), ("l10", 10), ("r1", 101), ("r3", 103), ("l1", 1), ("r20", 120)]))
+    assert read_dlib_xml(path)[0].points[:, 0].tolist() == [1, 2, 10, 101, 103, 120]
+
+
+def test_named_parts_are_in_the_order_written(tmp_path):
+    path = tmp_path / "a.xml"
+    file = LandmarkFile(np.array([[1.0, 1], [2, 2], [3, 3]]), labels=("nose", "eye", "chin"))
+    write_landmarks(path, file)
+    (back,) = read_landmarks(path)
+    assert back.labels == file.labels
+    np.testing.assert_array_equal(back.points, file.points)
+    boxes = ["ad", "abcd", "cnd"]
+    path.write_text(_imglab(*([(name, "abcdn".index(name) + 1) for name in box] for box in boxes)))
+    for back in read_dlib_xml(path):
+        assert back.labels == tuple("abcnd")
+    np.testing.assert_array_equal(read_dlib_xml(path)[0].points[:, 0], [1, np.nan, np.nan, np.nan, 4])
+
+
+def test_names_of_a_scheme_are_brought_into_its_order(tmp_path):
+    path = tmp_path / "a.xml"
+    order = np.random.default_rng(0).permutation(68)
+    path.write_text(_imglab([(IBUG68.names[i], int(i)) for i in order]))
+    (file,) = read_dlib_xml(path, scheme="ibug68")
+    assert file.labels == IBUG68.names
+    assert file.points[:, 0].tolist() == list(range(68))
+
+
+def test_ignored_boxes_are_left_out(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(_imglab([("1", 1)], [("1", 2)]).replace("ignore='0'", "ignore='1'", 1).replace("x='1'", "x='7'"))
+    assert [f.points.tolist() for f in read_dlib_xml(path)] == [[[2, 0]]]
+    path.write_text(_imglab([("1", 1)], ignore="1"))
+    with pytest.raises(LandmarkFileError, match="ignore='1' in every box"):
+        read_dlib_xml(path)
+
+
+# --- Columns without a name -------------------------------------------------------------------------------
+
+
+def _pts(*rows, header=""):
+    return f"version: 1\nn_points: {len(rows)}\n{header}{{\n" + "\n".join(rows) + "\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "columns", "points"),
+    [
+        (("10.5 20.5 1", "30.5 40.5 0"), "flags. Try columns='xyv'", "xyv", [[9.5, 19.5], [np.nan, np.nan]]),
+        (("10.5 20.5 1", "30.5 40.5 1"), "flags. Try columns='xyv'", "x y -", [[9.5, 19.5], [29.5, 39.5]]),
+        (("1 10.5 20.5", "2 30.5 40.5"), "number .*Try columns='ixy'", "ixy", [[9.5, 19.5], [29.5, 39.5]]),
+        (("0 10.5 20.5", "1 30.5 40.5"), "number of the landmark", "ixy", [[9.5, 19.5], [29.5, 39.5]]),
+        (("10.5 20.5 .9", "30.5 40.5 0.2"), "confidence. Try columns='xyc'", "xyc", [[9.5, 19.5], [29.5, 39.5]]),
+        (("10.5 20.5 -7", "30.5 40.5 9.5"), "Try columns='xyz' if", "xyz", [[9.5, 19.5, -7], [29.5, 39.5, 9.5]]),
+        (("1 10 20 1", "2 30 40 0"), "Try columns='ixyz'", "ixyv", [[9, 19], [np.nan, np.nan]]),
+        (("2 10 20", "1 30 40"), "Try columns='xyz'", "ixy", [[29, 39], [9, 19]]),
+    ],
+)  # fmt: skip
+def test_a_third_column_is_never_taken_for_z_in_silence(tmp_path, rows, words, columns, points):
+    path = tmp_path / "a.pts"
+    path.write_text(_pts(*rows))
+    with pytest.raises(LandmarkFileError, match=rf"a.pts: got {len(rows[0].split())} columns; .*{words}"):
+        read_pts(path)
+    np.testing.assert_array_equal(read_pts(path, columns=columns).points, points)
+
+
+def test_columns_that_make_no_sense(tmp_path):
+    path = tmp_path / "a.pts"
+    path.write_text(_pts("1 2 nose", "3 4 chin"))
+    assert read_pts(path, columns="xyl").labels == ("nose", "chin")
+    for wrong in ("xx", "x", "xyq", 3, "xyvv"):
+        with pytest.raises(ValueError, match="columns: got"):
+            read_pts(path, columns=wrong)
+    with pytest.raises(LandmarkFileError, match=r"got 3 fields .*expected the 2"):
+        read_pts(path, columns="xy")
+    path.write_text(_pts("1 2 3", "1 4 5"))
+    with pytest.raises(LandmarkFileError, match="expected each number"):
+        read_pts(path, columns="ixy")
+    path.write_text(_pts("1 2 3", header="columns: red\n"))
+    with pytest.raises(LandmarkFileError, match="line 3: columns: got 'red'"):
+        read_pts(path)
+
+
+# --- Lines, letters and decimals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("byte", [b"\x85", b"\x1c", b"\x1d", b"\x0b", b"\x0c", "\u2028".encode(), "\x85".encode()])
+def test_lines_end_at_line_ends_only(tmp_path, end, byte):
+    lines = [b"LM=1", b"10 20", b"IMAGE=C:\\pap" + byte + b"\\ala.jpg", b"ID=0"]
+    (tmp_path / "a.tps").write_bytes(end.join(lines) + end)
+    (file,) = read_landmarks(tmp_path / "a.tps")
+    assert file.id == "0"
+    assert file.image_name.startswith("C:\\pap")
+    assert file.image_name.endswith("\\ala.jpg")
+    write_landmarks(tmp_path / "b.tps", file)
+    assert read_landmarks(tmp_path / "b.tps")[0].image_name == file.image_name
+
+
+def test_decimal_commas_are_read_where_asked_and_named_where_not(tmp_path):
+    for name, text in (
+        ("a.pts", _pts("1,5 2,5", "11 22,25")),
+        ("a.tps", "LM=2\n1,5 2,5\n11 22,25\nSCALE=0,5\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(LandmarkFileError, match=r"got '[01],5'; expected a number. Try decimal=','"):
+            read_landmarks(path)
+        file = read_landmarks(path, decimal=",")
+        file = file if isinstance(file, LandmarkFile) else file[0]
+        np.testing.assert_array_equal(file.points + (1 if name == "a.pts" else 0), [[1.5, 2.5], [11, 22.25]])
+    assert file.scale == 0.5
+    with pytest.raises(ValueError, match="decimal: got ';'"):
+        read_landmarks(path, decimal=";")
+
+
+def test_keys_given_twice_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"annotations": [{"keypoints": [1, 2, 2], "keypoints": [3, 4, 2]}]}')
+    with pytest.raises(LandmarkFileError, match="got the key 'keypoints' twice"):
+        read_landmarks(tmp_path / "a.json")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -23,8 +26,13 @@ MAX_BYTES = 1 << 30
 EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
 Missing = str | float | Sequence[float] | None  # what marks a missing landmark in a file: see mark_missing
 _MISSING = ("nan", "na", "null", "none")
+_PER_LANDMARK = {"visibility", "confidence", "columns"}
 _PLAIN = re.compile(r"[0-9.eE+-]*")
 _INFINITE = frozenset((np.inf, -np.inf))
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also ends lines at code-page letters, such as byte 85
+BLANKS = " \t\v\f\xa0\ufeff"  # likewise str.strip
+_SEPARATOR = re.compile(r"[,;]+")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -65,15 +73,18 @@ class LandmarkFile:
     path : Path, optional
         The file.
     attributes : mapping
-        What else the format records (an identifier, a scale, curves, a box, visibility ...).
+        What else the format records, by names that are the same in all formats: ``"id"`` (the identifier of the
+        specimen), ``"scale"`` (units of length for a pixel), ``"curves"`` (a list of arrays of points, in the same
+        frame), ``"box"`` (x0, y0, x1, y1), ``"visibility"`` and ``"confidence"`` (one number for each landmark),
+        ``"image_size"`` (width, height), and further ones under the names of the file.
 
     Examples
     --------
     >>> import numpy as np
     >>> from shape_models import LandmarkFile
     >>> file = LandmarkFile(np.array([[3.0, 4.0], [5.0, 6.0]]), image_name="wing.png")
-    >>> np.asarray(file).shape, file.frame
-    ((2, 2), 'pixels')
+    >>> np.asarray(file).shape, file.frame, file.id, file.curves
+    ((2, 2), 'pixels', None, [])
     """
 
     points: np.ndarray
@@ -92,13 +103,38 @@ class LandmarkFile:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def id(self) -> Any:
+        """The identifier of the specimen, None where the file gives none."""
+        return self.attributes.get("id")
+
+    @property
+    def scale(self) -> float | None:
+        """Units of length for a pixel, None where the file gives none."""
+        return self.attributes.get("scale")
+
+    @property
+    def curves(self) -> list[np.ndarray]:
+        """The curves drawn beside the landmarks, arrays of shape (n_points, n_dims) in the same frame."""
+        return list(self.attributes.get("curves") or ())
+
 
 class Source:
     """The text of a file, with the name and the line that its errors quote."""
 
-    def __init__(self, path: str | os.PathLike, text: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike, text: str | None = None, *, decimal: str = ".") -> None:
+        if decimal not in (".", ","):
+            raise ValueError(f"decimal: got {decimal!r}; expected '.' or ','.")
         self.path = Path(path)
         self.text = read_text(self.path) if text is None else text
+        self.decimal = decimal
+
+    @classmethod
+    def of(cls, path: str | os.PathLike | Source, *, decimal: str = ".") -> Source:
+        """Return a source that has been opened already as it is."""
+        if isinstance(path, Source):
+            return path if path.decimal == decimal else cls(path.path, path.text, decimal=decimal)
+        return cls(path, decimal=decimal)
 
     def error(self, problem: str, line: int | None = None) -> LandmarkFileError:
         where = f"{self.path}" if line is None else f"{self.path}, line {line}"
@@ -106,10 +142,31 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield (number from 1, line without surrounding space) of every line that is not empty."""
-        for number, line in enumerate(self.text.splitlines(), 1):
-            line = line.strip()
+        for number, line in enumerate(_LINE_END.split(self.text), 1):
+            line = line.strip(BLANKS)
             if line:
                 yield number, line
+
+    def fields(self, line: str) -> list[str]:
+        """Return the fields of a line between blanks, commas or semicolons, decimal points in their numbers."""
+        if self.decimal == ",":
+            return line.replace(";", " ").replace(",", ".").split()
+        if "," not in line and ";" not in line:
+            return line.split()
+        fields = line.split()
+        commas = [bool(_DECIMAL_COMMA.fullmatch(token)) for token in fields]
+        if (
+            len(fields) > 1
+            and any(commas)
+            and all(c or _NUMBER.fullmatch(t) for c, t in zip(commas, fields, strict=True))
+        ):
+            return fields  # decimal commas: the error of a number that is none says what to do
+        return _SEPARATOR.sub(" ", line).split()
+
+    @cached_property
+    def json(self) -> Any:
+        """The parsed content of a JSON file."""
+        return read_json(self)
 
     def number(self, token: str, name: str, line: int | None = None) -> float:
         """Return the finite number that a field spells, or NaN where it says so."""
@@ -120,7 +177,8 @@ class Source:
             raise self.error(f"{name}: got {shorten(token)}, which is too large.", line)
         if token.lower() in _MISSING:
             return np.nan
-        raise self.error(f"{name}: got {shorten(token)!r}; expected a number.", line)
+        hint = " Try decimal=','." if _DECIMAL_COMMA.fullmatch(token) else ""
+        raise self.error(f"{name}: got {shorten(token)!r}; expected a number.{hint}", line)
 
     def numbers(self, tokens: Sequence[str], names: Sequence[str], line: int | None = None) -> list[float]:
         """Return what `number` does of many fields of one line, faster; an empty field is missing."""
@@ -149,8 +207,11 @@ def shorten(text: str, limit: int = 40) -> str:
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file, or a LandmarkFileError that says why there is none."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise LandmarkFileError(f"{path}: got {path.stat().st_size} bytes; expected a landmark file below 1 GiB.")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise LandmarkFileError(f"{path}: got no regular file; expected a landmark file or a folder.")
+        if status.st_size > MAX_BYTES:
+            raise LandmarkFileError(f"{path}: got {status.st_size} bytes; expected a landmark file below 1 GiB.")
         return path.read_bytes()
     except FileNotFoundError:
         raise LandmarkFileError(f"{path}: got no such file; expected a landmark file or a folder.") from None
@@ -161,12 +222,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Decode a file: UTF-8 or UTF-16 by their marks, UTF-8, else Latin-1."""
+    """Decode a file: UTF-8 or UTF-16 by their marks, UTF-8, else the code page of western Windows, else Latin-1."""
     data = read_bytes(path)
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
     except UnicodeDecodeError:
-        text = data.decode("latin-1")
+        try:
+            text = data.decode("cp1252")
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise LandmarkFileError(f"{path}: got binary data; expected text.")
@@ -179,8 +243,15 @@ def read_json(source: Source) -> Any:
     def refuse(token: str) -> None:
         raise ValueError(f"{token} is not JSON")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"got the key {shorten(repeated)!r} twice in one object")
+        return members
+
     try:
-        return json.loads(source.text, parse_constant=refuse)
+        return json.loads(source.text, parse_constant=refuse, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise source.error(f"not JSON: {error.msg}.", error.lineno) from None
     except (ValueError, RecursionError) as error:
@@ -243,7 +314,9 @@ def size_of_image(source: Source, name: str | None, image_size: Any) -> tuple[in
     try:
         return image_size_of(path)
     except ValueError as error:
-        raise source.error(f"{error} Try image_size=.") from None
+        problem = str(error).removeprefix(f"{path}: ").rstrip(".")
+        problem = f"image: got {shorten(base)}, whose size cannot be read ({problem})"
+        raise source.error(f"{problem}. Try image_size=.") from None
 
 
 def as_image_size(image_size: Any) -> tuple[int, int]:
@@ -334,6 +407,38 @@ def refuse_frame(path: str | os.PathLike, landmarks: Any, allowed: tuple[str, ..
             f"{Path(path)}: got landmarks in the frame {frame!r}; this format holds "
             f"{' or '.join(map(repr, allowed))}. Try reading them with image_size=."
         )
+
+
+def one_line(path: str | os.PathLike, name: str, value: Any) -> str:
+    """Return the text of a value that a line of a file is to hold, and to give back."""
+    text = str(value)
+    if _LINE_END.search(text) or text != text.strip(BLANKS):
+        raise LandmarkFileError(f"{Path(path)}: {name}: got {shorten(text)!r}, which one line cannot hold.")
+    return text
+
+
+def record(
+    source: Source,
+    points: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    scheme: LandmarkScheme | None = None,
+    image_name: str | None = None,
+    frame: str = "pixels",
+    missing: Missing = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> LandmarkFile:
+    """Return a LandmarkFile: missing points as NaN, and landmarks that bear the names of the scheme in its order."""
+    attributes = dict(attributes or {})
+    points = mark_missing(whole_missing(points), missing)
+    check_scheme(source.path, len(points), scheme)
+    names = None if labels is None else tuple(labels)
+    if scheme is not None and names is not None and names != scheme.names and set(names) == set(scheme.names):
+        order = [names.index(name) for name in scheme.names]
+        points, names = points[order], tuple(scheme.names)
+        for key in _PER_LANDMARK & attributes.keys():
+            attributes[key] = np.asarray(attributes[key])[order]
+    return LandmarkFile(points, names, scheme, image_name or None, frame, path=source.path, attributes=attributes)
 
 
 def check_scheme(path: Path, n_landmarks: int, scheme: LandmarkScheme | None) -> None:

@@ -19,6 +19,7 @@ from ._record import (
     as_points,
     check_scheme,
     mark_missing,
+    one_line,
     shorten,
     size_of_image,
     spell,
@@ -186,7 +187,7 @@ def write_asf(
     points = as_points(landmarks, path, allow_nan=False, n_dims=(2,))
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
-    if len(name.splitlines()) > 1 or name != name.strip() or name.startswith("#"):
+    if one_line(path, "image_name", name).startswith("#"):
         raise LandmarkFileError(f"{Path(path)}: image_name: got {shorten(name)!r}, which one line cannot hold.")
     factors: tuple[Decimal | None, Decimal | None] = (None, None)
     if frame == "pixels":

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
+from ._labelled import stack
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
@@ -18,18 +18,16 @@ from ._record import (
     Source,
     as_files,
     as_points,
-    check_scheme,
-    mark_missing,
+    record,
     refuse_frame,
     shorten,
     spell,
-    whole_missing,
     write_text,
 )
+from ._xml import XmlHandler
 
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
 
-_MAX_CELLS = 100_000_000
 _ESCAPES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>'\"\t\n\r"})
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -52,9 +50,10 @@ def read_dlib_xml(
     Returns
     -------
     list of LandmarkFile
-        One for each box that has parts. The landmarks are the parts of the whole file, sorted by name, numbers as
-        numbers (``2`` before ``10``, which dlib itself sorts as text); a part that a box lacks is missing. Frame
-        ``"pixels"``; the labels are the names; the attributes are ``"box"`` (x0, y0, x1, y1, the last pixel
+        One for each box that has parts and is not marked ``ignore='1'``. The landmarks are the parts of the whole
+        file: names that are numbers, with any prefix (``p2`` before ``p10``, which dlib itself sorts as text), in the
+        order of the numbers, other names in the order in which they are written; a part that a box lacks is missing.
+        Frame ``"pixels"``; the labels are the names; the attributes are ``"box"`` (x0, y0, x1, y1, the last pixel
         included) and the other attributes of the box, as text.
 
     Raises
@@ -75,65 +74,37 @@ def read_dlib_xml(
     >>> file.image_name, file.labels, file.points.tolist(), file.attributes["box"].tolist()
     ('a.jpg', ('2', '10'), [[3.0, 4.0], [5.0, 6.0]], [2.0, 1.0, 31.0, 40.0])
     """
-    source = Source(path)
+    source = Source.of(path)
     scheme = None if scheme is None else get_scheme(scheme)
-    boxes = _Handler(source).parse()
-    names = sorted({name for box in boxes for name in box["parts"]}, key=_order)
-    if not names:
+    handler = _Handler(source)
+    handler.parse()
+    if not handler.boxes:
+        raise source.error("got no box in an image; expected the layout of imglab.")
+    boxes = [box for box in handler.boxes if box["parts"]]
+    if not boxes:
         raise source.error("got no parts; expected <part name=... x=... y=.../> in a box.")
-    boxes = [box for box in boxes if box["parts"]]
-    if len(boxes) * len(names) > _MAX_CELLS:
-        raise source.error(f"got {len(boxes)} boxes with {len(names)} names of parts; expected the same names in each.")
-    check_scheme(source.path, len(names), scheme)
-    absent = (np.nan, np.nan)
+    boxes = [box for box in boxes if box["attributes"].get("ignore", "0").strip() in ("", "0")]
+    if not boxes:
+        raise source.error("got ignore='1' in every box that has parts; expected some that are not ignored.")
+    labels, shapes = stack(source, [box["parts"] for box in boxes])
     return [
-        LandmarkFile(
-            mark_missing(whole_missing([box["parts"].get(name, absent) for name in names]), missing), tuple(names),
-            scheme, box["image"],
-            path=source.path, attributes={"box": box["box"], **box["attributes"]},
+        record(
+            source, points, labels=labels, scheme=scheme, image_name=box["image"], missing=missing,
+            attributes={"box": box["box"], **box["attributes"]},
         )
-        for box in boxes
+        for box, points in zip(boxes, shapes, strict=True)
     ]  # fmt: skip
 
 
-def _order(name: str) -> tuple:
-    number = name.isascii() and name.isdigit() and len(name) < 20
-    return (0, int(name), name) if number else (1, 0, name)
-
-
-class _Handler:
-    """What the parser calls; collects boxes."""
+class _Handler(XmlHandler):
+    """Collects boxes."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
+        super().__init__(source)
         self.boxes: list[dict[str, Any]] = []
         self.image: str | None = None
-        self.stack: list[str] = []
-        self.parser = expat.ParserCreate()
-        self.parser.StartElementHandler = self.start
-        self.parser.EndElementHandler = self.end
-        self.parser.StartDoctypeDeclHandler = self.refuse
-
-    def parse(self) -> list[dict[str, Any]]:
-        text = re.sub(r"^\s*<\?xml[^>]*\?>", "", self.source.text)  # the text is decoded, whatever it says of itself
-        try:
-            self.parser.Parse(text.encode("utf-8", "surrogatepass"), True)
-        except expat.ExpatError as error:
-            raise self.source.error(f"not XML: {expat.ErrorString(error.code)}.", error.lineno) from None
-        if not self.boxes:
-            raise self.source.error("got no box in an image; expected the layout of imglab.")
-        return self.boxes
-
-    def error(self, problem: str) -> LandmarkFileError:
-        return self.source.error(problem, self.parser.CurrentLineNumber)
-
-    def refuse(self, *args: Any) -> None:
-        raise self.error("got a document type; entities are not expanded, expected plain XML.")
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if len(self.stack) > 50:
-            raise self.error("got more than 50 nested elements; expected the layout of imglab.")
-        self.stack.append(tag)
         if tag == "image":
             self.image = attributes.get("file")
         elif tag == "box" and "image" in self.stack:
@@ -150,17 +121,6 @@ class _Handler:
             if name in parts:
                 raise self.error(f"part: got the name {shorten(name)!r} twice in one box.")
             parts[name] = (self.number("part", attributes, "x"), self.number("part", attributes, "y"))
-
-    def end(self, tag: str) -> None:
-        self.stack.pop()
-
-    def number(self, tag: str, attributes: dict[str, str], key: str) -> float:
-        if key not in attributes:
-            raise self.error(f"{tag}: got no {key!r}; expected one.")
-        value = self.source.number(attributes[key].strip(), f"{tag}: {key}", self.parser.CurrentLineNumber)
-        if np.isnan(value) or abs(value) > 1e300:
-            raise self.error(f"{tag}: {key}: got {shorten(attributes[key])}; expected a number.")
-        return value
 
 
 def write_dlib_xml(path: str | os.PathLike, landmarks: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
+from ._columns import Columns
 from ._record import (
     EXACT,
     LandmarkFile,
@@ -31,13 +32,14 @@ __all__ = ["read_pts", "write_pts"]
 _HEADER = re.compile(r"([A-Za-z_]+)\s*:\s*(.*)")
 _SHORT = re.compile(r"(?:[+-]?(?=[0-9.]{1,15}(?: |$))(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?: |$))+")
 _UNITS = np.array([float(10**k) for k in range(16)])
-_SEPARATOR = re.compile(r"[\s,;]+")
 
 
 def read_pts(
     path: str | os.PathLike,
     *,
     origin: float = 1,
+    columns: str | None = None,
+    decimal: str = ".",
     missing: Missing = None,
     scheme: str | LandmarkScheme | None = None,
 ) -> LandmarkFile:
@@ -50,6 +52,12 @@ def read_pts(
     origin : float
         The coordinate that the file gives to the centre of the first pixel: 1 in the files of iBUG, 0 in those that
         some tools write into the same syntax. It is subtracted, so that the points count from 0.
+    columns : str, optional
+        What the columns are, one letter each: x, y, z, v (visibility; 0 is missing), c (confidence), i (number of the
+        landmark), l (label), - (nothing). Two columns are x and y; a third one says nothing of itself, so it needs
+        this, or a line ``columns: x y z`` in the header, which `write_pts` writes.
+    decimal : {".", ","}
+        What stands before the decimals of the numbers.
     missing : {"negative", "zero"}, float or sequence of float, optional
         What marks a missing landmark besides ``nan``: a negative coordinate, zeros only,
         one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
@@ -79,66 +87,48 @@ def read_pts(
     array([[ 0.  ,  0.  ],
            [10.5 , 20.25]])
     """
-    source = Source(path)
+    source = Source.of(path, decimal=decimal)
     scheme = None if scheme is None else get_scheme(scheme)
     lines = list(source.lines())
     if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
         return _read_idav(source, lines, missing, scheme)
-    declared, rows = _split(source, lines)
-    table: list[list[str]] = []
-    n_dims = None
-    for number, line in rows:
-        fields = line.split() if "," not in line and ";" not in line else [t for t in _SEPARATOR.split(line) if t]
-        if n_dims is None and len(fields) in (2, 3):
-            n_dims = len(fields)
-        if len(fields) != n_dims:
-            raise source.error(
-                f"got {len(fields)} fields ({shorten(line)!r}); "
-                f"expected the {n_dims or '2 or 3'} coordinates of a point.",
-                number,
-            )
-        table.append(fields)
-    points = _numbers(source, rows, table, origin)
+    declared, written, rows = _split(source, lines)
+    table = [(number, source.fields(line)) for number, line in rows]
+    layout = Columns(source, written if columns is None else columns, table)
+    points, stored = _numbers(source, layout, origin)
     if declared is not None and len(points) != declared:
         raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
     if not len(points):
         raise source.error("got no points; expected at least one.")
-    check_scheme(source.path, len(points), scheme)
-    array = whole_missing(points)
-    if missing is not None:
-        stored = np.array(
-            [source.numbers(fields, "xyz"[: len(fields)], n) for (n, _), fields in zip(rows, table, strict=True)]
-        )
-        array = mark_missing(array, missing, stored)
-    return LandmarkFile(array, None, scheme, path=source.path)
+    points = mark_missing(whole_missing(points), missing, stored)
+    return layout.record(points, scheme=scheme)
 
 
-def _numbers(
-    source: Source, rows: list[tuple[int, str]], table: list[list[str]], origin: float
-) -> np.ndarray | list[list[float]]:
-    """Return the numbers in the table, minus the origin in x and y before they are rounded to float64."""
-    tokens = [token for fields in table for token in fields]
+def _numbers(source: Source, layout: Columns, origin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates less the origin in x and y, subtracted before they are rounded, and as they are stored."""
+    rows = layout.tokens()
+    tokens = [token for row in rows for token in row]
     shift = Decimal(repr(float(origin)))
     if tokens and origin in (0, 1) and _SHORT.fullmatch(" ".join(tokens)):
         # at most 15 digits: value * unit and the difference are exact integers, and one division rounds correctly
         units = _UNITS[[len(t) - t.find(".") - 1 if "." in t else 0 for t in tokens]]
-        whole = np.rint(np.array(tokens, dtype=np.float64) * units).reshape(len(table), -1)
+        whole = np.rint(np.array(tokens, dtype=np.float64) * units).reshape(len(rows), -1)
         units = units.reshape(whole.shape)
+        stored = whole / units
         whole[:, :2] -= origin * units[:, :2]
-        return whole / units
-    points = []
-    for (number, _), fields in zip(rows, table, strict=True):
-        point = source.numbers(fields, "xyz"[: len(fields)], number)
-        for axis in range(2) if shift else ():
-            if not np.isnan(point[axis]):
-                point[axis] = exactly(fields[axis], lambda value: EXACT.subtract(value, shift))
-        points.append(point)
-    return points
+        return whole / units, stored
+    stored = np.array(
+        [source.numbers(row, layout.axes, number) for (number, _), row in zip(layout.table, rows, strict=True)]
+    ).reshape(len(rows), len(layout.axes))
+    points = stored.copy()
+    for place in zip(*np.nonzero(~np.isnan(stored[:, :2])), strict=True) if shift else ():
+        points[place] = exactly(rows[place[0]][place[1]], lambda value: EXACT.subtract(value, shift))
+    return points, stored
 
 
-def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, list[tuple[int, str]]]:
-    """Return the declared count and the lines between the braces."""
-    declared = None
+def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, str | None, list[tuple[int, str]]]:
+    """Return the declared count, what the header says of the columns, and the lines between the braces."""
+    declared = columns = None
     rows: list[tuple[int, str]] = []
     state = "header"
     for number, line in lines:
@@ -148,6 +138,10 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, li
                 key = header[1].lower()
                 if key == "n_points":
                     declared = source.count(header[2].strip(), "n_points", number)
+                elif key == "columns":
+                    columns = header[2]
+                    if not re.fullmatch(r"\s*x\s*y\s*z?\s*", columns):
+                        raise source.error(f"columns: got {shorten(columns)!r}; expected 'x y' or 'x y z'.", number)
                 elif key == "version" and header[2].strip() not in ("1", "1.0"):
                     raise source.error(f"version: got {shorten(header[2])!r}; expected 1.", number)
             elif before.strip():
@@ -169,7 +163,7 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, li
     if state != "end":
         missing = "a closing brace" if state == "points" else "points between braces"
         raise source.error(f"the file ends without {missing}.")
-    return declared, rows
+    return declared, columns, rows
 
 
 def _read_idav(
@@ -203,7 +197,9 @@ def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> 
     path : path
         The file; it appears as a whole or not at all.
     landmarks : array_like of shape (n_landmarks, n_dims) or LandmarkFile
-        Pixels from 0; a missing landmark (NaN) is written as ``nan``, which not every program reads.
+        Pixels from 0; a missing landmark (NaN) is written as ``nan``, which not every program reads. Labels and
+        attributes are not kept, as the format has no place for them. Three dimensions are announced by a line
+        ``columns: x y z`` in the header, which other programs pass over.
     origin : float
         The coordinate of the centre of the first pixel in the file.
 
@@ -231,4 +227,5 @@ def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> 
         " ".join(spell(value, shifted if axis < 2 else None) for axis, value in enumerate(point))
         for point in points.tolist()
     ]
-    write_text(path, "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""]))
+    columns = ["columns: x y z"] if points.shape[1] == 3 else []
+    write_text(path, "\n".join(["version: 1", f"n_points: {len(rows)}", *columns, "{", *rows, "}", ""]))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
+    BLANKS,
     EXACT,
     LandmarkFile,
     LandmarkFileError,
@@ -23,6 +24,7 @@ from ._record import (
     check_scheme,
     exactly,
     mark_missing,
+    one_line,
     shorten,
     size_of_image,
     spell,
@@ -39,6 +41,7 @@ def read_tps(
     image_size: tuple[int, int] | None = None,
     missing: Missing = None,
     scaled: bool = False,
+    decimal: str = ".",
     scheme: str | LandmarkScheme | None = None,
 ) -> list[LandmarkFile]:
     """Read the specimens of a ``.tps`` file.
@@ -56,6 +59,8 @@ def read_tps(
         tpsDig writes negative coordinates. It is never guessed, since aligned shapes have some that are meant.
     scaled : bool
         Multiply each specimen by its ``SCALE``; the points are then lengths, y upwards.
+    decimal : {".", ","}
+        What stands before the decimals of the numbers.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every specimen must have as many.
 
@@ -93,7 +98,7 @@ def read_tps(
     >>> up.frame, up.points[0].tolist(), down.frame, down.points[0].tolist(), up.attributes["scale"]
     ('y_up', [10.0, 20.0], 'pixels', [10.0, 459.0], 0.5)
     """
-    source = Source(path)
+    source = Source.of(path, decimal=decimal)
     scheme = None if scheme is None else get_scheme(scheme)
     mark_missing(np.zeros((1, 2)), missing)
     if image_size is not None:
@@ -152,10 +157,10 @@ def _parse(source: Source) -> list[dict[str, Any]]:
         if not equals:
             if len(rows) >= wanted:
                 raise source.error(f"got {shorten(line)!r}; expected KEY=value.", number)
-            rows.append((number, line.split()))
+            rows.append((number, source.fields(line)))
             continue
         finish()
-        key, value = key.strip().upper(), value.strip()
+        key, value = key.strip(BLANKS).upper(), value.strip(BLANKS)
         if key in ("LM", "LM3"):
             finish_curves()
             wanted, opened, n_curves, rows = source.count(value, key, number), number, 0, []
@@ -186,7 +191,7 @@ def _scale(source: Source, specimen: dict[str, Any]) -> float | None:
     text = specimen["keys"].pop("scale", "")
     if not text:
         return None
-    value = source.number(text, "SCALE", specimen["scale_line"])
+    value = source.number(text.replace(source.decimal, "."), "SCALE", specimen["scale_line"])
     if np.isnan(value):
         return None
     if value <= 0:
@@ -277,10 +282,7 @@ def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int,
         }  # fmt: skip
         for key, value in keys.items():
             if value is not None:
-                text = str(value)
-                if len(text.splitlines()) > 1 or text != text.strip():
-                    raise LandmarkFileError(f"{Path(path)}: {key}: got {shorten(text)!r}, which one line cannot hold.")
-                lines.append(f"{key}={text}")
+                lines.append(f"{key}={one_line(path, key, value)}")
     write_text(path, "\n".join([*lines, ""]))
 
 
