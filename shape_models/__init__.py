@@ -26,6 +26,7 @@ from ._diagnostics import (
     leave_one_out,
     specificity,
 )
+from ._fitting import ShapeFit, fit_shape
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._probabilistic import BasisReport, Completion
 from ._procrustes import (
@@ -91,6 +92,7 @@ __all__ = [
     "ModelFileError",
     "ProcrustesResult",
     "ShapeBasis",
+    "ShapeFit",
     "ShapeStatistics",
     "Similarity",
     "Sliding",
@@ -104,6 +106,7 @@ __all__ = [
     "convert",
     "curve_length",
     "estimate_similarity",
+    "fit_shape",
     "generalization",
     "generalized_procrustes",
     "get_scheme",

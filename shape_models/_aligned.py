@@ -12,10 +12,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import as_array, as_shapes, device_of, is_traced, namespace_of
+from ._array import as_array, as_shapes, namespace_of
 from ._asm import ASM
-from ._basis import _leave, _working_dtype
-from ._partial import Whole, completed
+from ._fitting import Problem, Solution, check_choices, solve
 from ._probabilistic import Completion
 from ._procrustes import (
     GeneralizedProcrustes,
@@ -32,11 +31,6 @@ from ._transforms import Similarity
 from .landmarks import get_scheme
 
 __all__ = ["AlignedASM"]
-
-_ROUNDS = 9  # of reweighting; the first third by Huber's loss, which has no local optima
-_HUBER, _TUKEY = 1.345, 4.685
-_LEAST = 1e-6  # weight of a landmark given up: keeps the others' similarity from being too few
-_MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 
 
 class AlignedASM(BaseEstimator):
@@ -85,7 +79,7 @@ class AlignedASM(BaseEstimator):
 
     Notes
     -----
-    Landmarks that are missing (NaN) or of weight 0 play no part in the similarity and none in the coefficients, and
+    Landmarks that are missing (NaN) or of confidence 0 play no part in the similarity and none in the coefficients, and
     the model fills them in. Pose and shape are then estimated together, in `fit` too, as the most probable of both:
     aligning what is seen to the same part of the mean would take shape for pose. All methods but `fit` take any
     leading axes; `project` and `align` take any array library.
@@ -151,8 +145,9 @@ class AlignedASM(BaseEstimator):
             # model, the shapes are aligned as a whole.
             gaps = missing.any(axis=1)
             whole = array.astype(np.float64)
-            filled = self._completed(whole[gaps], 1.0 - missing[gaps], alignment.align(whole[gaps])).shapes
-            whole[gaps] = np.where(missing[gaps][..., None], filled, whole[gaps])
+            problem = Problem.of(self, whole[gaps], name="shapes")
+            problem.refuse()
+            whole[gaps] = solve(problem).completed
             asm.fit(np.where(missing[..., None], np.nan, alignment.fit_transform(whole)))
         self.n_features_in_ = array.shape[1] * array.shape[2]
         return self
@@ -196,14 +191,21 @@ class AlignedASM(BaseEstimator):
         self.n_features_in_ = statistics.mean.size
         return self
 
-    def align(self, shapes: Any, weights: Any = None) -> tuple[Any, Similarity]:
+    def align(
+        self, shapes: Any, confidence: Any = None, *, on_error: OnError | None = None, weights: Any = None
+    ) -> tuple[Any, Similarity]:
         """Bring shapes to the frame of the model.
 
         Parameters
         ----------
         shapes : array of shape (..., n_landmarks, n_dims)
             NaN where missing.
-        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+        confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            What each landmark is worth, 0 to 1; see `fit_shape`.
+        on_error : {"status", "raise"}, optional
+            As in `project`.
+        weights : array, optional
+            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -212,100 +214,47 @@ class AlignedASM(BaseEstimator):
         transform : Similarity
             image → model, batched like `shapes`; ``transform.inverse`` goes back.
         """
-        shapes, dtype = _enter(shapes)
-        transform, _ = self._pose(shapes, weights)
-        return _leave(transform(shapes), dtype), transform
+        solution = self._solve(shapes, _one(confidence, weights), on_error=on_error)
+        problem = solution.problem
+        pose = self._pose(solution)
+        aligned = pose(problem.points)
+        if not problem.certain:
+            xp = namespace_of(aligned)
+            gaps = xp.isnan(xp.reshape(xp.astype(as_array(shapes), aligned.dtype), aligned.shape))
+            aligned = xp.where(gaps, xp.full_like(aligned, float("nan")), aligned)
+        return solution.leave(aligned), solution.leave_pose(pose)
 
-    def trust(self, shapes: Any, weights: Any = None) -> Any:
-        """Say how far each landmark counts in `project`.
-
-        Parameters
-        ----------
-        shapes : array of shape (..., n_landmarks, n_dims)
-            NaN where missing.
-        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
-
-        Returns
-        -------
-        array of shape (..., n_landmarks)
-            In [0, 1]: the weights, 0 where a landmark is missing, times what `loss` leaves of a landmark that does not
-            go with the others.
-
-        Examples
-        --------
-        >>> from shape_models import load_model
-        >>> model = load_model("face68").set_params(loss="tukey")
-        >>> face = 100 * model.asm_.mean_ + 200
-        >>> face[30] += 40                                   # the tip of the nose, misplaced
-        >>> bool(model.trust(face)[30] < 0.01), bool(model.trust(face)[29] > 0.5)
-        (True, True)
-        """
-        shapes, dtype = _enter(shapes)
-        _, trust = self._pose(shapes, weights)
-        xp = namespace_of(shapes)
-        return _leave(xp.ones_like(shapes[..., 0]) if trust is None else trust, dtype)
-
-    def _pose(self, shapes: Any, weights: Any) -> tuple[Similarity, Any]:
-        """Return image → model, and the weights (..., n_landmarks) that count; None when all landmarks count fully."""
-        check_is_fitted(self)
-        self._check_choices()
-        trust = self._weights(shapes, weights)
-        transform = self._similarity(shapes, weights, trust)
-        if self.loss != "linear":
-            xp = namespace_of(shapes)
-            given = xp.ones_like(shapes[..., 0]) if trust is None else trust
-            trust = given
-            for i in range(_ROUNDS):
-                loss = "huber" if i < _ROUNDS // 3 else self.loss
-                trust = given * self._doubt(shapes, given, trust, transform, loss)
-                steps = 3 if i == _ROUNDS - 1 else 1
-                transform = self.alignment_.align(self._completed(shapes, trust, transform, steps).shapes)
-        for _ in range(self.refinements):
-            near = self.asm_.basis_.project(transform(shapes), weights=trust)
-            back = estimate_similarity(
-                near, shapes, weights=trust, scaling=self.alignment_.scaling, reflection=self.alignment_.reflection
-            )
-            transform = back.inverse
-        return transform, trust
-
-    def _similarity(self, shapes: Any, weights: Any, trust: Any) -> Similarity:
-        transform = self.alignment_.align(shapes, weights)
-        if trust is None:
-            return transform
-        return self.alignment_.align(self._completed(shapes, trust, transform).shapes)
-
-    def _doubt(self, shapes: Any, given: Any, trust: Any, transform: Similarity, loss: str) -> Any:
-        """Return the weight of each residual: 1 below the bound for Huber's loss, falling to 0 for Tukey's."""
-        xp = namespace_of(shapes)
-        aligned = transform(shapes)
-        apart = aligned - self.asm_.basis_.project(aligned, weights=trust)
-        seen = given > 0
-        apart = xp.where(seen[..., None], apart, xp.zeros_like(apart))
-        distance = xp.sqrt(xp.sum(apart * apart, axis=-1) + float(xp.finfo(apart.dtype).smallest_normal))
-        # The median over the landmarks that are seen: unseen ones are sorted to the end.
-        ordered = xp.sort(xp.where(seen, distance, xp.full_like(distance, float("inf"))), axis=-1)
-        middle = xp.sum(xp.astype(seen, xp.int64), axis=-1, keepdims=True) // 2
-        place = xp.arange(distance.shape[-1], device=device_of(shapes)) == middle
-        median = xp.sum(xp.where(place, ordered, xp.zeros_like(ordered)), axis=-1, keepdims=True)
-        floor = float(self.asm_.basis_.noise_variance) ** 0.5 + 1e-9
-        sigma = median / _MEDIAN_LENGTH[int(shapes.shape[-1])]
-        u = distance / xp.where(sigma > floor, sigma, xp.full_like(sigma, floor))
-        if loss == "huber":
-            return xp.where(u > _HUBER, _HUBER / u, xp.ones_like(u))
-        inside = 1.0 - xp.clip(u / _TUKEY, 0.0, 1.0) ** 2
-        return xp.clip(inside * inside, _LEAST, 1.0)
-
-    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+    def project(
+        self,
+        shapes: Any,
+        *,
+        confidence: Any = None,
+        covariance: Any = None,
+        loss: Literal["linear", "huber", "tukey"] | None = None,
+        on_error: OnError | None = None,
+        weights: Any = None,
+    ) -> Any:
         """Return the plausible shape near each shape, in the frame the shape came in.
+
+        This is ``fit_shape(model, shapes, ...).shapes`` (with `refinements` of the similarity, if there are any),
+        without the rest of the record.
 
         Parameters
         ----------
         shapes : array of shape (..., n_landmarks, n_dims)
             Of any array library; the answer has the same library, dtype and device. Missing landmarks (NaN) are
             filled in.
-        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
-            How far each landmark is trusted, 0 to 1, for instance the confidence of a detector; True and False for a
-            mask.
+        confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            What each landmark is worth, 0 to 1, for instance the confidence of a detector; True and False for a mask.
+        covariance : float or array, optional
+            Of the error of each landmark, in squared units of the shapes, instead; see `fit_shape`.
+        loss : {"linear", "huber", "tukey"}, optional
+            For this call; by default that of the model.
+        on_error : {"status", "raise"}, optional
+            Whether a shape that cannot be fitted becomes a row of NaN or an exception: by default an exception for
+            one shape, and a row of NaN in a batch. `fit_shape` says why.
+        weights : array, optional
+            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -314,9 +263,10 @@ class AlignedASM(BaseEstimator):
         Raises
         ------
         ValueError
-            For another number of landmarks or dimensions, infinities, negative weights.
+            For another number of landmarks or dimensions, a confidence outside [0, 1].
         DegenerateShapeError
-            When the landmarks that are seen do not fix a similarity: all coincide, or fewer than two.
+            For one shape of which the landmarks that are seen do not fix a similarity: all coincide, fewer than two,
+            or infinite.
 
         Examples
         --------
@@ -327,43 +277,44 @@ class AlignedASM(BaseEstimator):
         >>> bool(np.abs(model.project(face) - face).max() < 1)
         True
         """
-        shapes, dtype = _enter(shapes)
-        transform, trust = self._pose(shapes, weights)
-        near = self.asm_.basis_.project(transform(shapes), weights=trust)
-        return _leave(transform.inverse(near), dtype)
+        solution = self._solve(shapes, _one(confidence, weights), covariance, loss=loss, on_error=on_error)
+        pose = self._pose(solution)
+        near = self.asm_.basis_.project(pose(solution.completed))
+        return solution.leave(pose.inverse(near))
 
-    def complete(self, shapes: Any) -> Any:
+    def complete(
+        self,
+        shapes: Any,
+        *,
+        confidence: Any = None,
+        covariance: Any = None,
+        loss: Literal["linear", "huber", "tukey"] | None = None,
+        on_error: OnError | None = None,
+    ) -> Any:
         """Fill missing landmarks with what is most probable; those that are seen stay where they are.
 
         Parameters
         ----------
-        shapes : array_like of shape (..., n_landmarks, n_dims)
+        shapes : array of shape (..., n_landmarks, n_dims)
             In image coordinates, NaN where a landmark is missing.
+        confidence, covariance, loss, on_error
+            As in `project`. A landmark that is not exact comes to lie between where it is seen and where the others
+            expect it; a loss only says how much a landmark tells about the others.
 
         Returns
         -------
         Completion
             The filled shapes, and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark in squared units
-            of the shapes: 0 where it is seen, otherwise with the uncertainty of the pose.
-
-        Notes
-        -----
-        What the modes leave out counts as noise that is independent from landmark to landmark. Where it is not, as when
-        few modes were kept, the covariance comes out too small for new shapes; ``ASM(None, shrinkage="oas")`` keeps
-        all modes.
+            of the shapes: 0 where it is exact, otherwise with the uncertainty of the pose.
         """
-        check_is_fitted(self)
-        shapes, dtype = _enter(as_shapes(shapes, n_dims=(2, 3), allow_nan=True))
-        missing = np.isnan(shapes[..., 0])
-        transform, trust = self._pose(shapes, None)
-        whole = self._completed(shapes, np.ones(missing.shape) if trust is None else trust, transform)
+        solution = self._solve(shapes, confidence, covariance, loss=loss, on_error=on_error)
+        exact = solution.problem.exact()[..., None]
+        covariance = solution.covariance(solution.aligned, whole=True)
+        xp = namespace_of(covariance)
         return Completion(
-            shapes=_leave(np.where(missing[..., None], whole.shapes, shapes), dtype),
-            covariance=np.where(missing[..., None, None], whole.covariance(), 0.0),
+            shapes=solution.leave(xp.where(exact, solution.problem.points, solution.completed)),
+            covariance=solution.leave(xp.where(exact[..., None], xp.zeros_like(covariance), covariance)),
         )
-
-    def _completed(self, shapes: Any, weights: Any, start: Similarity, steps: int = 3) -> Whole:
-        return completed(self.asm_.basis_, shapes, weights, start, scaling=self.alignment_.scaling, steps=steps)
 
     def report(self, shapes: Any) -> Any:
         """Say how each shape relates to the model, measured in the frame of the model.
@@ -378,7 +329,37 @@ class AlignedASM(BaseEstimator):
         BasisReport
             As ``asm_.basis_.report``; lengths are in units of the mean, whose centroid size is 1.
         """
-        return self.asm_.basis_.report(self.align(shapes)[0])
+        return self.asm_.basis_.report(self.align(shapes, on_error="raise")[0])
+
+    def _solve(
+        self,
+        shapes: Any,
+        confidence: Any = None,
+        covariance: Any = None,
+        *,
+        loss: str | None = None,
+        on_error: str | None = None,
+    ) -> Solution:
+        check_is_fitted(self)
+        self._check_choices()
+        loss = self.loss if loss is None else loss
+        problem = Problem.of(self, shapes, confidence=confidence, covariance=covariance, name="shapes")
+        if on_error is None:
+            on_error = "status" if problem.lead else "raise"
+        check_choices(loss, on_error)
+        if on_error == "raise":
+            problem.refuse()
+        return solve(problem, loss=loss)
+
+    def _pose(self, solution: Solution) -> Similarity:
+        """Return image → model."""
+        pose = solution.aligned
+        for _ in range(self.refinements):
+            near = self.asm_.basis_.project(pose(solution.completed))
+            pose = estimate_similarity(
+                near, solution.completed, scaling=self.alignment_.scaling, reflection=self.alignment_.reflection
+            ).inverse
+        return pose
 
     def sample(
         self, n_samples: int = 1, *, rng: np.random.Generator | int | None = None, truncated: bool = True
@@ -396,7 +377,7 @@ class AlignedASM(BaseEstimator):
             In image coordinates, NaN where missing.
         y : ignored
         """
-        return self.asm_.score(self.align(as_shapes(shapes, min_samples=1, allow_nan=True))[0])
+        return self.asm_.score(self.align(as_shapes(shapes, min_samples=1, allow_nan=True), on_error="raise")[0])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -417,37 +398,16 @@ class AlignedASM(BaseEstimator):
     def _check_choices(self) -> None:
         if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
             raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
-        if self.loss not in ("linear", "huber", "tukey"):
-            raise ValueError(f"loss: got {self.loss!r}; expected 'linear', 'huber' or 'tukey'.")
-
-    @staticmethod
-    def _weights(shapes: Any, weights: Any) -> Any:
-        """Return weights (..., n_landmarks) in [0, 1], 0 where a landmark is missing; None when all count fully."""
-        xp = namespace_of(shapes)
-        seen = None
-        if not is_traced(shapes):
-            try:
-                gaps = bool(xp.isnan(xp.sum(shapes)))
-            except RuntimeError:  # vmap has no values to look at
-                gaps = False
-            if gaps:
-                seen = xp.astype(~xp.any(xp.isnan(shapes), axis=-1), shapes.dtype)
-        if weights is None:
-            return seen
-        if type(weights) is not type(shapes):
-            weights = xp.asarray(np.array(weights), device=device_of(shapes))
-        weights = xp.clip(xp.astype(weights, shapes.dtype), 0.0, 1.0)
-        return xp.broadcast_to(weights, shapes.shape[:-1]) if seen is None else seen * weights
+        check_choices(self.loss)
 
 
-def _enter(shapes: Any) -> tuple[Any, Any]:
-    """Return the shapes in the type to compute in, and the type to return."""
-    shapes = as_array(shapes)
-    given, dtype = shapes.dtype, _working_dtype(shapes)
-    if given == dtype:
-        return shapes, dtype
-    xp = namespace_of(shapes)
-    return xp.astype(shapes, dtype), dtype if xp.isdtype(given, "integral") else given
+OnError = Literal["status", "raise"]
+
+
+def _one(confidence: Any, weights: Any) -> Any:
+    if confidence is not None and weights is not None:
+        raise ValueError("got a confidence and weights; expected one of them: weights is its name before.")
+    return confidence if weights is None else weights
 
 
 def _fit_chunks(

@@ -16,6 +16,7 @@ from shape_models import (
     DegenerateShapeError,
     GeneralizedProcrustes,
     Similarity,
+    fit_shape,
     generalized_procrustes,
     load_model,
     make_faces,
@@ -111,10 +112,10 @@ def test_a_batch_is_a_loop(faces, model, rng, refinements):
     wild[1, 2, 4:9] = np.nan
     weights = rng.random((2, 3, 68))
     for w in (None, weights):
-        batch = model.project(wild, weights=w)
+        batch = model.project(wild, confidence=w)
         for i in range(2):
             for j in range(3):
-                one = model.project(wild[i, j], weights=None if w is None else w[i, j])
+                one = model.project(wild[i, j], confidence=None if w is None else w[i, j])
                 np.testing.assert_allclose(batch[i, j], one, rtol=1e-9, atol=1e-9)
 
 
@@ -139,7 +140,7 @@ def test_input_is_not_written_to_and_types_are_kept(faces, model, loss):
         assert result.dtype == half.dtype
         assert abs(result - half).max() < 30
         assert model.align(half)[0].dtype == half.dtype
-        assert model.trust(half).dtype == half.dtype
+        assert fit_shape(model, half, loss=loss).weights.dtype == half.dtype
 
 
 def test_torch_gives_the_same_numbers_and_gradients(faces, model, rng):
@@ -154,8 +155,8 @@ def test_torch_gives_the_same_numbers_and_gradients(faces, model, rng):
     gaps = torch.tensor(wild)
     gaps[1, 3] = torch.nan
     for w in (weights, torch.tensor(weights)):
-        result = model.project(gaps, weights=w)
-        np.testing.assert_allclose(result.numpy(), model.project(gaps.numpy(), weights=weights), rtol=1e-8)
+        result = model.project(gaps, confidence=w)
+        np.testing.assert_allclose(result.numpy(), model.project(gaps.numpy(), confidence=weights), rtol=1e-8)
 
 
 # --- Missing landmarks and weights -----------------------------------------------------------------------
@@ -177,10 +178,10 @@ def test_a_landmark_of_weight_zero_has_no_influence(faces, model):
     weights = np.ones(68)
     weights[30] = 0
     expected = model.project(gaps)
-    np.testing.assert_allclose(model.project(wild, weights=weights), expected, rtol=1e-10)
-    np.testing.assert_allclose(model.project(wild, weights=weights > 0), expected, rtol=1e-10)
-    np.testing.assert_allclose(model.project(gaps, weights=np.ones(68)), expected, rtol=1e-10)
-    np.testing.assert_allclose(model.project(faces[0], weights=np.ones(68)), model.project(faces[0]), rtol=1e-10)
+    np.testing.assert_allclose(model.project(wild, confidence=weights), expected, rtol=1e-10)
+    np.testing.assert_allclose(model.project(wild, confidence=weights > 0), expected, rtol=1e-10)
+    np.testing.assert_allclose(model.project(gaps, confidence=np.ones(68)), expected, rtol=1e-10)
+    np.testing.assert_allclose(model.project(faces[0], confidence=np.ones(68)), model.project(faces[0]), rtol=1e-10)
 
 
 def test_fit_with_missing_landmarks_agrees_with_the_complete_fit(rng):
@@ -274,7 +275,7 @@ def test_weights_near_one_change_little(faces, model, index, seed, eps):
     """Nothing jumps where weights come in."""
     weights = 1 - eps * np.random.default_rng(seed).random(68)
     np.testing.assert_allclose(
-        model.project(faces[index], weights=weights), model.project(faces[index]), atol=1e3 * eps
+        model.project(faces[index], confidence=weights), model.project(faces[index]), atol=1e3 * eps
     )
 
 
@@ -313,7 +314,7 @@ def test_a_robust_loss_keeps_errors_where_they_are(faces, model, rng, loss, shar
         return np.linalg.norm(with_loss(model, loss).project(off) - faces[:30], axis=-1).mean()
 
     assert error(loss) < share * error("linear")
-    trust = with_loss(model, loss).trust(off)
+    trust = fit_shape(model, off, loss=loss).weights
     rows = np.arange(30)[:, None]
     assert np.median(trust[rows, wrong]) < 0.2
     right = np.ones((30, 68), dtype=bool)
@@ -341,13 +342,13 @@ def test_a_robust_loss_meets_gaps_weights_batches_and_torch(faces, model, rng, l
     off[1, 10:20] = np.nan
     weights = rng.uniform(0.5, 1.0, size=(4, 68))
     weights[2, 5] = 0
-    batch = model.project(off, weights=weights)
+    batch = model.project(off, confidence=weights)
     assert np.isfinite(batch).all()
     for i in range(4):
-        np.testing.assert_allclose(model.project(off[i], weights=weights[i]), batch[i], rtol=1e-6)
+        np.testing.assert_allclose(model.project(off[i], confidence=weights[i]), batch[i], rtol=1e-6)
     other = model.project(torch.tensor(off), weights=torch.tensor(weights)).numpy()
     np.testing.assert_allclose(other, batch, rtol=1e-6)
-    trust = model.trust(off, weights)
+    trust = fit_shape(model, off, confidence=weights, loss=loss).weights
     assert np.all((trust >= 0) & (trust <= weights))
     assert np.all(trust[1, 10:20] == 0)
     assert trust[2, 5] == 0
@@ -358,10 +359,10 @@ def test_a_robust_loss_meets_gaps_weights_batches_and_torch(faces, model, rng, l
 
 
 def test_trust_is_one_where_nothing_speaks_against(faces, model):
-    np.testing.assert_array_equal(model.trust(faces[0]), np.ones(68))
+    np.testing.assert_array_equal(fit_shape(model, faces[0]).weights, np.ones(68))
     smooth = model.project(faces[0])
     for loss in ("huber", "tukey"):
-        assert with_loss(model, loss).trust(smooth).min() > 0.2
+        assert fit_shape(model, smooth, loss=loss).weights.min() > 0.2
         np.testing.assert_allclose(with_loss(model, loss).project(smooth), model.project(smooth), atol=0.1)
 
 
@@ -448,8 +449,8 @@ def test_bad_input(faces, model):
         model.project(np.zeros((68, 3)))
     with pytest.raises(ValueError, match=r"infinite|infinity"):
         model.project(np.where(faces[0] == faces[0, 3, 0], np.inf, faces[0]))
-    with pytest.raises(ValueError, match="weights"):
-        model.project(faces[0], weights=-np.ones(68))
+    with pytest.raises(ValueError, match="confidence"):
+        model.project(faces[0], confidence=-np.ones(68))
     with pytest.raises(DegenerateShapeError):
         model.project(np.ones((68, 2)))
     with pytest.raises(DegenerateShapeError):
