@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import as_array, as_shapes, namespace_of
+from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
+from ._fitted import all_or_nothing
 from ._fitting import Problem, Solution, check_choices, solve
 from ._probabilistic import Completion
 from ._procrustes import (
@@ -120,6 +121,7 @@ class AlignedASM(BaseEstimator):
         self.loss = loss
         self.refinements = refinements
 
+    @all_or_nothing
     def fit(self, shapes: Any, y: Any = None) -> Self:
         """Learn alignment, mean and modes.
 
@@ -134,7 +136,7 @@ class AlignedASM(BaseEstimator):
         ValueError
             As `GeneralizedProcrustes.fit` and `ASM.fit`; when `scheme` has another number of landmarks.
         """
-        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
+        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
         self._check_parameters(array.shape[1])
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
@@ -152,6 +154,7 @@ class AlignedASM(BaseEstimator):
         self.n_features_in_ = array.shape[1] * array.shape[2]
         return self
 
+    @all_or_nothing
     def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines.
 
@@ -214,7 +217,7 @@ class AlignedASM(BaseEstimator):
         transform : Similarity
             image → model, batched like `shapes`; ``transform.inverse`` goes back.
         """
-        solution = self._solve(shapes, _one(confidence, weights), on_error=on_error)
+        solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error)
         problem = solution.problem
         pose = self._pose(solution)
         aligned = pose(problem.points)
@@ -277,7 +280,7 @@ class AlignedASM(BaseEstimator):
         >>> bool(np.abs(model.project(face) - face).max() < 1)
         True
         """
-        solution = self._solve(shapes, _one(confidence, weights), covariance, loss=loss, on_error=on_error)
+        solution = self._solve(shapes, renamed(confidence, weights), covariance, loss=loss, on_error=on_error)
         pose = self._pose(solution)
         near = self.asm_.basis_.project(pose(solution.completed))
         return solution.leave(pose.inverse(near))
@@ -377,7 +380,10 @@ class AlignedASM(BaseEstimator):
             In image coordinates, NaN where missing.
         y : ignored
         """
-        return self.asm_.score(self.align(as_shapes(shapes, min_samples=1, allow_nan=True), on_error="raise")[0])
+        check_is_fitted(self)
+        k, d = self.alignment_.mean_shape_.shape
+        shapes = as_shapes(shapes, n_landmarks=k, n_dims=d, min_samples=1, allow_nan=True)
+        return self.asm_.score(self.align(shapes, on_error="raise")[0])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -402,12 +408,6 @@ class AlignedASM(BaseEstimator):
 
 
 OnError = Literal["status", "raise"]
-
-
-def _one(confidence: Any, weights: Any) -> Any:
-    if confidence is not None and weights is not None:
-        raise ValueError("got a confidence and weights; expected one of them: weights is its name before.")
-    return confidence if weights is None else weights
 
 
 def _fit_chunks(

@@ -361,8 +361,7 @@ def project(model: str, source: str, output: str, split: str | None, scheme: str
         chosen.set_params(loss=loss)
     missing = np.isnan(data.shapes[..., 0])
     if missing.any() and not isinstance(chosen, AlignedASM):
-        weights: Any = (~missing).astype(float)
-        near = chosen.project(np.where(missing[..., None], 0.0, data.shapes), weights=weights)
+        near = chosen.project(np.where(missing[..., None], 0.0, data.shapes), confidence=~missing)
     else:
         near = chosen.project(data.shapes)
     moved = np.linalg.norm(near - data.shapes, axis=2)
