@@ -25,6 +25,10 @@ from shape_models import ASM, LandmarkScheme, ShapeBasis
 from shape_models._files import atomic, write_text
 
 JITTER_SEED = 7
+POSE_LABELS = (
+    "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
+    "`Camera.from_image_size` of the packed square around the face."
+)
 
 
 def prepare(
@@ -128,7 +132,6 @@ def _normalizer(scheme: LandmarkScheme | None) -> str:
 
 def finish(
     result: TrainResult,
-    config: TrainConfig,
     validation: LandmarkDataset | None,
     *,
     basis: ShapeBasis | None,
@@ -138,23 +141,24 @@ def finish(
     data: str,
     limits: str = "",
     training: str = "",
+    pose_labels: str = "",
 ) -> Path:
     """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
     result.network.to("cpu")
+    config = result.config
     header: dict[str, Any] = {
         "licence": licence,
         "data": data,
         "limits": limits,
         "training": training,
         "config": config.to_dict(),
-        "pose_convention": CONVENTION,
-        "pose_labels": "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
-        "`Camera.from_image_size` of the packed square around the face.",
         "metrics": [],
         "tables": {},
     }
+    if getattr(getattr(result.network, "heads", None), "pose", None) is not None:
+        header |= {"pose_convention": CONVENTION, "pose_labels": pose_labels or POSE_LABELS}
     if validation is not None:
-        metrics, header["tables"] = measure(result, config, validation, scheme)
+        metrics, header["tables"] = measure(result, validation, scheme)
         header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
     model = PretrainedModel(
         result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
@@ -166,9 +170,10 @@ def finish(
 
 
 def measure(
-    result: TrainResult, config: TrainConfig, validation: LandmarkDataset, scheme: LandmarkScheme | None
+    result: TrainResult, validation: LandmarkDataset, scheme: LandmarkScheme | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the numbers and tables of a card, and draw the worst faces."""
+    config = result.config
     kind = _normalizer(scheme)
     truth = validation.source_landmarks()
     groups = np.asarray(validation.groups)

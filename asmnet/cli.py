@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +57,11 @@ def _settings(items: Sequence[str]) -> dict[str, Any]:
 
 def _configure(preset: str, changes: dict[str, Any], settings: dict[str, Any]) -> Any:
     """Build the configuration; ``augmentation.flip=0`` reaches into a part of it."""
-    from asmnet import Augmentation, Preprocessing, TrainConfig
+    from asmnet import TrainConfig
 
-    whole = {field.name for field in fields(TrainConfig)}
-    parts: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        part, dot, rest = name.partition(".")
-        if part not in whole:
-            raise click.UsageError(f"--set: no setting is called {part!r}; expected one of {', '.join(sorted(whole))}.")
-        if dot:
-            parts.setdefault(part, {})[rest] = value
-        else:
-            changes[name] = tuple(value) if isinstance(value, list) else value
-    config = getattr(TrainConfig, preset)(**changes)
-    for part, values in parts.items():
-        old = getattr(config, part)
-        new = {**old, **values} if isinstance(old, dict) else replace(old, **values)
-        assert isinstance(new, dict | Augmentation | Preprocessing)
-        config = replace(config, **{part: new})
-    return config
+    # What a preset builds on (the network, the criterion) must be known to it; the rest comes on top.
+    plain = {name: value for name, value in settings.items() if name in ("network", "criterion")}
+    return getattr(TrainConfig, preset)(**changes, **plain).with_settings(settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,6 +108,7 @@ scheme_option = click.option(
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of TrainConfig.")
 @click.option("--initial", metavar="MODEL", help="Start from the weights of a shipped name or a file.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--overwrite", is_flag=True, help="Start anew where --out holds a run.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache].")
 @click.option("--no-pose", is_flag=True, help="No pose labels.")
@@ -132,31 +119,22 @@ def train(
     data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, val_data: str | None,
     val_share: float | None, network: str | None, preset: str, variant: str | None, epochs: int | None,
     batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, resume: bool,
-    skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None, device: str | None,
+    overwrite: bool, skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None,
+    device: str | None,
 ) -> None:  # fmt: skip
     """Train a network on the faces in DATA; --resume continues after a break, to the bit.
 
     The trained model ends as NAME.safetensors with its card in --out. With several processes:
     torchrun --nproc_per_node 2 -m asmnet train ...
     """
-    from shape_models.datasets import split_by_group
-
     try:
-        samples = _read(kind, data, split, scheme)
-        validation = None
-        if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
-            raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
-        if val_split is not None:
-            validation = _read(kind, data, val_split, scheme)
-        elif val_data is not None:
-            validation = _read(kind, val_data, None, scheme)
-        elif val_share is not None:
-            samples, validation = split_by_group(samples, (1 - val_share, val_share), rng=0)
+        samples, validation = _sets(kind, data, split, scheme, val_split, val_data, val_share)
         given = (("network", network), ("epochs", epochs), ("batch_size", batch_size))
         changes: dict[str, Any] = {k: v for k, v in given if v is not None}
         _train(
             samples, validation, Path(out), preset=preset, changes=changes, settings=_settings(settings),
-            variant=variant, size=size, initial=initial, resume=resume, skip_corrupt=skip_corrupt, cache=cache,
+            variant=variant, size=size, initial=initial, resume=resume, overwrite=overwrite,
+            skip_corrupt=skip_corrupt, cache=cache,
             pose=not no_pose, name=name or Path(out).resolve().name, licence=licence, device=device,
             source=f"{kind}: {split or 'all'}",
         )  # fmt: skip
@@ -164,10 +142,31 @@ def train(
         raise _fail(error) from error
 
 
+def _sets(
+    kind: str, data: str, split: str | None, scheme: str | None, val_split: str | None, val_data: str | None,
+    val_share: float | None,
+) -> Sequence[Any]:  # fmt: skip
+    """Read the faces to train on and those to validate on, if any."""
+    from shape_models.datasets import split_by_group
+
+    if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
+        raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
+    if val_share is not None and not 0 < val_share < 1:
+        raise click.UsageError(f"--val-share: got {val_share}; expected a share between 0 and 1.")
+    samples = _read(kind, data, split, scheme)
+    if val_split is not None:
+        return samples, _read(kind, data, val_split, scheme)
+    if val_data is not None:
+        return samples, _read(kind, val_data, None, scheme)
+    if val_share is not None:
+        return split_by_group(samples, (1 - val_share, val_share), rng=0)
+    return samples, None
+
+
 def _train(
     samples: Any, validation: Any, out: Path, *, preset: str, changes: dict[str, Any], settings: dict[str, Any],
-    variant: str | None, size: int | None, initial: str | None, resume: bool, skip_corrupt: bool, cache: str | None,
-    pose: bool, name: str, licence: str, device: str | None, source: str,
+    variant: str | None, size: int | None, initial: str | None, resume: bool, overwrite: bool,
+    skip_corrupt: bool, cache: str | None, pose: bool, name: str, licence: str, device: str | None, source: str,
 ) -> None:  # fmt: skip
     import os
 
@@ -198,12 +197,12 @@ def _train(
     dataset, held_out, basis = prepare(config, packed, packed_val, scheme=scheme, pose=pose)
     anchors = None if scheme is None else scheme.anchors.get("outer_eye_corners")
     result = run(
-        config, dataset, held_out, folder=out, anchors=anchors, resume=resume, initial=weights, device=device,
-        progress=progress,
+        config, dataset, held_out, folder=out, anchors=anchors, resume=resume, overwrite=overwrite, initial=weights,
+        device=device, progress=progress,
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":
         path = finish(
-            result, config, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
+            result, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
             data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
             training="" if initial is None else f"started from the weights of {Path(initial).stem}",
         )  # fmt: skip
@@ -221,6 +220,8 @@ def _train(
 @scheme_option
 @click.option("--split", help="Part of the data to train on, for example train.")
 @click.option("--val-split", help="Part of the same data to validate on, for example val.")
+@click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
+@click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
 @click.option("--student", default="mobilenetv2", show_default=True, help="Any network of asmnet info.")
 @click.option("--teacher", default="efficientnet-b3", show_default=True, help="Any network of asmnet info.")
 @click.option(
@@ -239,15 +240,17 @@ def _train(
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Other settings of the student.")
 @click.option("--teacher-set", "teacher_settings", multiple=True, metavar="NAME=VALUE", help="And of the teachers.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out; finished parts are read back.")
+@click.option("--overwrite", is_flag=True, help="Start anew where --out holds a run.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache].")
 @click.option("--licence", default="not stated", help="What the card says about the use of the weights.")
 @click.option("--name", help="Name of the model [default: of the folder --out].")
 @click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
 def distill(
-    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, student: str,
-    teacher: str, teachers: str, preset: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
-    batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], resume: bool,
+    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None,
+    val_data: str | None, val_share: float | None, student: str, teacher: str, teachers: str, preset: str, loss: str,
+    size: int, epochs: int | None, teacher_epochs: int | None,
+    batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], resume: bool, overwrite: bool,
     skip_corrupt: bool, cache: str | None, licence: str, name: str | None, device: str | None,
 ) -> None:  # fmt: skip
     """Train a tough teacher, a tolerant teacher and a student on the faces in DATA, one after the other.
@@ -263,10 +266,10 @@ def distill(
 
     keep_freed_memory()
     try:
-        samples = _read(kind, data, split, scheme)
+        samples, validation = _sets(kind, data, split, scheme, val_split, val_data, val_share)
         options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": True}
         packed = pack_faces(samples, **options)
-        packed_val = None if val_split is None else pack_faces(_read(kind, data, val_split, scheme), **options)
+        packed_val = None if validation is None else pack_faces(validation, **options)
         own_scheme = getattr(samples, "scheme", None)
         configs = []
         for network, length, given in (
@@ -294,10 +297,10 @@ def distill(
         result = run(
             configs[0], configs[1], dataset, held_out, folder=out, teachers=names, preset=loss,
             anchors=None if own_scheme is None else own_scheme.anchors.get("outer_eye_corners"), resume=resume,
-            device=device, progress=True,
+            overwrite=overwrite, device=device, progress=True,
         )  # fmt: skip
         path = finish(
-            result.student, configs[0], held_out, basis=basis, scheme=own_scheme,
+            result.student, held_out, basis=basis, scheme=own_scheme,
             name=name or Path(out).resolve().name, licence=licence,
             data=f"{len(packed)} faces ({kind}: {split or 'all'})",
             training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",

@@ -207,7 +207,14 @@ def test_corrupt_images_stop_the_training_unless_skipped(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", ".", "--out", "x", "--set", "colour=1"], "no setting is called 'colour'"),
+        (["train", ".", "--out", "x", "--set", "colour=1"], "no option is called 'colour'"),
+        (["train", ".", "--out", "x", "--set", "augmentation.rotate=3"], "expected one of aspect, blur"),
+        (["train", ".", "--out", "x", "--set", "network_options.widht=0.5"], "expected one of dropout, pose, width"),
+        (["train", ".", "--out", "x", "--set", "criterion_options.from=1"], "expected one of as_released, asm_form"),
+        (["train", ".", "--out", "x", "--set", "epochs=many"], "epochs: got 'many'; expected a whole number"),
+        (["train", ".", "--out", "x", "--set", "epochs.x=1"], "has no parts"),
+        (["train", ".", "--out", "x", "--val-share", "1.5"], "share between 0 and 1"),
+        (["distill", ".", "--out", "x", "--val-share", "0"], "share between 0 and 1"),
         (["train", ".", "--out", "x", "--set", "colour"], "NAME=VALUE"),
         (["train", ".", "--out", "x", "--format", "imm", "--scheme", "ibug68"], "has its own"),
         (["train", ".", "--out", "x", "--val-split", "a", "--val-share", "0.1"], "at most one"),
