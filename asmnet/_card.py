@@ -63,6 +63,8 @@ def _outputs(network: nn.Module, header: Mapping[str, Any]) -> str:
         parts.append(
             f"pose (yaw, pitch, roll) over 65 degrees in the convention {header.get('pose_convention', '300W-LP')}"
         )
+    if prediction.pose is None:
+        parts.append("no head pose, for which the network has no head")
     labels = f" {header['pose_labels']}" if prediction.pose is not None and header.get("pose_labels") else ""
     return "; ".join(parts) + "." + labels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -24,6 +25,10 @@ from shape_models import ASM, LandmarkScheme, ShapeBasis
 from shape_models._files import atomic, write_text
 
 JITTER_SEED = 7
+POSE_LABELS = (
+    "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
+    "`Camera.from_image_size` of the packed square around the face."
+)
 
 
 def prepare(
@@ -127,7 +132,6 @@ def _normalizer(scheme: LandmarkScheme | None) -> str:
 
 def finish(
     result: TrainResult,
-    config: TrainConfig,
     validation: LandmarkDataset | None,
     *,
     basis: ShapeBasis | None,
@@ -137,23 +141,24 @@ def finish(
     data: str,
     limits: str = "",
     training: str = "",
+    pose_labels: str = "",
 ) -> Path:
     """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
     result.network.to("cpu")
+    config = result.config
     header: dict[str, Any] = {
         "licence": licence,
         "data": data,
         "limits": limits,
         "training": training,
         "config": config.to_dict(),
-        "pose_convention": CONVENTION,
-        "pose_labels": "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
-        "`Camera.from_image_size` of the packed square around the face.",
         "metrics": [],
         "tables": {},
     }
+    if getattr(getattr(result.network, "heads", None), "pose", None) is not None:
+        header |= {"pose_convention": CONVENTION, "pose_labels": pose_labels or POSE_LABELS}
     if validation is not None:
-        metrics, header["tables"] = measure(result, config, validation, scheme)
+        metrics, header["tables"] = measure(result, validation, scheme)
         header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
     model = PretrainedModel(
         result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
@@ -165,9 +170,10 @@ def finish(
 
 
 def measure(
-    result: TrainResult, config: TrainConfig, validation: LandmarkDataset, scheme: LandmarkScheme | None
+    result: TrainResult, validation: LandmarkDataset, scheme: LandmarkScheme | None
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the numbers and tables of a card, and draw the worst faces."""
+    config = result.config
     kind = _normalizer(scheme)
     truth = validation.source_landmarks()
     groups = np.asarray(validation.groups)
@@ -221,7 +227,7 @@ def evaluate_model(
     predictor: Predictor,
     samples: Any,
     *,
-    protocol: str | None = None,
+    protocol: str,
     flip_average: bool = False,
     n_passes: int = 1,
     n_views: int = 1,
@@ -232,26 +238,12 @@ def evaluate_model(
 ) -> Any:
     """Predict faces of photographs by their true, jittered or detected boxes, and report by a protocol.
 
-    The protocol is that of the landmarks of the model by default.
-
     With `detect` the detected face whose box overlaps the true one most is taken, if it overlaps by at least 0.3; faces
     without one count as failures.
     """
     from tqdm import tqdm
 
-    scheme = predictor.model.scheme
-    if protocol is None:
-        protocol = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}.get(
-            getattr(scheme, "name", "")
-        )
-        if protocol is None:
-            raise ValueError(
-                f"protocol: none is known for the landmarks of {predictor.model.name} "
-                f"({'no scheme' if scheme is None else scheme.name}). Try --protocol, or `shape-models evaluate`."
-            )
-    if projected and predictor.shape_model is None:
-        raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
-    guess = []
+    truth, guess = [], []
     boxes = [np.concatenate([np.nanmin(s.landmarks, 0), np.nanmax(s.landmarks, 0)]) for s in samples]
     used = jittered(np.array(boxes), jitter) if jitter else np.array(boxes)
     for sample, tight, box in zip(tqdm(samples, disable=not progress, unit="face"), boxes, used, strict=True):
@@ -265,13 +257,15 @@ def evaluate_model(
             found = faces[best] if overlaps and overlaps[best] >= 0.3 else None
         else:
             found = predictor(image, box, flip_average=flip_average, n_passes=n_passes, n_views=n_views)[0]
+        truth.append(sample.landmarks)
         if found is None:
             guess.append(np.full_like(sample.landmarks, math.nan))
         else:
-            guess.append(found.projected if projected else found.landmarks)
+            guess.append(found.projected if projected and found.projected is not None else found.landmarks)
     return evaluate(
-        samples, np.array(guess), protocol, name=predictor.model.name, missing="failure" if detect else "raise"
-    )
+        np.array(truth), np.array(guess), protocol, groups=[s.group for s in samples], name=predictor.model.name,
+        missing="failure" if detect else "raise",
+    )  # fmt: skip
 
 
 def _box_of(face: FacePrediction) -> np.ndarray:
@@ -284,6 +278,27 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     shared = float(np.prod(np.clip(high - low, 0, None)))
     areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
     return shared / (sum(areas) - shared)
+
+
+def read_boxes(path: str | Path) -> dict[str, list[list[float]]]:
+    """Read a CSV of image, x0, y0, x1, y1; a header line is allowed."""
+    table: dict[str, list[list[float]]] = {}
+    with Path(path).open(newline="") as file:
+        for number, row in enumerate(csv.reader(file), 1):
+            if not row:
+                continue
+            try:
+                if len(row) != 5:
+                    raise ValueError
+                box = [float(value) for value in row[1:]]
+            except ValueError:
+                if number == 1:
+                    continue
+                raise ValueError(f"{path}:{number}: got {row}; expected image, x0, y0, x1, y1.") from None
+            table.setdefault(row[0], []).append(box)
+    if not table:
+        raise ValueError(f"{path}: holds no boxes; expected lines of image, x0, y0, x1, y1.")
+    return table
 
 
 def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asmnet._options import check_fields
+
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
 
 BLUR = (0.4 / 112, 1.6 / 112)  # standard deviations of the blur, from and to, in sides of the crop
@@ -110,6 +112,7 @@ class Augmentation:
     occlusion_size: float = 0.4
 
     def __post_init__(self):
+        check_fields(self)
         for name, value in vars(self).items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}; expected a finite number that is not negative.")

@@ -84,9 +84,18 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
 
     words = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(dict(header), sort_keys=True)}
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=words)
+    content = _sorted_header(content)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Write the header of a safetensors file in sorted order, since the library shuffles the metadata."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the numbers that follow are aligned
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def read_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -130,6 +139,12 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint.")
     content = path.read_bytes()
+    if content[:4] == b"PK\x03\x04" or (content[:1] == b"\x80" and any(content[4:8])):
+        raise CheckpointError(
+            f"{path}: a checkpoint of torch.save, which can run code when it is opened and is not read here. Try "
+            "torch.load(path, weights_only=True), asmnet.networks.load_torchvision_weights(network, state) for "
+            "torchvision's MobileNetV2, and train(initial=network.state_dict())."
+        )
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(f"{path}: the checksum differs from the recorded one; the file was changed or damaged.")
     try:
@@ -143,8 +158,10 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     try:
         version = int(words["version"])
         header = json.loads(words["header"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is malformed ({error}).") from error
+    if version < 1:
+        raise CheckpointError(f"{path}: the header is malformed (format {version}).")
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: written by a newer version of the library (format {version}); this one reads up to "

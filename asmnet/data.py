@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asmnet._options import check_fields
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
 from shape_models.images import ImageFileError, check_inside, read_image
 
@@ -75,6 +76,7 @@ class Preprocessing:
     box: str = "landmarks"
 
     def __post_init__(self):
+        check_fields(self)
         if self.size < 1:
             raise ValueError(f"size: got {self.size}; expected a positive number of pixels.")
         if not (0 < self.margin < 20 and 0 < self.std < np.inf and np.isfinite(self.mean)):

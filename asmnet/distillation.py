@@ -383,6 +383,7 @@ def distill(
     pose_weight: float = 0.0,
     anchors: tuple[Any, Any] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     device: str | None = None,
     progress: bool = False,
 ) -> DistillationResult:
@@ -413,6 +414,8 @@ def distill(
         As in `train`.
     resume : bool
         Continue an interrupted run: finished trainings are read back, the interrupted one goes on.
+    overwrite : bool
+        Start anew in a folder that holds a run; otherwise that is refused.
 
     Raises
     ------
@@ -454,6 +457,7 @@ def distill(
             "Try dataset.with_asm(basis.project, preprocessing)."
         )
     common: dict[str, Any] = {"anchors": anchors, "resume": resume, "device": device, "progress": progress}
+    common["overwrite"] = overwrite
     results = {}
     for name in teachers:
         taught = dataset

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,7 +122,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     names = deployed.output_names()
     size = model.preprocessing.size
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             deployed,
@@ -150,6 +153,18 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return deviations
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back what a logger warns of, such as operators of packages that are not installed."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _compare(deployed: DeployedNetwork, content: bytes, names: list[str], size: int) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asmnet._options import check_options
 from shape_models import Box
 
 __all__ = [
@@ -456,12 +457,23 @@ def build_criterion(name: str, *, n_epochs: int, steps_per_epoch: int, options: 
     options : mapping, optional
         For its constructor.
 
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for options that the criterion does not have; the message lists those it has.
+
     Examples
     --------
     >>> from asmnet.losses import build_criterion
     >>> build_criterion("asm_assisted", n_epochs=3, steps_per_epoch=10).schedule(0)
     2.0
     """
+    check_criterion(name, options or {})
+    return _CRITERIA[name](**dict(options or {}), n_epochs=n_epochs, steps_per_epoch=steps_per_epoch)
+
+
+def check_criterion(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown criterion and options it does not have."""
     if name not in _CRITERIA:
         raise ValueError(f"criterion: got {name!r}; expected one of {', '.join(criterion_names())}.")
-    return _CRITERIA[name](**dict(options or {}), n_epochs=n_epochs, steps_per_epoch=steps_per_epoch)
+    check_options(f"criterion_options of {name}", _CRITERIA[name], options, ("n_epochs", "steps_per_epoch"))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import ctypes
+import hashlib
 import inspect
 import io
+import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from asmnet._options import check_fields, check_name, check_options
 from asmnet.augmentation import Augmentation
 from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
-from asmnet.losses import build_criterion
+from asmnet.losses import build_criterion, check_criterion
 from asmnet.networks import build_network, network_spec
 from shape_models._files import write_text
 
@@ -161,7 +165,10 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
+        check_fields(self)
         spec = network_spec(self.network)
+        check_options(f"network_options of {self.network}", spec.factory, self.network_options, ("n_landmarks",))
+        check_criterion(self.criterion or spec.criterion, self.criterion_options)
         if self.preprocessing.size % spec.stride:
             raise ValueError(
                 f"preprocessing.size: got {self.preprocessing.size}; {self.network} expects a multiple of "
@@ -288,6 +295,47 @@ class TrainConfig:
             criterion_options={**self.criterion_options, "asm_weights": own if weights else None},
         )
 
+    def with_settings(self, settings: Mapping[str, Any]) -> TrainConfig:
+        """Return these settings with some changed by name, also in their parts.
+
+        Parameters
+        ----------
+        settings : mapping of str to value
+            ``"epochs"``, ``"augmentation.flip"``, ``"network_options.width"``, ...
+
+        Raises
+        ------
+        ValueError
+            For a name that does not exist and a value of another type; the message lists the names that do.
+
+        Examples
+        --------
+        >>> from asmnet import TrainConfig
+        >>> config = TrainConfig.modern().with_settings({"epochs": 3, "augmentation.flip": 0})
+        >>> config.epochs, config.augmentation.flip
+        (3, 0)
+        >>> config.with_settings({"augmentation.rotate": 3})
+        Traceback (most recent call last):
+            ...
+        ValueError: augmentation: no option is called 'rotate'; expected one of aspect, blur, ...
+        """
+        changes: dict[str, Any] = {}
+        for name, value in settings.items():
+            part, dot, rest = name.partition(".")
+            check_name("settings", part, list(self.__dataclass_fields__))
+            if not dot:
+                changes[part] = tuple(value) if isinstance(value, list) else value
+                continue
+            old = changes.get(part, getattr(self, part))
+            if isinstance(old, dict):
+                changes[part] = {**old, rest: value}
+            elif is_dataclass(old):
+                check_name(part, rest, list(old.__dataclass_fields__))
+                changes[part] = replace(old, **{rest: value})  # type: ignore[type-var]
+            else:
+                raise ValueError(f"settings: got {name!r}; expected {part!r}, which has no parts.")
+        return replace(self, **changes)
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, as JSON holds them."""
         return asdict(self)
@@ -296,13 +344,13 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Undo `to_dict`."""
         values = dict(values)
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"configuration: got unknown settings {', '.join(sorted(unknown))}.")
-        if isinstance(values.get("preprocessing"), dict):
-            values["preprocessing"] = Preprocessing(**values["preprocessing"])
-        if isinstance(values.get("augmentation"), dict):
-            values["augmentation"] = Augmentation(**values["augmentation"])
+        for name in values:
+            check_name("configuration", name, list(cls.__dataclass_fields__))
+        for part, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
+            if isinstance(values.get(part), dict):
+                for name in values[part]:
+                    check_name(part, name, list(kind.__dataclass_fields__))
+                values[part] = kind(**values[part])
         if "step_epochs" in values:
             values["step_epochs"] = tuple(values["step_epochs"])
         return cls(**values)
@@ -417,6 +465,8 @@ class TrainResult:
         From 1.
     folder : Path
         With the checkpoints, ``metrics.csv`` and pictures.
+    config : TrainConfig
+        The settings as they were used, without a pose head that nothing taught.
 
     Examples
     --------
@@ -429,6 +479,7 @@ class TrainResult:
     history: tuple[EpochRecord, ...]
     best_epoch: int
     folder: Path
+    config: TrainConfig
 
 
 def _seed(*parts: int) -> int:
@@ -561,6 +612,7 @@ def train(
     extra: Sequence[LandmarkDataset] = (),
     anchors: tuple[Any, Any] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     initial: dict[str, Tensor] | None = None,
     device: str | None = None,
     progress: bool = False,
@@ -582,7 +634,10 @@ def train(
     anchors : pair of index lists, optional
         Eye points between which the validation error is normalised; by default the larger side of the box.
     resume : bool
-        Continue from ``last.safetensors`` if there is one; the result is the one of an unbroken run, to the bit.
+        Continue from ``last.safetensors`` if there is one; the result is the one of an unbroken run, to the bit. The
+        folder remembers the settings and a digest of the faces; others are refused.
+    overwrite : bool
+        Start anew in a folder that holds a run; otherwise that is refused.
     initial : dict of str to Tensor, optional
         Weights to start from.
     device : str, optional
@@ -594,6 +649,15 @@ def train(
     ------
     NonFiniteLossError
         When the loss is no number any more; the batch is saved in the folder.
+    FileExistsError
+        When the folder holds a run, and neither `resume` nor `overwrite` says what to do with it.
+    ValueError
+        When data and settings do not go together, or a run of others is to be resumed.
+
+    Notes
+    -----
+    A pose head that nothing teaches, because no face has a pose label or the criterion gives pose no weight, is left
+    out, with a line in the log; `TrainResult.config` says what was built.
 
     Examples
     --------
@@ -608,10 +672,61 @@ def train(
     ...     len(train(config, data, folder=out).history)
     1
     """
+    folder = Path(folder)
+    if (folder / "last.safetensors").is_file() and not (resume or overwrite):
+        raise FileExistsError(
+            f"{folder}: holds a training already. Try resume (--resume) to continue it, overwrite (--overwrite) to "
+            "start anew, or another folder."
+        )
+    config = _without_idle_pose(config, (dataset, *extra))
     return _Trainer(
-        config, dataset, validation, Path(folder), extra=tuple(extra), anchors=anchors, initial=initial,
+        config, dataset, validation, folder, extra=tuple(extra), anchors=anchors, initial=initial,
         device=device, progress=progress,
     ).run(resume=resume)  # fmt: skip
+
+
+def _without_idle_pose(config: TrainConfig, sets: Sequence[LandmarkDataset]) -> TrainConfig:
+    """Leave out a pose head that nothing would teach: its answers would be numbers from nothing."""
+    spec = network_spec(config.network)
+    parameter = inspect.signature(spec.factory).parameters.get("pose")
+    if parameter is None or not {"pose": parameter.default, **spec.defaults, **config.network_options}["pose"]:
+        return config
+    weight = getattr(build_criterion(
+        config.criterion or spec.criterion, n_epochs=config.epochs, steps_per_epoch=1, options=config.criterion_options,
+    ), "pose_weight", None)  # fmt: skip
+    if weight == 0:
+        logger.warning("the criterion gives pose no weight: the network gets no pose head")
+    elif not any(part.rotations is not None and np.isfinite(part.rotations).all((1, 2)).any() for part in sets):
+        logger.warning("no face has a pose label: the network gets no pose head")
+    else:
+        return config
+    return replace(config, network_options={**config.network_options, "pose": False})
+
+
+def data_digest(dataset: LandmarkDataset) -> str:
+    """Return a hash of the faces of a set: names without folders, landmarks, weights and images."""
+    digest = hashlib.sha256(json.dumps([Path(name).name for name in dataset.names]).encode())
+    for array in (dataset.landmarks, dataset.weights):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for start in range(0, len(dataset), 64):
+        digest.update(dataset.images[start : start + 64].tobytes())
+    return digest.hexdigest()
+
+
+def _least_part(network: nn.Module, size: int) -> int:
+    """Return how many faces a network needs at once: two where a norm sees one number for each channel and face."""
+    seen = []
+
+    def look(module: nn.Module, inputs: Any) -> None:
+        seen.append(inputs[0][0, 0].numel() == 1)
+
+    shadow = copy.deepcopy(network).to("meta").train()
+    for module in shadow.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(look)
+    with torch.no_grad():
+        shadow(torch.zeros(2, 3, size, size, device="meta"))
+    return 2 if any(seen) else 1
 
 
 class _Trainer:
@@ -658,16 +773,16 @@ class _Trainer:
         torch.manual_seed(_seed(config.seed, 0))
         self.network = build_network(config.network, config.n_landmarks, **config.network_options)
         if initial is not None:
-            self.network.load_state_dict(initial)
+            wanted = self.network.state_dict()
+            idle = [name for name in initial if ".pose." in name and name not in wanted]
+            self.network.load_state_dict({name: value for name, value in initial.items() if name not in idle})
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.steps_per_epoch = len(self._order(0)) // config.batch_size
-        if not config.drop_last and len(self._order(0)) % config.batch_size:
-            self.steps_per_epoch += 1
-        if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"dataset: got {len(dataset)} faces for batches of {config.batch_size}; expected at least one batch. "
-                "Try a smaller batch_size."
-            )
+        self.digests = {
+            "training": [data_digest(part) for part in (dataset, *extra)],
+            "validation": [] if validation is None else [data_digest(validation)],
+        }
+        self.steps = self._steps()
+        self.steps_per_epoch = len(self.steps)
         self.criterion = build_criterion(
             config.criterion or network_spec(config.network).criterion,
             n_epochs=config.epochs,
@@ -684,6 +799,11 @@ class _Trainer:
                 "dataset: has no asm_landmarks, which the ASM term of the loss needs. "
                 "Try dataset.with_asm(basis.project, preprocessing), or asm_weights=None."
             )
+        self.mirror: list[int] | None = None
+        if getattr(self.criterion, "coherence_weight", 0):
+            if dataset.mirror is None:
+                raise ValueError("coherence_weight: the faces have no mirror map. Try a scheme that has one.")
+            self.mirror = dataset.mirror.tolist()
         self.optimizer = _make_optimizer(config, self.network)
         self.average = _Average(self.network, config.ema)
         self.history: list[EpochRecord] = []
@@ -702,6 +822,30 @@ class _Trainer:
             index = picked - (np.cumsum(sizes) - sizes)[which]
             rows = np.concatenate([rows, np.stack([which + 1, index], 1)])
         return rng.permutation(rows)
+
+    def _steps(self) -> list[slice]:
+        """Return where the batches of an epoch begin and end.
+
+        An incomplete last batch that is too small for its parts joins the one before.
+        """
+        config, n = self.config, len(self._order(0))
+        parts = self.world * config.accumulate
+        least = parts * _least_part(self.network, config.preprocessing.size)
+        if config.batch_size < least:
+            raise ValueError(
+                f"batch_size: got {config.batch_size} in {parts} part(s); expected at least {least}, since batch norm "
+                f"needs two faces at a time at {config.preprocessing.size} pixels."
+            )
+        if n < (config.batch_size if config.drop_last else least):
+            hint = "Try a smaller batch_size, or drop_last=false." if n >= least else "Try more faces."
+            raise ValueError(f"dataset: got {n} faces for batches of {config.batch_size}; expected a batch. {hint}")
+        ends = list(range(config.batch_size, n + 1, config.batch_size)) or [n]
+        if not config.drop_last and ends[-1] < n:
+            if n - ends[-1] >= least:
+                ends.append(n)
+            else:
+                ends[-1] = n
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     def _batch(self, rows: np.ndarray, *seed: int) -> Batch:
         generator = torch.Generator(self.device).manual_seed(_seed(self.config.seed, 2, *seed))
@@ -762,7 +906,7 @@ class _Trainer:
             torch.distributed.barrier()
         weights, _ = read_tensors(self.folder / "best.safetensors")
         self.network.load_state_dict(weights)
-        return TrainResult(self.network.eval(), tuple(self.history), self.best_epoch, self.folder)
+        return TrainResult(self.network.eval(), tuple(self.history), self.best_epoch, self.folder, self.config)
 
     def _epoch(self, model: nn.Module, epoch: int) -> EpochRecord:
         config = self.config
@@ -781,7 +925,7 @@ class _Trainer:
             rate = learning_rate(config, step, self.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            rows = order[index * config.batch_size : (index + 1) * config.batch_size]
+            rows = order[self.steps[index]]
             self.optimizer.zero_grad(set_to_none=True)
             before = _running_statistics(self.network) if config.accumulate > 1 else None
             collected: list[list[Tensor]] = []
@@ -791,13 +935,16 @@ class _Trainer:
                 if before is not None and part:
                     _set_running_statistics(self.network, before)
                 start = time.perf_counter()
-                batch = self._batch(rows[shard::shards], epoch, index, shard)
+                own = rows[shard::shards]
+                batch = self._batch(own, epoch, index, shard)
                 waiting += time.perf_counter() - start
                 torch.manual_seed(_seed(config.seed, 3, epoch, index, shard))
                 last = part == config.accumulate - 1
                 sync = contextlib.nullcontext() if self.world == 1 or last else model.no_sync()  # type: ignore[operator]
                 with sync:
-                    value = value + self._part(model, batch, epoch) / config.accumulate
+                    # A part counts by its faces, which are not as many in each where the last batch is short.
+                    share = len(own) * shards / len(rows) / config.accumulate
+                    value = value + share * self._part(model, batch, epoch, share)
                 if before is not None:
                     collected.append(_running_statistics(self.network))
             if collected:
@@ -820,13 +967,13 @@ class _Trainer:
         trained = time.perf_counter() - began
         nme, pose = self._validate() if self.validation is not None else (math.nan, math.nan)
         mean = float(torch.stack(losses).double().mean())
-        n_seen = min(len(order), self.steps_per_epoch * config.batch_size)
+        n_seen = self.steps[-1].stop
         return EpochRecord(
             epoch + 1, rate, mean, nme, pose, time.perf_counter() - began,
             n_seen / trained, waiting / trained,
         )  # fmt: skip
 
-    def _part(self, model: nn.Module, batch: Batch, epoch: int) -> Tensor:
+    def _part(self, model: nn.Module, batch: Batch, epoch: int, share: float = 1.0) -> Tensor:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         precision = self.config.mixed_precision
         mixed = precision == "always" or (
@@ -835,8 +982,12 @@ class _Trainer:
             and torch.cuda.is_bf16_supported(including_emulation=False)
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            prediction = model(images)
-        terms = self.criterion(prediction, batch, epoch)
+            prediction = model(images if self.mirror is None else torch.cat([images, images.flip(3)]))
+        if self.mirror is None:
+            terms = self.criterion(prediction, batch, epoch)
+        else:
+            prediction, mirrored = prediction.rows(slice(len(images))), prediction.rows(slice(len(images), None))
+            terms = self.criterion(prediction, batch, epoch, mirrored, self.mirror)
         loss = terms["loss"]
         self._check_losses()
         self._unchecked = (epoch, batch, {name: value.detach() for name, value in terms.items()})
@@ -844,7 +995,7 @@ class _Trainer:
             self._check_losses()
         if self.world > 1 and prediction.pose is not None:
             loss = loss + 0 * prediction.pose.sum()  # every parameter takes part, with or without pose labels
-        (loss / self.config.accumulate).backward()
+        (share * loss).backward()
         return loss.detach()
 
     def _check_losses(self) -> None:
@@ -919,6 +1070,7 @@ class _Trainer:
         header: dict[str, Any] = {
             "kind": "training",
             "config": self.config.to_dict(),
+            "data": self.digests,
             "epoch": epochs_done,
             "history": [asdict(record) for record in self.history],
             "best": self.best,
@@ -946,6 +1098,12 @@ class _Trainer:
             raise ValueError(
                 f"resume: the run in {self.folder} has other settings of {', '.join(differing)}. "
                 "Try another folder, or the settings of that run."
+            )
+        other = [name for name, own in self.digests.items() if header.get("data", self.digests)[name] != own]
+        if other:
+            raise ValueError(
+                f"resume: the run in {self.folder} has other {' and '.join(other)} faces than those given (names, "
+                "landmarks or images differ). Try another folder, its own data, or overwrite (--overwrite)."
             )
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
         for name, value in tensors.items():

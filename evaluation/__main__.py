@@ -9,11 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from shape_models._commands import Command, json_option, output_option, read, source_options
 from shape_models._files import write_text
-from shape_models.datasets import LandmarkSamples
 
-from ._files import attributes_of, pair, read_attributes
+from ._files import LandmarkSet, pair, read_attributes, read_set
 from ._reports import Report, evaluate
 from ._statistics import compare
 from .protocols import get_protocol
@@ -22,8 +20,11 @@ from .published import PUBLISHED
 _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 
 
-@click.command(cls=Command, short_help="Measure predicted landmarks against true ones.",
-               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("prediction", type=click.Path())
 @click.argument("truth", type=click.Path())
 @click.option("--protocol", "-p", required=True, help="Name of the protocol; an unknown one lists all.")
@@ -31,42 +32,48 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--group", help="Attribute that names the person or photograph; whole groups are resampled.")
 @click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
 @click.option("--name", help="What to call the model; the file name by default.")
-@click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
+@click.option("--missing", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
               help="Faces without a prediction: an error, or failures.")  # fmt: skip
-@source_options("group")
+@click.option("--origin", type=click.IntRange(0, 1), default=1, show_default=True, help="First pixel in .pts files.")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--landmarks", type=click.Choice(["landmark", "group"]), help="Add the table of landmarks or of parts.")
-@click.option("--beside", type=click.Choice(_COMPARABLE), help="Add a published table with this model in it.")
+@click.option(
+    "--beside",
+    type=click.Choice(_COMPARABLE),
+    help="Add a published table with this model in it.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "csv", "json"]), default="text",
               show_default=True, help="Form of what is printed.")  # fmt: skip
-@json_option
-@output_option("Write it to a file instead.", required=False)
+@click.option("--output", "-o", type=click.Path(), help="Write it to a file instead.")
 @click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this picture.")
 @click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this picture.")
 @click.option("--explain", is_flag=True, help="Print the protocol first.")
-def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **options: Any) -> None:
+def main(prediction: str, truth: str, protocol: str, **options: Any) -> None:
     """Measure PREDICTION against TRUTH by a protocol.
 
-    Both are a folder of landmark files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so
-    on, or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
-    names, else by order, and then the report says so.
+    Both are a folder of .pts files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so on,
+    or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
+    names, else by order.
     """
+    try:
+        _run(prediction, truth, protocol, options)
+    except (ValueError, OSError) as error:
+        raise _BadInput(str(error)) from None
+
+
+def _run(prediction: str, truth: str, protocol: str, options: dict[str, Any]) -> None:
     rules = get_protocol(protocol)
-    if options.pop("as_json"):
-        options["form"] = "json"
-    faces = read(truth, reading)
+    faces = read_set(truth, origin=options["origin"])
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
     needed = [subset.attribute for subset in rules.subsets if subset.attribute]
     known = {name: values for name, values in attributes.items() if any(_same(name, other) for other in needed)}
-    # A split chooses among the true faces; the predictions may hold no others.
-    own = {**reading, "split": None, "archive": None}
-    reports, pairing = [], []
+    reports = []
     for path in filter(None, (prediction, options["against"])):
-        targets, predictions, how = pair(faces, read(path, own), allow_missing=options["unpaired"] == "failure")
-        pairing.append(how)
+        guess = read_set(path, origin=options["origin"])
+        targets, predictions = pair(faces, guess, allow_missing=options["missing"] == "failure")
         name = options["name"] if path == prediction and options["name"] else Path(path).stem
         reports.append(
             evaluate(
@@ -76,13 +83,13 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
                 attributes=known or None,
                 groups=groups,
                 name=name,
-                missing=options["unpaired"],
+                missing=options["missing"],
                 confidence=options["confidence"],
                 n_resamples=options["resamples"],
                 rng=options["seed"],
             )
         )
-    text = _text(reports, pairing, options)
+    text = _text(reports, options)
     if options["output"]:
         write_text(options["output"], text + "\n")
     else:
@@ -90,22 +97,23 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
     _pictures(reports, rules.thresholds[-1], options)
 
 
-def _attributes(faces: LandmarkSamples, path: str | None) -> dict[str, np.ndarray]:
+def _attributes(faces: LandmarkSet, path: str | None) -> dict[str, np.ndarray]:
     """Return the attributes of the truth file and of the separate one, in the order of the truth."""
-    known = attributes_of(faces)
     if path is None:
-        return known
+        return faces.attributes
     names, columns = read_attributes(path)
-    if not faces.named:
-        if len(names) != len(faces):
-            raise ValueError(f"{path}: got {len(names)} rows; expected {len(faces)}, as {faces.source} has faces.")
-        return {**known, **columns}
+    if faces.names is None:
+        if len(names) != len(faces.shapes):
+            raise ValueError(
+                f"{path}: got {len(names)} rows; expected {len(faces.shapes)}, as {faces.source} has faces."
+            )
+        return {**faces.attributes, **columns}
     place = {name: i for i, name in enumerate(names)}
     lacking = [name for name in faces.names if name not in place]
     if lacking:
         raise ValueError(f"{path}: {len(lacking)} faces of {faces.source} have no row, the first is {lacking[0]!r}.")
     order = [place[name] for name in faces.names]
-    return {**known, **{key: values[order] for key, values in columns.items()}}
+    return {**faces.attributes, **{key: values[order] for key, values in columns.items()}}
 
 
 def _groups(attributes: dict[str, np.ndarray], chosen: str | None, usual: str) -> np.ndarray | None:
@@ -123,17 +131,12 @@ def _same(name: str, other: str) -> bool:
     return plain[0] == plain[1]
 
 
-def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) -> str:
+def _text(reports: list[Report], options: dict[str, Any]) -> str:
     form = options["form"]
     if form == "json":
-        found: list[Any] = [
-            {**report.to_dict(), "pairing": how} for report, how in zip(reports, pairing, strict=True)
-        ]  # fmt: skip
+        found: list[Any] = [report.to_dict() for report in reports]
         return json.dumps(found[0] if len(found) == 1 else found, indent=2)
-    told = [how for how in dict.fromkeys(pairing) if "order" in how]
     if form == "csv":
-        for how in told:
-            click.echo(how, err=True)
         return "\n".join(report.to_csv().rstrip("\n") for report in reports)
     parts = [str(reports[0].protocol)] if options["explain"] else []
     tables = [report.table for report in reports]
@@ -157,7 +160,7 @@ def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) ->
                 )
             )
         )
-    return "\n\n".join([*parts, *told])
+    return "\n\n".join(parts)
 
 
 def _pictures(reports: list[Report], threshold: float, options: dict[str, Any]) -> None:

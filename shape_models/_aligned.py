@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import as_array, as_shapes, namespace_of
+from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
+from ._fitted import all_or_nothing
 from ._fitting import Problem, Solution, check_choices, solve
 from ._probabilistic import Completion
 from ._procrustes import (
@@ -26,7 +27,6 @@ from ._procrustes import (
     mean_of_blocks,
     to_tangent,
 )
-from ._provenance import remember
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
 from .landmarks import get_scheme
@@ -70,11 +70,7 @@ class AlignedASM(BaseEstimator):
     alignment_ : GeneralizedProcrustes
         The fitted alignment, with ``mean_shape_``.
     scheme_ : LandmarkScheme or None
-        The scheme, looked up by its name where that was given; else that of the landmarks `fit` was given.
-    landmark_names_ : tuple of str or None
-        What each landmark is called, where `fit` was told.
-    frame_ : str or None
-        The frame of the landmarks, as in `LandmarkSamples.frame`, where `fit` was told.
+        The scheme, looked up by its name where that was given.
     n_features_in_ : int
         n_landmarks · n_dims.
 
@@ -125,14 +121,14 @@ class AlignedASM(BaseEstimator):
         self.loss = loss
         self.refinements = refinements
 
+    @all_or_nothing
     def fit(self, shapes: Any, y: Any = None) -> Self:
         """Learn alignment, mean and modes.
 
         Parameters
         ----------
-        shapes : array_like of shape (n_samples, n_landmarks, n_dims), or LandmarkSamples
-            At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing. A set of landmarks brings
-            their names, their frame and their scheme along.
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims)
+            At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing.
         y : ignored
 
         Raises
@@ -140,10 +136,8 @@ class AlignedASM(BaseEstimator):
         ValueError
             As `GeneralizedProcrustes.fit` and `ASM.fit`; when `scheme` has another number of landmarks.
         """
-        scheme = getattr(shapes, "scheme", None)
-        shapes = remember(self, shapes)
-        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
-        self._check_parameters(array.shape[1], scheme)
+        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
+        self._check_parameters(array.shape[1])
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
         self.alignment_, self.asm_ = alignment, asm.fit(alignment.fit_transform(array))
@@ -160,6 +154,7 @@ class AlignedASM(BaseEstimator):
         self.n_features_in_ = array.shape[1] * array.shape[2]
         return self
 
+    @all_or_nothing
     def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines.
 
@@ -222,7 +217,7 @@ class AlignedASM(BaseEstimator):
         transform : Similarity
             image → model, batched like `shapes`; ``transform.inverse`` goes back.
         """
-        solution = self._solve(shapes, _one(confidence, weights), on_error=on_error)
+        solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error)
         problem = solution.problem
         pose = self._pose(solution)
         aligned = pose(problem.points)
@@ -285,7 +280,7 @@ class AlignedASM(BaseEstimator):
         >>> bool(np.abs(model.project(face) - face).max() < 1)
         True
         """
-        solution = self._solve(shapes, _one(confidence, weights), covariance, loss=loss, on_error=on_error)
+        solution = self._solve(shapes, renamed(confidence, weights), covariance, loss=loss, on_error=on_error)
         pose = self._pose(solution)
         near = self.asm_.basis_.project(pose(solution.completed))
         return solution.leave(pose.inverse(near))
@@ -385,7 +380,10 @@ class AlignedASM(BaseEstimator):
             In image coordinates, NaN where missing.
         y : ignored
         """
-        return self.asm_.score(self.align(as_shapes(shapes, min_samples=1, allow_nan=True), on_error="raise")[0])
+        check_is_fitted(self)
+        k, d = self.alignment_.mean_shape_.shape
+        shapes = as_shapes(shapes, n_landmarks=k, n_dims=d, min_samples=1, allow_nan=True)
+        return self.asm_.score(self.align(shapes, on_error="raise")[0])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -394,9 +392,9 @@ class AlignedASM(BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def _check_parameters(self, n_landmarks: int, scheme: Any = None) -> None:
+    def _check_parameters(self, n_landmarks: int) -> None:
         self._check_choices()
-        self.scheme_ = scheme if self.scheme is None else get_scheme(self.scheme)
+        self.scheme_ = None if self.scheme is None else get_scheme(self.scheme)
         if self.scheme_ is not None and self.scheme_.n_landmarks != n_landmarks:
             raise ValueError(
                 f"got shapes of {n_landmarks} landmarks; expected {self.scheme_.n_landmarks}, those of the scheme "
@@ -410,12 +408,6 @@ class AlignedASM(BaseEstimator):
 
 
 OnError = Literal["status", "raise"]
-
-
-def _one(confidence: Any, weights: Any) -> Any:
-    if confidence is not None and weights is not None:
-        raise ValueError("got a confidence and weights; expected one of them: weights is its name before.")
-    return confidence if weights is None else weights
 
 
 def _fit_chunks(

@@ -13,10 +13,17 @@ from scipy import linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._array import DegenerateShapeError, as_shapes, refuse_masked
+from ._array import (
+    DegenerateShapeError,
+    as_numpy,
+    as_shapes,
+    refuse_extreme,
+    refuse_masked,
+    renamed,
+)
 from ._basis import ShapeBasis
-from ._provenance import remember
-from ._statistics import ShapeStatistics, refuse_huge
+from ._fitted import all_or_nothing
+from ._statistics import ShapeStatistics
 
 __all__ = ["ASM"]
 
@@ -139,12 +146,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
 
+    @all_or_nothing
     def fit(self, shapes: Any, y: Any = None) -> Self:
         """Learn mean and modes.
 
         Parameters
         ----------
-        shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features), or LandmarkSamples
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features)
             At least two aligned shapes. NaN marks a missing landmark; each landmark must be seen in two shapes, each
             shape must show one landmark.
         y : ignored
@@ -161,15 +169,15 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         DegenerateShapeError
             When all shapes are equal: there is no variance to learn.
         """
-        shapes = remember(self, shapes)
         array = self._check(shapes, reset=True)
         self._check_parameters(*_flat(array).shape)
         flat = _flat(array).astype(np.float64, copy=False)
         low, high = float(flat.min()), float(flat.max())
         if math.isnan(low):
-            refuse_huge(float(np.nanmin(flat)), float(np.nanmax(flat)))
+            if not np.isnan(flat).all():
+                refuse_extreme(float(np.nanmin(flat)), float(np.nanmax(flat)))
             return self._fit_missing(flat)
-        refuse_huge(low, high)
+        refuse_extreme(low, high)
         n, p = flat.shape
         mean = flat.mean(axis=0)
         centred = flat - mean
@@ -218,6 +226,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         return self.fit_statistics(ShapeStatistics.from_chunks(chunks, load=load, map=map))
 
+    @all_or_nothing
     def fit_statistics(self, statistics: ShapeStatistics) -> Self:
         """Learn from sums that were gathered elsewhere.
 
@@ -250,7 +259,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ----------
         shapes : array_like of shape (n_samples, *event_shape_)
             Where landmarks are missing (NaN), the coefficients come from what is seen, as in ``basis_.encode`` with
-            weights.
+            a confidence of 0 for them.
 
         Returns
         -------
@@ -258,9 +267,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         array = self._check(shapes, reset=False)
-        return self._whole_and_gaps(
-            array, lambda x: self.basis_.encode(x), lambda x, w: self.basis_.encode(x, weights=w), (self.n_components_,)
-        )
+        return self._where_seen(array, self.basis_.encode, (self.n_components_,))
 
     def inverse_transform(self, coefficients: Any) -> np.ndarray:
         """Return the shapes with these coefficients, not limited: the inverse of `transform` on the model's span.
@@ -272,19 +279,26 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, *event_shape_)
+
+        Raises
+        ------
+        ValueError
+            For another number of coefficients, or an infinite one.
         """
         check_is_fitted(self)
-        return self.basis_.decode(np.asarray(coefficients))
+        return self.basis_.decode(as_numpy(coefficients, "coefficients"))
 
-    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+    def project(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
         """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
 
         Parameters
         ----------
         shapes : array of shape (..., *event_shape_)
             Of any array library; the answer has the same library, dtype and device.
-        weights : array of shape (..., n_landmarks), optional
-            How much each landmark counts; see `ShapeBasis.project` for what is lost with them.
+        confidence : array of shape (..., n_landmarks), optional
+            How far each landmark is trusted, 0 to 1; see `ShapeBasis.project` for what is lost with it.
+        weights : array, optional
+            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -296,7 +310,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             For another event shape, NaN or infinities.
         """
         check_is_fitted(self)
-        return self.basis_.project(shapes, weights=weights)
+        return self.basis_.project(shapes, confidence=renamed(confidence, weights))
 
     def complete(self, shapes: Any) -> Any:
         """Fill missing landmarks with their conditional mean; the same as ``basis_.complete``.
@@ -360,9 +374,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         array = self._check(shapes, reset=False)
         seen = ~np.isnan(_flat(array))
-        near = self._whole_and_gaps(
-            array, lambda x: self.basis_.project(x), lambda x, w: self.basis_.project(x, weights=w), self.event_shape_
-        )
+        near = self._where_seen(array, self.basis_.project, self.event_shape_)
         squares = np.square(np.where(seen, _flat(array.astype(np.float64) - near), 0.0)).sum(axis=1)
         return -float(np.mean(squares * seen.shape[1] / seen.sum(axis=1)))
 
@@ -378,12 +390,16 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _check(self, shapes: Any, *, reset: bool) -> np.ndarray:
         refuse_masked(shapes)
-        if not hasattr(shapes, "ndim"):
-            try:
-                shapes = np.asarray(shapes)
-            except ValueError:
-                shapes = as_shapes(shapes)  # a ragged list: says what is wrong with it
-        if shapes.ndim < 3:
+        # Tables go to scikit-learn, which also keeps the names of their columns; the door takes everything else.
+        table = hasattr(shapes, "columns") or (type(shapes) is np.ndarray and shapes.dtype.names is None)
+        if not table:
+            shapes = as_numpy(shapes)
+        if shapes.ndim == 2:
+            if not reset and len(self.event_shape_) == 2 and shapes.shape == self.event_shape_:
+                raise ValueError(
+                    f"shapes: got one shape, {shapes.shape}; expected (n_samples, n_landmarks, n_dims). "
+                    "Try shapes[None]."
+                )
             array = validate_data(
                 self,
                 shapes,
@@ -392,22 +408,26 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 ensure_all_finite="allow-nan",
                 ensure_min_samples=2 if reset else 1,
             )
-            if reset:
-                self.event_shape_ = (array.shape[1],)
+        elif shapes.ndim < 2:
+            raise ValueError(
+                f"shapes: got an array of shape {shapes.shape}; expected (n_samples, n_landmarks, n_dims) or "
+                "(n_samples, n_features). Try shapes[None] for one shape. (Reshape your data.)"
+            )
         else:
-            array = as_shapes(shapes, min_samples=2 if reset else 1, allow_nan=True)
-            if not array.shape[1] * array.shape[2]:
-                raise ValueError(f"got shapes of {array.shape[1:]} landmarks; expected at least one coordinate.")
+            event = () if reset else self.event_shape_
+            k, d = event if len(event) == 2 else (None, None)
+            least = 2 if reset else 1
+            array = as_shapes(shapes, n_landmarks=k, n_dims=d, min_samples=least, min_landmarks=1, allow_nan=True)
             if reset:
-                self.event_shape_ = array.shape[1:]
                 self.n_features_in_ = array.shape[1] * array.shape[2]
                 if hasattr(self, "feature_names_in_"):
                     del self.feature_names_in_
-        if array.shape[1:] != self.event_shape_:
-            raise ValueError(
-                f"ASM was fitted on shapes of {self.event_shape_}; got {array.shape[1:]}. "
-                "Try LandmarkScheme.subset or convert to select common landmarks."
-            )
+        if reset:
+            self.event_shape_ = array.shape[1:]
+        elif array.shape[1:] != self.event_shape_:
+            same = math.prod(array.shape[1:]) == self.n_features_in_
+            hint = f" Try shapes.reshape(-1, {', '.join(map(str, self.event_shape_))})." if same else ""
+            raise ValueError(f"shapes: got shapes of {array.shape[1:]}; expected {self.event_shape_}, as in fit.{hint}")
         return array
 
     def _check_parameters(self, n: int, p: int) -> None:
@@ -549,25 +569,19 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         beta = min((fourth / n - square) / (n * p), delta)
         return beta / delta if delta > 0 else 1.0
 
-    def _whole_and_gaps(
-        self,
-        array: np.ndarray,
-        whole: Callable[[np.ndarray], np.ndarray],
-        gaps: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        shape: tuple[int, ...],
-    ) -> np.ndarray:
-        """Call `whole` on the complete shapes and `gaps` on the others, with the mask of what is seen."""
+    def _where_seen(self, array: np.ndarray, act: Callable[..., Any], shape: tuple[int, ...]) -> np.ndarray:
+        """Call `act` on the complete shapes, and on the others with a confidence of 0 for what is missing."""
         seen = ~np.isnan(array) if array.ndim == 2 else ~np.isnan(array[..., 0])
         full = seen.all(axis=1)
         if full.all():
-            return whole(array)
+            return act(array)
         if not seen.any(axis=1).all():
             index = int(np.flatnonzero(~seen.any(axis=1))[0])
             raise ValueError(f"shape {index} has no landmark at all; expected at least one in each.")
         result = np.empty((len(array), *shape), dtype=array.dtype)
         if full.any():
-            result[full] = whole(array[full])
-        result[~full] = gaps(array[~full], seen[~full])
+            result[full] = act(array[full])
+        result[~full] = act(array[~full], confidence=seen[~full])
         return result
 
 

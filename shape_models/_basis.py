@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import _probabilistic
-from ._array import as_array, device_of, float_dtype, is_traced, namespace_of, plain_memory, to_numpy
+from ._array import (
+    Context,
+    as_array,
+    as_confidence,
+    device_of,
+    enter,
+    float_dtype,
+    is_traced,
+    layout_hint,
+    leave,
+    namespace_of,
+    plain_memory,
+    renamed,
+    to_numpy,
+    values_known,
+    working_dtype,
+)
 from ._limits import Limit, as_limit
 from ._probabilistic import BasisReport, Completion
 
@@ -40,7 +57,7 @@ class ShapeBasis:
     noise_variance : float
         Variance σ² of each coordinate in the directions outside the modes: shapes are distributed as
         N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)), the probabilistic PCA of Tipping and Bishop (1999). It matters for
-        weights, completion, likelihood and plausibility, not for the plain projection.
+        confidence, completion, likelihood and plausibility, not for the plain projection.
 
     Attributes
     ----------
@@ -87,17 +104,19 @@ class ShapeBasis:
     _flat_mean: ClassVar[Any]
     _transposed: ClassVar[Any]
     _scale: ClassVar[Any]
+    _place: ClassVar[Context]
     _moved: ClassVar[dict[tuple[str, str, str], ShapeBasis]]
 
     def __post_init__(self) -> None:
-        given = [as_array(a) for a in (self.mean, self.components, self.variances)]
+        names = ("mean", "components", "variances")
+        given = [as_array(getattr(self, name), name) for name in names]
         xp = namespace_of(given[0])
-        arrays = [_own(a, name, xp) for a, name in zip(given, ("mean", "components", "variances"), strict=True)]
+        arrays = [_own(a, name, xp) for a, name in zip(given, names, strict=True)]
         dtype = xp.result_type(*arrays)
         mean, components, variances = (xp.astype(a, dtype, copy=False) for a in arrays)
         _check_arrays(mean, components, variances, xp)
         noise = self.noise_variance
-        if isinstance(noise, bool) or not math.isfinite(noise) or noise < 0:
+        if isinstance(noise, bool | np.ma.MaskedArray) or not math.isfinite(noise) or noise < 0:
             raise ValueError(f"noise_variance: got {noise}; expected a finite number that is not negative.")
         self._fill(mean, components, variances, as_limit(self.limit), float(noise))
 
@@ -113,6 +132,7 @@ class ShapeBasis:
             # Through one dimension, so that the rows lie in memory as the product wants them.
             "_transposed": xp.reshape(xp.reshape(xp.permute_dims(components, (1, 0)), (-1,)), components.shape[::-1]),
             "_scale": xp.sqrt(variances),
+            "_place": Context(xp, mean.dtype, device_of(mean), mean.dtype),
             "_moved": {},
         }
         for name, value in values.items():
@@ -174,20 +194,21 @@ class ShapeBasis:
         >>> basis.like(np.zeros(4, dtype=np.float32)).mean.dtype
         dtype('float32')
         """
-        x = as_array(x)
-        return self._on(x, _working_dtype(x))
-
-    def _on(self, x: Any, dtype: Any) -> ShapeBasis:
-        mean = self.mean
-        device = device_of(x)
-        if type(x) is type(mean) or namespace_of(x) is namespace_of(mean):
-            if mean.dtype == dtype and device_of(mean) == device:
-                return self
+        x = as_array(x, "x", booleans=True)
         xp = namespace_of(x)
+        dtype = xp.float64 if xp.isdtype(x.dtype, "bool") else working_dtype(x)
+        return self._on(Context(xp, dtype, device_of(x), dtype), x)
+
+    def _on(self, context: Context, x: Any) -> ShapeBasis:
+        """Return the basis where an array is computed with."""
+        own = self._place
+        xp, dtype, device, _ = context
+        if own.xp is xp and own.dtype == dtype and own.device == device:
+            return self
         key = (xp.__name__, str(dtype), str(device))
         moved = None if is_traced(x) else self._moved.get(key)
         if moved is None:
-            arrays = [_move(a, xp, dtype, device) for a in (mean, self.components, self.variances)]
+            arrays = [_move(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
             moved = ShapeBasis._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
             # A tensor made in inference mode, by a tracer or without memory must not be met again outside.
             plain = getattr(xp, "Tensor", type(moved.mean)) is type(moved.mean)
@@ -195,45 +216,39 @@ class ShapeBasis:
                 self._moved[key] = moved
         return moved
 
-    def _enter(self, shapes: Any) -> tuple[Any, Any, ShapeBasis]:
-        """Return the shapes as (..., n_features) in the working type, the type to return, and the basis beside it."""
-        shapes = as_array(shapes)
-        dtype = _working_dtype(shapes)
+    def _enter(self, shapes: Any) -> tuple[Any, Context, ShapeBasis]:
+        """Return the shapes as (..., n_features) in the working type, where they are computed, and the basis there."""
+        shapes, context = enter(shapes)
         event = self.event_shape
         lead = shapes.ndim - len(event)
         if lead < 0 or tuple(shapes.shape[lead:]) != event:
             raise ValueError(self._shape_message(tuple(shapes.shape)))
-        basis = self._on(shapes, dtype)
-        xp = namespace_of(shapes)
-        given = shapes.dtype
-        if given != dtype:
-            shapes = xp.astype(shapes, dtype)
-        if xp.isdtype(given, "integral"):
-            given = dtype
-        return xp.reshape(shapes, (*shapes.shape[:lead], basis.n_features)), given, basis
+        flat = context.xp.reshape(shapes, (*shapes.shape[:lead], self.n_features))
+        return flat, context, self._on(context, shapes)
 
-    def _shape_message(self, got: tuple[int, ...]) -> str:
+    def _shape_message(self, got: tuple[int, ...], name: str = "shapes") -> str:
         event = self.event_shape
         expected = "(..., " + ", ".join(map(str, event)) + ")"
-        message = f"shapes: got an array of shape {got}; expected {expected}, the landmarks of the basis."
-        if got[-1:] == (self.n_features,):
-            return message + f" Try shapes.reshape(-1, {', '.join(map(str, event))})."
-        if len(event) == 2 and got[-2:] == event[::-1]:
-            return message + " Try swapping the last two axes: the coordinates belong on the last."
-        if len(event) == 2 and len(got) >= 2 and got[-1] == event[1]:
-            return message + " Try LandmarkScheme.subset or convert to select common landmarks."
-        return message + " Try a basis fitted on shapes of this kind."
+        if len(event) == 2 and got[-2:-1] == event[:1]:
+            return f"{name}: got {got[-1]} coordinates per landmark; expected {event[1]}, as in the basis."
+        message = f"{name}: got an array of shape {got}; expected {expected}, the landmarks of the basis."
+        if len(event) == 2:
+            hint = layout_hint(got, event[0], (event[1],), name)
+            return message + (hint or " Try LandmarkScheme.subset or convert to select common landmarks.")
+        return message + " Try a basis fitted on shapes of this kind, or shapes.reshape(n_samples, -1)."
 
-    def encode(self, shapes: Any, *, weights: Any = None) -> Any:
+    def encode(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
         """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
 
         Parameters
         ----------
         shapes : array of shape (..., *event_shape)
-            May hold NaN only where a weight is 0.
-        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            May hold NaN only where the confidence is 0.
+        confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
             How far each landmark is trusted: 1 fully, 0 not at all (it may be NaN), True and False for a mask. Then
             the coefficients come from what is seen; see Notes.
+        weights : array, optional
+            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -242,18 +257,18 @@ class ShapeBasis:
         Raises
         ------
         ValueError
-            When the last axes are not the event shape, a number is NaN or infinite, or a weight is negative.
+            When the last axes are not the event shape, a number is NaN or infinite, or a confidence is outside [0, 1].
 
         Notes
         -----
-        With weights w the coefficients are the expectation under the model N(mean, C) when landmark j is seen with a
-        noise of variance σ² (1/wⱼ - 1): prior-regularised least squares with the noise variance σ² as regulariser,
+        With confidence w the coefficients are the expectation under the model N(mean, C) when landmark j is seen with
+        a noise of variance σ² (1/wⱼ - 1): prior-regularised least squares with the noise variance σ² as regulariser,
 
             b = Λ (σ² I + V W Vᵀ (Λ - σ² I))⁻¹ V W (x - mean).
 
-        Weights of 1 change nothing; weights of 0 and 1 give the coefficients of ``complete(shapes)``; σ² = 0 gives
+        A confidence of 1 changes nothing; one of 0 and 1 gives the coefficients of ``complete(shapes)``; σ² = 0 gives
         weighted least squares, and among its solutions, when too little is seen, the most probable. Without any
-        weight the answer is the mean.
+        confidence the answer is the mean.
 
         Examples
         --------
@@ -263,12 +278,8 @@ class ShapeBasis:
         >>> basis.encode([[0.5, 0.2], [7.0, 7.0]])
         array([0.5, 0.2])
         """
-        flat, given, basis = self._enter(shapes)
-        if weights is not None:
-            coefficients = _probabilistic.weighted_coefficients(basis, flat, weights)
-        else:
-            coefficients = _coefficients(basis, flat)
-        return _leave(coefficients, given)
+        flat, context, basis = self._enter(shapes)
+        return leave(basis._coefficients(flat, renamed(confidence, weights)), context.given)
 
     def clip(self, coefficients: Any) -> Any:
         """Bring coefficients into the limit of the basis.
@@ -295,8 +306,8 @@ class ShapeBasis:
         >>> basis.clip([10.0, -0.5])
         array([ 4. , -0.5])
         """
-        b, given, basis = self._enter_coefficients(coefficients)
-        return _leave(b if basis.limit is None else basis.limit.clip(b, basis._scale), given)
+        b, context, basis = self._enter_coefficients(coefficients)
+        return leave(b if basis.limit is None else basis.limit.clip(b, basis._scale), context.given)
 
     def decode(self, coefficients: Any) -> Any:
         """Return the shapes mean + Σ bᵢ vᵢ; the inverse of `encode` on the span of the modes.
@@ -304,6 +315,7 @@ class ShapeBasis:
         Parameters
         ----------
         coefficients : array of shape (..., n_components)
+            NaN, of a shape that could not be fitted, gives NaN.
 
         Returns
         -------
@@ -312,7 +324,7 @@ class ShapeBasis:
         Raises
         ------
         ValueError
-            When the last axis is not that of the modes.
+            When the last axis is not that of the modes, or a coefficient is infinite.
 
         Examples
         --------
@@ -323,30 +335,38 @@ class ShapeBasis:
         array([[ 1., -2.],
                [ 0.,  0.]])
         """
-        b, given, basis = self._enter_coefficients(coefficients)
-        return _leave(basis._decode(b), given)
+        b, context, basis = self._enter_coefficients(coefficients)
+        if values_known(b) and bool(context.xp.any(context.xp.isinf(b))):
+            raise ValueError("coefficients: got infinity; expected finite numbers. Try basis.clip(coefficients) first.")
+        return leave(basis._decode(b), context.given)
 
-    def _enter_coefficients(self, coefficients: Any) -> tuple[Any, Any, ShapeBasis]:
-        b = as_array(coefficients)
-        dtype = _working_dtype(b)
+    def _enter_coefficients(self, coefficients: Any) -> tuple[Any, Context, ShapeBasis]:
+        b, context = enter(coefficients, "coefficients")
         if b.ndim < 1 or b.shape[-1] != self.n_components:
             raise ValueError(
                 f"coefficients: got an array of shape {tuple(b.shape)}; expected (..., {self.n_components}), one for "
                 "each mode. Try basis.encode(shapes)."
             )
-        xp = namespace_of(b)
-        given = b.dtype
-        if given != dtype:
-            b = xp.astype(b, dtype)
-        return b, dtype if xp.isdtype(given, "integral") else given, self._on(b, dtype)
+        return b, context, self._on(context, b)
+
+    def _coefficients(self, flat: Any, confidence: Any = None) -> Any:
+        """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
+        if confidence is not None:
+            expected = (*flat.shape[:-1], self.event_shape[0])
+            return _probabilistic.weighted_coefficients(self, flat, as_confidence(confidence, flat, expected))
+        # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
+        with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
+            b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
+        _refuse_missing(flat, b, self.event_shape)
+        return b
 
     def _decode(self, b: Any) -> Any:
-        xp = namespace_of(b)
+        xp = self._place.xp
         flat = xp.matmul(b, self.components)
         flat += self._flat_mean
-        return xp.reshape(flat, (*b.shape[:-1], *self.mean.shape))
+        return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
 
-    def project(self, shapes: Any, *, weights: Any = None) -> Any:
+    def project(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
         """Return, for each shape, the nearest point of {mean + Σ bᵢvᵢ, |bᵢ| ≤ k√λᵢ}: the most similar plausible shape.
 
         This is ``decode(clip(encode(shapes)))``. As the modes are orthonormal and the set is convex it is an exact
@@ -357,8 +377,11 @@ class ShapeBasis:
         ----------
         shapes : array of shape (..., *event_shape)
             Any leading dimensions, in the frame of the basis. Never written to.
-        weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
-            How far each landmark is trusted, as in `encode`: 0 (or False) for a missing landmark, which may be NaN.
+        confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            How far each landmark is trusted, 0 to 1, as in `encode`: 0 (or False) for a missing landmark, which may
+            be NaN.
+        weights : array, optional
+            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -369,15 +392,16 @@ class ShapeBasis:
         ------
         ValueError
             When the last axes are not the event shape, or a number is NaN or infinite: fill missing landmarks with
-            `complete`, or ignore them with `weights`. In ``torch.compile`` and ``torch.func.vmap`` NaN propagates.
+            `complete`, or ignore them with `confidence`; when a confidence is outside [0, 1]. In ``torch.compile`` and
+            ``torch.func.vmap`` NaN propagates.
 
         Notes
         -----
-        With weights other than 1 the guarantees of the plain projection are lost: the result still lies in the set,
-        but it is the nearest point in no fixed metric, a second application (without weights) need not agree with
-        the first where the shape was outside, and distances may grow (a shape of which little is seen follows those
-        few points closely). What stays: weights of 1 change nothing, a landmark of weight 0 has no influence, and
-        shapes of the set that are fully seen stay where they are.
+        With a confidence other than 1 the guarantees of the plain projection are lost: the result still lies in the
+        set, but it is the nearest point in no fixed metric, a second application (with full confidence) need not agree
+        with the first where the shape was outside, and distances may grow (a shape of which little is seen follows
+        those few points closely). What stays: a confidence of 1 changes nothing, a landmark of confidence 0 has no
+        influence, and shapes of the set that are fully seen stay where they are.
 
         References
         ----------
@@ -392,20 +416,18 @@ class ShapeBasis:
         array([[6., 1.],
                [0., 0.]])
         """
-        if weights is None:
+        confidence = renamed(confidence, weights)
+        if confidence is None:
             memory = shapes if type(shapes) is np.ndarray else plain_memory(shapes)
             if memory is not None:
-                with np.errstate(invalid="ignore", over="ignore"):  # infinity is met with an error, not a warning
+                with np.errstate(invalid="ignore", over="ignore"):
                     result = self._project_numpy(memory)
                 return result if memory is shapes else namespace_of(shapes).asarray(result)
-        flat, given, basis = self._enter(shapes)
-        if weights is not None:
-            b = _probabilistic.weighted_coefficients(basis, flat, weights)
-        else:
-            b = _coefficients(basis, flat)
+        flat, context, basis = self._enter(shapes)
+        b = basis._coefficients(flat, confidence)
         if basis.limit is not None:
             b = basis.limit.clip(b, basis._scale)
-        return _leave(basis._decode(b), given)
+        return leave(basis._decode(b), context.given)
 
     def report(self, shapes: Any) -> BasisReport:
         """Say which modes are clipped, by how much, how far shapes are from the model and how plausible they are.
@@ -433,11 +455,11 @@ class ShapeBasis:
         >>> basis.report([[6.0, 1.0], [0.0, 0.0]]).amount
         array([-2.,  0.])
         """
-        flat, given, basis = self._enter(shapes)
+        flat, context, basis = self._enter(shapes)
         _refuse_missing(flat, flat, basis.event_shape)
         report = _probabilistic.report(basis, flat)
-        values = {name: value if name == "clipped" else _leave(value, given) for name, value in vars(report).items()}
-        return BasisReport(**values)
+        values = vars(report).items()
+        return BasisReport(**{k: value if k == "clipped" else leave(value, context.given) for k, value in values})
 
     def mahalanobis(self, shapes: Any) -> Any:
         """Return the Mahalanobis distance within the model, the root of Σ bᵢ²/λᵢ over the modes with variance.
@@ -465,9 +487,9 @@ class ShapeBasis:
         >>> basis.mahalanobis([[6.0, 4.0], [0.0, 0.0]])
         np.float64(5.0)
         """
-        flat, given, basis = self._enter(shapes)
+        flat, context, basis = self._enter(shapes)
         _refuse_missing(flat, flat, basis.event_shape)
-        return _leave(_probabilistic.mahalanobis(basis, flat), given)
+        return leave(_probabilistic.mahalanobis(basis, flat), context.given)
 
     def log_likelihood(self, shapes: Any) -> Any:
         """Return the logarithm of the density of shapes under N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)).
@@ -498,9 +520,9 @@ class ShapeBasis:
         >>> basis.log_likelihood(np.zeros((2, 2))).round(4)  # -2 log(2 π)
         np.float64(-3.6758)
         """
-        flat, given, basis = self._enter(shapes)
+        flat, context, basis = self._enter(shapes)
         _refuse_missing(flat, flat, basis.event_shape)
-        return _leave(_probabilistic.log_likelihood(basis, flat), given)
+        return leave(_probabilistic.log_likelihood(basis, flat), context.given)
 
     def sample(self, n_samples: int = 1, *, rng: Any = None, truncated: bool = True, noise: bool = False) -> Any:
         """Draw random shapes from the model.
@@ -577,17 +599,17 @@ class ShapeBasis:
         array([[0.027, 0.   ],
                [0.   , 0.01 ]])
         """
-        flat, given, basis = self._enter(shapes)
-        xp = namespace_of(flat)
+        flat, context, basis = self._enter(shapes)
+        xp = context.xp
         n_landmarks = basis.event_shape[0]
         rows = xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))
         filled, covariance = vars(_probabilistic.complete(basis, rows, joint)).values()
         filled = xp.reshape(filled, (*flat.shape[:-1], *basis.event_shape))
-        return Completion(_leave(filled, given), _leave(covariance, given))
+        return Completion(leave(filled, context.given), leave(covariance, context.given))
 
     def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
         """Project with as few passes over memory as there are: block by block, in place on what is our own."""
-        flat, given, basis = self._enter(shapes)
+        flat, context, basis = self._enter(shapes)
         limit, scale = basis.limit, basis._scale
         rows = flat if flat.ndim == 1 else flat.reshape(-1, flat.shape[-1])
         if rows.ndim == 1 or len(rows) <= _BLOCK:
@@ -597,7 +619,7 @@ class ShapeBasis:
                 limit._clip_in_place(b, scale)
             out = np.dot(b, basis.components)
             out += basis._flat_mean
-            return _leave(out.reshape(shapes.shape), given)
+            return leave(out.reshape(shapes.shape), context.given)
         n_rows, n_features = rows.shape
         out = np.empty(rows.shape, dtype=rows.dtype)
         # One more column than modes: 0 in the first product, then 1, which adds the mean in the second. All that is
@@ -619,32 +641,11 @@ class ShapeBasis:
                 clip(b)
             b[:, -1] = 1
             np.matmul(b, with_mean, out=out[start : start + n])
-        return _leave(out.reshape(shapes.shape), given)
+        return leave(out.reshape(shapes.shape), context.given)
 
 
 def _rebuild(mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
     return ShapeBasis(mean, components, variances, limit, noise_variance=noise)
-
-
-def _working_dtype(x: Any) -> Any:
-    """Return the type to compute in: that of x, but float32 for half precision and float64 for integers."""
-    dtype = x.dtype
-    if isinstance(x, np.ndarray):
-        if dtype.kind == "f":
-            return np.dtype(np.float32) if dtype.itemsize < 4 else dtype.newbyteorder("=")
-        return float_dtype(dtype)
-    xp = namespace_of(x)
-    if dtype == xp.float64 or dtype == xp.float32:
-        return dtype
-    if xp.isdtype(dtype, "real floating"):
-        return xp.float32
-    return float_dtype(dtype, xp)
-
-
-def _leave(result: Any, dtype: Any) -> Any:
-    if isinstance(result, np.ndarray) and result.ndim == 0:
-        return result.astype(dtype)[()]
-    return result if result.dtype == dtype else namespace_of(result).astype(result, dtype)
 
 
 def _own(array: Any, name: str, xp: Any) -> Any:
@@ -710,17 +711,6 @@ def _move(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
     return xp.astype(array, dtype, copy=False)
 
 
-def _coefficients(basis: ShapeBasis, flat: Any) -> Any:
-    """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
-    if hasattr(flat, "__torch_function__"):  # whose compiler cannot follow errstate, and does not need it
-        b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
-    else:
-        with np.errstate(invalid="ignore", over="ignore"):
-            b = namespace_of(flat).matmul(flat - basis._flat_mean, basis._transposed)
-    _refuse_missing(flat, b, basis.event_shape)
-    return b
-
-
 def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]) -> None:
     """Raise for NaN and infinity, which no coefficient survives, so that only the coefficients are looked at."""
     if isinstance(coefficients, np.ndarray):
@@ -730,13 +720,10 @@ def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]
         ):  # the square needs no temporary, but may overflow
             return
     else:
-        if is_traced(coefficients):
+        if not values_known(coefficients):
             return
         xp = namespace_of(coefficients)
-        try:
-            if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
-                return
-        except RuntimeError:  # vmap and fake tensors have no values to look at
+        if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
             return
     values = to_numpy(shapes)
     bad = ~np.isfinite(values)
@@ -750,6 +737,6 @@ def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]
     if np.isnan(values[first]):
         raise ValueError(
             f"shapes: got a missing landmark (NaN) at index {where}; expected complete shapes. "
-            "Try basis.complete(shapes) to fill it, or weights= with 0 for what is missing."
+            "Try basis.complete(shapes) to fill it, or confidence= with 0 for what is missing."
         )
     raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers.")

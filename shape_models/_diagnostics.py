@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import DegenerateShapeError, as_numpy, as_shapes, refuse_extreme, refuse_masked
 
 __all__ = [
     "LeaveOneOut",
@@ -411,10 +411,11 @@ class _Data:
     """Shapes as coordinates in their own span: y (n_samples, rank), whose axes are the modes."""
 
     def __init__(self, shapes: Any) -> None:
-        array = np.asarray(shapes)
+        array = as_numpy(shapes)
         if array.ndim == 2:
             array = array[:, :, None]
-        array = as_shapes(array, min_samples=3).astype(np.float64)
+        array = as_shapes(array, min_samples=3, min_landmarks=1).astype(np.float64)
+        refuse_extreme(float(array.min()), float(array.max()))
         self.n, self.n_landmarks, self.n_dims = array.shape
         flat = array.reshape(self.n, -1)
         self.centred = flat - flat.mean(axis=0)
@@ -451,6 +452,7 @@ def _folds(n: int, n_folds: int | None, groups: Any) -> list[np.ndarray]:
     if groups is not None:
         if n_folds is not None:
             raise ValueError("n_folds: got a number beside groups; expected one of the two. Try n_folds=None.")
+        refuse_masked(groups, "groups")
         groups = np.asarray(groups)
         if groups.shape != (n,):
             raise ValueError(f"groups: got an array of shape {groups.shape}; expected ({n},), one label a shape.")

@@ -11,14 +11,15 @@ import numpy as np
 from ._array import (
     DegenerateShapeError,
     as_array,
+    as_confidence,
     device_of,
-    is_array,
-    is_traced,
+    enter,
+    leave,
     namespace_of,
-    refuse_masked,
     to_numpy,
+    values_known,
 )
-from ._basis import ShapeBasis, _leave, _working_dtype
+from ._basis import ShapeBasis
 from ._procrustes import _Fit, _fit
 from ._transforms import Similarity
 
@@ -325,22 +326,14 @@ class Problem:
     ) -> Problem:
         """Check the input and flatten its leading axes."""
         frame = Frame.of(model)
-        refuse_masked(points, name)
-        given = as_array(points)
-        dtype = _working_dtype(given)
-        xp = namespace_of(given)
+        array, context = enter(points, name)
+        xp, dtype, given = context.xp, context.dtype, context.given
         n_landmarks, n_dims = frame.basis.event_shape
-        if given.ndim < 2 or tuple(given.shape[-2:]) != (n_landmarks, n_dims):
-            raise ValueError(
-                f"{name}: got shapes with {tuple(given.shape[-2:])} landmarks and dimensions; expected "
-                f"{(n_landmarks, n_dims)}, those of the model. Try LandmarkScheme.subset or convert "
-                "to select common landmarks."
-            )
-        leave = dtype if xp.isdtype(given.dtype, "integral") else given.dtype
-        array = given if given.dtype == dtype else xp.astype(given, dtype)
+        if array.ndim < 2 or tuple(array.shape[-2:]) != (n_landmarks, n_dims):
+            raise ValueError(frame.basis._shape_message(tuple(array.shape), name))
         lead = tuple(int(n) for n in array.shape[:-2])
         array = xp.reshape(array, (-1, n_landmarks, n_dims))
-        looked_at = _known(array)
+        looked_at = values_known(array)
         if confidence is not None and covariance is not None:
             raise ValueError("got a confidence and a covariance; expected one of them. Try a covariance of infinity "
                              "for what is missing.")  # fmt: skip
@@ -358,7 +351,7 @@ class Problem:
         certain = exact and looked_at and not bool(xp.any(missing))
         if not certain:
             array = xp.where((w > 0)[..., None], array, xp.zeros_like(array))
-        problem = cls(frame, array, w, noise, certain, lead, leave, None, None, name)
+        problem = cls(frame, array, w, noise, certain, lead, given, None, None, name)
         if looked_at:
             problem._look(infinite)
         else:
@@ -441,19 +434,6 @@ _REASONS = {
 }
 
 
-def _known(array: Any) -> bool:
-    """Say whether values may be looked at: not while torch compiles, exports or maps over a batch."""
-    if isinstance(array, np.ndarray):
-        return True
-    if is_traced(array):
-        return False
-    try:
-        bool(namespace_of(array).any(array[..., :1] != 0))
-    except RuntimeError:  # vmap has no values to look at
-        return False
-    return True
-
-
 def _beside(array: Any, like: Any) -> Any:
     """Return a NumPy array in the library and type and on the device of another."""
     if isinstance(like, np.ndarray):
@@ -464,13 +444,10 @@ def _beside(array: Any, like: Any) -> Any:
 
 def _number_array(values: Any, name: str, like: Any) -> Any:
     """Return numbers or booleans beside an array."""
-    refuse_masked(values, name)
-    if is_array(values) and not isinstance(values, np.ndarray) and not isinstance(like, np.ndarray):
-        return namespace_of(like).astype(values, like.dtype)
-    array = np.asarray(to_numpy(values) if is_array(values) else values)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: got an array of {array.dtype}; expected numbers or booleans.")
-    return _beside(array.astype(np.float64), like)
+    array = as_array(values, name, booleans=True)
+    if namespace_of(array) is namespace_of(like):
+        return namespace_of(like).astype(array, like.dtype)
+    return _beside(to_numpy(array).astype(np.float64), like)
 
 
 def _spread(array: Any, lead: tuple[int, ...], event: tuple[int, ...], name: str, expected: str) -> Any:
@@ -487,19 +464,9 @@ def _spread(array: Any, lead: tuple[int, ...], event: tuple[int, ...], name: str
 
 def _confidence(confidence: Any, points: Any, lead: tuple[int, ...]) -> Any:
     """Return confidences (n, n_landmarks), checked."""
+    shape = (*lead, int(points.shape[1]))
     xp = namespace_of(points)
-    n_landmarks = int(points.shape[1])
-    w = _number_array(confidence, "confidence", points)
-    expected = f"one number for each landmark, {(n_landmarks,)} or {(*lead, n_landmarks)}"
-    if w.ndim < 1 or w.shape[-1] != n_landmarks:
-        raise ValueError(f"confidence: got shape {tuple(w.shape)}; expected {expected}.")
-    w = _spread(w, lead, (n_landmarks,), "confidence", expected)
-    if _known(w) and not bool(xp.all((w >= 0) & (w <= 1))):
-        raise ValueError(
-            "confidence: got numbers outside [0, 1], or NaN; expected 0 (missing) to 1 (exact). Try dividing by the "
-            "largest, or covariance= for what is known in units of the points."
-        )
-    return w
+    return xp.reshape(xp.broadcast_to(as_confidence(confidence, points, shape), shape), (-1, shape[-1]))
 
 
 def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[Any, Any]:
@@ -520,7 +487,7 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
     lost = xp.isinf(c)
     lost = xp.any(lost, axis=(-2, -1)) if full else lost
     c = xp.where(lost[..., None, None] if full else lost, xp.zeros_like(c), c)
-    if _known(c):
+    if values_known(c):
         if full:
             size = xp.max(xp.abs(c))
             even = xp.all(xp.abs(c - xp.matrix_transpose(c)) <= 1e-5 * size)
@@ -574,7 +541,7 @@ def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: 
         pose, share = _reweigh(problem, pose, loss)
     if not prior:
         pose, coefficients = _least_squares(problem, pose, share)
-        basis = problem.frame.basis._on(problem.points, problem.points.dtype)
+        basis = problem.frame.basis.like(problem.points)
         return Solution(problem, prior, pose, share, pose.inverse(basis._decode(coefficients)), coefficients)
     if problem.certain and loss == "linear":
         return Solution(problem, prior, pose, share, problem.points)
@@ -630,7 +597,7 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
     """
     xp = namespace_of(problem.points)
     frame = problem.frame
-    basis = frame.basis._on(problem.points, problem.points.dtype)
+    basis = frame.basis.like(problem.points)
     system = _System(problem, gaussian(frame.basis, frame.scaling))
     share = xp.ones_like(problem.confidence)
     floor = _noise(frame.basis) ** 0.5 + 1e-9
@@ -676,7 +643,7 @@ def _least_squares(problem: Problem, pose: Similarity, share: Any) -> tuple[Simi
     """
     xp = namespace_of(problem.points)
     frame = problem.frame
-    basis = frame.basis._on(problem.points, problem.points.dtype)
+    basis = frame.basis.like(problem.points)
     system = _System(problem, gaussian(frame.basis, frame.scaling))
     n, k, d = problem.points.shape
     m = basis.components.shape[0]
@@ -839,7 +806,7 @@ class Solution:
             rows = xp.reshape(xp.asarray(failed, device=device_of(array)), (-1,) + (1,) * (array.ndim - 1))
             array = xp.where(rows, xp.full_like(array, float("nan")), array)
         array = xp.reshape(array, (*self.problem.lead, *array.shape[1:]))
-        return _leave(array, self.problem.dtype)
+        return leave(array, self.problem.dtype)
 
     def leave_pose(self, pose: Similarity) -> Similarity:
         """Give back a similarity likewise."""
@@ -854,7 +821,7 @@ class Solution:
         """Return the public record."""
         problem, frame = self.problem, self.problem.frame
         xp = namespace_of(self.completed)
-        basis = frame.basis._on(self.completed, self.completed.dtype)
+        basis = frame.basis.like(self.completed)
         pose = self.aligned
         flat = xp.reshape(pose(self.completed), (self.completed.shape[0], -1))
         b = xp.matmul(flat - basis._flat_mean, basis._transposed) if self.prior else self.coefficients

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._array import namespace_of
+from ._array import as_array, namespace_of
 
 __all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
 
@@ -156,6 +156,7 @@ class Box(_OneNumber):
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
         """Clip each coefficient to ±k√λᵢ; see `Limit.clip`."""
+        coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         bound = _bound(self.value, scale)
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
@@ -163,6 +164,7 @@ class Box(_OneNumber):
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
         """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -222,6 +224,7 @@ class SoftBox(_OneNumber):
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
         """Return s tanh(b / s); see `Limit.clip`."""
+        coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         if math.isinf(self.value):
             return xp.where(scale > 0, coefficients, xp.zeros_like(scale))
@@ -234,6 +237,7 @@ class SoftBox(_OneNumber):
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
         """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -285,6 +289,7 @@ class Ellipsoid(_OneNumber):
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
         """Return the nearest point of the ball; see `Limit.clip`."""
+        coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         zero = xp.zeros_like(scale)
         if self.value == 0:
@@ -338,6 +343,10 @@ class Ellipsoid(_OneNumber):
         share = rng.random((size[0], 1)) * gammainc(half, 0.5 * self.value**2)
         radius = np.minimum(np.sqrt(2 * gammaincinv(half, share)), self.value)
         return z * (radius / np.linalg.norm(z, axis=1, keepdims=True))
+
+
+def _arrays(coefficients: Any, scale: Any) -> tuple[Any, Any]:
+    return as_array(coefficients, "coefficients"), as_array(scale, "scale")
 
 
 def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float) -> np.ndarray:

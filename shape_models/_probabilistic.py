@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import device_of, is_traced, namespace_of, to_numpy
+from ._array import device_of, namespace_of, to_numpy, values_known
 
 __all__ = [
     "BasisReport",
@@ -117,37 +117,6 @@ class BasisReport:
         return f"{int(clipped.any(axis=-1).sum())} of {distance.size} shapes clipped, {middle}"
 
 
-def _as_weights(weights: Any, flat: Any, event_shape: tuple[int, ...]) -> Any:
-    """Check weights, and return them as (n_landmarks,) or (..., n_landmarks) beside the shapes."""
-    xp = namespace_of(flat)
-    n_landmarks = event_shape[0]
-    given = tuple(getattr(weights, "shape", None) or np.shape(weights))
-    if not isinstance(weights, type(flat)):
-        weights = np.asarray(weights)
-        if weights.dtype.kind not in "fiub":
-            raise ValueError(f"weights: got an array of {weights.dtype}; expected numbers or booleans.")
-        weights = xp.asarray(np.array(weights, dtype=np.float64), device=device_of(flat))
-    w = xp.astype(weights, flat.dtype, copy=False)
-    expected = (*flat.shape[:-1], n_landmarks)
-    lead = len(expected) - len(given)
-    fits = lead >= 0 and len(given) > 0 and given[-1] == n_landmarks
-    if not fits or any(a not in (1, b) for a, b in zip(given, expected[lead:], strict=True)):
-        raise ValueError(
-            f"weights: got shape {given}; expected one weight for each landmark, ({n_landmarks},) or {expected}."
-        )
-    if not is_traced(w):
-        try:
-            good = bool(xp.all(xp.isfinite(w) & (w >= 0)))
-        except RuntimeError:  # vmap has no values to look at
-            good = True
-        if not good:
-            raise ValueError(
-                "weights: got NaN, infinity or a negative number; expected finite numbers that are not negative. "
-                "Try 0 for landmarks to be ignored."
-            )
-    return w
-
-
 def _by_landmark(basis: Any) -> Any:
     """Return the modes as (n_landmarks, n_components, n_dims)."""
     xp = namespace_of(basis.components)
@@ -180,14 +149,13 @@ def _excess(basis: Any, w: Any) -> Any:
     return basis.noise_variance / variance - 1.0
 
 
-def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
-    """Return the coefficients of shapes (..., n_features) of which each landmark is trusted by its weight.
+def weighted_coefficients(basis: Any, flat: Any, w: Any) -> Any:
+    """Return the coefficients of shapes (..., n_features) of which each landmark is trusted by w, in [0, 1].
 
     With ρᵢ = σ²/λᵢ and N = V (I - W) Vᵀ the expectation of `ShapeBasis.encode` is (I + N (ρ - I))⁻¹ V W (x - mean), in
-    which weights of 1 leave the identity without rounding. σ² = 0 is the pseudo-inverse Λ^½ (√W VᵀΛ^½)⁺ √W.
+    which a confidence of 1 leaves the identity without rounding. σ² = 0 is the pseudo-inverse Λ^½ (√W VᵀΛ^½)⁺ √W.
     """
     xp = namespace_of(flat)
-    w = _as_weights(weights, flat, basis.event_shape)
     n_dims = flat.shape[-1] // w.shape[-1]
     spread = _per_coordinate(w, n_dims)
     d = xp.where(spread > 0, flat - basis._flat_mean, xp.zeros_like(flat))
@@ -217,22 +185,17 @@ def weighted_coefficients(basis: Any, flat: Any, weights: Any) -> Any:
 
 
 def _refuse(flat: Any, d: Any, spread: Any, event_shape: tuple[int, ...]) -> None:
-    """Raise for NaN and infinity where the weight is positive."""
+    """Raise for NaN and infinity where the confidence is positive."""
     xp = namespace_of(flat)
-    if is_traced(flat):
+    if not values_known(flat, spread) or bool(xp.all(xp.isfinite(d))):
         return
-    try:
-        if bool(xp.all(xp.isfinite(d))):
-            return
-        bad = to_numpy((spread > 0) & ~xp.isfinite(flat))
-    except RuntimeError:  # vmap has no values to look at
-        return
+    bad = to_numpy((spread > 0) & ~xp.isfinite(flat))
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
         raise ValueError(
-            f"shapes: got NaN or infinity at index {where}, where the weight is positive; expected finite numbers. "
-            "Try a weight of 0 for what is missing."
+            f"shapes: got NaN or infinity at index {where}, where the confidence is positive; expected finite "
+            "numbers. Try a confidence of 0 for what is missing."
         )
 
 
@@ -346,6 +309,11 @@ def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
     E[a] = (I - ρ) A⁻¹ V W (x - mean), Cov[a] = σ² (I - ρ) A⁻¹. One A serves all shapes of one mask.
     """
     xp = namespace_of(shapes)
+    if not values_known(shapes):
+        raise ValueError(
+            "complete: got shapes whose values torch cannot look at while it traces; expected plain ones. Try "
+            "basis.encode(shapes, confidence=mask)."
+        )
     seen = xp.all(xp.isfinite(shapes), axis=-1)
     modes = _by_landmark(basis)
     n_landmarks, n_components, n_dims = modes.shape

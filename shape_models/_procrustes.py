@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -14,15 +15,24 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._array import (
+    SMALLEST,
     DegenerateShapeError,
     array_namespace,
+    as_array,
+    as_numpy,
     as_shapes,
     as_weights,
     device_of,
+    enter,
     is_array,
-    is_traced,
+    layout_hint,
     namespace_of,
+    refuse_extreme,
+    refuse_masked,
+    values_known,
+    working_dtype,
 )
+from ._fitted import all_or_nothing
 from ._transforms import Similarity
 
 if TYPE_CHECKING:
@@ -106,7 +116,7 @@ def estimate_similarity(
     rule = "full" if scaling else "rigid"
     fit = _fit(source, target, weights, rule=rule, reflection=reflection)
     if loss == "huber":
-        if not _known(source, target):
+        if not values_known(source, target):
             raise ValueError("loss='huber' iterates until it settles, which torch cannot trace. Try loss='linear'.")
         fit = _huber(source, target, weights, fit, rule=rule, reflection=reflection)
     _refuse_degenerate(source, target, weights, fit)
@@ -139,30 +149,32 @@ class _Fit(NamedTuple):
 
 
 def _checked_pair(
-    source: Any, target: Any, weights: Any, *, names: tuple[str, str] = ("source", "target")
+    source: Any, target: Any, weights: Any, *, names: tuple[str, str] = ("source", "target"), model: bool = False
 ) -> tuple[Any, Any, Any]:
-    """Return the two inputs in one library and type, zeros where missing, and weights or None."""
+    """Return the two inputs in one library and type, zeros where missing, and weights or None.
+
+    With `model` the target is right by definition, and messages speak of the source.
+    """
     foreign = [a for a in (source, target) if is_array(a) and not isinstance(a, np.ndarray)]
-    if not foreign:
-        source = as_shapes(source, name=names[0], n_dims=(2, 3), allow_nan=True)
-        target = as_shapes(target, name=names[1], n_dims=source.shape[-1], allow_nan=True)
-        xp = namespace_of(source)
-        dtype = np.result_type(source.dtype, target.dtype)
-        source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
-    else:
-        xp, like = namespace_of(foreign[0]), foreign[0]
-        device = device_of(like)
+    if foreign:
+        like, context = enter(foreign[0], names[0 if foreign[0] is source else 1])
+        xp = context.xp
         source, target = (
-            a
-            if is_array(a) and not isinstance(a, np.ndarray)
-            else xp.asarray(np.array(a), dtype=like.dtype, device=device)
-            for a in (source, target)
-        )
+            enter(a, n)[0] if is_array(a) and not isinstance(a, np.ndarray)
+            else xp.asarray(np.array(as_numpy(a, n)), dtype=like.dtype, device=context.device)
+            for a, n in zip((source, target), names, strict=True)
+        )  # fmt: skip
         for name, a in zip(names, (source, target), strict=True):
             if a.ndim < 2 or a.shape[-1] not in (2, 3):
-                raise ValueError(f"{name}: got shape {tuple(a.shape)}; expected (..., n_landmarks, 2 or 3).")
-            if not xp.isdtype(a.dtype, "real floating"):
-                raise TypeError(f"{name}: got {a.dtype}; expected a floating type.")
+                hint = layout_hint(tuple(a.shape), None, (2, 3), name)
+                raise ValueError(f"{name}: got shape {tuple(a.shape)}; expected (..., n_landmarks, 2 or 3).{hint}")
+    else:
+        target = as_shapes(target, name=names[1], n_dims=(2, 3), min_landmarks=2, allow_nan=True)
+        k, d = target.shape[-2:] if model else (None, (2, 3))
+        source = as_shapes(source, name=names[0], n_landmarks=k, n_dims=d, min_landmarks=2, allow_nan=True)
+        xp = namespace_of(source)
+        dtype = np.result_type(working_dtype(source), working_dtype(target))
+        source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
     if source.shape[-2:] != target.shape[-2:]:
         raise ValueError(
             f"got {names[0]} with {tuple(source.shape[-2:])} and {names[1]} with {tuple(target.shape[-2:])} landmarks "
@@ -178,6 +190,7 @@ def _checked_pair(
     shape = (*batch, int(source.shape[-2]))
     if weights is not None:
         if is_array(weights) and not isinstance(weights, np.ndarray):
+            weights = as_array(weights, "weights", booleans=True)
             try:
                 weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
             except RuntimeError:
@@ -185,15 +198,15 @@ def _checked_pair(
                     f"weights: got shape {tuple(weights.shape)}; expected one weight for each landmark, "
                     f"{shape[-1:]} or {shape}."
                 ) from None
-            if _known(weights) and not bool(xp.all((weights >= 0) & xp.isfinite(weights))):
+            if values_known(weights) and not bool(xp.all((weights >= 0) & xp.isfinite(weights))):
                 raise ValueError("weights: got negative or infinite numbers, or NaN; expected finite ones from 0 up.")
         else:
-            weights = as_weights(weights, shape).astype(np.float64, copy=False)
+            weights = as_weights(weights, shape)
             if foreign:
                 weights = xp.asarray(np.array(weights), dtype=source.dtype, device=device_of(source))
             else:
                 weights = weights.astype(source.dtype, copy=False)
-    if _known(source, target) and not bool(xp.isfinite(xp.sum(source) + xp.sum(target))):
+    if values_known(source, target) and not bool(xp.isfinite(xp.sum(source) + xp.sum(target))):
         seen = ~(xp.any(xp.isnan(source), axis=-1) | xp.any(xp.isnan(target), axis=-1))
         zero = xp.zeros_like(source[..., :1])
         source = xp.where(xp.isnan(source), zero, source)
@@ -203,19 +216,6 @@ def _checked_pair(
         if not bool(xp.all(xp.isfinite(source))) or not bool(xp.all(xp.isfinite(target))):
             raise ValueError("got an infinite coordinate; expected finite numbers or NaN.")
     return source, target, weights
-
-
-def _known(*arrays: Any) -> bool:
-    """Say whether values may be looked at: not while torch compiles, exports or maps over a batch."""
-    if any(is_traced(a) for a in arrays):
-        return False
-    try:
-        for a in arrays:
-            if not isinstance(a, np.ndarray):
-                bool(namespace_of(a).any(a[..., :1] != 0))
-    except RuntimeError:  # vmap has no values to look at
-        return False
-    return True
 
 
 def _fit(
@@ -387,7 +387,7 @@ def _refuse_degenerate(
     source: Any, target: Any, weights: Any, fit: _Fit, *, names: tuple[str, str] = ("source", "target")
 ) -> None:
     """Raise where the best rotation is not unique, naming the property and the first such shape of the batch."""
-    if not _known(source, target):
+    if not values_known(source, target):
         return
     xp = namespace_of(source)
     if not bool(xp.all(xp.isfinite(fit.margin))):
@@ -597,13 +597,14 @@ def generalized_procrustes(
     tangent = sliding is not None if tangent is None else tangent
     rule = _checked_options(criterion, scaling, tangent, tol, max_iter)
     if sliding is not None:
-        return _slid(as_shapes(shapes, n_dims=(2, 3), min_samples=2), sliding, tangent)
-    shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, allow_nan=True)
+        return _slid(as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2), sliding, tangent)
+    shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
     dtype = shapes.dtype
     shapes = shapes.astype(np.float64, copy=False)
     weights = seen_weights(shapes, weights)
-    if np.isinf(np.vdot(shapes, shapes) if weights is None else np.nansum(shapes * shapes)):
-        raise ValueError("shapes: got coordinates whose squares overflow; expected smaller ones. Try other units.")
+    square = np.vdot(shapes, shapes) if weights is None else np.nansum(shapes * shapes)
+    if not SMALLEST**2 < square < math.inf:
+        refuse_extreme(float(np.nanmin(shapes, initial=0.0)), float(np.nanmax(shapes, initial=0.0)))
     order = None if mirror is None else _permutation(mirror, shapes.shape[1])
     blocks = [(shapes, weights)]
     if order is not None:
@@ -743,6 +744,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
 
+    @all_or_nothing
     def fit(self, shapes: Any, y: Any = None, *, weights: Any = None) -> GeneralizedProcrustes:
         """Learn the mean.
 
@@ -758,6 +760,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self._fit(shapes, weights)
         return self
 
+    @all_or_nothing
     def fit_transform(self, shapes: Any, y: Any = None, *, weights: Any = None) -> np.ndarray:
         """Learn the mean and return the aligned shapes."""
         return self._fit(shapes, weights).aligned
@@ -793,9 +796,10 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "mean_shape_")
         rule = _checked_options(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
-        source, target, weights = _checked_pair(shapes, self.mean_shape_, weights, names=("shapes", "mean_shape_"))
+        names = ("shapes", "mean_shape_")
+        source, target, weights = _checked_pair(shapes, self.mean_shape_, weights, names=names, model=True)
         fit = _fit(source, target, weights, rule=rule, reflection=self.reflection, inflation=self.inflation_)
-        _refuse_degenerate(source, target, weights, fit, names=("shapes", "mean_shape_"))
+        _refuse_degenerate(source, target, weights, fit, names=names)
         return Similarity._of(fit.rotation, fit.translation, fit.scale)
 
     def transform(self, shapes: Any) -> Any:
@@ -806,7 +810,9 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         shapes : array_like of shape (..., n_landmarks, n_dims)
             NaN where missing, which stays.
         """
-        shapes = as_shapes(shapes, allow_nan=True)
+        check_is_fitted(self, "mean_shape_")
+        k, d = self.mean_shape_.shape
+        shapes = as_shapes(shapes, n_landmarks=k, n_dims=d, allow_nan=True)
         aligned = self.align(shapes)(shapes)
         if self.tangent:
             aligned = to_tangent(aligned, self.mean_shape_, seen_weights(aligned, None))
@@ -1224,7 +1230,9 @@ def _first_negative(n_dims: int) -> np.ndarray:
 
 
 def _permutation(mirror: Any, n_landmarks: int) -> np.ndarray:
-    order = np.asarray(getattr(mirror, "mirror", mirror))
+    order = getattr(mirror, "mirror", mirror)
+    refuse_masked(order, "mirror")
+    order = np.asarray(order)
     if order.shape != (n_landmarks,) or order.dtype.kind not in "iu":
         raise ValueError(f"mirror: got {order.dtype} of shape {order.shape}; expected {n_landmarks} landmark indices.")
     if not (((order >= 0) & (order < n_landmarks)).all() and (order[order] == np.arange(n_landmarks)).all()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import float_dtype, refuse_masked
+from ._array import as_numpy, as_shapes, refuse_extreme
 
 __all__ = ["ShapeStatistics"]
 
@@ -65,7 +66,7 @@ class ShapeStatistics:
     scatter: np.ndarray
 
     def __post_init__(self) -> None:
-        mean, scatter = np.asarray(self.mean, dtype=np.float64), np.asarray(self.scatter, dtype=np.float64)
+        mean, scatter = (as_numpy(getattr(self, n), n).astype(np.float64, copy=False) for n in ("mean", "scatter"))
         if not isinstance(self.n_samples, int | np.integer) or isinstance(self.n_samples, bool) or self.n_samples < 0:
             raise ValueError(f"n_samples: got {self.n_samples}; expected a count.")
         if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
@@ -105,23 +106,25 @@ class ShapeStatistics:
         ValueError
             For NaN, infinities or an array of another dimension.
         """
-        refuse_masked(shapes)
-        array = np.asarray(shapes)
+        array = as_numpy(shapes)
+        if array.ndim == 3 and array.size:
+            array = as_shapes(array, allow_nan=True, allow_inf=True)
         if array.ndim not in (2, 3):
             raise ValueError(
                 f"got a chunk of shape {array.shape}; expected (n_samples, n_landmarks, n_dims) or "
                 "(n_samples, n_features)."
             )
-        float_dtype(array.dtype)
-        flat = array.reshape(len(array), int(np.prod(array.shape[1:]))).astype(np.float64, copy=False)
+        flat = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64, copy=False)
         if not np.isfinite(flat).all():
             raise ValueError(
                 "got NaN or infinity in a chunk; expected complete, finite shapes. Try fitting shapes with missing "
                 "landmarks in memory, with ASM.fit."
             )
+        if not math.prod(array.shape[1:]):
+            raise ValueError(f"got a chunk of shape {array.shape}; expected at least one coordinate.")
         if not len(flat):
             return cls(0, np.zeros(array.shape[1:]), np.zeros((flat.shape[1], flat.shape[1])))
-        refuse_huge(float(flat.min()), float(flat.max()))
+        refuse_extreme(float(flat.min()), float(flat.max()))
         mean = flat.mean(axis=0)
         centred = flat - mean
         return cls(len(flat), mean.reshape(array.shape[1:]), centred.T @ centred)
@@ -186,15 +189,6 @@ class ShapeStatistics:
         return ShapeStatistics(n, self.mean + (other.n_samples / n) * (other.mean - self.mean), scatter)
 
     __add__ = merge
-
-
-def refuse_huge(low: float, high: float) -> None:
-    """Raise where squares of the coordinates overflow."""
-    if max(-low, high) > 1e150:
-        raise ValueError(
-            f"got coordinates as large as {max(-low, high):.1g}; expected at most 1e150, whose squares can be summed. "
-            "Try other units."
-        )
 
 
 def merge_all(parts: Iterable[ShapeStatistics]) -> ShapeStatistics:

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from ._array import as_shapes, device_of, is_array, namespace_of
+from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
 
 __all__ = ["Similarity"]
 
@@ -59,7 +59,8 @@ class Similarity:
             like = arrays[0]
             device = device_of(like)
             rotation, translation, scale = (
-                a if is_array(a) else xp.asarray(np.asarray(a).tolist(), dtype=like.dtype, device=device) for a in given
+                as_array(a, n) if is_array(a) else xp.asarray(as_numpy(a, n).tolist(), dtype=like.dtype, device=device)
+                for a, n in zip(given, _FIELDS, strict=True)
             )
         else:
             xp = np
@@ -250,6 +251,8 @@ class Similarity:
         if target.shape[-2] != mapped.shape[-2]:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
         xp = namespace_of(mapped)
+        if namespace_of(target) is not xp:
+            target = xp.asarray(np.array(to_numpy(target)), dtype=mapped.dtype, device=device_of(mapped))
         return xp.sqrt(xp.sum((mapped - target) ** 2, axis=-1))
 
 
@@ -264,6 +267,7 @@ def _compiles(points: Any) -> bool:
 def _points(points: Any, n_dims: int, name: str) -> Any:
     if not is_array(points) or isinstance(points, np.ndarray):
         return as_shapes(points, name=name, n_dims=n_dims, allow_nan=True)
+    points = as_array(points, name)
     xp = namespace_of(points)
     if points.ndim < 2 or points.shape[-1] != n_dims:
         raise ValueError(f"{name}: got shape {tuple(points.shape)}; expected (..., n_landmarks, {n_dims}).")
@@ -271,10 +275,8 @@ def _points(points: Any, n_dims: int, name: str) -> Any:
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+    array = as_numpy(value, name)
+    return array.astype(float_dtype(array.dtype), copy=False)
 
 
 def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarray) -> None:
@@ -295,6 +297,4 @@ def _move(part: Any, xp: Any, dtype: Any, device: Any) -> Any:
     if own is xp:
         part = part if part.dtype == dtype else xp.astype(part, dtype)
         return part if device_of(part) == device else array_api_compat.to_device(part, device)
-    if not isinstance(part, np.ndarray):
-        part = np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
-    return xp.asarray(np.array(part), dtype=dtype, device=device)
+    return xp.asarray(np.array(to_numpy(part)), dtype=dtype, device=device)

@@ -31,8 +31,8 @@ def write_explorer(
     """Write one self-contained HTML page with a slider for each mode and a shape whose landmarks can be dragged.
 
     The page computes with the model's own numbers: a slider sets bᵢ in units of √λᵢ; a landmark that is dragged by
-    δ adds the most probable change of shape, ``basis.encode(mean + δ, weights=)`` with weight at that landmark alone;
-    and the limit of the basis clips both.
+    δ adds the most probable change of shape, ``basis.encode(mean + δ, confidence=)`` with confidence at that
+    landmark alone; and the limit of the basis clips both.
 
     Parameters
     ----------

@@ -281,7 +281,7 @@ def plot_clip(
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)
     given = np.where(missing[:, None], np.asarray(basis.mean), shape) if _is_plain(model) else shape
-    after = np.asarray(model.project(given, weights=weights))[:, list(plane)]
+    after = np.asarray(model.project(given, confidence=weights))[:, list(plane)]
     before = shape[:, list(plane)]
     ax = _axes(ax)
     if image is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asmnet import ASMNet, Preprocessing
+from asmnet import ASMNet, Preprocessing, build_network
 from asmnet.checkpoints import (
     SHIPPED,
     CheckpointError,
@@ -146,3 +146,47 @@ def test_shipped_models_match_their_checksums():
         model = load_pretrained(name)
         assert model.name == name
         assert model.header["licence"]
+
+
+def test_files_are_equal_byte_for_byte(tmp_path):
+    network = build_network("asmnet", 5, width=0.25)
+    model = PretrainedModel(network, "x", "asmnet", {"width": 0.25}, None, Preprocessing(size=32), None, {})
+    assert len({save_pretrained(model, tmp_path / "x.safetensors") for _ in range(8)}) == 1
+    load_pretrained(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"format": "asmnet", "version": "1", "header": "[" * 100_000 + "]" * 100_000},
+        {"format": "asmnet", "version": "-1", "header": "{}"},
+        {"format": "asmnet", "version": "0", "header": "{}"},
+        {"format": "asmnet", "version": "one", "header": "{}"},
+    ],
+)
+def test_malformed_headers_are_refused(words, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(2)}, tmp_path / "x.safetensors", metadata=words)
+    with pytest.raises(CheckpointError, match="header is malformed"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_checkpoints_of_torch_say_what_to_do(old, tmp_path):
+    torch.save({"features.0.0.weight": torch.ones(2)}, tmp_path / "m.pth", _use_new_zipfile_serialization=not old)
+    with pytest.raises(CheckpointError, match="load_torchvision_weights"):
+        load_pretrained(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280])
+def test_a_header_of_any_length_is_no_pickle(length, tmp_path):
+    """The first bytes of a safetensors file are the length of its header; they may look like a pickle."""
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"x": torch.ones(2)}, {"kind": "k"})
+    base = int.from_bytes(path.read_bytes()[:8], "little")
+    padding = length + 0x1000 - base
+    write_tensors(path, {"x": torch.ones(2)}, {"kind": "k" * (1 + padding)})
+    content = path.read_bytes()
+    assert content[0] == 0x80
+    assert read_tensors(path)[0]["x"].tolist() == [1, 1]

@@ -74,3 +74,11 @@ def test_heat_map_networks_export_their_maps_and_depths(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "maps.onnx", providers=["CPUExecutionProvider"])
     shapes = [part.shape for part in session.run(None, {"images": np.zeros((2, 3, 32, 32), np.float32)})]
     assert shapes == [(2, 5, 2), (2, 5), (2, 5, 16, 16)]
+
+
+def test_nothing_is_said_of_packages_that_are_not_needed(tmp_path, caplog):
+    model = PretrainedModel(
+        ASMNet(5, width=0.25).eval(), "x", "asmnet", {"width": 0.25}, None, Preprocessing(32), None, {}
+    )
+    export_onnx(model, tmp_path / "x.onnx", check=False)
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]

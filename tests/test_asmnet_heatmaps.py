@@ -151,3 +151,25 @@ def test_coherence_is_zero_for_mirrored_maps_and_positive_for_unswapped_ones():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("peak", [1.0, 10.0, 20.0])
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("window", [3, 5, 7, None])
+def test_soft_argmax_is_right_by_default(sigma, peak, window):
+    """Whatever the height of the maps, and at the border too."""
+    points = torch.rand(300, 1, 2, generator=torch.Generator().manual_seed(0)) * 63
+    maps = draw_heatmaps(points, (64, 64), sigma=sigma, peak=peak)
+    found = decode_heatmaps(maps, method="soft_argmax", window=window)
+    assert float((found - points).square().mean().sqrt()) < 0.2
+    assert decode_heatmaps(maps + 5.0, method="soft_argmax", window=window).allclose(found, atol=2e-3)
+    corner = draw_heatmaps(torch.zeros(1, 2), (64, 64), sigma=sigma, peak=peak)
+    assert decode_heatmaps(corner, method="soft_argmax", window=window).abs().max() < 0.5
+
+
+def test_soft_argmax_has_a_gradient_and_marks_flat_maps():
+    maps = draw_heatmaps(torch.tensor([[3.3, 5.2]]), (12, 12)).requires_grad_()
+    decode_heatmaps(maps, method="soft_argmax").sum().backward()
+    assert torch.isfinite(maps.grad).all()
+    assert maps.grad.abs().max() > 0
+    assert torch.isnan(decode_heatmaps(torch.zeros(1, 4, 4), method="soft_argmax", flat="nan")).all()

@@ -17,9 +17,10 @@ import torch
 
 from asmnet import Augmentation, LandmarkDataset, Preprocessing, TrainConfig, train
 from asmnet.checkpoints import read_tensors, write_tensors
+from asmnet.heatmaps import HeatmapCriterion, mirror_coherence_loss
 from asmnet.losses import landmark_loss
 from asmnet.networks import build_network
-from asmnet.training import NonFiniteLossError, face_errors, learning_rate, predict_dataset
+from asmnet.training import NonFiniteLossError, _Trainer, face_errors, learning_rate, predict_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -285,7 +286,7 @@ def test_presets_and_dictionaries():
         TrainConfig.sdu(network="asmnet")
     for config in (paper, sdu, kd, TrainConfig.modern(), TrainConfig(step_epochs=(1, 2))):
         assert TrainConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ValueError, match="unknown settings colour"):
+    with pytest.raises(ValueError, match="no option is called 'colour'"):
         TrainConfig.from_dict({"colour": 1})
 
 
@@ -308,6 +309,129 @@ def test_wrong_data_is_refused(data, tmp_path):
         train(small_config(criterion_options={}), data, folder=tmp_path)
     with pytest.raises(ValueError, match="mirror"):
         predict_dataset(torch.nn.Identity(), replace(data, mirror=None), Preprocessing(size=32), flip_average=True)
+
+
+def test_a_run_remembers_its_faces(unbroken, data):
+    """Names, landmarks and images, of the training and of the validation faces; nothing of the run is touched."""
+    before = {path.name: path.read_bytes() for path in unbroken[0].iterdir()}
+    pale = replace(data, images=data.images // 2)
+    moved = replace(data, landmarks=data.landmarks + 1)
+    named = replace(data, names=tuple(f"other/{name}x" for name in data.names))
+    for other in (pale, moved, named, drawn_faces(24, 9), data.take(range(23))):
+        with pytest.raises(ValueError, match="other training faces"):
+            train(small_config(), other, drawn_faces(6, 1), folder=unbroken[0], resume=True)
+    with pytest.raises(ValueError, match="other validation faces"):
+        train(small_config(), data, drawn_faces(6, 2), folder=unbroken[0], resume=True)
+    with pytest.raises(FileExistsError, match=r"resume.*overwrite"):
+        train(small_config(), data, drawn_faces(6, 1), folder=unbroken[0])
+    elsewhere = replace(data, names=tuple(f"/moved/to/{name}" for name in data.names))
+    train(small_config(), elsewhere, drawn_faces(6, 1), folder=unbroken[0], resume=True)
+    assert {path.name: path.read_bytes() for path in unbroken[0].iterdir()} == before
+
+
+def test_overwriting_must_be_asked_for(data, tmp_path):
+    train(small_config(epochs=2), data, folder=tmp_path)
+    result = train(small_config(epochs=1), drawn_faces(16, 3), folder=tmp_path, overwrite=True)
+    assert len(result.history) == 1
+    assert read_tensors(tmp_path / "last.safetensors")[1]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "changes", "steps"),
+    [
+        (17, {"batch_size": 8}, [8, 9]),  # a remainder of one joins
+        (18, {"batch_size": 8}, [8, 8, 2]),
+        (19, {"batch_size": 8, "accumulate": 2}, [8, 11]),  # parts of one and two faces would be too small
+        (20, {"batch_size": 8, "accumulate": 2}, [8, 8, 4]),
+        (21, {"batch_size": 8, "accumulate": 2}, [8, 8, 5]),
+        (5, {"batch_size": 8}, [5]),
+        (17, {"batch_size": 8, "drop_last": True}, [8, 8]),
+    ],
+)
+def test_remainders_are_used_or_joined(n, changes, steps, tmp_path):
+    config = small_config(**{"epochs": 1, "drop_last": False, **changes})
+    trainer = _Trainer(
+        config, drawn_faces(n, 0), None, tmp_path, extra=(), anchors=None, initial=None, device="cpu", progress=False
+    )
+    assert [part.stop - part.start for part in trainer.steps] == steps
+    assert math.isfinite(train(config, drawn_faces(n, 0), folder=tmp_path).history[0].loss)
+
+
+@pytest.mark.parametrize(
+    ("n", "changes", "words"),
+    [
+        (8, {"batch_size": 1}, "batch_size: got 1.*two faces at a time at 32 pixels"),
+        (8, {"batch_size": 4, "accumulate": 4}, "expected at least 8"),
+        (1, {"batch_size": 2, "drop_last": False}, "more faces"),
+        (5, {"batch_size": 8}, "smaller batch_size, or drop_last"),
+    ],
+)
+def test_batches_that_norms_cannot_take_are_refused(n, changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        train(small_config(epochs=1, **changes), drawn_faces(n, 0), folder=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_face_at_a_time_where_norms_see_enough(tmp_path):
+    """Maps of 2 x 2 pixels and more give a norm what it needs."""
+    config = TrainConfig.modern(
+        network="hourglass-small", network_options={"width": 0.25}, n_landmarks=5, epochs=1, batch_size=1,
+        preprocessing=Preprocessing(size=64), warmup_epochs=0.0,
+    )  # fmt: skip
+    assert math.isfinite(train(config, drawn_faces(3, 0), folder=tmp_path).history[0].loss)
+
+
+def test_unequal_parts_count_by_their_faces():
+    """Two parts of two and three faces give the gradient of the five."""
+    torch.manual_seed(0)
+    layer, x, y = torch.nn.Linear(4, 2), torch.randn(5, 4), torch.randn(5, 2)
+    (layer(x) - y).square().mean().backward()
+    whole = layer.weight.grad.clone()
+    layer.zero_grad()
+    for part in range(2):
+        own = slice(part, None, 2)
+        share = len(x[own]) * 2 / len(x) / 2
+        (share * (layer(x[own]) - y[own]).square().mean()).backward()
+    torch.testing.assert_close(layer.weight.grad, whole)
+
+
+def test_a_pose_head_that_nothing_teaches_is_left_out(data, tmp_path, caplog):
+    result = train(small_config(epochs=1), data, folder=tmp_path / "none")
+    assert "no pose head" in caplog.text
+    assert result.network.heads.pose is None
+    assert result.config.network_options["pose"] is False
+    turned = data.with_rotations(np.tile(np.eye(3), (24, 1, 1)))
+    taught = train(small_config(epochs=1), turned, folder=tmp_path / "some")
+    assert taught.network.heads.pose is not None
+    mute = small_config(epochs=1, criterion_options={"asm_weights": None, "pose_weight": 0.0})
+    assert train(mute, turned, folder=tmp_path / "mute").network.heads.pose is None
+    # weights with a pose head may start a network without one
+    train(small_config(epochs=1), data, folder=tmp_path / "from", initial=taught.network.state_dict())
+
+
+def test_the_coherent_loss_is_part_of_the_training(tmp_path, monkeypatch):
+    """The trainer shows every crop and its mirror image; the term is what their maps differ by."""
+    config = TrainConfig.modern(
+        network="hourglass-small", network_options={"width": 0.25}, n_landmarks=5, epochs=1, batch_size=8,
+        preprocessing=Preprocessing(size=32), criterion_options={"peak": 10.0, "coherence_weight": 3.0},
+    )  # fmt: skip
+    data, seen, plain = drawn_faces(16, 0), [], HeatmapCriterion.__call__
+
+    def watched(self, prediction, batch, epoch, mirrored=None, mirror=None):
+        terms = plain(self, prediction, batch, epoch, mirrored, mirror)
+        own = mirror_coherence_loss(prediction.heatmaps, mirrored.heatmaps, mirror=mirror) / 100
+        torch.testing.assert_close(terms["coherence"], own)
+        torch.testing.assert_close(terms["loss"], terms["heatmaps"] + 3 * own)
+        assert len(prediction.landmarks) == len(mirrored.landmarks) == len(batch.images)
+        seen.append(float(own.detach()))
+        return terms
+
+    monkeypatch.setattr(HeatmapCriterion, "__call__", watched)
+    train(config, data, folder=tmp_path)
+    assert len(seen) == 2
+    assert min(seen) > 0
+    with pytest.raises(ValueError, match="mirror map"):
+        train(config, replace(data, mirror=None), folder=tmp_path / "no")
 
 
 def test_pictures(data, tmp_path):

@@ -256,7 +256,7 @@ def test_pose_and_shape_are_found_together(rng, n_dims, scaling):
     size = np.linalg.norm(new - new.mean(axis=1, keepdims=True), axis=(1, 2))[:, None]
     error = (np.linalg.norm(model.project(gaps) - new, axis=-1) / size)[:, :4].mean()
     transform = model.alignment_.align(gaps)
-    simple = transform.inverse(model.asm_.basis_.project(transform(gaps), weights=~np.isnan(gaps[..., 0])))
+    simple = transform.inverse(model.asm_.basis_.project(transform(gaps), confidence=~np.isnan(gaps[..., 0])))
     assert error < 0.2 * (np.linalg.norm(simple - new, axis=-1) / size)[:, :4].mean()
 
 
@@ -346,7 +346,7 @@ def test_a_robust_loss_meets_gaps_weights_batches_and_torch(faces, model, rng, l
     assert np.isfinite(batch).all()
     for i in range(4):
         np.testing.assert_allclose(model.project(off[i], confidence=weights[i]), batch[i], rtol=1e-6)
-    other = model.project(torch.tensor(off), weights=torch.tensor(weights)).numpy()
+    other = model.project(torch.tensor(off), confidence=torch.tensor(weights)).numpy()
     np.testing.assert_allclose(other, batch, rtol=1e-6)
     trust = fit_shape(model, off, confidence=weights, loss=loss).weights
     assert np.all((trust >= 0) & (trust <= weights))
@@ -443,9 +443,9 @@ def test_dask_arrays_stream_in_one_process(faces, model):
 
 
 def test_bad_input(faces, model):
-    with pytest.raises(ValueError, match=r"got shapes with \(66, 2\)"):
+    with pytest.raises(ValueError, match=r"got an array of shape \(66, 2\); expected \(\.\.\., 68, 2\)"):
         model.project(faces[0, :66])
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="shapes: got 3 coordinates per landmark; expected 2"):
         model.project(np.zeros((68, 3)))
     with pytest.raises(ValueError, match=r"infinite|infinity"):
         model.project(np.where(faces[0] == faces[0, 3, 0], np.inf, faces[0]))

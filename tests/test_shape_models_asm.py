@@ -322,12 +322,12 @@ def test_bad_shapes(rng):
         ASM().fit(np.where(shapes == shapes[3, 2, 1], np.inf, shapes))
     with pytest.raises(ValueError, match="parts differ in length"):
         ASM().fit([shapes[0].tolist(), shapes[1, :4].tolist()])
-    with pytest.raises(ValueError, match="at least one coordinate"):
+    with pytest.raises(ValueError, match="0 landmarks a shape; expected at least 1"):
         ASM().fit(np.zeros((5, 0, 2)))
     for huge in (shapes * 1e200, np.where(shapes == shapes[3, 2, 1], np.nan, shapes * 1e200)):
-        with pytest.raises(ValueError, match=r"got coordinates as large as .*Try other units"):
+        with pytest.raises(ValueError, match=r"got coordinates up to .*Try other units"):
             ASM().fit(huge)
-    with pytest.raises(ValueError, match="got coordinates as large as"):
+    with pytest.raises(ValueError, match="got coordinates up to"):
         ASM().fit_chunks([shapes * 1e200])
     np.testing.assert_allclose(ASM(2).fit(shapes * 1e-100).components_, ASM(2).fit(shapes).components_, atol=1e-12)
     for constant in (0.0, 1e6 + 1 / 3):

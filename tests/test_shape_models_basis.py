@@ -80,7 +80,7 @@ def test_replace_gives_another_basis():
 def test_missing_landmarks_are_refused(xp):
     x = np.zeros((4, 3, 2))
     x[2, 1, 0] = np.nan
-    with pytest.raises(ValueError, match=r"NaN\) at index \(2, 1, 0\).*complete.*weights="):
+    with pytest.raises(ValueError, match=r"NaN\) at index \(2, 1, 0\).*complete.*confidence="):
         small().project(xp.asarray(x))
 
 
@@ -106,7 +106,7 @@ def test_numbers_whose_squares_overflow_are_no_error(xp):
     ("shape", "message"),
     [
         ((4, 2, 2), r"got an array of shape \(4, 2, 2\); expected \(\.\.\., 3, 2\).*subset or convert"),
-        ((4, 2, 3), "swapping the last two axes"),
+        ((4, 2, 3), r"Try np.swapaxes\(shapes, -1, -2\)"),
         ((4, 6), r"shapes.reshape\(-1, 3, 2\)"),
         ((2,), "expected"),
         ((), "expected"),
@@ -129,7 +129,6 @@ def test_a_wrong_number_of_coefficients_is_refused(method):
     [
         ({"mean": np.zeros((0, 2))}, "mean: got an array of shape"),
         ({"mean": [[0, 0], [np.nan, 0], [0, 0]]}, "mean: got NaN"),
-        ({"mean": [["a", "b"]] * 3}, "mean: got an array of"),
         ({"mean": [[1, 2], [3]]}, "differ in length"),
         ({"components": np.eye(6)[:, :2]}, r"components.T: each row"),
         ({"components": np.eye(6)[:2].reshape(2, 3, 2)}, r"components.reshape"),
@@ -240,7 +239,7 @@ def test_torch_gradients(torch, limit):
     x = torch.tensor(draw_shapes(basis, 1, (3,)), requires_grad=True)
     assert torch.autograd.gradcheck(basis.project, x)
     weights = torch.rand(5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, w: basis.project(x, weights=w), (x, weights))
+    assert torch.autograd.gradcheck(lambda x, w: basis.project(x, confidence=w), (x, weights))
     assert torch.autograd.gradcheck(basis.mahalanobis, x)
     assert torch.autograd.gradcheck(lambda x: basis.report(x).distance, x)
     noisy = dataclasses.replace(basis, components=basis.components[:3], variances=basis.variances[:3])
@@ -284,8 +283,8 @@ def test_torch_transforms(torch, limit):
         dual = basis.project(torch.autograd.forward_ad.make_dual(t, torch.ones_like(t)))
         np.testing.assert_allclose(torch.autograd.forward_ad.unpack_dual(dual).tangent, tangent, atol=1e-12)
     w = np.array([1.0, 0.0, 1.0, 0.5, 1.0])
-    weighted = torch.func.vmap(lambda x: basis.project(x, weights=torch.tensor(w)))(t)
-    np.testing.assert_allclose(weighted, basis.project(x, weights=w), atol=1e-12)
+    weighted = torch.func.vmap(lambda x: basis.project(x, confidence=torch.tensor(w)))(t)
+    np.testing.assert_allclose(weighted, basis.project(x, confidence=w), atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", LIMITS)

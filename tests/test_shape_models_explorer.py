@@ -87,7 +87,7 @@ def test_numerics_are_those_of_the_library(tmp_path, rng, limit, dims):
     np.testing.assert_allclose(got["clip"], basis.clip(b), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(got["decode"], basis.decode(b).ravel(), rtol=1e-9, atol=1e-12)
     weights = np.isin(np.arange(68), seen).astype(float)
-    np.testing.assert_allclose(got["seen"], basis.encode(shape, weights=weights), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(got["seen"], basis.encode(shape, confidence=weights), rtol=1e-6, atol=1e-9)
 
 
 @browser
@@ -132,7 +132,7 @@ def test_dragging_follows_the_library_and_keeps_the_limit(tmp_path):
     target[8] += np.array([4.0, 6.0]) * value["unit"]
     weights = (np.arange(68) == 8).astype(float)
     np.testing.assert_allclose(
-        value["small"]["b"], basis.clip(basis.encode(target, weights=weights)), rtol=1e-4, atol=1e-7
+        value["small"]["b"], basis.clip(basis.encode(target, confidence=weights)), rtol=1e-4, atol=1e-7
     )
     sd = np.sqrt(basis.variances)
     assert (np.abs(value["large"]["b"]) <= sd * (1 + 1e-9)).all()
@@ -213,7 +213,7 @@ def test_a_drag_adds_to_the_shape_that_is_there(tmp_path):
     np.testing.assert_allclose(value["still"]["b"], value["before"]["b"], rtol=0, atol=1e-12)
     target = basis.mean.copy()
     target[8] += np.array([3.0, 5.0]) * value["unit"]
-    step = basis.encode(target, weights=(np.arange(68) == 8).astype(float))
+    step = basis.encode(target, confidence=(np.arange(68) == 8).astype(float))
     np.testing.assert_allclose(value["moved"]["b"], basis.clip(value["before"]["b"] + step), rtol=1e-4, atol=1e-7)
 
 

@@ -412,8 +412,9 @@ def test_csv_layouts(tmp_path):
     np.testing.assert_array_equal(first.points, [[1, 2], [np.nan, np.nan]])
     assert (second.labels, second.image_name, second.attributes) == (("tip", "base"), "b", {"sex": "m"})
     write_csv(path, [first, second], columns=["sex"])
-    assert path.read_text().splitlines()[0] == "image,sex,x0,y0,x1,y1"
+    assert path.read_text().splitlines()[0] == "image,sex,frame,tip_x,tip_y,base_x,base_y"
     assert read_csv(path)[1].attributes == {"sex": "m"}
+    assert (read_csv(path)[1].labels, read_csv(path)[1].frame) == (("tip", "base"), "physical")
 
 
 def test_coco_wholebody(tmp_path):

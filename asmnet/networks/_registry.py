@@ -1,11 +1,15 @@
 """Networks by name: what the trainer, the predictor, the exporter and the command line ask for one."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from asmnet._options import check_options
 
 __all__ = ["NetworkSpec", "Prediction", "build_network", "network_names", "network_spec", "register_network"]
 
@@ -36,6 +40,13 @@ class Prediction(NamedTuple):
     pose: Tensor | None = None
     heatmaps: tuple[Tensor, ...] = ()
     depth: Tensor | None = None
+
+    def rows(self, which: Any) -> Prediction:
+        """Return the prediction for some of the images."""
+        parts = (None if part is None else part[which] for part in (self.landmarks, self.pose, self.depth))
+        landmarks, pose, depth = parts
+        assert landmarks is not None
+        return Prediction(landmarks, pose, tuple(maps[which] for maps in self.heatmaps), depth)
 
 
 def full_precision(head: Callable[..., Tensor], features: Tensor) -> Tensor:
@@ -179,6 +190,11 @@ def build_network(name: str, n_landmarks: int, **options: Any) -> nn.Module:
     **options
         For the network's constructor: `width`, `pose`, ...
 
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for options that the network does not have; the message lists those it has.
+
     Examples
     --------
     >>> from asmnet.networks import build_network
@@ -186,4 +202,5 @@ def build_network(name: str, n_landmarks: int, **options: Any) -> nn.Module:
     'ASMNet'
     """
     spec = network_spec(name)
+    check_options(f"network_options of {name}", spec.factory, options, ("n_landmarks",))
     return spec.factory(n_landmarks, **{**spec.defaults, **options})

@@ -1,4 +1,8 @@
-"""Stacked hourglass and SAT networks: heat maps for every landmark, supervised after every stack."""
+"""Stacked hourglass and SAT networks: heat maps for every landmark, supervised after every stack.
+
+Of the published program these parts are not built: deformable convolutions, the head called ESSH, and the stack
+configuration ``net_sat=2``. Its coherent loss is `asmnet.heatmaps.mirror_coherence_loss`, an option of the criterion.
+"""
 
 from __future__ import annotations
 

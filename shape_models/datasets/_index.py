@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .._names import IMAGE_SUFFIXES, natural_key
 from ..formats import LandmarkFileError
 from ._samples import Entry
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 class Folder:
@@ -27,16 +28,12 @@ class Folder:
                 if not name.startswith("."):
                     path = parent / name
                     self.files.append(path)
-                    if path.suffix.lower() in IMAGE_SUFFIXES:
+                    if path.suffix.lower() in _IMAGES:
                         self._images.setdefault((parent, path.stem), path)
-        self.files.sort(key=natural_key)
-
-    def name(self, path: Path) -> str:
-        """Return what a file of the folder is called: its path below the folder without the suffix."""
-        return path.relative_to(self.root).with_suffix("").as_posix()
+        self.files.sort()
 
     def ending(self, *extensions: str) -> list[Path]:
-        """Return the files with one of these extensions, in natural order."""
+        """Return the files with one of these extensions, sorted."""
         return [path for path in self.files if path.suffix.lower() in extensions]
 
     def named(self, *names: str) -> Path | None:

@@ -6,14 +6,15 @@ import csv
 import io
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
+from ._long import IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
     LandmarkFile,
@@ -21,53 +22,77 @@ from ._record import (
     Missing,
     Source,
     as_files,
-    check_scheme,
-    mark_missing,
+    record,
+    refuse_frame,
     same_count,
     shorten,
     spell,
     whole_missing,
     write_text,
 )
+from ._table import Rows, read_table
 
 __all__ = ["read_csv", "write_csv"]
 
-_COORDINATE = re.compile(r"([xyz])[_ ]?([0-9]{1,6})", re.IGNORECASE)
-_IMAGE = ("image", "image_name", "image_path", "filename", "file_name", "file", "name", "path")
-_LABEL = ("landmark", "point", "label", "index")
-_GROUP = ("specimen", "id", "shape", "sample")
+_NUMBERED = re.compile(r"([xyzvc])[_ .]?([0-9]{1,6})", re.IGNORECASE)
+_R_ARRAY = re.compile(r"([xyz])\.(.+)", re.IGNORECASE)
+_NAMED = re.compile(r"(.+)[_ .]([xyzvc])", re.IGNORECASE)
 
 
 def read_csv(
     path: str | os.PathLike,
     *,
+    group: str | Sequence[str] | None = None,
+    columns: Mapping[str, str | None] | Sequence[str] | None = None,
+    header: bool = True,
+    rows: str | None = None,
+    decimal: str = ".",
     missing: Missing = None,
     scheme: str | LandmarkScheme | None = None,
     frame: str = "pixels",
 ) -> list[LandmarkFile]:
-    r"""Read the shapes of a table in either of two layouts, told apart by the header.
+    r"""Read the shapes of a table in any of these layouts, told apart by the header.
 
-    One row a shape: coordinates in columns ``x0, y0, x1, y1, ...`` (or from ``x1``; ``x_0`` and ``X00`` too), the
-    landmarks in the order of these numbers, wherever the columns stand. One row a landmark: columns ``x``, ``y``
-    and perhaps ``z``, and a column ``image`` or ``specimen`` that says which rows form a shape.
+    One row a shape: coordinates in columns ``x0, y0, x1, y1, ...`` (or from ``x1``; ``x_0``, ``X00`` and ``1.X`` too),
+    the landmarks in the order of these numbers, wherever the columns stand; or ``nose_x, nose_y, ...``, the landmarks
+    with these names in the order of the columns. Columns ``v0`` or ``nose_v`` say which landmarks are there (0 is
+    missing), ``c0`` or ``nose_c`` how sure they are. So MorphoJ and geomorph's ``two.d.array`` write them.
+
+    One row a landmark: columns ``x``, ``y`` and perhaps ``z``, a column that says which rows form a shape (``image``,
+    ``specimen_id`` ...) and one that names the landmark (``landmark``, ``point`` ...).
+
+    One column a shape and coordinate: ``X.specA, Y.specA, X.specB ...``, as R writes an array.
 
     Parameters
     ----------
     path : path
-        The file; commas, semicolons or tabs between the fields.
+        The file; commas, semicolons, tabs or blanks between the fields.
+    group : str or sequence of str, optional
+        In a table with one row a landmark the columns that say which rows form a shape, where their names do not.
+        Every other column must have one value in a shape, or name the landmarks.
+    columns : mapping of str to str or None, or sequence of str, optional
+        What to call columns of the file (``{"pos_h": "x", "remark": None}``; None leaves one out), or the names of
+        all columns.
+    header : bool
+        Whether the first row holds the names; without it they are given by `columns`.
+    rows : {"shapes", "landmarks"}, optional
+        What a row is, where columns ``X.1, Y.1, X.2 ...`` leave it open.
+    decimal : {".", ","}
+        What stands before the decimals of the numbers.
     missing : {"negative", "zero"}, float or sequence of float, optional
         What marks a missing landmark besides an empty field, ``NA`` and ``nan``: a negative coordinate, zeros only,
         one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many.
     frame : {"pixels", "y_up", "relative", "physical"}
-        What the numbers are, as the table cannot say it.
+        What the numbers are, as few tables say it; a column ``frame`` of these words does.
 
     Returns
     -------
     list of LandmarkFile
         In the order of the table. The image name comes from a column ``image``, ``file`` or ``name``; the other
-        columns are attributes, as text.
+        columns are attributes, as text, but for ``"scale"``, ``"visibility"`` and ``"confidence"``; ``"id"`` is that of
+        a column ``id`` or ``specimen``, or R's names of rows.
 
     Raises
     ------
@@ -85,124 +110,162 @@ def read_csv(
     >>> files[1].image_name, files[1].points.tolist()
     ('b.jpg', [[5.0, 6.0], [nan, nan]])
     """
-    source = Source(path)
+    source = Source.of(path, decimal=decimal)
     scheme = None if scheme is None else get_scheme(scheme)
     if frame not in FRAMES:
         raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
-    mark_missing(np.zeros((1, 2)), missing)
-    header, rows = read_table(source)
-    wide = [_COORDINATE.fullmatch(name) for name in header]
-    lower = [name.lower() for name in header]
-    if any(wide):
-        shapes = _wide(source, header, [(m[1].lower(), int(m[2])) if m else None for m in wide], rows)
+    if rows not in (None, "shapes", "landmarks"):
+        raise ValueError(f"rows: got {rows!r}; expected 'shapes' or 'landmarks'.")
+    names, table = read_table(source, header=header, columns=columns)
+    lower = [name.lower() for name in names]
+    if [name for name in lower if name] in (["v1", "v2"], ["v1", "v2", "v3"]):  # R's names of columns without names
+        lower = ["xyz"[int(name[1]) - 1] if name else name for name in lower]
+    if places := _arrays(source, names, rows):
+        shapes = _array(source, names, places, table)
+    elif any(place[0] in "xyz" for place in _numbered(names).values()):
+        shapes = _wide(source, names, _numbered(names), table)
     elif "x" in lower and "y" in lower:
-        shapes = _long(source, header, lower, rows)
+        shapes = read_long(source, names, lower, table, [group] if isinstance(group, str) else group)
+    elif any(place[0] in "xyz" for place in _named(names).values()):
+        shapes = _wide(source, names, _named(names), table)
     else:
         raise source.error(
-            f"header: got {shorten(', '.join(header), 80)}; expected columns x0, y0, ... or columns x and y.", 1
-        )
+            f"header: got {shorten(', '.join(names), 80)}; expected columns x0, y0, ... or columns x and y. "
+            "Try columns= to say which are which.", 1,
+        )  # fmt: skip
     if not shapes:
         raise source.error("got a header and no rows; expected at least one shape.")
-    files = []
-    for points, labels, attributes in shapes:
-        check_scheme(source.path, len(points), scheme)
-        key = next((key for key in attributes if key.lower() in _IMAGE), None)
-        image_name = attributes.pop(key) if key is not None else None
-        files.append(
-            LandmarkFile(
-                mark_missing(points, missing), labels, scheme, image_name or None, frame, path=source.path,
-                attributes=attributes,
-            )
-        )  # fmt: skip
-    return files
+    return [
+        _record(source, points, labels, attributes, scheme=scheme, frame=frame, missing=missing)
+        for points, labels, attributes in shapes
+    ]
 
 
-_Shape = tuple[np.ndarray, tuple[str, ...] | None, dict[str, str]]
+_Places = dict[int, tuple[str, Any]]  # column -> axis (or v, c) and landmark
 
 
-def read_table(source: Source) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the rows with their line; all rows have as many fields as the header."""
-    first = source.text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(source.text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows = []
-    try:
-        for row in reader:
-            if any(field.strip() for field in row):
-                rows.append((reader.line_num, [field.strip() for field in row]))
-    except csv.Error as error:
-        raise source.error(f"not a table: {error}.", reader.line_num) from None
-    if not rows:
-        raise source.error("got an empty file; expected a header.")
-    header = rows[0][1]
-    for number, row in rows[1:]:
-        if len(row) != len(header):
-            raise source.error(f"got {len(row)} fields; expected {len(header)}, as in the header.", number)
-    repeated = [name for name, times in Counter(header).items() if name and times > 1]
-    if repeated:
-        raise source.error(f"header: got {shorten(repeated[0])!r} twice; expected different names.", rows[0][0])
-    return header, rows[1:]
+def _record(
+    source: Source, points: np.ndarray, labels: tuple[str, ...] | None, attributes: dict[str, Any], **options: Any
+) -> LandmarkFile:
+    """Return the record of a shape, the columns with a meaning taken out of its attributes."""
+    key = next((key for key in attributes if key.lower() in IMAGE_COLUMNS and isinstance(attributes[key], str)), None)
+    image_name = attributes.pop(key) if key is not None else None
+    for key in ("ID", "Id", ""):
+        if key in attributes:
+            attributes.setdefault("id", attributes.pop(key))
+    if isinstance(attributes.get("frame"), str) and attributes["frame"] in FRAMES:
+        options["frame"] = attributes.pop("frame")
+    if "scale" in attributes:
+        text = attributes["scale"]
+        attributes["scale"] = source.number(text, "scale") if text else None
+    if "visibility" in attributes:
+        points = np.where(np.asarray(attributes["visibility"])[:, None] > 0, points, np.nan)
+    return record(source, points, labels=labels, image_name=image_name, attributes=attributes, **options)
 
 
-def _wide(
-    source: Source, header: list[str], places: list[tuple[str, int] | None], rows: list[tuple[int, list[str]]]
-) -> list[_Shape]:
-    columns: dict[int, dict[str, int]] = {}
-    for column, place in enumerate(places):
-        if place is not None:
-            axes = columns.setdefault(place[1], {})
-            if place[0] in axes:
-                raise source.error(f"header: got {place[0]}{place[1]} twice; expected different names.", 1)
-            axes[place[0]] = column
-    numbers = sorted(columns)
-    axes_of_first = sorted(columns[numbers[0]])
-    for number in numbers:
-        if sorted(columns[number]) != axes_of_first or axes_of_first not in (["x", "y"], ["x", "y", "z"]):
-            raise source.error(
-                f"header: got {', '.join(sorted(columns[number]))} of landmark {number}; "
-                "expected x and y (and z) of each.",
-                1,
-            )
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+def _numbered(names: Sequence[str]) -> _Places:
+    """Return the columns called by an axis and a number; v and c count where there are such coordinates."""
+    places: _Places = {}
+    for column, name in enumerate(names):
+        if match := _NUMBERED.fullmatch(name):
+            places[column] = match[1].lower(), int(match[2])
+    known = {number for axis, number in places.values() if axis in "xyz"}
+    return {column: place for column, place in places.items() if place[0] in "xyz" or place[1] in known}
+
+
+def _named(names: Sequence[str]) -> _Places:
+    """Return the columns called by a landmark and an axis, of the landmarks that have x and y."""
+    places: _Places = {}
+    for column, name in enumerate(names):
+        if match := _NAMED.fullmatch(name):
+            places[column] = match[2].lower(), match[1]
+    axes: dict[str, set[str]] = {}
+    for axis, label in places.values():
+        axes.setdefault(label, set()).add(axis)
+    places = {column: place for column, place in places.items() if {"x", "y"} <= axes[place[1]]}
+    if all(names[column][-2] == "." and place[1].isdecimal() for column, place in places.items()):
+        return {column: (axis, int(label)) for column, (axis, label) in places.items()}  # R's 1.X, 1.Y, 2.X ...
+    return places
+
+
+def _arrays(source: Source, names: Sequence[str], rows: str | None) -> _Places:
+    """Return the columns of R's arrays, called by an axis and a shape."""
+    places: _Places = {}
+    for column, name in enumerate(names):
+        if match := _R_ARRAY.fullmatch(name):
+            places[column] = match[1].lower(), match[2]
+    if rows == "shapes" or not places or len(places) < len([name for name in names if name]):
+        return {}
+    numbers = all(str(shape).isdecimal() for _, shape in places.values())
+    if numbers and rows is None:
         raise source.error(
-            f"header: got landmarks {numbers[0]}...{numbers[-1]}, {len(numbers)} of them; "
+            f"header: got {names[min(places)]}, ..., which may count landmarks or shapes. "
+            "Try rows='shapes' or rows='landmarks'.", 1,
+        )  # fmt: skip
+    return places
+
+
+def _wide(source: Source, names: list[str], places: _Places, rows: Rows) -> list[Shape]:
+    columns: dict[Any, dict[str, int]] = {}
+    for column, (axis, landmark) in places.items():
+        axes = columns.setdefault(landmark, {})
+        if axis in axes:
+            raise source.error(f"header: got {axis}{landmark} twice; expected different names.", 1)
+        axes[axis] = column
+    by_number = all(isinstance(landmark, int) for landmark in columns)
+    landmarks = sorted(columns) if by_number else list(columns)
+    kept = [axis for axis in "xyz" if axis in columns[landmarks[0]]]
+    for landmark in landmarks:
+        axes_here = [axis for axis in "xyz" if axis in columns[landmark]]
+        if axes_here != kept or kept not in (["x", "y"], ["x", "y", "z"]):
+            raise source.error(
+                f"header: got {', '.join(axes_here)} of landmark {landmark}; expected x and y (and z) of each.", 1
+            )
+    if by_number and (landmarks != list(range(landmarks[0], landmarks[0] + len(landmarks))) or landmarks[0] > 1):
+        raise source.error(
+            f"header: got landmarks {landmarks[0]}...{landmarks[-1]}, {len(landmarks)} of them; "
             "expected all numbers from 0 or from 1.", 1
         )  # fmt: skip
-    order = [columns[number][axis] for number in numbers for axis in axes_of_first]
-    others = [column for column, place in enumerate(places) if place is None]
-    shapes: list[_Shape] = []
-    titles = [header[column] for column in order]
+    order = [columns[landmark][axis] for landmark in landmarks for axis in kept]
+    titles = [names[column] for column in order]
+    others = [column for column in range(len(names)) if column not in places]
+    others = [c for c in others if names[c] or not row_numbers([row[c] for _, row in rows])]
+    shapes: list[Shape] = []
     for line, row in rows:
         values = source.numbers([row[column] for column in order], titles, line)
-        points = whole_missing(np.reshape(values, (len(numbers), -1)))
-        shapes.append((points, None, {header[column]: row[column] for column in others}))
+        attributes: dict[str, Any] = {names[column]: row[column] for column in others}
+        for axis, key in (("v", "visibility"), ("c", "confidence")):
+            if any(axis in columns[landmark] for landmark in landmarks):
+                cells = [(f"{key} of {m}", row[columns[m][axis]] if axis in columns[m] else "") for m in landmarks]
+                attributes[key] = np.array([source.numbers([text], [title], line)[0] for title, text in cells])
+        points = whole_missing(np.reshape(values, (len(landmarks), -1)))
+        shapes.append((points, None if by_number else tuple(landmarks), attributes))
     return shapes
 
 
-def _long(source: Source, header: list[str], lower: list[str], rows: list[tuple[int, list[str]]]) -> list[_Shape]:
-    axes = [lower.index(axis) for axis in "xyz" if axis in lower]
-    label = next((lower.index(name) for name in _LABEL if name in lower), None)
-    keys = [i for i, name in enumerate(lower) if i not in axes and i != label and (name in _IMAGE or name in _GROUP)]
-    others = [i for i in range(len(header)) if i not in axes and i != label]
-    parts: dict[tuple[str, ...], list[tuple[int, list[str]]]] = {}
-    for line, row in rows:
-        parts.setdefault(tuple(row[i] for i in keys), []).append((line, row))
-    shapes: list[_Shape] = []
-    for members in parts.values():
-        titles = [header[i] for i in axes]
-        points = [source.numbers([row[i] for i in axes], titles, line) for line, row in members]
-        labels = None if label is None else tuple(row[label] for _, row in members)
-        if labels is not None and len(set(labels)) != len(labels):
-            repeated = Counter(labels).most_common(1)[0][0]
-            raise source.error(
-                f"{header[label or 0]}: got {shorten(repeated)!r} twice in one shape. "
-                "Try a column image or specimen that says which rows form a shape.", members[0][0]
-            )  # fmt: skip
-        shapes.append((whole_missing(points), labels, {header[i]: members[0][1][i] for i in others}))
+def _array(source: Source, names: list[str], places: _Places, rows: Rows) -> list[Shape]:
+    shapes: list[Shape] = []
+    labels = None
+    for column in range(len(names)):
+        if column not in places and not row_numbers([row[column] for _, row in rows]):
+            labels = tuple(row[column] for _, row in rows)
+    for shape in dict.fromkeys(shape for _, shape in places.values()):
+        axes = {axis: column for column, (axis, other) in places.items() if other == shape}
+        if list(axes) not in (["x", "y"], ["x", "y", "z"]):
+            raise source.error(f"header: got {', '.join(axes)} of {shorten(shape)}; expected x and y (and z).", 1)
+        titles = [names[column] for column in axes.values()]
+        points = [source.numbers([row[column] for column in axes.values()], titles, line) for line, row in rows]
+        if points:
+            shapes.append((whole_missing(points), labels, {"id": shape}))
     return shapes
 
 
-def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str] = ()) -> None:
+_STYLES = ("table", "morphoj", "geomorph")
+
+
+def write_csv(
+    path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str] | None = None, style: str = "table"
+) -> None:
     """Write shapes into a table, one row each, that `read_csv` reads back to the last bit.
 
     Parameters
@@ -210,10 +273,16 @@ def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str]
     path : path
         The file; it appears as a whole or not at all.
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, n_dims) or (n, n_landmarks, n_dims)
-        All with the same landmarks. A missing one is left empty. The first column is ``image`` when any of them names
-        one.
-    columns : sequence of str
-        Attributes to write as columns before the coordinates.
+        All with the same landmarks; those with the same labels in another order are brought into the order of the
+        first. A missing one is left empty. Landmarks with labels stand in columns ``LABEL_x, LABEL_y``, others in
+        ``x0, y0, ...``; visibility and confidence beside them in ``LABEL_v``, ``v0``, ``LABEL_c``, ``c0``. The first
+        column is ``image`` when any of them names one. Curves, boxes and other arrays are not kept.
+    columns : sequence of str, optional
+        Attributes to write as columns before the coordinates; by default all that are text or single numbers. A column
+        ``frame`` is added where it is not ``"pixels"``.
+    style : {"table", "morphoj", "geomorph"}
+        ``"morphoj"``: between tabs, the identifier (or image) and ``X1, Y1, X2 ...``, nothing else, as MorphoJ reads
+        it. ``"geomorph"``: R's names of rows and ``1.X, 1.Y, 2.X ...``, as ``two.d.array`` gives it, missing as ``NA``.
 
     Raises
     ------
@@ -223,6 +292,7 @@ def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str]
     Examples
     --------
     >>> import tempfile, pathlib
+    >>> from shape_models import LandmarkFile
     >>> from shape_models.formats import write_csv
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "a.csv")
@@ -230,23 +300,100 @@ def write_csv(path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str]
     ...     path.read_text().splitlines()
     ['x0,y0', '1.0,2.0', 'nan,nan']
     """
-    files = as_files(landmarks, path)
+    files = _same_labels(path, as_files(landmarks, path))
+    if style not in _STYLES:
+        raise ValueError(f"style: got {style!r}; expected one of {', '.join(_STYLES)}.")
     n_landmarks, n_dims = same_count(Path(path), files)
-    images = any(file.image_name for file in files)
+    labels = files[0].labels if style == "table" else None
+    marks = [(letter, key) for letter, key in (("v", "visibility"), ("c", "confidence")) if style == "table"
+             if any(np.shape(file.attributes.get(key, 0)) == (n_landmarks,) for file in files)]  # fmt: skip
+    letters = [*"xyz"[:n_dims], *(letter for letter, _ in marks)]
+    if labels is not None:
+        titles = [f"{label}_{letter}" for label in labels for letter in letters]
+    elif style == "table":
+        titles = [f"{letter}{i}" for i in range(n_landmarks) for letter in letters]
+    else:
+        titles = [f"{axis.upper()}{i + 1}" if style == "morphoj" else f"{i + 1}.{axis.upper()}"
+                  for i in range(n_landmarks) for axis in "xyz"[:n_dims]]  # fmt: skip
+    firsts, rows = _first_columns(path, files, columns) if style == "table" else _identities(path, files, style)
+    if len({*firsts, *titles}) != len(firsts) + len(titles):
+        raise LandmarkFileError(f"{Path(path)}: columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    coordinates = [f"{axis}{i}" for i in range(n_landmarks) for axis in "xyz"[:n_dims]]
-    if len({*columns, "image", *coordinates}) != len(columns) + 1 + len(coordinates):
-        raise LandmarkFileError(f"{Path(path)}: columns: got {list(columns)}; expected names that differ.")
-    writer.writerow([*(["image"] if images else []), *columns, *coordinates])
-    for file in files:
+    writer = csv.writer(stream, lineterminator="\n", delimiter="\t" if style == "morphoj" else ",")
+    writer.writerow([*firsts, *titles])
+    missing = "" if style == "table" else "NA"
+    for file, first in zip(files, rows, strict=True):
         points = whole_missing(np.asarray(file.points, dtype=np.float64))
         if np.isinf(points).any():
             raise LandmarkFileError(f"{Path(path)}: got an infinite coordinate; expected finite numbers or NaN.")
-        first = [*([file.image_name or ""] if images else [])]
-        first += ["" if file.attributes.get(name) is None else str(file.attributes[name]) for name in columns]
-        row = [spell(value, missing="") for value in points.ravel().tolist()]
+        cells = [points, *(_column(file, key, points)[:, None] for _, key in marks)]
+        row = [spell(value, missing=missing) for value in np.hstack(cells).ravel().tolist()]
         if not any(first) and not any(row):
             row = ["nan"] * len(row)  # a row of empty fields would be read as an empty line
         writer.writerow([*first, *row])
     write_text(path, stream.getvalue())
+
+
+def _same_labels(path: str | os.PathLike, files: list[LandmarkFile]) -> list[LandmarkFile]:
+    """Return the files with their landmarks in the order of the first one's labels."""
+    names = files[0].labels if files else None
+    if names is None or all(file.labels is None for file in files):
+        return files
+    ordered = []
+    for index, file in enumerate(files):
+        labels = file.labels
+        if labels is None or len(labels) != len(names) or set(labels) != set(names):
+            other = sorted(set(names) ^ set(labels or ()))[:3]
+            raise LandmarkFileError(
+                f"{Path(path)}: shape {index} has other labels than shape 0 ({shorten(', '.join(other))}); "
+                "expected the same for all."
+            )
+        if labels != names:
+            order = [labels.index(name) for name in names]
+            changes = {key: np.asarray(file.attributes[key])[order] for key in ("visibility", "confidence")
+                       if np.shape(file.attributes.get(key, 0)) == (len(names),)}  # fmt: skip
+            attributes = {**file.attributes, **changes}
+            file = replace(file, points=np.asarray(file.points)[order], labels=names, attributes=attributes)
+        ordered.append(file)
+    return ordered
+
+
+def _column(file: LandmarkFile, key: str, points: np.ndarray) -> np.ndarray:
+    values = np.asarray(file.attributes.get(key, np.nan), dtype=np.float64)
+    seen = ~np.isnan(points).any(axis=1)
+    if values.shape != seen.shape:
+        values = np.where(seen, 2.0, 0.0) if key == "visibility" else np.full(len(seen), np.nan)
+    return np.where(seen, values, 0.0) if key == "visibility" else values
+
+
+def _first_columns(
+    path: str | os.PathLike, files: list[LandmarkFile], columns: Sequence[str] | None
+) -> tuple[list[str], list[list[str]]]:
+    """Return the names and the values of the columns before the coordinates."""
+    if columns is None:
+        plain = (key for file in files for key, value in file.attributes.items() if _plain(value))
+        columns = [key for key in dict.fromkeys(plain) if not _NUMBERED.fullmatch(key) and not _NAMED.fullmatch(key)]
+    names = list(columns)
+    if any(file.frame != "pixels" for file in files):
+        names = [name for name in names if name != "frame"] + ["frame"]
+    images = any(file.image_name for file in files)
+    rows = []
+    for file in files:
+        values = {**file.attributes, **({"frame": file.frame} if "frame" in names and "frame" not in columns else {})}
+        row = [file.image_name or ""] if images else []
+        rows.append(row + ["" if values.get(name) is None else str(values[name]) for name in names])
+    if len(set(names)) != len(names) or (images and "image" in names):
+        raise LandmarkFileError(f"{Path(path)}: columns: got {names}; expected names that differ.")
+    return [*(["image"] if images else []), *names], rows
+
+
+def _identities(path: str | os.PathLike, files: list[LandmarkFile], style: str) -> tuple[list[str], list[list[str]]]:
+    """Return the one column of MorphoJ and of R: who each shape is."""
+    for file in files:
+        refuse_frame(path, file, ("pixels", "y_up", "physical"))
+    rows = [[str(file.image_name or index) if file.id is None else str(file.id)] for index, file in enumerate(files)]
+    return ["ID" if style == "morphoj" else ""], rows
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -74,8 +74,8 @@ def main():
     holes = np.where(seen[..., None], x, np.nan)
     rows = {
         "naive": lambda: project_vectorised(x, mean, components, variances),
-        "project, a mask for each": lambda: basis.project(holes, weights=seen),
-        "project, one mask": lambda: basis.project(x, weights=seen[0]),
+        "project, a mask for each": lambda: basis.project(holes, confidence=seen),
+        "project, one mask": lambda: basis.project(x, confidence=seen[0]),
         "complete, a mask for each": lambda: basis.complete(holes),
         "report": lambda: basis.report(x),
         "log_likelihood": lambda: basis.log_likelihood(x),

@@ -1,0 +1,52 @@
+"""Options by name: what is not among them, or of another type, is refused in words that say what is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    str: (str, "a word"),
+    tuple: ((tuple, list), "a list"),
+    dict: (dict, "names with values"),
+}
+
+
+def check_name(where: str, name: str, known: Sequence[str]) -> None:
+    """Refuse a name that is not among the known ones."""
+    if name not in known:
+        raise ValueError(f"{where}: no option is called {name!r}; expected one of {', '.join(sorted(known))}.")
+
+
+def check_type(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than the default; a whole number may stand for a number, None for a list."""
+    if type(default) not in KINDS or (value is None and isinstance(default, tuple | dict)):
+        return
+    kind, words = KINDS[type(default)]
+    if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
+        raise ValueError(f"{name}: got {value!r}; expected {words}, such as {default!r}.")
+
+
+def check_options(where: str, factory: Callable[..., Any], options: Mapping[str, Any], own: Sequence[str]) -> None:
+    """Refuse options that a factory does not take, or of another type; those called `own` are given elsewhere."""
+    parameters = inspect.signature(factory).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = {name: parameter.default for name, parameter in parameters.items() if name not in own}
+    for name, value in options.items():
+        check_name(where, name, list(known))
+        check_type(f"{where}.{name}", value, known[name])
+
+
+def check_fields(settings: Any) -> None:
+    """Refuse fields of a data class of another type than their defaults."""
+    for field in fields(settings):
+        default = field.default
+        if default is MISSING and field.default_factory is not MISSING:
+            default = field.default_factory()
+        check_type(field.name, getattr(settings, field.name), default)
