@@ -19,9 +19,6 @@ from shape_models.images import read_image
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
 DEGREES = 65.0  # of one unit of the pose head
-# From the detector's boxes to the tight boxes of the landmarks: medians over 114 faces of 300-W train
-DETECTOR_SHIFT = np.array([0.0, 0.155])
-DETECTOR_SCALE = np.array([0.90, 0.88])
 # Views to average over: shifts in sides of the box, and scales
 VIEWS = (
     (0.0, 0.0, 1.0), (0.0, 0.0, 0.95), (0.0, 0.0, 1.05), (0.03, 0.0, 1.0), (-0.03, 0.0, 1.0), (0.0, 0.03, 1.0),
@@ -293,7 +290,7 @@ class Predictor:
             See `as_rgb`. A list gives a list of lists.
         boxes : array_like of shape (k, 4), or a list of those, optional
             x0, y0, x1, y1 in pixels. The convention of the shipped models is the tight box of the landmarks: brows to
-            chin. Without boxes faces are searched for by `shape_models.search.detect_faces`.
+            chin. Without boxes faces are searched for by `shape_models.search.find_faces`.
         flip_average : bool
             Average with the prediction for the mirror image, at twice the cost; needs a scheme.
         n_passes : int, optional
@@ -352,15 +349,23 @@ class Predictor:
                 results[int(i)].append(face)
         return results if many else results[0]
 
-    def detect(self, image: Any) -> np.ndarray:
-        """Find faces and return their boxes (k, 4), brought roughly to the convention of the network."""
+    def detect(self, image: Any, detector: Any = "scikit-image") -> np.ndarray:
+        """Find faces and return their boxes (k, 4) by the convention of the network, one for each face.
+
+        Parameters
+        ----------
+        image : array_like, PIL image or path
+        detector : str or callable
+            As for `shape_models.search.find_faces`.
+
+        Returns
+        -------
+        ndarray of shape (k, 4)
+        """
         from importlib import import_module
 
-        found = import_module("shape_models.search").detect_faces(as_rgb(image))
-        boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + DETECTOR_SHIFT * sides
-        return np.concatenate([centres - DETECTOR_SCALE * sides / 2, centres + DETECTOR_SCALE * sides / 2], 1)
+        faces = import_module("shape_models.search").find_faces(as_rgb(image), detector)
+        return np.asarray(faces.boxes, dtype=np.float64).reshape(-1, 4)
 
     @torch.inference_mode()
     def _run(

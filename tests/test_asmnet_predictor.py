@@ -14,7 +14,7 @@ from asmnet.heatmaps import decode_heatmaps, draw_heatmaps, map_to_units, units_
 from asmnet.layers import fuse_norms
 from asmnet.networks import Prediction, build_network, network_names
 from asmnet.predictor import as_rgb
-from shape_models import IBUG68, LandmarkScheme, load_model, make_faces
+from shape_models import IBUG68, LandmarkScheme, boxes, load_model, make_faces
 
 
 class Corners(nn.Module):
@@ -385,18 +385,21 @@ def test_wrong_calls_are_refused():
 
 def test_without_boxes_faces_are_searched_for(monkeypatch):
     """Detected boxes are brought to the network's convention, and a second pass takes the box of the landmarks."""
-    search = pytest.importorskip("shape_models.search")
-    if not hasattr(search, "detect_faces"):
-        pytest.skip("no detector")
-    monkeypatch.setattr(search, "detect_faces", lambda image: np.array([[10.0, 10.0, 50.0, 50.0]]))
+    from shape_models.search import Detections, detectors
+
+    def found(boxes):
+        answer = Detections(np.array(boxes, dtype=float).reshape(-1, 4), np.ones(len(boxes)), "retinaface")
+        monkeypatch.setattr(detectors, "ScikitImage", type("ScikitImage", (), {"__call__": lambda self, image: answer}))
+
+    found([[10.0, 10.0, 50.0, 50.0]])
     image = np.zeros((80, 100), np.uint8)
     call = predictor(Corners())
     tight = call.detect(image)[0]
-    np.testing.assert_allclose((tight[:2] + tight[2:]) / 2, [30, 30 + 0.155 * 40])
-    np.testing.assert_allclose(tight[2:] - tight[:2], [0.90 * 40, 0.88 * 40])
+    np.testing.assert_allclose(tight, boxes.convert([10.0, 10.0, 50.0, 50.0], "retinaface", "landmarks"))
+    np.testing.assert_allclose(call.detect(image, lambda image: ([[1, 1, 9, 9]], [1.0], "landmarks")), [[1, 1, 9, 9]])
     (face,) = call(image)
     (first,) = call(image, tight)
     np.testing.assert_allclose(face.box, [*first.landmarks.min(0), *first.landmarks.max(0)])
-    monkeypatch.setattr(search, "detect_faces", lambda image: np.empty((0, 4)))
+    found([])
     assert call(image) == []
     assert call([image, image]) == [[], []]

@@ -4,7 +4,7 @@ from ._files import load_fitter as load_fitter
 from .appearance import AppearanceModel
 from .appearance import load_appearance as load_appearance
 from .combination import CombinedEvidence
-from .detection import detect_faces
+from .detection import Detections, Detector, Faces, detect_faces, find_faces
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
 from .heatmaps import HeatMaps
@@ -17,7 +17,10 @@ __all__ = [
     "ASMFitter",
     "AppearanceModel",
     "CombinedEvidence",
+    "Detections",
+    "Detector",
     "Evidence",
+    "Faces",
     "HeatMaps",
     "Patches",
     "Profiles",
@@ -27,5 +30,6 @@ __all__ = [
     "View",
     "animate_trace",
     "detect_faces",
+    "find_faces",
     "plot_trace",
 ]
