@@ -446,7 +446,7 @@ def distill(
     if student.n_landmarks != teacher.n_landmarks:
         raise ValueError(
             f"got a student of {student.n_landmarks} landmarks and a teacher of {teacher.n_landmarks}; expected the "
-            "same scheme. Try LandmarkScheme.convert on the landmarks of one of them."
+            "same scheme. Try shape_models.convert on the landmarks of one of them."
         )
     options: dict[str, Any] = {"preset": preset, "teachers": teachers, "pose_weight": pose_weight}
     student = replace(student, criterion="kd", criterion_options=options)

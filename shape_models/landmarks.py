@@ -15,7 +15,8 @@ import numpy as np
 from ._array import array_namespace, as_shapes
 
 __all__ = [
-    "COFW29", "IBUG68", "IMM58", "MEDIAPIPE478", "MUCT68", "MUCT76", "WFLW98", "Conversion", "LandmarkScheme",
+    "COFW29", "IBUG68", "IMM58", "MEDIAPIPE468", "MEDIAPIPE478", "MUCT68", "MUCT76", "WFLW98", "Conversion",
+    "LandmarkScheme",
     "convert", "get_scheme",
 ]  # fmt: skip
 
@@ -390,10 +391,19 @@ def _count(part: str, first: int, last: int) -> list[str]:
     return [f"{part}_{i}" for i in range(first, last + step, step)]
 
 
-def _jaw_names(n: int) -> list[str]:
-    """Name n points from the subject's right ear over the chin to the left ear; numbers count from the ear."""
-    half = n // 2
-    return [*_side("right", _count("jaw", 0, half - 1)), "chin", *_side("left", _count("jaw", half - 1, 0))]
+def _of(part: str, first: int, last: int, n: int) -> list[str]:
+    """Count a part whose n points stand at places of their own, so that their names are not those of another scheme."""
+    return [f"{name}_of_{n}" for name in _count(part, first, last)]
+
+
+def _jaw_names(right: list[str]) -> list[str]:
+    """Name the points from the subject's right ear over the chin to the left ear; numbers count from the ear."""
+    return [*_side("right", right), "chin", *_side("left", right[::-1])]
+
+
+# WFLW has a point between each two of iBUG
+_JAW17 = _count("jaw", 0, 7)
+_JAW33 = [name for i in range(8) for name in (f"jaw_{i}", f"jaw_{i}_half")]
 
 
 def _mouth_names() -> list[str]:
@@ -411,8 +421,9 @@ def _outer_lip_names() -> list[str]:
 
 
 _EYE6 = ["eye_outer", "eye_upper_outer", "eye_upper_inner", "eye_inner", "eye_lower_inner", "eye_lower_outer"]
-_EYE8 = ["eye_outer", "eye_upper_outer", "eye_top", "eye_upper_inner", "eye_inner", "eye_lower_inner", "eye_bottom",
-         "eye_lower_outer"]  # fmt: skip
+# of six points those between the corners stand at thirds, of eight at quarters
+_EYE8 = ["eye_outer", "eye_upper_outer_quarter", "eye_top", "eye_upper_inner_quarter", "eye_inner",
+         "eye_lower_inner_quarter", "eye_bottom", "eye_lower_outer_quarter"]  # fmt: skip
 # the left eye of iBUG and WFLW starts at its inner corner and goes over the top
 _EYE6_INNER = [_EYE6[i] for i in (3, 2, 1, 0, 5, 4)]
 _EYE8_INNER = [_EYE8[i] for i in (4, 3, 2, 1, 0, 7, 6, 5)]
@@ -427,7 +438,7 @@ def _scheme(name: str, names: Sequence[str], groups: Any, edges: Any, anchors: A
 IBUG68 = _scheme(
     "ibug68",
     [
-        *_jaw_names(17), *_side("right", _count("brow", 0, 4)), *_side("left", _count("brow", 4, 0)),
+        *_jaw_names(_JAW17), *_side("right", _count("brow", 0, 4)), *_side("left", _count("brow", 4, 0)),
         *_count("nose_bridge", 0, 2), "nose_tip", *_side("right", _count("nostril", 0, 1)), "nose_base",
         *_side("left", _count("nostril", 1, 0)), *_side("right", _EYE6), *_side("left", _EYE6_INNER), *_mouth_names(),
     ],
@@ -451,7 +462,7 @@ IBUG68 = _scheme(
 WFLW98 = _scheme(
     "wflw98",
     [
-        *_jaw_names(33), *_side("right", [*_count("brow", 0, 4), *_count("lower_brow", 3, 0)]),
+        *_jaw_names(_JAW33), *_side("right", [*_count("brow", 0, 4), *_count("lower_brow", 3, 0)]),
         *_side("left", [*_count("brow", 4, 0), *_count("lower_brow", 0, 3)]),
         *_count("nose_bridge", 0, 2), "nose_tip", *_side("right", _count("nostril", 0, 1)), "nose_base",
         *_side("left", _count("nostril", 1, 0)), *_side("right", _EYE8), *_side("left", _EYE8_INNER), *_mouth_names(),
@@ -499,10 +510,11 @@ COFW29 = _scheme(
 IMM58 = _scheme(
     "imm58",
     [
-        *_jaw_names(13), *_side("left", _EYE8), *_side("right", _EYE8), *_side("left", _count("brow", 4, 0)),
+        *_jaw_names(_of("jaw", 0, 5, 6)), *_side("left", _EYE8), *_side("right", _EYE8),
+        *_side("left", _count("brow", 4, 0)),
         *_side("right", _count("brow", 4, 0)), "right_mouth_corner", "right_upper_lip", "upper_lip_middle",
         *_side("left", ["upper_lip", "mouth_corner", "lower_lip"]), "lower_lip_middle", "right_lower_lip",
-        *_side("right", _count("nose", 0, 4)), "nose_base", *_side("left", _count("nose", 4, 0)),
+        *_side("right", _of("nose", 0, 4, 5)), "nose_base", *_side("left", _of("nose", 4, 0, 5)),
     ],
     {
         "jaw": range(13), "left_eye": range(13, 21), "right_eye": range(21, 29), "left_brow": range(29, 34),
@@ -522,14 +534,15 @@ IMM58 = _scheme(
 
 _MUCT_BROW = [f"brow_{name}" for name in ("outer", "upper_outer", "upper_inner", "inner", "lower_inner", "lower_outer")]
 _MUCT_EYE = ["eye_outer", "eye_top", "eye_inner", "eye_bottom", "pupil"]
-_MUCT_EXTRA = ["eye_upper_outer", "eye_upper_inner", "eye_lower_inner", "eye_lower_outer"]
+_MUCT_EXTRA = [f"eye_{name}_quarter" for name in ("upper_outer", "upper_inner", "lower_inner", "lower_outer")]
 
 MUCT76 = _scheme(
     "muct76",
     [
-        *_jaw_names(15), *_side("left", _MUCT_BROW), *_side("right", _MUCT_BROW), *_side("right", _MUCT_EYE),
-        *_side("left", _MUCT_EYE), *_side("right", _count("nose", 0, 3)), "nose_base",
-        *_side("left", _count("nose", 3, 0)), "right_nostril", "left_nostril", *_outer_lip_names(),
+        *_jaw_names(_of("jaw", 0, 6, 7)), *_side("left", _MUCT_BROW), *_side("right", _MUCT_BROW),
+        *_side("right", _MUCT_EYE),
+        *_side("left", _MUCT_EYE), *_side("right", _of("nose", 0, 3, 4)), "nose_base",
+        *_side("left", _of("nose", 3, 0, 4)), "right_nostril", "left_nostril", *_outer_lip_names(),
         "right_inner_lower_lip", "inner_lower_lip_middle", *_side("left", ["inner_lower_lip", "inner_upper_lip"]),
         "inner_upper_lip_middle", "right_inner_upper_lip", "mouth_center", "nose_tip",
         *_side("right", _MUCT_EXTRA), *_side("left", _MUCT_EXTRA),
@@ -589,8 +602,11 @@ def _mediapipe478() -> LandmarkScheme:
 MEDIAPIPE478 = _mediapipe478()
 """The 478 vertices of MediaPipe's face mesh with irises: groups, edges and anchors; names and mirror are not given."""
 
+MEDIAPIPE468 = MEDIAPIPE478.subset(range(468), name="mediapipe468")
+"""The vertices of MediaPipe's face mesh without irises, as it answers by default."""
+
 _SCHEMES: dict[str, LandmarkScheme] = {
-    scheme.name: scheme for scheme in (IBUG68, WFLW98, COFW29, IMM58, MUCT76, MUCT68, MEDIAPIPE478)
+    scheme.name: scheme for scheme in (IBUG68, WFLW98, COFW29, IMM58, MUCT76, MUCT68, MEDIAPIPE478, MEDIAPIPE468)
 }
 
 
@@ -639,14 +655,15 @@ class Conversion:
 def convert(shapes: Any, source: str | LandmarkScheme, target: str | LandmarkScheme) -> Conversion:
     """Express landmarks of one scheme in another, as far as the two agree.
 
-    Known pairs: WFLW98, COFW29, MUCT76, MUCT68 and MEDIAPIPE478 to IBUG68, IBUG68 to COFW29 and MUCT76 to MUCT68; and
-    of each the way back, with the exact points only. No interpolation error is stated (None), as it takes faces that
-    were annotated in both schemes.
+    Known pairs: WFLW98, COFW29, MUCT76, MUCT68, MEDIAPIPE478 and MEDIAPIPE468 to IBUG68, IBUG68 to COFW29, MUCT76 to
+    MUCT68 and MEDIAPIPE478 to MEDIAPIPE468; and of each the way back, with the exact points only. No interpolation
+    error is stated (None), as it takes faces that were annotated in both schemes.
 
     Parameters
     ----------
     shapes : array_like of shape (..., n_landmarks, n_dims)
-        Landmarks of the source; a missing one (NaN) leaves what depends on it missing.
+        Landmarks of the source; a missing one (NaN) leaves what depends on it missing. As MediaPipe answers without
+        irises by default, 468 points are taken for ``"mediapipe478"`` too.
     source, target : str or LandmarkScheme
         The two schemes.
 
@@ -668,6 +685,8 @@ def convert(shapes: Any, source: str | LandmarkScheme, target: str | LandmarkSch
     ((3, 29, 2), 17, 2)
     """
     source, target = get_scheme(source), get_scheme(target)
+    if source == MEDIAPIPE478 and np.ndim(shapes) > 1 and np.shape(shapes)[-2] == MEDIAPIPE468.n_landmarks:
+        source = MEDIAPIPE468
     array = as_shapes(shapes, n_landmarks=source.n_landmarks, allow_nan=True)
     rules = _rules(source, target)
     depth = max(len(rule) for rule in rules)
@@ -751,12 +770,12 @@ def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict
         30: 4, 36: 33, 39: 133, 42: 362, 45: 263, 48: 61, 51: 0, 54: 291, 57: 17, 60: 78, 62: 13, 64: 308, 66: 14,
     }  # fmt: skip
     vertices = {
-        0: [127], 1: [234], 2: [93], 3: [132, 58], 4: [58, 172], 5: [136], 6: [150], 7: [176], 8: [152], 9: [400],
-        10: [379], 11: [365], 12: [288, 397], 13: [361, 288], 14: [323], 15: [454], 16: [356],
+        0: [127], 1: [234], 2: [93], 3: [132, 58], 4: [58, 172], 5: [136], 6: [149], 7: [148], 8: [152], 9: [377],
+        10: [378], 11: [365], 12: [288, 397], 13: [361, 288], 14: [323], 15: [454], 16: [356],
         17: [70], 18: [63], 19: [105], 20: [66], 21: [107], 22: [336], 23: [296], 24: [334], 25: [293], 26: [300],
-        27: [168, 6], 28: [197, 195], 29: [5], 31: [75], 32: [97], 33: [2], 34: [326], 35: [305],
+        27: [168, 6], 28: [197], 29: [5], 31: [75], 32: [97], 33: [2], 34: [326], 35: [305],
         37: [160], 38: [158], 40: [153], 41: [144], 43: [385], 44: [387], 46: [373], 47: [380],
-        49: [39], 50: [37], 52: [267], 53: [269], 55: [321], 56: [314], 58: [84], 59: [91],
+        49: [39], 50: [37], 52: [267], 53: [269], 55: [321], 56: [314], 58: [84], 59: [181],
         61: [82], 63: [312], 65: [317], 67: [87],
     }  # fmt: skip
 
@@ -769,6 +788,8 @@ def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict
         ("muct76", "ibug68"): (muct, {}),
         ("muct68", "ibug68"): (muct, {}),
         ("mediapipe478", "ibug68"): (mediapipe, means(vertices)),
+        ("mediapipe468", "ibug68"): (mediapipe, means(vertices)),
+        ("mediapipe478", "mediapipe468"): ({i: i for i in range(468)}, {}),
         ("muct76", "muct68"): ({i: i for i in range(68)}, {}),
     }
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._files import atomic as replacing
 from ..images import image_size as image_size_of
-from ..landmarks import LandmarkScheme
+from ..landmarks import LandmarkScheme, get_scheme
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
 MAX_BYTES = 1 << 30
@@ -62,7 +62,7 @@ class LandmarkFile:
         Coordinates, (x, y) or (x, y, z); NaN where a landmark is missing.
     labels : tuple of str, optional
         One label for each landmark, where the file has them.
-    scheme : LandmarkScheme, optional
+    scheme : LandmarkScheme or str, optional
         The scheme, when the caller or the format names it; it is never guessed from the number of points.
     image_name : str, optional
         The image as the file names it.
@@ -94,6 +94,10 @@ class LandmarkFile:
     frame: str = "pixels"
     path: Path | None = field(default=None, kw_only=True)
     attributes: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scheme, str):
+            object.__setattr__(self, "scheme", get_scheme(self.scheme))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False and dtype is not None and np.dtype(dtype) != self.points.dtype:

@@ -1,0 +1,126 @@
+"""Every name that an error message recommends after "Try" exists."""
+
+import ast
+import builtins
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("shape_models", "pose", "evaluation", "asmnet")
+MODULES = {"np": "numpy", "torch": "torch", "Rotation": "scipy.spatial.transform:Rotation"}
+# words that stand for an object at hand: its methods are looked up on the class
+OBJECTS = {
+    **dict.fromkeys(["shapes", "points", "image", "images", "landmarks", "mask", "array", "components"], "ndarray"),
+    "scheme": "LandmarkScheme", "basis": "ShapeBasis", "view": "View", "dataset": "LandmarkDataset",
+}  # fmt: skip
+FILES = (".csv", ".tps", ".pts", ".npz", ".npy", ".json", ".ljson", ".safetensors")
+NAME = re.compile(r"(?<![\w.'\"/*-])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(\()?")
+OPTION = re.compile(r"(?<![\w.])([a-z_]\w*)=(?!=)")
+
+
+def _text(node):
+    """The text of a string, with what is filled in as a blank."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    return None
+
+
+def _hints():
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+            for node in ast.walk(tree):
+                text = _text(node) if id(node) not in inner else None
+                if text and (found := re.search(r"\bTry (.*)", text, re.DOTALL)) and "\n    " not in text:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", found[1]
+
+
+def _modules():
+    for package in PACKAGES:
+        try:
+            module = importlib.import_module(package)
+        except ImportError:
+            continue
+        yield module
+        for info in pkgutil.walk_packages(module.__path__, package + "."):
+            if not info.name.endswith("__main__"):
+                try:
+                    yield importlib.import_module(info.name)
+                except ImportError:  # an optional dependency
+                    continue
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Everything public by its name, and every parameter that some public callable or command has."""
+    found, parameters = {}, set()
+    for module in _modules():
+        for name, thing in vars(module).items():
+            if not name.startswith("_") and getattr(thing, "__module__", "").split(".")[0] in PACKAGES:
+                found[name] = thing
+                for callable_ in (thing, *(vars(thing).values() if inspect.isclass(thing) else ())):
+                    callable_ = getattr(callable_, "__func__", callable_)
+                    if callable(callable_):
+                        try:
+                            parameters |= set(inspect.signature(callable_).parameters)
+                        except (TypeError, ValueError):
+                            continue
+    return found, parameters
+
+
+def _resolves(dotted, found):
+    first, *rest = dotted.split(".")
+    if first in OBJECTS:
+        thing = np.ndarray if OBJECTS[first] == "ndarray" else found.get(OBJECTS[first])
+        if thing is None:
+            return True  # of a package whose dependency is not here
+    elif first in found:
+        thing = found[first]
+    else:
+        module, _, attribute = MODULES.get(first, first).partition(":")
+        try:
+            thing = importlib.import_module(module)
+        except ImportError:
+            return first in MODULES
+        thing = getattr(thing, attribute) if attribute else thing
+    for name in rest:
+        if inspect.ismodule(thing) and not hasattr(thing, name):
+            try:
+                importlib.import_module(f"{thing.__name__}.{name}")
+            except ImportError:
+                return False
+        if not hasattr(thing, name) and name not in getattr(thing, "__dataclass_fields__", {}):
+            return False
+        thing = getattr(thing, name, None)
+    return True
+
+
+def test_what_is_recommended_exists(names):
+    found, parameters = names
+    wrong, checked = [], 0
+    for where, hint in _hints():
+        for match in NAME.finditer(hint):
+            dotted, call = match[1], match[2]
+            if "." in dotted and not dotted.endswith(FILES):
+                checked += 1
+                if not _resolves(dotted, found):
+                    wrong.append(f"{where}: {dotted}")
+            elif call:
+                checked += 1
+                if dotted not in found and not hasattr(builtins, dotted) and not hasattr(np.ndarray, dotted):
+                    wrong.append(f"{where}: {dotted}()")
+        for option in OPTION.findall(hint):
+            checked += 1
+            if option not in parameters:
+                wrong.append(f"{where}: {option}=")
+    assert checked > 60
+    assert not wrong, "\n".join(wrong)
