@@ -40,7 +40,7 @@ from ._sliding import Sliding, SlidingRecord
 from ._statistics import ShapeStatistics
 from ._thin_plate import ThinPlateSpline, bending_energy_matrix
 from ._transforms import Similarity
-from .curves import Curve, curve_length, resample_curve
+from .curves import Curve, attach_curves, curve_length, resample_curve
 from .datasets import make_faces
 from .formats import (
     LandmarkFile,
@@ -103,6 +103,7 @@ __all__ = [
     "ThinPlateSpline",
     "WFLW98",
     "advise_n_components",
+    "attach_curves",
     "bending_energy_matrix",
     "compactness",
     "convert",

@@ -10,7 +10,9 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes
 
-__all__ = ["Curve", "curve_length", "resample_curve"]
+__all__ = ["Curve", "attach_curves", "curve_length", "resample_curve"]
+
+_SAME = 1e-6  # share of a shape's size within which the end of a curve is a landmark
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,89 @@ class Curve:
             if self.indices[j] not in fixed
         ]
         return np.array(rows, dtype=np.intp).reshape(-1, 3)
+
+
+def attach_curves(
+    landmarks: Any,
+    curves: Sequence[Sequence[Any]],
+    n_points: int | Sequence[int],
+    *,
+    closed: bool | Sequence[bool] = False,
+) -> tuple[np.ndarray, list[Curve]]:
+    """Join landmarks and the curves drawn beside them to shapes with semilandmarks.
+
+    Files that hold curves as chains of points, such as the ``CURVES`` and ``OUTLINES`` of ``.tps``, say nothing about
+    which of their points correspond: every curve is sampled anew at equal distances, and the inner points may then
+    slide. Where the end of an open curve is one of the landmarks in every specimen, that landmark stands for it.
+
+    Parameters
+    ----------
+    landmarks : array_like of shape (n_samples, n_landmarks, n_dims)
+        May hold no landmarks, shape (n_samples, 0, n_dims).
+    curves : sequence over samples of sequences of array_like of shape (m, n_dims)
+        The same number of curves for every sample, in the same order, with any number m of points; for instance
+        ``[file.attributes["curves"] for file in read_landmarks("set.tps")]``.
+    n_points : int or sequence of int
+        How many points every curve, or each, gets, ends included.
+    closed : bool or sequence of bool, default=False
+        Whether the curves are closed.
+
+    Returns
+    -------
+    shapes : ndarray of shape (n_samples, n_landmarks + new points, n_dims)
+    curves : list of Curve
+        For a `LandmarkScheme` or `Sliding`. All points of a closed curve slide.
+
+    Raises
+    ------
+    ValueError
+        When samples have different numbers of curves, and as `resample_curve`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import attach_curves
+    >>> landmarks = np.array([[[0.0, 0.0], [4.0, 0.0]], [[0.0, 0.0], [8.0, 0.0]]])
+    >>> drawn = [[[[0, 0], [2, 1], [4, 0]]], [[[0, 0], [2, 2], [6, 2], [8, 0]]]]
+    >>> shapes, curves = attach_curves(landmarks, drawn, 5)
+    >>> shapes.shape, curves[0].indices
+    ((2, 5, 2), (0, 2, 3, 4, 1))
+    """
+    array = np.asarray(landmarks, dtype=np.float64)
+    if array.ndim != 3:
+        raise ValueError(f"landmarks: got shape {array.shape}; expected (n_samples, n_landmarks, n_dims).")
+    numbers = {len(of_one) for of_one in curves}
+    if len(curves) != len(array) or len(numbers) > 1:
+        raise ValueError(
+            f"curves: got {sorted(numbers)} curves for {len(curves)} samples; expected the same number of curves for "
+            f"each of {len(array)} samples."
+        )
+    count = numbers.pop() if numbers else 0
+    sizes = [n_points] * count if isinstance(n_points, int | np.integer) else list(n_points)
+    rings = [closed] * count if isinstance(closed, bool) else list(closed)
+    if len(sizes) != count or len(rings) != count:
+        raise ValueError(f"got {len(sizes)} n_points and {len(rings)} closed; expected one for each of {count} curves.")
+    extent = np.nanmax(np.ptp(array, axis=1), axis=-1) if array.shape[1] else np.ones(len(array))
+    parts, records, total = [array], [], array.shape[1]
+    for j, (n, ring) in enumerate(zip(sizes, rings, strict=True)):
+        try:
+            sampled = np.stack([resample_curve(of_one[j], n, closed=ring) for of_one in curves])
+        except ValueError as error:
+            raise ValueError(f"curve {j}: {error}") from None
+        place, new = [], []
+        for i in range(n):
+            known = -1
+            if not ring and i in (0, n - 1) and array.shape[1]:
+                apart = np.linalg.norm(array - sampled[:, [i]], axis=-1) <= _SAME * extent[:, None]
+                known = int(np.argmax(apart.all(axis=0))) if apart.all(axis=0).any() else -1
+            if known < 0:
+                known = total + len(new)
+                new.append(i)
+            place.append(known)
+        parts.append(sampled[:, new])
+        total += len(new)
+        records.append(Curve(place, closed=ring, name=f"curve_{j}"))
+    return np.concatenate(parts, axis=1), records
 
 
 def _whole(values: Any, name: str) -> tuple[int, ...]:

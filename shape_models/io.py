@@ -14,6 +14,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -606,20 +607,24 @@ def _scheme_to_json(scheme: Any) -> Any:
         "edges": scheme.edges.tolist(),
         "mirror": None if scheme.mirror is None else scheme.mirror.tolist(),
         "anchors": {key: [right.tolist(), left.tolist()] for key, (right, left) in scheme.anchors.items()},
+        "curves": [asdict(curve) for curve in scheme.curves],
     }
 
 
 def _scheme_from_json(value: Any) -> Any:
+    from .curves import Curve
     from .landmarks import LandmarkScheme, get_scheme
 
     if value is None or isinstance(value, str):
         return value
     if len(value) == 1:
         return get_scheme(value["name"])
-    return LandmarkScheme(value["name"], value["n_landmarks"], **{k: value[k] for k in value if k not in _NAMED})
+    curves = [Curve(**curve) for curve in value.get("curves", ())]
+    rest = {k: value[k] for k in value if k not in _NAMED}
+    return LandmarkScheme(value["name"], value["n_landmarks"], **rest, curves=curves)
 
 
-_NAMED = ("name", "n_landmarks")
+_NAMED = ("name", "n_landmarks", "curves")
 
 
 def _floats(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:

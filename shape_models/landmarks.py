@@ -7,12 +7,13 @@ Indices count from 0 everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ._array import array_namespace, as_shapes
+from .curves import Curve
 
 __all__ = [
     "COFW29", "IBUG68", "IMM58", "MEDIAPIPE468", "MEDIAPIPE478", "MUCT68", "MUCT76", "WFLW98", "Conversion",
@@ -45,6 +46,8 @@ class LandmarkScheme:
         Pairs of reference points for normalisers and initialisation: the indices on the subject's right and those on
         the left. An anchor point is the mean of its landmarks. Faces have ``"outer_eye_corners"``, ``"eye_corners"``
         (middle of the two corners of each eye) and ``"pupils"`` (the pupil, or the mean of the contour of the eye).
+    curves : sequence of Curve, optional
+        Curves through landmarks, along which semilandmarks may slide. Where no edges are given they give them.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class LandmarkScheme:
     edges: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.intp), kw_only=True)
     mirror: np.ndarray | None = field(default=None, kw_only=True)
     anchors: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, kw_only=True)
+    curves: Sequence[Curve] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         n = self.n_landmarks
@@ -79,7 +83,12 @@ class LandmarkScheme:
         if len(names) != n or len(set(names)) != n:
             raise ValueError(f"names: got {len(set(names))} distinct names; expected one for each of {n} landmarks.")
         groups = {str(k): self._index_array(v, f"groups[{k!r}]") for k, v in self.groups.items()}
+        curves = tuple(self.curves)
+        for curve in curves:
+            self._index_array(curve.indices, f"curves ({curve.name or 'unnamed'})")
         edges = np.array(self.edges, dtype=np.intp).reshape(-1, 2)
+        if not edges.size:
+            edges = np.array([pair for curve in curves for pair in curve.edges], dtype=np.intp).reshape(-1, 2)
         self._index_array(edges.ravel(), "edges")
         edges.flags.writeable = False
         mirror = self.mirror
@@ -98,7 +107,7 @@ class LandmarkScheme:
             anchors[str(key)] = (right, left)
         for attribute, value in (
             ("n_landmarks", int(n)), ("names", names), ("groups", _Frozen(groups)), ("edges", edges),
-            ("mirror", mirror), ("anchors", _Frozen(anchors)),
+            ("mirror", mirror), ("anchors", _Frozen(anchors)), ("curves", curves),
         ):  # fmt: skip
             object.__setattr__(self, attribute, value)
 
@@ -120,7 +129,7 @@ class LandmarkScheme:
             self.name, self.n_landmarks, self.names, None if self.mirror is None else tuple(self.mirror.tolist()),
             tuple(map(tuple, self.edges.tolist())),
             tuple((k, tuple(v.tolist())) for k, v in self.groups.items()),
-            tuple((k, tuple(r.tolist()), tuple(l.tolist())) for k, (r, l) in self.anchors.items()),
+            tuple((k, tuple(r.tolist()), tuple(l.tolist())) for k, (r, l) in self.anchors.items()), self.curves,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -132,7 +141,7 @@ class LandmarkScheme:
     def __reduce__(self) -> tuple:
         if _SCHEMES.get(self.name) is self:
             return get_scheme, (self.name,)
-        keywords = {k: getattr(self, k) for k in ("names", "groups", "edges", "mirror", "anchors")}
+        keywords = {k: getattr(self, k) for k in ("names", "groups", "edges", "mirror", "anchors", "curves")}
         keywords["groups"], keywords["anchors"] = dict(self.groups), dict(self.anchors)
         return _rebuild, (self.name, self.n_landmarks, keywords)
 
@@ -185,7 +194,7 @@ class LandmarkScheme:
         """Return the scheme of some of the landmarks, re-indexed.
 
         Groups and edges keep what is left of them; a group with nothing left is dropped. The mirror map survives when
-        every chosen landmark's mirror image is chosen too, an anchor when all of its landmarks are.
+        every chosen landmark's mirror image is chosen too, an anchor or a curve when all of its landmarks are.
 
         Parameters
         ----------
@@ -224,6 +233,11 @@ class LandmarkScheme:
             "edges": [(place[i], place[j]) for i, j in self.edges.tolist() if i in place and j in place],
             "mirror": mirror,
             "anchors": anchors,
+            "curves": [
+                replace(curve, indices=[place[i] for i in curve.indices], fixed=[place[i] for i in curve.fixed])
+                for curve in self.curves
+                if all(i in place for i in curve.indices)
+            ],
         }
         return LandmarkScheme(name or f"{self.name}[{chosen.size}]", int(chosen.size), **kept)
 

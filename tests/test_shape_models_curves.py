@@ -1,6 +1,8 @@
 """Curves, thin-plate splines and sliding: laws, naive referees, published figures, bad input."""
 
+import dataclasses
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -10,14 +12,20 @@ from scipy.interpolate import RBFInterpolator
 from strategies import coordinates, seeds, similarities
 
 from shape_models import (
+    AlignedASM,
     Curve,
     DegenerateShapeError,
+    LandmarkScheme,
     Sliding,
     ThinPlateSpline,
+    attach_curves,
     bending_energy_matrix,
     curve_length,
     generalized_procrustes,
+    load_model,
+    read_landmarks,
     resample_curve,
+    save_model,
 )
 
 dims = st.sampled_from([2, 3])
@@ -128,6 +136,36 @@ def test_a_curve_knows_its_sliders_and_edges():
     assert curve.sliders().tolist() == [[4, 3, 5], [3, 5, 9], [9, 4, 3]]
     assert curve.edges == ((3, 5), (5, 9), (9, 4), (4, 3))
     assert Curve([3, 5, 9]).fixed == (3, 9)
+
+
+def test_a_scheme_holds_its_curves(tmp_path):
+    scheme = LandmarkScheme("bill", 7, curves=[Curve([0, 3, 4, 1], name="upper"), Curve([0, 5, 6, 1])])
+    assert scheme.edges.tolist()[:3] == [[0, 3], [3, 4], [4, 1]]
+    assert pickle.loads(pickle.dumps(scheme)) == scheme
+    assert dataclasses.replace(scheme, curves=()) != scheme
+    assert scheme.subset([0, 1, 3, 4]).curves == (Curve([0, 2, 3, 1], name="upper"),)
+    with pytest.raises(ValueError, match="upper"):
+        LandmarkScheme("bill", 4, curves=[Curve([0, 3, 4, 1], name="upper")])
+    shapes = np.random.default_rng(0).normal(size=(12, 7, 2))
+    save_model(AlignedASM(scheme=scheme).fit(shapes), tmp_path / "m.npz")
+    assert load_model(tmp_path / "m.npz").scheme_ == scheme
+    assert generalized_procrustes(shapes, sliding=scheme).sliding.shapes.shape == shapes.shape
+
+
+def test_curves_of_tps_become_semilandmarks(tmp_path):
+    text = "LM=2\n0 0\n10 0\nCURVES=1\nPOINTS=3\n0 0\n5 {h}\n10 0\nID={h}\n"
+    (tmp_path / "set.tps").write_text("".join(text.format(h=h) for h in (3, 4, 6)))
+    files = read_landmarks(tmp_path / "set.tps")
+    shapes, curves = attach_curves(
+        [file.points for file in files], [file.attributes["curves"] for file in files], 5, closed=False
+    )
+    assert shapes.shape == (3, 5, 2)
+    assert curves == [Curve([0, 2, 3, 4, 1], name="curve_0")]
+    np.testing.assert_allclose(shapes[:, 3], [[5, 3], [5, 4], [5, 6]])
+    with pytest.raises(ValueError, match="same number"):
+        attach_curves(shapes, [[], [shapes[0]], []], 5)
+    with pytest.raises(ValueError, match="curve 0"):
+        attach_curves(shapes, [[shapes[0][:1]]] * 3, 5)
 
 
 # --- Thin-plate splines ----------------------------------------------------------------------------------------------
