@@ -172,7 +172,8 @@ def attach_curves(
             sampled = np.stack([resample_curve(of_one[j], n, closed=ring) for of_one in curves])
         except ValueError as error:
             raise ValueError(f"curve {j}: {error}") from None
-        place, new = [], []
+        place: list[int] = []
+        new: list[int] = []
         for i in range(n):
             known = -1
             if not ring and i in (0, n - 1) and array.shape[1]:
