@@ -443,9 +443,7 @@ def as_shapes(
 _SUBSET = " Try LandmarkScheme.subset or convert to select common landmarks."
 
 
-def layout_hint(
-    shape: tuple[int, ...], n_landmarks: int | None, n_dims: tuple[int, ...], name: str = "shapes"
-) -> str:
+def layout_hint(shape: tuple[int, ...], n_landmarks: int | None, n_dims: tuple[int, ...], name: str = "shapes") -> str:
     """Say what brings the axes of an array into order; "" where that cannot be told.
 
     Parameters

@@ -116,7 +116,8 @@ def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tup
     if label is not None and level is not None:
         raise ValueError("got label and level; expected one of them.")
     if label is not None:
-        same = mask == np.asarray(label) if mask.ndim == 2 else (mask[..., :3] == np.asarray(label)).all(axis=2)
+        wanted = np.asarray(label)
+        same: Any = mask == wanted if mask.ndim == 2 else (mask[..., :3] == wanted).all(axis=2)
         return np.asarray(same, dtype=np.float64), 0.5
     if level is not None:
         if mask.ndim == 3:
