@@ -137,7 +137,7 @@ def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tup
             f"{name}: got {len(objects)} {what} beside the background ({shown}); expected one. Try label= for the "
             "object, or level= for grey levels."
         )
-    return plane.astype(np.float64), 0.5
+    return np.asarray(plane, dtype=np.float64), 0.5
 
 
 def _signed_area(points: np.ndarray) -> float:
