@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -227,7 +226,7 @@ def evaluate_model(
     predictor: Predictor,
     samples: Any,
     *,
-    protocol: str,
+    protocol: str | None = None,
     flip_average: bool = False,
     n_passes: int = 1,
     n_views: int = 1,
@@ -238,12 +237,26 @@ def evaluate_model(
 ) -> Any:
     """Predict faces of photographs by their true, jittered or detected boxes, and report by a protocol.
 
+    The protocol is that of the landmarks of the model by default.
+
     With `detect` the detected face whose box overlaps the true one most is taken, if it overlaps by at least 0.3; faces
     without one count as failures.
     """
     from tqdm import tqdm
 
-    truth, guess = [], []
+    scheme = predictor.model.scheme
+    if protocol is None:
+        protocol = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}.get(
+            getattr(scheme, "name", "")
+        )
+        if protocol is None:
+            raise ValueError(
+                f"protocol: none is known for the landmarks of {predictor.model.name} "
+                f"({'no scheme' if scheme is None else scheme.name}). Try --protocol, or `shape-models evaluate`."
+            )
+    if projected and predictor.shape_model is None:
+        raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
+    guess = []
     boxes = [np.concatenate([np.nanmin(s.landmarks, 0), np.nanmax(s.landmarks, 0)]) for s in samples]
     used = jittered(np.array(boxes), jitter) if jitter else np.array(boxes)
     for sample, tight, box in zip(tqdm(samples, disable=not progress, unit="face"), boxes, used, strict=True):
@@ -257,15 +270,13 @@ def evaluate_model(
             found = faces[best] if overlaps and overlaps[best] >= 0.3 else None
         else:
             found = predictor(image, box, flip_average=flip_average, n_passes=n_passes, n_views=n_views)[0]
-        truth.append(sample.landmarks)
         if found is None:
             guess.append(np.full_like(sample.landmarks, math.nan))
         else:
-            guess.append(found.projected if projected and found.projected is not None else found.landmarks)
+            guess.append(found.projected if projected else found.landmarks)
     return evaluate(
-        np.array(truth), np.array(guess), protocol, groups=[s.group for s in samples], name=predictor.model.name,
-        missing="failure" if detect else "raise",
-    )  # fmt: skip
+        samples, np.array(guess), protocol, name=predictor.model.name, missing="failure" if detect else "raise"
+    )
 
 
 def _box_of(face: FacePrediction) -> np.ndarray:
@@ -278,27 +289,6 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     shared = float(np.prod(np.clip(high - low, 0, None)))
     areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
     return shared / (sum(areas) - shared)
-
-
-def read_boxes(path: str | Path) -> dict[str, list[list[float]]]:
-    """Read a CSV of image, x0, y0, x1, y1; a header line is allowed."""
-    table: dict[str, list[list[float]]] = {}
-    with Path(path).open(newline="") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if not row:
-                continue
-            try:
-                if len(row) != 5:
-                    raise ValueError
-                box = [float(value) for value in row[1:]]
-            except ValueError:
-                if number == 1:
-                    continue
-                raise ValueError(f"{path}:{number}: got {row}; expected image, x0, y0, x1, y1.") from None
-            table.setdefault(row[0], []).append(box)
-    if not table:
-        raise ValueError(f"{path}: holds no boxes; expected lines of image, x0, y0, x1, y1.")
-    return table
 
 
 def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import sys
@@ -14,32 +13,58 @@ from typing import Any
 
 import click
 
+from shape_models._commands import (
+    DataError,
+    Group,
+    find_images,
+    json_option,
+    output_option,
+    outputs,
+    read,
+    read_boxes,
+    say,
+    source_options,
+)
+
 __all__ = ["main"]
 
-READERS = {
-    "300w": "read_300w", "youtube68": "read_youtube68", "wflw": "read_wflw", "cofw": "read_cofw",
-    "helen": "read_helen", "muct": "read_muct", "imm": "read_imm", "asmnet": "read_asmnet",
-    "300wlp": "read_300wlp", "aflw2000": "read_aflw2000", "folder": "read_landmark_folder",
-}  # fmt: skip
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+class _Main(Group):
+    data_errors = (ValueError, OSError, ArithmeticError)
 
 
-def _read(kind: str, folder: str, split: str | None, scheme: str | None = None) -> Any:
-    from shape_models import datasets
-
-    reader = getattr(datasets, READERS[kind])
-    if kind == "folder":
-        reader = functools.partial(reader, scheme=scheme)
-    elif scheme is not None:
-        raise click.UsageError(f"--scheme: the format {kind} has its own; expected it with --format folder only.")
-    try:
-        return reader(folder) if split is None else reader(folder, split)
-    except TypeError as error:
-        raise click.UsageError(f"--split: the format {kind} has no splits ({error}).") from None
+def _read(source: str, reading: dict[str, Any], **more: Any) -> Any:
+    """Read faces in pixels of their photographs; a depth beside them is left out."""
+    samples = read(source, reading, **more)
+    if samples.frame != "pixels":
+        raise ValueError(f"{source}: got landmarks in the frame {samples.frame!r}; expected pixels. Try --image-size.")
+    shapes = samples.shapes()
+    return samples if shapes.shape[-1] == 2 else samples.with_shapes(shapes[..., :2])
 
 
-def _fail(error: BaseException) -> click.ClickException:
-    return click.ClickException(str(error))
+def _with_validation(
+    data: str, reading: dict[str, Any], val_split: str | None, val_data: str | None, val_share: float | None
+) -> tuple[Any, Any]:
+    """Read the faces to train on, and those to validate on, None where none are asked for."""
+    from shape_models.datasets import split_by_group
+
+    if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
+        raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
+    if val_share is not None and not 0 < val_share < 1:
+        raise click.UsageError(f"--val-share: got {val_share}; expected a share between 0 and 1.")
+    samples = _read(data, reading)
+    if val_split is not None:
+        return samples, _read(data, reading, split=val_split)
+    if val_data is not None:
+        return samples, _read(val_data, reading, split=None)
+    if val_share is not None:
+        training, validation = split_by_group(samples, (1 - val_share, val_share), rng=0)
+        return training, validation
+    return samples, None
+
+
+def _named(data: str, reading: dict[str, Any]) -> str:
+    return f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
 
 
 def _settings(items: Sequence[str]) -> dict[str, Any]:
@@ -64,36 +89,29 @@ def _configure(preset: str, changes: dict[str, Any], settings: dict[str, Any]) -
     return getattr(TrainConfig, preset)(**changes, **plain).with_settings(settings)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Landmarks and pose of faces: networks joined to a shape model.
-
-    Examples
-    --------
-    >>> from click.testing import CliRunner
-    >>> from asmnet.cli import main
-    >>> CliRunner().invoke(main, ["--help"]).exit_code
-    0
-    """
+    """Landmarks and pose of faces: networks joined to a shape model."""
 
 
-data_format = click.option(
-    "--format", "kind", type=click.Choice(sorted(READERS)), default="folder", show_default=True,
-    help="Layout of the data; folder: images with landmark files of the same name.",
-)  # fmt: skip
+main.__doc__ = """Landmarks and pose of faces: networks joined to a shape model.
+
+Examples
+--------
+>>> from click.testing import CliRunner
+>>> from asmnet.cli import main
+>>> CliRunner().invoke(main, ["--help"]).exit_code
+0
+"""
 
 
-scheme_option = click.option(
-    "--scheme", help="What the landmarks of --format folder are, for example ibug68: gives flips, pose and eyes."
-)
+_data = source_options(archive=("--archive", "--format"))
 
 
 @main.command()
 @click.argument("data", type=click.Path(exists=True))
-@click.option("--out", required=True, type=click.Path(), help="Folder for checkpoints, metrics and pictures.")
-@data_format
-@scheme_option
-@click.option("--split", help="Part of the data to train on, for example train.")
+@output_option("Folder for checkpoints, metrics and pictures.", alias="--out")
+@_data
 @click.option("--val-split", help="Part of the same data to validate on, for example val.")
 @click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
 @click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
@@ -115,58 +133,34 @@ scheme_option = click.option(
 @click.option("--licence", default="not stated", help="What the card says about the use of the weights.")
 @click.option("--name", help="Name of the model [default: of the folder --out].")
 @click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
+@json_option
 def train(
-    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None, val_data: str | None,
+    data: str, output: str, reading: dict[str, Any], val_split: str | None, val_data: str | None,
     val_share: float | None, network: str | None, preset: str, variant: str | None, epochs: int | None,
     batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, resume: bool,
     overwrite: bool, skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None,
-    device: str | None,
+    device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on the faces in DATA; --resume continues after a break, to the bit.
 
     The trained model ends as NAME.safetensors with its card in --out. With several processes:
     torchrun --nproc_per_node 2 -m asmnet train ...
     """
-    try:
-        samples, validation = _sets(kind, data, split, scheme, val_split, val_data, val_share)
-        given = (("network", network), ("epochs", epochs), ("batch_size", batch_size))
-        changes: dict[str, Any] = {k: v for k, v in given if v is not None}
-        _train(
-            samples, validation, Path(out), preset=preset, changes=changes, settings=_settings(settings),
-            variant=variant, size=size, initial=initial, resume=resume, overwrite=overwrite,
-            skip_corrupt=skip_corrupt, cache=cache,
-            pose=not no_pose, name=name or Path(out).resolve().name, licence=licence, device=device,
-            source=f"{kind}: {split or 'all'}",
-        )  # fmt: skip
-    except (ValueError, OSError, ArithmeticError) as error:
-        raise _fail(error) from error
-
-
-def _sets(
-    kind: str, data: str, split: str | None, scheme: str | None, val_split: str | None, val_data: str | None,
-    val_share: float | None,
-) -> Sequence[Any]:  # fmt: skip
-    """Read the faces to train on and those to validate on, if any."""
-    from shape_models.datasets import split_by_group
-
-    if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
-        raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
-    if val_share is not None and not 0 < val_share < 1:
-        raise click.UsageError(f"--val-share: got {val_share}; expected a share between 0 and 1.")
-    samples = _read(kind, data, split, scheme)
-    if val_split is not None:
-        return samples, _read(kind, data, val_split, scheme)
-    if val_data is not None:
-        return samples, _read(kind, val_data, None, scheme)
-    if val_share is not None:
-        return split_by_group(samples, (1 - val_share, val_share), rng=0)
-    return samples, None
+    samples, validation = _with_validation(data, reading, val_split, val_data, val_share)
+    given = (("network", network), ("epochs", epochs), ("batch_size", batch_size))
+    changes: dict[str, Any] = {k: v for k, v in given if v is not None}
+    _train(
+        samples, validation, Path(output), preset=preset, changes=changes, settings=_settings(settings),
+        variant=variant, size=size, initial=initial, resume=resume, overwrite=overwrite, skip_corrupt=skip_corrupt,
+        cache=cache, pose=not no_pose, name=name or Path(output).resolve().name, licence=licence, device=device,
+        source=_named(data, reading), as_json=as_json,
+    )  # fmt: skip
 
 
 def _train(
     samples: Any, validation: Any, out: Path, *, preset: str, changes: dict[str, Any], settings: dict[str, Any],
-    variant: str | None, size: int | None, initial: str | None, resume: bool, overwrite: bool,
-    skip_corrupt: bool, cache: str | None, pose: bool, name: str, licence: str, device: str | None, source: str,
+    variant: str | None, size: int | None, initial: str | None, resume: bool, overwrite: bool, skip_corrupt: bool,
+    cache: str | None, pose: bool, name: str, licence: str, device: str | None, source: str, as_json: bool,
 ) -> None:  # fmt: skip
     import os
 
@@ -207,18 +201,20 @@ def _train(
             training="" if initial is None else f"started from the weights of {Path(initial).stem}",
         )  # fmt: skip
         last = result.history[-1]
-        click.echo(
+        record = {
+            "model": str(path), "best_epoch": result.best_epoch, "epochs": len(result.history),
+            "images_per_second": last.images_per_second, "data_share": last.data_share,
+        }  # fmt: skip
+        say(as_json, record, [
             f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
             f"{last.images_per_second:.0f} images/s, {last.data_share:.0%} of the time spent on data"
-        )
+        ])  # fmt: skip
 
 
 @main.command()
 @click.argument("data", type=click.Path(exists=True))
-@click.option("--out", required=True, type=click.Path(), help="Gets the folders tough, tolerant and student.")
-@data_format
-@scheme_option
-@click.option("--split", help="Part of the data to train on, for example train.")
+@output_option("Gets the folders tough, tolerant and student.", alias="--out")
+@_data
 @click.option("--val-split", help="Part of the same data to validate on, for example val.")
 @click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
 @click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
@@ -246,12 +242,13 @@ def _train(
 @click.option("--licence", default="not stated", help="What the card says about the use of the weights.")
 @click.option("--name", help="Name of the model [default: of the folder --out].")
 @click.option("--device", help="cpu, cuda, ... [default: cuda where there is one].")
+@json_option
 def distill(
-    data: str, out: str, kind: str, scheme: str | None, split: str | None, val_split: str | None,
-    val_data: str | None, val_share: float | None, student: str, teacher: str, teachers: str, preset: str, loss: str,
-    size: int, epochs: int | None, teacher_epochs: int | None,
-    batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], resume: bool, overwrite: bool,
-    skip_corrupt: bool, cache: str | None, licence: str, name: str | None, device: str | None,
+    data: str, output: str, reading: dict[str, Any], val_split: str | None, val_data: str | None,
+    val_share: float | None, student: str, teacher: str, teachers: str, preset: str, loss: str, size: int,
+    epochs: int | None, teacher_epochs: int | None, batch_size: int | None, settings: Sequence[str],
+    teacher_settings: Sequence[str], resume: bool, overwrite: bool, skip_corrupt: bool, cache: str | None,
+    licence: str, name: str | None, device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a tough teacher, a tolerant teacher and a student on the faces in DATA, one after the other.
 
@@ -265,203 +262,201 @@ def distill(
     from asmnet.training import keep_freed_memory
 
     keep_freed_memory()
-    try:
-        samples, validation = _sets(kind, data, split, scheme, val_split, val_data, val_share)
-        options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": True}
-        packed = pack_faces(samples, **options)
-        packed_val = None if validation is None else pack_faces(validation, **options)
-        own_scheme = getattr(samples, "scheme", None)
-        configs = []
-        for network, length, given in (
-            (student, epochs, settings),
-            (teacher, teacher_epochs or epochs, teacher_settings),
-        ):
-            changes: dict[str, Any] = {"network": network, "n_landmarks": packed.n_landmarks}
-            changes |= {k: v for k, v in (("epochs", length), ("batch_size", batch_size)) if v is not None}
-            # The teachers learn by plain squared errors ("L2"), the student by the KD loss alone.
-            regresses = network_spec(network).criterion == "asm_assisted"
-            if regresses:
-                changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
-            parts = _settings(given)
-            config = _configure(preset, changes, parts)
-            if regresses:
-                # Neither paper nor code trains a pose here: a head without training must not stay.
-                config = replace(config, network_options={**config.network_options, "pose": False})
-            if "preprocessing.size" not in parts:
-                config = replace(config, preprocessing=replace(config.preprocessing, size=size))
-            configs.append(config)
-        if configs[0].preprocessing != configs[1].preprocessing:
-            raise click.UsageError("--set: student and teachers expected the same preprocessing; got two.")
-        dataset, held_out, basis = prepare(configs[0], packed, packed_val, scheme=own_scheme, pose=False)
-        names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
-        result = run(
-            configs[0], configs[1], dataset, held_out, folder=out, teachers=names, preset=loss,
-            anchors=None if own_scheme is None else own_scheme.anchors.get("outer_eye_corners"), resume=resume,
-            overwrite=overwrite, device=device, progress=True,
-        )  # fmt: skip
-        path = finish(
-            result.student, held_out, basis=basis, scheme=own_scheme,
-            name=name or Path(out).resolve().name, licence=licence,
-            data=f"{len(packed)} faces ({kind}: {split or 'all'})",
-            training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
-        )  # fmt: skip
-    except (ValueError, OSError, ArithmeticError) as error:
-        raise _fail(error) from error
-    for part, trained in (*result.teachers.items(), ("student", result.student)):
+    samples, held_out_samples = _with_validation(data, reading, val_split, val_data, val_share)
+    options: dict[str, Any] = {"cache": cache, "skip_corrupt": skip_corrupt, "progress": True}
+    packed = pack_faces(samples, **options)
+    packed_val = None if held_out_samples is None else pack_faces(held_out_samples, **options)
+    own_scheme = getattr(samples, "scheme", None)
+    configs = []
+    for network, length, given in (
+        (student, epochs, settings),
+        (teacher, teacher_epochs or epochs, teacher_settings),
+    ):
+        changes: dict[str, Any] = {"network": network, "n_landmarks": packed.n_landmarks}
+        changes |= {k: v for k, v in (("epochs", length), ("batch_size", batch_size)) if v is not None}
+        # The teachers learn by plain squared errors ("L2"), the student by the KD loss alone.
+        regresses = network_spec(network).criterion == "asm_assisted"
+        if regresses:
+            changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
+        parts = _settings(given)
+        config = _configure(preset, changes, parts)
+        if regresses:
+            # Neither paper nor code trains a pose here: a head without training must not stay.
+            config = replace(config, network_options={**config.network_options, "pose": False})
+        if "preprocessing.size" not in parts:
+            config = replace(config, preprocessing=replace(config.preprocessing, size=size))
+        configs.append(config)
+    if configs[0].preprocessing != configs[1].preprocessing:
+        raise click.UsageError("--set: student and teachers expected the same preprocessing; got two.")
+    dataset, held_out, basis = prepare(configs[0], packed, packed_val, scheme=own_scheme, pose=False)
+    names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
+    result = run(
+        configs[0], configs[1], dataset, held_out, folder=output, teachers=names, preset=loss,
+        anchors=None if own_scheme is None else own_scheme.anchors.get("outer_eye_corners"), resume=resume,
+        overwrite=overwrite, device=device, progress=True,
+    )  # fmt: skip
+    path = finish(
+        result.student, held_out, basis=basis, scheme=own_scheme,
+        name=name or Path(output).resolve().name, licence=licence,
+        data=f"{len(packed)} faces ({_named(data, reading)})",
+        training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
+    )  # fmt: skip
+    parts_trained = (*result.teachers.items(), ("student", result.student))
+    record: dict[str, Any] = {"model": str(path)}
+    lines = []
+    for part, trained in parts_trained:
         best = trained.history[trained.best_epoch - 1]
-        click.echo(f"{part}: best epoch {trained.best_epoch} of {len(trained.history)}, NME {100 * best.nme:.2f} %")
-    click.echo(f"{path}")
+        record[part] = {"best_epoch": trained.best_epoch, "epochs": len(trained.history), "nme": best.nme}
+        lines.append(f"{part}: best epoch {trained.best_epoch} of {len(trained.history)}, NME {100 * best.nme:.2f} %")
+    say(as_json, record, [*lines, f"{path}"])
 
 
 @main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True))
-@data_format
-@scheme_option
-@click.option("--split")
-@click.option("--protocol", default="300w", show_default=True, help="See evaluation.protocols.")
+@_data
+@click.option("--protocol", help="See evaluation.protocols [default: the one of the landmarks of the model].")
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--passes", type=int, default=1, show_default=True, help="Further passes take the box of the one before.")
 @click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
 @click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by up to this share.")
 @click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
 @click.option("--projected", is_flag=True, help="Measure the landmarks after the shape model.")
-@click.option("--json", "as_json", is_flag=True)
+@output_option("Write the report to a file instead.", required=False)
+@json_option
 def evaluate(
-    model: str, data: str, kind: str, scheme: str | None, split: str | None, protocol: str, flip: bool, passes: int,
-    views: int, jitter: float, detect: bool, projected: bool, as_json: bool,
+    model: str, data: str, reading: dict[str, Any], protocol: str | None, flip: bool, passes: int, views: int,
+    jitter: float, detect: bool, projected: bool, output: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (a shipped name or a file) on DATA, with intervals."""
     from asmnet import Predictor
     from asmnet._recipes import evaluate_model
+    from shape_models._files import write_text
 
-    try:
-        report = evaluate_model(
-            Predictor.from_pretrained(model), _read(kind, data, split, scheme), protocol=protocol, flip_average=flip,
-            n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected,
-            progress=sys.stderr.isatty(),
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
-        raise _fail(error) from error
-    click.echo(json.dumps(report.to_dict(), indent=1) if as_json else str(report))
+    report = evaluate_model(
+        Predictor.from_pretrained(model), _read(data, reading), protocol=protocol, flip_average=flip,
+        n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected,
+        progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    text = json.dumps(report.to_dict(), indent=1) if as_json else str(report)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
 
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--model", default="asmnet-68", show_default=True, help="A shipped name or a file.")
-@click.option("--boxes", type=click.Path(exists=True), help="CSV: image, x0, y0, x1, y1, one line a face.")
-@click.option("--out", type=click.Path(), default=".", show_default=True, help="Folder for the results.")
+@click.option(
+    "--boxes", type=click.Path(exists=True), help="Table with the columns image, x0, y0, x1, y1, a row a face."
+)
+@output_option("Folder for the results.", alias="--out", required=False, default=".", show_default=True)
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--projected", is_flag=True, help="Write the landmarks after the shape model.")
+@json_option
 def predict(
-    images: Sequence[str], model: str, boxes: str | None, out: str, forms: Sequence[str], flip: bool, projected: bool
-) -> None:
-    """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json]."""
+    images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
+    projected: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json].
+
+    Results lie in folders as the images do; of several faces in one image each gets a number, NAME#0, NAME#1 ...
+    """
     from asmnet import Predictor
-    from asmnet._recipes import read_boxes, save_overlay
+    from asmnet._recipes import save_overlay
     from shape_models import write_landmarks
     from shape_models._files import write_text
 
-    try:
-        paths = _image_paths(images)
-        table = None if boxes is None else read_boxes(boxes)
-        network = Predictor.from_pretrained(model)
-        chosen = set(forms or ("overlay", "json"))
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        everything, rows, n_faces, failed = {}, [], 0, []
-        for path in paths:
-            own = None
-            if table is not None:
-                own = table.get(path.name, table.get(str(path)))
-                if own is None:
-                    raise click.ClickException(f"{boxes}: has no box for {path.name}.")
-            try:
-                faces = network(path, own, flip_average=flip)
-            except (ValueError, OSError) as error:
-                failed.append(path)
-                click.echo(f"{path}: {error}", err=True)
-                continue
-            n_faces += len(faces)
-            click.echo(f"{path}: " + ("no face found" if not faces else f"{len(faces)} face(s)"))
-            everything[str(path)] = [face.to_dict() for face in faces]
-            for i, face in enumerate(faces):
-                points = face.projected if projected and face.projected is not None else face.landmarks
-                suffix = "" if len(faces) == 1 else f"-{i}"
-                if "pts" in chosen:
-                    write_landmarks(folder / f"{path.stem}{suffix}.pts", points)
-                angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
-                rows.append([str(path), i, *[f"{v:.3f}" for v in points.ravel()], *angles, face.plausibility])
-            if "overlay" in chosen:
-                save_overlay(path, faces, folder / f"{path.stem}-landmarks.png")
-        if "json" in chosen:
-            write_text(folder / "landmarks.json", json.dumps(everything, indent=1) + "\n")
-        if "csv" in chosen:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            k = network.model.header["n_landmarks"]
-            names = [f"{axis}{i}" for i in range(k) for axis in "xy"]
-            writer.writerow(["image", "face", *names, "yaw", "pitch", "roll", "plausibility"])
-            writer.writerows(rows)
-            write_text(folder / "landmarks.csv", text.getvalue())
-    except (ValueError, OSError) as error:
-        raise _fail(error) from error
+    found = find_images(images)
+    table = None if boxes is None else read_boxes(boxes, found)
+    chosen, folder = set(forms or ("overlay", "json")), Path(output)
+    endings = [ending for form, ending in (("pts", ".pts"), ("overlay", "-landmarks.png")) if form in chosen]
+    outputs(folder, [image.name for image in found], endings, [image.path for image in found])
+    network = Predictor.from_pretrained(model)
+    if projected and network.shape_model is None:
+        raise ValueError(f"--projected: {model} has no shape model for its landmarks.")
+    folder.mkdir(parents=True, exist_ok=True)
+    everything, rows, lines, failed = {}, [], [], []
+    for image in found:
+        try:
+            faces = network(image.path, None if table is None else table[image.name], flip_average=flip)
+        except (ValueError, OSError) as error:
+            failed.append(image.path)
+            click.echo(f"{image.path}: {error}", err=True)
+            continue
+        lines.append(f"{image.path}: " + ("no face found" if not faces else f"{len(faces)} face(s)"))
+        if not as_json:
+            click.echo(lines[-1])
+        everything[str(image.path)] = [face.to_dict() for face in faces]
+        (folder / image.name).parent.mkdir(parents=True, exist_ok=True)
+        for i, face in enumerate(faces):
+            points = face.projected if projected else face.landmarks
+            name = image.name if len(faces) == 1 else f"{image.name}#{i}"
+            if "pts" in chosen:
+                write_landmarks(folder / f"{name}.pts", points)
+            angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
+            values = [f"{v:.3f}" for v in points.ravel()]
+            rows.append([name, str(image.path), i, *values, *angles, face.plausibility])
+        if "overlay" in chosen:
+            save_overlay(image.path, faces, folder / f"{image.name}-landmarks.png")
+    if "json" in chosen:
+        write_text(folder / "landmarks.json", json.dumps(everything, indent=1) + "\n")
+    if "csv" in chosen:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        k = network.model.header["n_landmarks"]
+        names = [f"{axis}{i}" for i in range(k) for axis in "xy"]
+        writer.writerow(["name", "image", "face", *names, "yaw", "pitch", "roll", "plausibility"])
+        writer.writerows(rows)
+        write_text(folder / "landmarks.csv", text.getvalue())
+    if as_json:
+        say(True, everything, [])
     if failed:
-        raise click.ClickException(f"{len(failed)} of {len(paths)} images could not be used.")
-
-
-def _image_paths(images: Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for text in images:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES)
-            if not found:
-                raise ValueError(f"{path}: no images in this folder.")
-            paths += found
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise FileNotFoundError(f"{path}: no such file or folder.")
-    return paths
+        raise DataError(f"{len(failed)} of {len(found)} images could not be used.")
 
 
 @main.command()
 @click.argument("model")
-@click.argument("out", type=click.Path())
+@click.argument("out", type=click.Path(), required=False)
+@output_option("The same as OUT.", required=False)
 @click.option("--opset", type=int, default=18, show_default=True)
-def export(model: str, out: str, opset: int) -> None:
+@json_option
+def export(model: str, out: str | None, output: str | None, opset: int, as_json: bool) -> None:
     """Write MODEL (a shipped name or a file) as ONNX: network and shape operator in one graph, checked."""
     from asmnet.checkpoints import load_pretrained
     from asmnet.export import export_onnx
 
+    if (out is None) == (output is None):
+        raise click.UsageError("expected OUT, or the same as --output.")
+    target = Path(str(out or output))
     try:
-        deviations = export_onnx(load_pretrained(model), out, opset=opset)
+        deviations = export_onnx(load_pretrained(model), target, opset=opset)
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}. Try pip install 'shape-models[export]'.") from error
-    except (ValueError, OSError, RuntimeError) as error:
-        raise _fail(error) from error
+        raise DataError(f"{error}. Try pip install 'shape-models[export]'.") from error
+    except RuntimeError as error:
+        raise DataError(str(error)) from error
     agreement = ", ".join(f"{name} {value:.1e}" for name, value in deviations.items())
-    click.echo(f"{out}: {Path(out).stat().st_size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}")
+    size = target.stat().st_size
+    say(as_json, {"output": str(target), "bytes": size, "deviations": deviations}, [
+        f"{target}: {size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}"
+    ])  # fmt: skip
 
 
 @main.command()
 @click.argument("model", required=False)
 @click.option("--landmarks", type=int, default=68, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def info(model: str | None, landmarks: int, as_json: bool) -> None:
     """List the networks with parameters, FLOPs, and what shipped models measured; or describe MODEL."""
     from asmnet._recipes import describe_networks, model_information
 
-    try:
-        if model is not None:
-            words = model_information(model)
-            click.echo(json.dumps(words, indent=1, sort_keys=True, default=str) if as_json else words["card"])
-            return
-        rows = describe_networks(landmarks)
-    except (ValueError, OSError) as error:
-        raise _fail(error) from error
+    if model is not None:
+        words = model_information(model)
+        click.echo(json.dumps(words, indent=1, sort_keys=True, default=str) if as_json else words["card"])
+        return
+    rows = describe_networks(landmarks)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return

@@ -9,9 +9,11 @@ from typing import Any
 import click
 import numpy as np
 
+from shape_models._commands import Command, json_option, output_option, read, source_options
 from shape_models._files import write_text
+from shape_models.datasets import LandmarkSamples
 
-from ._files import LandmarkSet, pair, read_attributes, read_set
+from ._files import attributes_of, pair, read_attributes
 from ._reports import Report, evaluate
 from ._statistics import compare
 from .protocols import get_protocol
@@ -20,11 +22,8 @@ from .published import PUBLISHED
 _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 
 
-class _BadInput(click.ClickException):
-    exit_code = 2
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, short_help="Measure predicted landmarks against true ones.",
+               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
 @click.argument("prediction", type=click.Path())
 @click.argument("truth", type=click.Path())
 @click.option("--protocol", "-p", required=True, help="Name of the protocol; an unknown one lists all.")
@@ -32,48 +31,42 @@ class _BadInput(click.ClickException):
 @click.option("--group", help="Attribute that names the person or photograph; whole groups are resampled.")
 @click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
 @click.option("--name", help="What to call the model; the file name by default.")
-@click.option("--missing", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
+@click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
               help="Faces without a prediction: an error, or failures.")  # fmt: skip
-@click.option("--origin", type=click.IntRange(0, 1), default=1, show_default=True, help="First pixel in .pts files.")
+@source_options("group")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--landmarks", type=click.Choice(["landmark", "group"]), help="Add the table of landmarks or of parts.")
-@click.option(
-    "--beside",
-    type=click.Choice(_COMPARABLE),
-    help="Add a published table with this model in it.",
-)
+@click.option("--beside", type=click.Choice(_COMPARABLE), help="Add a published table with this model in it.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "csv", "json"]), default="text",
               show_default=True, help="Form of what is printed.")  # fmt: skip
-@click.option("--output", "-o", type=click.Path(), help="Write it to a file instead.")
+@json_option
+@output_option("Write it to a file instead.", required=False)
 @click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this picture.")
 @click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this picture.")
 @click.option("--explain", is_flag=True, help="Print the protocol first.")
-def main(prediction: str, truth: str, protocol: str, **options: Any) -> None:
+def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **options: Any) -> None:
     """Measure PREDICTION against TRUTH by a protocol.
 
-    Both are a folder of .pts files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so on,
-    or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
-    names, else by order.
+    Both are a folder of landmark files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so
+    on, or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
+    names, else by order, and then the report says so.
     """
-    try:
-        _run(prediction, truth, protocol, options)
-    except (ValueError, OSError) as error:
-        raise _BadInput(str(error)) from None
-
-
-def _run(prediction: str, truth: str, protocol: str, options: dict[str, Any]) -> None:
     rules = get_protocol(protocol)
-    faces = read_set(truth, origin=options["origin"])
+    if options.pop("as_json"):
+        options["form"] = "json"
+    faces = read(truth, reading)
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
     needed = [subset.attribute for subset in rules.subsets if subset.attribute]
     known = {name: values for name, values in attributes.items() if any(_same(name, other) for other in needed)}
-    reports = []
+    # A split chooses among the true faces; the predictions may hold no others.
+    own = {**reading, "split": None, "archive": None}
+    reports, pairing = [], []
     for path in filter(None, (prediction, options["against"])):
-        guess = read_set(path, origin=options["origin"])
-        targets, predictions = pair(faces, guess, allow_missing=options["missing"] == "failure")
+        targets, predictions, how = pair(faces, read(path, own), allow_missing=options["unpaired"] == "failure")
+        pairing.append(how)
         name = options["name"] if path == prediction and options["name"] else Path(path).stem
         reports.append(
             evaluate(
@@ -83,13 +76,13 @@ def _run(prediction: str, truth: str, protocol: str, options: dict[str, Any]) ->
                 attributes=known or None,
                 groups=groups,
                 name=name,
-                missing=options["missing"],
+                missing=options["unpaired"],
                 confidence=options["confidence"],
                 n_resamples=options["resamples"],
                 rng=options["seed"],
             )
         )
-    text = _text(reports, options)
+    text = _text(reports, pairing, options)
     if options["output"]:
         write_text(options["output"], text + "\n")
     else:
@@ -97,23 +90,22 @@ def _run(prediction: str, truth: str, protocol: str, options: dict[str, Any]) ->
     _pictures(reports, rules.thresholds[-1], options)
 
 
-def _attributes(faces: LandmarkSet, path: str | None) -> dict[str, np.ndarray]:
+def _attributes(faces: LandmarkSamples, path: str | None) -> dict[str, np.ndarray]:
     """Return the attributes of the truth file and of the separate one, in the order of the truth."""
+    known = attributes_of(faces)
     if path is None:
-        return faces.attributes
+        return known
     names, columns = read_attributes(path)
-    if faces.names is None:
-        if len(names) != len(faces.shapes):
-            raise ValueError(
-                f"{path}: got {len(names)} rows; expected {len(faces.shapes)}, as {faces.source} has faces."
-            )
-        return {**faces.attributes, **columns}
+    if not faces.named:
+        if len(names) != len(faces):
+            raise ValueError(f"{path}: got {len(names)} rows; expected {len(faces)}, as {faces.source} has faces.")
+        return {**known, **columns}
     place = {name: i for i, name in enumerate(names)}
     lacking = [name for name in faces.names if name not in place]
     if lacking:
         raise ValueError(f"{path}: {len(lacking)} faces of {faces.source} have no row, the first is {lacking[0]!r}.")
     order = [place[name] for name in faces.names]
-    return {**faces.attributes, **{key: values[order] for key, values in columns.items()}}
+    return {**known, **{key: values[order] for key, values in columns.items()}}
 
 
 def _groups(attributes: dict[str, np.ndarray], chosen: str | None, usual: str) -> np.ndarray | None:
@@ -131,12 +123,17 @@ def _same(name: str, other: str) -> bool:
     return plain[0] == plain[1]
 
 
-def _text(reports: list[Report], options: dict[str, Any]) -> str:
+def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) -> str:
     form = options["form"]
     if form == "json":
-        found: list[Any] = [report.to_dict() for report in reports]
+        found: list[Any] = [
+            {**report.to_dict(), "pairing": how} for report, how in zip(reports, pairing, strict=True)
+        ]  # fmt: skip
         return json.dumps(found[0] if len(found) == 1 else found, indent=2)
+    told = [how for how in dict.fromkeys(pairing) if "order" in how]
     if form == "csv":
+        for how in told:
+            click.echo(how, err=True)
         return "\n".join(report.to_csv().rstrip("\n") for report in reports)
     parts = [str(reports[0].protocol)] if options["explain"] else []
     tables = [report.table for report in reports]
@@ -160,7 +157,7 @@ def _text(reports: list[Report], options: dict[str, Any]) -> str:
                 )
             )
         )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *told])
 
 
 def _pictures(reports: list[Report], threshold: float, options: dict[str, Any]) -> None:

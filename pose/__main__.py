@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
 from shape_models import get_scheme
-from shape_models.formats import LandmarkFileError, read_landmarks
+from shape_models._commands import Command, DataError, json_option, source_options
+from shape_models._files import write_text
+from shape_models.datasets import LandmarkSample, LandmarkSamples, load_landmarks
+from shape_models.formats import LandmarkFileError
+from shape_models.images import image_size as size_of
 
 from . import Camera, FaceModel3D, PnPResult, conventions, estimate_head_pose
 
 __all__ = ["main"]
 
-SUFFIXES = {".pts", ".asf", ".tps", ".ljson", ".json", ".npy", ".npz", ".csv", ".xml"}
+
+def _faces(samples: LandmarkSamples, failed: list[str]) -> list[LandmarkSample]:
+    """Read the faces one by one; those of a broken file are named and left out."""
+    found = []
+    for i, name in enumerate(samples.names):
+        try:
+            sample = samples[i]
+            if sample.frame != "pixels":
+                raise LandmarkFileError(
+                    f"{name}: got landmarks in the frame {sample.frame}; expected pixels, y down. Try --image-size, "
+                    "or --frame where the file cannot say it."
+                )
+            if sample.landmarks.shape[1] == 3:  # z of a picture is no pixel
+                sample = LandmarkSample(sample.image, sample.landmarks[:, :2], name=name)
+            found.append(sample)
+        except (LandmarkFileError, OSError) as error:
+            failed.append(name)
+            click.echo(str(error), err=True)
+    return found
 
 
-def _load(path: Path, scheme: Any, image_size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
-    """Return (name, landmarks) for every face in a file."""
-    # Fractions of the image (.asf) and y from its bottom (.tps) become pixels, y down.
-    options: dict[str, Any] = {"image_size": image_size} if path.suffix.lower() in {".asf", ".tps"} else {}
-    read = read_landmarks(path, **options)
-    found = read if isinstance(read, list) else [read]
-    other = {face.frame for face in found} - {"pixels"}
-    if other:
-        raise ValueError(
-            f"got coordinates in the frame {', '.join(sorted(other))}; expected pixels, y down. Try a file of pixels."
-        )
-    shapes = [np.asarray(face, dtype=float) for face in found]
-    for shape in shapes:
-        if shape.shape != (scheme.n_landmarks, 2):
-            raise ValueError(
-                f"got landmarks of shape {shape.shape}; expected ({scheme.n_landmarks}, 2) for {scheme.name}. "
-                "Try --scheme."
-            )
-    if len(shapes) == 1:
-        return [(str(path), shapes[0])]
-    return [(f"{path}#{i}", shape) for i, shape in enumerate(shapes)]
+def _size(sample: LandmarkSample, given: tuple[int, int] | None) -> tuple[int, int]:
+    if given is not None:
+        return given
+    if sample.image is None or not sample.image.is_file():
+        raise click.UsageError(f"{sample.name} has no image beside it: give --image-size WIDTH HEIGHT.")
+    return size_of(sample.image)
 
 
 def _record(name: str, result: PnPResult, index: int, convention: str) -> dict[str, Any]:
     ok = bool(np.isfinite(result.pose.translation[index]).all())
     angles = result.pose[index].angles(convention) if ok else None
     return {
-        "file": name,
+        "name": name,
         "convention": conventions.get(convention).name,
         "yaw": angles.yaw if angles else None,
         "pitch": angles.pitch if angles else None,
@@ -58,74 +64,70 @@ def _record(name: str, result: PnPResult, index: int, convention: str) -> dict[s
     }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("landmarks", type=click.Path(exists=True, path_type=Path))
-@click.option("--image-size", nargs=2, type=int, required=True, metavar="W H", help="Width and height of the images.")
+@click.command(cls=Command, short_help="Print the head pose of faces in landmark files.",
+               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+@click.argument("source", type=click.Path(exists=True))
 @click.option("--focal", type=float, help="Focal length in pixels; the width of the image by default.")
 @click.option("--convention", default="300W-LP", show_default=True, help="Whose yaw, pitch and roll to print.")
-@click.option("--scheme", "scheme_name", default="ibug68", show_default=True, help="What the landmarks are.")
+@source_options()
 @click.option("--deformable", is_flag=True, help="Find the shape of the face as well as its pose.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each face.")
+@json_option
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write it to a file instead.")
 def main(
-    landmarks: Path,
-    image_size: tuple[int, int],
-    focal: float | None,
-    convention: str,
-    scheme_name: str,
-    deformable: bool,
-    as_json: bool,
-) -> None:
-    """Print yaw, pitch and roll in degrees of the faces in LANDMARKS, a file or a folder of files."""
-    if landmarks.is_dir():
-        files = sorted(path for path in landmarks.rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise click.ClickException(f"{landmarks}: no landmark files ({', '.join(sorted(SUFFIXES))}).")
-    else:
-        files = [landmarks]
-    faces: list[tuple[str, np.ndarray]] = []
-    failed = 0
-    try:
-        scheme = get_scheme(scheme_name)
-        if "yaw" not in conventions.get(convention).values:
-            raise ValueError(f"convention: {convention} has no yaw, pitch and roll.")
-        camera = Camera.from_image_size(image_size)
+    source: str, focal: float | None, convention: str, reading: dict[str, Any], deformable: bool, as_json: bool,
+    output: str | None,
+) -> None:  # fmt: skip
+    """Print yaw, pitch and roll in degrees of the faces in SOURCE, a landmark file or a folder of them.
+
+    The scheme is that of the set, ibug68 by default; the size of an image is that of the file beside the landmarks, or
+    --image-size.
+    """
+    if "yaw" not in conventions.get(convention).values:
+        raise ValueError(f"convention: {convention} has no yaw, pitch and roll.")
+    scheme = None if reading["scheme"] is None else get_scheme(reading["scheme"])
+    samples = load_landmarks(source, **reading)
+    scheme = scheme or samples.scheme or get_scheme("ibug68")
+    failed: list[str] = []
+    faces = []
+    for sample in _faces(samples, failed):
+        if len(sample.landmarks) == scheme.n_landmarks:
+            faces.append(sample)
+        else:
+            failed.append(sample.name)
+            click.echo(
+                f"{sample.name}: got {len(sample.landmarks)} landmarks; expected {scheme.n_landmarks} for "
+                f"{scheme.name}. Try --scheme.",
+                err=True,
+            )
+    records: dict[str, dict[str, Any]] = {}
+    sizes: dict[tuple[int, int], list[LandmarkSample]] = {}
+    for sample in faces:
+        sizes.setdefault(_size(sample, reading["image_size"]), []).append(sample)
+    model = FaceModel3D.bundled() if deformable else None
+    for size, members in sizes.items():
+        camera = Camera.from_image_size(size)
         if focal is not None:
             camera = Camera(focal, camera.principal_point)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    for path in files:
-        try:
-            faces += _load(path, scheme, image_size)
-        except (LandmarkFileError, OSError, ValueError) as error:
-            failed += 1
-            click.echo(f"{path}: {error}", err=True)
-    records = []
-    if faces:
-        try:
-            result = estimate_head_pose(
-                np.stack([shape for _, shape in faces]),
-                camera,
-                scheme=scheme,
-                model=FaceModel3D.bundled() if deformable else None,
-            )
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        records = [_record(name, result, i, convention) for i, (name, _) in enumerate(faces)]
-    if as_json:
-        click.echo(json.dumps(records, indent=1))
-    else:
-        if records:
-            click.echo(f"# yaw pitch roll in degrees ({records[0]['convention']}), error in pixels, status, file")
-        for r in records:
-            if r["yaw"] is None:
-                click.echo(f"{'-':>7} {'-':>7} {'-':>7} {'-':>7}  {r['status']}  {r['file']}")
-            else:
-                click.echo(
-                    f"{r['yaw']:7.1f} {r['pitch']:7.1f} {r['roll']:7.1f} {r['reprojection_error_px']:7.2f}  "
-                    f"{r['status']}  {r['file']}"
-                )
-    if failed or any(r["status"] != "ok" for r in records):
-        raise SystemExit(1)
+        shapes = np.stack([sample.landmarks for sample in members])
+        result = estimate_head_pose(shapes, camera, scheme=scheme, model=model)
+        for i, sample in enumerate(members):
+            records[sample.name] = _record(sample.name, result, i, convention)
+    ordered = [records[sample.name] for sample in faces]
+    lines = []
+    if ordered:
+        lines.append(f"# yaw pitch roll in degrees ({ordered[0]['convention']}), error in pixels, status, name")
+    for r in ordered:
+        angles = [r["yaw"], r["pitch"], r["roll"]]
+        numbers = [f"{'-':>7}"] * 3 if r["yaw"] is None else [f"{v:7.1f}" for v in angles]
+        error = "" if r["yaw"] is None else f" {r['reprojection_error_px']:7.2f}"
+        lines.append(f"{' '.join(numbers)}{error}  {r['status']}  {r['name']}")
+    if output is not None:
+        write_text(output, (json.dumps(ordered, indent=1) if as_json else "\n".join(lines)) + "\n")
+    elif as_json or lines:
+        click.echo(json.dumps(ordered, indent=1) if as_json else "\n".join(lines))
+    bad = len(failed) + sum(r["status"] != "ok" for r in ordered)
+    if bad:
+        raise DataError(f"{bad} of {len(samples)} faces have no pose.")
 
 
 if __name__ == "__main__":

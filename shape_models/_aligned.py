@@ -27,6 +27,7 @@ from ._procrustes import (
     mean_of_blocks,
     to_tangent,
 )
+from ._provenance import remember
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
 from .landmarks import get_scheme
@@ -70,7 +71,11 @@ class AlignedASM(BaseEstimator):
     alignment_ : GeneralizedProcrustes
         The fitted alignment, with ``mean_shape_``.
     scheme_ : LandmarkScheme or None
-        The scheme, looked up by its name where that was given.
+        The scheme, looked up by its name where that was given; else that of the landmarks `fit` was given.
+    landmark_names_ : tuple of str or None
+        What each landmark is called, where `fit` was told.
+    frame_ : str or None
+        The frame of the landmarks, as in `LandmarkSamples.frame`, where `fit` was told.
     n_features_in_ : int
         n_landmarks · n_dims.
 
@@ -127,8 +132,9 @@ class AlignedASM(BaseEstimator):
 
         Parameters
         ----------
-        shapes : array_like of shape (n_samples, n_landmarks, n_dims)
-            At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing.
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims), or LandmarkSamples
+            At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing. A set of landmarks brings
+            their names, their frame and their scheme along.
         y : ignored
 
         Raises
@@ -136,8 +142,10 @@ class AlignedASM(BaseEstimator):
         ValueError
             As `GeneralizedProcrustes.fit` and `ASM.fit`; when `scheme` has another number of landmarks.
         """
+        scheme = getattr(shapes, "scheme", None)
+        shapes = remember(self, shapes)
         array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
-        self._check_parameters(array.shape[1])
+        self._check_parameters(array.shape[1], scheme)
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
         self.alignment_, self.asm_ = alignment, asm.fit(alignment.fit_transform(array))
@@ -392,9 +400,9 @@ class AlignedASM(BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def _check_parameters(self, n_landmarks: int) -> None:
+    def _check_parameters(self, n_landmarks: int, scheme: Any = None) -> None:
         self._check_choices()
-        self.scheme_ = None if self.scheme is None else get_scheme(self.scheme)
+        self.scheme_ = scheme if self.scheme is None else get_scheme(self.scheme)
         if self.scheme_ is not None and self.scheme_.n_landmarks != n_landmarks:
             raise ValueError(
                 f"got shapes of {n_landmarks} landmarks; expected {self.scheme_.n_landmarks}, those of the scheme "

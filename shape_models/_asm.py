@@ -23,6 +23,7 @@ from ._array import (
 )
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
+from ._provenance import remember
 from ._statistics import ShapeStatistics
 
 __all__ = ["ASM"]
@@ -152,7 +153,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features)
+        shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features), or LandmarkSamples
             At least two aligned shapes. NaN marks a missing landmark; each landmark must be seen in two shapes, each
             shape must show one landmark.
         y : ignored
@@ -169,6 +170,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         DegenerateShapeError
             When all shapes are equal: there is no variance to learn.
         """
+        shapes = remember(self, shapes)
         array = self._check(shapes, reset=True)
         self._check_parameters(*_flat(array).shape)
         flat = _flat(array).astype(np.float64, copy=False)

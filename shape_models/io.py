@@ -437,6 +437,7 @@ def _save_asm(asm: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "n_iter": asm.n_iter_,
         "converged": asm.converged_,
         "feature_names": None if names is None else list(map(str, names)),
+        **_provenance(asm),
     }
     header["parameters"] = {k: v.item() if isinstance(v, np.generic) else v for k, v in header["parameters"].items()}
     return header, arrays
@@ -464,7 +465,26 @@ def _load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         if len(names) != asm.n_features_in_:
             raise ValueError(f"got {len(names)} feature names; expected {asm.n_features_in_}.")
         asm.feature_names_in_ = np.array(names, dtype=object)
+    _read_provenance(asm, header, asm.event_shape_[0])
     return asm
+
+
+def _provenance(model: Any) -> dict[str, Any]:
+    names = getattr(model, "landmark_names_", None)
+    return {
+        "landmark_names": None if names is None else list(map(str, names)),
+        "landmark_frame": getattr(model, "frame_", None),
+    }
+
+
+def _read_provenance(model: Any, header: dict[str, Any], n_landmarks: int) -> None:
+    names, frame = header.get("landmark_names"), header.get("landmark_frame")
+    if names is not None and len(set(map(str, names))) != n_landmarks:
+        raise ValueError(f"landmark_names: got {len(names)} names; expected {n_landmarks} different ones.")
+    if frame not in (None, "pixels", "y_up", "physical"):
+        raise ValueError(f"landmark_frame: got {frame!r}; expected 'pixels', 'y_up', 'physical' or none.")
+    model.landmark_names_ = None if names is None else tuple(map(str, names))
+    model.frame_ = frame
 
 
 def _save_alignment(alignment: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -525,7 +545,8 @@ def _save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"got an AlignedASM of {type(model.asm_).__name__} and {type(model.alignment_).__name__}; expected ASM and "
             "GeneralizedProcrustes, the only ones a file can hold."
         )
-    header: dict[str, Any] = {"frame": "image", "scheme": _scheme_to_json(model.scheme)}
+    scheme = model.scheme_ if model.scheme is None else model.scheme
+    header: dict[str, Any] = {"frame": "image", "scheme": _scheme_to_json(scheme), **_provenance(model)}
     parameters = model.get_params(deep=False)
     for name in ("asm", "alignment"):
         parameters[name] = parameters[name] is not None
@@ -562,6 +583,7 @@ def _load_aligned(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         )
     model.asm_, model.alignment_ = parts["asm"], parts["alignment"]
     model._check_parameters(len(parts["alignment"].mean_shape_))
+    _read_provenance(model, header, len(parts["alignment"].mean_shape_))
     model.n_features_in_ = model.asm_.n_features_in_
     return model
 

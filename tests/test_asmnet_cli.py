@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from asmnet import Predictor
-from asmnet._recipes import jittered, overlap, read_boxes
+from asmnet._recipes import jittered, overlap
 from asmnet.cli import main
 from shape_models import make_faces, read_landmarks, write_landmarks
 
@@ -152,7 +152,7 @@ def test_predict_writes_all_forms(trained, folder, tmp_path):
     face = words[str(folder / "00.png")][0]
     points = read_landmarks(tmp_path / "00.pts").points
     np.testing.assert_allclose(points, face["landmarks"], atol=0.02)
-    assert (tmp_path / "01-1.pts").is_file()
+    assert (tmp_path / "01#1.pts").is_file()
     with (tmp_path / "landmarks.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
@@ -165,7 +165,7 @@ def test_predict_writes_all_forms(trained, folder, tmp_path):
 def test_predict_names_what_it_cannot_use_and_goes_on(trained, folder, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     boxes = tmp_path / "boxes.csv"
-    boxes.write_text("broken.png,1,1,9,9\n00.png,30,30,130,140\n")
+    boxes.write_text("x0,image,y0,x1,y1\n1,broken.png,1,9,9\n30,00.png,30,130,140\n")
     result = run(
         "predict", tmp_path / "broken.png", folder / "00.png", "--model", trained[1], "--boxes", boxes,
         "--out", tmp_path, "--format", "json", ok=False,
@@ -216,7 +216,7 @@ def test_corrupt_images_stop_the_training_unless_skipped(folder, tmp_path):
         (["train", ".", "--out", "x", "--val-share", "1.5"], "share between 0 and 1"),
         (["distill", ".", "--out", "x", "--val-share", "0"], "share between 0 and 1"),
         (["train", ".", "--out", "x", "--set", "colour"], "NAME=VALUE"),
-        (["train", ".", "--out", "x", "--format", "imm", "--scheme", "ibug68"], "has its own"),
+        (["train", ".", "--out", "x", "--format", "imm", "--scheme", "ibug68"], "expected person-pose-sex"),
         (["train", ".", "--out", "x", "--val-split", "a", "--val-share", "0.1"], "at most one"),
         (["info", "nothing-68"], "no such file"),
         (["predict", "nowhere.png"], "nowhere.png"),
@@ -228,16 +228,24 @@ def test_wrong_calls_say_what_is_wrong(arguments, words, folder, tmp_path):
     assert words in run(*arguments, ok=False).output
 
 
-def test_boxes_files(tmp_path):
-    path = tmp_path / "boxes.csv"
-    path.write_text("a.png,1,2,3,4\n\na.png,5,6,7,8\n")
-    assert read_boxes(path) == {"a.png": [[1, 2, 3, 4], [5, 6, 7, 8]]}
-    path.write_text("image,x0,y0,x1,y1\na.png,1,2,3\n")
-    with pytest.raises(ValueError, match=r"boxes\.csv:2"):
-        read_boxes(path)
-    path.write_text("image,x0,y0,x1,y1\n")
-    with pytest.raises(ValueError, match="no boxes"):
-        read_boxes(path)
+def test_outputs_of_two_images_never_share_a_name(trained, folder, tmp_path):
+    """Images of one stem in two folders, and of two formats in one: every face has a file of its own."""
+    for name in ("p1/01.png", "p2/01.png", "p1/01.bmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(folder / "00.png").save(tmp_path / name)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(
+        "y0,image,x0,y1,x1\n" + "".join(f"30,{n},30,140,130\n" for n in ("p1/01.png", "p2/01", "p1/01.bmp"))
+    )
+    arguments = ["predict", tmp_path / "p1", tmp_path / "p2", "--model", trained[1], "--format", "pts", "-o"]
+    found = json.loads(run(*arguments, tmp_path / "o", "--boxes", boxes, "--json").stdout)
+    assert len(found) == 3
+    written = sorted(p.relative_to(tmp_path / "o").as_posix() for p in (tmp_path / "o").rglob("*.pts"))
+    assert written == ["p1/01.bmp.pts", "p1/01.png.pts", "p2/01.pts"]
+    boxes.write_text("image,x0,y0,x1,y1\n01.png,30,30,130,140\n01.bmp,30,30,130,140\n")
+    refused = run(*arguments, tmp_path / "n", "--boxes", boxes, ok=False)
+    assert "'01.png', the name of" in refused.output
+    assert not (tmp_path / "n").exists()
 
 
 def test_jitter_and_overlap():

@@ -123,11 +123,11 @@ def test_images_of_unknown_range_are_not_called_corrupt(tmp_path):
 
 def test_a_scheme_without_a_mirror_map_is_not_flipped(tmp_path):
     from shape_models import LandmarkScheme
-    from shape_models.datasets import read_landmark_folder
+    from shape_models.datasets import load_landmarks
 
     Image.new("L", (40, 40), 200).save(tmp_path / "a.png")
     (tmp_path / "a.pts").write_text("version: 1\nn_points: 2\n{\n3 4\n30 31\n}\n")
-    samples = read_landmark_folder(tmp_path, scheme=LandmarkScheme("wing2", 2))
+    samples = load_landmarks(tmp_path, scheme=LandmarkScheme("wing2", 2))
     assert pack_faces(samples, cache=tmp_path / "cache").mirror is None
 
 

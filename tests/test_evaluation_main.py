@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from evaluation import evaluate
 from evaluation.__main__ import main
-from evaluation._files import pair, read_attributes, read_set
+from evaluation._files import pair, read_attributes
 from shape_models import LandmarkFile, make_faces, read_landmarks, write_landmarks, write_pts
+from shape_models.datasets import load_landmarks
 
 FACES = make_faces(30, rng=0)
 GUESS = FACES + np.random.default_rng(0).normal(size=FACES.shape) * 0.02 * np.ptp(FACES)
@@ -71,9 +72,9 @@ def test_the_layout_of_300w_brings_its_splits(tmp_path):
         for i in range(n):
             write_pts(tmp_path / "truth" / part / f"image_{i}0.pts", FACES[i], origin=1)
             (tmp_path / "truth" / part / f"image_{i}0.jpg").write_bytes(b"")
-    faces = read_set(tmp_path / "truth")
+    faces = load_landmarks(tmp_path / "truth")
     assert len(faces.names) == 10
-    np.savez(tmp_path / "guess.npz", shapes=faces.shapes + 1, names=faces.names)
+    np.savez(tmp_path / "guess.npz", shapes=faces.shapes() + 1, names=faces.names)
     found = run(tmp_path / "guess.npz", tmp_path / "truth", "-p", "300w", "--format", "json")
     rows = {row["subset"]: row["faces"] for row in json.loads(found.output)["rows"]}
     assert rows == {"all": 10, "common": 6, "challenging": 3, "full": 9}
@@ -126,9 +127,9 @@ def test_attributes_of_a_file_of_their_own(files):
 def test_faces_without_a_prediction(files):
     np.savez(files / "some.npz", shapes=GUESS[:28], names=NAMES[:28])
     refused = run(files / "some.npz", files / "truth.npz", "-p", "300w")
-    assert refused.exit_code == 2
+    assert refused.exit_code == 1
     assert "2 faces have no prediction, the first is 'set/face_028'" in refused.output
-    found = run(files / "some.npz", files / "truth.npz", "-p", "300w", "--missing", "failure", "--format", "json")
+    found = run(files / "some.npz", files / "truth.npz", "-p", "300w", "--unpaired", "failure", "--format", "json")
     assert json.loads(found.output)["rows"][2]["failed"] == 2
 
 
@@ -136,18 +137,18 @@ def test_faces_without_a_prediction(files):
     ("arguments", "message"),
     [
         (("guess.npz", "truth.npz", "-p", "nothing"), "expected one of 300w"),
-        (("nowhere.npz", "truth.npz", "-p", "300w"), "there is no such file or folder"),
+        (("nowhere.npz", "truth.npz", "-p", "300w"), "got no such file or folder"),
         (("notes.txt", "truth.npz", "-p", "300w"), "got the extension '.txt'"),
-        (("empty", "truth.npz", "-p", "300w"), "got no file of"),
+        (("empty", "truth.npz", "-p", "300w"), "got no landmark files"),
         (("flat.npz", "truth.npz", "-p", "300w"), "expected one called shapes"),
         (("short.npy", "truth.npz", "-p", "300w"), "got 5 faces; expected 30"),
         (("other.npz", "truth.npz", "-p", "300w"), "no face has a name of"),
         (("extra.npz", "truth.npz", "-p", "300w"), "1 faces have no truth, the first is 'new'"),
-        (("twice.npz", "truth.npz", "-p", "300w"), "occurs twice"),
+        (("twice.npz", "truth.npz", "-p", "300w"), "have no truth, the first is 'set/face_000#0'"),
         (("bad.csv", "truth.npz", "-p", "300w"), "bad.csv, line 2: y0: got 'two'"),
         (("ragged.csv", "truth.npz", "-p", "300w"), "ragged.csv, line 3: got 2 fields; expected 3"),
         (("wrong.csv", "truth.npz", "-p", "300w"), "expected columns x0, y0"),
-        (("guess.npz", "truth.npz", "-p", "300w", "--group", "family"), "expected one of split, person"),
+        (("guess.npz", "truth.npz", "-p", "300w", "--group", "family"), "expected one of person, split"),
         (("guess.npz", "truth.npz", "-p", "wflw"), "wflw98 has 98 landmarks"),
         (("few.npz", "truth.npz", "-p", "300w"), r"got faces of shape (5, 2); expected (68, 2)"),
     ],
@@ -159,20 +160,21 @@ def test_bad_input_ends_with_a_reason(files, arguments, message):
     np.save(files / "short.npy", GUESS[:5])
     np.savez(files / "other.npz", shapes=GUESS[:1], names=["else"])
     np.savez(files / "extra.npz", shapes=np.concatenate([GUESS, GUESS[:1]]), names=[*NAMES, "new"])
-    np.savez(files / "twice.npz", shapes=GUESS[:2], names=["a.jpg", "a.png"])
+    np.savez(files / "twice.npz", shapes=GUESS[:3], names=[NAMES[0], NAMES[0], NAMES[1]])
     np.savez(files / "few.npz", shapes=GUESS[:, :5], names=NAMES)
     (files / "bad.csv").write_text("name,x0,y0\na,1,two\n")
     (files / "ragged.csv").write_text("name,x0,y0\na,1,2\nb,1\n")
     (files / "wrong.csv").write_text("name,left,top\na,1,2\n")
     paths = [files / argument if i < 2 else argument for i, argument in enumerate(arguments)]
     found = run(*paths)
-    assert found.exit_code == 2, found.output
+    assert found.exit_code == 1, found.output
     assert message in found.output
     assert "Traceback" not in found.output
 
 
 def test_pairs_are_made_by_name(files):
-    truth, guess = pair(read_set(files / "truth.npz"), read_set(files / "guess.npz"))
+    truth, guess, how = pair(load_landmarks(files / "truth.npz"), load_landmarks(files / "guess.npz"))
+    assert how == "Faces are paired by name."
     np.testing.assert_array_equal(truth, FACES)
     np.testing.assert_array_equal(guess, GUESS)
 
@@ -188,13 +190,50 @@ def test_other_landmark_files_are_read(files):
     write_landmarks(files / "r.asf", LandmarkFile(FACES[0] / 1000, image_name="a.jpg", frame="relative"))
     assert relative.frame == read_landmarks(files / "r.asf").frame
     refused = run(files / "r.asf", files / "truth.csv", "-p", "300w")
-    assert refused.exit_code == 2
-    assert "got coordinates in the frame relative; expected pixels" in refused.output
+    assert refused.exit_code == 1
+    assert "got landmarks in the frame 'relative'; expected 'pixels'" in refused.output
 
 
 def test_points_left_empty_are_missing(tmp_path):
     (tmp_path / "p.csv").write_text("image,x0,y0,x1,y1,mood\na.jpg,1,2,,,sad\nb.jpg,3,4,5,6,glad\n")
-    found = read_set(tmp_path / "p.csv")
-    assert np.isnan(found.shapes[0, 1]).all()
+    found = load_landmarks(tmp_path / "p.csv")
+    assert np.isnan(found.shapes()[0, 1]).all()
     assert found.names == ["a", "b"]
-    assert found.attributes["mood"].tolist() == ["sad", "glad"]
+    assert found.attributes["mood"] == ["sad", "glad"]
+
+
+def test_an_array_is_paired_in_natural_order_and_the_report_says_so(tmp_path):
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "pred").mkdir()
+    for i, (face, guess) in enumerate(zip(FACES[:12], GUESS, strict=False)):
+        write_pts(tmp_path / "truth" / f"im_{i}.pts", face)
+        write_pts(tmp_path / "pred" / f"im_{i}.pts", guess)
+    np.save(tmp_path / "pred.npy", GUESS[:12])
+    options = (tmp_path / "truth", "--protocol", "300w-inter-pupil", "--format")
+    named, by_order = (json.loads(run(tmp_path / p, *options, "json").output) for p in ("pred", "pred.npy"))
+    assert by_order["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(
+        named["rows"][0]["metrics"]["NME"]["estimate"], rel=1e-6
+    )
+    assert named["pairing"] == "Faces are paired by name."
+    text = run(tmp_path / "pred.npy", *options, "text").output
+    assert "Faces are paired by order, as" in text
+    assert "im_0, im_1, im_2, im_3 and 8 more" in text
+
+
+def test_landmarks_are_matched_by_their_names(tmp_path):
+    """A truth and a prediction that name the same landmarks in another order give the error of the faces."""
+    labels, rng = [f"point {chr(97 + i % 26)}{i // 26}" for i in range(68)], np.random.default_rng(0)
+    order = rng.permutation(68)
+    shuffled = [labels[i] for i in order]
+    truth = [LandmarkFile(f, tuple(labels), image_name=n) for f, n in zip(FACES, NAMES, strict=True)]
+    guess = [LandmarkFile(g[order], tuple(shuffled), image_name=n) for g, n in zip(GUESS, NAMES, strict=True)]
+    write_landmarks(tmp_path / "t.json", truth)
+    write_landmarks(tmp_path / "g.json", guess)
+    found = json.loads(run(tmp_path / "g.json", tmp_path / "t.json", "-p", "300w", "--format", "json").output)
+    expected = evaluate(FACES, GUESS, "300w", n_resamples=50)["all"].metrics["NME"].estimate
+    assert found["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(expected, rel=1e-9)
+    guess[0] = LandmarkFile(GUESS[0], tuple([*labels[:-1], "another"]), image_name=NAMES[0])
+    write_landmarks(tmp_path / "g.json", guess)
+    refused = run(tmp_path / "g.json", tmp_path / "t.json", "-p", "300w")
+    assert refused.exit_code == 1
+    assert "another" in refused.output

@@ -20,6 +20,7 @@ from shape_models import (
     write_pts,
 )
 from shape_models.datasets import (
+    load_landmarks,
     make_face_samples,
     read_300w,
     read_300wlp,
@@ -28,8 +29,6 @@ from shape_models.datasets import (
     read_cofw,
     read_helen,
     read_imm,
-    read_landmark_arrays,
-    read_landmark_folder,
     read_muct,
     read_wflw,
     read_youtube68,
@@ -373,52 +372,52 @@ def test_read_asmnet(tmp_path):
         samples[0]
 
 
-def test_read_landmark_folder(tmp_path):
+def test_a_folder_of_landmark_files(tmp_path):
     faces = make_faces(2, rng=0)
     write_pts(tmp_path / "a.pts", faces[0])
     (tmp_path / "a.JPG").touch()
     (tmp_path / "sub").mkdir()
     write_pts(tmp_path / "sub" / "b.pts", faces[1])
-    samples = read_landmark_folder(tmp_path, scheme="ibug68")
+    samples = load_landmarks(tmp_path, scheme="ibug68")
     np.testing.assert_array_equal(samples.shapes(), faces)
     assert samples.images == [tmp_path / "a.JPG", None]
-    write_landmarks(tmp_path / "set.tps", [LandmarkFile(faces[0], None, None, "x.png")], image_size=(256, 256))
-    with pytest.raises(LandmarkFileError, match=r"got .pts, .tps; expected files of one format. Try extension="):
-        read_landmark_folder(tmp_path)
-    tps = read_landmark_folder(tmp_path, extension="tps", image_size=(256, 256))
+    assert samples.names == ["a", "sub/b"]
+    write_landmarks(tmp_path / "set.tps", [LandmarkFile(faces[0], None, None, "x.png")] * 2, image_size=(256, 256))
+    with pytest.raises(LandmarkFileError, match=r"x#0: got landmarks in the frame 'y_up', but a is in 'pixels'"):
+        load_landmarks(tmp_path).shapes()
+    tps = load_landmarks(tmp_path, extension="tps", image_size=(256, 256))
     np.testing.assert_array_equal(tps[0].landmarks, faces[0])
     assert tps[0].image == tmp_path / "x.png"
-    assert tps[0].group == "x"
-    with pytest.raises(LandmarkFileError, match=r"in the frame 'y_up'; expected pixels"):
-        read_landmark_folder(tmp_path, extension="tps")[0]
+    assert (tps[0].group, tps.names) == ("x", ["x#0", "x#1"])
+    assert load_landmarks(tmp_path, extension="tps").frame == "y_up"
     (tmp_path / "sub" / "b.pts").write_text("broken")
-    samples = read_landmark_folder(tmp_path, extension=".pts")
+    samples = load_landmarks(tmp_path, extension=".pts")
     np.testing.assert_array_equal(samples[0].landmarks, faces[0])
     with pytest.raises(LandmarkFileError, match=r"b.pts, line 1"):
         samples.shapes()
 
 
-def test_read_landmark_arrays(tmp_path):
+def test_arrays_in_one_file(tmp_path):
     path = tmp_path / "a.npz"
     shapes = np.zeros((2, 5, 3))
     shapes[0, 1, 2] = np.nan
     np.savez_compressed(path, shapes=shapes, group=np.array(["x", "y"]), links=np.zeros((7, 2)), size=np.arange(2))
-    samples = read_landmark_arrays(path, group="group")
+    samples = load_landmarks(path, group="group")
     assert samples.groups == ["x", "y"]
     assert samples[1].attributes == {"group": "y", "size": 1.0}
     assert np.isnan(samples[0].landmarks[1]).all()
     for arrays, message in [
-        ({"x": shapes}, "array shapes: got none"),
-        ({"shapes": shapes[0]}, r"array shapes: got float64 of \(5, 3\)"),
+        ({"x": shapes[0]}, "got the arrays x; expected one called shapes"),
+        ({"shapes": shapes[0]}, r"got float64 of \(5, 3\); expected one called shapes"),
         ({"shapes": shapes, "images": np.arange(2)}, "array images: got float64"),
         ({"shapes": np.array([{}], dtype=object)}, "got an array of object"),
     ]:
         np.savez(path, **arrays)
         with pytest.raises(LandmarkFileError, match=message):
-            read_landmark_arrays(path)
+            load_landmarks(path)
     path.write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(LandmarkFileError, match=r"got no .npz file"):
-        read_landmark_arrays(path)
+        load_landmarks(path)
 
 
 def test_an_archive_that_declares_too_much_is_refused(tmp_path):
@@ -430,12 +429,12 @@ def test_an_archive_that_declares_too_much_is_refused(tmp_path):
     data[at : at + 4] = (0xFFFFFFF0).to_bytes(4, "little")  # the size of the member when unpacked
     path.write_bytes(data)
     with pytest.raises(LandmarkFileError, match="more than 1 GiB"):
-        read_landmark_arrays(path)
+        load_landmarks(path)
 
 
 @pytest.mark.parametrize(
     "read", [read_300w, read_helen, read_wflw, read_cofw, read_aflw2000, read_300wlp, read_muct, read_imm, read_asmnet,
-             read_landmark_folder]
+             load_landmarks]
 )  # fmt: skip
 def test_readers_name_an_empty_or_absent_folder(tmp_path, read):
     with pytest.raises(LandmarkFileError, match=f"{tmp_path.name}: got no"):
@@ -457,11 +456,11 @@ def test_real_archives(data_dir):
     imm = read_imm(data_dir / "imm")
     assert (len(imm), len(set(imm.groups))) == (180, 30)
     assert imm[0].image.is_file()
-    hands = read_landmark_arrays(data_dir / "hands" / "landmarks.npz", group=lambda name: str(int(name[:4]) // 20))
+    hands = load_landmarks(data_dir / "hands" / "landmarks.npz", group=lambda path: str(int(path.name[:4]) // 20))
     assert len(hands) == 30
     assert sorted(set(hands.groups)) == ["0", "1", "2"]
     assert hands[0].image.is_file()
-    wings = read_landmark_folder(data_dir / "fly_wings")
+    wings = load_landmarks(data_dir / "fly_wings")
     present = wings.select([image.is_file() for image in wings.images])
     assert len(present) == 58
     assert present.shapes().shape == (58, 12, 2)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from shape_models import LandmarkFile, LandmarkFileError, make_faces, read_landmarks, write_landmarks, write_pts
 from shape_models.datasets import (
+    load_landmarks,
     read_300w,
     read_aflw2000,
     read_cofw,
     read_helen,
-    read_landmark_arrays,
     read_muct,
     read_wflw,
     read_youtube68,
@@ -195,7 +195,7 @@ def _archives(folder):
     np.savez_compressed(place("npz", "a.npz"), shapes=np.ones((2, 3, 2)), images=["a", "b"])
     readers = {
         "300w": read_300w, "wflw": read_wflw, "helen": read_helen, "muct": read_muct, "youtube68": read_youtube68,
-        "aflw2000": read_aflw2000, "cofw": read_cofw, "npz": lambda folder: read_landmark_arrays(folder / "a.npz"),
+        "aflw2000": read_aflw2000, "cofw": read_cofw, "npz": lambda folder: load_landmarks(folder / "a.npz"),
     }  # fmt: skip
     return {kind: (path, path.read_bytes(), readers[kind]) for kind, path in made.items()}
 
@@ -277,7 +277,7 @@ def test_a_member_that_unpacks_to_much_is_refused(tmp_path):
     tracemalloc.start()
     try:
         with pytest.raises(LandmarkFileError, match=r"a.npz"):
-            read_landmark_arrays(path)
+            load_landmarks(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

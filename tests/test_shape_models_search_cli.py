@@ -84,7 +84,8 @@ def test_whole_images_and_same_names(folder, model, tmp_path):
     (other / "p7_14.png").write_bytes((root / "new/p7_14.png").read_bytes())
     result = run("search", model, root / "new", other, "-o", tmp_path / "out", "--whole")
     assert result.exit_code == 0, result.output
-    assert {p.name for p in (tmp_path / "out").glob("*.pts")} == {"p7_14.pts", "p7_15.pts", "other_p7_14.pts"}
+    found = ["/".join(p.parts[-2:]) for p in (tmp_path / "out").rglob("*.pts")]
+    assert sorted(found) == ["new/p7_14.pts", "new/p7_15.pts", "other/p7_14.pts"]
 
 
 def test_mistakes_are_one_line_each(folder, model, tmp_path):

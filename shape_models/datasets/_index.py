@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .._names import IMAGE_SUFFIXES, natural_key
 from ..formats import LandmarkFileError
 from ._samples import Entry
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 class Folder:
@@ -28,12 +27,16 @@ class Folder:
                 if not name.startswith("."):
                     path = parent / name
                     self.files.append(path)
-                    if path.suffix.lower() in _IMAGES:
+                    if path.suffix.lower() in IMAGE_SUFFIXES:
                         self._images.setdefault((parent, path.stem), path)
-        self.files.sort()
+        self.files.sort(key=natural_key)
+
+    def name(self, path: Path) -> str:
+        """Return what a file of the folder is called: its path below the folder without the suffix."""
+        return path.relative_to(self.root).with_suffix("").as_posix()
 
     def ending(self, *extensions: str) -> list[Path]:
-        """Return the files with one of these extensions, sorted."""
+        """Return the files with one of these extensions, in natural order."""
         return [path for path in self.files if path.suffix.lower() in extensions]
 
     def named(self, *names: str) -> Path | None:

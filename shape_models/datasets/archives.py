@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from .._names import plain_name
 from ..formats import LandmarkFile, LandmarkFileError, read_asf, read_csv, read_pts
-from ..formats._record import Source
+from ..formats._record import Missing, Source
 from ..landmarks import IBUG68, IMM58, MUCT68, MUCT76, WFLW98
 from ._arrays import read_arrays
 from ._index import Folder, at, of_split
-from ._samples import Entry, LandmarkSample, LandmarkSamples
+from ._samples import Entry, LandmarkSample, LandmarkSamples, named
 
 __all__ = ["read_300w", "read_helen", "read_imm", "read_muct", "read_wflw", "read_youtube68"]
 
@@ -26,7 +28,9 @@ _300W_FOLDERS = {
 _WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
 
 
-def read_300w(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
+def read_300w(
+    folder: str | os.PathLike, split: str | None = None, *, origin: float = 1, missing: Missing = None
+) -> LandmarkSamples:
     """Read 300-W: photographs with 68 landmarks in the order of iBUG.
 
     Two layouts are read. The original one: ``afw``, ``helen/trainset``, ``helen/testset``, ``lfpw/trainset``,
@@ -41,11 +45,16 @@ def read_300w(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
     split : str, optional
         Of the original layout ``"train"`` (3148 faces), ``"common"`` (554), ``"challenging"`` (135), ``"full"``
         (the two together, 689) or ``"private"`` (600); with ``split.csv`` one of the names in it. None reads all.
+    origin : float
+        The coordinate that the files give to the centre of the first pixel.
+    missing : optional
+        What marks a missing landmark, as in `read_pts`.
 
     Returns
     -------
     LandmarkSamples
-        The first pixel, 1 in the files, is 0 here. The group is the photograph, which several faces can share.
+        The first pixel is 0 here, whatever it is in the files. The group is the photograph, which several faces can
+        share.
 
     Raises
     ------
@@ -81,11 +90,13 @@ def read_300w(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
     if split in ("full", "test") and split not in {entry.split for entry in entries}:
         wanted = {"common", "challenging"}
 
-    def load(entry: Entry) -> LandmarkSample:
-        file = read_pts(entry.source, origin=1, scheme=IBUG68)
-        return LandmarkSample(entry.image, file.points, None, {}, entry.group, entry.split)
+    load = partial(_load_300w, origin=origin, missing=missing)
+    return LandmarkSamples(of_split(named(entries), split, wanted), load, scheme=IBUG68, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split, wanted), load, scheme=IBUG68)
+
+def _load_300w(entry: Entry, *, origin: float, missing: Missing) -> LandmarkSample:
+    file = read_pts(entry.source, origin=origin, missing=missing, scheme=IBUG68)
+    return LandmarkSample(entry.image, file.points, None, {}, entry.group, entry.split)
 
 
 def _300w_from_table(table: Path) -> list[Entry]:
@@ -99,7 +110,7 @@ def _300w_from_table(table: Path) -> list[Entry]:
         if len(row) != 3 or not all(row) or not Path(row[0]).name.strip("."):
             raise at(table, line, f"got {len(row)} fields; expected image, photograph and split.")
         image = table.parent / row[0]
-        entries.append(Entry(image, row[1], row[2], image.with_suffix(".pts")))
+        entries.append(Entry(image, row[1], row[2], image.with_suffix(".pts"), plain_name(row[0])))
     return entries
 
 
@@ -112,8 +123,18 @@ def _300w_from_folders(folder: Folder) -> list[Entry]:
             # faces of one photograph are numbered: name_1, name_2; names like image_0001 end in a number too
             name = re.match(r"(?:image|indoor|outdoor)_\d+|.+?(?=_\d+$)|.+", path.stem)
             stem = path.stem if name is None else name[0]
-            entries.append(Entry(folder.image(path.parent, path.stem), f"{part}/{stem}", split, path))
+            image, own = folder.image(path.parent, path.stem), folder.name(path)
+            entries.append(Entry(image, f"{part}/{stem}", split, path, own))
     return entries
+
+
+def looks_like_300w(folder: Path) -> bool:
+    """Say whether a folder has the original layout of 300-W and no other ``.pts`` files."""
+    if not any((folder / part.split("/")[0]).is_dir() for part in (*_300W_FOLDERS, "300W", "01_Indoor", "02_Outdoor")):
+        return False
+    found = Folder(folder)
+    parts = {path.parent.relative_to(found.root).as_posix().lower() for path in found.ending(".pts")}
+    return bool(parts) and parts <= set(_300W_FOLDERS)
 
 
 def read_wflw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
@@ -170,38 +191,44 @@ def read_wflw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
         source = Source(path)
         for line, text in source.lines():
             name = text.split(None, 206)[-1]
-            entries.append(Entry(root.root / "WFLW_images" / name, name, part, (source, line, text)))
+            image = root.root / "WFLW_images" / name
+            entries.append(Entry(image, name, part, (str(path), line, text), plain_name(name)))
     if not entries:
         raise LandmarkFileError(f"{folder}: got no list_98pt_rect_attr_train.txt or ..._test.txt; expected WFLW.")
 
-    def load(entry: Entry) -> LandmarkSample:
-        source, line, text = entry.source
-        fields = text.split(None, 206)
-        if len(fields) != 207:
-            raise source.error(
-                f"got {len(fields)} fields; expected 196 coordinates, a box of 4, 6 attributes and the image.", line
-            )
-        numbers = source.numbers(fields[:206], [f"field {i + 1}" for i in range(206)], line)
-        flags = numbers[200:206]
-        if not set(flags) <= {0.0, 1.0}:
-            raise source.error(f"attributes: got {' '.join(fields[200:206])}; expected six of 0 or 1.", line)
-        attributes = dict(zip(_WFLW_ATTRIBUTES, map(bool, flags), strict=True))
-        points = np.reshape(numbers[:196], (98, 2))
-        return LandmarkSample(entry.image, points, np.array(numbers[196:200]), attributes, entry.group, entry.split)
+    return LandmarkSamples(of_split(named(entries), split), _load_wflw, scheme=WFLW98, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split), load, scheme=WFLW98)
+
+def _load_wflw(entry: Entry) -> LandmarkSample:
+    path, line, text = entry.source
+    source = Source(path, text="")
+    fields = text.split(None, 206)
+    if len(fields) != 207:
+        raise source.error(
+            f"got {len(fields)} fields; expected 196 coordinates, a box of 4, 6 attributes and the image.", line
+        )
+    numbers = source.numbers(fields[:206], [f"field {i + 1}" for i in range(206)], line)
+    flags = numbers[200:206]
+    if not set(flags) <= {0.0, 1.0}:
+        raise source.error(f"attributes: got {' '.join(fields[200:206])}; expected six of 0 or 1.", line)
+    attributes = dict(zip(_WFLW_ATTRIBUTES, map(bool, flags), strict=True))
+    points = np.reshape(numbers[:196], (98, 2))
+    return LandmarkSample(entry.image, points, np.array(numbers[196:200]), attributes, entry.group, entry.split)
 
 
 def _wflw_reduced(path: Path, split: str | None) -> LandmarkSamples:
     arrays = read_arrays(path, {"shapes": (None, 68, 2), "box": (None, 4), "attributes": (None, 6)})
 
-    def load(entry: Entry) -> LandmarkSample:
-        i = entry.source
-        flags = dict(zip(_WFLW_ATTRIBUTES, (arrays["attributes"][i] != 0).tolist(), strict=True))
-        return LandmarkSample(None, arrays["shapes"][i], arrays["box"][i], flags, entry.group, entry.split)
+    rows = zip(arrays["shapes"], arrays["box"], arrays["attributes"] != 0, strict=True)
+    entries = [Entry(None, str(i), "test", row, str(i)) for i, row in enumerate(rows)]
+    chosen = of_split(entries, split)
+    return LandmarkSamples(chosen, _load_wflw_reduced, scheme=IBUG68, named=False, source=str(path))
 
-    entries = [Entry(None, str(i), "test", i) for i in range(len(arrays["shapes"]))]
-    return LandmarkSamples(of_split(entries, split), load, scheme=IBUG68)
+
+def _load_wflw_reduced(entry: Entry) -> LandmarkSample:
+    points, box, flags = entry.source
+    attributes = dict(zip(_WFLW_ATTRIBUTES, flags.tolist(), strict=True))
+    return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
 
 
 def read_helen(folder: str | os.PathLike, split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
@@ -257,23 +284,27 @@ def read_helen(folder: str | os.PathLike, split: str | None = None, *, origin: f
             if not lines:
                 raise source.error("got an empty file; expected the name of the image and 194 points.")
             name = lines[0][1].removesuffix(".jpg")
-            entries.append(Entry(root.image_anywhere(name), name, splits.get(name), (source, lines[1:])))
+            image, rows = root.image_anywhere(name), (str(path), lines[1:])
+            entries.append(Entry(image, name, splits.get(name), rows, plain_name(name)))
     if not entries:
         raise LandmarkFileError(f"{folder}: got no annotation 1.txt ...; expected HELEN.")
 
-    def load(entry: Entry) -> LandmarkSample:
-        source, lines = entry.source
-        points = []
-        for line, text in lines:
-            fields = [field.strip() for field in text.split(",")]
-            if len(fields) != 2:
-                raise source.error(f"got {len(fields)} fields; expected x , y.", line)
-            points.append([source.number(token, axis, line) for axis, token in zip("xy", fields, strict=True)])
-        if len(points) != 194:
-            raise source.error(f"got {len(points)} points; expected 194.")
-        return LandmarkSample(entry.image, np.array(points) - origin, None, {}, entry.group, entry.split)
+    load = partial(_load_helen, origin=origin)
+    return LandmarkSamples(of_split(named(entries), split), load, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split), load)
+
+def _load_helen(entry: Entry, *, origin: float) -> LandmarkSample:
+    path, lines = entry.source
+    source = Source(path, text="")
+    points = []
+    for line, text in lines:
+        fields = [field.strip() for field in text.split(",")]
+        if len(fields) != 2:
+            raise source.error(f"got {len(fields)} fields; expected x , y.", line)
+        points.append([source.number(token, axis, line) for axis, token in zip("xy", fields, strict=True)])
+    if len(points) != 194:
+        raise source.error(f"got {len(points)} points; expected 194.")
+    return LandmarkSample(entry.image, np.array(points) - origin, None, {}, entry.group, entry.split)
 
 
 def read_muct(folder: str | os.PathLike, *, mirrored: bool = False) -> LandmarkSamples:
@@ -336,18 +367,18 @@ def read_muct(folder: str | os.PathLike, *, mirrored: bool = False) -> LandmarkS
         if match[1] and not mirrored:
             continue
         image = None if root is None else root.image_anywhere(name)
-        entries.append(Entry(image, match[2], None, (file, match.groups())))
+        entries.append(Entry(image, match[2], None, (file, match.groups()), plain_name(name)))
 
-    def load(entry: Entry) -> LandmarkSample:
-        file, (flipped, person, session, camera, sex, glasses) = entry.source
-        attributes = {
-            "name": file.image_name, "person": person, "session": session, "camera": camera, "sex": sex,
-            "glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped),
-            "tag": file.attributes.get("tag"),
-        }  # fmt: skip
-        return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
+    return LandmarkSamples(named(entries), _load_muct, scheme=MUCT76 if n == 76 else MUCT68, source=str(path))
 
-    return LandmarkSamples(entries, load, scheme=MUCT76 if n == 76 else MUCT68)
+
+def _load_muct(entry: Entry) -> LandmarkSample:
+    file, (flipped, person, session, camera, sex, glasses) = entry.source
+    attributes = {
+        "name": file.image_name, "person": person, "session": session, "camera": camera, "sex": sex,
+        "glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped), "tag": file.attributes.get("tag"),
+    }  # fmt: skip
+    return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
 def read_imm(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSamples:
@@ -397,21 +428,23 @@ def read_imm(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSamples
         match = re.fullmatch(r"(\d+)-(\d)([fm])", path.stem)
         if match is None:
             raise LandmarkFileError(f"{path}: got this name; expected person-pose-sex, such as 01-1m.")
-        entries.append(Entry(root.image(path.parent, path.stem), match[1], None, (path, match)))
+        image = root.image(path.parent, path.stem)
+        entries.append(Entry(image, match[1], None, (path, match.groups()), root.name(path)))
 
-    def load(entry: Entry) -> LandmarkSample:
-        path, match = entry.source
-        file: LandmarkFile
-        if path.suffix.lower() == ".asf":
-            file = read_asf(path, scheme=IMM58)
-            if file.frame != "pixels":
-                raise LandmarkFileError(f"{path}: got relative coordinates and no image beside the file to scale them.")
-        else:
-            file = read_pts(path, origin=origin, scheme=IMM58)
-        attributes = {"person": match[1], "pose": int(match[2]), "sex": match[3]}
-        return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
+    return LandmarkSamples(named(entries), partial(_load_imm, origin=origin), scheme=IMM58, source=str(folder))
 
-    return LandmarkSamples(entries, load, scheme=IMM58)
+
+def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
+    path, (person, pose, sex) = entry.source
+    file: LandmarkFile
+    if path.suffix.lower() == ".asf":
+        file = read_asf(path, scheme=IMM58)
+        if file.frame != "pixels":
+            raise LandmarkFileError(f"{path}: got relative coordinates and no image beside the file to scale them.")
+    else:
+        file = read_pts(path, origin=origin, scheme=IMM58)
+    attributes = {"person": person, "pose": int(pose), "sex": sex}
+    return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
 def read_youtube68(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
@@ -451,7 +484,7 @@ def read_youtube68(folder: str | os.PathLike, split: str | None = None) -> Landm
     ('A_B', 'a.jpg')
     """
     path = Path(folder) / "keypoints.csv"
-    entries = []
+    entries: list[Entry] = []
     for file in read_csv(path, scheme=IBUG68):
         for column in ("person", "clip", "split"):
             if column not in file.attributes:
@@ -459,11 +492,13 @@ def read_youtube68(folder: str | os.PathLike, split: str | None = None) -> Landm
                     f"{path}: got no column {column!r}; expected image, person, clip, split, x0 ... ."
                 )
         image = None if file.image_name is None else Path(folder) / "images" / file.image_name
-        entries.append(Entry(image, file.attributes["person"], file.attributes["split"], file))
+        own = plain_name(file.image_name or f"{path.stem}#{len(entries)}")
+        entries.append(Entry(image, file.attributes["person"], file.attributes["split"], file, own))
 
-    def load(entry: Entry) -> LandmarkSample:
-        file = entry.source
-        attributes = {"person": file.attributes["person"], "clip": file.attributes["clip"]}
-        return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
+    return LandmarkSamples(of_split(named(entries), split), _load_youtube68, scheme=IBUG68, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split), load, scheme=IBUG68)
+
+def _load_youtube68(entry: Entry) -> LandmarkSample:
+    file = entry.source
+    attributes = {"person": file.attributes["person"], "clip": file.attributes["clip"]}
+    return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)

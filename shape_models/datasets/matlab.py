@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, of_split
 from ._mat5 import read_mat5
-from ._samples import Entry, LandmarkSample, LandmarkSamples
+from ._samples import Entry, LandmarkSample, LandmarkSamples, named
 
 __all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
 
@@ -75,18 +76,20 @@ def read_cofw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
     entries: list[Entry] = []
     for part, name in found.items():
         shapes, boxes = _read_cofw_file(name, part)
-        entries += [Entry(None, f"{part}/{i}", part, (name, i, shapes[i], boxes[i])) for i in range(len(shapes))]
+        for i in range(len(shapes)):
+            entries.append(Entry(None, f"{part}/{i}", part, (name, i, shapes[i], boxes[i]), f"{part}/{i}"))
 
-    def load(entry: Entry) -> LandmarkSample:
-        name, i, shape, (x, y, width, height) = entry.source
-        points = np.column_stack([shape[:29], shape[29:58]]) - 1.0
-        box = np.array([x - 1, y - 1, x - 1 + width, y - 1 + height])
-        attributes = {
-            "file": name, "index": i, "occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845,
-        }  # fmt: skip
-        return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
+    return LandmarkSamples(of_split(entries, split), _load_cofw, scheme=COFW29, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split), load, scheme=COFW29)
+
+def _load_cofw(entry: Entry) -> LandmarkSample:
+    name, i, shape, (x, y, width, height) = entry.source
+    points = np.column_stack([shape[:29], shape[29:58]]) - 1.0
+    box = np.array([x - 1, y - 1, x - 1 + width, y - 1 + height])
+    attributes = {
+        "file": name, "index": i, "occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845,
+    }  # fmt: skip
+    return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
 
 
 def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -159,14 +162,15 @@ def read_aflw2000(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSa
     paths = root.ending(".mat")
     if not paths:
         raise LandmarkFileError(f"{folder}: got no .mat files; expected AFLW2000-3D.")
-    entries = [Entry(root.image(path.parent, path.stem), path.stem, None, path) for path in paths]
+    entries = [Entry(root.image(path.parent, path.stem), path.stem, None, path, root.name(path)) for path in paths]
 
-    def load(entry: Entry) -> LandmarkSample:
-        arrays = read_mat5(entry.source, {"pt3d_68": (3, 68), "Pose_Para": (1, 7)})
-        points = arrays["pt3d_68"].T - [origin, origin, 0.0]
-        return LandmarkSample(entry.image, points, None, _pose(arrays), entry.group, entry.split)
+    return LandmarkSamples(named(entries), partial(_load_aflw2000, origin=origin), scheme=IBUG68, source=str(folder))
 
-    return LandmarkSamples(entries, load, scheme=IBUG68)
+
+def _load_aflw2000(entry: Entry, *, origin: float) -> LandmarkSample:
+    arrays = read_mat5(entry.source, {"pt3d_68": (3, 68), "Pose_Para": (1, 7)})
+    points = arrays["pt3d_68"].T - [origin, origin, 0.0]
+    return LandmarkSample(entry.image, points, None, _pose(arrays), entry.group, entry.split)
 
 
 def read_300wlp(
@@ -229,22 +233,24 @@ def read_300wlp(
         if match[2]:
             points = root.root / "landmarks" / path.parent.name / f"{path.stem}_pts.mat"
         source = (path, points if points in known else None, bool(match[2]))
-        entries.append(Entry(root.image(path.parent, path.stem), group, match[1], source))
+        entries.append(Entry(root.image(path.parent, path.stem), group, match[1], source, root.name(path)))
     if not entries:
         raise LandmarkFileError(f"{folder}: got no .mat files in AFW, HELEN, IBUG or LFPW; expected 300W-LP.")
 
-    def load(entry: Entry) -> LandmarkSample:
-        path, points_path, mirrored = entry.source
-        if points_path is None:
-            arrays = read_mat5(path, {"pt2d": (2, 68), "Pose_Para": (1, 7)})
-            points = arrays["pt2d"].T
-        else:
-            arrays = read_mat5(path, {"Pose_Para": (1, 7)})
-            points = read_mat5(points_path, {"pts_3d": (68, 2)})["pts_3d"]
-        attributes = {**_pose(arrays), "flipped": mirrored}
-        return LandmarkSample(entry.image, points - origin, None, attributes, entry.group, entry.split)
+    load = partial(_load_300wlp, origin=origin)
+    return LandmarkSamples(of_split(named(entries), split), load, scheme=IBUG68, source=str(folder))
 
-    return LandmarkSamples(of_split(entries, split), load, scheme=IBUG68)
+
+def _load_300wlp(entry: Entry, *, origin: float) -> LandmarkSample:
+    path, points_path, mirrored = entry.source
+    if points_path is None:
+        arrays = read_mat5(path, {"pt2d": (2, 68), "Pose_Para": (1, 7)})
+        points = arrays["pt2d"].T
+    else:
+        arrays = read_mat5(path, {"Pose_Para": (1, 7)})
+        points = read_mat5(points_path, {"pts_3d": (68, 2)})["pts_3d"]
+    attributes = {**_pose(arrays), "flipped": mirrored}
+    return LandmarkSample(entry.image, points - origin, None, attributes, entry.group, entry.split)
 
 
 def _pose(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -118,14 +118,14 @@ def make_face_samples(
         raise ValueError(f"faces_per_person: got {faces_per_person!r}; expected a positive integer.")
     scheme = get_scheme(scheme)
     faces = make_faces(n_samples, scheme=scheme, rng=rng)
+    entries = [Entry(None, f"person {i // faces_per_person}", None, face, str(i)) for i, face in enumerate(faces)]
+    return LandmarkSamples(entries, _load_face, scheme=scheme, named=False)
 
-    def load(entry: Entry) -> LandmarkSample:
-        face = faces[entry.source]
-        box = np.concatenate([face.min(axis=0), face.max(axis=0)])
-        return LandmarkSample(None, face.copy(), box, {}, entry.group, entry.split)
 
-    entries = [Entry(None, f"person {i // faces_per_person}", None, i) for i in range(n_samples)]
-    return LandmarkSamples(entries, load, scheme=scheme)
+def _load_face(entry: Entry) -> LandmarkSample:
+    face = entry.source
+    box = np.concatenate([face.min(axis=0), face.max(axis=0)])
+    return LandmarkSample(None, face.copy(), box, {}, entry.group, entry.split)
 
 
 def _truncated(generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:

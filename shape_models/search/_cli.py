@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +15,75 @@ import numpy as np
 
 from .._aligned import AlignedASM
 from .._asm import ASM
+from .._commands import Image, find_images, json_option, output_option, outputs, read, read_boxes, say, source_options
 from .._files import atomic, write_text
+from .._names import number_repeated
 from ..io import load_model, save_model
 from ..landmarks import get_scheme
 
 __all__ = ["search", "train_search"]
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"}
 _FORMATS = ("pts", "asf", "npy", "csv", "ljson")
 _BATCH = 64
 
 
-@click.command("train-search")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .npz to write."
-)
-@click.option("--scheme", help="What the landmarks are, such as ibug68; lets it learn from mirrored images, too.")
+@click.command("train-search", short_help="Train a search on images with landmarks.")
+@click.argument("source", type=click.Path(exists=True))
+@output_option("The .npz to write.", type=click.Path(dir_okay=False, path_type=Path))
+@source_options()
 @click.option("--evidence", type=click.Choice(["patches", "profiles", "both"]), default="patches", show_default=True)
 @click.option(
     "--components", type=float, default=0.98, show_default=True, help="Share of variance, or number of modes."
 )
-@click.option("--extension", help="Which landmark files, where the folder has several kinds.")
 @click.option("--group-by", metavar="N", type=int, help="Images whose names share the first N letters show one person.")
 @click.option("--faces", is_flag=True, help="Learn what face detection means for this model: no boxes needed later.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@json_option
 def train_search(
-    folder: Path, output: Path, scheme: str | None, evidence: str, components: float, extension: str | None,
-    group_by: int | None, faces: bool, seed: int,
+    source: str, output: Path, reading: dict[str, Any], evidence: str, components: float, group_by: int | None,
+    faces: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Train a search on FOLDER, images with landmark files beside them."""
-    from ..datasets import read_landmark_folder
+    """Train a search on SOURCE, images with landmark files beside them."""
     from . import ASMFitter, CombinedEvidence, Patches, Profiles
 
     if output.suffix != ".npz":
         raise click.UsageError(f"output: got {output.name!r}; expected a name that ends with .npz.")
-    samples = read_landmark_folder(folder, scheme=scheme, extension=extension)
-    found = [sample for sample in samples]
-    paths = [sample.image for sample in found]
-    alone = [i for i, path in enumerate(paths) if path is None or not path.is_file()]
+    data = read(source, reading)
+    if data.frame != "pixels":
+        raise ValueError(f"{source}: got landmarks in the frame {data.frame!r}; expected pixels. Try --image-size.")
+    paths = data.images
+    alone = [name for name, path in zip(data.names, paths, strict=True) if path is None or not path.is_file()]
     if alone:
-        raise ValueError(f"{folder}: {len(alone)} of {len(paths)} landmark files have no image beside them.")
+        raise ValueError(f"{source}: {len(alone)} of {len(data)} have no image beside them, the first is {alone[0]}.")
     kinds: dict[str, Any] = {
         "patches": Patches, "profiles": Profiles, "both": lambda: CombinedEvidence([Patches(), Profiles()]),
     }  # fmt: skip
     n_components: float | int = int(components) if components >= 1 else components
-    asm = AlignedASM(ASM(n_components), scheme=None if scheme is None else get_scheme(scheme))
-    groups = None if group_by is None else [path.stem[:group_by] for path in paths if path is not None]
+    asm = AlignedASM(ASM(n_components), scheme=data.scheme)
+    groups = None
+    if group_by is not None:
+        groups = [Path(name).name[:group_by] for name in data.names]
+    elif reading["group"] is not None:
+        groups = data.groups
+    shapes = data.shapes()
     began = time.perf_counter()
     fitter = ASMFitter(asm, evidence=kinds[evidence](), random_state=seed)
     with _Progress() as fitter._tell:  # type: ignore[method-assign]
-        fitter.fit(paths, np.array([sample.landmarks for sample in found]), groups=groups)
+        fitter.fit(paths, shapes, groups=groups)
         if faces:
-            fitter.fit_detection(paths, np.array([sample.landmarks for sample in found]))
+            fitter.fit_detection(paths, shapes)
     del fitter._tell
+    fitter.asm_.landmark_names_, fitter.asm_.frame_ = data.landmark_names, data.frame
     save_model(fitter, output)
-    click.echo(
-        f"{output}: {len(found)} images, {fitter.n_landmarks_} landmarks, {len(fitter._frame.variances)} modes, "
-        f"{evidence}, {time.perf_counter() - began:.0f} s"
-    )
+    seconds = time.perf_counter() - began
+    record = {
+        "model": str(output), "n_samples": len(data), "n_landmarks": fitter.n_landmarks_,
+        "n_components": len(fitter._frame.variances), "evidence": evidence, "seconds": round(seconds, 3),
+    }  # fmt: skip
+    say(as_json, record, [
+        f"{output}: {len(data)} images, {fitter.n_landmarks_} landmarks, {record['n_components']} modes, "
+        f"{evidence}, {seconds:.0f} s"
+    ])  # fmt: skip
 
 
 class _Progress:
@@ -102,13 +113,13 @@ class _Progress:
         self.close()
 
 
-@click.command("search")
+@click.command("search", short_help="Find landmarks in images.")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to fill.")
+@output_option("Folder to fill.", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="pts", show_default=True)
 @click.option("--boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A .csv with the columns image, x0, y0, x1, y1.")  # fmt: skip
+              help="A table with the columns image, x0, y0, x1, y1, a row for each object.")  # fmt: skip
 @click.option("--whole", is_flag=True, help="The object fills the image: its box is the image.")
 @click.option(
     "--starts", type=click.IntRange(1), default=1, show_default=True, help="Searches per image; the best counts."
@@ -116,14 +127,15 @@ class _Progress:
 @click.option(
     "--overlay/--no-overlay", default=True, show_default=True, help="Write pictures with the landmarks drawn in."
 )
+@json_option
 def search(
     model: str, images: tuple[Path, ...], output: Path, form: str, boxes: Path | None, whole: bool, starts: int,
-    overlay: bool,
+    overlay: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Search IMAGES, files or folders, with MODEL, a file of train-search or the name of a bundled search.
 
-    Writes a landmark file for each image, pictures, and results.csv with what became of each. Without --boxes and
-    --whole faces are detected, where the model knows how.
+    Writes a landmark file for each image, in folders as the images lie, pictures, and results.csv with what became of
+    each. Without --boxes and --whole faces are detected, where the model knows how.
     """
     from ..formats import LandmarkFile, write_landmarks
     from . import ASMFitter
@@ -133,70 +145,60 @@ def search(
         raise ValueError(f"{model}: got a {type(fitter).__name__}; expected a search, as train-search writes it.")
     if boxes is not None and whole:
         raise click.UsageError("got --boxes and --whole; expected one of them.")
-    paths = _gather(images)
-    given = None if boxes is None else _read_boxes(boxes, paths)
-    if given is None and not whole and fitter.detection_ is None:
+    if boxes is None and not whole and fitter.detection_ is None:
         raise click.UsageError("the model does not detect its object: give --boxes or --whole.")
+    found, given = _objects(find_images(images), boxes)
+    endings = [f".{form}", *([".png"] if overlay else [])]
+    outputs(output, [image.name for image in found], endings, [image.path for image in found])
     output.mkdir(parents=True, exist_ok=True)
-    names = _names(paths)
+    labels, scheme = getattr(fitter.asm_, "landmark_names_", None), fitter.asm_.scheme_
     rows = []
-    with click.progressbar(length=len(paths), label="search") as bar:
-        for first in range(0, len(paths), _BATCH):
-            part = paths[first : first + _BATCH]
-            pictures: list[Any] = [_read(path) for path in part]
+    with click.progressbar(length=len(found), label="search", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        for first in range(0, len(found), _BATCH):
+            part = found[first : first + _BATCH]
+            pictures: list[Any] = [_read(image.path) for image in part]
             where = None if given is None else given[first : first + _BATCH]
             if whole:
                 where = [[0.0, 0.0, max(p.shape[1] - 1.0, 1.0), max(p.shape[0] - 1.0, 1.0)] for p in pictures]
             results: Any = fitter.predict(pictures, boxes=where, n_starts=starts)
-            for path, name, picture, result in zip(part, names[first:], pictures, results, strict=False):
+            for image, picture, result in zip(part, pictures, results, strict=True):
                 if result.found:
                     options = {"image_size": (picture.shape[1], picture.shape[0])} if form == "asf" else {}
-                    record = LandmarkFile(result.shape, image_name=path.name)
-                    write_landmarks(output / f"{name}.{form}", record, **options)
+                    record = LandmarkFile(result.shape, labels, scheme, image.path.name)
+                    target = output / f"{image.name}.{form}"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    write_landmarks(target, record, **options)
                     if overlay:
-                        _overlay(output / f"{name}.png", picture, result.shape, fitter.asm_.scheme)
-                rows.append((path, result))
+                        _overlay(output / f"{image.name}.png", picture, result.shape, scheme)
+                rows.append((image, result))
                 bar.update(1)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "status", "score", "plausibility", "confidence", "message"])
-    for path, r in rows:
+    table.writerow(["image", "name", "status", "score", "plausibility", "confidence", "message"])
+    for image, r in rows:
         table.writerow(
-            [path, r.status, f"{r.score:.4g}", f"{r.plausibility:.4g}", f"{r.confidence.mean():.3f}", r.message]
-        )
+            [image.path, image.name, r.status, f"{r.score:.4g}", f"{r.plausibility:.4g}", f"{r.confidence.mean():.3f}",
+             r.message]
+        )  # fmt: skip
     write_text(output / "results.csv", text.getvalue())
     counts: dict[str, int] = {}
     for _, result in rows:
         counts[result.status] = counts.get(result.status, 0) + 1
-    click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())) + f"; see {output / 'results.csv'}")
+    words = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    found_out = {"output": str(output), "status": {image.name: r.status for image, r in rows}}
+    say(as_json, found_out, [f"{words}; see {output / 'results.csv'}"])
+    if not any(result.found for _, result in rows):
+        raise click.exceptions.Exit(1)
 
 
-def _gather(images: tuple[Path, ...]) -> list[Path]:
-    paths: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            paths += sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGES and p.is_file())
-        else:
-            paths.append(path)
-    if not paths:
-        raise ValueError(f"got no image in {', '.join(map(str, images))}; expected {', '.join(sorted(_IMAGES))}.")
-    return paths
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Return a file name for each image; those that share one get their folder before it, or a number."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        name = path.stem
-        if name in taken:
-            name = f"{path.parent.name}_{path.stem}"
-        base, k = name, 2
-        while name in taken:
-            name, k = f"{base}_{k}", k + 1
-        taken.add(name)
-        names.append(name)
-    return names
+def _objects(images: Sequence[Image], table: Path | None) -> tuple[list[Image], list[list[float]] | None]:
+    """Return an entry for each object to search, and its box; several boxes of one image are numbered."""
+    if table is None:
+        return list(images), None
+    boxes = read_boxes(table, images)
+    pairs = [(image, box) for image in images for box in boxes[image.name]]
+    names = number_repeated([image.name for image, _ in pairs])
+    return [Image(image.path, name) for (image, _), name in zip(pairs, names, strict=True)], [box for _, box in pairs]
 
 
 def _read(path: Path) -> np.ndarray:
@@ -206,27 +208,6 @@ def _read(path: Path) -> np.ndarray:
         return read_image(path)
     except ValueError:
         return np.empty((0, 0))  # the search records it as an error
-
-
-def _read_boxes(path: Path, images: list[Path]) -> list[list[float]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = list(csv.DictReader(file))
-    columns = ("x0", "y0", "x1", "y1")
-    if not table or any(name not in table[0] for name in ("image", *columns)):
-        raise ValueError(f"{path}: expected the columns image, {', '.join(columns)}.")
-    try:
-        by_name = {row["image"]: [float(row[c]) for c in columns] for row in table}
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: got a box that is no four numbers.") from None
-    boxes = []
-    for image in images:
-        for key in (str(image), image.name, image.stem):
-            if key in by_name:
-                boxes.append(by_name[key])
-                break
-        else:
-            raise ValueError(f"{path}: got no box for {image}.")
-    return boxes
 
 
 def _overlay(path: Path, picture: np.ndarray, shape: np.ndarray, scheme: Any) -> None:

@@ -1,0 +1,175 @@
+"""Names of files, images and landmarks: their natural order, and how one set of names is matched to another."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_DIGITS = re.compile(r"([0-9]+)")
+_NUMBERED = re.compile(r"([^0-9]*)([0-9]{1,15})([^0-9]*)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ROOT = re.compile(r"[A-Za-z]:(?=/)|file://")
+
+
+def natural_key(path: str | PurePath) -> tuple:
+    """Return what paths and names are sorted by: ``im_2`` before ``im_10``, folder by folder."""
+    parts = path.parts if isinstance(path, PurePath) else PurePath(path).parts
+    return tuple(
+        tuple((int(bit), bit) if i % 2 else (0, bit) for i, bit in enumerate(_DIGITS.split(part))) for part in parts
+    )
+
+
+def plain_name(name: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> str:
+    """Return the name of an image or shape as it is used everywhere: slashes, no suffix, no root, never ``..``."""
+    text = _CONTROL.sub("_", _ROOT.sub("", name.strip().replace("\\", "/")))
+    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
+    if not parts:
+        return ""
+    suffix = PurePath(parts[-1]).suffix
+    if suffix.lower() in suffixes:
+        parts[-1] = parts[-1][: -len(suffix)]
+    return "/".join(parts)
+
+
+def number_repeated(names: Sequence[str]) -> list[str]:
+    """Tell names that occur several times apart: ``a``, ``a`` become ``a#0``, ``a#1``, whatever else is called so."""
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    taken = {name for name, count in counts.items() if count == 1}
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        if counts[name] > 1:
+            own = name
+            while own == name or own in taken:
+                own = f"{name}#{seen.setdefault(name, 0)}"
+                seen[name] += 1
+            taken.add(own)
+            name = own
+        found.append(name)
+    return found
+
+
+def image_names(paths: Sequence[Path], roots: Sequence[Path | None] | None = None) -> list[str]:
+    """Return one name for each image file, no two alike: its path below its root without the suffix.
+
+    Where two roots hold the same name all names count from their common folder, and where two files still share one
+    (``a.png`` beside ``a.jpg``) they keep the suffix.
+    """
+    absolute = [_absolute(path) for path in paths]
+    if len(set(absolute)) < len(absolute):
+        repeated = next(str(p) for p, a in zip(paths, absolute, strict=True) if absolute.count(a) > 1)
+        raise ValueError(f"{repeated}: got this image twice; expected each image once.")
+    given = roots or [None] * len(absolute)
+    bases = [path.parent if root is None else _absolute(root) for path, root in zip(absolute, given, strict=True)]
+    below = [path.relative_to(base) for path, base in zip(absolute, bases, strict=True)]
+    if len(set(map(_without_suffix, below))) < len(below) and len(set(bases)) > 1:
+        common = Path(os.path.commonpath([str(path.parent) for path in absolute]))
+        below = [path.relative_to(common) for path in absolute]
+    return keep_suffixes(below)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (links keep their names)
+
+
+def keep_suffixes(paths: Sequence[PurePath]) -> list[str]:
+    """Return the paths without their suffixes, but for those that would then be the same."""
+    names = [_without_suffix(path) for path in paths]
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    mixed = [path.as_posix() if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
+    return mixed if len(set(mixed)) == len(mixed) else [path.as_posix() for path in paths]
+
+
+def _without_suffix(path: PurePath) -> str:
+    return path.with_suffix("").as_posix()
+
+
+# --- Landmarks -------------------------------------------------------------------------------------------
+
+
+def numbers_of(labels: Sequence[str]) -> list[int] | None:
+    """Return the numbers of labels that differ in nothing else, such as p0, p1, ... p10; None for other labels."""
+    matches = [_NUMBERED.fullmatch(label) for label in labels]
+    if not all(matches):
+        return None
+    frames = {(m[1], m[3]) for m in matches if m}
+    numbers = [int(m[2]) for m in matches if m]
+    return numbers if len(frames) == 1 and len(set(numbers)) == len(numbers) else None
+
+
+def own_order(labels: Sequence[str], scheme: Any = None, *, where: str = "") -> np.ndarray:
+    """Return the order that labels stand for: that of the scheme they name, of their numbers, or as they come.
+
+    Raises
+    ------
+    ValueError
+        For a label that occurs twice, and labels of which some name landmarks of the scheme and others do not.
+    """
+    if len(set(labels)) < len(labels):
+        repeated = next(label for label in labels if list(labels).count(label) > 1)
+        raise ValueError(f"{where}got the landmark {repeated!r} twice; expected different names.")
+    if scheme is not None and len(labels) == scheme.n_landmarks:
+        own, known = _keys(labels), _keys(scheme.names)
+        foreign = [label for label, key in zip(labels, own, strict=True) if key not in known]
+        if not foreign:
+            return np.argsort([known.index(key) for key in own])
+        if len(foreign) < len(labels) and numbers_of(labels) is None:
+            lacking = [name for name, key in zip(scheme.names, known, strict=True) if key not in own]
+            raise ValueError(f"{where}{_difference(foreign, lacking)}; expected the landmarks of {scheme.name}.")
+    numbers = numbers_of(labels)
+    return np.arange(len(labels)) if numbers is None else np.argsort(numbers)
+
+
+def match_labels(
+    labels: Sequence[str] | None, wanted: Sequence[str] | None, *, where: str = "", whose: str = "the others"
+) -> np.ndarray | None:
+    """Return which of the landmarks `labels` stands at each place of `wanted`; None when they stand there already.
+
+    Labels that are numbers (p0, p1, ...) name nothing: they say an order only, and go with any names as many. So do
+    landmarks without labels.
+
+    Raises
+    ------
+    ValueError
+        When the names differ; it says how.
+    """
+    if labels is None or wanted is None or tuple(labels) == tuple(wanted):
+        return None
+    own, known = _keys(labels), _keys(wanted)
+    if set(own) == set(known) and len(own) == len(known):
+        order = np.array([own.index(key) for key in known])
+        return None if np.array_equal(order, np.arange(len(order))) else order
+    numbers, others = numbers_of(labels), numbers_of(wanted)
+    if len(own) == len(known) and (numbers is not None or others is not None):
+        order = np.arange(len(own)) if numbers is None else np.argsort(numbers)
+        if numbers is not None and others is not None:
+            order = order[np.argsort(np.argsort(others))]
+        return None if np.array_equal(order, np.arange(len(order))) else order
+    extra = [label for label, key in zip(labels, own, strict=True) if key not in known]
+    lacking = [label for label, key in zip(wanted, known, strict=True) if key not in own]
+    raise ValueError(f"{where}{_difference(extra, lacking)}; expected those of {whose}.")
+
+
+def _difference(extra: Sequence[str], lacking: Sequence[str]) -> str:
+    parts = [f"{word} {_some(names)}" for word, names in (("has", extra), ("lacks", lacking)) if names]
+    return f"got landmarks with other names ({' and '.join(parts)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _keys(labels: Sequence[str]) -> list[str]:
+    """Return labels without the differences of case and of the space between words, where they stay different."""
+    keys = [re.sub(r"[\s_-]+", "_", label.strip().casefold()) for label in labels]
+    return keys if len(set(keys)) == len(keys) else list(labels)

@@ -1,0 +1,549 @@
+"""The one reader of landmark sets: a file of any format, a folder, arrays, or an archive by its name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from .._names import IMAGE_SUFFIXES, natural_key, number_repeated, own_order, plain_name
+from ..formats import LandmarkFile, LandmarkFileError, read_landmarks
+from ..formats import _files as known
+from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
+from ..formats._record import Source as FileSource
+from ..landmarks import LandmarkScheme, get_scheme
+from ._arrays import read_arrays
+from ._index import Folder, of_split
+from ._samples import Entry, LandmarkSample, LandmarkSamples
+from .archives import looks_like_300w, read_300w, read_helen, read_imm, read_muct, read_wflw, read_youtube68
+from .folders import read_asmnet
+from .matlab import read_300wlp, read_aflw2000, read_cofw
+
+__all__ = ["ARCHIVES", "load_landmarks"]
+
+ARCHIVES: dict[str, Callable[..., LandmarkSamples]] = {
+    "300w": read_300w, "300wlp": read_300wlp, "aflw2000": read_aflw2000, "asmnet": read_asmnet, "cofw": read_cofw,
+    "helen": read_helen, "imm": read_imm, "muct": read_muct, "wflw": read_wflw, "youtube68": read_youtube68,
+}  # fmt: skip
+_LATE = (".pts", ".npy")  # hold one shape and name no image: read when a sample is asked for
+_SAY_FRAME = (".tps", ".asf")  # formats whose frame is part of the format
+
+
+def load_landmarks(
+    source: Any,
+    *,
+    scheme: str | LandmarkScheme | None = None,
+    archive: str | None = None,
+    split: str | None = None,
+    missing: Missing = None,
+    frame: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    group: str | Callable[[Path], str] | None = None,
+    extension: str | Sequence[str] | None = None,
+    images: str | os.PathLike | None = None,
+    labels: Sequence[str] | None = None,
+    **options: Any,
+) -> LandmarkSamples:
+    """Read a set of landmarks from wherever it is, as every command of the library does.
+
+    Parameters
+    ----------
+    source : path, array_like, LandmarkFile, list of LandmarkFile, or LandmarkSamples
+        A landmark file of any format of `read_landmarks`; a ``.npz`` with an array ``shapes`` (n, n_landmarks, n_dims)
+        and perhaps ``names``, ``images``, ``labels``, ``frame``, ``groups``, ``split``, ``box`` and further arrays of n
+        entries, which become attributes; a ``.npy`` of one shape or of many; a folder; an array of one shape or of
+        many. A folder is searched with the folders below it, hidden files and folders left out, in natural order
+        (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson`` and ``.npy``; ``.csv``,
+        ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them, as they can hold
+        anything. A folder with ``split.csv`` or with the folders of 300-W is read as 300-W.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; every shape must have as many. Landmarks whose names are those of the scheme are brought
+        into its order.
+    archive : str, optional
+        Read the folder as this public set, in its original layout: ``"300w"``, ``"300wlp"``, ``"aflw2000"``,
+        ``"asmnet"``, ``"cofw"``, ``"helen"``, ``"imm"``, ``"muct"``, ``"wflw"`` or ``"youtube68"``.
+    split : str, optional
+        One part of a set that has parts: those of the archive, or the values of a column ``split``.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark in the files besides what their format says: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the files.
+    frame : {"pixels", "y_up", "relative", "physical"}, optional
+        What the numbers are where the format cannot say it; see `LandmarkFile`.
+    image_size : (width, height), optional
+        Size of the images; makes pixels of fractions of the image and of y counted from the bottom. Images that lie
+        beside the files say it themselves.
+    group : str or callable, optional
+        What must not stand on both sides of a split: the name of an attribute (a column), or a function of the path of
+        the image (of the landmark file, where there is no image); by default each image is a group.
+    extension : str or sequence of str, optional
+        Which files of a folder: ``"csv"``, ``"pts,json"``.
+    images : path, optional
+        The folder of the images that a ``.npz`` names; by default that of the file.
+    labels : sequence of str, optional
+        The names of the landmarks, where the source has none.
+    **options
+        Options of the formats, such as ``origin=0`` for ``.pts``, ``scaled=True`` for ``.tps``, ``part="face"`` for
+        COCO.
+
+    Returns
+    -------
+    LandmarkSamples
+        Names are paths without suffix (``sub/face2``), all different and the same whatever is done with the set.
+        Samples are read when they are asked for. Landmarks with names stand in one order: that of the scheme they
+        name, that of their numbers (``p2`` before ``p10``), or that of the first sample.
+
+    Raises
+    ------
+    LandmarkFileError
+        Now or when a sample is read: for a source that is not there or holds no landmarks, two files of one name, a
+        broken file, landmarks in two frames, and landmarks whose names differ between samples.
+    ValueError
+        For a split or a group that does not exist, and an option that nothing in the source has.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models import make_faces, write_landmarks
+    >>> from shape_models.datasets import load_landmarks
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i, face in enumerate(make_faces(3, rng=0)):
+    ...         write_landmarks(pathlib.Path(folder, f"anna_{9 + i}.pts"), face)
+    ...     samples = load_landmarks(folder, scheme="ibug68", group=lambda path: path.stem.split("_")[0])
+    ...     samples.names, samples.groups, samples.shapes().shape
+    (['anna_9', 'anna_10', 'anna_11'], ['anna', 'anna', 'anna'], (3, 68, 2))
+    """
+    scheme = None if scheme is None else get_scheme(scheme)
+    if frame is not None and frame not in FRAMES:
+        raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
+    if image_size is not None:
+        image_size = as_image_size(image_size)
+    size: Any = 1 if missing is None else np.size(missing)
+    mark_missing(np.zeros((0, 3 if size == 3 else 2)), missing)  # refuses what is no such thing
+    reading = _Reading(scheme, missing, frame, image_size, {k: v for k, v in options.items() if v is not None})
+    if isinstance(source, LandmarkSamples):
+        samples = source
+    elif isinstance(source, str | os.PathLike):
+        samples = _from_path(Path(source), reading, archive, split, extension, images)
+        split = None if archive is not None or _is_300w(Path(source), extension) else split
+    elif isinstance(source, LandmarkFile) or (
+        isinstance(source, Sequence) and len(source) and all(isinstance(item, LandmarkFile) for item in source)
+    ):
+        samples = _from_files([source] if isinstance(source, LandmarkFile) else list(source), reading)
+    else:
+        samples = _from_array(source, reading)
+    if scheme is not None:
+        if samples.scheme is not None and samples.scheme.name != scheme.name:
+            raise ValueError(f"{source}: got scheme {scheme.name}; this set is in {samples.scheme.name}.")
+        samples = samples._copy(samples._entries, scheme=scheme)
+    if labels is not None:
+        samples = _labelled(samples, tuple(map(str, labels)))
+    if group is not None:
+        samples = _grouped(samples, group)
+    if not len(samples):
+        raise LandmarkFileError(f"{source}: got no landmarks; expected some.")
+    if split is not None and not any(samples.splits):
+        raise ValueError(
+            f"{source}: got split {split!r}, but nothing says which sample is in it; expected a column split, a "
+            "split.csv, or the folders of 300-W. Try archive= (--archive) for other sets."
+        )
+    return samples if split is None else samples._copy(of_split(samples._entries, split))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How files are read; what `load_landmarks` was told, once."""
+
+    scheme: LandmarkScheme | None = None
+    missing: Missing = None
+    frame: str | None = None
+    image_size: tuple[int, int] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, path: Path, extension: str) -> list[LandmarkFile]:
+        """Read the shapes of one file, in the frame that is asked for."""
+        options = {"missing": self.missing, "image_size": self.image_size, "scheme": self.scheme, **self.options}
+        own = {k: v for k, v in options.items() if k in _keywords(extension) and v is not None}
+        found = read_landmarks(path, extension=extension, **own)
+        return [self.framed(file, extension) for file in (found if isinstance(found, list) else [found])]
+
+    def framed(self, file: LandmarkFile, extension: str = "") -> LandmarkFile:
+        """Give a file the frame that was declared, and make pixels where the size of the image is known."""
+        written = file.attributes.get("frame") if extension == ".csv" else None
+        if written in FRAMES:
+            file = replace(
+                file, frame=str(written), attributes={k: v for k, v in file.attributes.items() if k != "frame"}
+            )
+        if self.frame is not None and file.frame != self.frame:
+            if extension in _SAY_FRAME:
+                raise LandmarkFileError(
+                    f"{file.path}: got frame {self.frame!r}; the format says {file.frame!r}. Try without it."
+                )
+            file = replace(file, frame=self.frame)
+        if file.frame in ("relative", "y_up") and file.points.shape[1] == 2 and extension not in _SAY_FRAME:
+            size = self.image_size
+            if size is None and file.path is not None and file.image_name:
+                size = size_of_image(FileSource(file.path, text=""), file.image_name, None)
+            return file if size is None else in_pixels(file, size)
+        return file
+
+    def check(self, extensions: Iterable[str], where: Path) -> None:
+        """Refuse an option that none of the formats has."""
+        extensions = sorted(extensions)
+        known_options = {name for extension in extensions for name in _keywords(extension)}
+        for name in self.options:
+            if name not in known_options:
+                raise ValueError(
+                    f"{where}: got the option {name!r}, which {', '.join(extensions)} does not have; expected one of "
+                    f"{', '.join(sorted(known_options)) or '(none)'}."
+                )
+
+    def __call__(self, entry: Entry) -> LandmarkSample:
+        """Read one sample."""
+        if isinstance(entry.source, LandmarkFile):
+            file = entry.source
+        else:
+            (file,) = self.read(entry.source, entry.source.suffix.lower())
+        attributes = {key: value for key, value in file.attributes.items() if key != "box"}
+        return LandmarkSample(
+            entry.image, file.points, file.attributes.get("box"), attributes, entry.group, entry.split, name=entry.name,
+            labels=file.labels, frame=file.frame, image_name=file.image_name,
+        )  # fmt: skip
+
+
+def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
+    """Turn fractions of an image, or y from its bottom, into pixels with y from the top."""
+    width, height = size
+
+    def turned(points: Any) -> np.ndarray:
+        points = np.asarray(points, dtype=np.float64)
+        return points * [width, height] if file.frame == "relative" else [0, height - 1] + points * [1, -1]
+
+    attributes = dict(file.attributes)
+    if attributes.get("curves"):
+        attributes["curves"] = [turned(curve) for curve in attributes["curves"]]
+    if attributes.get("box") is not None:
+        corners = turned(np.reshape(attributes["box"], (2, 2)))
+        attributes["box"] = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return replace(file, points=turned(file.points), frame="pixels", attributes=attributes)
+
+
+def _keywords(extension: str) -> set[str]:
+    reader = known._READERS.get(extension)
+    if reader is None:
+        return set()
+    return {p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+# --- Sources ---------------------------------------------------------------------------------------------
+
+
+def _from_path(
+    path: Path, reading: _Reading, archive: str | None, split: str | None, extension: Any, images: Any
+) -> LandmarkSamples:
+    if not path.exists():
+        raise LandmarkFileError(f"{path}: got no such file or folder.")
+    if archive is not None:
+        return _from_archive(path, archive, reading, split)
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            reading.check([], path)
+            return _from_arrays(path, reading, images)
+        if suffix == ".npy":
+            many = _stack(path)
+            if many is not None:
+                return _from_array(many, reading, path)
+        (suffix,) = [suffix] if extension is None else _extensions(path, extension)
+        reading.check([suffix], path)
+        return _from_files(reading.read(path, suffix), reading, path)
+    if _is_300w(path, extension):
+        return _from_archive(path, "300w", reading, split)
+    return _from_folder(Folder(path), reading, extension)
+
+
+def _is_300w(path: Path, extension: Any) -> bool:
+    return extension is None and path.is_dir() and ((path / "split.csv").is_file() or looks_like_300w(path))
+
+
+def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None) -> LandmarkSamples:
+    if archive not in ARCHIVES:
+        raise ValueError(f"archive: got {archive!r}; expected one of {', '.join(ARCHIVES)}.")
+    reader = ARCHIVES[archive]
+    given = {"split": split, "missing": reading.missing, "scheme": reading.scheme, **reading.options}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    takes = inspect.signature(reader).parameters
+    for name in wanted:
+        if name not in takes and name != "scheme":
+            raise ValueError(f"{name}: got {wanted[name]!r}; the archive {archive} has no such choice.")
+    if reading.image_size is not None or reading.frame not in (None, "pixels"):
+        raise ValueError(f"got a frame or an image size; the archive {archive} is in pixels.")
+    return reader(path, **{name: value for name, value in wanted.items() if name in takes})
+
+
+def _from_folder(folder: Folder, reading: _Reading, extension: Any) -> LandmarkSamples:
+    root = folder.root
+    chosen = None if extension is None else _extensions(root, extension)
+    own = [suffix for suffix in known._READERS if suffix in known._OWN]
+    others = [suffix for suffix in known._READERS if suffix not in known._OWN]
+    paths = folder.ending(*(own if chosen is None else chosen))
+    notes = []
+    rest = [] if chosen is not None else folder.ending(*others)
+    if chosen is None and not paths:
+        paths, rest = rest, []
+    if not paths:
+        raise LandmarkFileError(
+            f"{root}: got no landmark files ({', '.join(chosen or known._READERS)}) in this folder; expected some."
+        )
+    if rest:
+        kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
+        notes.append(f"left out {_files(rest)}, which may hold anything. Try extension (--extension) {kinds}")
+    reading.check({path.suffix.lower() for path in paths}, root)
+    entries: list[Entry] = []
+    homes: dict[str, Path] = {}
+    labels = None
+    for path in paths:
+        suffix = path.suffix.lower()
+        home = folder.name(path).removesuffix(".mrk")
+        files: list[Any] = [path] if suffix in _LATE else reading.read(path, suffix)
+        names = [home] if len(files) == 1 else _names_of(files, path, folder)
+        for name, file in zip(names, files, strict=True):
+            if name in homes:
+                raise LandmarkFileError(
+                    f"{root}: got {name!r} from {homes[name].name} and from {path.name}; expected one landmark file "
+                    "of each name. Try extension= (--extension)."
+                )
+            homes[name] = path
+            image = _image(path, file, folder)
+            if isinstance(file, LandmarkFile) and labels is None:
+                labels = file.labels
+            entries.append(Entry(image, _group(name), _split(file), file, name))
+    late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
+    if late is not None:  # the first of the files that are read late says whether they have names of landmarks
+        path = entries[late].source
+        try:
+            (first,) = reading.read(path, path.suffix.lower())
+        except LandmarkFileError:  # said when the sample is asked for
+            pass
+        else:
+            labels = first.labels if labels is None else labels
+            entries[late] = replace(entries[late], source=first)
+    return _set(entries, reading, labels, source=str(root), notes=notes)
+
+
+def _from_files(files: list[LandmarkFile], reading: _Reading, path: Path | None = None) -> LandmarkSamples:
+    if path is None:
+        files = [reading.framed(file) for file in files]
+    named = [bool(_own_name(file)) for file in files]
+    if all(named):
+        names = _distinct([str(_own_name(file)) for file in files])
+    elif len(files) == 1 and path is not None:
+        names = [path.with_suffix("").name]
+    else:
+        stem = "shape" if path is None else path.with_suffix("").name
+        names = [f"{stem}#{i}" for i in range(len(files))]
+    entries = []
+    for name, file in zip(names, files, strict=True):
+        image = _image(path or file.path, file)
+        entries.append(Entry(image, _group(name), _split(file), file, name))
+    labels = next((file.labels for file in files if file.labels is not None), None)
+    return _set(entries, reading, labels, named=all(named), source="" if path is None else str(path))
+
+
+def _from_array(array: Any, reading: _Reading, path: Path | None = None) -> LandmarkSamples:
+    from .._array import as_shapes
+
+    reading.check([".npy"], path or Path("array"))
+    where = "shapes" if path is None else str(path)
+    shapes = as_shapes(array, name=where, n_dims=(2, 3), allow_nan=True).astype(np.float64)
+    shapes = shapes[None] if shapes.ndim == 2 else shapes
+    if shapes.ndim != 3:
+        raise ValueError(f"{where}: got an array of shape {shapes.shape}; expected (n, n_landmarks, n_dims).")
+    frame = reading.frame or "physical"
+    stem = "" if path is None else f"{path.stem}#"
+    files = [reading.framed(LandmarkFile(mark_missing(whole_missing(s), reading.missing), frame=frame)) for s in shapes]
+    entries = [Entry(None, f"{stem}{i}", None, file, f"{stem}{i}") for i, file in enumerate(files)]
+    return _set(entries, reading, None, named=False, source=where if path is not None else "")
+
+
+def _stack(path: Path) -> np.ndarray | None:
+    """Return the array of a ``.npy`` file that holds many shapes, None when it holds one."""
+    from ..formats._record import read_bytes
+    from ..formats.npy import parse_array
+
+    array = parse_array(path, read_bytes(path))
+    return array if array.ndim == 3 else None
+
+
+def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
+    arrays = read_arrays(path)
+    solid = [name for name, array in arrays.items() if array.ndim == 3]
+    key = "shapes" if "shapes" in arrays or len(solid) != 1 else solid[0]
+    shapes = arrays.pop(key, None)
+    fits = shapes is not None and shapes.dtype.kind == "f" and shapes.ndim == 3 and shapes.shape[2] in (2, 3)
+    if shapes is None or not fits or not shapes.size:
+        got = f"the arrays {', '.join(arrays) or '(none)'}" if shapes is None else f"{shapes.dtype} of {shapes.shape}"
+        raise LandmarkFileError(f"{path}: got {got}; expected one called shapes, of (n, n_landmarks, 2 or 3).")
+    n = len(shapes)
+    if reading.scheme is not None and shapes.shape[1] != reading.scheme.n_landmarks:
+        raise LandmarkFileError(
+            f"{path}: got {shapes.shape[1]} landmarks; expected {reading.scheme.n_landmarks} ({reading.scheme.name})."
+        )
+    pictures, own, groups, parts = (_texts(path, arrays, key, n) for key in ("images", "names", "groups", "split"))
+    labels = _texts(path, arrays, "labels", shapes.shape[1])
+    stored = arrays.pop("frame", np.array(""))
+    frame = reading.frame or (str(stored) if stored.ndim == 0 and str(stored) in FRAMES else None)
+    frame = frame or ("physical" if pictures is None else "pixels")
+    boxes = arrays.pop("box", None)
+    if boxes is not None and boxes.shape != (n, 4):
+        raise LandmarkFileError(f"{path}, array box: got {boxes.shape}; expected ({n}, 4): x0, y0, x1, y1.")
+    folder = path.parent if images is None else Path(images)
+    raw = own or pictures
+    names = [str(i) for i in range(n)] if raw is None else _distinct(raw)
+    attributes = {name: array for name, array in arrays.items() if array.ndim and len(array) == n}
+    entries = []
+    for i, name in enumerate(names):
+        values = {key: array[i].item() if array.ndim == 1 else array[i] for key, array in attributes.items()}
+        if boxes is not None:
+            values["box"] = boxes[i]
+        points = mark_missing(whole_missing(shapes[i]), reading.missing)
+        picture = None if pictures is None or not pictures[i] else pictures[i]
+        file = LandmarkFile(
+            points, None if labels is None else tuple(labels), image_name=picture, frame=frame, path=path,
+            attributes=values,
+        )  # fmt: skip
+        image = None if picture is None else folder / picture
+        group = groups[i] if groups is not None else _group(name)
+        part = None if parts is None or not parts[i] else parts[i]
+        entries.append(Entry(image, group, part, reading.framed(file), name))
+    return _set(entries, reading, None if labels is None else tuple(labels), named=raw is not None, source=str(path))
+
+
+def _texts(path: Path, arrays: dict[str, np.ndarray], key: str, n: int) -> list[str] | None:
+    array = arrays.pop(key, None)
+    if array is None:
+        return None
+    if array.shape != (n,) or (array.dtype.kind != "U" and key in ("images", "labels")):
+        raise LandmarkFileError(f"{path}, array {key}: got {array.dtype} of {array.shape}; expected {n} names.")
+    values = array.tolist()
+    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+
+
+# --- Parts -----------------------------------------------------------------------------------------------
+
+
+def _set(entries: list[Entry], reading: _Reading, labels: tuple[str, ...] | None, **more: Any) -> LandmarkSamples:
+    """Build the set; `labels` are those of the first sample that has some, in the order of its file."""
+    first = next((entry.source for entry in entries if isinstance(entry.source, LandmarkFile)), None)
+    schemes = {e.source.scheme.name for e in entries if isinstance(e.source, LandmarkFile) and e.source.scheme}
+    scheme = reading.scheme or (first.scheme if first is not None and len(schemes) == 1 else None)
+    if labels is not None:
+        try:
+            labels = tuple(np.array(labels, dtype=object)[own_order(labels, scheme)])
+        except ValueError as error:
+            raise LandmarkFileError(f"{more.get('source') or 'labels'}: {error}") from None
+    return LandmarkSamples(entries, reading, scheme=scheme, labels=labels, frame=None, **more)
+
+
+def _extensions(path: Path, extension: str | Sequence[str]) -> list[str]:
+    given = extension.split(",") if isinstance(extension, str) else list(extension)
+    found = []
+    for item in given:
+        suffix = item.strip().lower()
+        suffix = suffix if suffix.startswith(".") else f".{suffix}"
+        if suffix not in known._READERS:
+            raise LandmarkFileError(f"{path}: got the extension {item!r}; expected one of {', '.join(known._READERS)}.")
+        found.append(suffix)
+    return found
+
+
+def _names_of(files: Sequence[LandmarkFile], path: Path, folder: Folder) -> list[str]:
+    """Return the names of the shapes of one file of a folder that holds several."""
+    below = path.parent.relative_to(folder.root).as_posix()
+    base = "" if below == "." else f"{below}/"
+    own = [_own_name(file) for file in files]
+    if all(own):
+        return [base + name for name in _distinct([str(name) for name in own])]
+    return [f"{folder.name(path)}#{i}" for i in range(len(files))]
+
+
+def _own_name(file: LandmarkFile) -> str | None:
+    """Return what a file calls a shape: its image, else its identifier."""
+    if file.image_name:
+        return file.image_name
+    for key in ("id", "ID", "specimen", "group"):
+        value = file.attributes.get(key)
+        if isinstance(value, str | int) and str(value).strip():
+            return str(value)
+    return None
+
+
+def _distinct(raw: Sequence[str]) -> list[str]:
+    """Return plain names that all differ: of two images of one name each keeps its suffix, the rest is numbered."""
+    whole = [plain_name(name, ()) or "shape" for name in raw]
+    short = [plain_name(name) or "shape" for name in raw]
+    origin: dict[str, set[str]] = {}
+    for name, long in zip(short, whole, strict=True):
+        origin.setdefault(name, set()).add(long)
+    mixed = [long if len(origin[name]) > 1 else name for name, long in zip(short, whole, strict=True)]
+    clash = len({*mixed}) < len({*whole})
+    return number_repeated(whole if clash else mixed)
+
+
+def _image(path: Path | None, file: Any, folder: Folder | None = None) -> Path | None:
+    """Return the image that a file names, else the one beside it; a named one need not be there."""
+    if path is None:
+        return None
+    named = PurePosixPath((getattr(file, "image_name", None) or "").replace("\\", "/"))
+    candidates = [path.parent / named, path.parent / named.name] if named.name else []
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if folder is not None:
+        beside = folder.image(path.parent, path.stem)
+    else:
+        beside = next((p for s in IMAGE_SUFFIXES for p in (path.with_suffix(s),) if p.is_file()), None)
+    return beside or next(iter(candidates), None)
+
+
+def _group(name: str) -> str:
+    """Return the image that a sample stands in: several samples of one image are numbered."""
+    return re.sub(r"#[0-9]+$", "", name)
+
+
+def _split(file: Any) -> str | None:
+    value = file.attributes.get("split") if isinstance(file, LandmarkFile) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _grouped(samples: LandmarkSamples, group: str | Callable[[Path], str]) -> LandmarkSamples:
+    if callable(group):
+        paths = [entry.image or Path(entry.name) for entry in samples._entries]
+        groups = [str(group(path)) for path in paths]
+    else:
+        attributes = samples.attributes
+        if group not in attributes:
+            raise ValueError(f"group: got {group!r}; expected one of {', '.join(attributes) or '(no attributes)'}.")
+        groups = [str(value) for value in attributes[group]]
+    return samples._copy(replace(e, group=g) for e, g in zip(samples._entries, groups, strict=True))
+
+
+def _labelled(samples: LandmarkSamples, labels: tuple[str, ...]) -> LandmarkSamples:
+    if samples.labels is not None:
+        raise ValueError(f"labels: got {len(labels)} names; the source has its own ({samples.labels[0]} ...).")
+    loaded = samples.loaded()
+    shapes = loaded.shapes()
+    if len(labels) != shapes.shape[1]:
+        raise ValueError(f"labels: got {len(labels)} names; expected {shapes.shape[1]}, one for each landmark.")
+    order = own_order(labels, samples.scheme)
+    return loaded.with_shapes(shapes[:, order], labels=[labels[i] for i in order])
+
+
+def _files(paths: Sequence[Path]) -> str:
+    shown = ", ".join(path.name for path in sorted(paths, key=natural_key)[:3])
+    return shown + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

@@ -1,0 +1,214 @@
+"""Writing whole sets of landmarks: into a folder, an archive of arrays, or one file of any format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._files import atomic
+from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
+from ..formats import _files as known
+from ..formats._record import Source, as_image_size, size_of_image
+from ._load import in_pixels
+from ._samples import LandmarkSamples
+
+__all__ = ["save_landmarks"]
+
+_USUAL = {"pixels": ".pts", "y_up": ".tps", "relative": ".asf", "physical": ".csv"}  # a file for each shape of a folder
+_INNER = ("box", "columns", "curves", "edges", "image_id", "image_size", "visibility")
+
+
+def save_landmarks(
+    samples: LandmarkSamples,
+    path: str | os.PathLike,
+    *,
+    extension: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> Path:
+    """Write a set so that `load_landmarks` gives the same names, landmarks and frame.
+
+    Parameters
+    ----------
+    samples : LandmarkSamples
+        What to write. Names of landmarks, identifiers, images, scales, curves and other attributes are kept where the
+        format has a place for them: ``.npz`` keeps all but curves, ``.csv`` all that one cell can hold, ``.tps``
+        identifier, image, scale and curves, ``.pts`` and ``.npy`` the coordinates only.
+    path : path
+        A name without extension is a folder, which gets one file for each sample, in folders as their names say: of
+        `extension`, else ``.pts`` for pixels, ``.tps`` where y points up, ``.asf`` for fractions of an image, and
+        ``.csv`` otherwise. A name with one is a file: ``.npz``, ``.npy``, or of a format of `write_landmarks`.
+    extension : str, optional
+        The format of the files in a folder.
+    image_size : (width, height), optional
+        Size of the images, for formats in another frame; otherwise that of the image of each sample is used.
+    progress : callable, optional
+        Is given a sequence and iterates over it, to show how far the writing is.
+
+    Returns
+    -------
+    Path
+        What was written. A file appears as a whole or not at all.
+
+    Raises
+    ------
+    LandmarkFileError
+        For a format that cannot hold the set: its frame (y is never relabelled), several shapes, missing landmarks.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from shape_models.datasets import load_landmarks, make_face_samples, save_landmarks
+    >>> samples = make_face_samples(3, rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_landmarks(samples, pathlib.Path(folder, "faces.npz"))
+    ...     again = load_landmarks(path)
+    >>> again.names, again.frame, bool((again.shapes() == samples.shapes()).all())
+    (['0', '1', '2'], 'pixels', True)
+    """
+    path = Path(path)
+    size = None if image_size is None else as_image_size(image_size)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        _write_arrays(path, samples)
+        return path
+    if suffix == ".npy":
+        shapes = samples.shapes()
+        with atomic(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, shapes if len(shapes) > 1 else shapes[0], allow_pickle=False)
+        return path
+    if suffix:
+        if suffix not in known._WRITERS:
+            raise LandmarkFileError(
+                f"{path}: got the extension {path.suffix!r}; expected one of .npz, {', '.join(known._WRITERS)}, or a "
+                "folder."
+            )
+        _write(path, _records(samples, suffix, size), size)
+        return path
+    kind = extension or _USUAL[samples.frame]
+    kind = kind.lower() if kind.startswith(".") else f".{kind.lower()}"
+    if kind not in known._WRITERS:
+        raise LandmarkFileError(f"{path}: got the extension {kind!r}; expected one of {', '.join(known._WRITERS)}.")
+    targets = [path.joinpath(*name.split("/")) for name in samples.names]
+    targets = [target.with_name(target.name + kind) for target in targets]
+    for record, target in progress(list(zip(_records(samples, kind, size), targets, strict=True))):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, [record], size)
+    return path
+
+
+def _records(samples: LandmarkSamples, suffix: str, size: tuple[int, int] | None) -> list[LandmarkFile]:
+    """Return the samples as records in a frame that the format holds."""
+    found = []
+    attributes_needed = suffix in (".csv", ".tps")
+    for sample in samples:
+        scheme = samples.scheme
+        fits = scheme is not None and scheme.n_landmarks == len(sample.landmarks)
+        image = sample.image_name
+        if image is None and sample.image is not None:
+            image = (Path(sample.name).parent / sample.image.name).as_posix()
+        attributes = dict(sample.attributes)
+        if sample.box is not None:
+            attributes["box"] = sample.box
+        if image is None and samples.named and attributes_needed:
+            key = "id" if suffix == ".tps" else "name"
+            attributes[key] = sample.name if attributes.get(key) is None else attributes[key]
+        elif image is None and samples.named and suffix in (".json", ".xml"):
+            image = sample.name
+        record = LandmarkFile(
+            sample.landmarks, sample.labels, scheme if fits else None, image, sample.frame, attributes=attributes
+        )
+        found.append(_turned(record, suffix, size, sample.image))
+    return found
+
+
+def _turned(record: LandmarkFile, suffix: str, size: tuple[int, int] | None, image: Path | None) -> LandmarkFile:
+    """Bring a record to the frame of a format; the way y points is never lost."""
+    planar = record.points.shape[1] == 2
+    if record.frame in ("y_up", "relative") and suffix not in (".tps", ".asf", ".csv"):
+        own = size or _size(image)
+        return record if own is None else in_pixels(record, own)
+    if suffix == ".tps" and planar and record.frame == "physical":
+        raise LandmarkFileError(
+            "got landmarks in an unknown frame; .tps counts y upwards. Say which way y points: try frame= (--frame "
+            "pixels, or --frame y_up), or another format."
+        )
+    if suffix == ".tps" and planar and record.frame == "pixels" and size is None:
+        own = _size(image)
+        if own is None:
+            raise LandmarkFileError(
+                f"{record.image_name or 'landmarks'}: got pixels, y downwards, and no image; .tps counts y from the "
+                "bottom. Try image_size= (--image-size WIDTH HEIGHT)."
+            )
+        last = own[1] - 1
+        curves = [[0, last] + np.asarray(curve) * [1, -1] for curve in record.attributes.get("curves") or []]
+        attributes = {**record.attributes, "curves": curves}
+        return replace(record, points=[0, last] + record.points * [1, -1], frame="y_up", attributes=attributes)
+    return record
+
+
+def _size(image: Path | None) -> tuple[int, int] | None:
+    return None if image is None or not image.is_file() else size_of_image(Source(image, text=""), image.name, None)
+
+
+def _write(path: Path, records: list[LandmarkFile], size: tuple[int, int] | None) -> None:
+    suffix = path.suffix.lower()
+    options: dict[str, Any] = {}
+    if suffix in (".tps", ".asf"):
+        own = size or (None if suffix == ".tps" else _size(path.parent / (records[0].image_name or "")))
+        options = {} if own is None else {"image_size": own}
+    if suffix == ".csv":
+        if records[0].frame != "pixels":
+            records = [replace(r, attributes={**r.attributes, "frame": r.frame}) for r in records]
+        options = {"columns": _columns(records)}
+    write_landmarks(path, records if len(records) > 1 else records[0], **options)
+
+
+def _columns(records: Sequence[LandmarkFile]) -> list[str]:
+    """Return the attributes that a cell can hold."""
+    keys = dict.fromkeys(key for record in records for key in record.attributes if key not in _INNER)
+    return [
+        key
+        for key in keys
+        if all(isinstance(record.attributes.get(key), str | int | float | None) for record in records)
+        and any(record.attributes.get(key) is not None for record in records)
+    ]
+
+
+def _write_arrays(path: Path, samples: LandmarkSamples) -> None:
+    loaded = samples.loaded()
+    shapes = loaded.shapes()
+    arrays: dict[str, Any] = {"shapes": shapes, "frame": np.array(loaded.frame)}
+    if loaded.named:
+        arrays["names"] = np.array(loaded.names)
+        arrays["groups"] = np.array(loaded.groups)
+    if loaded.labels is not None:
+        arrays["labels"] = np.array(loaded.labels)
+    images = [_relative(image, path.parent) for image in loaded.images]
+    if any(images):
+        arrays["images"] = np.array(images)
+    if any(loaded.splits):
+        arrays["split"] = np.array([split or "" for split in loaded.splits])
+    boxes = loaded.boxes
+    if all(box is not None for box in boxes):
+        arrays["box"] = np.array(boxes, dtype=np.float64)
+    for key, values in loaded.attributes.items():
+        if key in arrays or key in _INNER or any(value is None for value in values):
+            continue
+        try:
+            array = np.array(values)
+        except ValueError:  # arrays of different shapes
+            continue
+        if array.dtype.kind in "biufU" and len(array) == len(shapes):
+            arrays[key] = array.astype(np.int64) if array.dtype.kind == "b" else array
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def _relative(image: Path | None, folder: Path) -> str:
+    return "" if image is None else Path(os.path.relpath(image, folder)).as_posix()
