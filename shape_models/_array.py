@@ -54,6 +54,8 @@ class DegenerateShapeError(ValueError):
     True
     """
 
+    status: np.ndarray | None = None  # of each row of the batch, where the message names the first bad one
+
 
 # --- Which library ---------------------------------------------------------------------------------------
 

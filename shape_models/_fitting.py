@@ -20,7 +20,7 @@ from ._array import (
     values_known,
 )
 from ._basis import ShapeBasis
-from ._procrustes import _Fit, _fit
+from ._procrustes import _Fit, _fit, row_status
 from ._transforms import Similarity
 
 __all__ = ["ShapeFit", "fit_shape"]
@@ -367,9 +367,11 @@ class Problem:
             points = xp.where(infinite[:, None, None], xp.zeros_like(points), points)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             fit = self.frame.fit(points, weights)
-            status = _status(self.frame, points, self.confidence, fit)
-        status = np.where(bad, "infinite coordinate", status)
-        self.status = status.astype("<U20")
+            mean = _beside(self.frame.mean, points)
+            pair = (mean, points) if self.frame.rule == "tangent" else (points, mean)
+            status = row_status(*pair, self.confidence, fit)
+        status = np.full(len(bad), "ok", dtype="<U21") if status is None else status
+        self.status = np.where(bad, "infinite coordinate", status)
         failed = status != "ok"
         pose = Similarity._of(fit.rotation, fit.translation, fit.scale)
         if failed.any():
@@ -500,35 +502,6 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
                 "expected 0 (exact) to infinity (missing), in squared units of the points."
             )
     return c, lost
-
-
-def _status(frame: Frame, points: Any, weights: Any, fit: _Fit) -> np.ndarray:
-    """Say, row by row, whether the points fix a similarity."""
-    xp = namespace_of(points)
-    n_dims = frame.basis.event_shape[1]
-    eps = 16 * float(xp.finfo(points.dtype).eps)
-    numbers = (fit.source_size, fit.target_size, fit.total_weight, fit.source_centre, fit.target_centre, fit.margin)
-    if frame.rule == "tangent":
-        numbers = (numbers[1], numbers[0], numbers[2], numbers[4], numbers[3], numbers[5])
-    size, mean_size, total, centre, mean_centre, margin = (np.asarray(to_numpy(a), dtype=np.float64) for a in numbers)
-    # Rounding of centred coordinates: eps times their root mean square about the origin.
-    slack = eps * np.sqrt(size**2 + total * np.square(centre).sum(axis=-1))
-    mean_slack = eps * np.sqrt(mean_size**2 + total * np.square(mean_centre).sum(axis=-1))
-    count = to_numpy(xp.sum(xp.astype(weights > 0, xp.int64), axis=-1))
-    loose = ~(margin > slack * mean_size + mean_slack * size)
-    status = np.full(len(count), "ok", dtype="<U20")
-    status[loose] = "ambiguous rotation"
-    if n_dims == 3:
-        for i in np.flatnonzero(loose):
-            seen = to_numpy(points[int(i)])[to_numpy(weights[int(i)]) > 0]
-            if len(seen) and np.isfinite(seen).all():
-                values = np.linalg.svd(seen - seen.mean(axis=0), compute_uv=False)
-                if len(values) < 2 or values[1] <= np.sqrt(eps) * values[0]:
-                    status[i] = "collinear landmarks"
-    status[(size <= slack) | (mean_size <= mean_slack)] = "coincident landmarks"
-    status[count < n_dims] = "too few landmarks"
-    status[~np.isfinite(margin) & (count >= n_dims)] = "coordinates too large"
-    return status
 
 
 def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: Similarity | None = None) -> Solution:

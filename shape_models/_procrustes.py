@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._array import (
+    LARGEST,
     SMALLEST,
     DegenerateShapeError,
     array_namespace,
@@ -29,6 +31,7 @@ from ._array import (
     namespace_of,
     refuse_extreme,
     refuse_masked,
+    to_numpy,
     values_known,
     working_dtype,
 )
@@ -58,6 +61,7 @@ def estimate_similarity(
     scaling: bool = True,
     reflection: bool = False,
     loss: Literal["linear", "huber"] = "linear",
+    on_error: OnError | None = None,
 ) -> Similarity:
     """Return the similarity (or rigid motion) that takes `source` nearest to `target`.
 
@@ -70,7 +74,7 @@ def estimate_similarity(
     source, target : array of shape (..., n_landmarks, n_dims)
         Corresponding landmarks, `n_dims` 2 or 3. The leading axes broadcast. NaN is a missing landmark, left out.
     weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
-        Non-negative weights wₖ, or a mask (True = use).
+        Non-negative weights wₖ, or a mask (True = use). Only their ratios count.
     scaling : bool, default=True
         False fixes s = 1: a rigid motion.
     reflection : bool, default=False
@@ -78,21 +82,26 @@ def estimate_similarity(
     loss : {"linear", "huber"}, default="linear"
         "huber" bounds the pull of single bad landmarks: squared up to 1.345 σ, linear beyond, with σ estimated from
         the median distance; by iterated reweighting.
+    on_error : {"status", "raise"}, optional
+        Whether a pair without a single best similarity becomes a row of NaN, with the reason in `Similarity.status`, or
+        an exception: by default an exception for one pair, and a row of NaN in a batch.
 
     Returns
     -------
     Similarity
-        Batched like the inputs; same array library. Through torch the result is differentiable, away from the
+        Batched like the inputs; same array library. A row that could not be fitted is NaN and leaves the others as
+        they would be without it; ``status`` says why. Through torch the result is differentiable, away from the
         degenerate cases. Inside ``torch.compile`` and ``torch.func.vmap``, where values cannot be looked at, nothing is
         refused: NaN goes through, and degenerate shapes give some rotation.
 
     Raises
     ------
     DegenerateShapeError
-        When no single rotation is best: all seen points of a shape coincide, too few are seen, 3-D points lie on one
-        line, or `source` is a mirror image that every rotation fits equally badly.
+        For one pair, or with ``on_error="raise"``, when no single rotation is best: all seen points of a shape
+        coincide, too few are seen, 3-D points lie on one line, or `source` is a mirror image that every rotation fits
+        equally badly; when a coordinate is infinite.
     ValueError
-        For shapes that do not match, infinities and negative weights.
+        For shapes that do not match and negative weights.
 
     References
     ----------
@@ -112,15 +121,21 @@ def estimate_similarity(
     """
     if loss not in ("linear", "huber"):
         raise ValueError(f"loss: got {loss!r}; expected 'linear' or 'huber'.")
-    source, target, weights = _checked_pair(source, target, weights)
+    pair = _Pair.of(source, target, weights)
     rule = "full" if scaling else "rigid"
-    fit = _fit(source, target, weights, rule=rule, reflection=reflection)
+    if loss == "huber" and pair.infinite is None:
+        raise ValueError("loss='huber' iterates until it settles, which torch cannot trace. Try loss='linear'.")
+    fit, status = pair.fit(rule=rule, reflection=reflection, on_error=on_error)
     if loss == "huber":
-        if not values_known(source, target):
-            raise ValueError("loss='huber' iterates until it settles, which torch cannot trace. Try loss='linear'.")
+        source, target, weights = pair.without(status)
+        if status is not None:
+            fit = _fit(source, target, weights, rule=rule, reflection=reflection)
         fit = _huber(source, target, weights, fit, rule=rule, reflection=reflection)
-    _refuse_degenerate(source, target, weights, fit)
-    return Similarity._of(fit.rotation, fit.translation, fit.scale)
+        _, status = pair.judged(fit, status, on_error)
+    return _similarity(fit, status)
+
+
+OnError = Literal["status", "raise"]
 
 
 class _Turn(NamedTuple):
@@ -148,74 +163,137 @@ class _Fit(NamedTuple):
     target_centre: Any
 
 
-def _checked_pair(
-    source: Any, target: Any, weights: Any, *, names: tuple[str, str] = ("source", "target"), model: bool = False
-) -> tuple[Any, Any, Any]:
-    """Return the two inputs in one library and type, zeros where missing, and weights or None.
+class _Pair(NamedTuple):
+    """Two inputs in one library and type, zeros where missing, and weights or None."""
 
-    With `model` the target is right by definition, and messages speak of the source.
-    """
-    foreign = [a for a in (source, target) if is_array(a) and not isinstance(a, np.ndarray)]
-    if foreign:
-        like, context = enter(foreign[0], names[0 if foreign[0] is source else 1])
-        xp = context.xp
-        source, target = (
-            enter(a, n)[0] if is_array(a) and not isinstance(a, np.ndarray)
-            else xp.asarray(np.array(as_numpy(a, n)), dtype=like.dtype, device=context.device)
-            for a, n in zip((source, target), names, strict=True)
-        )  # fmt: skip
-        for name, a in zip(names, (source, target), strict=True):
-            if a.ndim < 2 or a.shape[-1] not in (2, 3):
-                hint = layout_hint(tuple(a.shape), None, (2, 3), name)
-                raise ValueError(f"{name}: got shape {tuple(a.shape)}; expected (..., n_landmarks, 2 or 3).{hint}")
-    else:
-        target = as_shapes(target, name=names[1], n_dims=(2, 3), min_landmarks=2, allow_nan=True)
-        k, d = target.shape[-2:] if model else (None, (2, 3))
-        source = as_shapes(source, name=names[0], n_landmarks=k, n_dims=d, min_landmarks=2, allow_nan=True)
-        xp = namespace_of(source)
-        dtype = np.result_type(working_dtype(source), working_dtype(target))
-        source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
-    if source.shape[-2:] != target.shape[-2:]:
-        raise ValueError(
-            f"got {names[0]} with {tuple(source.shape[-2:])} and {names[1]} with {tuple(target.shape[-2:])} landmarks "
-            "and dimensions; expected the same. Try LandmarkScheme.subset or convert to select common landmarks."
-        )
-    try:
-        batch = np.broadcast_shapes(tuple(source.shape[:-2]), tuple(target.shape[:-2]))
-    except ValueError:
-        raise ValueError(
-            f"got {names[0]} {tuple(source.shape)} and {names[1]} {tuple(target.shape)}; "
-            "expected leading axes that broadcast."
-        ) from None
-    shape = (*batch, int(source.shape[-2]))
-    if weights is not None:
-        if is_array(weights) and not isinstance(weights, np.ndarray):
-            weights = as_array(weights, "weights", booleans=True)
-            try:
-                weights = xp.broadcast_to(xp.astype(weights, source.dtype), shape)
-            except RuntimeError:
-                raise ValueError(
-                    f"weights: got shape {tuple(weights.shape)}; expected one weight for each landmark, "
-                    f"{shape[-1:]} or {shape}."
-                ) from None
-            if values_known(weights) and not bool(xp.all((weights >= 0) & xp.isfinite(weights))):
-                raise ValueError("weights: got negative or infinite numbers, or NaN; expected finite ones from 0 up.")
+    source: Any
+    target: Any
+    weights: Any
+    infinite: Any  # which rows have an infinite coordinate, False for none; None where values cannot be looked at
+    names: tuple[str, str]
+
+    @classmethod
+    def of(
+        cls, source: Any, target: Any, weights: Any, names: tuple[str, str] = ("source", "target"), model: bool = False
+    ) -> _Pair:
+        """Check the inputs. With `model` the target is right by definition, and messages speak of the source."""
+        foreign = [a for a in (source, target) if is_array(a) and not isinstance(a, np.ndarray)]
+        if foreign:
+            like, context = enter(foreign[0], names[0 if foreign[0] is source else 1])
+            xp = context.xp
+            source, target = (
+                enter(a, n)[0] if is_array(a) and not isinstance(a, np.ndarray)
+                else xp.asarray(np.array(as_numpy(a, n)), dtype=like.dtype, device=context.device)
+                for a, n in zip((source, target), names, strict=True)
+            )  # fmt: skip
+            for name, a in zip(names, (source, target), strict=True):
+                if a.ndim < 2 or a.shape[-1] not in (2, 3):
+                    hint = layout_hint(tuple(a.shape), None, (2, 3), name)
+                    raise ValueError(f"{name}: got shape {tuple(a.shape)}; expected (..., n_landmarks, 2 or 3).{hint}")
         else:
-            weights = as_weights(weights, shape)
-            if foreign:
-                weights = xp.asarray(np.array(weights), dtype=source.dtype, device=device_of(source))
-            else:
-                weights = weights.astype(source.dtype, copy=False)
-    if values_known(source, target) and not bool(xp.isfinite(xp.sum(source) + xp.sum(target))):
-        seen = ~(xp.any(xp.isnan(source), axis=-1) | xp.any(xp.isnan(target), axis=-1))
+            asked: dict[str, Any] = {"min_landmarks": 2, "allow_nan": True, "allow_inf": True}
+            target = as_shapes(target, name=names[1], n_dims=(2, 3), **asked)
+            k, d = target.shape[-2:] if model else (None, (2, 3))
+            source = as_shapes(source, name=names[0], n_landmarks=k, n_dims=d, **asked)
+            xp = namespace_of(source)
+            dtype = np.result_type(working_dtype(source), working_dtype(target))
+            source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
+        if source.shape[-2:] != target.shape[-2:]:
+            raise ValueError(
+                f"got {names[0]} with {tuple(source.shape[-2:])} and {names[1]} with {tuple(target.shape[-2:])} "
+                "landmarks and dimensions; expected the same. Try LandmarkScheme.subset or convert to select common "
+                "landmarks."
+            )
+        try:
+            batch = _batch(source, target)
+        except ValueError:
+            raise ValueError(
+                f"got {names[0]} {tuple(source.shape)} and {names[1]} {tuple(target.shape)}; "
+                "expected leading axes that broadcast."
+            ) from None
+        if weights is not None:
+            weights = _relative_weights(weights, source, (*batch, int(source.shape[-2])))
+        if not values_known(source, target):
+            return cls(source, target, weights, None, names)
+        if bool(xp.isfinite(xp.sum(source) + xp.sum(target))):
+            return cls(source, target, weights, False, names)
+        lost = ~(xp.isfinite(source) & xp.isfinite(target))
+        infinite = xp.any(xp.isinf(source) | xp.isinf(target), axis=(-2, -1))
         zero = xp.zeros_like(source[..., :1])
-        source = xp.where(xp.isnan(source), zero, source)
-        target = xp.where(xp.isnan(target), zero, target)
-        mask = xp.astype(seen, source.dtype)
-        weights = mask if weights is None else weights * mask
-        if not bool(xp.all(xp.isfinite(source))) or not bool(xp.all(xp.isfinite(target))):
-            raise ValueError("got an infinite coordinate; expected finite numbers or NaN.")
-    return source, target, weights
+        source = xp.where(xp.isfinite(source), source, zero)
+        target = xp.where(xp.isfinite(target), target, zero)
+        mask = xp.astype(~xp.any(lost, axis=-1), source.dtype)
+        return cls(source, target, mask if weights is None else weights * mask, infinite, names)
+
+    def fit(
+        self, *, rule: str, reflection: bool, on_error: str | None, inflation: float = 1.0
+    ) -> tuple[_Fit, np.ndarray | None]:
+        """Return the fit, and the status of each row, None where all are well."""
+        if on_error not in (None, "status", "raise"):
+            raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
+        parts = (self.source, self.target, self.weights)
+        with nullcontext() if self.infinite is None else np.errstate(over="ignore", invalid="ignore"):
+            fit = _fit(*parts, rule=rule, reflection=reflection, inflation=inflation)
+        return self.judged(fit, None, on_error)
+
+    def judged(self, fit: _Fit, before: np.ndarray | None, on_error: str | None) -> tuple[_Fit, np.ndarray | None]:
+        """Return the fit and the status of each row, or raise."""
+        if self.infinite is None:
+            return fit, None
+        status = row_status(self.source, self.target, self.weights, fit)
+        if self.infinite is not False and bool(namespace_of(self.source).any(self.infinite)):
+            status = np.full(fit.gain.shape, "ok", dtype="<U21") if status is None else status
+            status = np.where(to_numpy(self.infinite), "infinite coordinate", status)
+        if before is not None:
+            status = before if status is None else np.where(before == "ok", status, before)
+        if status is not None and (on_error == "raise" or (on_error is None and not status.ndim)):
+            refuse_status(status, self.source, self.target, self.weights, self.names)
+        return fit, status
+
+    def without(self, status: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """Return source, target and weights with a shape fitted to itself in the rows that cannot be fitted."""
+        if status is None:
+            return self.source, self.target, self.weights
+        xp = namespace_of(self.source)
+        k, d = self.source.shape[-2:]
+        bad = xp.asarray(status != "ok", device=device_of(self.source))
+        dummy = xp.asarray(np.random.default_rng(0).normal(size=(k, d)), device=device_of(self.source))
+        dummy = xp.astype(dummy, self.source.dtype)
+        source, target = (xp.where(bad[..., None, None], dummy, a) for a in (self.source, self.target))
+        weights = self.weights
+        return source, target, None if weights is None else xp.where(bad[..., None], xp.ones_like(weights), weights)
+
+
+def _relative_weights(weights: Any, like: Any, shape: tuple[int, ...]) -> Any:
+    """Return weights beside the shapes, broadcast to `shape`."""
+    xp = namespace_of(like)
+    if not is_array(weights) or isinstance(weights, np.ndarray):
+        checked = as_weights(weights, shape)
+        if isinstance(like, np.ndarray):
+            return checked.astype(like.dtype, copy=False)
+        return xp.asarray(np.array(checked), dtype=like.dtype, device=device_of(like))
+    weights = as_array(weights, "weights", booleans=True)
+    try:
+        weights = xp.broadcast_to(xp.astype(weights, like.dtype), shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weights: got shape {tuple(weights.shape)}; expected one weight for each landmark, "
+            f"{shape[-1:]} or {shape}."
+        ) from None
+    if values_known(weights) and not bool(xp.all((weights >= 0) & xp.isfinite(weights))):
+        raise ValueError("weights: got negative or infinite numbers, or NaN; expected finite ones from 0 up.")
+    return weights
+
+
+def _similarity(fit: _Fit, status: np.ndarray | None) -> Similarity:
+    """Return the similarity of a fit, NaN in the rows that could not be fitted."""
+    parts = (fit.rotation, fit.translation, fit.scale)
+    if status is not None:
+        xp = namespace_of(fit.gain)
+        bad = xp.asarray(status != "ok", device=device_of(fit.gain))
+        rows = bad[..., None, None], bad[..., None], bad
+        parts = tuple(xp.where(b, xp.full_like(p, math.nan), p) for b, p in zip(rows, parts, strict=True))
+    return Similarity._of(*parts, status=status)
 
 
 def _fit(
@@ -226,11 +304,16 @@ def _fit(
     The scale is that of least squares ("full", times `inflation`), the ratio of the sizes ("partial") or 1 ("rigid").
     """
     xp = namespace_of(source)
-    if weights is None and not reflection and isinstance(source, np.ndarray) and source.size + target.size >= _LARGE:
-        moments = _moments_compiled(source, target)
+    n_dims = source.shape[-1]
+    if isinstance(source, np.ndarray):
+        xp = np
+        moments = None
+        if weights is None and source.size + target.size >= _LARGE:
+            moments = _moments_compiled(source, target, reflection)
+        elif n_dims == 2:
+            moments = _moments_planar(source, target, weights, reflection)
         if moments is not None:
             return _compose(*moments, rule, inflation, xp)
-    n_dims = source.shape[-1]
     if weights is None:
         total = xp.full((), float(source.shape[-2]), dtype=source.dtype, device=device_of(source))
         source_mean = xp.mean(source, axis=-2, keepdims=True)
@@ -255,77 +338,120 @@ def _compose(
 ) -> _Fit:
     """Put the parts of a fit together."""
     batch = tuple(turn.gain.shape)
-    source_scatter, target_scatter = (xp.broadcast_to(a, batch) for a in scatters)
-    ones = xp.ones_like(turn.gain)
-    divisor = xp.where(source_scatter > 0, source_scatter, ones)
+    source_scatter, target_scatter, total = (
+        a if tuple(a.shape) == batch else xp.broadcast_to(a, batch) for a in (*scatters, total)
+    )
+    divisor = xp.where(source_scatter > 0, source_scatter, xp.ones_like(source_scatter))
     if rule == "full":
         scale = inflation * turn.gain / divisor
     elif rule == "partial":
         scale = xp.sqrt(target_scatter / divisor)
     else:
-        scale = ones
-    moved = ((scale[..., None, None] * turn.rotation) @ centres[0][..., None])[..., 0]
+        scale = xp.ones_like(turn.gain)
+    if xp is np:
+        moved = scale[..., None] * np.vecdot(turn.rotation, centres[0][..., None, :])
+    else:
+        moved = ((scale[..., None, None] * turn.rotation) @ centres[0][..., None])[..., 0]
     translation = centres[1] - moved
-    sizes = xp.sqrt(source_scatter), xp.sqrt(target_scatter)
-    return _Fit(*turn, translation, scale, *sizes, xp.broadcast_to(total, batch), *centres)
+    return _Fit(*turn, translation, scale, xp.sqrt(source_scatter), xp.sqrt(target_scatter), total, *centres)
 
 
-def _moments_compiled(source: np.ndarray, target: np.ndarray) -> tuple[Any, Any, Any, Any] | None:
+def _moments_planar(
+    source: np.ndarray, target: np.ndarray, weights: np.ndarray | None, reflection: bool
+) -> tuple[Any, Any, Any, Any]:
+    """Return what `_compose` needs for shapes of the plane in NumPy, in complex numbers."""
+    x, y = _as_complex(source), _as_complex(target)
+    if weights is None:
+        total = source.dtype.type(x.shape[-1])
+        centre_x, centre_y = (z.sum(axis=-1, keepdims=True) / total for z in (x, y))
+        x, y = x - centre_x, y - centre_y
+        weighted_x, weighted_y = x, y
+    else:
+        total = weights.sum(axis=-1)
+        share = weights / np.where(total > 0, total, 1.0)[..., None]
+        centre_x, centre_y = ((share * z).sum(axis=-1, keepdims=True) for z in (x, y))
+        x, y = x - centre_x, y - centre_y
+        weighted_x, weighted_y = weights * x, weights * y
+    scatters = np.vecdot(weighted_x, x).real, np.vecdot(weighted_y, y).real
+    plain, mirrored = np.vecdot(weighted_x, y), np.vecdot(weighted_x.conj(), y)  # Σ w x̄ y, Σ w x y
+    turn = _turn_planar(plain.real, plain.imag, mirrored.real, mirrored.imag, reflection, np)
+    return turn, scatters, (centre_x.view(source.dtype), centre_y.view(source.dtype)), total
+
+
+def _as_complex(points: np.ndarray) -> np.ndarray:
+    """Return coordinates (..., 2) as complex numbers of the same precision."""
+    return np.ascontiguousarray(points).view(np.result_type(points.dtype, np.complex64))[..., 0]
+
+
+def _moments_compiled(source: np.ndarray, target: np.ndarray, reflection: bool) -> tuple[Any, Any, Any, Any] | None:
     """Return what `_compose` needs for many complete shapes; None for batches the kernels have no loop for."""
-    batch = np.broadcast_shapes(source.shape[:-2], target.shape[:-2])
-    if any(a.ndim > 2 and a.shape[:-2] != batch for a in (source, target)):
+    batch = _batch(source, target)
+    k, d = source.shape[-2:]
+    if (reflection and d == 3) or any(a.ndim > 2 and a.shape[:-2] != batch for a in (source, target)):
         return None
     from . import _kernels
 
-    k, d = source.shape[-2:]
+    dtype = source.dtype
+
+    def column(values: np.ndarray) -> np.ndarray:
+        return values.reshape(*batch, *values.shape[1:]).astype(dtype, copy=False)
+
     x, y = (np.ascontiguousarray(a, dtype=np.float64).reshape(-1, k, d) for a in (source, target))
     n = max(len(x), len(y))
     if d == 2:
         out = np.empty((n, 10))
         _kernels.pair_2d(x, y, n, out)
-        real, imag, real_m, imag_m = out.T[:4]
-        gain = np.hypot(real, imag)
-        safe = np.where(gain > 0, gain, 1.0)
-        c, s = real / safe, imag / safe
-        rotation = np.stack([c, -s, s, c], axis=-1)
-        margin, mirrored = gain, np.hypot(real_m, imag_m)
+        real, imag, real_m, imag_m = (column(a) for a in out.T[:4])
+        turn = _turn_planar(real, imag, real_m, imag_m, reflection, np)
         numbers = out[:, 4:]
     else:
         out, rotation = np.empty((n, 11)), np.empty((n, 3, 3))
         _kernels.pair_3d(x, y, n, rotation, out)
-        gain, margin, mirrored = out.T[:3]
+        turn = _Turn(column(rotation), *(column(a) for a in out.T[:3]))
         numbers = out[:, 3:]
-    dtype = source.dtype
-    rotation = rotation.reshape(*batch, d, d).astype(dtype, copy=False)
-    turn = _Turn(rotation, *(a.reshape(batch).astype(dtype, copy=False) for a in (gain, margin, mirrored)))
-    scatters = tuple(numbers[:, i].reshape(batch).astype(dtype, copy=False) for i in (0, 1))
-    centres = tuple(numbers[:, i : i + d].reshape(*batch, d).astype(dtype, copy=False) for i in (2, 2 + d))
+    scatters = tuple(column(numbers[:, i]) for i in (0, 1))
+    centres = tuple(column(numbers[:, i : i + d]) for i in (2, 2 + d))
     return turn, scatters, centres, np.asarray(float(k), dtype=dtype)
 
 
 def _turn_2d(cross: Any, reflection: bool, xp: Any) -> _Turn:
     """Return the best rotation of 2 x 2 cross-covariances."""
-    real = cross[..., 0, 0] + cross[..., 1, 1]
-    imag = cross[..., 1, 0] - cross[..., 0, 1]
-    gain = xp.sqrt(real * real + imag * imag)
-    # R = [[c, s], [s, -c]]: the same with the second source coordinate negated
-    real_m = cross[..., 0, 0] - cross[..., 1, 1]
-    imag_m = cross[..., 1, 0] + cross[..., 0, 1]
-    gain_m = xp.sqrt(real_m * real_m + imag_m * imag_m)
-    sign = xp.ones_like(gain)
+    return _turn_planar(
+        cross[..., 0, 0] + cross[..., 1, 1],
+        cross[..., 1, 0] - cross[..., 0, 1],
+        # R = [[c, s], [s, -c]]: the same with the second source coordinate negated
+        cross[..., 0, 0] - cross[..., 1, 1],
+        cross[..., 1, 0] + cross[..., 0, 1],
+        reflection,
+        xp,
+    )
+
+
+def _turn_planar(real: Any, imag: Any, real_m: Any, imag_m: Any, reflection: bool, xp: Any) -> _Turn:
+    """Return the best rotation from Σ w x̄ y, and from Σ w x y for the mirrored source."""
+    gain, gain_m = (xp.sqrt(a * a + b * b) for a, b in ((real, imag), (real_m, imag_m)))
+    best, sign = gain, 1.0
     if reflection:
         mirror = gain_m > gain
         real, imag = xp.where(mirror, real_m, real), xp.where(mirror, imag_m, imag)
-        gain, sign = xp.where(mirror, gain_m, gain), xp.where(mirror, -sign, sign)
-    safe = xp.where(gain > 0, gain, xp.ones_like(gain))
+        best, ones = xp.where(mirror, gain_m, gain), xp.ones_like(gain)
+        sign = xp.where(mirror, -ones, ones)
+    safe = xp.where(best > 0, best, xp.ones_like(best))
     c, s = real / safe, imag / safe
-    rotation = xp.stack([xp.stack([c, -sign * s], axis=-1), xp.stack([s, sign * c], axis=-1)], axis=-2)
-    return _Turn(rotation, gain, gain, gain_m)
+    if xp is np:
+        rotation = np.empty((*c.shape, 2, 2), dtype=c.dtype)
+        rotation[..., 0, 0], rotation[..., 1, 0], rotation[..., 0, 1], rotation[..., 1, 1] = c, s, -sign * s, sign * c
+    else:
+        rotation = xp.stack([xp.stack([c, -sign * s], axis=-1), xp.stack([s, sign * c], axis=-1)], axis=-2)
+    return _Turn(rotation, best, best, gain_m)
 
 
 def _turn_3d(cross: Any, reflection: bool, xp: Any) -> _Turn:
     """Return the best rotation of 3 x 3 cross-covariances."""
-    u, values, vt = xp.linalg.svd(cross, full_matrices=False)
+    # Overflow, which no decomposition survives, becomes NaN in its own row only.
+    lost = ~xp.isfinite(xp.sum(cross, axis=(-2, -1), keepdims=True))
+    u, values, vt = xp.linalg.svd(xp.where(lost, xp.zeros_like(cross), cross), full_matrices=False)
+    values = xp.where(lost[..., 0], xp.full_like(values, math.nan), values)
     ones = xp.ones_like(values[..., 0])
     sign = xp.where(xp.linalg.det(u) * xp.linalg.det(vt) < 0, -ones, ones)
     larger, last = values[..., 0] + values[..., 1], values[..., 2]
@@ -383,71 +509,85 @@ def _quantile(values: Any, weights: Any, level: Any, xp: Any) -> Any:
     return xp.take_along_axis(values, index, axis=-1)[..., 0]
 
 
-def _refuse_degenerate(
-    source: Any, target: Any, weights: Any, fit: _Fit, *, names: tuple[str, str] = ("source", "target")
+def row_status(source: Any, target: Any, weights: Any, fit: _Fit) -> np.ndarray | None:
+    """Say row by row, in the words of `Similarity.status`, whether the best similarity is unique; None if all are."""
+    n_dims = source.shape[-1]
+    eps = 16 * float(namespace_of(source).finfo(source.dtype).eps)
+    names = ("source_size", "target_size", "total_weight", "source_centre", "target_centre", "margin")
+    size, other, total, centre, other_centre, margin = (to_numpy(getattr(fit, name)) for name in names)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Rounding of centred coordinates: eps times their root mean square about the origin.
+        slack = eps * np.sqrt(size * size + total * (centre * centre).sum(axis=-1))
+        other_slack = eps * np.sqrt(other * other + total * (other_centre * other_centre).sum(axis=-1))
+        loose = ~(margin > slack * other + other_slack * size)
+        flat = (size <= slack) | (other <= other_slack)
+    huge = ~np.isfinite(margin + size + other)
+    if not (loose | flat | huge).any():
+        return None
+    count = np.asarray(source.shape[-2] if weights is None else (to_numpy(weights) > 0).sum(axis=-1))
+    collinear = np.zeros(loose.shape, dtype=bool)
+    if n_dims == 3:
+        for index in zip(*np.nonzero(np.atleast_1d(loose & ~flat & ~huge)), strict=True):
+            collinear[index if loose.ndim else ()] = _collinear(source, target, weights, index if loose.ndim else ())
+    conditions = {
+        "too few landmarks": np.broadcast_to(count < n_dims, loose.shape),
+        "coordinates too large": huge,
+        "coincident landmarks": flat,
+        "collinear landmarks": collinear,
+        "ambiguous rotation": loose,
+    }
+    return np.select(list(conditions.values()), [np.array(name) for name in conditions], np.array("ok"))
+
+
+def refuse_status(
+    status: np.ndarray, source: Any, target: Any, weights: Any, names: tuple[str, str] = ("source", "target")
 ) -> None:
-    """Raise where the best rotation is not unique, naming the property and the first such shape of the batch."""
-    if not values_known(source, target):
+    """Raise for the first row that could not be fitted, naming the property."""
+    bad = np.argwhere(np.atleast_1d(status) != "ok")
+    if not len(bad):
         return
-    xp = namespace_of(source)
-    if not bool(xp.all(xp.isfinite(fit.margin))):
-        raise ValueError(
-            f"{names[0]} and {names[1]}: got coordinates whose squares overflow {source.dtype}; expected smaller ones. "
-            "Try dividing them by a common size."
-        )
-    eps = 16 * xp.finfo(source.dtype).eps
-    k = source.shape[-2]
-    # rounding of centred coordinates: eps times their root mean square about the origin
-    slack_s, slack_t = (
-        eps * xp.sqrt(size**2 + fit.total_weight * xp.sum(centre**2, axis=-1))
-        for size, centre in ((fit.source_size, fit.source_centre), (fit.target_size, fit.target_centre))
-    )
-    flat_s, flat_t = fit.source_size <= slack_s, fit.target_size <= slack_t
-    loose = fit.margin <= slack_s * fit.target_size + slack_t * fit.source_size
-    bad = flat_s | flat_t | loose
-    if not bool(xp.any(bad)):
-        return
-    flags = [np.atleast_1d(np.asarray(a)) for a in (bad, flat_s, flat_t)]
-    index = tuple(int(i) for i in np.argwhere(flags[0])[0])
-    where = f" at index {index if len(index) > 1 else index[0]} of the batch" if bad.ndim else ""
-    seen = k
-    if weights is not None:
-        used = np.asarray(xp.sum(xp.astype(weights > 0, xp.int64), axis=-1))
-        seen = int(np.broadcast_to(used, flags[0].shape)[index])
-    least = 2 if source.shape[-1] == 2 else 3
-    if seen < least:
-        reason = f"only {seen} landmarks are seen in both shapes (or have weight); at least {least} are needed"
-    elif flags[1][index]:
-        reason = f"all points of {names[0]} coincide"
-    elif flags[2][index]:
-        reason = f"all points of {names[1]} coincide"
-    elif source.shape[-1] == 3 and _collinear(source, target, weights, index):
-        reason = f"the points of {names[0]} or {names[1]} lie on one line, so the turn about that line is free"
-    else:
-        reason = (
-            f"{names[0]} is a mirror image of {names[1]} and every rotation fits equally badly; try reflection=True"
-        )
-    raise DegenerateShapeError(f"no single best rotation{where}: {reason}.")
+    index = tuple(int(i) for i in bad[0]) if status.ndim else ()
+    where = f" at index {index if len(index) > 1 else index[0]} of the batch" if index else ""
+    word = str(status[index])
+    x, y = (_row(a, _batch(source, target), weights, index) for a in (source, target))
+    same = names[0] if len(x) and np.ptp(x, axis=0).max() <= np.ptp(y, axis=0).max() * 1e-6 else names[1]
+    reason = {
+        "too few landmarks": f"only {len(x)} landmarks are seen in both shapes (or have weight); at least "
+        f"{source.shape[-1]} are needed",
+        "coincident landmarks": f"all points of {same} coincide",
+        "collinear landmarks": f"the points of {names[0]} or {names[1]} lie on one line, so the turn about it is free",
+        "ambiguous rotation": f"{names[0]} is a mirror image of {names[1]} and every rotation fits equally badly; try "
+        "reflection=True",
+        "coordinates too large": "the squares of the coordinates overflow; try dividing them by a common size",
+        "infinite coordinate": "a coordinate is infinite; expected finite numbers or NaN",
+    }[word]
+    others = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
+    error = DegenerateShapeError(f"no single best rotation{where}: {reason}{others}.")
+    error.status = status
+    raise error
+
+
+def _row(points: Any, batch: tuple[int, ...], weights: Any, index: tuple[int, ...]) -> np.ndarray:
+    """Return the points of one row that have weight."""
+    one = np.broadcast_to(to_numpy(points), (*batch, *points.shape[-2:]))[index]
+    if weights is None:
+        return one
+    return one[np.broadcast_to(to_numpy(weights), (*batch, points.shape[-2]))[index] > 0]
 
 
 def _collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:
-    xp = namespace_of(source)
+    """Say whether the seen points of one row of either lie on a line."""
     for points in (source, target):
-        batch = tuple(points.shape[:-2])
-        full = np.broadcast_to(
-            np.asarray(points), (*np.broadcast_shapes(batch, _batch(source, target)), *points.shape[-2:])
-        )
-        one = full[index] if full.ndim > 2 else full
-        if weights is not None:
-            w = np.broadcast_to(np.asarray(weights), full.shape[:-1])
-            one = one[(w[index] if full.ndim > 2 else w) > 0]
+        one = _row(points, _batch(source, target), weights, index)
         values = np.linalg.svd(one - one.mean(axis=0), compute_uv=False)
-        if values[1] <= np.sqrt(xp.finfo(source.dtype).eps) * values[0]:
+        if len(values) < 2 or values[1] <= np.sqrt(np.finfo(one.dtype).eps) * values[0]:
             return True
     return False
 
 
 def _batch(source: Any, target: Any) -> tuple[int, ...]:
+    if source.ndim == 2 == target.ndim:
+        return ()
     return np.broadcast_shapes(tuple(source.shape[:-2]), tuple(target.shape[:-2]))
 
 
@@ -477,6 +617,9 @@ class ProcrustesResult:
         Passes over the shapes; 1 for the closed form.
     converged : bool
         Whether the mean settled within `tol` (closed form: whether the leading eigenvector is unique).
+    status : ndarray of str of shape (n_samples,)
+        "ok", or why a shape could not be superimposed, in the words of `Similarity.status`; such a shape took no part
+        in the mean and is NaN in `aligned`, `transforms` and `distances`.
     sliding : SlidingRecord or None
         With semilandmarks: the shapes after sliding, which `transforms` take to `aligned`, and how it went.
 
@@ -499,7 +642,12 @@ class ProcrustesResult:
     inflation: float
     n_iter: int
     converged: bool
+    status: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="<U21"))
     sliding: SlidingRecord | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.status):
+            object.__setattr__(self, "status", np.full(len(self.aligned), "ok", dtype="<U21"))
 
 
 def generalized_procrustes(
@@ -514,6 +662,7 @@ def generalized_procrustes(
     sliding: Any = None,
     tol: float = 1e-8,
     max_iter: int = 100,
+    on_error: OnError = "raise",
 ) -> ProcrustesResult:
     """Superimpose a set of shapes and return their mean shape.
 
@@ -550,6 +699,9 @@ def generalized_procrustes(
         Iteration stops when the mean moves by less than `tol` times its size.
     max_iter : int, default=100
         Passes over the shapes before it stops with ``converged=False``.
+    on_error : {"raise", "status"}, default="raise"
+        Whether a shape that cannot be superimposed is an exception, or is left out: NaN in the result, where `status`
+        says why, and without influence on the others.
 
     Returns
     -------
@@ -558,8 +710,8 @@ def generalized_procrustes(
     Raises
     ------
     DegenerateShapeError
-        When all seen points of a shape coincide, too few are seen, 3-D shapes are collinear, or a landmark is seen
-        in no shape.
+        When all seen points of a shape coincide, too few are seen or 3-D shapes are collinear, unless ``on_error`` is
+        "status"; when a landmark is seen in no shape.
     ValueError
         For wrong shapes, fewer than two samples, infinities, negative weights, options out of range.
 
@@ -596,6 +748,12 @@ def generalized_procrustes(
         raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
     tangent = sliding is not None if tangent is None else tangent
     rule = _checked_options(criterion, scaling, tangent, tol, max_iter)
+    if on_error == "status" and sliding is None:
+        options = {"criterion": criterion, "scaling": scaling, "reflection": reflection, "tangent": tangent,
+                   "mirror": mirror, "tol": tol, "max_iter": max_iter}  # fmt: skip
+        return _superimpose_what_can_be(shapes, weights, options)
+    if on_error != "raise":
+        raise ValueError(f"on_error: got {on_error!r}; expected 'raise' or 'status' (without sliding).")
     if sliding is not None:
         return _slid(as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2), sliding, tangent)
     shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
@@ -634,6 +792,44 @@ def generalized_procrustes(
         inflation=found.inflation,
         n_iter=found.n_iter,
         converged=found.converged,
+    )
+
+
+def _superimpose_what_can_be(shapes: Any, weights: Any, options: dict[str, Any]) -> ProcrustesResult:
+    """Superimpose the shapes that can be, and give the others as NaN with a status."""
+    shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True, allow_inf=True)
+    if weights is not None:
+        weights = as_weights(weights, shapes.shape[:-1])
+    status = np.full(len(shapes), "ok", dtype="<U21")
+    status[np.nanmax(np.abs(shapes), axis=(1, 2), initial=0.0) > LARGEST] = "coordinates too large"
+    status[np.isinf(shapes).any(axis=(1, 2))] = "infinite coordinate"
+    while True:
+        rows = np.flatnonzero(status == "ok")
+        if len(rows) < 2:
+            raise DegenerateShapeError(
+                f"shapes: got {len(rows)} of {len(shapes)} that can be superimposed; expected at least 2. The first of "
+                f"the others: {next(str(s) for s in status if s != 'ok')}."
+            )
+        try:
+            result = generalized_procrustes(shapes[rows], weights=None if weights is None else weights[rows], **options)
+            break
+        except DegenerateShapeError as error:
+            if error.status is None:
+                raise
+            status[rows] = error.status
+
+    def spread(part: np.ndarray) -> np.ndarray:
+        whole = np.full((len(shapes), *part.shape[1:]), np.nan, dtype=part.dtype)
+        whole[rows] = part
+        return whole
+
+    return replace(
+        result,
+        aligned=spread(result.aligned),
+        transforms=Similarity._of(*map(spread, result.transforms._parts), status=status),
+        distances=spread(result.distances),
+        mirrored=rows[result.mirrored],
+        status=status,
     )
 
 
@@ -698,7 +894,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    criterion, scaling, reflection, tangent, mirror, tol, max_iter
+    criterion, scaling, reflection, tangent, mirror, tol, max_iter, on_error
         As in `generalized_procrustes`.
 
     Attributes
@@ -735,6 +931,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         mirror: Any = None,
         tol: float = 1e-8,
         max_iter: int = 100,
+        on_error: OnError = "raise",
     ) -> None:
         self.criterion = criterion
         self.scaling = scaling
@@ -743,6 +940,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self.mirror = mirror
         self.tol = tol
         self.max_iter = max_iter
+        self.on_error = on_error
 
     @all_or_nothing
     def fit(self, shapes: Any, y: Any = None, *, weights: Any = None) -> GeneralizedProcrustes:
@@ -775,7 +973,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self.converged_ = result.converged
         return result
 
-    def align(self, shapes: Any, weights: Any = None) -> Similarity:
+    def align(self, shapes: Any, weights: Any = None, *, on_error: OnError | None = None) -> Similarity:
         """Return the transforms that take shapes to the frame of the mean.
 
         Parameters
@@ -783,11 +981,15 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         shapes : array of shape (..., n_landmarks, n_dims)
             Any leading axes, any array library; NaN where missing.
         weights : array of shape (n_landmarks,) or (..., n_landmarks), optional
+            Relative weights of the landmarks, as in `estimate_similarity`.
+        on_error : {"status", "raise"}, optional
+            As in `estimate_similarity`: by default a shape that cannot be aligned is an exception, and a row of NaN
+            in a batch.
 
         Returns
         -------
         Similarity
-            Batched like `shapes`.
+            Batched like `shapes`; its ``status`` says which rows could not be aligned, and why.
 
         Raises
         ------
@@ -796,11 +998,9 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "mean_shape_")
         rule = _checked_options(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
-        names = ("shapes", "mean_shape_")
-        source, target, weights = _checked_pair(shapes, self.mean_shape_, weights, names=names, model=True)
-        fit = _fit(source, target, weights, rule=rule, reflection=self.reflection, inflation=self.inflation_)
-        _refuse_degenerate(source, target, weights, fit, names=names)
-        return Similarity._of(fit.rotation, fit.translation, fit.scale)
+        pair = _Pair.of(shapes, self.mean_shape_, weights, ("shapes", "mean_shape_"), model=True)
+        options: dict[str, Any] = {"reflection": self.reflection, "inflation": self.inflation_}
+        return _similarity(*pair.fit(rule=rule, on_error=on_error, **options))
 
     def transform(self, shapes: Any) -> Any:
         """Return shapes in the frame of the mean, projected to its tangent plane when ``tangent=True``.
@@ -808,7 +1008,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         shapes : array_like of shape (..., n_landmarks, n_dims)
-            NaN where missing, which stays.
+            NaN where missing, which stays. In a batch a shape that cannot be aligned becomes NaN; see `align`.
         """
         check_is_fitted(self, "mean_shape_")
         k, d = self.mean_shape_.shape
@@ -1004,7 +1204,7 @@ class SecondMoment:
         """Sum over one block."""
         shapes, weights = block
         n, k = shapes.shape[:2]
-        z = _complex(shapes)
+        z = _as_complex(shapes)
         if weights is None:
             z = z - z.mean(axis=1, keepdims=True)
             size = np.sqrt(np.einsum("nk,nk->n", z.real, z.real) + np.einsum("nk,nk->n", z.imag, z.imag))
@@ -1140,7 +1340,9 @@ def fit_to_mean(
     mean = found.mean
     filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
     fit = _fit(filled, mean, weights, rule=rule, reflection=reflection, inflation=found.inflation)
-    _refuse_degenerate(filled, mean, weights, fit, names=("shapes", "the mean"))
+    status = row_status(filled, mean, weights, fit)
+    if status is not None:
+        refuse_status(status, filled, mean, weights, ("shapes", "the mean"))
     return fit
 
 
@@ -1198,11 +1400,15 @@ def _refuse_points(shapes: np.ndarray, weights: np.ndarray | None, size: np.ndar
     norm = np.sqrt(shapes.shape[1] if weights is None else weights.sum(axis=1))
     bad = np.flatnonzero(size <= 16 * np.finfo(np.float64).eps * largest * norm)
     if len(bad):
-        seen = shapes.shape[1] if weights is None else int((weights[bad[0]] > 0).sum())
-        reason = f"only {seen} landmarks are seen" if seen < 2 else "all of its seen points coincide"
-        raise DegenerateShapeError(
-            f"shapes[{bad[0]}] has no size and no orientation: {reason} ({len(bad)} such shapes). Try leaving it out."
+        seen = np.full(len(bad), shapes.shape[1]) if weights is None else (weights[bad] > 0).sum(axis=1)
+        reason = f"only {seen[0]} landmarks are seen" if seen[0] < 2 else "all of its seen points coincide"
+        error = DegenerateShapeError(
+            f"shapes[{bad[0]}] has no size and no orientation: {reason} ({len(bad)} such shapes). Try leaving it out, "
+            "or on_error='status'."
         )
+        error.status = np.full(len(shapes), "ok", dtype="<U21")
+        error.status[bad] = np.where(seen < 2, "too few landmarks", "coincident landmarks")
+        raise error
 
 
 def _finish(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
@@ -1238,10 +1444,6 @@ def _permutation(mirror: Any, n_landmarks: int) -> np.ndarray:
     if not (((order >= 0) & (order < n_landmarks)).all() and (order[order] == np.arange(n_landmarks)).all()):
         raise ValueError("mirror: got indices that are not their own inverse; expected mirror[mirror[k]] == k.")
     return order
-
-
-def _complex(shapes: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(shapes, dtype=np.float64).view(np.complex128)[..., 0]
 
 
 def _real(z: np.ndarray) -> np.ndarray:

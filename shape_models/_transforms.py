@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
@@ -125,12 +125,28 @@ class Similarity:
         return cls(linear / scale[..., None, None], matrix[..., :-1, -1], scale)
 
     @classmethod
-    def _of(cls, rotation: Any, translation: Any, scale: Any) -> Similarity:
+    def _of(cls, rotation: Any, translation: Any, scale: Any, *, status: np.ndarray | None = None) -> Similarity:
         """Build without checks, from parts that are known to fit."""
         value = object.__new__(cls)
+        if status is not None:
+            object.__setattr__(value, "_status", status)
         for name, part in zip(_FIELDS, (rotation, translation, scale), strict=True):
             object.__setattr__(value, name, np.asarray(part) if isinstance(part, np.generic) else part)
         return value
+
+    # Of an estimate of which some rows failed; ClassVar keeps it out of the fields.
+    _status: ClassVar[np.ndarray | None] = None
+
+    @property
+    def status(self) -> Any:
+        """How the estimate of each transform went: "ok", or why it is NaN; str, or ndarray of str of `batch_shape`.
+
+        The words are "too few landmarks", "coincident landmarks", "collinear landmarks", "ambiguous rotation",
+        "coordinates too large", "infinite coordinate"; see `estimate_similarity`.
+        """
+        if self._status is None:
+            return np.full(self.batch_shape, "ok")[()] if self.batch_shape else "ok"
+        return self._status if self.batch_shape else str(self._status)
 
     @property
     def n_dims(self) -> int:
@@ -160,7 +176,9 @@ class Similarity:
         tails = ((slice(None),) * 2, (slice(None),), ())
         if Ellipsis not in index:
             index = (*index, Ellipsis)
-        return self._of(*(part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True)))
+        parts = (part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True))
+        status = None if self._status is None else self._status[tuple(map(_as_index, index))]
+        return self._of(*parts, status=status)
 
     @property
     def _parts(self) -> tuple[Any, Any, Any]:
@@ -171,7 +189,7 @@ class Similarity:
         xp = namespace_of(array)
         device = device_of(array)
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
-        return self._of(*(_move(part, xp, dtype, device) for part in self._parts))
+        return self._of(*(_move(part, xp, dtype, device) for part in self._parts), status=self._status)
 
     def __call__(self, points: Any) -> Any:
         """Map points.
@@ -210,7 +228,7 @@ class Similarity:
         rotation = xp.matrix_transpose(self.rotation)
         scale = 1 / self.scale
         translation = -scale[..., None] * (rotation @ self.translation[..., None])[..., 0]
-        return self._of(rotation, translation, scale)
+        return self._of(rotation, translation, scale, status=self._status)
 
     def __matmul__(self, other: Any) -> Similarity:
         """Compose: ``(a @ b)(x) == a(b(x))``."""
@@ -225,7 +243,11 @@ class Similarity:
         rotation = self.rotation @ other.rotation
         batch = tuple(rotation.shape[:-2])
         scale = xp.broadcast_to(self.scale * other.scale, batch)
-        return self._of(rotation, moved + self.translation, scale)
+        status = None
+        if self._status is not None or other._status is not None:
+            one, two = (np.asarray(t.status) for t in (self, other))
+            status = np.where(one == "ok", two, one)
+        return self._of(rotation, moved + self.translation, scale, status=status)
 
     def as_matrix(self) -> Any:
         """Return homogeneous matrices, array of shape (..., n_dims + 1, n_dims + 1)."""
@@ -258,6 +280,10 @@ class Similarity:
 
 _LARGE = 1 << 19  # coordinates, from which the compiled loop pays for loading it
 _FIELDS = ("rotation", "translation", "scale")
+
+
+def _as_index(part: Any) -> Any:
+    return to_numpy(part) if is_array(part) else part
 
 
 def _compiles(points: Any) -> bool:

@@ -201,8 +201,76 @@ def test_degenerate_points_name_the_property(source, target, message):
     with pytest.raises(DegenerateShapeError, match=message):
         estimate_similarity(source, target)
     good = np.random.default_rng(0).normal(size=np.shape(source))
+    batch = np.stack([good, source, 2 * good]), np.stack([good, target, good])
     with pytest.raises(DegenerateShapeError, match="index 1"):
-        estimate_similarity(np.stack([good, source]), np.stack([good, target]))
+        estimate_similarity(*batch, on_error="raise")
+    words = {
+        "points of": "coincident landmarks", "one line": "collinear landmarks", "only": "too few landmarks",
+        "mirror": "ambiguous rotation",
+    }  # fmt: skip
+    word = next(words[start] for start in words if start in message)
+    for loss in ("linear", "huber"):
+        found = estimate_similarity(*batch, loss=loss)
+        assert found.status.tolist() == ["ok", word, "ok"]
+        assert found[1].status == word
+        assert found.inverse[1:].status.tolist() == [word, "ok"]
+        assert (found @ found).status.tolist() == ["ok", word, "ok"]
+        assert np.isnan(found(batch[0])[1]).all()
+        alone = estimate_similarity(batch[0][::2], batch[1][::2], loss=loss)
+        np.testing.assert_array_equal(found[[0, 2]].as_matrix(), alone.as_matrix())
+        assert alone.status.tolist() == ["ok", "ok"]
+    assert estimate_similarity(source, target, on_error="status").status == word
+
+
+@pytest.mark.parametrize("kw", [{}, {"criterion": "partial"}, {"scaling": False}, {"tangent": True}], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("d", [2, 3])
+def test_bad_shapes_do_not_change_the_mean_of_the_others(d, weighted, kw):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 7, d)) + 0.1 * rng.normal(size=(12, 7, d))
+    weights = rng.uniform(0.5, 2, (12, 7)) if weighted else None
+    x[1], x[3, 1:], x[6, 2, 0], x[9] = 7.0, np.nan, np.inf, x[9] * 1e200
+    words = {1: "coincident landmarks", 3: "too few landmarks", 6: "infinite coordinate", 9: "coordinates too large"}
+    if d == 3:
+        x[11] = np.outer(np.arange(7), [1.0, 2, 3])
+        words[11] = "collinear landmarks"
+    good = [i for i in range(12) if i not in words]
+    result = generalized_procrustes(x, weights=weights, on_error="status", **kw)
+    alone = generalized_procrustes(x[good], weights=None if weights is None else weights[good], **kw)
+    assert {i: s for i, s in enumerate(result.status) if s != "ok"} == words
+    assert result.transforms.status.tolist() == result.status.tolist()
+    for name in ("aligned", "distances"):
+        np.testing.assert_array_equal(getattr(result, name)[good], getattr(alone, name))
+        assert np.isnan(getattr(result, name)[list(words)]).all()
+    np.testing.assert_array_equal(result.mean, alone.mean)
+    assert result.disparity == alone.disparity
+    estimator = GeneralizedProcrustes(on_error="status", **kw)
+    np.testing.assert_array_equal(estimator.fit_transform(x, weights=weights), result.aligned)
+    with pytest.raises(ValueError, match=r"infinite|Try other units"):
+        generalized_procrustes(x, weights=weights, **kw)
+    with pytest.raises(DegenerateShapeError, match=r"1 of 2 that can be superimposed.*coincident"):
+        generalized_procrustes(x[:2], on_error="status", **kw)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("d", [2, 3])
+def test_infinite_and_huge_rows_leave_their_neighbours_alone(d, library):
+    xp = np if library == "numpy" else pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 4, 6, d))
+    good = estimate_similarity(x, y).as_matrix()
+    bad = x.copy()
+    bad[1, 3, 0], bad[2] = np.inf, x[2] * 1e200
+    for weights in (None, xp.asarray(np.ones(6))):
+        found = estimate_similarity(xp.asarray(bad), xp.asarray(y), weights=weights)
+        assert found.status.tolist() == ["ok", "infinite coordinate", "coordinates too large", "ok"]
+        np.testing.assert_allclose(np.asarray(found.as_matrix())[[0, 3]], good[[0, 3]], rtol=1e-12)
+        with pytest.raises(DegenerateShapeError, match=r"index 1.*infinite.*2 such rows"):
+            estimate_similarity(xp.asarray(bad), xp.asarray(y), weights=weights, on_error="raise")
+    alignment = GeneralizedProcrustes().fit(rng.normal(size=(1, 6, d)) + 0.1 * rng.normal(size=(9, 6, d)))
+    assert alignment.align(xp.asarray(bad)).status.tolist()[1] == "infinite coordinate"
+    with pytest.raises(DegenerateShapeError, match="index 1"):
+        alignment.align(xp.asarray(bad), on_error="raise")
 
 
 def test_planar_points_in_space_are_fine():
@@ -403,8 +471,11 @@ def test_compiled_loops_name_the_collapsed_shape(always_compiled, d):
     shapes[4] = 1e5 / 3
     with pytest.raises(DegenerateShapeError, match=r"shapes\[4\]"):
         generalized_procrustes(shapes)
+    with pytest.raises(DegenerateShapeError, match="index 4 of the batch: all points of shapes"):
+        GeneralizedProcrustes().fit(shapes[:4]).align(shapes, on_error="raise")
     with pytest.raises(DegenerateShapeError, match="index 4 of the batch: all points of source"):
-        estimate_similarity(shapes, shapes[0])
+        estimate_similarity(shapes, shapes[0], on_error="raise")
+    assert np.flatnonzero(estimate_similarity(shapes, shapes[0]).status != "ok").tolist() == [4]
 
 
 @pytest.mark.parametrize("kw", [{}, {"criterion": "partial"}, {"scaling": False}, {"reflection": True}], ids=str)
@@ -660,9 +731,9 @@ def test_bad_tensors_are_refused():
         with pytest.raises(ValueError, match=message):
             estimate_similarity(x, x, weights=torch.asarray(weights))
     with pytest.raises(ValueError, match="infinite"):
-        estimate_similarity(x, x * np.inf)
+        estimate_similarity(x[0], x[0] * np.inf)
     with pytest.raises(DegenerateShapeError, match="coincide"):
-        estimate_similarity(x * 0, x)
+        estimate_similarity(x * 0, x, on_error="raise")
     with pytest.raises(ValueError, match="n_landmarks"):
         estimate_similarity(x[0, 0], x)
     whole = torch.tensor([[0, 0], [4, 0], [0, 3]])
