@@ -25,6 +25,7 @@ from shape_models._commands import (
     say,
     source_options,
 )
+from shape_models._commands import settings as parse_settings
 
 __all__ = ["main"]
 
@@ -65,19 +66,6 @@ def _with_validation(
 
 def _named(data: str, reading: dict[str, Any]) -> str:
     return f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
-
-
-def _settings(items: Sequence[str]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set: got {item!r}; expected NAME=VALUE, for example --set learning_rate=0.001.")
-        try:
-            out[name] = json.loads(text)
-        except json.JSONDecodeError:
-            out[name] = text
-    return out
 
 
 def _configure(preset: str, changes: dict[str, Any], settings: dict[str, Any]) -> Any:
@@ -150,7 +138,7 @@ def train(
     given = (("network", network), ("epochs", epochs), ("batch_size", batch_size))
     changes: dict[str, Any] = {k: v for k, v in given if v is not None}
     _train(
-        samples, validation, Path(output), preset=preset, changes=changes, settings=_settings(settings),
+        samples, validation, Path(output), preset=preset, changes=changes, settings=parse_settings(settings, "--set"),
         variant=variant, size=size, initial=initial, resume=resume, overwrite=overwrite, skip_corrupt=skip_corrupt,
         cache=cache, pose=not no_pose, name=name or Path(output).resolve().name, licence=licence, device=device,
         source=_named(data, reading), as_json=as_json,
@@ -278,7 +266,7 @@ def distill(
         regresses = network_spec(network).criterion == "asm_assisted"
         if regresses:
             changes["criterion_options"] = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
-        parts = _settings(given)
+        parts = parse_settings(given, "--set")
         config = _configure(preset, changes, parts)
         if regresses:
             # Neither paper nor code trains a pose here: a head without training must not stay.

@@ -33,7 +33,7 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--name", help="What to call the model; the file name by default.")
 @click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
               help="Faces without a prediction: an error, or failures.")  # fmt: skip
-@source_options("group")
+@source_options("groups")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")

@@ -27,7 +27,7 @@ from ._procrustes import (
     mean_of_blocks,
     to_tangent,
 )
-from ._provenance import remember
+from ._provenance import recall, remember
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
 from .landmarks import get_scheme
@@ -225,6 +225,7 @@ class AlignedASM(BaseEstimator):
         transform : Similarity
             image → model, batched like `shapes`; ``transform.inverse`` goes back.
         """
+        shapes = recall(self, shapes)
         solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error)
         problem = solution.problem
         pose = self._pose(solution)
@@ -252,9 +253,9 @@ class AlignedASM(BaseEstimator):
 
         Parameters
         ----------
-        shapes : array of shape (..., n_landmarks, n_dims)
+        shapes : array of shape (..., n_landmarks, n_dims), or LandmarkSamples
             Of any array library; the answer has the same library, dtype and device. Missing landmarks (NaN) are
-            filled in.
+            filled in. Landmarks with names are matched to those of the model; the answer has its order.
         confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
             What each landmark is worth, 0 to 1, for instance the confidence of a detector; True and False for a mask.
         covariance : float or array, optional
@@ -390,7 +391,7 @@ class AlignedASM(BaseEstimator):
         """
         check_is_fitted(self)
         k, d = self.alignment_.mean_shape_.shape
-        shapes = as_shapes(shapes, n_landmarks=k, n_dims=d, min_samples=1, allow_nan=True)
+        shapes = as_shapes(recall(self, shapes), n_landmarks=k, n_dims=d, min_samples=1, allow_nan=True)
         return self.asm_.score(self.align(shapes, on_error="raise")[0])
 
     def __sklearn_tags__(self) -> Any:

@@ -23,7 +23,7 @@ from ._array import (
 )
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
-from ._provenance import remember
+from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
 
 __all__ = ["ASM"]
@@ -391,6 +391,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check(self, shapes: Any, *, reset: bool) -> np.ndarray:
+        shapes = shapes if reset else recall(self, shapes)
         refuse_masked(shapes)
         # Tables go to scikit-learn, which also keeps the names of their columns; the door takes everything else.
         table = hasattr(shapes, "columns") or (type(shapes) is np.ndarray and shapes.dtype.names is None)

@@ -115,10 +115,12 @@ _SOURCE = (
                  help="Width and height of the images, where they do not lie beside the files."),
     click.option("--extension", metavar="EXT,...", help="Which files of a folder: csv, or pts,json."),
     click.option("--archive", help="see source_options"),
-    click.option("--group", help="Column that names the person or photograph of each shape."),
+    click.option("--groups", metavar="COLUMN", help="Column that names the person or photograph of each shape."),
+    click.option("--read", "options", multiple=True, metavar="NAME=VALUE",
+                 help="Another option of the format: scaled=true, part=face, columns=..., group=specimen, decimal=,"),
 )  # fmt: skip
 _ARCHIVE = "Read the folder as a public set: 300w, wflw, cofw, aflw2000, asmnet, ..."
-READING = ("scheme", "split", "missing", "origin", "frame", "image_size", "extension", "archive", "group")
+READING = ("scheme", "split", "missing", "origin", "frame", "image_size", "extension", "archive", "groups", "options")
 
 
 def source_options(*without: str, archive: Sequence[str] = ("--archive",)) -> Callable[[Any], Any]:
@@ -128,6 +130,7 @@ def source_options(*without: str, archive: Sequence[str] = ("--archive",)) -> Ca
         @functools.wraps(command)
         def run(*args: Any, **kwargs: Any) -> Any:
             reading = {name: kwargs.pop(name) for name in READING if name not in without}
+            reading |= settings(reading.pop("options"), "--read")
             if reading.get("archive") == "folder":
                 reading["archive"] = None
             return command(*args, reading=reading, **kwargs)
@@ -141,6 +144,22 @@ def source_options(*without: str, archive: Sequence[str] = ("--archive",)) -> Ca
         return wrapped
 
     return decorate
+
+
+def settings(items: Sequence[str], option: str) -> dict[str, Any]:
+    """Parse NAME=VALUE; the value is JSON where it can be, else text."""
+    found: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option}: got {item!r}; expected NAME=VALUE.")
+        if name in READING:
+            raise click.UsageError(f"{option}: got {name!r}; expected its own option, --{name.replace('_', '-')}.")
+        try:
+            found[name] = json.loads(text)
+        except json.JSONDecodeError:
+            found[name] = text
+    return found
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -21,6 +21,7 @@ from ._array import (
 )
 from ._basis import ShapeBasis
 from ._procrustes import _Fit, _fit, row_status
+from ._provenance import recall
 from ._transforms import Similarity
 
 __all__ = ["ShapeFit", "fit_shape"]
@@ -326,7 +327,7 @@ class Problem:
     ) -> Problem:
         """Check the input and flatten its leading axes."""
         frame = Frame.of(model)
-        array, context = enter(points, name)
+        array, context = enter(recall(model, points), name)
         xp, dtype, given = context.xp, context.dtype, context.given
         n_landmarks, n_dims = frame.basis.event_shape
         if array.ndim < 2 or tuple(array.shape[-2:]) != (n_landmarks, n_dims):

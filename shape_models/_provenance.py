@@ -17,10 +17,28 @@ def remember(estimator: Any, shapes: Any) -> Any:
 
 
 def recall(estimator: Any, shapes: Any) -> Any:
-    """Return shapes as a fitted estimator takes them: a set of landmarks in its order and its direction of y."""
+    """Return shapes as a fitted estimator takes them: of a set the landmarks, in the order of its names.
+
+    Raises
+    ------
+    ValueError
+        For a set that names other landmarks, and one in which y points the other way.
+    """
     if not is_landmark_set(shapes):
         return shapes
-    return shapes.like(getattr(estimator, "landmark_names_", None), getattr(estimator, "frame_", None))
+    names, frame = getattr(estimator, "landmark_names_", None), getattr(estimator, "frame_", None)
+    if {shapes.frame, frame} == {"pixels", "y_up"}:
+        raise ValueError(
+            f"shapes: got landmarks in the frame {shapes.frame!r}; the model was fitted to {frame!r}, where y points "
+            "the other way. Try samples.like(model.landmark_names_, model.frame_), and samples.unlike to go back."
+        )
+    return shapes.like(names, frame)
+
+
+def points_down(thing: Any) -> bool:
+    """Say whether y grows downwards in a model or a set of landmarks; where nothing is said it does, as in images."""
+    thing = getattr(thing, "asm_", thing) if not hasattr(thing, "frame_") else thing
+    return getattr(thing, "frame_", getattr(thing, "frame", None)) != "y_up"
 
 
 def is_landmark_set(shapes: Any) -> bool:

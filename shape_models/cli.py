@@ -469,10 +469,6 @@ _picture = output_option("The picture.", type=click.Path(dir_okay=False))
 _y_up = click.option("--y-up/--y-down", default=None, help="Which way y points. [default: as the landmarks came]")
 
 
-def _down(model: Any, y_up: bool | None) -> bool:
-    return getattr(model, "frame_", None) != "y_up" if y_up is None else not y_up
-
-
 def _save(ax: Any, path: str) -> None:
     target = Path(path)
     if target.suffix.lower().lstrip(".") not in ax.figure.canvas.get_supported_filetypes():
@@ -504,7 +500,7 @@ def plot_modes_command(
     from .plotting import plot_modes
 
     chosen = _model(model)
-    _save(plot_modes(chosen, n_modes=n_modes, scheme=scheme, y_down=_down(chosen, y_up)), output)
+    _save(plot_modes(chosen, n_modes=n_modes, scheme=scheme, y_down=None if y_up is None else not y_up), output)
     say(as_json, {"output": output}, [f"wrote {output}"])
 
 
@@ -595,7 +591,7 @@ def explore(model: str, output: str, n_modes: int, scheme: str | None, edges: st
     chosen = load_model(model)
     page = write_explorer(
         chosen, output, title=title or Path(model).stem, scheme=scheme,
-        edges=None if edges is None else _pairs(edges), n_modes=n_modes, y_up=not _down(chosen, y_up),
+        edges=None if edges is None else _pairs(edges), n_modes=n_modes, y_up=y_up,
     )  # fmt: skip
     say(as_json, {"output": str(page)}, [f"wrote {page}"])
 

@@ -13,6 +13,7 @@ import numpy as np
 from ._aligned import AlignedASM
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
+from ._provenance import points_down
 from .landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["write_explorer"]
@@ -26,7 +27,7 @@ def write_explorer(
     scheme: str | LandmarkScheme | None = None,
     edges: Sequence[tuple[int, int]] | None = None,
     n_modes: int = 12,
-    y_up: bool = False,
+    y_up: bool | None = None,
 ) -> Path:
     """Write one self-contained HTML page with a slider for each mode and a shape whose landmarks can be dragged.
 
@@ -48,8 +49,9 @@ def write_explorer(
         Lines to draw; the scheme's by default, else none: neighbouring landmarks are not joined without being asked.
     n_modes : int
         How many sliders.
-    y_up : bool
-        Whether y points up in the model's frame; images have it pointing down. In three dimensions z then points
+    y_up : bool, optional
+        Whether y points up in the model's frame; by default as in the landmarks it was fitted to, and down, as in
+        images, where they did not say it. In three dimensions z then points
         towards the viewer, otherwise away.
 
     Returns
@@ -113,7 +115,7 @@ def write_explorer(
         "edges": pairs,
         "names": names,
         "shown": int(n_modes),
-        "y_up": bool(y_up),
+        "y_up": not points_down(model) if y_up is None else bool(y_up),
     }
     template = resources.files("shape_models").joinpath("_explorer.html").read_text(encoding="utf-8")
     # "<" could end the script element that holds the numbers.

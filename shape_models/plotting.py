@@ -9,6 +9,7 @@ import numpy as np
 
 from ._array import as_shapes
 from ._limits import Box
+from ._provenance import points_down
 from .landmarks import LandmarkScheme, get_scheme
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def plot_shape(
     color: Any = AFTER,
     size: float | None = None,
     label: str | None = None,
-    y_down: bool = True,
+    y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),
 ) -> Axes:
     """Draw the landmarks of a shape, joined where a scheme or `edges` says so.
@@ -53,8 +54,9 @@ def plot_shape(
         Of lines and dots; matplotlib's meaning (size in points squared).
     label : str, optional
         For the legend.
-    y_down : bool, default=True
-        Image frame: y grows downwards. False for frames with y up.
+    y_down : bool, optional
+        Whether y grows downwards, as in images; by default as the frame of the shapes says, where they are a
+        `LandmarkSamples`, else True.
     plane : (int, int), default=(0, 1)
         Which coordinates of solid shapes to draw: (0, 1) seen along z.
 
@@ -77,6 +79,7 @@ def plot_shape(
     >>> bool(ax.yaxis_inverted())
     True
     """
+    y_down = points_down(shape) if y_down is None else y_down
     shapes = as_shapes(shape, name="shape", allow_nan=True)
     if shapes.ndim > 3:
         raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
@@ -106,7 +109,7 @@ def plot_modes(
     steps: Sequence[float] = (-3, -2, -1, 0, 1, 2, 3),
     scheme: str | LandmarkScheme | None = None,
     edges: Iterable[Sequence[int]] | None = None,
-    y_down: bool = True,
+    y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),
 ) -> Axes:
     """Draw a strip for each mode: the mean moved along it by a number of standard deviations √λ.
@@ -121,7 +124,7 @@ def plot_modes(
     steps : sequence of float
         Columns, in units of √λ. The limit of the model is not applied.
     scheme, edges, y_down, plane
-        As in `plot_shape`; the scheme of the model by default.
+        As in `plot_shape`; by default the scheme of the model, and the way y points in the landmarks it was fitted to.
 
     Returns
     -------
@@ -157,6 +160,7 @@ def plot_modes(
     shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
+    y_down = points_down(model) if y_down is None else y_down
     down = 1 if y_down else -1
     ax = _axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
     for row in range(n_modes):
@@ -237,7 +241,7 @@ def plot_clip(
     image: Any = None,
     scheme: str | LandmarkScheme | None = None,
     edges: Iterable[Sequence[int]] | None = None,
-    y_down: bool = True,
+    y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),
 ) -> Axes:
     """Draw a shape before and after ``model.project``, with an arrow for every landmark that moved.
@@ -252,7 +256,7 @@ def plot_clip(
     weights : array of shape (n_landmarks,), optional
         Passed on to ``project``.
     image, scheme, edges, y_down, plane
-        As in `plot_shape`; the scheme of the model by default.
+        As in `plot_shape`; by default the scheme of the model, and the way y points in the landmarks it was fitted to.
 
     Returns
     -------
@@ -277,6 +281,7 @@ def plot_clip(
     )
     if shape.ndim != 2:
         raise ValueError(f"shape: got shape {shape.shape}; expected one shape, {basis.event_shape}.")
+    y_down = points_down(model) if y_down is None else y_down
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)

@@ -402,7 +402,7 @@ def test_arrays_in_one_file(tmp_path):
     shapes = np.zeros((2, 5, 3))
     shapes[0, 1, 2] = np.nan
     np.savez_compressed(path, shapes=shapes, group=np.array(["x", "y"]), links=np.zeros((7, 2)), size=np.arange(2))
-    samples = load_landmarks(path, group="group")
+    samples = load_landmarks(path, groups="group")
     assert samples.groups == ["x", "y"]
     assert samples[1].attributes == {"group": "y", "size": 1.0}
     assert np.isnan(samples[0].landmarks[1]).all()
@@ -456,7 +456,7 @@ def test_real_archives(data_dir):
     imm = read_imm(data_dir / "imm")
     assert (len(imm), len(set(imm.groups))) == (180, 30)
     assert imm[0].image.is_file()
-    hands = load_landmarks(data_dir / "hands" / "landmarks.npz", group=lambda path: str(int(path.name[:4]) // 20))
+    hands = load_landmarks(data_dir / "hands" / "landmarks.npz", groups=lambda path: str(int(path.name[:4]) // 20))
     assert len(hands) == 30
     assert sorted(set(hands.groups)) == ["0", "1", "2"]
     assert hands[0].image.is_file()

@@ -44,7 +44,7 @@ def load_landmarks(
     missing: Missing = None,
     frame: str | None = None,
     image_size: tuple[int, int] | None = None,
-    group: str | Callable[[Path], str] | None = None,
+    groups: str | Callable[[Path], str] | None = None,
     extension: str | Sequence[str] | None = None,
     images: str | os.PathLike | None = None,
     labels: Sequence[str] | None = None,
@@ -78,7 +78,7 @@ def load_landmarks(
     image_size : (width, height), optional
         Size of the images; makes pixels of fractions of the image and of y counted from the bottom. Images that lie
         beside the files say it themselves.
-    group : str or callable, optional
+    groups : str or callable, optional
         What must not stand on both sides of a split: the name of an attribute (a column), or a function of the path of
         the image (of the landmark file, where there is no image); by default each image is a group.
     extension : str or sequence of str, optional
@@ -89,7 +89,7 @@ def load_landmarks(
         The names of the landmarks, where the source has none.
     **options
         Options of the formats, such as ``origin=0`` for ``.pts``, ``scaled=True`` for ``.tps``, ``part="face"`` for
-        COCO.
+        COCO, ``group="specimen"`` (which rows form a shape) for ``.csv``.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def load_landmarks(
         Now or when a sample is read: for a source that is not there or holds no landmarks, two files of one name, a
         broken file, landmarks in two frames, and landmarks whose names differ between samples.
     ValueError
-        For a split or a group that does not exist, and an option that nothing in the source has.
+        For a split or groups that do not exist, and an option that nothing in the source has.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def load_landmarks(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for i, face in enumerate(make_faces(3, rng=0)):
     ...         write_landmarks(pathlib.Path(folder, f"anna_{9 + i}.pts"), face)
-    ...     samples = load_landmarks(folder, scheme="ibug68", group=lambda path: path.stem.split("_")[0])
+    ...     samples = load_landmarks(folder, scheme="ibug68", groups=lambda path: path.stem.split("_")[0])
     ...     samples.names, samples.groups, samples.shapes().shape
     (['anna_9', 'anna_10', 'anna_11'], ['anna', 'anna', 'anna'], (3, 68, 2))
     """
@@ -143,8 +143,8 @@ def load_landmarks(
         samples = samples._copy(samples._entries, scheme=scheme)
     if labels is not None:
         samples = _labelled(samples, tuple(map(str, labels)))
-    if group is not None:
-        samples = _grouped(samples, group)
+    if groups is not None:
+        samples = _grouped(samples, groups)
     if not len(samples):
         raise LandmarkFileError(f"{source}: got no landmarks; expected some.")
     if split is not None and not any(samples.splits):
@@ -521,15 +521,14 @@ def _split(file: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _grouped(samples: LandmarkSamples, group: str | Callable[[Path], str]) -> LandmarkSamples:
-    if callable(group):
-        paths = [entry.image or Path(entry.name) for entry in samples._entries]
-        groups = [str(group(path)) for path in paths]
+def _grouped(samples: LandmarkSamples, by: str | Callable[[Path], str]) -> LandmarkSamples:
+    if callable(by):
+        groups = [str(by(entry.image or Path(entry.name))) for entry in samples._entries]
     else:
         attributes = samples.attributes
-        if group not in attributes:
-            raise ValueError(f"group: got {group!r}; expected one of {', '.join(attributes) or '(no attributes)'}.")
-        groups = [str(value) for value in attributes[group]]
+        if by not in attributes:
+            raise ValueError(f"groups: got {by!r}; expected one of {', '.join(attributes) or '(no attributes)'}.")
+        groups = [str(value) for value in attributes[by]]
     return samples._copy(replace(e, group=g) for e, g in zip(samples._entries, groups, strict=True))
 
 

@@ -162,22 +162,7 @@ def _write(path: Path, records: list[LandmarkFile], size: tuple[int, int] | None
     if suffix in (".tps", ".asf"):
         own = size or (None if suffix == ".tps" else _size(path.parent / (records[0].image_name or "")))
         options = {} if own is None else {"image_size": own}
-    if suffix == ".csv":
-        if records[0].frame != "pixels":
-            records = [replace(r, attributes={**r.attributes, "frame": r.frame}) for r in records]
-        options = {"columns": _columns(records)}
     write_landmarks(path, records if len(records) > 1 else records[0], **options)
-
-
-def _columns(records: Sequence[LandmarkFile]) -> list[str]:
-    """Return the attributes that a cell can hold."""
-    keys = dict.fromkeys(key for record in records for key in record.attributes if key not in _INNER)
-    return [
-        key
-        for key in keys
-        if all(isinstance(record.attributes.get(key), str | int | float | None) for record in records)
-        and any(record.attributes.get(key) is not None for record in records)
-    ]
 
 
 def _write_arrays(path: Path, samples: LandmarkSamples) -> None:

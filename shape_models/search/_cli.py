@@ -63,7 +63,7 @@ def train_search(
     groups = None
     if group_by is not None:
         groups = [Path(name).name[:group_by] for name in data.names]
-    elif reading["group"] is not None:
+    elif reading["groups"] is not None:
         groups = data.groups
     shapes = data.shapes()
     began = time.perf_counter()
