@@ -3,34 +3,27 @@
 Metrics take the truth first, as in scikit-learn. Errors are fractions of a named length; percent is only printed.
 """
 
-from ._landmarks import (
+from ._breakdown import bin_table, group_table, landmark_table
+from ._comparison import Comparison, compare
+from ._contours import ContourDistance, contour_distance, dice, point_to_contour
+from ._curves import (
     CumulativeError,
-    ErrorArray,
     auc,
     auc_grid,
     auc_threshold_weighted,
     cumulative_error,
     failure_rate,
-    landmark_errors,
-    nme,
-    normalizing_distance,
 )
+from ._errors import ErrorArray, landmark_errors, nme
+from ._intervals import bootstrap_interval, rate_interval, wilson_interval
+from ._normalizers import normalizing_distance
 from ._pose import EulerError, euler_mae, geodesic_error
 from ._reports import Report, ReportRow, evaluate
-from ._statistics import (
-    Comparison,
-    bin_table,
-    bootstrap_interval,
-    compare,
-    group_table,
-    landmark_table,
-    rate_interval,
-    wilson_interval,
-)
 from ._tables import Interval, Table
 
 __all__ = [
     "Comparison",
+    "ContourDistance",
     "CumulativeError",
     "ErrorArray",
     "EulerError",
@@ -44,7 +37,9 @@ __all__ = [
     "bin_table",
     "bootstrap_interval",
     "compare",
+    "contour_distance",
     "cumulative_error",
+    "dice",
     "euler_mae",
     "evaluate",
     "failure_rate",
@@ -54,6 +49,7 @@ __all__ = [
     "landmark_table",
     "nme",
     "normalizing_distance",
+    "point_to_contour",
     "rate_interval",
     "wilson_interval",
 ]

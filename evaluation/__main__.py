@@ -13,9 +13,9 @@ from shape_models._commands import Command, json_option, output_option, read, so
 from shape_models._files import write_text
 from shape_models.datasets import LandmarkSamples
 
+from ._comparison import compare
 from ._files import attributes_of, pair, read_attributes
 from ._reports import Report, evaluate
-from ._statistics import compare
 from .protocols import get_protocol
 from .published import PUBLISHED
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._statistics import bins_of, mean_intervals
+from shape_models._array import as_numpy
+
+from ._breakdown import bins_of
+from ._intervals import mean_intervals
 from ._tables import Table
 
 __all__ = ["EulerError", "euler_mae", "geodesic_error"]
@@ -261,8 +264,8 @@ def euler_mae(
 
 
 def _rotations(rotation: Any, name: str) -> np.ndarray:
-    matrix = np.asarray(rotation.as_matrix() if hasattr(rotation, "as_matrix") else rotation)
-    if matrix.dtype.kind not in "fiu" or matrix.ndim < 2 or matrix.shape[-2:] != (3, 3):
+    matrix = as_numpy(rotation.as_matrix() if hasattr(rotation, "as_matrix") else rotation, name)
+    if not matrix.size or matrix.ndim < 2 or matrix.shape[-2:] != (3, 3):
         raise ValueError(
             f"{name}: got {matrix.dtype} of shape {matrix.shape}; expected rotation matrices (..., 3, 3) or a scipy "
             "Rotation. Try Rotation.from_euler(...) for angles, or euler_mae."
@@ -280,8 +283,8 @@ def _rotations(rotation: Any, name: str) -> np.ndarray:
 
 
 def _angles(angles: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(angles)
-    if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.shape[-1] != 3:
+    array = as_numpy(angles, name)
+    if array.ndim not in (1, 2) or array.shape[-1] != 3:
         raise ValueError(f"{name}: got {array.dtype} of shape {array.shape}; expected angles of shape (n_faces, 3).")
     array = np.atleast_2d(array.astype(np.float64))
     if not len(array):

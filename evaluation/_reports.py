@@ -10,21 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_shapes
+from shape_models._array import as_numpy, as_shapes, refuse_masked
 from shape_models.datasets import LandmarkSamples
 
-from ._landmarks import ErrorArray, checked_threshold, landmark_errors, threshold_weights
-from ._statistics import (
-    Means,
-    bin_table,
-    combined_interval,
-    combined_rate,
-    group_codes,
-    group_table,
-    landmark_table,
-    rate_interval,
-    resampled_means,
-)
+from ._breakdown import bin_table, group_table, landmark_table
+from ._curves import checked_threshold, threshold_weights
+from ._errors import ErrorArray, landmark_errors
+from ._intervals import Means, combined_interval, combined_rate, group_codes, rate_interval, resampled_means
 from ._tables import Interval, Table
 from .protocols import Protocol, get_protocol, missing_values
 from .published import PublishedTable, published_table
@@ -377,6 +369,7 @@ def evaluate(
             "Try pairing faces by name, and convert for another scheme."
         )
     n_faces = len(truth)
+    refuse_masked(groups, "groups")
     people = None if groups is None else np.asarray(groups)
     if rules.need_groups and people is None:
         raise ValueError(f"groups: the protocol {rules.name} needs the {rules.groups} of each face; got none.")
@@ -415,7 +408,7 @@ def evaluate(
         errors=errors,
         targets=truth,
         predictions=guess,
-        mask=None if mask is None else np.asarray(mask),
+        mask=None if mask is None else as_numpy(mask, "mask", booleans=True),
         groups=people,
         notes=tuple(notes),
         confidence=confidence,

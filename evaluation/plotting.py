@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models import generalized_procrustes
+from shape_models._array import as_numpy
 from shape_models.landmarks import get_scheme
 
-from ._landmarks import ErrorArray, auc, cumulative_error, failure_rate
+from ._curves import auc, cumulative_error, failure_rate
+from ._errors import ErrorArray
+from ._intervals import error_values, rate_interval
 from ._reports import Report
-from ._statistics import rate_interval
 
 __all__ = ["plot_ced", "plot_landmark_errors", "plot_worst"]
 
@@ -157,10 +159,10 @@ def plot_landmark_errors(
         title = f"{report.name}, protocol {report.protocol.name}"
         fraction, words = report.errors.unit == "fraction", report.errors.sources["normalizer"].split(" (")[0]
     else:
-        each, title, fraction, words = np.asarray(report, dtype=float), "", True, ""
+        each, title, fraction, words = as_numpy(report, "report").astype(float), "", True, ""
         if shape is None:
             raise ValueError("shape: errors alone have no places; give the landmarks of a mean shape, or a Report.")
-    points = np.asarray(shape, dtype=float)
+    points = as_numpy(shape, "shape").astype(float)
     if each.ndim != 2 or points.shape != (each.shape[1], 2):
         raise ValueError(f"shape: got {points.shape}; expected ({each.shape[-1]}, 2), one point for each landmark.")
     seen = np.isfinite(each)
@@ -293,7 +295,7 @@ def _named_errors(models: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _band(errors: Any, threshold: float, groups: Any, confidence: float) -> tuple[float, float]:
-    values, use = np.asarray(errors, dtype=float), np.ones(np.shape(errors), bool)
+    values, use = error_values(errors), np.ones(np.shape(errors), bool)
     if isinstance(errors, ErrorArray):
         values, use = np.where(errors.failed, np.inf, errors.values), ~errors.undefined
     people = None if groups is None else np.asarray(groups)[use]

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models import estimate_similarity
+from shape_models._array import as_numpy, refuse_masked
 from shape_models.landmarks import get_scheme
 
-from ._landmarks import ErrorArray, nme
+from ._errors import ErrorArray, nme
 
 __all__ = [
     "PROTOCOLS",
@@ -98,7 +99,7 @@ class Subset:
             raise ValueError(
                 f"attributes: the subset {self.name!r} needs {self.attribute!r}; got {sorted(attributes) or 'none'}."
             )
-        values = np.asarray({_key(name): value for name, value in attributes.items()}[_key(self.attribute)])
+        values = _attribute(attributes, self.attribute)
         if values.shape != (n_faces,):
             raise ValueError(f"attributes[{self.attribute!r}]: got shape {values.shape}; expected ({n_faces},).")
         if self.equals:
@@ -373,7 +374,7 @@ class Protocol:
         """
         if self.crop is None:
             return target, prediction
-        truth, guess = (np.asarray(x, dtype=np.float64)[..., :2] for x in (target, prediction))
+        truth, guess = (as_numpy(x).astype(np.float64)[..., :2] for x in (target, prediction))
         to_crop, back = self.crop.maps(truth)
         inside = to_crop(truth)
         if self.rounding:
@@ -390,7 +391,7 @@ class Protocol:
         **options
             `mask`, `undefined`, `missing` of `nme`.
         """
-        truth, guess = self.prepare(np.asarray(target), np.asarray(prediction))
+        truth, guess = self.prepare(as_numpy(target, "target"), as_numpy(prediction, "prediction"))
         return nme(truth, guess, normalizer=self.normalizer, scheme=self.scheme, **options)
 
     def __str__(self) -> str:
@@ -418,8 +419,14 @@ class Protocol:
 
 def missing_values(attributes: Mapping[str, ArrayLike], attribute: str) -> int:
     """Return how many faces have NaN for an attribute."""
-    values = np.asarray({_key(name): value for name, value in attributes.items()}[_key(attribute)])
+    values = _attribute(attributes, attribute)
     return int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+
+
+def _attribute(attributes: Mapping[str, ArrayLike], name: str) -> np.ndarray:
+    values = {_key(key): value for key, value in attributes.items()}[_key(name)]
+    refuse_masked(values, f"attributes[{name!r}]")
+    return np.asarray(values)
 
 
 def _key(name: str) -> str:

@@ -22,7 +22,7 @@ from evaluation import (
     nme,
     normalizing_distance,
 )
-from evaluation._landmarks import NORMALIZERS
+from evaluation._normalizers import NORMALIZERS
 from shape_models.landmarks import LandmarkScheme
 
 EIGHT = LandmarkScheme(
@@ -319,7 +319,7 @@ def test_tiny_and_huge_coordinates_neither_vanish_nor_overflow():
 def test_a_zero_normalizer_raises_or_is_counted():
     truth = np.arange(48.0).reshape(3, 8, 2) ** 1.1
     truth[1, 5] = truth[1, 0]
-    with pytest.raises(ValueError, match=r"zero or missing in face 1 \(1 faces.*undefined='nan'"):
+    with pytest.raises(ValueError, match=r"next to nothing for .* in face 1 \(1 faces.*undefined='nan'"):
         nme(truth, truth + 1, normalizer="inter_ocular", scheme=EIGHT)
     errors = nme(truth, truth + 1, normalizer="inter_ocular", scheme=EIGHT, undefined="nan")
     assert errors.n_undefined == 1
@@ -341,14 +341,14 @@ def test_points_that_coincide_up_to_rounding_count_as_one():
 def test_landmarks_on_a_line_have_no_box():
     truth = np.array([[[5.0, 1.0], [5.0, 2.0]]])
     assert float(nme(truth, truth + 1, normalizer="box_diagonal")[0]) == pytest.approx(np.sqrt(2))
-    with pytest.raises(ValueError, match=r"box_geometric_mean .* is zero"):
+    with pytest.raises(ValueError, match=r"box_geometric_mean .* is missing, zero"):
         nme(truth, truth + 1, normalizer="box_geometric_mean")
 
 
 def test_a_missing_anchor_makes_the_face_undefined():
     truth = np.arange(16.0).reshape(1, 8, 2) ** 1.5
     truth[0, 5] = np.nan
-    with pytest.raises(ValueError, match="zero or missing in face 0"):
+    with pytest.raises(ValueError, match="next to nothing for the size of the face in face 0"):
         nme(truth, np.zeros((1, 8, 2)), normalizer="inter_ocular", scheme=EIGHT)
 
 
@@ -399,8 +399,8 @@ def test_missing_predictions_raise_or_fail():
         ({"normalizer": np.inf}, "expected positive lengths"),
         ({"normalizer": [1.0, -1.0]}, "expected positive lengths"),
         ({"normalizer": np.ones(3)}, r"expected positive numbers of shape \(\) or \(2,\)"),
-        ({"normalizer": None}, "values of object"),
-        ({"normalizer": True}, "values of bool"),
+        ({"normalizer": None}, "normalizer: got a NoneType; expected an array of numbers"),
+        ({"normalizer": True}, "normalizer: got an array of bool"),
         ({"mask": np.ones((2, 8))}, "expected booleans"),
         ({"mask": np.ones(7, bool)}, r"mask: got shape \(7,\)"),
         ({"undefined": "skip"}, "undefined: got 'skip'"),
@@ -414,7 +414,7 @@ def test_missing_predictions_raise_or_fail():
 )
 def test_bad_arguments_are_refused(change, message):
     truth = np.arange(32.0).reshape(2, 8, 2)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         nme(truth, truth, **({"normalizer": 1.0, "scheme": EIGHT} | change))
 
 
@@ -434,9 +434,9 @@ def test_shapes_that_do_not_match_are_refused():
 @pytest.mark.parametrize("errors", [[], [np.nan], [-0.1], [np.inf], ["a"]])
 def test_errors_that_are_none_are_refused(errors):
     for number in (auc, failure_rate, auc_grid, auc_threshold_weighted):
-        with pytest.raises(ValueError, match="errors: got"):
+        with pytest.raises((TypeError, ValueError), match="errors: got"):
             number(errors, threshold=0.1)
-    with pytest.raises(ValueError, match="errors: got"):
+    with pytest.raises((TypeError, ValueError), match="errors: got"):
         cumulative_error(errors)
 
 

@@ -22,7 +22,7 @@ from evaluation import (
     rate_interval,
     wilson_interval,
 )
-from evaluation._statistics import mean_intervals
+from evaluation._intervals import mean_intervals
 from shape_models.landmarks import IBUG68
 
 # --- laws ------------------------------------------------------------------------------------------------

@@ -1,0 +1,425 @@
+"""How sure a number is: intervals by resampling images or persons, rates by Wilson."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri, stdtrit
+
+from shape_models._array import as_numpy, refuse_masked
+
+from ._errors import ErrorArray
+from ._tables import Interval
+
+__all__ = [
+    "Means",
+    "bootstrap_interval",
+    "check_labels",
+    "check_resampling",
+    "combined_interval",
+    "combined_rate",
+    "error_values",
+    "group_codes",
+    "mean_intervals",
+    "rate_interval",
+    "resampled_means",
+    "wilson_interval",
+]
+
+_RESAMPLED_AT_ONCE = 1 << 22
+_MAX_ROWS = 10_000  # beyond, faces are resampled in this number of random blocks: the same variance of a mean
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    *,
+    statistic: Literal["mean", "median"] | Callable[[np.ndarray], float] = "mean",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> Interval:
+    """Bootstrap interval of a statistic of the faces, bias-corrected and accelerated (BCa).
+
+    Faces of one person or one photograph are not independent: with `groups`, whole groups are drawn, and the interval
+    is as wide as the number of groups warrants.
+
+    Parameters
+    ----------
+    values : array_like of shape (n_faces,)
+        One number for each face. Undefined and failed faces of an `ErrorArray` are left out.
+    statistic : {"mean", "median"} or callable
+        What to estimate; a function takes an array (n,) and returns a number.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face.
+    confidence : float
+        Nominal coverage, in (0, 1).
+    n_resamples : int
+        Number of bootstrap samples.
+    rng : int or numpy.random.Generator, optional
+        Seed. The default gives the same interval every time.
+
+    Returns
+    -------
+    Interval
+        Contains its estimate.
+
+    Raises
+    ------
+    ValueError
+        For NaN, for fewer than two faces or groups, and for a confidence outside (0, 1).
+
+    Notes
+    -----
+    Intervals of the mean of 200 log-normal errors (standard deviation of the logarithm 0.5) at a nominal 95 % held the
+    true mean in 94.5 % of 100 000 sets; of 50 groups of six normal errors in 94.7 % of 20 000.
+
+    References
+    ----------
+    B. Efron, Better bootstrap confidence intervals, Journal of the American Statistical Association 82 (1987).
+    T. C. Hesterberg, What teachers should know about the bootstrap, The American Statistician 69 (2015), sec. 4: the
+    expansion for small numbers of faces or groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import bootstrap_interval
+    >>> errors = np.random.default_rng(0).lognormal(-3.2, 0.4, size=300)
+    >>> print(f"{bootstrap_interval(errors):.4f}")
+    0.0437 [0.0416, 0.0459]
+    """
+    numbers, keep = _numbers(values)
+    codes = group_codes(groups, keep)
+    n_groups = len(numbers) if codes is None else int(codes.max()) + 1
+    check_resampling(n_groups, confidence, n_resamples)
+    if statistic == "mean":
+        return mean_intervals(numbers[:, None], codes, confidence, n_resamples, rng)[0]
+    if not callable(statistic) and statistic != "median":
+        raise ValueError(f"statistic: got {statistic!r}; expected 'mean', 'median' or a function.")
+    function: Callable[[np.ndarray], Any] = np.median if statistic == "median" else statistic
+    if np.ndim(function(numbers)) or not np.isfinite(function(numbers)):
+        raise ValueError(f"statistic: got {function(numbers)!r} from all faces; expected one finite number.")
+    members = [np.array([i]) for i in range(len(numbers))] if codes is None else _members(codes, n_groups)
+    generator = np.random.default_rng(rng)
+    replicates = np.array(
+        [
+            float(function(numbers[np.concatenate([members[g] for g in generator.integers(n_groups, size=n_groups)])]))
+            for _ in range(n_resamples)
+        ]
+    )
+    everything = np.arange(len(numbers))
+    without = np.array([float(function(numbers[np.setdiff1d(everything, m, assume_unique=True)])) for m in members])
+    low, high = _bca(float(function(numbers)), replicates, without.mean() - without, confidence)
+    method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
+    return Interval(
+        float(function(numbers)), low, high, confidence, method, len(numbers), None if codes is None else n_groups
+    )
+
+
+def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of the share of true flags; with groups, for the number of faces they are worth.
+
+    With `groups` the variance between groups, over that of independent faces, is the design effect, and Wilson's
+    formula takes n over the design effect. When all flags agree nothing can be said of it, and the number of groups
+    takes the place of n.
+
+    Parameters
+    ----------
+    flags : array_like of bool of shape (n_faces,)
+        Which faces have the property, such as ``errors > 0.08``.
+    groups : array_like of shape (n_faces,), optional
+        Person or photograph of each face.
+    confidence : float
+        Nominal coverage, in (0, 1).
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        For flags that are no booleans, an empty set, or a single group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from evaluation import rate_interval
+    >>> failed = np.arange(90) < 9
+    >>> print(f"{rate_interval(failed):.3f}")
+    0.100 [0.054, 0.179]
+    >>> print(f"{rate_interval(failed, groups=np.arange(90) // 9):.3f}")
+    0.100 [0.017, 0.423]
+    """
+    marks = as_numpy(flags, "flags", booleans=True)
+    if marks.dtype != bool or marks.ndim != 1:
+        raise ValueError(f"flags: got {marks.dtype} of shape {marks.shape}; expected booleans of shape (n_faces,).")
+    count, n = int(marks.sum()), marks.size
+    codes = group_codes(groups, np.ones(n, bool))
+    if codes is None:
+        return wilson_interval(count, n, confidence=confidence)
+    sizes = np.bincount(codes)
+    if len(sizes) < 2:
+        raise ValueError("groups: got a single group; expected at least two to tell how much they differ.")
+    share = count / n
+    effective = float(len(sizes))
+    if 0 < count < n:
+        between = (((np.bincount(codes, weights=marks) - share * sizes) ** 2).sum()) / n**2
+        between *= len(sizes) / (len(sizes) - 1)
+        effective = n / max(1.0, between / (share * (1 - share) / n))
+    found = wilson_interval(count, n, confidence=confidence, effective_n=effective)
+    return Interval(found.estimate, found.low, found.high, confidence, found.method, n, len(sizes))
+
+
+def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective_n: float | None = None) -> Interval:
+    """Wilson's interval of a share: inside [0, 1], and of positive length also when nothing failed.
+
+    Parameters
+    ----------
+    count : int
+        Number of faces with the property.
+    n : int
+        Number of faces.
+    confidence : float
+        Nominal coverage, in (0, 1).
+    effective_n : float, optional
+        Number of independent faces that tell as much as the n, when faces come in groups; see `rate_interval`.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        For counts outside [0, n] and an empty set.
+
+    References
+    ----------
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+
+    Examples
+    --------
+    >>> from evaluation import wilson_interval
+    >>> print(f"{wilson_interval(6, 689):.4f}")
+    0.0087 [0.0040, 0.0189]
+    >>> print(f"{wilson_interval(0, 689):.4f}")
+    0.0000 [0.0000, 0.0055]
+    """
+    if not (0 < n < math.inf and 0 <= count <= n):
+        raise ValueError(f"count: got {count} of {n} faces; expected 0 <= count <= n and at least one face.")
+    _confident(confidence)
+    size = float(n) if effective_n is None else float(effective_n)
+    if not size > 0:
+        raise ValueError(f"effective_n: got {effective_n}; expected a positive number.")
+    share, z = count / n, ndtri((1 + confidence) / 2)
+    centre = (share + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    low = 0.0 if count == 0 else min(max(0.0, centre - half), share)
+    high = 1.0 if count == n else max(min(1.0, centre + half), share)
+    method = "Wilson" if effective_n is None else f"Wilson, effective n {size:.4g}"
+    return Interval(share, low, high, confidence, method, int(n))
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means of columns, their bootstrap replicates and jackknife deviations: what an interval is made of."""
+
+    estimates: np.ndarray
+    replicates: np.ndarray
+    deviations: list[np.ndarray]
+    counts: np.ndarray
+    grouped: bool
+
+    def interval(self, column: int, confidence: float) -> Interval:
+        """Return the BCa interval of one column; NaN ends with fewer than two faces or groups."""
+        n, deviation = int(self.counts[column]), self.deviations[column]
+        if not n:
+            return Interval(math.nan, math.nan, math.nan, confidence, "no face", 0)
+        ends = (math.nan, math.nan)
+        if len(deviation) > 1:
+            ends = _bca(self.estimates[column], self.replicates[:, column], deviation, confidence)
+        method = "bootstrap (BCa) of groups" if self.grouped else "bootstrap (BCa)"
+        groups = len(deviation) if self.grouped else None
+        return Interval(float(self.estimates[column]), *ends, confidence, method, n, groups)
+
+
+def resampled_means(
+    values: np.ndarray, codes: np.ndarray | None, n_resamples: int, rng: int | np.random.Generator | None
+) -> Means:
+    """Resample the means of columns (n_faces, m), NaN left out; one draw of faces or groups serves all columns."""
+    _resamples(n_resamples)
+    seen = np.isfinite(values)
+    filled = np.where(seen, values, 0.0)
+    if codes is None:
+        sums, counts = filled, seen.astype(np.float64)
+    else:
+        n_groups = int(codes.max()) + 1
+        sums, counts = np.zeros((n_groups, values.shape[1])), np.zeros((n_groups, values.shape[1]))
+        np.add.at(sums, codes, filled)
+        np.add.at(counts, codes, seen)
+    total, n = sums.sum(axis=0), counts.sum(axis=0)
+    estimates, deviations = np.full(values.shape[1], math.nan), []
+    for i in range(values.shape[1]):
+        present = counts[:, i] > 0
+        rest = n[i] - counts[present, i]
+        if n[i]:
+            estimates[i] = filled[seen[:, i], i].mean()
+        without = (total[i] - sums[present, i]) / rest if present.sum() > 1 else np.zeros(int(present.sum()))
+        deviations.append(without.mean() - without if without.size else without)
+    return Means(estimates, _mean_replicates(sums, counts, n_resamples, rng), deviations, n, codes is not None)
+
+
+def mean_intervals(
+    values: np.ndarray,
+    codes: np.ndarray | None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    rng: int | np.random.Generator | None = 0,
+) -> list[Interval]:
+    """Return BCa intervals of the means of columns (n_faces, m), NaN left out."""
+    _confident(confidence)
+    means = resampled_means(values, codes, n_resamples, rng)
+    return [means.interval(i, confidence) for i in range(values.shape[1])]
+
+
+def combined_interval(means: Sequence[Means], weights: Sequence[float], column: int, confidence: float) -> Interval:
+    """Return the BCa interval of a weighted mean of the means of disjoint sets, each resampled on its own."""
+    share = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * m.estimates[column] for w, m in zip(share, means, strict=True)))
+    replicates = sum(w * m.replicates[:, column] for w, m in zip(share, means, strict=True))
+    # influence of a face on the weighted mean: the weight of its set times that on the mean of the set
+    deviations = np.concatenate([w * m.deviations[column] for w, m in zip(share, means, strict=True)])
+    ends = (math.nan, math.nan)
+    if min(len(m.deviations[column]) for m in means) > 1:
+        ends = _bca(estimate, np.asarray(replicates), deviations, confidence)
+    n = int(sum(m.counts[column] for m in means))
+    groups = len(deviations) if means[0].grouped else None
+    return Interval(estimate, *ends, confidence, "bootstrap (BCa) in strata", n, groups)
+
+
+def combined_rate(rates: Sequence[Interval], weights: Sequence[float], confidence: float) -> Interval:
+    """Return the interval of a weighted mean of independent rates from their own intervals.
+
+    Each end moves by the root of the sum of the squared moves of the parts (MOVER; Newcombe, Stat. Med. 17, 1998).
+    """
+    share = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * r.estimate for w, r in zip(share, rates, strict=True)))
+    down = math.sqrt(sum((w * (r.estimate - r.low)) ** 2 for w, r in zip(share, rates, strict=True)))
+    up = math.sqrt(sum((w * (r.high - r.estimate)) ** 2 for w, r in zip(share, rates, strict=True)))
+    groups = None if rates[0].n_groups is None else sum(r.n_groups or 0 for r in rates)
+    low, high = max(0.0, estimate - down), min(1.0, estimate + up)
+    return Interval(estimate, low, high, confidence, "Wilson in strata", sum(r.n for r in rates), groups)
+
+
+def _mean_replicates(
+    sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng: int | np.random.Generator | None
+) -> np.ndarray:
+    """Means of the columns over `n_resamples` draws of the rows with replacement: (n_resamples, m)."""
+    generator = np.random.default_rng(rng)
+    if len(sums) > _MAX_ROWS:
+        block = generator.permutation(len(sums)) % _MAX_ROWS
+        sums, counts = (
+            np.stack([np.bincount(block, weights=column, minlength=_MAX_ROWS) for column in x.T], axis=1)
+            for x in (sums, counts)
+        )
+    n_rows = len(sums)
+    result = np.empty((n_resamples, sums.shape[1]))
+    step = max(1, _RESAMPLED_AT_ONCE // n_rows)
+    for start in range(0, n_resamples, step):
+        size = min(step, n_resamples - start)
+        drawn = generator.integers(n_rows, size=(size, n_rows))
+        drawn += np.arange(size)[:, None] * n_rows
+        times = np.bincount(drawn.reshape(-1), minlength=size * n_rows).reshape(size, n_rows).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a draw may miss every face of a sparse column
+            result[start : start + size] = (times @ sums) / (times @ counts)
+    return result
+
+
+def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the ends of the expanded BCa interval, widened to hold the estimate."""
+    replicates = replicates[np.isfinite(replicates)]
+    size = len(replicates)
+    below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
+    bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
+    deviation = deviation / max(
+        float(np.abs(deviation).max()), np.finfo(float).tiny
+    )  # squares neither vanish nor overflow
+    spread = (deviation**2).sum() ** 1.5
+    acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
+    # Hesterberg's expansion: n draws spread by n - 1 over n too little, and the spread is itself estimated
+    n = len(deviation)
+    z = stdtrit(n - 1, (1 + confidence) / 2) * math.sqrt(n / (n - 1)) * np.array([-1.0, 1.0])
+    slope = 1 - acceleration * (bias + z)
+    # one face that outweighs all others: the level has run past 0 or 1
+    levels = np.where(slope > 0, ndtr(bias + (bias + z) / np.where(slope > 0, slope, 1.0)), z > 0)
+    low, high = np.quantile(replicates, levels)
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+def _numbers(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers to use, flat, and which of the given ones they are."""
+    if isinstance(values, ErrorArray):
+        array, keep = values.values, ~(values.undefined | values.failed)
+    else:
+        array = as_numpy(values, "values").astype(np.float64)
+        keep = np.ones(array.shape, bool)
+    if array.ndim != 1:
+        raise ValueError(f"values: got shape {array.shape}; expected (n_faces,).")
+    if not np.isfinite(array[keep]).all():
+        raise ValueError("values: got NaN or infinity; expected finite numbers, or the result of nme.")
+    return array[keep], keep
+
+
+def group_codes(groups: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None:
+    """Return the groups of the kept faces as 0 ... n_groups - 1."""
+    if groups is None:
+        return None
+    refuse_masked(groups, "groups")
+    names = np.asarray(groups)
+    if names.shape != keep.shape:
+        raise ValueError(f"groups: got shape {names.shape}; expected {keep.shape}, one group for each face.")
+    check_labels(names, "groups")
+    return np.unique(names[keep], return_inverse=True)[1].reshape(-1)
+
+
+def error_values(errors: ArrayLike, name: str = "errors") -> np.ndarray:
+    """Return errors as an array of float64, of an `ErrorArray` or of anything that holds numbers."""
+    return errors.values if isinstance(errors, ErrorArray) else as_numpy(errors, name).astype(np.float64)
+
+
+def check_labels(labels: np.ndarray, name: str) -> None:
+    """Refuse None and NaN, which are no label: equal to nothing, or all one group."""
+    absent = [x is None or x != x for x in labels] if labels.dtype.kind == "O" else labels != labels
+    if np.any(absent):
+        raise ValueError(f"{name}: got None or NaN for {int(np.sum(absent))} faces; expected a label for each.")
+
+
+def _members(codes: np.ndarray, n_groups: int) -> list[np.ndarray]:
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes, minlength=n_groups))[:-1])
+
+
+def _confident(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1, such as 0.95.")
+
+
+def _resamples(n_resamples: int) -> None:
+    if not isinstance(n_resamples, int | np.integer) or n_resamples < 2:
+        raise ValueError(f"n_resamples: got {n_resamples}; expected a whole number of at least 2, better 2000.")
+
+
+def check_resampling(n_groups: int, confidence: float, n_resamples: int) -> None:
+    _confident(confidence)
+    _resamples(n_resamples)
+    if n_groups < 2:
+        raise ValueError(f"values: got {n_groups} independent faces or groups; expected at least 2 for an interval.")
