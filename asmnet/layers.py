@@ -65,21 +65,15 @@ class ASMProjection(nn.Module):
 
     def coefficients(self, shapes: Tensor) -> Tensor:
         """Return the coefficients of shapes (..., n_landmarks, n_dims), not clipped: (..., n_components)."""
-        event = self.mean.shape
-        if tuple(shapes.shape[-len(event) :]) != tuple(event):
-            raise ValueError(
-                f"shapes: got shape {tuple(shapes.shape)}; expected (..., {', '.join(map(str, event))}), the landmarks "
-                "of the basis."
-            )
-        return torch.flatten(shapes.to(self.mean.dtype) - self.mean, -len(event)) @ self.components.mT
+        return self._beside().encode(shapes)
 
     def forward(self, shapes: Tensor) -> Tensor:
         """Project shapes of shape (..., n_landmarks, n_dims); the type stays."""
-        b = self.coefficients(shapes)
-        if self.limit is not None:
-            b = self.limit.clip(b, self.variances.sqrt())
-        flat = b @ self.components
-        return (flat.reshape((*b.shape[:-1], *self.mean.shape)) + self.mean).to(shapes.dtype)
+        return self._beside().project(shapes)
+
+    def _beside(self) -> ShapeBasis:
+        """Return the basis of the buffers, where they are now."""
+        return ShapeBasis._trusted(self.mean, self.components, self.variances, self.limit, self.noise_variance)
 
     def basis(self) -> ShapeBasis:
         """Return the basis in NumPy."""

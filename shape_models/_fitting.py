@@ -78,8 +78,8 @@ class ShapeFit:
     >>> face = 100 * model.asm_.mean_ + 200
     >>> lost = np.full((68, 2), np.nan)
     >>> fit = fit_shape(model, np.stack([face, lost]))
-    >>> fit.status
-    array(['ok', 'too few landmarks'], dtype='<U20')
+    >>> fit.status.tolist()
+    ['ok', 'too few landmarks']
     >>> bool(np.abs(fit.shapes[0] - face).max() < 1), bool(np.isnan(fit.shapes[1]).all())
     (True, True)
     """

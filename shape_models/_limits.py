@@ -226,7 +226,7 @@ class SoftBox(_OneNumber):
         """Return s tanh(b / s); see `Limit.clip`."""
         coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
-        if math.isinf(self.value):
+        if self.value == math.inf:
             return xp.where(scale > 0, coefficients, xp.zeros_like(scale))
         bound = _bound(self.value, scale)
         inside = bound > 0
@@ -294,7 +294,7 @@ class Ellipsoid(_OneNumber):
         zero = xp.zeros_like(scale)
         if self.value == 0:
             return xp.where(scale < 0, coefficients, zero)
-        if math.isinf(self.value):
+        if self.value == math.inf:
             return xp.where(scale > 0, coefficients, zero)
         # In units of the largest √λ; modes without variance count as λ = 1, b = 0, so nothing divides by zero.
         top = xp.max(scale)
@@ -336,7 +336,7 @@ class Ellipsoid(_OneNumber):
         from scipy.special import gammainc, gammaincinv
 
         z = rng.standard_normal(size)
-        if math.isinf(self.value) or size[1] == 0:
+        if self.value == math.inf or size[1] == 0:
             return z
         # A direction, and a radius whose square is χ² below r².
         half = size[1] / 2
@@ -353,14 +353,14 @@ def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float)
     """Draw from the standard normal law cut off at ±k, by inverting its distribution function."""
     from scipy.special import ndtr, ndtri
 
-    if math.isinf(k):
+    if k == math.inf:
         return rng.standard_normal(size)
     low = ndtr(-k)
     return np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k)
 
 
 def _bound(k: float, scale: Any) -> Any:
-    if math.isinf(k):
+    if k == math.inf:
         xp = namespace_of(scale)
         return xp.where(scale > 0, xp.full_like(scale, math.inf), xp.zeros_like(scale))
     return k * scale
