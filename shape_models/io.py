@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import atomic
+from ._files import atomic, regular
 
 __all__ = ["ModelFileError", "load_model", "read_archive", "save_model", "write_archive"]
 
@@ -248,9 +248,12 @@ def read_archive(
     refused
     """
     path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: got a folder; expected a model file.")
-    size = path.stat().st_size
+    try:
+        size = regular(path).stat().st_size
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: no model file: {error}") from None
     if size > max_bytes:
         raise ModelFileError(f"{path}: got a file of {size} bytes; expected at most {max_bytes}.")
     try:

@@ -1,13 +1,17 @@
 """Files appear as a whole or not at all, also when the writer is killed."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from shape_models._files import atomic, write_bytes, write_text
+from shape_models import ModelFileError, ShapeBasis, load_model, save_model
+from shape_models._files import atomic, regular, write_bytes, write_text
 
 
 def test_text_and_bytes_arrive(tmp_path):
@@ -60,3 +64,67 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(OSError, match="no-such-folder"):
         write_text(tmp_path / "no-such-folder" / "a.txt", "x")
+
+
+def leftovers(folder):
+    return [p.name for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_the_next_writing_removes_what_a_killed_one_left(tmp_path):
+    test_a_killed_writer_leaves_the_old_file(tmp_path)
+    assert len(leftovers(tmp_path)) == 1
+    write_text(tmp_path / "b.txt", "another name")
+    assert len(leftovers(tmp_path)) == 1
+    write_text(tmp_path / "a.txt", "new")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_that_is_being_written_is_left_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic(path) as first:
+        first.write_text("first")
+        with atomic(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first.exists()
+    assert path.read_text() == "first"
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_a_link(tmp_path, there):
+    (tmp_path / "store").mkdir()
+    target, link = tmp_path / "store" / "real.txt", tmp_path / "link.txt"
+    if there:
+        target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_what_is_no_file_is_neither_replaced_nor_read(tmp_path):
+    pipe = tmp_path / "pipe.npz"
+    os.mkfifo(pipe)
+    (tmp_path / "link.npz").symlink_to("/dev/null")
+    device = tmp_path / "link.npz"
+    for path, word in ((pipe, "pipe"), (device, "device"), ("/dev/null", "device"), (tmp_path, "folder")):
+        with pytest.raises(OSError, match=f"got a {word}"):
+            write_text(path, "x")
+        with pytest.raises(ModelFileError, match=f"got a {word}"):
+            load_model(path)
+        with pytest.raises(OSError, match=f"got a {word}"):
+            regular(path)
+    assert pipe.is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert regular(write_text(tmp_path / "a", "x") or tmp_path / "a").name == "a"
+
+
+@pytest.mark.parametrize("name", ["nodir/a.npz", "", "a\0b.npz", "x" * 300 + ".npz", "a." + "x" * 300])
+def test_messages_speak_of_the_name_that_was_given(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=r"nodir/a\.npz|''|: got a folder|null|xxxx") as caught:
+        save_model(ShapeBasis(np.zeros(4), np.eye(2, 4), np.ones(2)), name)
+    assert ".part-" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
