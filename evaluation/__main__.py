@@ -51,18 +51,18 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
 
     Both are a folder of landmark files, a .npz with an array shapes, a .npy, a .csv with columns x0, y0, x1, y1 and so
     on, or another landmark file (.tps, .ljson, .json of COCO, .xml of dlib). Faces are paired by name where both have
-    names, else by order, and then the report says so.
+    names, else by order, and then the report says so. --split, --archive and --extension choose among TRUTH.
     """
     rules = get_protocol(protocol)
     if options.pop("as_json"):
         options["form"] = "json"
-    faces = read(truth, reading)
+    faces = read(truth, {**reading, "unused": "ignore"})
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
     needed = [subset.attribute for subset in rules.subsets if subset.attribute]
     known = {name: values for name, values in attributes.items() if any(_same(name, other) for other in needed)}
-    # A split chooses among the true faces; the predictions may hold no others.
-    own = {**reading, "split": None, "archive": None}
+    # A split, an archive and the kind of files are those of the truth; what else is said holds for both.
+    own = {**reading, "split": None, "archive": None, "extension": None, "unused": "ignore"}
     reports, pairing = [], []
     for path in filter(None, (prediction, options["against"])):
         targets, predictions, how = pair(faces, read(path, own), allow_missing=options["unpaired"] == "failure")

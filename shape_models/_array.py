@@ -11,6 +11,8 @@ import array_api_compat.numpy as _numpy
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
+from ._provenance import is_landmark_set
+
 __all__ = [
     "LARGEST",
     "SMALLEST",
@@ -211,6 +213,8 @@ def _opened(x: Any, name: str) -> Any:
     refuse_masked(x, name)
     if isinstance(x, _NUMPY):
         return np.asarray(x)
+    if is_landmark_set(x):
+        return x.lengths()
     if is_array_api_obj(x):
         return x
     if hasattr(x, "toarray") and hasattr(x, "nnz"):

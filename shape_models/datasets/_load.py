@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,6 +48,7 @@ def load_landmarks(
     extension: str | Sequence[str] | None = None,
     images: str | os.PathLike | None = None,
     labels: Sequence[str] | None = None,
+    unused: Literal["raise", "ignore"] = "raise",
     **options: Any,
 ) -> LandmarkSamples:
     """Read a set of landmarks from wherever it is, as every command of the library does.
@@ -87,6 +88,8 @@ def load_landmarks(
         The folder of the images that a ``.npz`` names; by default that of the file.
     labels : sequence of str, optional
         The names of the landmarks, where the source has none.
+    unused : {"raise", "ignore"}
+        What to do with an option that no file here has.
     **options
         Options of the formats, such as ``origin=0`` for ``.pts``, ``scaled=True`` for ``.tps``, ``part="face"`` for
         COCO, ``group="specimen"`` (which rows form a shape) for ``.csv``.
@@ -125,7 +128,8 @@ def load_landmarks(
         image_size = as_image_size(image_size)
     size: Any = 1 if missing is None else np.size(missing)
     mark_missing(np.zeros((0, 3 if size == 3 else 2)), missing)  # refuses what is no such thing
-    reading = _Reading(scheme, missing, frame, image_size, {k: v for k, v in options.items() if v is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    reading = _Reading(scheme, missing, frame, image_size, given, unused)
     if isinstance(source, LandmarkSamples):
         samples = source
     elif isinstance(source, str | os.PathLike):
@@ -164,6 +168,7 @@ class _Reading:
     frame: str | None = None
     image_size: tuple[int, int] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    unused: str = "raise"
 
     def read(self, path: Path, extension: str) -> list[LandmarkFile]:
         """Read the shapes of one file, in the frame that is asked for."""
@@ -197,7 +202,7 @@ class _Reading:
         extensions = sorted(extensions)
         known_options = {name for extension in extensions for name in _keywords(extension)}
         for name in self.options:
-            if name not in known_options:
+            if name not in known_options and self.unused == "raise":
                 raise ValueError(
                     f"{where}: got the option {name!r}, which {', '.join(extensions)} does not have; expected one of "
                     f"{', '.join(sorted(known_options)) or '(none)'}."
@@ -333,6 +338,13 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any) -> LandmarkS
         else:
             labels = first.labels if labels is None else labels
             entries[late] = replace(entries[late], source=first)
+    if labels is not None and reading.scheme is None:
+        nameless = [e.name for e in entries if isinstance(e.source, Path) or e.source.labels is None]
+        if nameless:
+            notes.append(
+                f"{len(nameless)} of {len(entries)} name no landmarks, such as {nameless[0]}: taken in the order of "
+                "the others"
+            )
     return _set(entries, reading, labels, source=str(root), notes=notes)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._files import atomic
+from .._names import plain_name
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
 from ..formats._record import Source, as_image_size, size_of_image
@@ -105,7 +106,6 @@ def save_landmarks(
 def _records(samples: LandmarkSamples, suffix: str, size: tuple[int, int] | None) -> list[LandmarkFile]:
     """Return the samples as records in a frame that the format holds."""
     found = []
-    attributes_needed = suffix in (".csv", ".tps")
     for sample in samples:
         scheme = samples.scheme
         fits = scheme is not None and scheme.n_landmarks == len(sample.landmarks)
@@ -115,11 +115,13 @@ def _records(samples: LandmarkSamples, suffix: str, size: tuple[int, int] | None
         attributes = dict(sample.attributes)
         if sample.box is not None:
             attributes["box"] = sample.box
-        if image is None and samples.named and attributes_needed:
-            key = "id" if suffix == ".tps" else "name"
-            attributes[key] = sample.name if attributes.get(key) is None else attributes[key]
-        elif image is None and samples.named and suffix in (".json", ".xml"):
-            image = sample.name
+        if image is None and samples.named:
+            if suffix in (".json", ".xml"):
+                image = sample.name
+            elif attributes.get("id") is None:
+                attributes["id"] = sample.name
+            elif suffix == ".csv" and plain_name(str(attributes["id"])) != sample.name:
+                attributes["name"] = sample.name
         record = LandmarkFile(
             sample.landmarks, sample.labels, scheme if fits else None, image, sample.frame, attributes=attributes
         )
