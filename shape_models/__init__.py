@@ -65,9 +65,20 @@ from .landmarks import (
     convert,
     get_scheme,
 )
+from .morphometrics import (
+    AffineAlignment,
+    Outliers,
+    Symmetry,
+    affine_procrustes,
+    centroid_size,
+    find_outliers,
+    symmetry,
+    write_table,
+)
 
 __all__ = [
     "ASM",
+    "AffineAlignment",
     "AlignedASM",
     "BasisReport",
     "Box",
@@ -92,6 +103,7 @@ __all__ = [
     "ModeAdvice",
     "ModeCurve",
     "ModelFileError",
+    "Outliers",
     "ProcrustesResult",
     "ShapeBasis",
     "ShapeFit",
@@ -100,15 +112,19 @@ __all__ = [
     "Sliding",
     "SlidingRecord",
     "SoftBox",
+    "Symmetry",
     "ThinPlateSpline",
     "WFLW98",
     "advise_n_components",
+    "affine_procrustes",
     "attach_curves",
     "bending_energy_matrix",
+    "centroid_size",
     "compactness",
     "convert",
     "curve_length",
     "estimate_similarity",
+    "find_outliers",
     "fit_shape",
     "generalization",
     "generalized_procrustes",
@@ -122,8 +138,10 @@ __all__ = [
     "resample_curve",
     "save_model",
     "specificity",
+    "symmetry",
     "write_landmarks",
     "write_pts",
+    "write_table",
 ]
 
 __version__ = "0.1.0"

@@ -36,6 +36,7 @@ from ._array import (
     working_dtype,
 )
 from ._fitted import all_or_nothing
+from ._robust import reweighted
 from ._transforms import Similarity
 
 if TYPE_CHECKING:
@@ -622,6 +623,8 @@ class ProcrustesResult:
         in the mean and is NaN in `aligned`, `transforms` and `distances`.
     sliding : SlidingRecord or None
         With semilandmarks: the shapes after sliding, which `transforms` take to `aligned`, and how it went.
+    weights : ndarray of shape (n_samples, n_landmarks), or None
+        With a robust loss: the weights given, times what the loss left of each landmark.
 
     Examples
     --------
@@ -644,6 +647,7 @@ class ProcrustesResult:
     converged: bool
     status: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="<U21"))
     sliding: SlidingRecord | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.status):
@@ -660,6 +664,7 @@ def generalized_procrustes(
     weights: Any = None,
     mirror: Any = None,
     sliding: Any = None,
+    loss: Literal["linear", "huber", "tukey"] = "linear",
     tol: float = 1e-8,
     max_iter: int = 100,
     on_error: OnError = "raise",
@@ -695,6 +700,10 @@ def generalized_procrustes(
         the partial one of `Sliding`, whose `tol` and `max_iter` count, whatever `criterion` says. Needs complete
         shapes and goes with `tangent` only. ``result.sliding.shapes`` are the slid shapes in the frame they came in,
         for whatever superimposes them anew, such as `AlignedASM`.
+    loss : {"linear", "huber", "tukey"}, default="linear"
+        What a landmark far from its place counts: "huber" bounds its pull, "tukey" takes it away, so that a few
+        landmarks that lie wrong spoil neither mean nor poses. Distances count in units of each landmark's spread;
+        weights are iterated until they settle, and returned.
     tol : float, default=1e-8
         Iteration stops when the mean moves by less than `tol` times its size.
     max_iter : int, default=100
@@ -744,6 +753,15 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
+    if loss != "linear":
+        if loss not in ("huber", "tukey") or sliding is not None:
+            raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey', and 'linear' with sliding.")
+        options: dict[str, Any] = {"criterion": criterion, "scaling": scaling, "reflection": reflection}
+        options |= {"tangent": tangent, "mirror": mirror, "tol": tol, "max_iter": max_iter}
+        array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
+        wide = array.astype(np.float64, copy=False)
+        given = seen_weights(wide, weights)
+        return reweighted(lambda trust: generalized_procrustes(array, weights=trust, **options), wide, given, loss)
     if sliding is not None and (not scaling or reflection or weights is not None or mirror is not None):
         raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
     tangent = sliding is not None if tangent is None else tangent
