@@ -23,9 +23,7 @@ DOORS = {
     "nme, function": (np.ones(12), lambda x: ev.nme(FACES, FACES, normalizer=lambda faces: x)),
     "nme, mask": (np.ones(68, bool), lambda x: ev.nme(FACES, FACES, normalizer=1.0, mask=x)),
     "landmark_errors": (FACES, lambda x: ev.landmark_errors(x, FACES, normalizer=1.0)),
-    "landmark_errors, mask": (
-        np.ones(68, bool), lambda x: ev.landmark_errors(FACES, FACES, normalizer=1.0, mask=x)
-    ),
+    "landmark_errors, mask": (np.ones(68, bool), lambda x: ev.landmark_errors(FACES, FACES, normalizer=1.0, mask=x)),
     "normalizing_distance": (FACES, lambda x: ev.normalizing_distance(x, "box_diagonal")),
     "auc": (ERRORS, lambda x: ev.auc(x, threshold=0.08)),
     "auc_grid": (ERRORS, lambda x: ev.auc_grid(x, threshold=0.08)),

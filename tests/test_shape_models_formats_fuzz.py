@@ -23,8 +23,50 @@ from shape_models.datasets import (
     read_wflw,
     read_youtube68,
 )
+from shape_models.formats import READABLE
 
 EXTENSIONS = (".pts", ".asf", ".tps", ".ljson", ".npy", ".csv", ".json", ".xml")
+# small files of other programs
+FOREIGN = {
+    "cvat.xml": """<annotations><image id="0" name="a.jpg" width="64" height="48"><skeleton label="f">
+<points label="p1" outside="0" occluded="1" points="1,2"/></skeleton><points label="w" points="1,2;3,4"/>
+<points label="p2" group_id="1" points="3,4"/></image></annotations>""",
+    "deeplabcut.csv": "scorer,n,n,n\nbodyparts,a,a,a\ncoords,x,y,likelihood\n0,1,2,0.5\n1,3,,0.1\n",
+    "openface.csv": "frame, face_id, timestamp, confidence, success, x_0, x_1, y_0, y_1\n1, 0, 0, .9, 1, 1, 2, 3, 4\n",
+    "via.csv": (
+        "filename,region_count,region_id,region_shape_attributes,region_attributes\n"
+        'a.jpg,1,0,"{""name"":""point"",""cx"":1,""cy"":2}","{""n"":""tip""}"\n'
+    ),
+    "long.csv": "specimen,landmark,x,y,sex\na,1,1,2,f\na,2,3,4,f\nb,1,5,6,m\nb,2,,,m\n",
+    "r.csv": '"","X.a","Y.a","X.b","Y.b"\n"1",1,2,3,4\n"2",5,6,7,8\n',
+    "named.csv": "id,nose_x,nose_y,nose_v,chin_x,chin_y,chin_v\na,1,2,1,3,4,0\n",
+    "labelme.json": json.dumps({"version": "5.0", "imagePath": "a.jpg", "imageWidth": 9, "imageHeight": 9, "shapes": [
+        {"label": "a", "points": [[1, 2]], "group_id": 1, "shape_type": "point"},
+        {"label": "b", "points": [[1, 2], [3, 4]], "group_id": None, "shape_type": "rectangle"}]}),
+    "via.json": json.dumps({"a.jpg1": {"filename": "a.jpg", "regions": [
+        {"shape_attributes": {"name": "point", "cx": 1, "cy": 2}, "region_attributes": {"n": "tip"}},
+        {"shape_attributes": {"name": "polyline", "all_points_x": [1], "all_points_y": [2]}}]}}),
+    "slicer.mrk.json": json.dumps({"markups": [{"type": "Fiducial", "coordinateSystem": "RAS", "controlPoints": [
+        {"label": "F", "position": [1, 2, 3], "positionStatus": "defined"}]}, {"type": "Curve", "controlPoints": [
+        {"label": "C", "position": [1, 2, 3]}]}]}),
+    "results.json": json.dumps([{"image_id": 1, "keypoints": [1, 2, 0.5], "score": 0.5, "bbox": [1, 2, 3, 4]}]),
+    "scalismo.json": json.dumps([{"id": "a", "coordinates": [1, 2, 3]}]),
+    "slicer.fcsv": "# CoordinateSystem = LPS\n# columns = id,x,y,z,label\n0,1,2,3,F-1\n1,4,5,6,F-2\n",
+    "a.nts": "1 2L 4 1 -9 DIM=2\na b\n1 2 3 4\n5 6 -9 -9\n",
+    "a.dta": "1 1L 6 1 9999 DIM=3\n\na b.ply\n\n1 2 3\n4 5 6\n",
+    "a.land": "Version 1.0\n2\nS000 1 2 3\nS001 4 5 6\n",
+    "a.ply": (
+        "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+        "end_header\n1 2 3\n4 5 6\n"
+    ),
+    "stereomorph.txt": (
+        "<shapes type=list>\n<scaling type=numeric >0.5</scaling>\n<landmarks.pixel type=matrix >\na\t1\t2\n"
+        "</landmarks.pixel>\n<curves.pixel type=list>\n<c type=matrix >\n1\t2\n</c>\n</curves.pixel>\n</shapes>\n"
+    ),
+    "plain.txt": "# by hand\nnose 1 2\nchin 3 4\n",
+    "column.txt": "1\n2\n3\n4\n",
+    "flags.pts": "version: 1\nn_points: 2\ncolumns: x y z\n{\n1 2 3\n4 5 6\n}\n",
+}  # fmt: skip
 NASTY = [
     b"", b"nan", b"inf", b"-inf", b"1e999", b"-1", b"0", b"999999999", b"9" * 400, b"1_0", b"0x10", b"\xff\xfe",
     b"\xef\xbb\xbf", b"\0", b"\r\n", b"{", b"}", b"[", b"]", b'"', b"<", b"&", b"=", b",", b";", b"null", b"true",
@@ -113,11 +155,37 @@ def test_mutated_files(valid, data):
     _check(path)
 
 
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_other_programs_are_valid_before_they_are_damaged(tmp_path, name):
+    (tmp_path / name).write_text(FOREIGN[name])
+    files = read_landmarks(tmp_path / name)
+    assert np.isfinite(np.asarray(files if isinstance(files, LandmarkFile) else files[0])).any()
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@_fuzz
+@given(data=st.data())
+def test_mutated_files_of_other_programs(tmp_path_factory, name, data):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(data.draw(mutations(FOREIGN[name].encode())))
+    _check(path)
+
+
+@_fuzz
+@given(data=st.data())
+def test_mutated_binary_vertices(tmp_path_factory, data):
+    header = FOREIGN["a.ply"].split("end_header")[0].replace("ascii", "binary_little_endian") + "end_header\n"
+    content = header.encode() + np.arange(6, dtype="<f4").tobytes()
+    path = tmp_path_factory.getbasetemp() / "binary.ply"
+    path.write_bytes(data.draw(mutations(content)))
+    _check(path)
+
+
 @_fuzz
 @given(content=st.binary(max_size=60) | st.lists(st.sampled_from(NASTY), max_size=12).map(b" ".join))
 def test_arbitrary_bytes(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp()
-    for extension in EXTENSIONS:
+    for extension in READABLE:
         path = folder / f"bytes{extension}"
         path.write_bytes(content)
         _check(path)
@@ -129,7 +197,8 @@ def test_json_of_any_form(tmp_path_factory, data):
     """JSON that parses, with the right words in it and anything under them."""
     words = (
         "version groups landmarks points labels label mask connectivity point annotations images categories keypoints "
-        "face_kpts face_valid bbox id image_id category_id file_name width height"
+        "face_kpts face_valid bbox id image_id category_id file_name width height markups type controlPoints position "
+        "shapes label shape_type group_id imagePath filename regions shape_attributes region_attributes coordinates"
     )
     keys = st.sampled_from(words.split())
     numbers = st.integers(-2, 4) | st.floats() | st.just(10**400)

@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError, Missing, Source, read_json
-from .asf import read_asf, write_asf
-from .coco import parse_coco, write_coco
-from .csv import read_csv, write_csv
-from .dlib_xml import read_dlib_xml, write_dlib_xml
-from .ljson import read_ljson, write_ljson
-from .npy import read_npy, write_npy
-from .pts import read_pts, write_pts
-from .tps import read_tps, write_tps
-
-
-def _read_json(
-    path: str | os.PathLike,
-    *,
-    part: str | None = None,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
-) -> list[LandmarkFile]:
-    """Read ``.json``: COCO keypoints, or what belongs into an ``.ljson``."""
-    source = Source(path)
-    content = read_json(source)
-    if isinstance(content, dict) and "annotations" not in content and "version" in content:
-        return read_ljson(path, missing=missing, scheme=scheme)
-    return parse_coco(source, content, part, None if scheme is None else get_scheme(scheme), missing)
-
-
-_READERS: dict[str, Callable[..., LandmarkFile | list[LandmarkFile]]] = {
-    ".pts": read_pts, ".asf": read_asf, ".npy": read_npy, ".tps": read_tps, ".ljson": read_ljson, ".csv": read_csv,
-    ".json": _read_json, ".xml": read_dlib_xml,
-}  # fmt: skip
-_WRITERS: dict[str, Callable[..., None]] = {
-    ".pts": write_pts, ".asf": write_asf, ".npy": write_npy, ".tps": write_tps, ".ljson": write_ljson,
-    ".csv": write_csv, ".json": write_coco, ".xml": write_dlib_xml,
-}  # fmt: skip
-_OWN = (".pts", ".asf", ".tps", ".ljson", ".npy")  # extensions that say by themselves that a file holds landmarks
-_ONE = (".pts", ".asf", ".npy")
+from ._record import LandmarkFile, LandmarkFileError
+from ._registry import ONE as _ONE
+from ._registry import OWN as _OWN
+from ._registry import READERS as _READERS
+from ._registry import WRITERS as _WRITERS
+from ._registry import options_of
 
 
 def read_landmarks(
@@ -56,18 +25,32 @@ def read_landmarks(
 ) -> LandmarkFile | list[LandmarkFile]:
     """Read a landmark file of any known format, or all of a folder.
 
-    ====================== ================================ ===========================================
-    extension              format                           result, options
-    ====================== ================================ ===========================================
-    ``.pts``               iBUG (and IDAV, recognised)      one; `origin`, `missing`
-    ``.asf``               IMM, DTU                         one; `image_size`, `missing`
-    ``.npy``               one array, ASMNet                one; `missing`
-    ``.tps``               tpsDig                           list; `image_size`, `missing`, `scaled`
-    ``.ljson``             menpo, versions 1 to 3           list; `missing`
-    ``.csv``               table                            list; `missing`, `frame`
-    ``.json``              COCO, COCO-WholeBody             list; `part`, `missing`
-    ``.xml``               dlib imglab                      list; `missing`
-    ====================== ================================ ===========================================
+    What an ending leaves open is decided by the content of the file, and a file of a program that no reader is for is
+    called by its name.
+
+    ================== ======================================================== =============================
+    ending             formats                                                  result
+    ================== ======================================================== =============================
+    ``.pts``           iBUG; IDAV Landmark Editor                               one
+    ``.asf``           IMM, DTU                                                 one
+    ``.npy``           one array, ASMNet                                        one
+    ``.tps``           tpsDig, with curves and outlines                         list
+    ``.ljson``         menpo, versions 1 to 3                                   list
+    ``.nts`` ``.dta``  NTSYS; IDAV Landmark Editor                              list
+    ``.land``          IDAV Landmark Editor                                     one
+    ``.fcsv``          3D Slicer                                                list
+    ``.csv`` ``.tsv``  tables, also of R, MorphoJ and geomorph; OpenFace;       list
+                       DeepLabCut; VGG Image Annotator
+    ``.json``          COCO and its result lists; LabelMe; 3D Slicer            list, of Scalismo one
+                       (``.mrk.json``); VGG Image Annotator; Scalismo; menpo
+    ``.xml``           dlib imglab; CVAT                                        list
+    ``.txt``           points one a line or numbers one below the other;        one, of tables a list
+                       tables; StereoMorph; what belongs into .pts or .tps
+    ``.ply``           vertices                                                 one
+    ``.h5``            DeepLabCut, where h5py is there                          list
+    ================== ======================================================== =============================
+
+    All take `missing`; the other options are those of the reader (`read_csv`, `read_slicer` ...).
 
     Parameters
     ----------
@@ -77,7 +60,8 @@ def read_landmarks(
         What the landmarks are; every shape must have as many.
     extension : str, optional
         Read the file as one of this extension, or only such files of a folder. Without it a folder may hold one of
-        ``.pts``, ``.asf``, ``.tps``, ``.ljson`` and ``.npy`` beside whatever else, but not two of them.
+        ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv`` and ``.land`` beside whatever else, but
+        not two of them.
     **options
         Options of the reader of the format, such as ``origin=0``; see there.
 
@@ -150,7 +134,7 @@ def _extension(path: Path, extension: str, known: dict[str, Callable]) -> str:
 
 
 def _options(function: Callable, options: dict[str, Any], suffix: str) -> dict[str, Any]:
-    known = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    known = options_of(function)
     for name in options:
         if name not in known:
             raise TypeError(

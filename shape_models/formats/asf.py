@@ -81,7 +81,7 @@ def read_asf(
     ...     read_asf(path).points.tolist(), read_asf(path, image_size=(640, 480)).points.tolist()
     ([[0.25, 0.25], [0.5, 0.125]], [[160.0, 120.0], [320.0, 60.0]])
     """
-    source = Source(path)
+    source = Source.of(path)
     scheme = None if scheme is None else get_scheme(scheme)
     lines = [(number, line) for number, line in source.lines() if not line.startswith("#")]
     if not lines:

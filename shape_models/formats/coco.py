@@ -17,12 +17,11 @@ from ._record import (
     Source,
     as_files,
     as_points,
-    check_scheme,
     json_field,
     json_number,
     json_numbers,
     mark_missing,
-    read_json,
+    record,
     refuse_frame,
     shorten,
     write_text,
@@ -49,7 +48,7 @@ def read_coco(
     Parameters
     ----------
     path : path
-        The file.
+        The file: a set with images and annotations, or the list of results that detectors are judged by.
     part : {None, "face", "body", "foot", "left_hand", "right_hand"}, optional
         Which keypoints; None takes the face where any annotation has one, else the body (the plain ``keypoints``).
     missing : {"negative", "zero"}, float or sequence of float, optional
@@ -62,7 +61,9 @@ def read_coco(
     -------
     list of LandmarkFile
         One for each annotation that has the part; those marked as not valid (``face_valid`` ...) and those without
-        any labelled keypoint are left out. Frame ``"pixels"``; a point of visibility 0 is missing. The attributes are
+        any labelled keypoint (absent, null, empty or all 0) are left out. Frame ``"pixels"``; a point of visibility 0
+        is missing. Third numbers that are fractions are a ``"confidence"``, and then only a point of three zeros is
+        missing. The attributes are
         ``"visibility"`` (array of 0 not labelled, 1 labelled but hidden, 2 visible), ``"box"`` (x0, y0, x1, y1 or
         None), ``"id"``, ``"image_id"`` and ``"image_size"`` (width, height, or None). Labels are the names of the
         keypoints of the category.
@@ -89,16 +90,15 @@ def read_coco(
     >>> file.image_name, file.points.tolist(), file.attributes["visibility"].tolist()
     ('a.jpg', [[3.0, 4.0], [nan, nan]], [2, 0])
     """
-    source = Source(path)
-    return parse_coco(source, read_json(source), part, None if scheme is None else get_scheme(scheme), missing)
-
-
-def parse_coco(
-    source: Source, content: Any, part: str | None, scheme: LandmarkScheme | None, missing: Missing = None
-) -> list[LandmarkFile]:
-    """Turn parsed JSON into records."""
+    source = Source.of(path)
+    scheme = None if scheme is None else get_scheme(scheme)
+    content = source.json
     if part is not None and part not in _PARTS:
         raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
+    if isinstance(content, list):  # what a detector answers: annotations without images and categories
+        content = {"annotations": content}
+    if isinstance(content, dict) and "annotations" in content and content["annotations"] is None:
+        content = {**content, "annotations": []}
     annotations = json_field(source, content, "annotations", list, "file")
     images = _by_id(source, content, "images")
     categories = _by_id(source, content, "categories")
@@ -110,15 +110,18 @@ def parse_coco(
         where = f"annotations[{i}]"
         if not isinstance(annotation, dict):
             raise source.error(f"{where}: got {shorten(repr(annotation))}; expected an object.")
-        if key not in annotation or (valid_key is not None and annotation.get(valid_key) is False):
+        if annotation.get(key) in (None, []) or (valid_key is not None and annotation.get(valid_key) is False):
             continue
         values = json_field(source, annotation, key, list, where)
-        if not values or len(values) % 3:
+        if len(values) % 3:
             raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
         triples = np.reshape(json_numbers(source, values, f"{where}.{key}"), (-1, 3))
-        visibility = triples[:, 2]
-        if not (np.isin(visibility, (0, 1, 2)).all() or ((visibility >= 0) & (visibility <= 1)).all()):
-            raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")
+        visibility, confidence = triples[:, 2], None
+        if not np.isin(visibility, (0, 1, 2)).all():
+            if not ((visibility >= 0) & (visibility <= 1)).all():
+                raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")
+            # a detector's confidence, or a fraction of the annotators; only a point at 0, 0 is then not there
+            confidence, visibility = visibility, np.where(triples.any(axis=1), 2, 0)
         points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
         points[np.isnan(points).any(axis=1)] = np.nan
         points = mark_missing(points, missing, triples[:, :2])
@@ -128,23 +131,21 @@ def parse_coco(
         image = images.get(_key(image_id), {})
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
-        check_scheme(source.path, len(points), own_scheme)
         names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints") if part == "body" else None
         labels = None
         if isinstance(names, list) and len(names) == len(points) and all(isinstance(n, str) for n in names):
-            labels = tuple(names)
+            labels = names if len(set(names)) == len(names) else None
         file_name = image.get("file_name")
-        attributes = {
-            "visibility": visibility.astype(int) if (visibility == visibility.astype(int)).all() else visibility,
-            "box": None if box is None else _box(source, box, where), "id": annotation.get("id"),
-            "image_id": image_id, "image_size": _size(image),
+        attributes: dict[str, Any] = {
+            "visibility": visibility.astype(int), "box": _box(source, box, where) if box else None,
+            "id": annotation.get("id"), "image_id": image_id, "image_size": _size(image),
         }  # fmt: skip
-        files.append(
-            LandmarkFile(
-                points, labels, own_scheme, file_name if isinstance(file_name, str) else None,
-                path=source.path, attributes=attributes,
-            )
-        )  # fmt: skip
+        if confidence is not None:
+            attributes["confidence"] = confidence
+        if isinstance(annotation.get("score"), int | float):
+            attributes["score"] = float(annotation["score"])
+        name = file_name if isinstance(file_name, str) else None
+        files.append(record(source, points, labels=labels, scheme=own_scheme, image_name=name, attributes=attributes))
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files

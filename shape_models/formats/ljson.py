@@ -21,7 +21,6 @@ from ._record import (
     json_field,
     json_number,
     mark_missing,
-    read_json,
     refuse_frame,
     shorten,
     whole_missing,
@@ -70,9 +69,9 @@ def read_ljson(
     array([[20.,  1.],
            [nan, nan]])
     """
-    source = Source(path)
+    source = Source.of(path)
     scheme = None if scheme is None else get_scheme(scheme)
-    content = read_json(source)
+    content = source.json
     version = json_field(source, content, "version", int, "file")
     if version == 1:
         shapes = [_version_1(source, content)]

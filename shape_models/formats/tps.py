@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +34,9 @@ from ._record import (
 )
 
 __all__ = ["read_tps", "write_tps"]
+
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = ("LM", "LM3", "CURVES", "OUTLINES", "POINTS", "IMAGE", "ID", "SCALE")
 
 
 def read_tps(
@@ -228,8 +232,9 @@ def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int,
     path : path
         The file; it appears as a whole or not at all.
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, n_dims) or (n, n_landmarks, n_dims)
-        Image names and the attributes ``"id"``, ``"scale"`` and ``"curves"`` are kept. Missing landmarks are written
-        as ``NA``.
+        Image names and the attributes ``"id"``, ``"scale"`` and ``"curves"`` are kept, further ones that are text as
+        keys of their own (``COMMENT`` ...). Labels are not, as the format has no place for them. Missing landmarks are
+        written as ``NA``.
     image_size : (width, height), optional
         Needed for planar points in the frame ``"pixels"``: y becomes ``height - 1 - y``, counted from the bottom.
 
@@ -283,6 +288,9 @@ def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int,
         for key, value in keys.items():
             if value is not None:
                 lines.append(f"{key}={one_line(path, key, value)}")
+        for key, value in file.attributes.items():
+            if isinstance(value, str) and _KEY.fullmatch(key) and key.upper() not in _RESERVED:
+                lines += [f"{key.upper()}={one_line(path, key, part)}" for part in value.split("\n")]
     write_text(path, "\n".join([*lines, ""]))
 
 

@@ -1,0 +1,178 @@
+"""Point regions of the VGG Image Annotator, versions 1 and 2: its JSON, and its table with JSON in the cells."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from ..landmarks import LandmarkScheme, get_scheme
+from ._labelled import stack
+from ._record import LandmarkFile, Missing, Source, json_number, read_json, record, shorten
+from ._table import read_table
+
+__all__ = ["read_via"]
+
+
+def read_via(
+    path: str | os.PathLike,
+    *,
+    label: str | None = None,
+    missing: Missing = None,
+    scheme: str | LandmarkScheme | None = None,
+) -> list[LandmarkFile]:
+    """Read the points that were set in the VGG Image Annotator.
+
+    Parameters
+    ----------
+    path : path
+        A project, or annotations exported as JSON or as CSV.
+    label : str, optional
+        The region attribute that names the landmarks; by default the one whose values differ among the points of every
+        image. Without any the landmarks have no labels and stand in the order of the file.
+    missing : {"negative", "zero"}, float or sequence of float, optional
+        What marks a missing landmark besides an absent region: a negative coordinate, zeros only,
+        one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
+    scheme : str or LandmarkScheme, optional
+        What the landmarks are; every image must have as many.
+
+    Returns
+    -------
+    list of LandmarkFile
+        One for each image with points, frame ``"pixels"``; a landmark that an image lacks is missing. The attributes
+        are ``"box"`` (of a rectangle, where there is one) and ``"curves"`` (polylines and polygons).
+
+    Raises
+    ------
+    LandmarkFileError
+        With the file and the field.
+
+    References
+    ----------
+    A. Dutta, A. Zisserman, "The VIA Annotation Software for Images, Audio and Video", ACM Multimedia, 2019.
+
+    Examples
+    --------
+    >>> import json, tempfile, pathlib
+    >>> from shape_models.formats import read_via
+    >>> region = {"shape_attributes": {"name": "point", "cx": 3, "cy": 4}, "region_attributes": {"part": "tip"}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.json")
+    ...     _ = path.write_text(json.dumps({"a.jpg9": {"filename": "a.jpg", "regions": [region]}}))
+    ...     file = read_via(path)[0]
+    >>> file.image_name, file.labels, file.points.tolist()
+    ('a.jpg', ('tip',), [[3.0, 4.0]])
+    """
+    source = Source.of(path)
+    scheme = None if scheme is None else get_scheme(scheme)
+    images = _from_table(source) if source.path.suffix.lower() == ".csv" else _from_json(source)
+    found = []
+    for name, regions in images.items():
+        shapes = [_shape(source, region, f"{shorten(name)}: regions[{i}]") for i, region in enumerate(regions)]
+        if any(kind == "point" for kind, _, _ in shapes):
+            found.append((name, shapes))
+    if not found:
+        raise source.error("got no region that is a point; expected some. Try marking landmarks as points.")
+    marks = [[attributes for kind, _, attributes in shapes if kind == "point"] for _, shapes in found]
+    points = [[rows[0] for kind, rows, _ in shapes if kind == "point"] for _, shapes in found]
+    key = _key(source, marks, label)
+    if key is None:
+        labels, arrays = None, [np.array(some) for some in points]
+    else:
+        pairs = [zip(some, rows, strict=True) for some, rows in zip(marks, points, strict=True)]
+        labels, arrays = stack(source, [{str(mark[key]): row for mark, row in some} for some in pairs])
+    files = []
+    for (name, shapes), array in zip(found, arrays, strict=True):
+        attributes: dict[str, Any] = {}
+        boxes = [rows for kind, rows, _ in shapes if kind == "rect"]
+        if len(boxes) == 1:
+            attributes["box"] = np.array(boxes[0]).ravel()
+        curves = [np.array(rows) for kind, rows, _ in shapes if kind in ("polygon", "polyline")]
+        if curves:
+            attributes["curves"] = curves
+        files.append(
+            record(source, array, labels=labels, image_name=name, scheme=scheme, missing=missing, attributes=attributes)
+        )
+    return files
+
+
+def _from_json(source: Source) -> dict[str, list[Any]]:
+    content = source.json
+    if isinstance(content, dict):
+        content = content.get("_via_img_metadata", content)
+    if not isinstance(content, dict):
+        raise source.error(f"file: got {shorten(repr(content))}; expected the images of a project.")
+    images: dict[str, list[Any]] = {}
+    for key, image in content.items():
+        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+            raise source.error(f"{shorten(key)}: got no 'filename'; expected an image.")
+        regions = image.get("regions") or []
+        images.setdefault(image["filename"], []).extend(regions.values() if isinstance(regions, dict) else regions)
+    return images
+
+
+def _from_table(source: Source) -> dict[str, list[Any]]:
+    names, rows = read_table(source)
+    lower = [name.lstrip("#").strip() for name in names]
+    wanted = ("filename", "region_shape_attributes", "region_attributes")
+    places = [lower.index(name) for name in wanted if name in lower]
+    if len(places) != 3:
+        raise source.error("header: expected filename, region_shape_attributes and region_attributes.", 1)
+    images: dict[str, list[Any]] = {}
+    for line, row in rows:
+        file, shape, attributes = (row[place] for place in places)
+        cells = [read_json(Source(source.path, text or "{}")) for text in (shape, attributes)]
+        if not all(isinstance(cell, dict) for cell in cells):
+            raise source.error("region_shape_attributes: expected a JSON object.", line)
+        regions = images.setdefault(file, [])
+        if cells[0]:
+            regions.append({"shape_attributes": cells[0], "region_attributes": cells[1]})
+    return images
+
+
+def _shape(source: Source, region: Any, where: str) -> tuple[str, list[list[float]], dict[str, Any]]:
+    """Return the kind of a region, its points (two corners of a rectangle), and its attributes."""
+    shape = region.get("shape_attributes") if isinstance(region, dict) else None
+    attributes = region.get("region_attributes") or {} if isinstance(region, dict) else {}
+    if not isinstance(shape, dict) or not isinstance(attributes, dict):
+        raise source.error(f"{where}: got {shorten(repr(region))}; expected shape_attributes and region_attributes.")
+    kind = str(shape.get("name"))
+
+    def number(key: str) -> float:
+        if key not in shape:
+            raise source.error(f"{where}: got no {key!r}; expected one.")
+        return json_number(source, shape[key], f"{where}.{key}")
+
+    if kind == "point":
+        return kind, [[number("cx"), number("cy")]], attributes
+    if kind == "rect":
+        x, y = number("x"), number("y")
+        return kind, [[x, y], [x + number("width"), y + number("height")]], attributes
+    if kind in ("polygon", "polyline"):
+        xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+        if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys) or not xs:
+            raise source.error(f"{where}: expected all_points_x and all_points_y of one length.")
+        return kind, [[json_number(source, v, where) for v in pair] for pair in zip(xs, ys, strict=True)], attributes
+    return kind, [], attributes
+
+
+def _key(source: Source, marks: list[list[dict[str, Any]]], label: str | None) -> str | None:
+    """Return the attribute that names the landmarks."""
+
+    def names(some: list[dict[str, Any]], key: str) -> list[str]:
+        return [json.dumps(m[key]) for m in some if m.get(key) not in (None, "", {})]
+
+    keys = list(dict.fromkeys(key for some in marks for m in some for key in m)) if label is None else [label]
+    for key in keys:
+        if all(len(set(names(some, key))) == len(some) for some in marks):
+            return key
+    if label is not None:
+        raise source.error(f"label: got {label!r}, which does not name every point of an image once.")
+    if any(len(set(names(some, key))) > 1 for key in keys for some in marks):
+        raise source.error(
+            f"region_attributes: got {', '.join(map(repr, keys))}, none of which names every point of an image once; "
+            "expected the name of the landmark. Try label=, or one name for each point."
+        )
+    return None
