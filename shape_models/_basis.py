@@ -32,7 +32,7 @@ from ._probabilistic import BasisReport, Completion
 
 __all__ = ["ShapeBasis"]
 
-_BLOCK = 256  # rows that stay in the cache between the two products
+_FEW = 256  # shapes whose differences from the mean stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class ShapeBasis:
     _transposed: ClassVar[Any]
     _scale: ClassVar[Any]
     _place: ClassVar[Context]
-    _moved: ClassVar[dict[tuple[str, str, str], ShapeBasis]]
+    _moved: ClassVar[dict[tuple[Any, Any, Any], ShapeBasis]]
 
     def __post_init__(self) -> None:
         names = ("mean", "components", "variances")
@@ -205,7 +205,7 @@ class ShapeBasis:
         xp, dtype, device, _ = context
         if own.xp is xp and own.dtype == dtype and own.device == device:
             return self
-        key = (xp.__name__, str(dtype), str(device))
+        key = (xp, dtype, device)
         moved = None if is_traced(x) else self._moved.get(key)
         if moved is None:
             arrays = [_move(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
@@ -223,7 +223,8 @@ class ShapeBasis:
         lead = shapes.ndim - len(event)
         if lead < 0 or tuple(shapes.shape[lead:]) != event:
             raise ValueError(self._shape_message(tuple(shapes.shape)))
-        flat = context.xp.reshape(shapes, (*shapes.shape[:lead], self.n_features))
+        shape = (*shapes.shape[:lead], self.n_features)
+        flat = shapes.reshape(shape) if isinstance(shapes, np.ndarray) else context.xp.reshape(shapes, shape)
         return flat, context, self._on(context, shapes)
 
     def _shape_message(self, got: tuple[int, ...], name: str = "shapes") -> str:
@@ -608,39 +609,29 @@ class ShapeBasis:
         return Completion(leave(filled, context.given), leave(covariance, context.given))
 
     def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
-        """Project with as few passes over memory as there are: block by block, in place on what is our own."""
+        """Project with as few passes over memory, and as few products that wake the threads of BLAS, as there are."""
         flat, context, basis = self._enter(shapes)
-        limit, scale = basis.limit, basis._scale
-        rows = flat if flat.ndim == 1 else flat.reshape(-1, flat.shape[-1])
-        if rows.ndim == 1 or len(rows) <= _BLOCK:
-            b = np.dot(rows - basis._flat_mean, basis._transposed)
+        limit = basis.limit
+        if flat.ndim == 1 or math.prod(flat.shape[:-1]) <= _FEW:
+            b = np.dot(flat - basis._flat_mean, basis._transposed)
             _refuse_missing(flat, b, basis.event_shape)
             if limit is not None:
-                limit._clip_in_place(b, scale)
+                limit._clip_in_place(b, basis._scale)
             out = np.dot(b, basis.components)
             out += basis._flat_mean
             return leave(out.reshape(shapes.shape), context.given)
-        n_rows, n_features = rows.shape
-        out = np.empty(rows.shape, dtype=rows.dtype)
-        # One more column than modes: 0 in the first product, then 1, which adds the mean in the second. All that is
-        # added or compared is tiled, since NumPy is fastest on arrays of one shape without gaps.
-        transposed = np.zeros((n_features, len(scale) + 1), dtype=rows.dtype)
-        transposed[:, :-1] = basis._transposed
-        with_mean = np.concatenate([basis.components, basis._flat_mean[None]])
-        mean = np.tile(basis._flat_mean, (_BLOCK, 1))
-        clip = None if limit is None else limit._clipper(scale, _BLOCK)
-        centred = np.empty((_BLOCK, n_features), dtype=rows.dtype)
-        coefficients = np.empty((_BLOCK, len(scale) + 1), dtype=rows.dtype)
-        for start in range(0, n_rows, _BLOCK):
-            block = rows[start : start + _BLOCK]
-            n = block.shape[0]
-            d = np.subtract(block, mean[:n], out=centred[:n])
-            b = np.matmul(d, transposed, out=coefficients[:n])
-            _refuse_missing(flat, b, basis.event_shape)
-            if clip is not None:
-                clip(b)
-            b[:, -1] = 1
-            np.matmul(b, with_mean, out=out[start : start + n])
+        # The mean is taken off the coefficients, which are few, and comes back as one more mode of coefficient 1.
+        rows = flat.reshape(-1, flat.shape[-1])
+        widened = np.zeros((rows.shape[1], len(basis._scale) + 1), dtype=rows.dtype)
+        widened[:, :-1] = basis._transposed
+        offset = np.dot(basis._flat_mean, widened)
+        offset[-1] = -1
+        b = np.matmul(rows, widened)
+        b -= offset
+        _refuse_missing(flat, b, basis.event_shape)
+        if limit is not None:
+            limit._clip_in_place(b, basis._scale)
+        out = np.matmul(b, np.concatenate([basis.components, basis._flat_mean[None]]))
         return leave(out.reshape(shapes.shape), context.given)
 
 

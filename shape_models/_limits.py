@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -56,15 +55,9 @@ class Limit:
         )
 
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
-        coefficients[...] = self.clip(coefficients, scale)
-
-    def _clipper(self, scale: np.ndarray, n_rows: int) -> Callable[[np.ndarray], None]:
-        """Return what clips, in place, up to `n_rows` rows of coefficients with one column more than modes."""
-
-        def clip(b: np.ndarray) -> None:
-            b[:, :-1] = self.clip(b[:, :-1], scale)
-
-        return clip
+        """Clip the columns that have a scale; one more column holds 1 and stays."""
+        own = coefficients[..., : len(scale)]
+        own[...] = self.clip(own, scale)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -173,19 +166,10 @@ class Box(_OneNumber):
 
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         bound = _bound(self.value, scale)
+        if coefficients.shape[-1] > len(scale):
+            bound = np.concatenate([bound, np.ones(1, dtype=bound.dtype)])
         np.minimum(coefficients, bound, out=coefficients)
         np.maximum(coefficients, -bound, out=coefficients)
-
-    def _clipper(self, scale: np.ndarray, n_rows: int) -> Callable[[np.ndarray], None]:
-        upper = np.zeros((n_rows, len(scale) + 1), dtype=scale.dtype)
-        upper[:, :-1] = _bound(self.value, scale)
-        lower = -upper
-
-        def clip(b: np.ndarray) -> None:
-            np.minimum(b, upper[: len(b)], out=b)
-            np.maximum(b, lower[: len(b)], out=b)
-
-        return clip
 
 
 class SoftBox(_OneNumber):

@@ -355,3 +355,18 @@ def test_results_do_not_share_memory_with_the_input(torch):
     before = x.clone()
     basis.project(x).mul_(0)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_many_shapes_give_what_each_gives(limit, offset):
+    """Batches that are worked on in other steps than a few shapes, far from the origin too."""
+    basis = dataclasses.replace(model(limit), mean=model(limit).mean + offset)
+    for dtype in (np.float64, np.float32):
+        x = draw_shapes(basis, 1, (20, 30)).astype(dtype)
+        one_by_one = np.stack([basis.project(shape) for shape in x.reshape(-1, *basis.event_shape)])
+        atol = 32 * np.finfo(dtype).eps * np.abs(x).max()
+        np.testing.assert_allclose(basis.project(x).reshape(one_by_one.shape), one_by_one, rtol=0, atol=atol)
+        x[3, 4, 1, 0] = np.nan
+        with pytest.raises(ValueError, match=r"at index \(3, 4, 1, 0\)"):
+            basis.project(x)
