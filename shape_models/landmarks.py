@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ._array import array_namespace, as_shapes
+from ._mediapipe import IBUG68_ERROR, IBUG68_VERTICES
 from .curves import Curve
 
 __all__ = [
@@ -670,8 +671,9 @@ def convert(shapes: Any, source: str | LandmarkScheme, target: str | LandmarkSch
     """Express landmarks of one scheme in another, as far as the two agree.
 
     Known pairs: WFLW98, COFW29, MUCT76, MUCT68, MEDIAPIPE478 and MEDIAPIPE468 to IBUG68, IBUG68 to COFW29, MUCT76 to
-    MUCT68 and MEDIAPIPE478 to MEDIAPIPE468; and of each the way back, with the exact points only. No interpolation
-    error is stated (None), as it takes faces that were annotated in both schemes.
+    MUCT68 and MEDIAPIPE478 to MEDIAPIPE468; and of each the way back, with the exact points only. For MediaPipe the
+    interpolated points are means of three vertices, learned from photographs with landmarks of both kinds, and their
+    measured error is stated; for the others it is None, as it takes faces that were annotated in both schemes.
 
     Parameters
     ----------
@@ -714,7 +716,8 @@ def convert(shapes: Any, source: str | LandmarkScheme, target: str | LandmarkSch
     converted = sum(array[..., indices[:, k], :] * weights[:, k, None] for k in range(depth))
     exact = _exact(source, target)
     kinds = tuple("missing" if not rule else "exact" if i in exact else "interpolated" for i, rule in enumerate(rules))
-    return Conversion(np.asarray(converted), kinds, target, None if "interpolated" in kinds else 0.0)
+    error = _ERRORS.get((source.name, target.name)) if "interpolated" in kinds else 0.0
+    return Conversion(np.asarray(converted), kinds, target, error)
 
 
 _Rule = list[tuple[int, float]]
@@ -783,16 +786,6 @@ def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict
     mediapipe = {
         30: 4, 36: 33, 39: 133, 42: 362, 45: 263, 48: 61, 51: 0, 54: 291, 57: 17, 60: 78, 62: 13, 64: 308, 66: 14,
     }  # fmt: skip
-    vertices = {
-        0: [127], 1: [234], 2: [93], 3: [132, 58], 4: [58, 172], 5: [136], 6: [149], 7: [148], 8: [152], 9: [377],
-        10: [378], 11: [365], 12: [288, 397], 13: [361, 288], 14: [323], 15: [454], 16: [356],
-        17: [70], 18: [63], 19: [105], 20: [66], 21: [107], 22: [336], 23: [296], 24: [334], 25: [293], 26: [300],
-        27: [168, 6], 28: [197], 29: [5], 31: [75], 32: [97], 33: [2], 34: [326], 35: [305],
-        37: [160], 38: [158], 40: [153], 41: [144], 43: [385], 44: [387], 46: [373], 47: [380],
-        49: [39], 50: [37], 52: [267], 53: [269], 55: [321], 56: [314], 58: [84], 59: [181],
-        61: [82], 63: [312], 65: [317], 67: [87],
-    }  # fmt: skip
-
     def means(table: Mapping[int, Iterable[int]]) -> dict[int, dict[int, float]]:
         return {i: dict.fromkeys(indices, 1.0) for i, indices in table.items()}
 
@@ -801,11 +794,12 @@ def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict
         ("ibug68", "cofw29"): (ibug_to_cofw, means(cofw_means)),
         ("muct76", "ibug68"): (muct, {}),
         ("muct68", "ibug68"): (muct, {}),
-        ("mediapipe478", "ibug68"): (mediapipe, means(vertices)),
-        ("mediapipe468", "ibug68"): (mediapipe, means(vertices)),
+        ("mediapipe478", "ibug68"): (mediapipe, IBUG68_VERTICES),
+        ("mediapipe468", "ibug68"): (mediapipe, IBUG68_VERTICES),
         ("mediapipe478", "mediapipe468"): ({i: i for i in range(468)}, {}),
         ("muct76", "muct68"): ({i: i for i in range(68)}, {}),
     }
 
 
 _CONVERSIONS = _conversions()
+_ERRORS = {("mediapipe478", "ibug68"): IBUG68_ERROR, ("mediapipe468", "ibug68"): IBUG68_ERROR}
