@@ -140,7 +140,7 @@ class LandmarkScheme:
         return hash((self.name, self.n_landmarks, self.names))
 
     def __reduce__(self) -> tuple:
-        if _SCHEMES.get(self.name) is self:
+        if SCHEMES.get(self.name) is self:
             return get_scheme, (self.name,)
         keywords = {k: getattr(self, k) for k in ("names", "groups", "edges", "mirror", "anchors", "curves")}
         keywords["groups"], keywords["anchors"] = dict(self.groups), dict(self.anchors)
@@ -378,9 +378,9 @@ def get_scheme(name: str | LandmarkScheme) -> LandmarkScheme:
         return name
     if isinstance(name, str):
         key = "".join(c for c in name.lower() if c not in "-_ ")
-        if key in _SCHEMES:
-            return _SCHEMES[key]
-    raise ValueError(f"got the scheme {name!r}; expected one of {', '.join(_SCHEMES)}, or a LandmarkScheme.")
+        if key in SCHEMES:
+            return SCHEMES[key]
+    raise ValueError(f"got the scheme {name!r}; expected one of {', '.join(SCHEMES)}, or a LandmarkScheme.")
 
 
 def _run(first: int, last: int, *, closed: bool = False) -> list[tuple[int, int]]:
@@ -620,7 +620,7 @@ MEDIAPIPE478 = _mediapipe478()
 MEDIAPIPE468 = MEDIAPIPE478.subset(range(468), name="mediapipe468")
 """The vertices of MediaPipe's face mesh without irises, as it answers by default."""
 
-_SCHEMES: dict[str, LandmarkScheme] = {
+SCHEMES: dict[str, LandmarkScheme] = {
     scheme.name: scheme for scheme in (IBUG68, WFLW98, COFW29, IMM58, MUCT76, MUCT68, MEDIAPIPE478, MEDIAPIPE468)
 }
 
@@ -743,7 +743,7 @@ def _exact(source: LandmarkScheme, target: LandmarkScheme) -> dict[int, int]:
     """Return target index -> source index of the points that both annotate."""
     if source == target:
         return {i: i for i in range(source.n_landmarks)}
-    known = all(_SCHEMES.get(scheme.name) == scheme for scheme in (source, target))
+    known = all(SCHEMES.get(scheme.name) == scheme for scheme in (source, target))
     if known and (source.name, target.name) in _CONVERSIONS:
         return _CONVERSIONS[source.name, target.name][0]
     if known and (target.name, source.name) in _CONVERSIONS:

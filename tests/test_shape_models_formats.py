@@ -565,7 +565,7 @@ def _npy(header, body=b""):
         (_npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 2)}", bytes(16)), "array of object"),
         (_npy("{'descr': '<U4', 'fortran_order': False, 'shape': (1, 2)}", bytes(32)), "array of <U4"),
         (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)}", bytes(24)), "got an array of shape .3,"),
-        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 2)}", bytes(16)), "try numpy.load"),
+        (_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2, 2)}", bytes(32)), "try numpy.load"),
         (
             _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2)}", np.array([np.inf, 1]).tobytes()),
             "infinite",
@@ -631,7 +631,9 @@ def test_options_and_folders(tmp_path):
     with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one of them. Try extension="):
         read_landmarks(tmp_path)
     assert len(read_landmarks(tmp_path, extension="npy")) == 1
-    with pytest.raises(TypeError, match=r"got the option 'origin', which .npy does not have; expected missing, scheme"):
+    with pytest.raises(
+        TypeError, match=r"got the option 'origin', which .npy does not have; expected missing, n_dims, scheme"
+    ):
         read_landmarks(tmp_path, extension=".npy", origin=1)
     with pytest.raises(TypeError, match="got the option 'x'"):
         write_landmarks(tmp_path / "3.npy", faces[2], x=1)
@@ -872,3 +874,71 @@ def test_keys_given_twice_are_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"annotations": [{"keypoints": [1, 2, 2], "keypoints": [3, 4, 2]}]}')
     with pytest.raises(LandmarkFileError, match="got the key 'keypoints' twice"):
         read_landmarks(tmp_path / "a.json")
+
+
+def test_masked_landmarks_are_missing(tmp_path):
+    points = np.ma.array([[1.0, 2.0], [9e9, 9e9]], mask=[[0, 0], [1, 0]])
+    for name, masked in (("a.pts", points), ("b.csv", [points, points]), ("c.npy", points)):
+        write_landmarks(tmp_path / name, masked)
+        file = read_landmarks(tmp_path / name)
+        file = file if isinstance(file, LandmarkFile) else file[1]
+        np.testing.assert_array_equal(file.points, [[1, 2], [np.nan, np.nan]])
+
+
+def test_numbers_in_one_row_that_leave_the_dimensions_open(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(204.0))
+    with pytest.raises(LandmarkFileError, match=r"got 204 numbers, which may be 102 landmarks .* or 68 of three"):
+        read_npy(path)
+    assert read_npy(path, n_dims=2).points.shape == (102, 2)
+    for file in (read_npy(path, n_dims=3), read_npy(path, scheme="ibug68")):
+        np.testing.assert_array_equal(file.points, np.arange(204.0).reshape(68, 3))
+    planar = np.random.default_rng(0).normal(size=(102, 2))
+    write_npy(path, planar)
+    np.testing.assert_array_equal(read_npy(path).points, planar)
+    np.save(path, planar[:, None])
+    np.testing.assert_array_equal(read_npy(path).points, planar)
+    with pytest.raises(ValueError, match="n_dims: got 4"):
+        read_npy(path, n_dims=4)
+
+
+def test_a_record_says_what_does_not_fit():
+    with pytest.raises(ValueError, match="labels: got 1; expected one for each of 2"):
+        LandmarkFile(np.ones((2, 2)), ("a",))
+    with pytest.raises(ValueError, match="frame: got 'up'"):
+        LandmarkFile(np.ones((2, 2)), frame="up")
+    assert LandmarkFile(np.ones((68, 2)), scheme="ibug68").scheme is IBUG68
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=6)
+
+
+@given(
+    labels=st.lists(words, min_size=1, max_size=4, unique=True).filter(
+        lambda some: not all(s[-1:].isdigit() for s in some)
+    ),
+    image=st.none() | words,
+    id_=words,
+    scale=st.none() | st.floats(1e-3, 1e3),
+    comment=words,
+    seed=st.integers(0, 99),
+)
+def test_what_a_format_has_a_place_for_survives(tmp_path_factory, labels, image, id_, scale, comment, seed):
+    folder = tmp_path_factory.getbasetemp()
+    points = np.random.default_rng(seed).normal(size=(len(labels), 2)) * 100
+    curve = np.arange(6.0).reshape(3, 2)
+    attributes = {"id": id_, "scale": scale, "comment": comment, "curves": [curve], "box": np.array([1.0, 2, 9, 8])}
+    file = LandmarkFile(points, tuple(labels), None, image, "pixels", attributes=attributes)
+    kept = {
+        ".csv": ("labels", "image_name", "id", "scale", "comment"), ".xml": ("labels", "id", "scale", "comment", "box"),
+        ".json": ("labels", "image_name", "id", "box"), ".tps": ("image_name", "id", "scale", "comment", "curves"),
+    }  # fmt: skip
+    for ending, fields in kept.items():
+        path = folder / f"kept{ending}"
+        size = {"image_size": (640, 480)} if ending == ".tps" else {}
+        write_landmarks(path, file, **size)
+        (back,) = read_landmarks(path, **size)
+        np.testing.assert_array_equal(back.points, points)
+        for field in fields:
+            one, other = (getattr(f, field, f.attributes.get(field)) for f in (back, file))
+            np.testing.assert_array_equal(one, other, err_msg=f"{field} of {ending}")

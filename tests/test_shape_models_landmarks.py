@@ -323,10 +323,10 @@ def test_flip_and_anchors_take_any_array_library(library):
 def test_a_name_that_two_schemes_share_is_one_place():
     from itertools import permutations
 
-    from shape_models.landmarks import _SCHEMES, _exact
+    from shape_models.landmarks import SCHEMES, _exact
 
     checked = 0
-    for source, target in permutations(_SCHEMES.values(), 2):
+    for source, target in permutations(SCHEMES.values(), 2):
         shared = {name for name in source.names if name in target.names and not name.startswith("landmark_")}
         assert not {name for name in shared if "jaw" in name or "_nose_" in name} or (source.name, target.name) in {
             (a, b) for pair in [{"ibug68", "wflw98"}, {"muct76", "muct68"}] for a, b in permutations(pair)

@@ -60,7 +60,8 @@ def load_landmarks(
         and perhaps ``names``, ``images``, ``labels``, ``frame``, ``groups``, ``split``, ``box`` and further arrays of n
         entries, which become attributes; a ``.npy`` of one shape or of many; a folder; an array of one shape or of
         many. A folder is searched with the folders below it, hidden files and folders left out, in natural order
-        (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson`` and ``.npy``; ``.csv``,
+        (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv``
+        and ``.land``; ``.csv``,
         ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them, as they can hold
         anything. A folder with ``split.csv`` or with the folders of 300-W is read as 300-W.
     scheme : str or LandmarkScheme, optional
@@ -295,12 +296,12 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any) -> LandmarkS
     root = folder.root
     chosen = None if extension is None else _extensions(root, extension)
     own = [suffix for suffix in known._READERS if suffix in known._OWN]
-    others = [suffix for suffix in known._READERS if suffix not in known._OWN]
+    others = [suffix for suffix in known._READERS if suffix not in (*known._OWN, *known._SELDOM)]
     paths = folder.ending(*(own if chosen is None else chosen))
     notes = []
     rest = [] if chosen is not None else folder.ending(*others)
     if chosen is None and not paths:
-        paths, rest = rest, []
+        paths, rest = rest or folder.ending(*known._SELDOM), []
     if not paths:
         raise LandmarkFileError(
             f"{root}: got no landmark files ({', '.join(chosen or known._READERS)}) in this folder; expected some."

@@ -12,6 +12,7 @@ from ._record import LandmarkFile, LandmarkFileError
 from ._registry import ONE as _ONE
 from ._registry import OWN as _OWN
 from ._registry import READERS as _READERS
+from ._registry import SELDOM as _SELDOM  # noqa: F401  (for the reader of sets)
 from ._registry import WRITERS as _WRITERS
 from ._registry import options_of
 

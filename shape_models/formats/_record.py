@@ -98,6 +98,14 @@ class LandmarkFile:
     def __post_init__(self) -> None:
         if isinstance(self.scheme, str):
             object.__setattr__(self, "scheme", get_scheme(self.scheme))
+        if self.frame not in FRAMES:
+            raise ValueError(f"frame: got {self.frame!r}; expected one of {', '.join(FRAMES)}.")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(map(str, self.labels)))
+            if len(self.labels) != len(self.points):
+                raise ValueError(
+                    f"labels: got {len(self.labels)}; expected one for each of {len(self.points)} landmarks."
+                )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False and dtype is not None and np.dtype(dtype) != self.points.dtype:
@@ -382,11 +390,20 @@ def as_files(landmarks: Any, path: str | os.PathLike) -> list[LandmarkFile]:
         return [landmarks]
     if isinstance(landmarks, list | tuple) and any(isinstance(item, LandmarkFile) for item in landmarks):
         return [item if isinstance(item, LandmarkFile) else LandmarkFile(as_points(item, path)) for item in landmarks]
+    array = _numbers(landmarks, path)
+    return [LandmarkFile(as_points(shape, path)) for shape in (array if array.ndim == 3 else array[None])]
+
+
+def _numbers(landmarks: Any, path: str | os.PathLike) -> np.ndarray:
+    """Return an array of float64 in which what is masked is missing, also in a list."""
+    parts = landmarks if isinstance(landmarks, list | tuple) else ()
     try:
-        array = np.asarray(landmarks, dtype=np.float64)
+        if isinstance(landmarks, np.ma.MaskedArray) or any(isinstance(part, np.ma.MaskedArray) for part in parts):
+            masked = np.ma.stack(landmarks) if parts else np.ma.asarray(landmarks)
+            return np.ma.filled(masked.astype(np.float64), np.nan)
+        return np.asarray(landmarks, dtype=np.float64)
     except (TypeError, ValueError):
         raise LandmarkFileError(f"{path}: got {type(landmarks).__name__}; expected an array of landmarks.") from None
-    return [LandmarkFile(as_points(shape, path)) for shape in (array if array.ndim == 3 else array[None])]
 
 
 def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
@@ -458,10 +475,7 @@ def as_points(
     landmarks: Any, path: str | os.PathLike, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)
 ) -> np.ndarray:
     """Return the points to write, as finite float64 of shape (n_landmarks, n_dims)."""
-    try:
-        points = np.asarray(landmarks, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise LandmarkFileError(f"{path}: got {type(landmarks).__name__}; expected an array of landmarks.") from None
+    points = _numbers(landmarks, path)
     if points.ndim != 2 or points.shape[1] not in n_dims or not len(points):
         dims = " or ".join(map(str, n_dims))
         raise LandmarkFileError(f"{path}: got landmarks of shape {points.shape}; expected (n_landmarks, {dims}).")

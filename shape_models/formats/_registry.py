@@ -195,6 +195,7 @@ WRITERS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 # Endings that say by themselves that a file holds landmarks
 OWN = (".pts", ".asf", ".tps", ".ljson", ".npy", ".fcsv", ".nts", ".land")
+SELDOM = (".txt", ".dta", ".ply", ".h5")  # endings of all sorts of files, that are read where nothing else is
 ONE = (".pts", ".asf", ".npy")  # written one shape a file
 READABLE = tuple(READERS)
 WRITABLE = tuple(WRITERS)

@@ -162,7 +162,8 @@ def write_asf(
         The file; it appears as a whole or not at all.
     landmarks : array_like of shape (n_landmarks, 2) or LandmarkFile
         Pixels, which need `image_size`; or a LandmarkFile in the frame ``"relative"``. Its connections are kept;
-        otherwise the points are joined in their order into one open path.
+        otherwise the points are joined in their order into one open path. Labels and other attributes are not kept, as
+        the format has no place for them.
     image_size : (width, height), optional
         Size of the image in pixels.
     image_name : str, optional

@@ -131,7 +131,7 @@ def read_coco(
         image = images.get(_key(image_id), {})
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
-        names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints") if part == "body" else None
+        names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints")
         labels = None
         if isinstance(names, list) and len(names) == len(points) and all(isinstance(n, str) for n in names):
             labels = names if len(set(names)) == len(names) else None
@@ -190,7 +190,8 @@ def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, 2) or (n, n_landmarks, 2)
         Shapes of the scheme IBUG68 are written as ``face_kpts`` of COCO-WholeBody, others as ``keypoints`` with their
         labels in a category. A missing landmark gets visibility 0, others that of the attribute ``"visibility"`` or
-        2. Shapes of one image name share an entry in ``images``.
+        2. Shapes of one image name share an entry in ``images``. Identifiers are kept where all are different numbers,
+        ``"image_size"``, ``"box"`` and ``"score"`` always; a scale, curves and further attributes are not.
 
     Raises
     ------
@@ -209,6 +210,9 @@ def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
     [[3.0, 4.0], [5.0, 6.0]]
     """
     files = as_files(landmarks, path)
+    ids = [file.id for file in files]
+    if len(set(map(str, ids))) != len(ids) or not all(isinstance(i, int | str) for i in ids):
+        ids = list(range(len(files)))
     images: dict[str, dict] = {}
     categories: dict[tuple, dict] = {}
     annotations = []
@@ -235,11 +239,11 @@ def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
         labels = file.labels or tuple(f"landmark_{i}" for i in range(len(points)))
         face = file.scheme == IBUG68
         category = categories.setdefault(
-            ("face",) if face else labels,
+            ("face", *(file.labels or ())) if face else labels,
             {
                 "id": len(categories) + 1,
                 "name": "face" if face else "object",
-                "keypoints": [] if face else list(labels),
+                "keypoints": list(file.labels or ()) if face else list(labels),
             },
         )
         low, high = points[seen].min(axis=0), points[seen].max(axis=0)
@@ -247,8 +251,9 @@ def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
         x0, y0, x1, y1 = np.concatenate([low, high]).tolist() if box is None else np.asarray(box, float).tolist()
         annotations.append(
             {
-                "id": index, "image_id": image["id"], "category_id": category["id"], "iscrowd": 0,
+                "id": ids[index], "image_id": image["id"], "category_id": category["id"], "iscrowd": 0,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
+                **({"score": file.attributes["score"]} if "score" in file.attributes else {}),
                 **({"face_kpts": triples, "face_valid": True} if face
                    else {"keypoints": triples, "num_keypoints": int(seen.sum())}),
             }

@@ -29,6 +29,7 @@ from ._xml import XmlHandler
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
 
 _ESCAPES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>'\"\t\n\r"})
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -109,7 +110,11 @@ class _Handler(XmlHandler):
             self.image = attributes.get("file")
         elif tag == "box" and "image" in self.stack:
             left, top, width, height = (self.number("box", attributes, k) for k in ("left", "top", "width", "height"))
-            others = {k: v for k, v in attributes.items() if k not in ("left", "top", "width", "height")}
+            others: dict[str, Any] = {
+                k: v for k, v in attributes.items() if k not in ("left", "top", "width", "height")
+            }
+            if "scale" in others:
+                others["scale"] = self.number("box", attributes, "scale")
             corners = np.array([left, top, left + width - 1, top + height - 1])
             self.boxes.append({"image": self.image, "box": corners, "attributes": others, "parts": {}})
         elif tag == "part":
@@ -132,7 +137,8 @@ def write_dlib_xml(path: str | os.PathLike, landmarks: Any) -> None:
         The file; it appears as a whole or not at all.
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, 2) or (n, n_landmarks, 2)
         Labels become the names of parts, else numbers padded with zeros, which sort alike as text and as numbers. A
-        missing landmark is left out. The box is the attribute ``"box"`` (x0, y0, x1, y1), else that of the landmarks.
+        missing landmark is left out. Identifier, scale and other attributes that are text become attributes of the box.
+        The box is the attribute ``"box"`` (x0, y0, x1, y1), else that of the landmarks.
         dlib itself reads whole numbers only: round the points before writing for it.
 
     Raises
@@ -173,7 +179,13 @@ def write_dlib_xml(path: str | os.PathLike, landmarks: Any) -> None:
             x0, y0, x1, y1 = np.asarray(box, dtype=float).tolist()
         rows = images.setdefault(file.image_name or "", [])
         frame = {"top": y0, "left": x0, "width": x1 - x0 + 1, "height": y1 - y0 + 1}
-        rows.append(f"    <box {' '.join(f'{k}={_quote(path, _whole(v))}' for k, v in frame.items())}>")
+        others = {
+            key: str(value)
+            for key, value in file.attributes.items()
+            if isinstance(value, str | int | float) and _NAME.fullmatch(key) and key not in (*frame, "ignore")
+        }
+        texts = {**{key: _whole(value) for key, value in frame.items()}, **others}
+        rows.append(f"    <box {' '.join(f'{key}={_quote(path, text)}' for key, text in texts.items())}>")
         for label, (x, y), kept in zip(labels, points.tolist(), seen.tolist(), strict=True):
             if kept:
                 rows.append(f"      <part name={_quote(path, label)} x='{_whole(x)}' y='{_whole(y)}'/>")

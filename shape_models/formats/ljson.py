@@ -171,7 +171,8 @@ def write_ljson(path: str | os.PathLike, landmarks: Any, *, version: int = 3) ->
     path : path
         The file; it appears as a whole or not at all.
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, n_dims) or (n, n_landmarks, n_dims)
-        Parts and edges are those of the attributes, else those of the scheme. A missing landmark becomes null. The
+        Parts and edges are those of the attributes, else those of the scheme; names of single landmarks, images and
+        identifiers are not kept, as the format has no place for them. A missing landmark becomes null. The
         groups of version 3 are named by the attribute ``"group"``, by default ``"LJSON"`` or ``"0"``, ``"1"`` ...
     version : {1, 2, 3}
         Versions 1 and 2 hold one shape, and version 1 needs parts that hold each landmark once, in order.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
@@ -27,16 +27,23 @@ __all__ = ["read_npy", "write_npy"]
 
 
 def read_npy(
-    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike,
+    *,
+    n_dims: int | None = None,
+    missing: Missing = None,
+    scheme: str | LandmarkScheme | None = None,
 ) -> LandmarkFile:
     """Read one shape from a ``.npy`` file.
 
     Parameters
     ----------
     path : path
-        An array of shape (2 n_landmarks,), x and y in turn as ASMNet writes it, or (n_landmarks, 2 or 3), of integers
-        or floats. Pickles are never opened, and nothing is allocated before the size of the file agrees with what
-        its header declares.
+        An array of shape (2 n_landmarks,), x and y in turn as ASMNet writes it, (n_landmarks, 2 or 3), or
+        (n_landmarks, 1, 2 or 3) as OpenCV has it, of integers or floats. Pickles are never opened, and nothing is
+        allocated before the size of the file agrees with what its header declares.
+    n_dims : {2, 3}, optional
+        Dimensions of numbers in one row, where neither `scheme` nor their count says it: 204 numbers may be 102
+        landmarks of a plane or the 68 of a face in space.
     missing : {"negative", "zero"}, float or sequence of float, optional
         What marks a missing landmark besides NaN: a negative coordinate, zeros only,
         one number in all coordinates (``-1``), or one for each (``(-1, 0)``), as they stand in the file.
@@ -66,8 +73,12 @@ def read_npy(
     path = Path(path)
     scheme = None if scheme is None else get_scheme(scheme)
     array = parse_array(path, read_bytes(path))
-    if array.ndim == 1 and array.size and array.size % 2 == 0:
-        array = array.reshape(-1, 2)
+    if n_dims not in (None, 2, 3):
+        raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
+    if array.ndim == 1 and array.size:
+        array = _cut(path, array, n_dims, scheme)
+    if array.ndim == 3 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 2 or array.shape[1] not in (2, 3) or not len(array):
         hint = " For a whole set of shapes try numpy.load." if array.ndim == 3 else ""
         raise LandmarkFileError(
@@ -82,6 +93,23 @@ def read_npy(
         "pixels" if array.shape[1] == 2 else "physical",
         path=path,
     )
+
+
+def _cut(path: Path, array: np.ndarray, n_dims: int | None, scheme: LandmarkScheme | None) -> np.ndarray:
+    """Cut numbers in one row into points, where their count leaves no doubt."""
+    if n_dims is None and scheme is not None:
+        n_dims = next((n for n in (2, 3) if array.size == n * scheme.n_landmarks), None)
+    if n_dims is None and is_ambiguous(array.size):
+        raise LandmarkFileError(
+            f"{path}: got {array.size} numbers, which may be {array.size // 2} landmarks of two coordinates or "
+            f"{array.size // 3} of three; expected to be told. Try n_dims=2, n_dims=3 or scheme=."
+        )
+    return array.reshape(-1, n_dims or 2) if array.size % (n_dims or 2) == 0 else array
+
+
+def is_ambiguous(size: int) -> bool:
+    """Whether so many numbers may be a known scheme in three dimensions as well as some planar shape."""
+    return size % 6 == 0 and any(size == 3 * scheme.n_landmarks for scheme in SCHEMES.values())
 
 
 def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.ndarray:
@@ -126,7 +154,9 @@ def write_npy(path: str | os.PathLike, landmarks: Any, *, flat: bool = True) -> 
     landmarks : array_like of shape (n_landmarks, n_dims) or LandmarkFile
         The points, float64.
     flat : bool
-        Write x and y in turn, as ASMNet does; three dimensions are never flat.
+        Write x and y in turn, as ASMNet does; three dimensions are never flat, nor planar shapes of which the numbers
+        could be those of a known scheme in space. Labels and attributes are not kept, as the format has no place for
+        them.
 
     Raises
     ------
@@ -146,4 +176,5 @@ def write_npy(path: str | os.PathLike, landmarks: Any, *, flat: bool = True) -> 
     refuse_frame(path, landmarks, ("pixels", "physical"))
     points = as_points(landmarks, path)
     with atomic(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, points.ravel() if flat and points.shape[1] == 2 else points, allow_pickle=False)
+        flat = flat and points.shape[1] == 2 and not is_ambiguous(points.size)
+        np.save(stream, points.ravel() if flat else points, allow_pickle=False)
