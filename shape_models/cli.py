@@ -128,15 +128,27 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 @click.option("--keep-size", is_flag=True, help="Superimpose without scaling: size stays in the model.")
 @click.option("--symmetric", is_flag=True, help="Give the mean the mirror symmetry of the scheme.")
 @click.option("--shrinkage", type=click.Choice(["ledoit_wolf", "oas"]), help="Help for few samples.")
+@click.option("--points", type=click.IntRange(min=4), default=64, show_default=True,
+              help="Landmarks on each outline, where SOURCE is a folder of masks.")  # fmt: skip
+@click.option("--label", type=int, help="Value of the object in masks of several.")
+@click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes.")
 @json_option
 def fit(source: str, output: str, reading: dict[str, Any], n_components: str, limit: str, criterion: Any,
-        keep_size: bool, symmetric: bool, shrinkage: Any, as_json: bool) -> None:  # fmt: skip
+        keep_size: bool, symmetric: bool, shrinkage: Any, points: int, label: int | None, repair: bool,
+        as_json: bool) -> None:  # fmt: skip
     """Fit a shape model to the landmarks of SOURCE and save it.
+
+    A folder of images without landmark files is taken for masks: corresponding points are placed on their outlines.
 
     For example: fit 300w --split train --scheme ibug68 -o face.npz
     """
+    from .contours import holds_masks, landmarks_of_masks
+
     asm = ASM(_components(n_components), limit=_limit(limit), shrinkage=shrinkage)
-    data = read(source, reading)
+    if holds_masks(source):
+        data = landmarks_of_masks(source, points, label=label, repair=repair)
+    else:
+        data = read(source, reading)
     mirror = None
     if symmetric:
         if data.scheme is None or data.scheme.mirror is None:

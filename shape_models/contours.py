@@ -6,231 +6,75 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes
+from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
 from .curves import Curve
 from .landmarks import LandmarkScheme
 
-__all__ = ["Correspondence", "Masks", "correspond", "outline_of_mask", "read_masks"]
+__all__ = [
+    "Correspondence",
+    "Masks",
+    "correspond",
+    "holds_masks",
+    "landmarks_of_masks",
+    "outline_of_mask",
+    "read_masks",
+]
 
 _FOLDS = 20  # of the cross-validation, at most
-_IMAGES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".pbm", ".jpg", ".jpeg", ".webp", ".npy")
 
 
-def outline_of_mask(
-    mask: Any, *, label: Any = None, level: float | None = None, repair: bool = False, name: str = "mask"
-) -> np.ndarray:
-    """Return the outline of the one object in a mask.
-
-    The outline runs half way between the pixels of the object and those of the background, or, for grey levels,
-    where they pass `level` (linear interpolation). Outside the image everything is background.
+def landmarks_of_masks(
+    path: str | os.PathLike, n_points: int = 64, *, label: Any = None, repair: bool = False, **options: Any
+) -> Any:
+    """Read masks and return their corresponding landmarks as a set with names, scheme and frame.
 
     Parameters
     ----------
-    mask : array_like of shape (height, width) or (height, width, 3)
-        Background 0 (black) and one other value (colour); for more of them say `label` or `level`.
-    label : number or sequence of 3 numbers, optional
-        The value, or colour, of the object.
-    level : float, optional
-        For an image of grey levels or probabilities: the object is what lies above.
-    repair : bool, default=False
-        Keep the largest part of an object in several, and fill its holes, instead of refusing it.
-    name : str
-        What messages call the mask.
-
-    Returns
-    -------
-    ndarray of shape (n_points, 2)
-        Closed, the first point not repeated; (x, y) in pixels, the centre of the first pixel at (0, 0); turning from x
-        to y (clockwise on the screen).
-
-    Raises
-    ------
-    ValueError
-        For a mask that is empty or full of values, in several parts, with holes, or of a single pixel.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from shape_models.contours import outline_of_mask
-    >>> mask = np.zeros((6, 8), dtype=bool)
-    >>> mask[2:4, 3:6] = True
-    >>> outline = outline_of_mask(mask)
-    >>> outline.min(axis=0), outline.max(axis=0)
-    (array([2.5, 1.5]), array([5.5, 3.5]))
-    """
-    from scipy import ndimage
-    from skimage.measure import find_contours
-
-    values, level = _levels(np.asarray(mask), label, level, name)
-    inside = values > level
-    n_pixels = int(inside.sum())
-    if n_pixels == 0:
-        raise ValueError(f"{name}: got no pixel of an object. Try another label= or level=.")
-    parts, n_parts = ndimage.label(inside)
-    if n_parts > 1:
-        sizes = np.bincount(parts.ravel())[1:]
-        if not repair:
-            raise ValueError(
-                f"{name}: got an object in {n_parts} parts (of {', '.join(map(str, sorted(sizes.tolist())[::-1][:5]))} "
-                "pixels); expected one. Try repair=True, which keeps the largest."
-            )
-        gone = inside & (parts != 1 + int(np.argmax(sizes)))
-        values = np.where(gone, np.minimum(values, level), values)
-        inside &= ~gone
-    filled = ndimage.binary_fill_holes(inside, structure=np.ones((3, 3)))
-    holes = filled & ~inside
-    if holes.any():
-        if not repair:
-            raise ValueError(
-                f"{name}: got an object with {ndimage.label(holes)[1]} holes; expected none. Try repair=True, which "
-                "fills them."
-            )
-        values = np.where(holes, values.max(), values)
-    if inside.sum() < 2:
-        raise ValueError(f"{name}: got an object of a single pixel, which has no shape. Try leaving it out.")
-    padded = np.pad(values, 1, mode="edge")
-    border = np.ones(padded.shape, bool)
-    border[1:-1, 1:-1] = False
-    padded = np.where(border & (padded > level), 2 * level - padded, padded)  # the outline runs half way there too
-    found = max(find_contours(padded, level, fully_connected="low"), key=len)
-    outline = found[:-1, ::-1] - 1.0
-    return outline if _signed_area(outline) > 0 else outline[::-1].copy()
-
-
-def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tuple[np.ndarray, float]:
-    """Return a plane of floats and the level that separates object and background."""
-    if mask.ndim == 3 and mask.shape[2] in (3, 4) and (mask[..., :1] == mask[..., :3]).all():
-        mask = mask[..., 0]
-    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] not in (3, 4)) or 0 in mask.shape:
-        raise ValueError(f"{name}: got an array of shape {mask.shape}; expected (height, width).")
-    if mask.dtype.kind not in "buif":
-        raise TypeError(f"{name}: got an array of {mask.dtype}; expected numbers or booleans.")
-    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
-        raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")
-    if label is not None and level is not None:
-        raise ValueError("got label and level; expected one of them.")
-    if label is not None:
-        wanted = np.asarray(label)
-        same: Any = mask == wanted if mask.ndim == 2 else (mask[..., :3] == wanted).all(axis=2)
-        return np.asarray(same, dtype=np.float64), 0.5
-    if level is not None:
-        if mask.ndim == 3:
-            raise ValueError(f"{name}: got colours, which have no level. Try label=(red, green, blue).")
-        return mask.astype(np.float64), float(level)
-    if mask.ndim == 3:
-        colours = np.unique(mask[..., :3].reshape(-1, 3), axis=0)
-        objects = colours[colours.any(axis=1)]
-        what, plane = "colours", mask[..., :3].any(axis=2)
-    else:
-        objects = np.unique(mask)
-        objects = objects[objects != 0]
-        what, plane = "values", mask != 0
-    if len(objects) > 1:
-        shown = ", ".join(str(v) for v in objects[:4].tolist()) + (", ..." if len(objects) > 4 else "")
-        raise ValueError(
-            f"{name}: got {len(objects)} {what} beside the background ({shown}); expected one. Try label= for the "
-            "object, or level= for grey levels."
-        )
-    return np.asarray(plane, dtype=np.float64), 0.5
-
-
-def _signed_area(points: np.ndarray) -> float:
-    after = np.roll(points, -1, axis=0)
-    return 0.5 * float(np.sum(points[:, 0] * after[:, 1] - points[:, 1] * after[:, 0]))
-
-
-class Masks(NamedTuple):
-    """Outlines read from files, and the names of the files.
-
-    Attributes
-    ----------
-    outlines : list of ndarray of shape (n_points, 2)
-    names : list of str
-        File names without folder; with the number of the plane for files that hold several.
-
-    Examples
-    --------
-    >>> from shape_models.contours import Masks
-    >>> Masks([], []).names
-    []
-    """
-
-    outlines: list[np.ndarray]
-    names: list[str]
-
-
-def read_masks(
-    path: str | os.PathLike | Iterable[str | os.PathLike],
-    *,
-    label: Any = None,
-    level: float | None = None,
-    repair: bool = False,
-) -> Masks:
-    """Read the outlines of masks from image files.
-
-    Parameters
-    ----------
-    path : path, or iterable of paths
-        A folder of images (in the order of their names), one image, or a ``.npy`` file of one mask (height, width) or
-        several (n, height, width).
-    label, level, repair
+    path : path
+        As in `read_masks`.
+    n_points : int, default=64
+    label, repair
         As in `outline_of_mask`.
+    **options
+        As in `correspond`.
 
     Returns
     -------
-    Masks
-        Of outlines and names.
+    LandmarkSamples
 
     Raises
     ------
-    FileNotFoundError
-        When there is no such file or folder.
     ValueError
-        For a folder without images, files that are no image, and masks that `outline_of_mask` refuses; the file is
-        named.
+        As `read_masks` and `correspond`.
 
     Examples
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> from shape_models.contours import read_masks
+    >>> from shape_models.contours import landmarks_of_masks
+    >>> y, x = np.mgrid[:40, :60]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(folder + "/set.npy", np.pad(np.ones((3, 5, 5), bool), ((0, 0), (2, 2), (2, 2))))
-    ...     read_masks(folder).names
-    ['set.npy[0]', 'set.npy[1]', 'set.npy[2]']
+    ...     np.save(folder + "/set.npy", [((x - 30) / a) ** 2 + ((y - 20) / 12) ** 2 < 1 for a in (15, 20, 25)])
+    ...     landmarks_of_masks(folder, 24).shapes().shape
+    (3, 24, 2)
     """
-    from .images import read_values
+    from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, _given
 
-    if isinstance(path, str | os.PathLike):
-        top = Path(path)
-        if not top.exists():
-            raise FileNotFoundError(f"{top}: got no such file or folder of masks.")
-        files = sorted(p for p in top.iterdir() if p.suffix.lower() in _IMAGES) if top.is_dir() else [top]
-        if not files:
-            raise ValueError(f"{top}: got a folder without images; expected masks ({', '.join(_IMAGES)}).")
-    else:
-        files = [Path(p) for p in path]
-    outlines, names = [], []
-    for file in files:
-        if file.suffix.lower() == ".npy":
-            array = np.load(file, allow_pickle=False)
-            several = array.ndim == 3
-            planes = list(array) if several else [array]
-        else:
-            several, planes = False, [read_values(file)]
-        for i, plane in enumerate(planes):
-            name = f"{file.name}[{i}]" if several else file.name
-            outlines.append(
-                outline_of_mask(plane, label=label, level=level, repair=repair, name=str(file.parent / name))
-            )
-            names.append(name)
-    return Masks(outlines, names)
+    masks = read_masks(path, label=label, repair=repair)
+    found = correspond(masks.outlines, n_points, **options)
+    entries = []
+    for name, shape in zip(masks.names, found.shapes, strict=True):
+        plain = name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name
+        sample = LandmarkSample(None, shape, group=plain, name=plain)
+        entries.append(Entry(None, plain, None, sample, plain))
+    return LandmarkSamples(entries, _given, scheme=found.scheme, source=str(path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +277,7 @@ def _checked(outline: Any, i: int) -> Outline:
         raise DegenerateShapeError(
             f"{where}: got {len(points)} different points; expected at least 3. Try leaving it out."
         )
-    area = _signed_area(points - points.mean(axis=0))
+    area = signed_area(points - points.mean(axis=0))
     if abs(area) <= 1e-9 * float(np.ptp(points, axis=0).max()) ** 2:
         raise DegenerateShapeError(f"{where}: got an outline without area; expected one around something.")
     refuse_crossing(points, where)

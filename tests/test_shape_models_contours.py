@@ -1,5 +1,7 @@
 """Masks and outlines to corresponding landmarks: laws, made sets whose modes are known, real hands, bad input."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,6 +161,33 @@ def test_masks_come_from_folders(tmp_path, suffix):
     assert masks.names == [f"{i}{suffix}" for i in range(6)]
     found = correspond(masks.outlines, 48)
     assert shares(found.shapes)[0] > 0.93
+
+
+def test_the_command_fits_masks(tmp_path):
+    from click.testing import CliRunner
+    from PIL import Image
+
+    from shape_models.cli import main
+
+    (tmp_path / "masks").mkdir()
+    for i, x in enumerate(np.linspace(-0.5, 0.5, 6)):
+        mask = polygon2mask((120, 160), (60 * box_with_bump(x) + [80, 60])[:, ::-1])
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "masks" / f"{i}.png")
+    answer = CliRunner().invoke(
+        main, ["fit", str(tmp_path / "masks"), "-o", str(tmp_path / "m.npz"), "--points", "32", "--json"]
+    )
+    assert answer.exit_code == 0, answer.output
+    record = json.loads(answer.output)
+    assert (record["n_samples"], record["n_landmarks"], record["frame"]) == (6, 32, "pixels")
+    assert record["explained_variance_ratio"][0] > 0.9
+    model = load_model(tmp_path / "m.npz")
+    assert model.scheme_.curves[0].closed
+    Image.fromarray(spoilt("parts")).save(tmp_path / "masks" / "9.png")
+    answer = CliRunner().invoke(main, ["fit", str(tmp_path / "masks"), "-o", str(tmp_path / "n.npz")])
+    assert answer.exit_code == 1
+    assert "9.png" in answer.output
+    assert "2 parts" in answer.output
+    assert not (tmp_path / "n.npz").exists()
 
 
 def spoilt(kind):
