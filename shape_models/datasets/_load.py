@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._names import IMAGE_SUFFIXES, natural_key, number_repeated, own_order, plain_name
-from ..formats import LandmarkFile, LandmarkFileError, read_landmarks
+from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
 from ..formats._record import Source as FileSource
@@ -174,8 +175,8 @@ class _Reading:
     def read(self, path: Path, extension: str) -> list[LandmarkFile]:
         """Read the shapes of one file, in the frame that is asked for."""
         options = {"missing": self.missing, "image_size": self.image_size, "scheme": self.scheme, **self.options}
-        own = {k: v for k, v in options.items() if k in _keywords(extension) and v is not None}
-        found = read_landmarks(path, extension=extension, **own)
+        own = {k: v for k, v in options.items() if v is not None and k in _keywords(extension)}
+        found = known._READERS[extension](path, **own)
         return [self.framed(file, extension) for file in (found if isinstance(found, list) else [found])]
 
     def framed(self, file: LandmarkFile, extension: str = "") -> LandmarkFile:
@@ -239,6 +240,7 @@ def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
     return replace(file, points=turned(file.points), frame="pixels", attributes=attributes)
 
 
+@functools.cache
 def _keywords(extension: str) -> set[str]:
     reader = known._READERS.get(extension)
     if reader is None:

@@ -154,7 +154,8 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield (number from 1, line without surrounding space) of every line that is not empty."""
-        for number, line in enumerate(_LINE_END.split(self.text), 1):
+        parts = _LINE_END.split(self.text) if "\r" in self.text else self.text.split("\n")
+        for number, line in enumerate(parts, 1):
             line = line.strip(BLANKS)
             if line:
                 yield number, line

@@ -93,7 +93,8 @@ def read_pts(
     if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
         return _read_idav(source, lines, missing, scheme)
     declared, written, rows = _split(source, lines)
-    table = [(number, source.fields(line)) for number, line in rows]
+    split = source.fields if decimal == "," or "," in source.text or ";" in source.text else str.split
+    table = [(number, split(line)) for number, line in rows]
     layout = Columns(source, written if columns is None else columns, table)
     points, stored = _numbers(source, layout, origin)
     if declared is not None and len(points) != declared:
@@ -111,7 +112,7 @@ def _numbers(source: Source, layout: Columns, origin: float) -> tuple[np.ndarray
     shift = Decimal(repr(float(origin)))
     if tokens and origin in (0, 1) and _SHORT.fullmatch(" ".join(tokens)):
         # at most 15 digits: value * unit and the difference are exact integers, and one division rounds correctly
-        units = _UNITS[[len(t) - t.find(".") - 1 if "." in t else 0 for t in tokens]]
+        units = _UNITS[[len(t.partition(".")[2]) for t in tokens]]
         whole = np.rint(np.array(tokens, dtype=np.float64) * units).reshape(len(rows), -1)
         units = units.reshape(whole.shape)
         stored = whole / units
@@ -132,6 +133,9 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, st
     rows: list[tuple[int, str]] = []
     state = "header"
     for number, line in lines:
+        if state == "points" and "}" not in line:
+            rows.append((number, line))
+            continue
         if state == "header":
             before, brace, after = line.partition("{")
             if header := _HEADER.fullmatch(before.strip()):
