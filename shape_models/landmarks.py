@@ -786,6 +786,7 @@ def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict
     mediapipe = {
         30: 4, 36: 33, 39: 133, 42: 362, 45: 263, 48: 61, 51: 0, 54: 291, 57: 17, 60: 78, 62: 13, 64: 308, 66: 14,
     }  # fmt: skip
+
     def means(table: Mapping[int, Iterable[int]]) -> dict[int, dict[int, float]]:
         return {i: dict.fromkeys(indices, 1.0) for i, indices in table.items()}
 

@@ -138,7 +138,7 @@ def test_faces_without_a_prediction(files):
     [
         (("guess.npz", "truth.npz", "-p", "nothing"), "expected one of 300w"),
         (("nowhere.npz", "truth.npz", "-p", "300w"), "got no such file or folder"),
-        (("notes.txt", "truth.npz", "-p", "300w"), "got the extension '.txt'"),
+        (("notes.txt", "truth.npz", "-p", "300w"), "notes.txt, line 1: got 1 fields ('hello')"),
         (("empty", "truth.npz", "-p", "300w"), "got no landmark files"),
         (("flat.npz", "truth.npz", "-p", "300w"), "expected one called shapes"),
         (("short.npy", "truth.npz", "-p", "300w"), "got 5 faces; expected 30"),

@@ -14,11 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shape_models", "pose", "evaluation", "asmnet")
 MODULES = {"np": "numpy", "torch": "torch", "Rotation": "scipy.spatial.transform:Rotation"}
-# words that stand for an object at hand: its methods are looked up on the class
-OBJECTS = {
-    **dict.fromkeys(["shapes", "points", "image", "images", "landmarks", "mask", "array", "components"], "ndarray"),
-    "scheme": "LandmarkScheme", "basis": "ShapeBasis", "view": "View", "dataset": "LandmarkDataset",
-}  # fmt: skip
+OPTIONS_OF_OTHERS = {"weights_only"}  # of torch.load
 FILES = (".csv", ".tps", ".pts", ".npz", ".npy", ".json", ".ljson", ".safetensors")
 NAME = re.compile(r"(?<![\w.'\"/*-])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(\()?")
 OPTION = re.compile(r"(?<![\w.])([a-z_]\w*)=(?!=)")
@@ -61,12 +57,17 @@ def _modules():
 
 @pytest.fixture(scope="module")
 def names():
-    """Everything public by its name, and every parameter that some public callable or command has."""
-    found, parameters = {}, set()
+    """Everything public by its name, what objects at hand may have, and every parameter of a public callable."""
+    found, attributes, parameters = {}, set(dir(np.ndarray)) | {"state_dict"}, set(OPTIONS_OF_OTHERS)
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        own = re.findall(r"\bself\.(\w+)|[.\"]([a-z]\w*_)\b", path.read_text())  # what is learned ends in _
+        attributes |= {name for pair in own for name in pair}
     for module in _modules():
         for name, thing in vars(module).items():
             if not name.startswith("_") and getattr(thing, "__module__", "").split(".")[0] in PACKAGES:
                 found[name] = thing
+                if inspect.isclass(thing):
+                    attributes |= {*dir(thing), *getattr(thing, "__dataclass_fields__", ())}
                 for callable_ in (thing, *(vars(thing).values() if inspect.isclass(thing) else ())):
                     callable_ = getattr(callable_, "__func__", callable_)
                     if callable(callable_):
@@ -74,23 +75,19 @@ def names():
                             parameters |= set(inspect.signature(callable_).parameters)
                         except (TypeError, ValueError):
                             continue
-    return found, parameters
+    return found, attributes, parameters
 
 
-def _resolves(dotted, found):
+def _resolves(dotted, found, attributes):
     first, *rest = dotted.split(".")
-    if first in OBJECTS:
-        thing = np.ndarray if OBJECTS[first] == "ndarray" else found.get(OBJECTS[first])
-        if thing is None:
-            return True  # of a package whose dependency is not here
-    elif first in found:
+    if first in found:
         thing = found[first]
     else:
         module, _, attribute = MODULES.get(first, first).partition(":")
         try:
             thing = importlib.import_module(module)
-        except ImportError:
-            return first in MODULES
+        except ImportError:  # an object at hand, such as a model or a basis; or torch, where it is not
+            return first in MODULES or (first.islower() and rest[-1] in attributes)
         thing = getattr(thing, attribute) if attribute else thing
     for name in rest:
         if inspect.ismodule(thing) and not hasattr(thing, name):
@@ -105,14 +102,14 @@ def _resolves(dotted, found):
 
 
 def test_what_is_recommended_exists(names):
-    found, parameters = names
+    found, attributes, parameters = names
     wrong, checked = [], 0
     for where, hint in _hints():
         for match in NAME.finditer(hint):
             dotted, call = match[1], match[2]
             if "." in dotted and not dotted.endswith(FILES):
                 checked += 1
-                if not _resolves(dotted, found):
+                if not _resolves(dotted, found, attributes):
                     wrong.append(f"{where}: {dotted}")
             elif call:
                 checked += 1
