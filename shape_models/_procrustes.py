@@ -777,8 +777,10 @@ def generalized_procrustes(
     shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
     dtype = shapes.dtype
     shapes = shapes.astype(np.float64, copy=False)
-    weights = seen_weights(shapes, weights)
-    square = np.vdot(shapes, shapes) if weights is None else np.nansum(shapes * shapes)
+    square = np.einsum("nkd,nkd->", shapes, shapes)  # without the threads of BLAS
+    if weights is not None or np.isnan(square):
+        weights = seen_weights(shapes, weights)
+        square = np.nansum(shapes * shapes)
     if not SMALLEST**2 < square < math.inf:
         refuse_extreme(float(np.nanmin(shapes, initial=0.0)), float(np.nanmax(shapes, initial=0.0)))
     order = None if mirror is None else _permutation(mirror, shapes.shape[1])
@@ -1054,8 +1056,8 @@ def _distances(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None
 def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesResult:
     """Solve the planar full criterion for many complete shapes, all in one buffer.
 
-    The leading eigenvector comes from products of the second-moment matrix with a vector, from that of a sample
-    onwards; where the second eigenvalue is so near that they settle slowly the matrix is formed.
+    The leading eigenvector comes from products of the second-moment matrix with a vector, first that of a sample,
+    then that of all; where the second eigenvalue is so near that they settle slowly the matrix is formed.
     """
     from . import _kernels
 
@@ -1064,15 +1066,21 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, drift)
     if (size <= 16 * np.finfo(np.float64).eps * np.sqrt(k * np.einsum("nd,nd->n", centre, centre) + size**2)).any():
         _refuse_points(shapes, None, size)
-    sample = _moment(z[:: max(1, n // 256)])
-    mean = _real(linalg.eigh(sample, subset_by_index=(k - 1, k - 1))[1][:, 0])
+    sample = np.ascontiguousarray(z[:: max(1, n // 256)])
     product, before, settled = np.empty(2 * k), np.inf, False
+    mean = np.random.default_rng(0).normal(size=(k, 2))  # orthogonal to no eigenvector
+    for _ in range(16):
+        m = mean.ravel()
+        _kernels.moment_times(sample, m, _times_i(m), product)
+        mean = (product / np.linalg.norm(product)).reshape(k, 2)
     for _ in range(16):
         m = mean.ravel()
         explained = _kernels.moment_times(z, m, _times_i(m), product)
         after = (product / np.linalg.norm(product)).reshape(k, 2)
         change = float(np.linalg.norm(after - mean))
-        mean, ratio, before = after, change / before, change
+        # The changes fall by the ratio of the eigenvalues, which two of them tell.
+        ratio = change / before if before < np.inf else np.inf
+        mean, before = after, change
         settled = change < 1e-14 or (ratio < 0.5 and change * ratio < 1e-13)
         if settled:
             break

@@ -464,6 +464,21 @@ def test_compiled_closed_form_without_a_gap(always_compiled):
     np.testing.assert_allclose(results[0].mean, results[1].mean, atol=1e-9)
 
 
+@pytest.mark.parametrize("noise", [1e-8, 0.01, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize("n", [300, 3000])
+def test_the_compiled_closed_form_is_the_eigenvector(always_compiled, n, noise):
+    """Also where the mean of a sample is not that of all shapes."""
+    rng = np.random.default_rng(0)
+    shapes = rng.normal(size=(1, 20, 2)) + noise * rng.normal(size=(n, 20, 2)) * rng.uniform(0.1, 3, (n, 1, 1))
+    results = []
+    for on in (True, False):
+        always_compiled(on)
+        results.append(generalized_procrustes(shapes))
+    np.testing.assert_allclose(results[0].mean, results[1].mean, atol=1e-12)
+    np.testing.assert_allclose(results[0].aligned, results[1].aligned, atol=1e-11)
+    assert results[0].converged
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_compiled_loops_name_the_collapsed_shape(always_compiled, d):
     always_compiled(True)
