@@ -26,6 +26,8 @@ from shape_models.search import (
     plot_trace,
 )
 from shape_models.search import _kernels as kernels
+from shape_models.search import fitter as fitting
+from shape_models.search._calibration import Calibration, covered, disturbed
 from shape_models.search._frame import Frame, estimate
 from shape_models.search._images import ImageBank
 from shape_models.search.patches import _local_ridge, _ridge
@@ -425,18 +427,13 @@ def test_training_twice_gives_the_same_search(faces, asm):
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-3)
 
 
-def test_several_starts_never_choose_a_worse_one_by_their_own_measure(patches, faces):
+def test_several_starts_answer_the_one_with_the_least_expected_error(patches, faces):
     images, shapes = faces
     far = shapes[53] + [14.0, 6.0]
-    one = patches.predict(images[53], initial=far)
     many = patches.predict(images[53], initial=far, n_starts=8)
-
-    def rank(result):
-        variances = patches.asm_.asm_.basis_.variances
-        z = (result.score - patches.score_scale_[0]) / patches.score_scale_[1]
-        return z - 0.5 * (result.coefficients**2 / variances).mean()
-
-    assert rank(many) >= rank(one) - 1e-6
+    found = patches._solve([patches._begin(fitting._Request(images[53], 0, far, None), "initial", 8)])
+    np.testing.assert_allclose(many.expected_error, found.expected_error.min(), rtol=1e-6)
+    np.testing.assert_allclose(many.shape, found.points[0, found.expected_error[0].argmin()], rtol=0, atol=1e-6)
 
 
 def test_mirrored_pictures_mirror_the_answer_about_as_well(patches, faces):
@@ -514,8 +511,8 @@ def test_what_is_wrong_with_one_of_a_batch_leaves_the_others(fitter, faces):
         (images[50:52], {"boxes": [boxes[0], boxes[1][:3]]}, "boxes: got \\(3,\\)"),
         (images[50:52], {"boxes": [boxes[0], "left"]}, "boxes: got no numbers"),
         (images[50:52], {"boxes": [boxes[0], [90, 10, 20, 90]]}, "x0 < x1"),
-        (images[50:52], {"boxes": [boxes[0], [30, 30, 31, 31]]}, "within .* pixels of each other"),
-        (images[50:52], {"boxes": [boxes[0], [-1e9, -1e9, 1e9, 1e9]]}, "pixels apart in an image of 100 x 100"),
+        (images[50:52], {"boxes": [boxes[0], [30, 30, 31, 31]]}, "1 x 1 pixels; expected at least 4"),
+        (images[50:52], {"boxes": [boxes[0], [-1e9, -1e9, 1e9, 1e9]]}, "expected a part of the image of 100 x 100"),
         ([images[50], dull], {"boxes": [boxes[0], boxes[1] + 80]}, "same value"),
         (images[50:52], {"initial": [alone, shapes[51][:60]]}, "initial: got \\(60, 2\\); expected .*\\(68, 2\\)"),
         (images[50:52], {"initial": [alone, None]}, "initial: got None"),
@@ -624,7 +621,7 @@ def test_heat_maps_are_asked_for_and_never_ignored(faces, asm):
 
     own = ASMFitter(asm, evidence=Own()).fit(images[:10], shapes[:10])
     own.predict(images[0], boxes=boxes[0], heatmaps=maps)
-    assert seen == [(68, *SIZE)]
+    assert seen == [(68, *SIZE)] * 2  # one step, and one look at where it ended
 
 
 def test_landmarks_that_are_shares_of_the_image_are_refused(faces, asm):
@@ -667,12 +664,12 @@ def test_arguments_that_do_not_fit_are_refused(profiles, faces, asm):
     images, shapes = faces
     box = boxes_of(shapes[:1])[0]
     with pytest.raises(ValueError, match="neither boxes nor initial"):
-        profiles.predict(images[0])
+        ASMFitter(asm, evidence=HeatMaps()).fit(None, shapes).predict(images[0])
     with pytest.raises(ValueError, match="got boxes and initial"):
         profiles.predict(images[0], boxes=box, initial=shapes[0])
     with pytest.raises(ValueError, match="expected \\(2, 4\\)"):
         profiles.predict(images[:2], boxes=box)
-    with pytest.raises(ValueError, match="one for each image"):
+    with pytest.raises(ValueError, match=r"got an array of shape \(60, 2\)"):
         profiles.predict(images[0], initial=shapes[0][:60])
     with pytest.raises(ValueError, match="all coincide"):
         profiles.predict(images[0], initial=np.full((68, 2), 30.0))
@@ -724,6 +721,209 @@ def test_landmarks_that_leave_the_image_are_told(profiles, faces):
     assert not result.converged
 
 
+# --- how right it is ---------------------------------------------------------------------------------------
+
+
+def auc(positive, negative):
+    """The probability that a positive exceeds a negative."""
+    order = np.concatenate([positive, negative]).argsort().argsort() + 1.0
+    return (order[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative))
+
+
+def test_confidence_is_that_of_the_given_shape_which_is_not_moved(fitter, faces):
+    images, shapes = faces
+    given = shapes[50:54] + np.random.default_rng(0).normal(scale=1.5, size=(4, 68, 2))
+    confidence = fitter.confidence(images[50:54], given)
+    assert confidence.shape == (4, 68)
+    for i in range(4):
+        result = fitter.predict(images[50 + i], initial=given[i], max_iter=0)
+        np.testing.assert_array_equal(result.shape, given[i])
+        np.testing.assert_allclose(result.confidence, confidence[i], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(fitter.confidence(images[50 + i], given[i]), confidence[i], rtol=0, atol=1e-3)
+        assert np.isfinite(result.score)
+    found = fitter.predict(images[52], boxes=boxes_of(shapes[52:53])[0])
+    np.testing.assert_allclose(fitter.confidence(images[52], found.shape), found.confidence, rtol=0, atol=1e-3)
+    several = fitter.confidence(images[52], given[:3])
+    np.testing.assert_allclose(several[1], fitter.confidence(images[52], given[1]), rtol=0, atol=1e-4)
+    assert fitter.confidence([], []).shape == (0, 68)
+
+
+def test_confidence_tells_covered_landmarks_and_wrong_ones(patches, faces):
+    images, shapes = faces
+    rng = np.random.default_rng(3)
+    seen, hidden, wrong = [], [], []
+    for i in range(50, 60):
+        covered = images[i].copy()
+        low = rng.uniform(shapes[i].min(0), shapes[i].max(0) - 20).astype(int)
+        covered[low[1] : low[1] + 22, low[0] : low[0] + 22] = 127
+        inside = ((shapes[i] >= low) & (shapes[i] < low + 22)).all(-1)
+        off = rng.random(68) < 0.1
+        given = shapes[i] + off[:, None] * rng.choice([-9.0, 9.0], size=(68, 2))
+        confidence = patches.confidence(covered, given)
+        seen.append(confidence[~inside & ~off])
+        hidden.append(confidence[inside & ~off])
+        wrong.append(confidence[~inside & off])
+    seen, hidden, wrong = (np.concatenate(values) for values in (seen, hidden, wrong))
+    assert auc(seen, hidden) > 0.9
+    assert auc(seen, wrong) > 0.9
+
+
+def test_confidence_of_what_is_missing_or_outside_is_nothing(fitter, faces):
+    images, shapes = faces
+    holes = shapes[50].copy()
+    holes[[3, 30]] = np.nan
+    confidence = fitter.confidence(images[50], holes)
+    assert (confidence[[3, 30]] == 0).all()
+    whole = fitter.confidence(images[50], shapes[50])
+    assert np.median(np.abs(np.delete(confidence, [3, 30]) - np.delete(whole, [3, 30]))) < 0.05
+    cut = np.ascontiguousarray(images[50][:, 45:])
+    outside = shapes[50][:, 0] < 44
+    assert outside.any()
+    assert (fitter.confidence(cut, shapes[50] - [45, 0])[outside] == 0).all()
+    batch = fitter.confidence(images[50:53], [shapes[50], shapes[51] * np.nan, shapes[52] + 1000])
+    np.testing.assert_allclose(batch[0], whole, rtol=0, atol=1e-3)
+    assert (batch[1:] == 0).all()
+    for wrong, message in (
+        (shapes[50] * np.nan, "fewer than three"),
+        (shapes[50][:60], "expected"),
+        (None, "expected"),
+    ):
+        with pytest.raises(ValueError, match=f"shapes: .*{message}"):
+            fitter.confidence(images[50], wrong)
+
+
+def test_confidence_is_a_probability_on_images_not_seen(fitter, faces):
+    """Of landmarks of confidence p, about a share of p are within 5 % of the size."""
+    images, shapes = faces
+    given = disturbed(np.concatenate([shapes[50:]] * 4), np.random.default_rng(7))
+    confidence = fitter.confidence([*images[50:]] * 4, given)
+    truth = np.concatenate([shapes[50:]] * 4)
+    right = np.linalg.norm(given - truth, axis=-1) <= 0.05 * np.ptp(truth, axis=1).max(-1)[:, None]
+    assert abs(confidence.mean() - right.mean()) < 0.12
+    for low, high in ((0.0, 0.4), (0.4, 0.8), (0.8, 1.0)):
+        part = (confidence >= low) & (confidence <= high)
+        if part.sum() > 100:
+            assert abs(confidence[part].mean() - right[part].mean()) < 0.2
+
+
+def test_expected_error_tells_good_answers_from_bad_ones(fitter, faces):
+    images, shapes = faces
+    rng = np.random.default_rng(5)
+    starts = shapes[50:] + rng.uniform(-1, 1, size=(10, 1, 2)) * np.linspace(1, 40, 10)[:, None, None]
+    results = fitter.predict(images[50:], initial=starts)
+    error = np.array([np.linalg.norm(r.shape - s, axis=1).mean() for r, s in zip(results, shapes[50:], strict=True)])
+    expected = np.array([r.expected_error for r in results])
+    good, bad = error < 3, error > 8
+    assert good.sum() > 2
+    if bad.any():
+        assert expected[bad].min() > np.median(expected[good])
+    assert 0.4 < np.median(expected[good] / error[good]) < 2.5
+    double = fitter.predict(np.kron(images[50], np.ones((2, 2), np.uint8)), initial=2 * starts[0] + 0.5)
+    assert 1.3 < double.expected_error / expected[0] < 3  # pixels of the image
+
+
+def test_calibration_without_right_or_wrong_ones_and_with_constant_features(rng):
+    features = rng.normal(size=(40, 2))
+    results = np.concatenate([rng.normal(size=(30, 5)), np.ones((30, 1))], axis=1)
+    error = 0.02 * np.exp(results[:, 0])
+    for right, rate in ((np.ones(40, bool), 41 / 42), (np.zeros(40, bool), 1 / 42)):
+        calibration = Calibration.learn(features, right, 30, results, rng.uniform(size=30), error)
+        np.testing.assert_allclose(calibration.confidence(features), rate)
+        expected = calibration.expected_error(results)
+        np.testing.assert_allclose(expected.mean(), error.mean(), rtol=0.01)
+        assert (np.diff(expected[results[:, 0].argsort()]) > -0.01).all()
+        assert Calibration.from_header(calibration.to_header()) == calibration
+
+
+def test_without_calibration_nothing_is_promised(faces, asm):
+    images, shapes = faces
+    fitter = ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40, calibration=0).fit(images[:10], shapes[:10])
+    assert fitter.calibration_ is None
+    result = fitter.predict(images[40], boxes=boxes_of(shapes[40:41])[0], n_starts=3)
+    assert np.isnan(result.expected_error)
+    assert ((result.confidence >= 0) & (result.confidence <= 1)).all()
+    with pytest.raises(ValueError, match="calibration: got 1"):
+        clone(fitter).set_params(calibration=1).fit(images[:10], shapes[:10])
+    with pytest.raises(ValueError, match="occlusion: got 2"):
+        clone(fitter).set_params(occlusion=2).fit(images[:10], shapes[:10])
+
+
+def test_covers_hide_what_they_say_in_any_type_of_image(rng):
+    shape = rng.uniform(20, 80, size=(30, 2))
+    for image in (
+        rng.integers(0, 255, size=(100, 100), dtype=np.uint8), rng.uniform(size=(100, 100, 3)),
+        rng.integers(0, 60000, size=(100, 100), dtype=np.uint16),
+    ):  # fmt: skip
+        for _ in range(20):
+            changed, hidden = covered(image, shape, image, rng)
+            assert changed.dtype == image.dtype
+            different = (changed != image).reshape(100, 100, -1).any(-1)
+            x, y = np.round(shape).astype(int).T
+            assert not (different[y, x] & ~hidden).any()
+            assert image.min() <= changed.min()
+            assert changed.max() <= image.max()
+
+
+# --- where nobody says where it is -------------------------------------------------------------------------
+
+
+def test_objects_are_found_where_those_of_the_training_images_stood(fitter, faces):
+    images, shapes = faces
+    results = fitter.predict(images[50:56])
+    error = np.array([np.linalg.norm(r.shape - s, axis=1).mean() for r, s in zip(results, shapes[50:], strict=False)])
+    boxed = fitter.predict(images[50:56], boxes=boxes_of(shapes[50:56]))
+    other = np.array([np.linalg.norm(r.shape - s, axis=1).mean() for r, s in zip(boxed, shapes[50:], strict=False)])
+    assert np.median(error) < 1.2 * np.median(other)
+    assert results[0].box is None
+
+
+def test_several_boxes_in_one_image_are_as_many_searches(fitter, wide):
+    picture, truth, box = wide
+    both = np.concatenate([picture, picture[:, ::-1]], axis=1)
+    mirrored = both.shape[1] - 1 - box[[2, 1, 0, 3]]
+    second = np.array([mirrored[0], box[1], mirrored[2], box[3]])
+    results = fitter.predict(both, boxes=[box, second])
+    assert len(results) == 2
+    for one, at in zip(results, (box, second), strict=True):
+        np.testing.assert_allclose(one.shape, fitter.predict(both, boxes=at).shape, rtol=0, atol=1e-3)
+    assert len(fitter.predict(both, boxes=[box])) == 1
+    assert fitter.predict(both, boxes=np.empty((0, 4))) == []
+    nested = fitter.predict([both, picture], boxes=[[box, second], box])
+    np.testing.assert_allclose(nested[0][1].shape, results[1].shape, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(nested[1].shape, truth, rtol=0, atol=12)
+    shapes = np.stack([truth, truth + 2])
+    assert [r.found for r in fitter.predict(both, initial=shapes)] == [True, True]
+    wrong = fitter.predict(both, boxes=[box, [0.1, 0.1, 0.5, 0.6]])
+    assert [r.status == "error" for r in wrong] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((0.2, 0.2, 0.8, 0.8), r"fractions of the image.* Try boxes \* \[100, 100, 100, 100\]"),
+        ((10, 10, 12, 12), "at least 4 along each side"),
+        ((40, 40, 30, 50), r"Try \[x, y, x \+ width, y \+ height\]"),
+        ((90, 10, 20, 90), "corners are swapped"),
+    ],
+)
+def test_boxes_that_are_something_else_are_refused_with_what_to_do(profiles, faces, box, message):
+    with pytest.raises(ValueError, match=message):
+        profiles.predict(faces[0][0], boxes=box)
+
+
+def test_an_interrupted_training_leaves_the_search_as_it_was(profiles, faces):
+    images, shapes = faces
+    before = profiles.predict(images[50], boxes=boxes_of(shapes[50:51])[0]).shape
+
+    def stop(what, done, total):
+        if what == "learning":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        profiles.fit(images[:20], shapes[:20] * 0.9, callback=stop)
+    np.testing.assert_array_equal(profiles.predict(images[50], boxes=boxes_of(shapes[50:51])[0]).shape, before)
+
+
 # --- files -------------------------------------------------------------------------------------------------
 
 
@@ -738,6 +938,8 @@ def test_saved_searches_give_the_same_answers(fitter, faces, tmp_path):
         np.testing.assert_array_equal(one.shape, two.shape)
         np.testing.assert_array_equal(one.confidence, two.confidence)
         assert one.plausibility == two.plausibility
+        assert one.expected_error == two.expected_error
+        assert np.isfinite(one.expected_error)
         assert one.status == two.status
     with np.load(path, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)

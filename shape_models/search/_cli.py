@@ -67,12 +67,11 @@ def train_search(
         groups = data.groups
     shapes = data.shapes()
     began = time.perf_counter()
-    fitter = ASMFitter(asm, evidence=kinds[evidence](), random_state=seed)
-    with _Progress() as fitter._tell:  # type: ignore[method-assign]
-        fitter.fit(paths, shapes, groups=groups)
+    fitter = ASMFitter(asm, evidence=kinds[evidence](), random_state=seed, n_jobs=-1)
+    with _Progress() as tell:
+        fitter.fit(paths, shapes, groups=groups, callback=tell)
         if faces:
-            fitter.fit_detection(paths, shapes)
-    del fitter._tell
+            fitter.fit_detection(paths, shapes, callback=tell)
     fitter.asm_.landmark_names_, fitter.asm_.frame_ = data.landmark_names, data.frame
     save_model(fitter, output)
     seconds = time.perf_counter() - began

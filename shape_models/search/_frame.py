@@ -105,6 +105,12 @@ class Frame:
     def n_landmarks(self) -> int:
         return len(self.mean)
 
+    @property
+    def middle(self) -> np.ndarray:
+        """Middle of the box of the mean shape as it stands in images, in the frame of the model."""
+        back = Planar(np.exp(-1j * np.array(self.angle)), np.array(0j))
+        return back(0.5 * (self.upright.min(0) + self.upright.max(0))[None])[0]
+
     def pose_of(self, points: np.ndarray, weights: np.ndarray | None = None) -> Planar:
         """Return model -> image for points (..., K, 2)."""
         return estimate(self.mean, points, weights)

@@ -16,8 +16,8 @@ from .._basis import ShapeBasis
 from ._frame import Planar
 from ._images import ImageBank, read_image
 from ._kernels import _bilinear, _jit
-from .evidence import Evidence, Proposal, View
-from .fitter import ASMFitter, _check_inside
+from .evidence import Evidence, Proposal, View, saved
+from .fitter import ASMFitter, _check_inside, load_fitter
 from .results import SearchResult
 
 __all__ = ["AppearanceModel"]
@@ -152,6 +152,7 @@ def normalise(textures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.divide(textures, spread, out=np.zeros_like(textures), where=good), good[..., 0]
 
 
+@saved
 class Texture(Evidence):
     """The texture inside the shape as evidence: one Gauss-Newton step of the inverse-compositional fit.
 
@@ -174,9 +175,6 @@ class Texture(Evidence):
         self.limit = limit
         self.n_iter = n_iter
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
-
-    def clone(self) -> Texture:
-        return Texture(n_components=self.n_components, limit=self.limit, n_iter=self.n_iter, method=self.method)
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
@@ -349,8 +347,11 @@ class AppearanceModel(BaseEstimator):
         of the mean texture, computed once, which is faster.
     mirror : bool, default=True
         Whether to learn from mirrored images too, when the scheme of the shape model says which landmarks swap.
+    calibration : int, default=None
+        Folds of the cross-validation that learns the confidence of landmarks and the expected error, as for
+        `ASMFitter`; 0 does without.
     n_jobs : int, default=None
-        Threads; None for one in each processor.
+        Threads; None for one, -1 for one in each processor.
 
     Attributes
     ----------
@@ -387,7 +388,7 @@ class AppearanceModel(BaseEstimator):
     >>> pictures = [draw(shape) for shape in shapes]
     >>> model = AppearanceModel(n_levels=2, resolution=32).fit(pictures[:25], shapes[:25])
     >>> box = (*shapes[25].min(axis=0), *shapes[25].max(axis=0))
-    >>> result = model.predict(pictures[25], boxes=[box])
+    >>> result = model.predict(pictures[25], boxes=box)
     >>> result.shape.shape, result.found
     ((21, 2), True)
     >>> texture = model.texture(pictures[25], shapes[25])
@@ -406,6 +407,7 @@ class AppearanceModel(BaseEstimator):
         max_iter: int = 20,
         method: str = "simultaneous",
         mirror: bool = True,
+        calibration: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.asm = asm
@@ -416,6 +418,7 @@ class AppearanceModel(BaseEstimator):
         self.max_iter = max_iter
         self.method = method
         self.mirror = mirror
+        self.calibration = calibration
         self.n_jobs = n_jobs
 
     def fit(self, images: Any, shapes: Any, *, boxes: Any = None) -> Self:
@@ -444,18 +447,21 @@ class AppearanceModel(BaseEstimator):
         if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int | np.integer) or self.max_iter < 0:
             raise ValueError(f"max_iter: got {self.max_iter!r}; expected a whole number that is not negative.")
         evidence = Texture(
-            n_components=self.n_texture_components, limit=self.texture_limit, n_iter=1, method=self.method
+            n_components=self.n_texture_components,
+            limit=self.texture_limit,
+            n_iter=int(self.max_iter),
+            method=self.method,
         )
         fitter = ASMFitter(
             AlignedASM(ASM(0.95)) if self.asm is None else self.asm, evidence=evidence, n_levels=self.n_levels,
-            resolution=self.resolution, n_perturbations=1, mirror=self.mirror, n_jobs=self.n_jobs,
+            resolution=self.resolution, n_perturbations=1, mirror=self.mirror, calibration=self.calibration,
+            n_jobs=self.n_jobs,
         )  # fmt: skip
         return self._take(fitter.fit(images, shapes, boxes=boxes))
 
     def _take(self, fitter: ASMFitter) -> Self:
         texture = fitter.evidence_
         assert isinstance(texture, Texture)
-        texture.n_iter = int(self.max_iter)
         self.fitter_ = fitter
         for level in range(len(fitter.resolutions_)):
             self._mesh, self.texture_basis_ = texture.stage(level)[:2]
@@ -478,10 +484,8 @@ class AppearanceModel(BaseEstimator):
 
         Returns
         -------
-        SearchResult or list of SearchResult
-            A list for a batch. There an image that cannot be searched has the status ``"error"``, and the others are
-            still solved. The score is the share of the texture that the model explains; confidence compares what it
-            leaves round a landmark with what it left in training.
+        SearchResult or list
+            As `ASMFitter.predict` answers them. The score is the fraction of the texture that the model explains.
 
         Raises
         ------
@@ -492,6 +496,21 @@ class AppearanceModel(BaseEstimator):
         if boxes is None and initial is None:
             raise ValueError("got neither boxes nor initial; expected one of them.")
         return self.fitter_.predict(images, boxes=boxes, initial=initial)
+
+    def confidence(self, images: Any, shapes: Any) -> Any:
+        """Return how well images support given shapes, which are not moved, as `ASMFitter.confidence` does.
+
+        Parameters
+        ----------
+        images : array, path, or sequence of them
+        shapes : array_like of shape (K, 2) or (m, K, 2), or for a batch (n, K, 2) or a list of n such
+
+        Returns
+        -------
+        ndarray of shape (K,), (m, K) or (n, K), or a list of such
+        """
+        check_is_fitted(self, "fitter_")
+        return self.fitter_.confidence(images, shapes)
 
     def texture(self, image: Any, shape: Any) -> np.ndarray:
         """Return the picture inside a shape, warped to the mean shape, with mean 0 and mean square 1.
@@ -568,15 +587,13 @@ class AppearanceModel(BaseEstimator):
 
 def load_appearance(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> AppearanceModel:
     """Build the `AppearanceModel` that `to_archive` took apart."""
-    from ._files import load_fitter
-
     fitter = load_fitter(header, arrays)
     texture = fitter.evidence_
     if not isinstance(texture, Texture):
         raise ValueError(f"got evidence of kind {type(texture).__name__}; expected Texture.")
     model = AppearanceModel(
         fitter.asm, n_texture_components=texture.n_components, texture_limit=texture.limit,
-        resolution=fitter.resolution, n_levels=fitter.n_levels, max_iter=texture.n_iter, method=texture.method,
-        mirror=header["mirror"],
+        resolution=fitter.resolutions_[-1], n_levels=len(fitter.resolutions_), max_iter=texture.n_iter,
+        method=texture.method, mirror=header["mirror"], calibration=fitter.calibration,
     )  # fmt: skip
     return model._take(fitter)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import Evidence, Proposal, View
+from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
 
 __all__ = ["CombinedEvidence"]
 
 
+@saved
 class CombinedEvidence(Evidence):
     """Evidence from several sources, combined by weights learned for each landmark and level.
 
@@ -31,14 +32,10 @@ class CombinedEvidence(Evidence):
     """
 
     def __init__(self, parts: Any) -> None:
-        parts = list(parts)
-        if not parts or not all(isinstance(part, Evidence) for part in parts):
+        if np.ndim(parts) != 1 or not len(parts) or not all(isinstance(part, Evidence) for part in parts):
             raise ValueError(f"parts: got {parts!r}; expected a list of Evidence.")
         self.parts = parts
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
-
-    def __repr__(self) -> str:
-        return f"CombinedEvidence({self.parts!r})"
 
     @property
     def n_levels(self) -> int:  # type: ignore[override]
@@ -76,9 +73,10 @@ class CombinedEvidence(Evidence):
         """Whether any part looks at heat maps."""
         return any(part.needs_maps for part in self.parts)
 
-    def clone(self) -> CombinedEvidence:
-        """Return an untrained copy with the same choices."""
-        return CombinedEvidence([part.clone() for part in self.parts])
+    @property
+    def learns_occlusion(self) -> bool:  # type: ignore[override]
+        """Whether any part learns from images with a part hidden."""
+        return any(part.learns_occlusion for part in self.parts)
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         """Tell the parts about the model."""
@@ -150,6 +148,19 @@ class CombinedEvidence(Evidence):
             header["parts"].append({"kind": kind, "header": one})
             arrays |= {f"{i}.{name}": array for name, array in some.items()}
         return "CombinedEvidence", header, arrays
+
+    @classmethod
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> CombinedEvidence:
+        """Build from what `to_parts` returned."""
+        parts = [
+            evidence_from_parts(part["kind"], part["header"], part_of(arrays, f"{i}."))
+            for i, part in enumerate(header["parts"])
+        ]
+        combined = cls(parts)
+        for key, array in part_of(arrays, "own.").items():
+            level, iteration, name = key.split(".")
+            combined.stages_.setdefault(f"{level}.{iteration}", {})[name] = array
+        return combined
 
 
 def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:

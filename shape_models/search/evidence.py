@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from .._transforms import Similarity
 from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import sample
 
-__all__ = ["Evidence", "Proposal", "View", "check_proposal"]
+__all__ = ["Evidence", "Proposal", "View", "check_proposal", "evidence_from_parts", "part_of", "saved"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class Proposal:
     points : ndarray of shape (n, K, 2)
         Proposed landmarks, pixels of the image.
     weights : ndarray of shape (n, K), optional
-        Trust in each, 0 to 1. None trusts all alike. A landmark that is not seen has trust 0 and any finite place.
+        Confidence in each, 0 to 1. None trusts all alike. One that is not seen has confidence 0 and any finite place.
     score : ndarray of shape (n,), optional
         How well the picture agrees with the shapes, higher is better; compared between fits to the same image.
     prior : float
-        Strength of the prior of the modes in the shape step, as a share of the model's size squared; 0 leaves the
+        Strength of the prior of the modes in the shape step, as a fraction of the model's size squared; 0 leaves the
         limit of the basis alone to keep shapes plausible. Regularised landmark mean-shift sets it.
     n_modes : int, optional
         How many modes the shape step may use; None for all, 0 for pose alone.
@@ -64,6 +65,8 @@ class View:
         Pixels of this level along the longer side of the mean shape.
     index : ndarray of shape (n,)
         Which image of the call each fit looks at.
+    hidden : ndarray of bool of shape (n, K) or None
+        In training, the landmarks that something covers in the image that is looked at.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class View:
     _flip: np.ndarray
     _map: Any
     _context: dict[str, Any]
+    hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -163,7 +167,7 @@ class View:
         """Return the same view with other current landmarks."""
         return View(
             points, self.level, self.iteration if iteration is None else iteration, self.resolution, self.index,
-            self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context,
+            self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context, self.hidden,
         )  # fmt: skip
 
     def take(self, rows: np.ndarray) -> View:
@@ -176,6 +180,7 @@ class View:
         return View(
             self.points[rows], self.level, self.iteration, self.resolution, self.index[rows], self._frame, self._bank,
             self._pose.take(rows), self._flip[rows], self._map, self._context,
+            None if self.hidden is None else self.hidden[rows],
         )  # fmt: skip
 
     def in_model(self, points: np.ndarray) -> np.ndarray:
@@ -187,7 +192,7 @@ class View:
         return self._pose(points)
 
 
-class Evidence:
+class Evidence(BaseEstimator):
     """What finds landmarks in pictures. Derive from this class for evidence of your own and define `locate`.
 
     The fitter calls, for each level from coarse to fine and each iteration in it,
@@ -197,7 +202,8 @@ class Evidence:
       ``view.iteration``. It answers a proposal as `locate` would for images not seen, or None to be asked by `locate`.
     * in `predict`: ``locate(view)``, which answers a `Proposal`.
 
-    Everything is batched: the first axis counts fits. `View` has an example.
+    Everything is batched: the first axis counts fits. `View` has an example. It is an estimator of scikit-learn:
+    parameters of the constructor are attributes of the same names, and `sklearn.base.clone` makes an untrained copy.
 
     Attributes
     ----------
@@ -217,6 +223,8 @@ class Evidence:
         Whether it looks at pixels.
     needs_maps : bool
         Whether it looks at heat maps (`View.maps`), which `predict` then asks for.
+    learns_occlusion : bool
+        Whether some training images are shown with a part of the shape hidden (`View.hidden` says what).
 
     Examples
     --------
@@ -233,12 +241,7 @@ class Evidence:
     stops: bool = True
     needs_images: bool = True
     needs_maps: bool = False
-
-    def clone(self) -> Evidence:
-        """Return an untrained copy with the same choices."""
-        from copy import deepcopy
-
-        return deepcopy(self)
+    learns_occlusion: bool = False
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         """Hear about the model before training; by default nothing.
@@ -288,6 +291,27 @@ class Evidence:
         raise ValueError(
             f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can hold."
         )
+
+
+_SAVED: dict[str, Any] = {}
+
+
+def saved(kind: type[Evidence]) -> type[Evidence]:
+    """Let files hold a kind of evidence: it has ``to_parts`` and ``from_parts``."""
+    _SAVED[kind.__name__] = kind
+    return kind
+
+
+def evidence_from_parts(kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Build the evidence that `Evidence.to_parts` took apart."""
+    if kind not in _SAVED:
+        raise ValueError(f"got evidence of kind {kind!r}; expected one of {sorted(_SAVED)}.")
+    return _SAVED[kind].from_parts(header, arrays)
+
+
+def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def check_proposal(proposal: Any, view: View, evidence: Evidence) -> None:

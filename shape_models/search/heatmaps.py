@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import Evidence, Proposal, View
+from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["HeatMaps"]
 
 
+@saved
 class HeatMaps(Evidence):
     """Evidence that others computed: for each landmark a map of how likely it is where.
 
@@ -70,13 +71,6 @@ class HeatMaps(Evidence):
         self.prior = prior
         self.n_iter = n_iter
         self.n_levels_ = 1
-
-    def __repr__(self) -> str:
-        return f"HeatMaps(width={self.width}, prior={self.prior}, n_iter={self.n_iter})"
-
-    def clone(self) -> HeatMaps:
-        """Return a copy with the same choices."""
-        return HeatMaps(width=self.width, prior=self.prior, n_iter=self.n_iter)
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         """Note how many levels there are."""

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from ._kernels import N_ORIENTATIONS, describe
-from .evidence import Evidence, Proposal, View
+from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["Patches"]
 
@@ -17,6 +17,7 @@ _CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
 
 
+@saved
 class Patches(Evidence):
     """A cascade of ridge regressors on 2-D gradient descriptors, the family of supervised descent.
 
@@ -60,6 +61,7 @@ class Patches(Evidence):
     resolution = 144.0
     stays = 2.0
     stops = False
+    learns_occlusion = True
 
     def __init__(
         self,
@@ -88,19 +90,6 @@ class Patches(Evidence):
     def n_iter(self) -> int:  # type: ignore[override]
         """Iterations a level: its steps."""
         return self.n_steps
-
-    def __repr__(self) -> str:
-        return (
-            f"Patches(n_steps={self.n_steps}, n_cells={self.n_cells}, spacing={self.spacing}, "
-            f"context_components={self.context_components}, fill={self.fill})"
-        )
-
-    def clone(self) -> Patches:
-        """Return an untrained copy with the same choices."""
-        return Patches(
-            n_steps=self.n_steps, n_cells=self.n_cells, spacing=self.spacing,
-            context_components=self.context_components, fill=self.fill,
-        )  # fmt: skip
 
     # --- features ------------------------------------------------------------------------------------------
 

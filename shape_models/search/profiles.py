@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from ._kernels import profile_distances, profile_gradients
-from .evidence import Evidence, Proposal, View
+from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["Profiles"]
 
@@ -42,6 +42,7 @@ def _two_in_order(k: int, others: list[int]) -> tuple[int, int]:
     return min(near), max(near)
 
 
+@saved
 class Profiles(Evidence):
     """Grey-level profiles along the normals of the shape, the evidence of the classical active shape model.
 
@@ -58,9 +59,9 @@ class Profiles(Evidence):
     n_iter : int
         Iterations at each level, at most.
     shrinkage : float
-        Share of the covariance replaced by its mean variance, 0 to 1: what makes it invertible on few images.
+        Fraction of the covariance replaced by its mean variance, 0 to 1: what makes it invertible on few images.
     modes : sequence of float
-        Share of the model's variance that the shape step may use, from the coarsest level on; the last holds for all
+        Fraction of the model's variance that the shape step may use, from the coarsest level on; the last holds for all
         finer levels. Few modes at the coarse levels keep a wide search stable.
     prior : float
         Strength of the prior of the modes in the shape step, as `Proposal` has it.
@@ -98,39 +99,25 @@ class Profiles(Evidence):
                 raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
         if not 0.0 <= float(shrinkage) <= 1.0:
             raise ValueError(f"shrinkage: got {shrinkage!r}; expected 0 to 1.")
-        modes = tuple(float(m) for m in modes)
-        if not modes or not all(0.0 < m <= 1.0 for m in modes):
-            raise ValueError(f"modes: got {modes}; expected shares of variance above 0, up to 1.")
+        if np.ndim(modes) != 1 or not len(modes) or not all(0.0 < float(m) <= 1.0 for m in modes):
+            raise ValueError(f"modes: got {modes!r}; expected fractions of variance above 0, up to 1.")
         self.n_side = n_side
         self.reach = reach
         self.n_iter = n_iter
         self.shrinkage = shrinkage
         self.modes = modes
         self.prior = prior
-        self.edges = None if edges is None else np.asarray(edges, dtype=int).reshape(-1, 2)
+        self.edges = edges
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
-
-    def __repr__(self) -> str:
-        return (
-            f"Profiles(n_side={self.n_side}, reach={self.reach}, n_iter={self.n_iter}, shrinkage={self.shrinkage}, "
-            f"modes={self.modes}, prior={self.prior})"
-        )
-
-    def clone(self) -> Profiles:
-        """Return an untrained copy with the same choices."""
-        return Profiles(
-            n_side=self.n_side, reach=self.reach, n_iter=self.n_iter, shrinkage=self.shrinkage, modes=self.modes,
-            prior=self.prior, edges=self.edges,
-        )  # fmt: skip
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         """Find the normals' neighbours and the number of modes for each level."""
-        edges = self.edges if self.edges is not None else getattr(scheme, "edges", None)
+        edges = getattr(scheme, "edges", None) if self.edges is None else np.asarray(self.edges, int).reshape(-1, 2)
         n = frame.n_landmarks
         if edges is not None and len(edges) and (np.min(edges) < 0 or np.max(edges) >= n):
             raise ValueError(f"edges: got an index outside 0...{n - 1}.")
         share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
-        shares = [self.modes[min(level, len(self.modes) - 1)] for level in range(n_levels)]
+        shares = [float(self.modes[min(level, len(self.modes) - 1)]) for level in range(n_levels)]
         counts = [int(np.searchsorted(share, s - 1e-9) + 1) for s in shares]
         self.neighbours_ = neighbours(n, edges)
         self.n_modes_ = np.minimum(counts, len(share))
@@ -158,8 +145,11 @@ class Profiles(Evidence):
         """Learn the profiles of this level where the landmarks are."""
         if view.iteration > 0:
             return None
-        # One profile for each image: repeated starts of an image show the same truth.
+        # One profile for each image: repeated starts of an image show the same truth. What covers a landmark is none.
         _, once = np.unique(np.stack([view.index, view._flip], axis=1), axis=0, return_index=True)
+        if view.hidden is not None and not view.hidden[once].all(axis=1).all():
+            plain = once[~view.hidden[once].any(axis=1)]
+            once = plain if len(plain) > 1 else once
         profiles = self._gradients(view.moved(truth), self.n_side)[0][once].astype(np.float64)
         total = np.abs(profiles).sum(-1, keepdims=True)
         profiles = np.divide(profiles, total, out=np.zeros_like(profiles), where=total > 1e-9)
@@ -215,8 +205,8 @@ class Profiles(Evidence):
         """Return (kind, header, arrays) for a file."""
         header = {
             "n_side": int(self.n_side), "reach": int(self.reach), "n_iter": int(self.n_iter),
-            "shrinkage": float(self.shrinkage), "modes": list(self.modes), "prior": float(self.prior),
-            "edges": None if self.edges is None else self.edges.tolist(),
+            "shrinkage": float(self.shrinkage), "modes": [float(m) for m in self.modes], "prior": float(self.prior),
+            "edges": None if self.edges is None else np.asarray(self.edges).tolist(),
         }  # fmt: skip
         arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
         return "Profiles", header, arrays

@@ -1,4 +1,4 @@
-"""What a search answers: the shape, how far to trust it, and every step on the way."""
+"""What a search answers: the shape, how right it is, and every step on the way."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class SearchStep:
     proposed : ndarray of shape (K, 2)
         Where the evidence would have the landmarks.
     score : float
-        Agreement of picture and shape before the step; NaN where the evidence does not judge.
+        Agreement of image and shape before the step; NaN where the evidence does not judge.
     clipped : ndarray of bool of shape (n_components,)
         Modes that the limit of the basis held back.
     move : float
         Mean distance the landmarks moved, pixels of the image.
     stayed : float
-        Share of landmarks that were where the evidence wants them, or that the shape model held where they were.
+        Fraction of landmarks that were where the evidence wants them, or that the shape model held where they were.
     n_outside : int
         Landmarks outside the image after the step.
 
@@ -62,14 +62,19 @@ class SearchResult:
     shape : ndarray of shape (K, 2)
         Landmarks, pixels of the image; NaN when there is no answer.
     confidence : ndarray of shape (K,)
-        Trust in each landmark, 0 to 1, by the evidence of the last step.
+        The probability that each landmark can be seen and is right, as `ASMFitter.confidence` answers it for `shape`.
     plausibility : float
-        Share of the shapes of the model that are less usual than this one, 0 to 1.
+        Fraction of the shapes of the model that are less usual than this one, 0 to 1. It says nothing of the image: a
+        search that is lost often ends in the most usual shape.
     score : float
-        Agreement of picture and shape, higher is better; comparable between fits of one model. NaN where the evidence
+        Agreement of image and shape, higher is better; comparable between fits of one model. NaN where the evidence
         does not judge.
+    expected_error : float
+        How far the landmarks of `shape` are off on average, pixels of the image, as learned from searches in images
+        left out of the training; NaN where nothing was learned. This tells good answers from bad ones.
     converged : bool
-        Whether the last iterations left the landmarks where they were and they lie in the image.
+        Whether the last iterations left the landmarks where they were and they lie in the image; not whether they are
+        right.
     status : str
         ``"converged"``, ``"not converged"``, ``"outside"`` (at least a quarter of the landmarks has left the image),
         ``"no face"`` (nothing detected) or ``"error"`` (bad input; `message` says which).
@@ -98,6 +103,7 @@ class SearchResult:
     confidence: np.ndarray
     plausibility: float
     score: float
+    expected_error: float
     converged: bool
     status: str
     message: str
@@ -125,6 +131,6 @@ class SearchResult:
         """
         nothing = np.full((n_landmarks, 2), np.nan)
         return cls(
-            nothing, np.zeros(n_landmarks), 0.0, float("nan"), False, status, message, nothing, None,
+            nothing, np.zeros(n_landmarks), 0.0, float("nan"), float("nan"), False, status, message, nothing, None,
             np.full(n_components, np.nan),
         )  # fmt: skip

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 from skimage.io import imread
 
 from shape_models import ASM, AlignedASM, generalized_procrustes, get_scheme, read_pts
@@ -154,6 +155,14 @@ def run(name, make, n_starts, n_train=None, n_folds=None):
     return np.concatenate(before), np.concatenate(after), pairs, seconds, np.median(milliseconds), images, shapes, ends
 
 
+def expectation(pairs, shapes):
+    """Spearman's correlation of the expected error with the true one, and the ratio of their means, both in pixels."""
+    expected = np.array([result.expected_error for _, result in pairs])
+    error = np.array([np.linalg.norm(result.shape - shapes[i], axis=-1).mean() for i, result in pairs])
+    scale = np.array([np.ptp(shapes[i], axis=0).max() for i, _ in pairs])
+    return spearmanr(expected / scale, error / scale).statistic, expected.mean() / error.mean()
+
+
 def worst(pairs, after, images, shapes, path):
     """The ten worst fits: truth in green, answer in red, start in yellow."""
     import matplotlib
@@ -187,20 +196,21 @@ def main():
     rng = np.random.default_rng(1)
     print(
         f"{'set':10} {'evidence':9} {'n':>4} {'start':>6} {'median [95 %]':>20} {'mean [95 %]':>20} {'90 %':>6} "
-        f"{'of start':>8} {'worse':>6} {'train s':>8} {'ms/fit':>7}"
+        f"{'of start':>8} {'worse':>6} {'train s':>8} {'ms/fit':>7} {'rank':>6} {'ratio':>6}"
     )
     for name in arguments.sets.split(","):
         for kind in arguments.evidence.split(","):
             before, after, pairs, seconds, milliseconds, images, shapes, _ = run(
                 name, EVIDENCE[kind], arguments.starts, arguments.train, arguments.folds
             )
+            rank, ratio = expectation(pairs, shapes)
             median, mean = interval(after, np.median, rng), interval(after, np.mean, rng)
             print(
                 f"{name:10} {kind:9} {len(after):4d} {before.mean():6.1f} "
                 f"{np.median(after):6.2f} [{median[0]:5.2f}, {median[1]:5.2f}] "
                 f"{after.mean():6.2f} [{mean[0]:5.2f}, {mean[1]:5.2f}] {np.quantile(after, 0.9):6.2f} "
                 f"{100 * np.median(after) / np.median(before):6.1f} % {100 * (after > before).mean():4.1f} % "
-                f"{seconds:8.1f} {milliseconds:7.2f}",
+                f"{seconds:8.1f} {milliseconds:7.2f} {rank:6.2f} {ratio:6.2f}",
                 flush=True,
             )
             if arguments.worst:

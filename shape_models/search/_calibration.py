@@ -1,0 +1,215 @@
+"""How right a search is, learned on images left out of its training: confidence of landmarks, error of answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+__all__ = ["TOLERANCE", "Calibration", "covered", "disturbed", "landmark_features", "result_features", "spread_of"]
+
+TOLERANCE = 0.05  # fraction of the longer side of the shape within which a landmark counts as right
+_LOGIT = 12.0  # bound of log-odds: a weight of exactly 0 or 1 is no infinite evidence
+_COVER = (0.05, 0.35)  # area of a cover as fractions of the box of the shape
+_NOISE = (0.003, 0.06)  # of given shapes, as fractions of the longer side: from a careful annotator to a lost detector
+_GROSS = 0.2  # of the landmarks of a shape, at most, that stand somewhere else altogether
+
+
+def landmark_features(proposal: Any, points: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Return what evidence says of shapes that it is shown, (n, K, 2): log-odds of its weights, log of its moves.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        The answer of the evidence to `points`.
+    points : ndarray of shape (n, K, 2)
+    pixel : ndarray of shape (n,)
+        Size of a pixel of the level, in pixels of the image.
+    """
+    move = np.linalg.norm(np.asarray(proposal.points, dtype=float) - points, axis=-1) / pixel[:, None]
+    if proposal.weights is None:
+        odds = np.zeros(move.shape)
+    else:
+        weights = np.asarray(proposal.weights, dtype=float)
+        with np.errstate(divide="ignore"):
+            odds = np.clip(np.log(weights) - np.log1p(-weights), -_LOGIT, _LOGIT)
+    return np.stack([odds, np.log(0.25 + move)], axis=-1)
+
+
+def result_features(features: np.ndarray, score: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return what tells good answers from bad ones, (n, 6).
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, K, 2)
+        Those of the landmarks of the answers.
+    score : ndarray of shape (n,)
+        Of the evidence; 0 where it does not judge.
+    distance : ndarray of shape (n,)
+        Squared Mahalanobis distance of the coefficients, divided by the number of modes.
+    """
+    odds, move = features[..., 0], features[..., 1]
+    return np.stack(
+        [
+            np.where(np.isfinite(score), score, 0.0), odds.mean(1), np.quantile(odds, 0.15, axis=1), move.mean(1),
+            np.quantile(move, 0.85, axis=1), np.log1p(distance),
+        ],
+        axis=1,
+    )  # fmt: skip
+
+
+def spread_of(answers: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return how far each of several answers (n, s, K, 2) stands from the others, (n, s), as a fraction of the size.
+
+    The median over the other answers of the mean distance of the landmarks.
+    """
+    n, s = answers.shape[:2]
+    apart = np.linalg.norm(answers[:, :, None] - answers[:, None], axis=-1).mean(-1)
+    others = apart[:, ~np.eye(s, dtype=bool)].reshape(n, s, s - 1)
+    return np.median(others, axis=-1) / size
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learned on images left out: from what the evidence says to probabilities and pixels.
+
+    Attributes
+    ----------
+    landmark : tuple of float
+        Intercept and slopes of the log-odds that a landmark can be seen and is right.
+    error, error_with_spread : tuple of float
+        Intercept and slopes of the logarithm of the expected error, a fraction of the size of the shape; the second
+        for several starts, whose spread is the last feature.
+    n_images : int
+        Images it was learned from.
+    """
+
+    landmark: tuple[float, ...]
+    error: tuple[float, ...]
+    error_with_spread: tuple[float, ...]
+    n_images: int
+
+    @classmethod
+    def learn(
+        cls, landmarks: np.ndarray, right: np.ndarray, n_images: int, results: np.ndarray, spread: np.ndarray,
+        error: np.ndarray,
+    ) -> Self:  # fmt: skip
+        """Learn from left-out images.
+
+        Parameters
+        ----------
+        landmarks : ndarray of shape (m, 2)
+            Features of landmarks of given shapes.
+        right : ndarray of bool of shape (m,)
+            Whether each can be seen and is right.
+        n_images : int
+        results : ndarray of shape (m, 6)
+            Features of answers.
+        spread, error : ndarray of shape (m,)
+            Their distance from the answers of other starts, and from the truth, as fractions of their sizes.
+        """
+        wide = np.concatenate([results, np.log(spread + 1e-4)[:, None]], axis=1)
+        return cls(_logistic(landmarks, right), _log_linear(results, error), _log_linear(wide, error), int(n_images))
+
+    def confidence(self, features: np.ndarray) -> np.ndarray:
+        """Return the probability (n, K) that landmarks can be seen and are right."""
+        odds = self.landmark[0] + features @ np.array(self.landmark[1:])
+        return 1.0 / (1.0 + np.exp(-odds))
+
+    def expected_error(self, features: np.ndarray, spread: np.ndarray | None = None) -> np.ndarray:
+        """Return the expected error (n,) of answers as a fraction of their sizes."""
+        weights = np.array(self.error)
+        if spread is not None:
+            features = np.concatenate([features, np.log(spread + 1e-4)[:, None]], axis=1)
+            weights = np.array(self.error_with_spread)
+        return np.minimum(np.exp(weights[0] + features @ weights[1:]), 1.0)
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers for a file."""
+        return {name: value if name == "n_images" else list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
+        """Build from what `to_header` returned; None for a file that has none."""
+        if header is None:
+            return None
+        landmark, error, wide = (
+            tuple(float(v) for v in header[name]) for name in ("landmark", "error", "error_with_spread")
+        )
+        return cls(landmark, error, wide, int(header["n_images"]))
+
+
+def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
+    """Logistic regression; where all landmarks are right, or none, the rate alone with one more of each kind."""
+    if right.all() or not right.any():
+        rate = (right.sum() + 1.0) / (len(right) + 2.0)
+        return (float(np.log(rate / (1 - rate))), *(0.0,) * features.shape[1])
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=100.0, max_iter=1000).fit(features, right)
+    return (float(model.intercept_[0]), *(float(v) for v in model.coef_[0]))
+
+
+def _log_linear(features: np.ndarray, error: np.ndarray) -> tuple[float, ...]:
+    """Ridge regression of the logarithm of the error, shifted so that its mean prediction is the mean error.
+
+    The penalty is that of ten samples, so that few images do not make steep slopes.
+    """
+    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-9)
+    z, y = (features - mean) / spread, np.log(error + 1e-4)
+    slopes = np.linalg.solve(z.T @ z + 10.0 * np.eye(z.shape[1]), z.T @ (y - y.mean())) / spread
+    slopes[features.std(0) < 1e-9] = 0.0
+    linear = features @ slopes
+    return (float(np.log(error.mean()) - np.log(np.exp(linear).mean())), *(float(v) for v in slopes))
+
+
+def covered(image: np.ndarray, shape: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Hide a part of a shape in a copy of its image, and say which landmarks (K,) are hidden.
+
+    A rectangle that is grey, noise, or a piece of another image, with its middle inside the box of the shape.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width) or (height, width, n_channels)
+    shape : ndarray of shape (K, 2)
+    other : ndarray of shape (height, width) or (height, width, n_channels)
+        Where the piece is taken from.
+    rng : numpy.random.Generator
+    """
+    image = np.array(image)
+    height, width = image.shape[:2]
+    low, high = shape.min(0), shape.max(0)
+    w, h = np.maximum(high - low, 1.0)
+    area, ratio = rng.uniform(*_COVER) * w * h, 2.0 ** rng.uniform(-1.5, 1.5)
+    half = 0.5 * np.array([min(1.2 * w, np.sqrt(area * ratio)), min(1.2 * h, np.sqrt(area / ratio))])
+    middle = rng.uniform(low, high)
+    x0, y0 = np.clip(np.round(middle - half), 0, [width, height]).astype(int)
+    x1, y1 = np.clip(np.round(middle + half), 0, [width, height]).astype(int)
+    part = image[y0:y1, x0:x1]
+    darkest, brightest = float(image.min()), float(image.max())
+    kind = rng.integers(3)
+    if part.size and kind == 0:
+        part[...] = np.asarray(rng.uniform(darkest, brightest)).astype(image.dtype)
+    elif part.size and kind == 1:
+        part[...] = (darkest + (brightest - darkest) * rng.random(part.shape)).astype(image.dtype)
+    elif part.size:
+        grey = other if other.ndim == 2 else other[..., :3].mean(-1)
+        rows = (rng.integers(grey.shape[0]) + np.arange(part.shape[0])) % grey.shape[0]
+        columns = (rng.integers(grey.shape[1]) + np.arange(part.shape[1])) % grey.shape[1]
+        piece = grey[np.ix_(rows, columns)].astype(float)
+        piece = darkest + (piece - piece.min()) / max(float(np.ptp(piece)), 1e-12) * (brightest - darkest)
+        part[...] = (piece if part.ndim == 2 else piece[..., None]).astype(image.dtype)
+    inside = (shape >= [x0 - 0.5, y0 - 0.5]).all(-1) & (shape < [x1 - 0.5, y1 - 0.5]).all(-1)
+    return image, inside
+
+
+def disturbed(shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move landmarks (n, K, 2) as detectors do: all together, each for itself, and a few of them far away."""
+    n, k = shapes.shape[:2]
+    side = np.ptp(shapes, axis=1).max(axis=-1)[:, None, None]
+    low, high = _NOISE
+    noise = low * (high / low) ** rng.random((n, 1, 1)) * side / np.sqrt(2)
+    out = shapes + noise * (rng.normal(size=shapes.shape) + rng.normal(size=(n, 1, 2))) / np.sqrt(2)
+    far = rng.random((n, k)) < _GROSS * rng.random((n, 1))
+    return out + far[..., None] * rng.uniform(-0.2, 0.2, size=shapes.shape) * side

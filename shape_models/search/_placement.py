@@ -1,0 +1,73 @@
+"""Where, how large and how turned objects stand in the images that a search was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ._frame import Frame, Planar
+
+__all__ = ["Placement"]
+
+_REACH = 2.0  # standard deviations: starts further out are drawn again from within
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How objects stand in images, learned from training images.
+
+    Attributes
+    ----------
+    center : tuple of float
+        Middle of the upright mean shape, x as a fraction of the width and y of the height.
+    size : float
+        Longer side of the mean shape as a fraction of the geometric mean of width and height.
+    spread : tuple of float
+        Standard deviations of x, y, the logarithm of the size, and the rotation in radians.
+
+    Examples
+    --------
+    >>> from shape_models.search._placement import Placement
+    >>> Placement((0.5, 0.5), 0.4, (0.01, 0.01, 0.05, 0.02)).size
+    0.4
+    """
+
+    center: tuple[float, float]
+    size: float
+    spread: tuple[float, float, float, float]
+
+    @classmethod
+    def learn(cls, poses: Planar, frame: Frame, sizes: np.ndarray) -> Self:
+        """Learn from the poses of training shapes in images of sizes (n, 2), width and height."""
+        middle = poses(np.broadcast_to(frame.middle, (len(sizes), 1, 2)))[:, 0]
+        size = np.log(poses.scale * frame.side / np.sqrt(sizes.prod(axis=1)))
+        turn = np.angle(poses.a * np.exp(-1j * frame.angle))
+        values = np.concatenate([(middle + 0.5) / sizes, size[:, None], turn[:, None]], axis=1)
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        return cls(
+            (float(mean[0]), float(mean[1])), float(np.exp(mean[2])),
+            (float(spread[0]), float(spread[1]), float(spread[2]), float(spread[3])),
+        )  # fmt: skip
+
+    def starts(self, frame: Frame, size: Any, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the mean shape at `n` places in an image of `size` (width, height), the first the most usual one."""
+        off = np.clip(rng.normal(size=(n, 4)), -_REACH, _REACH) * self.spread
+        off[0] = 0.0
+        width, height = (float(v) for v in size)
+        center = (np.array(self.center) + off[:, :2]) * [width, height] - 0.5
+        side = self.size * np.exp(off[:, 2]) * np.sqrt(width * height)
+        turn = Planar(side / frame.side * np.exp(1j * (frame.angle + off[:, 3])), center[:, 0] + 1j * center[:, 1])
+        return turn(np.broadcast_to(frame.mean - frame.middle, (n, *frame.mean.shape)))
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
+        """Build from what `to_header` returned; None for a file that has none."""
+        if header is None:
+            return None
+        return cls(tuple(header["center"]), header["size"], tuple(header["spread"]))
