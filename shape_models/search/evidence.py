@@ -13,7 +13,7 @@ from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import sample
 
-__all__ = ["Evidence", "Proposal", "View", "check_proposal", "evidence_from_parts", "part_of", "saved"]
+__all__ = ["Evidence", "Proposal", "View", "check_proposal"]
 
 
 @dataclass(frozen=True)
