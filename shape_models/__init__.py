@@ -38,6 +38,7 @@ from ._procrustes import (
 )
 from ._sliding import Sliding, SlidingRecord
 from ._statistics import ShapeStatistics
+from ._submodels import condition, fit_with_kernel, marginal
 from ._thin_plate import ThinPlateSpline, bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve, attach_curves, curve_length, resample_curve
@@ -121,17 +122,20 @@ __all__ = [
     "bending_energy_matrix",
     "centroid_size",
     "compactness",
+    "condition",
     "convert",
     "curve_length",
     "estimate_similarity",
     "find_outliers",
     "fit_shape",
+    "fit_with_kernel",
     "generalization",
     "generalized_procrustes",
     "get_scheme",
     "leave_one_out",
     "load_model",
     "make_faces",
+    "marginal",
     "mirror_shapes",
     "read_landmarks",
     "read_pts",
