@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 
 from shape_models import boxes
-from shape_models.search import Detections, Detector, detect_faces, detectors, find_faces
+from shape_models.search import Detections, Detector, detect_faces, detectors, find_faces, is_face
 from shape_models.search.detection import learn_detection, map_boxes
 
 ASTRONAUT = skimage.data.astronaut()
@@ -261,3 +261,35 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         with pytest.raises(ImportError, match=f"needs the package {name}, which is not installed. Try pip install"):
             call()
     assert isinstance(detectors.get_detector("best"), detectors.ScikitImage)
+
+
+# --- faces and what is none ------------------------------------------------------------------------------------
+
+
+def test_images_without_a_face():
+    """Seven of these have windows that the cascade takes for a face; none looks like one to the search."""
+    loosely = 0
+    for name in ("page", "gravel", "clock", "cell", "chelsea", "immunohistochemistry", "brick", "coffee"):
+        image = getattr(skimage.data, name)()
+        loosely += len(find_faces(image, verify=False).boxes)
+        assert find_faces(image).boxes.shape == (0, 4), name
+    assert loosely >= 4
+
+
+def test_a_face_looks_like_one():
+    box = find_faces(ASTRONAUT).boxes[0]
+    others = [box + 150, box + np.array([0, 150, 0, 150]), [20, 300, 120, 400]]
+    assert is_face(ASTRONAUT, [box, *others]).tolist() == [True, False, False, False]
+    assert is_face(ASTRONAUT / 255.0, box).tolist() == [True]
+    assert is_face(ASTRONAUT, box, min_confidence=1.0).tolist() == [False]
+    assert is_face(ASTRONAUT, []).shape == (0,)
+    assert is_face(np.zeros((90, 90), np.uint8), [[10, 10, 80, 80]]).tolist() == [False]
+    with pytest.raises(ValueError, match="fractions of the image"):
+        is_face(ASTRONAUT, [0.1, 0.1, 0.5, 0.5])
+
+
+def test_any_detector_can_be_verified():
+    box = find_faces(ASTRONAUT).boxes[0]
+    detector = answer(np.array([box, [20, 300, 120, 400]]))
+    assert len(find_faces(ASTRONAUT, detector).boxes) == 2
+    np.testing.assert_allclose(find_faces(ASTRONAUT, detector, verify=True).boxes, [box])

@@ -3,7 +3,7 @@
 from .appearance import AppearanceModel
 from .appearance import load_appearance as load_appearance
 from .combination import CombinedEvidence
-from .detection import Detections, Detector, Faces, detect_faces, find_faces
+from .detection import Detections, Detector, Faces, detect_faces, find_faces, is_face
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
 from .fitter import load_fitter as load_fitter
@@ -31,5 +31,6 @@ __all__ = [
     "animate_trace",
     "detect_faces",
     "find_faces",
+    "is_face",
     "plot_trace",
 ]

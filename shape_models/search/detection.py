@@ -13,13 +13,15 @@ import numpy as np
 from ..boxes import BoxConvention, check_boxes, convert, get, learn_box_convention, overlap, suppress
 from ..images import read_image, read_values
 
-__all__ = ["Detections", "Detector", "Faces", "detect_faces", "find_faces", "learn_detection", "map_boxes"]
+__all__ = ["Detections", "Detector", "Faces", "detect_faces", "find_faces", "is_face", "learn_detection", "map_boxes"]
 
 _LONGEST = 512  # pixels; larger images are reduced first, unless smaller faces are asked for
 _WINDOW = 24  # pixels, the smallest face that the cascade can see
 _BOUND = 2048  # pixels; no image is searched at a larger size, which bounds memory and time
 _SAME = 0.3  # intersection over union from which two windows are the same face
 _LEAST = 3  # windows that must agree; fewer find more faces, and more that are none
+_LEAST_VERIFIED = 2
+_CONFIDENT = 0.55  # of 346 faces the least has 0.56, of 140 boxes that are none the best 0.53
 _SHARE = 0.25  # of the windows of the best face in the image, which another one must have
 
 
@@ -101,6 +103,7 @@ def find_faces(
     *,
     convention: str | BoxConvention | None = "landmarks",
     max_overlap: float = 0.3,
+    verify: bool | None = None,
 ) -> Faces:
     """Find the faces of an image with any detector, one box for each face, in the convention that a model expects.
 
@@ -116,6 +119,10 @@ def find_faces(
         Of the boxes to return, see :mod:`shape_models.boxes`. None keeps that of the detector.
     max_overlap : float
         Of two boxes that share more than this fraction of the smaller one, that with the lower score goes.
+    verify : bool, optional
+        Whether to keep only boxes in which the image itself looks like a face, see `is_face`. By default where the
+        detector is that of scikit-image, which takes much for a face: it may then be less strict itself, and finds
+        more. Faces that lie on the side do not pass.
 
     Returns
     -------
@@ -144,6 +151,9 @@ def find_faces(
 
     run = get_detector(detector)
     name = _name(detector)
+    verify = isinstance(run, ScikitImage) if verify is None else verify
+    if verify and detector == "scikit-image":
+        run = ScikitImage(min_windows=_LEAST_VERIFIED)
     # The cascade sees no brightness and contrast: images of any range will do for it.
     picture = read_values(image) if isinstance(run, ScikitImage) else read_image(image)
     if picture.ndim == 2:
@@ -160,8 +170,9 @@ def find_faces(
             f"detector {name}: got scores of shape {scores.shape}; expected {len(found)} finite numbers, one for each "
             "box."
         )
-    kept = suppress(found, scores, max_overlap=max_overlap)
-    source = get(answer[2])
+    kept, source = suppress(found, scores, max_overlap=max_overlap), get(answer[2])
+    if verify:
+        kept = kept[is_face(picture, convert(found[kept], source, "landmarks"))]
     return Faces(convert(found[kept], source, source if convention is None else convention), scores[kept])
 
 
@@ -210,7 +221,55 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
     return boxes[np.argsort(-(boxes[:, 2] - boxes[:, 0]), kind="stable")]
 
 
-def cascade_faces(picture: np.ndarray, *, min_size: float | None = None) -> Detections:
+def is_face(image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float = _CONFIDENT) -> np.ndarray:
+    """Say of each box whether the image looks like a face there: the model is searched in it and its confidence taken.
+
+    Parameters
+    ----------
+    image : array, PIL image or path
+    boxes : array_like of shape (n, 4)
+        x0, y0, x1, y1 by the convention of the fitter: for the default that of the landmarks.
+    fitter : ASMFitter, optional
+        The model of the face; ``load_model("search68")`` by default.
+    min_confidence : float
+        Least mean confidence of the landmarks. The default was chosen on 492 boxes that `detect_faces` answers on 300-W
+        and on the images of scikit-image; it told 346 faces from 140 other boxes without a mistake.
+
+    Returns
+    -------
+    ndarray of bool of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        For boxes and images that are none.
+
+    Examples
+    --------
+    >>> import skimage.data
+    >>> from shape_models.search import is_face
+    >>> is_face(skimage.data.astronaut(), [[177, 82, 274, 172], [20, 300, 120, 400]]).tolist()
+    [True, False]
+    """
+    picture = read_values(image)
+    places = check_boxes(boxes, picture.shape[1::-1])
+    if not len(places):
+        return np.zeros(0, dtype=bool)
+    if fitter is None:
+        fitter = _face_fitter()
+    found = fitter.predict([picture] * len(places), boxes=list(places))
+    confidence = np.array([np.mean(result.confidence) if result.found else 0.0 for result in found])
+    return confidence >= min_confidence
+
+
+@cache
+def _face_fitter() -> Any:
+    from ..io import load_model
+
+    return load_model("search68")
+
+
+def cascade_faces(picture: np.ndarray, *, min_size: float | None = None, min_windows: int = _LEAST) -> Detections:
     """Return the faces that the cascade finds; scores are the number of windows that agree."""
     if min_size is not None and not (isinstance(min_size, Real) and 0 < min_size < np.inf):
         raise ValueError(f"min_size: got {min_size!r}; expected a positive number of pixels.")
@@ -221,7 +280,7 @@ def cascade_faces(picture: np.ndarray, *, min_size: float | None = None) -> Dete
     grey, scale = _reduced(picture, factor)
     low, high = float(grey.min()), float(grey.max())
     if not high > low or min(grey.shape) < _WINDOW + 2:
-        return _grouped(np.zeros((0, 4)))
+        return _grouped(np.zeros((0, 4)), min_windows)
     # Values half-way between two bytes go up, so that every type of one picture gives the same bytes.
     bytes_ = np.floor(255 * np.clip((grey - low) / (high - low), 0, 1) + (0.5 + 1e-6)).astype(np.uint8)
     smallest = min(max(_WINDOW, round(least * factor)), min(bytes_.shape))
@@ -230,7 +289,7 @@ def cascade_faces(picture: np.ndarray, *, min_size: float | None = None) -> Dete
         min_neighbor_number=1, intersection_score_threshold=1.1,  # every window by itself
     )  # fmt: skip
     windows = [(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found]
-    return _grouped(np.array(windows, dtype=np.float64).reshape(-1, 4) * np.tile(scale, 2) - 0.5)
+    return _grouped(np.array(windows, dtype=np.float64).reshape(-1, 4) * np.tile(scale, 2) - 0.5, min_windows)
 
 
 def _reduced(picture: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +314,7 @@ def _reduced(picture: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray
     return grey, np.array([columns * block / grey.shape[1], rows * block / grey.shape[0]])
 
 
-def _grouped(windows: np.ndarray) -> Detections:
+def _grouped(windows: np.ndarray, min_windows: int) -> Detections:
     """Average windows that are the same face: the one with most neighbours takes them, until none is left."""
     near = overlap(windows, windows) > _SAME
     left = np.ones(len(windows), dtype=bool)
@@ -267,7 +326,7 @@ def _grouped(windows: np.ndarray) -> Detections:
         scores.append(float(members.sum()))
         left &= ~members
     array, counts = np.array(boxes).reshape(-1, 4), np.array(scores)
-    agreed = np.flatnonzero(counts >= max(_LEAST, _SHARE * counts.max(initial=0.0)))
+    agreed = np.flatnonzero(counts >= max(min_windows, _SHARE * counts.max(initial=0.0)))
     kept = agreed[suppress(array[agreed], counts[agreed])] if len(agreed) else agreed
     return Detections(array[kept], counts[kept], "scikit-image")
 
