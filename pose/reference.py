@@ -219,7 +219,7 @@ def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarr
 
 
 def derive_reference(
-    shapes: Any, *, scheme: LandmarkScheme = IBUG68, interpupillary_distance: float = INTERPUPILLARY_DISTANCE
+    shapes: Any, *, scheme: str | LandmarkScheme = IBUG68, interpupillary_distance: float = INTERPUPILLARY_DISTANCE
 ) -> np.ndarray:
     """Return the symmetric, upright mean of 3-D landmark sets, in millimetres, by the rules of this module.
 
@@ -227,7 +227,7 @@ def derive_reference(
     ----------
     shapes : array_like of shape (n_samples, n_landmarks, 3)
         In any pose and scale, in a right-handed frame.
-    scheme : LandmarkScheme
+    scheme : LandmarkScheme or str
         With `mirror`, groups "right_eye" and "left_eye" and the names of nasion, nose tip and chin.
     interpupillary_distance : float
         What the distance between the middles of the eyes becomes.
@@ -251,6 +251,7 @@ def derive_reference(
     >>> float(np.abs(mean - HEAD_IBUG68).max().round(2))
     0.0
     """
+    scheme = get_scheme(scheme)
     shapes = as_shapes(shapes, name="shapes", n_landmarks=scheme.n_landmarks, n_dims=3, min_samples=1).astype(float)
     if scheme.mirror is None:
         raise ValueError(f"scheme: {scheme.name!r} has no mirror map; expected a symmetric object.")

@@ -34,11 +34,12 @@ class Columns:
                 raise source.error(f"got {n} columns; {_describe(source, table)} One letter a column: {_MEANINGS}.")
         self.letters = _check(columns)
         self.axes = [axis for axis in "xyz" if axis in self.letters]
+        wanted = len(self.letters)
         for number, fields in table:
-            if len(fields) != len(self.letters):
+            if len(fields) != wanted:
                 raise source.error(
                     f"got {len(fields)} fields ({shorten(' '.join(fields))!r}); "
-                    f"expected the {len(self.letters)} coordinates of a point.",
+                    f"expected the {wanted} coordinates of a point.",
                     number,
                 )
         self._places = [self.letters.index(axis) for axis in self.axes]

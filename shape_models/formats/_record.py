@@ -493,7 +493,10 @@ def as_points(
 def whole_missing(points: Any) -> np.ndarray:
     """Return an array of points in which a landmark with one missing coordinate is missing as a whole."""
     array = np.array(points, dtype=np.float64)
-    return np.where(np.isnan(array).any(axis=1, keepdims=True), np.nan, array)
+    gone = np.isnan(array)
+    if gone.any():
+        array[gone.any(axis=1)] = np.nan
+    return array
 
 
 @contextmanager

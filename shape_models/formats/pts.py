@@ -101,7 +101,8 @@ def read_pts(
         raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
     if not len(points):
         raise source.error("got no points; expected at least one.")
-    points = mark_missing(whole_missing(points), missing, stored)
+    if missing is not None:
+        points = mark_missing(whole_missing(points), missing, stored)
     return layout.record(points, scheme=scheme)
 
 
@@ -109,7 +110,6 @@ def _numbers(source: Source, layout: Columns, origin: float) -> tuple[np.ndarray
     """Return the coordinates less the origin in x and y, subtracted before they are rounded, and as they are stored."""
     rows = layout.tokens()
     tokens = [token for row in rows for token in row]
-    shift = Decimal(repr(float(origin)))
     if tokens and origin in (0, 1) and _SHORT.fullmatch(" ".join(tokens)):
         # at most 15 digits: value * unit and the difference are exact integers, and one division rounds correctly
         units = _UNITS[[len(t.partition(".")[2]) for t in tokens]]
@@ -121,7 +121,7 @@ def _numbers(source: Source, layout: Columns, origin: float) -> tuple[np.ndarray
     stored = np.array(
         [source.numbers(row, layout.axes, number) for (number, _), row in zip(layout.table, rows, strict=True)]
     ).reshape(len(rows), len(layout.axes))
-    points = stored.copy()
+    points, shift = stored.copy(), Decimal(repr(float(origin)))
     for place in zip(*np.nonzero(~np.isnan(stored[:, :2])), strict=True) if shift else ():
         points[place] = exactly(rows[place[0]][place[1]], lambda value: EXACT.subtract(value, shift))
     return points, stored
