@@ -12,6 +12,8 @@ from shape_models._commands import few
 from shape_models._names import natural_key, plain_name
 from shape_models.datasets import LandmarkSamples
 
+from ._reports import angles_in_degrees
+
 __all__ = ["attributes_of", "pair", "read_attributes"]
 
 
@@ -90,6 +92,7 @@ def attributes_of(samples: LandmarkSamples) -> dict[str, np.ndarray]:
         for key, values in samples.attributes.items()
         if all(isinstance(value, str | int | float | np.number | np.bool_) for value in values)
     }
+    found = angles_in_degrees(found)
     if any(samples.splits):
         found["split"] = np.array([str(split) for split in samples.splits])
     if samples.groups != samples.names:

@@ -432,6 +432,7 @@ def _unpack(
         for key in shared
         if np.ndim(loaded[0].attributes[key]) == 0
     }
+    found = angles_in_degrees(found)
     if all(sample.split for sample in loaded):
         found["split"] = np.array([sample.split for sample in loaded])
     if groups is None and all(samples.groups):
@@ -440,6 +441,14 @@ def _unpack(
     if len(counts) > 1:
         raise ValueError(f"targets: got samples with landmarks of shapes {sorted(counts)}; expected one shape.")
     return np.stack([sample.landmarks for sample in loaded]), groups, {**found, **attributes}
+
+
+def angles_in_degrees(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes with the angles of a fitted model (``Pose_Para``, radians) in degrees, as protocols count."""
+    angles = ("pitch", "yaw", "roll")
+    if not {*angles, "tx", "ty", "tz"} <= set(attributes):
+        return dict(attributes)
+    return {**attributes, **{name: np.degrees(np.asarray(attributes[name], dtype=float)) for name in angles}}
 
 
 def _known_attributes(rules: Protocol, attributes: Mapping[str, ArrayLike] | None) -> None:

@@ -6,7 +6,8 @@ import functools
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 
 from . import __version__
 from ._aligned import AlignedASM
+from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._commands import (
     ENTRY_POINTS,
+    DataError,
     Group,
     counted,
     few,
@@ -100,6 +103,29 @@ def _shapes_for(model: Any, data: Any) -> np.ndarray:
     return data.like(*_names_and_frame(model))
 
 
+def _names(data: Any, which: np.ndarray) -> list[str]:
+    return [name for name, chosen in zip(data.names, which, strict=True) if chosen]
+
+
+def _refuse_failed(data: Any, bad: np.ndarray) -> None:
+    """End with an error where shapes could not be fitted; the others have been written."""
+    if bad.any():
+        raise DataError(
+            f"{bad.sum()} of {len(bad)} shapes could not be fitted and are missing in the result: "
+            f"{few(_names(data, bad))}. Their landmarks coincide, or too few are seen."
+        )
+
+
+@contextmanager
+def _by_name(names: Sequence[str]) -> Iterator[None]:
+    """Call a shape that is at fault by its name instead of its place."""
+    try:
+        yield
+    except DegenerateShapeError as error:
+        text = re.sub(r"\bshapes?\[([0-9]+)\]", lambda match: names[int(match[1])], str(error))
+        raise DataError(text.split(" Try ")[0]) from error
+
+
 def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | None = None) -> Path:
     from .datasets import save_landmarks
 
@@ -156,7 +182,8 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         mirror = data.scheme.mirror
     alignment = GeneralizedProcrustes(criterion=criterion, scaling=not keep_size, mirror=mirror)
     start = time.perf_counter()
-    model = AlignedASM(asm, alignment=alignment, scheme=data.scheme).fit(data)
+    with _by_name(data.names):
+        model = AlignedASM(asm, alignment=alignment, scheme=data.scheme).fit(data)
     seconds = time.perf_counter() - start
     fitted, shapes = model.asm_, data.shapes()
     missing = int(np.isnan(shapes[..., 0]).sum())
@@ -212,22 +239,24 @@ def project(model: str, source: str, output: str, form: str | None, reading: dic
     else:
         near = chosen.project(shapes)
     moved = np.linalg.norm(near - shapes, axis=2)
-    mean_moved = float(np.nanmean(moved)) if not missing.all() else 0.0
-    whole = ~missing.any(axis=1)
+    bad = np.isnan(near).any(axis=(1, 2))
+    mean_moved = float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0
+    whole, n_filled = ~missing.any(axis=1) & ~bad, int(missing[~bad].sum())
     report = chosen.report(shapes[whole]) if whole.any() else None
     clipped = int(np.any(report.clipped, axis=1).sum()) if report is not None else 0
     result = data.with_shapes(data.unlike(near, *_names_and_frame(chosen)))
     path = _write(result, output, reading, form)
     record = {
-        "output": str(path), "n_samples": len(near), "mean_moved": mean_moved, "filled_landmarks": int(missing.sum()),
+        "output": str(path), "n_samples": len(near), "mean_moved": mean_moved, "filled_landmarks": n_filled,
         "clipped_shapes": clipped, "judged_shapes": int(whole.sum()),
-        "plausibility": None if report is None else report.plausibility,
+        "plausibility": None if report is None else report.plausibility, "failed": _names(data, bad),
     }  # fmt: skip
     say(as_json, record, [
-        f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {missing.sum()} filled in",
+        f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
         f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
         f"wrote {path}",
     ])  # fmt: skip
+    _refuse_failed(data, bad)
 
 
 @main.command(short_help="Fill in missing landmarks.")
@@ -245,17 +274,21 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
     shapes = _shapes_for(chosen, data)
     missing = np.isnan(shapes[..., 0])
     result = chosen.complete(shapes)
-    spread = np.sqrt(np.trace(result.covariance, axis1=-2, axis2=-1))[missing]
-    filled = data.with_shapes(data.unlike(np.asarray(result.shapes), *_names_and_frame(chosen)))
+    whole = np.asarray(result.shapes)
+    bad = np.isnan(whole).any(axis=(1, 2))
+    spread = np.sqrt(np.trace(result.covariance, axis1=-2, axis2=-1))[missing & ~bad[:, None]]
+    filled = data.with_shapes(data.unlike(whole, *_names_and_frame(chosen)))
     path = _write(filled, output, reading, form)
     typical = float(np.median(spread)) if spread.size else 0.0
-    record = {"output": str(path), "n_samples": len(missing), "filled_landmarks": int(missing.sum()),
-              "median_standard_deviation": typical}  # fmt: skip
+    n_filled = int(missing[~bad].sum())
+    record = {"output": str(path), "n_samples": len(missing), "filled_landmarks": n_filled,
+              "median_standard_deviation": typical, "failed": _names(data, bad)}  # fmt: skip
     say(as_json, record, [
-        f"{counted(int(missing.sum()), 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
+        f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
         f"expected error {typical:.3g} (median standard deviation)",
         f"wrote {path}",
     ])  # fmt: skip
+    _refuse_failed(data, bad)
 
 
 @main.command(short_help="Superimpose shapes.")
@@ -275,9 +308,10 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
     The result keeps the way y points in SOURCE; curves move with their shape.
     """
     data = read(source, reading)
-    result = generalized_procrustes(
-        data.lengths(), criterion=criterion, scaling=not keep_size, tangent=tangent, reflection=reflection
-    )
+    with _by_name(data.names):
+        result = generalized_procrustes(
+            data.lengths(), criterion=criterion, scaling=not keep_size, tangent=tangent, reflection=reflection
+        )
     curves = [[result.transforms[i](curve) for curve in own] for i, own in enumerate(data.curves)]
     aligned = data.with_shapes(result.aligned, curves=curves if any(curves) else None)
     # An aligned shape has no image: where y is to count from the bottom it counts from 0.
@@ -397,11 +431,13 @@ def diagnose(source: str, reading: dict[str, Any], n_components: int, folds: int
     """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes."""
     from . import _diagnostics as diagnostics
 
-    shapes = read(source, reading).lengths()
+    data = read(source, reading)
+    shapes = data.lengths()
     missing = np.isnan(shapes[..., 0]).any(axis=1)
     if missing.any():
         click.echo(f"leaving out {counted(int(missing.sum()), 'incomplete shape')}", err=True)
-    aligned = generalized_procrustes(shapes[~missing]).aligned
+    with _by_name(_names(data, ~missing)):
+        aligned = generalized_procrustes(shapes[~missing]).aligned
     n, folds = len(aligned), min(folds, len(aligned))
     top = min(n_components, aligned[0].size - 1, n - int(np.ceil(n / folds)) - 1)
     steps: list[tuple[str, Any]] = [
@@ -580,7 +616,8 @@ def plot_shapes_command(source: str, output: str, reading: dict[str, Any], align
     if not aligned:
         _save(plot_shape(data.shapes(), size=3, y_down=down), output)
     else:
-        result = generalized_procrustes(data.lengths())
+        with _by_name(data.names):
+            result = generalized_procrustes(data.lengths())
         ax = plot_shape(result.aligned, size=2, color=GREY, y_down=down)
         _save(plot_shape(result.mean, ax, scheme=data.scheme, size=10, y_down=down), output)
     say(as_json, {"output": output, "n_samples": len(data)}, [f"wrote {output}"])

@@ -237,3 +237,22 @@ def test_landmarks_are_matched_by_their_names(tmp_path):
     refused = run(tmp_path / "g.json", tmp_path / "t.json", "-p", "300w")
     assert refused.exit_code == 1
     assert "another" in refused.output
+
+
+def test_the_angles_of_an_archive_are_counted_in_degrees(tmp_path):
+    """AFLW2000-3D gives radians; its bins are in degrees."""
+    from scipy.io import savemat
+
+    yaw = np.radians([5, 40, -70, 20, -35, 61])
+    for i, angle in enumerate(yaw):
+        pose = np.array([[0.1, angle, 0, 1, 2, 3, 4]])
+        content = {"pt3d_68": np.vstack([FACES[i].T + 1, np.zeros(68)]), "Pose_Para": pose}
+        savemat(tmp_path / f"image{i}.mat", content)
+    solid = np.dstack([GUESS[:6], np.zeros((6, 68))])
+    np.savez(tmp_path / "g.npz", shapes=solid, names=[f"image{i}" for i in range(6)])
+    found = run(tmp_path / "g.npz", tmp_path, "--archive", "aflw2000", "-p", "aflw2000-3d", "--format", "json")
+    assert found.exit_code == 0, found.output
+    rows = {row["subset"]: row["faces"] for row in json.loads(found.output)["rows"]}
+    assert (rows["yaw 0-30"], rows["yaw 30-60"], rows["yaw 60-90"]) == (2, 2, 2)
+    report = evaluate(load_landmarks(tmp_path, archive="aflw2000"), solid, "aflw2000-3d", n_resamples=20)
+    assert {row.name: row.n for row in report.rows}["yaw 60-90"] == 2

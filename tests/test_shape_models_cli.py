@@ -115,6 +115,24 @@ def test_complete_fills_what_is_missing(tmp_path, faces, model):
     assert "1 missing landmark" in run("complete", model, tmp_path / "gap.npz", "-o", tmp_path / "whole.csv")
 
 
+def test_a_shape_that_cannot_be_fitted_is_named_and_harms_no_other(tmp_path, faces, model):
+    shapes = faces[:5].copy()
+    shapes[1], shapes[3, 2:] = shapes[1, 0], np.nan
+    shapes[3, :2] = shapes[3, 0]
+    names = [f"p/{letter}" for letter in "abcde"]
+    np.savez(tmp_path / "bad.npz", shapes=shapes, names=names)
+    np.savez(tmp_path / "good.npz", shapes=shapes[[0, 2, 4]], names=[names[i] for i in (0, 2, 4)])
+    for command in ("project", "complete"):
+        error = run(command, model, tmp_path / "bad.npz", "-o", tmp_path / "b.npz", code=1)
+        assert "2 of 5 shapes could not be fitted and are missing in the result: p/b, p/d" in error
+        run(command, model, tmp_path / "good.npz", "-o", tmp_path / "g.npz")
+        with np.load(tmp_path / "b.npz") as bad, np.load(tmp_path / "g.npz") as good:
+            np.testing.assert_allclose(bad["shapes"][[0, 2, 4]], good["shapes"], atol=1e-9)
+            assert np.isnan(bad["shapes"][[1, 3]]).all()
+    for arguments in (["fit", "-o", tmp_path / "m.npz"], ["align", "-o", tmp_path / "a.npz"]):
+        assert run(arguments[0], tmp_path / "bad.npz", *arguments[1:], code=1).startswith("Error: p/b has no size")
+
+
 def test_align_superimposes(tmp_path, folder):
     record = json.loads(run("align", folder, "-o", tmp_path / "a.npz", "--tangent", "--json"))
     aligned = np.load(tmp_path / "a.npz")["shapes"]

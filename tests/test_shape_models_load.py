@@ -308,7 +308,7 @@ def test_y_is_never_relabelled(tmp_path):
         again = load_landmarks(save_landmarks(up, tmp_path / name))
         assert again.frame == "y_up"
         np.testing.assert_array_equal(again.shapes(), FACES)
-    for name in ("a.ljson", "a.xml"):
+    for name in ("a.ljson", "a.xml", "a.npy"):
         with pytest.raises(LandmarkFileError, match="y_up"):
             save_landmarks(up[:1], tmp_path / name)
         again = load_landmarks(save_landmarks(up[:1], tmp_path / name, image_size=(500, 500)))

@@ -14,7 +14,7 @@ from .._files import atomic
 from .._names import plain_name
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
-from ..formats._record import Source, as_image_size, size_of_image
+from ..formats._record import Source, as_image_size, refuse_frame, size_of_image
 from ._load import in_pixels
 from ._samples import LandmarkSamples
 
@@ -75,13 +75,20 @@ def save_landmarks(
     path = Path(path)
     size = None if image_size is None else as_image_size(image_size)
     suffix = path.suffix.lower()
+    if path.is_dir():
+        suffix = ""
     if suffix == ".npz":
         _write_arrays(path, samples)
         return path
     if suffix == ".npy":
-        shapes = samples.shapes()
+        records = _records(samples, suffix, size)
+        for record in records:
+            refuse_frame(path, record, ("pixels", "physical"))
+        shapes = samples.with_shapes([record.points for record in records]).shapes()
         with atomic(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, shapes if len(shapes) > 1 else shapes[0], allow_pickle=False)
+            # One array of two axes is read as pixels.
+            single = len(shapes) == 1 and samples.frame != "physical"
+            np.save(stream, shapes[0] if single else shapes, allow_pickle=False)
         return path
     if suffix:
         if suffix not in known._WRITERS:
