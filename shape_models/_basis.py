@@ -33,6 +33,7 @@ from ._probabilistic import BasisReport, Completion
 __all__ = ["ShapeBasis"]
 
 _FEW = 256  # shapes whose differences from the mean stay in the cache
+_MANY = 2500  # shapes in one product: waking the threads of BLAS costs little, and the coefficients stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -626,12 +627,17 @@ class ShapeBasis:
         widened[:, :-1] = basis._transposed
         offset = np.dot(basis._flat_mean, widened)
         offset[-1] = -1
-        b = np.matmul(rows, widened)
-        b -= offset
-        _refuse_missing(flat, b, basis.event_shape)
-        if limit is not None:
-            limit._clip_in_place(b, basis._scale)
-        out = np.matmul(b, np.concatenate([basis.components, basis._flat_mean[None]]))
+        with_mean = np.concatenate([basis.components, basis._flat_mean[None]])
+        out = np.empty(rows.shape, dtype=rows.dtype)
+        buffer = np.empty((min(_MANY, len(rows)), len(with_mean)), dtype=rows.dtype)
+        for start in range(0, len(rows), _MANY):
+            block = rows[start : start + _MANY]
+            b = np.matmul(block, widened, out=buffer[: len(block)])
+            b -= offset
+            _refuse_missing(flat, b, basis.event_shape)
+            if limit is not None:
+                limit._clip_in_place(b, basis._scale)
+            np.matmul(b, with_mean, out=out[start : start + _MANY])
         return leave(out.reshape(shapes.shape), context.given)
 
 

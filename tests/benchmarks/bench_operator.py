@@ -1,8 +1,11 @@
-"""ShapeBasis.project against two matrix products and a clip: medians, and ratios within this process.
+"""ShapeBasis.project against two matrix products and a clip: least times, and ratios within one process.
 
-Run by hand with one BLAS thread: ``OMP_NUM_THREADS=1 python tests/benchmarks/bench_operator.py``.
+Run by hand: ``python tests/benchmarks/bench_operator.py``. It runs once with one BLAS thread and once with the threads
+as they come, each in a process of its own, and prints wall and processor time: threads that wait cost the second only.
 """
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,23 +26,34 @@ def make_basis(n_landmarks=68, n_dims=2, n_components=25, limit=3.0):
 
 
 def compare(rows, n_calls, n_rounds=15):
-    """Time each callable in turn, round by round, so that a slow spell meets all of them."""
+    """Return least wall and CPU seconds; each callable in its turn, so that a slow spell meets all of them."""
     times = {name: [] for name in rows}
     for call in rows.values():
         call()
     for _ in range(n_rounds):
         for name, call in rows.items():
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(n_calls):
                 call()
-            times[name].append((time.perf_counter() - start) / n_calls)
-    return {name: float(np.median(t)) for name, t in times.items()}
+            times[name].append(((time.perf_counter() - wall) / n_calls, (time.process_time() - cpu) / n_calls))
+    return {name: tuple(map(min, zip(*t, strict=True))) for name, t in times.items()}
 
 
-def report(title, medians, baseline):
+def report(title, times, baseline):
     print(title)
-    for name, seconds in medians.items():
-        print(f"  {name:34s} {1e6 * seconds:12.1f} us   {seconds / medians[baseline]:6.2f} x {baseline}")
+    for name, (wall, cpu) in times.items():
+        ratios = (wall / times[baseline][0], cpu / times[baseline][1])
+        print(f"  {name:34s} {1e6 * wall:12.1f} us   wall {ratios[0]:6.2f} x, CPU {ratios[1]:6.2f} x {baseline}")
+
+
+def both():
+    """Run this file with one BLAS thread, and with the threads as they come."""
+    for threads in ("1", None):
+        print(f"--- BLAS threads: {threads or f'as they come, {os.cpu_count()} processors'}", flush=True)
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = {k: v for k, v in os.environ.items() if k not in names}
+        environment |= dict.fromkeys(names, threads) if threads else {}
+        subprocess.run([sys.executable, __file__, "one"], env=environment, check=True)
 
 
 def main():
@@ -85,4 +99,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main() if sys.argv[1:] == ["one"] else both()
