@@ -283,6 +283,7 @@ def write_csv(
     style : {"table", "morphoj", "geomorph"}
         ``"morphoj"``: between tabs, the identifier (or image) and ``X1, Y1, X2 ...``, nothing else, as MorphoJ reads
         it. ``"geomorph"``: R's names of rows and ``1.X, 1.Y, 2.X ...``, as ``two.d.array`` gives it, missing as ``NA``.
+        Neither has a place for the frame, so read them with ``frame=``.
 
     Raises
     ------
