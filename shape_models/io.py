@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ._array import refuse_masked
 from ._files import atomic, regular
 
 __all__ = ["ModelFileError", "load_model", "read_archive", "save_model", "write_archive"]
@@ -198,6 +199,7 @@ def write_archive(
         raise ValueError(f"header: got {len(text)} bytes of JSON; expected at most {_MAX_HEADER}.")
     entries = {"header": np.frombuffer(text.encode(), dtype=np.uint8)}
     for name, value in arrays.items():
+        refuse_masked(value, f"arrays[{name!r}]")
         array = np.asarray(value)
         if not _ENTRY.fullmatch(name) or name == "header":
             raise ValueError(f"arrays: got the name {name!r}; expected letters, digits, _ and dots between them.")

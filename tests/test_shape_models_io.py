@@ -445,3 +445,11 @@ def test_face68_is_what_the_command_in_its_card_makes(data_dir):
     np.testing.assert_allclose(model.asm_.components_, bundled.asm_.components_, rtol=0, atol=1e-6)
     np.testing.assert_allclose(model.asm_.explained_variance_, bundled.asm_.explained_variance_, rtol=1e-8)
     np.testing.assert_allclose(model.asm_.noise_variance_, bundled.asm_.noise_variance_, rtol=1e-8)
+
+
+def test_a_mask_is_not_lost_in_a_file(tmp_path):
+    hidden = np.ma.array([1.0, 2.0], mask=[False, True])
+    for value in (hidden, [hidden]):
+        with pytest.raises(TypeError, match="masked array"):
+            write_archive(tmp_path / "a.npz", "Example", {}, {"points": value})
+    assert list(tmp_path.iterdir()) == []
