@@ -13,6 +13,7 @@ from shape_models import (
     DegenerateShapeError,
     Ellipsoid,
     GeneralizedProcrustes,
+    LandmarkFile,
     ShapeBasis,
     ShapeStatistics,
     Similarity,
@@ -408,3 +409,8 @@ def test_a_fit_interrupted_at_any_step_changes_nothing(monkeypatch):
 def test_a_basis_that_is_degenerate_says_so():
     with pytest.raises(DegenerateShapeError, match="at least 2"):
         generalized_procrustes(np.zeros((4, 1, 2)))
+
+
+def test_what_is_masked_is_missing_in_a_landmark_file():
+    points = np.ma.array(np.arange(6.0).reshape(3, 2), mask=[[False] * 2, [True] * 2, [False] * 2])
+    np.testing.assert_array_equal(LandmarkFile(points).points, [[0, 1], [np.nan, np.nan], [4, 5]])

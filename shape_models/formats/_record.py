@@ -96,6 +96,8 @@ class LandmarkFile:
     attributes: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
+        if isinstance(self.points, np.ma.MaskedArray):  # what is masked is missing, as in the writers
+            object.__setattr__(self, "points", np.ma.filled(self.points.astype(np.float64), np.nan))
         if isinstance(self.scheme, str):
             object.__setattr__(self, "scheme", get_scheme(self.scheme))
         if self.frame not in FRAMES:
