@@ -313,7 +313,7 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
             data.lengths(), criterion=criterion, scaling=not keep_size, tangent=tangent, reflection=reflection
         )
     curves = [[result.transforms[i](curve) for curve in own] for i, own in enumerate(data.curves)]
-    aligned = data.with_shapes(result.aligned, curves=curves if any(curves) else None)
+    aligned = data.with_shapes(result.aligned, curves=curves if any(curves) else None, box=None)
     # An aligned shape has no image: where y is to count from the bottom it counts from 0.
     path = _write(aligned, output, {**reading, "image_size": (1, 1)}, form)
     mirrored = [data.names[i] for i in result.mirrored]

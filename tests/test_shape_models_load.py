@@ -332,6 +332,18 @@ def test_images_of_different_sizes_are_each_turned_by_their_own(tmp_path):
     np.testing.assert_allclose(load_landmarks(tmp_path / "in" / "a.tps").shapes(), FACES[:2])
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.xml"])
+def test_a_landmark_that_was_filled_in_is_not_missing_when_read_again(tmp_path, name):
+    holes = FACES.copy()
+    holes[0, 5] = np.nan
+    write_landmarks(tmp_path / "in.json", [LandmarkFile(f, image_name=f"{i}.png") for i, f in enumerate(holes)])
+    data = load_landmarks(tmp_path / "in.json")
+    assert np.isnan(data.shapes()[0, 5]).all()
+    again = load_landmarks(save_landmarks(data.with_shapes(FACES), tmp_path / name))
+    np.testing.assert_allclose(again.shapes(), FACES)
+    assert again.names == data.names
+
+
 def test_every_set_can_be_pickled_and_has_a_digest(tmp_path):
     (tmp_path / "ibug").mkdir()
     write_pts(tmp_path / "ibug" / "image_003_1.pts", FACES[0])

@@ -111,7 +111,7 @@ def test_mistakes_are_one_line_each(folder, model, tmp_path):
 
 def test_info_describes_a_search(model):
     text = run("info", model).output
-    for part in ("ASMFitter", "Profiles(", "68", "ibug68", "side 0.9", "False"):
+    for part in ("ASMFitter", "frame                     pixels", "Profiles(", "68", "ibug68", "side 0.9", "False"):
         assert part in text
     assert "Patches" in run("info", "search68").output
 

@@ -276,12 +276,14 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         shapes : array_like of shape (n_samples, n_landmarks, n_dims)
             One shape for each sample.
         **changes
-            `scheme`, `labels` or `frame` of the result, where they change.
+            `scheme`, `labels` or `frame` of the result, and `curves` (a list for each sample) or ``box=None``, where
+            they change.
 
         Returns
         -------
         LandmarkSamples
-            In memory; images, names, groups, splits and attributes stay.
+            In memory; images, names, groups, splits and attributes stay. A landmark that was not visible and has
+            coordinates now is marked as hidden.
 
         Raises
         ------
@@ -301,12 +303,16 @@ class LandmarkSamples(Sequence[LandmarkSample]):
             raise ValueError(f"shapes: got an array of shape {shapes.shape}; expected ({len(self)}, n, n_dims).")
         labels = changes.get("labels", self.labels)
         own = {"labels": None if labels is None else tuple(labels), "frame": changes.get("frame", self.frame)}
+        own |= {"box": changes.pop("box")} if "box" in changes else {}
         curves = changes.pop("curves", None)
         entries = []
         for i, (entry, sample, shape) in enumerate(zip(self._entries, self, shapes, strict=True)):
             attributes = dict(sample.attributes) if curves is None else {**sample.attributes, "curves": curves[i]}
             if len(shape) != len(sample.landmarks):
                 attributes = {key: value for key, value in attributes.items() if not _per_landmark(value, sample)}
+            seen: Any = attributes.get("visibility")
+            if _per_landmark(seen, sample):  # a visibility of 0 says that the landmark is missing
+                attributes["visibility"] = np.where((seen == 0) & np.isfinite(shape).all(axis=1), 1, seen)
             entries.append(replace(entry, source=replace(sample, landmarks=shape, attributes=attributes, **own)))
         return self._copy(entries, load=_given, **{**changes, "frame": own["frame"]})
 
