@@ -91,6 +91,21 @@ def test_names_in_one_file_are_those_of_its_images(tmp_path, extension):
     assert not any("." in part for name in samples.names for part in name.split("/") if part in (".", ".."))
 
 
+def test_a_folder_may_hold_one_file_of_arrays(tmp_path):
+    hidden = np.arange(4 * 68).reshape(4, 68) % 3 == 0
+    np.savez(tmp_path / "a.npz", shapes=FACES, images=[f"{i}.png" for i in range(4)], hidden=hidden, young=[True] * 4)
+    (tmp_path / "0.png").touch()
+    samples = load_landmarks(tmp_path)
+    assert (samples.names, samples[0].image) == (["0", "1", "2", "3"], tmp_path / "0.png")
+    np.testing.assert_array_equal(samples[1].attributes["hidden"], hidden[1])
+    assert samples[1].attributes["young"] is True
+    np.savez(tmp_path / "b.npz", shapes=FACES)
+    with pytest.raises(LandmarkFileError, match=r"got a.npz, b.npz; expected one .npz"):
+        load_landmarks(tmp_path)
+    write_pts(tmp_path / "c.pts", FACES[0])
+    assert load_landmarks(tmp_path).notes == ("left out a.npz, b.npz. Try its path",)
+
+
 def test_archives_by_name(tmp_path):
     (tmp_path / "ibug").mkdir()
     write_pts(tmp_path / "ibug" / "image_003_1.pts", FACES[0])

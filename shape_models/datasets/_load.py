@@ -62,9 +62,9 @@ def load_landmarks(
         entries, which become attributes; a ``.npy`` of one shape or of many; a folder; an array of one shape or of
         many. A folder is searched with the folders below it, hidden files and folders left out, in natural order
         (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv``
-        and ``.land``; ``.csv``,
-        ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them, as they can hold
-        anything. A folder with ``split.csv`` or with the folders of 300-W is read as 300-W.
+        and ``.land``; ``.csv``, ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them,
+        as they can hold anything, and a ``.npz`` where it is the only file; `notes` of the result says what was left
+        out. A folder with ``split.csv`` or with the folders of 300-W is read as 300-W.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many. Landmarks whose names are those of the scheme are brought
         into its order.
@@ -272,7 +272,7 @@ def _from_path(
         return _from_files(reading.read(path, suffix), reading, path)
     if _is_300w(path, extension):
         return _from_archive(path, "300w", reading, split)
-    return _from_folder(Folder(path), reading, extension)
+    return _from_folder(Folder(path), reading, extension, images)
 
 
 def _is_300w(path: Path, extension: Any) -> bool:
@@ -294,7 +294,7 @@ def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None
     return reader(path, **{name: value for name, value in wanted.items() if name in takes})
 
 
-def _from_folder(folder: Folder, reading: _Reading, extension: Any) -> LandmarkSamples:
+def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any) -> LandmarkSamples:
     root = folder.root
     chosen = None if extension is None else _extensions(root, extension)
     own = [suffix for suffix in known._READERS if suffix in known._OWN]
@@ -304,6 +304,13 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any) -> LandmarkS
     rest = [] if chosen is not None else folder.ending(*others)
     if chosen is None and not paths:
         paths, rest = rest or folder.ending(*known._SELDOM), []
+    arrays = [] if chosen is not None else folder.ending(".npz")
+    if not paths and len(arrays) == 1:
+        return _from_arrays(arrays[0], reading, images)
+    if not paths and arrays:
+        raise LandmarkFileError(f"{root}: got {_files(arrays)}; expected one .npz in a folder. Try its path.")
+    if arrays:
+        notes.append(f"left out {_files(arrays)}. Try its path")
     if not paths:
         raise LandmarkFileError(
             f"{root}: got no landmark files ({', '.join(chosen or known._READERS)}) in this folder; expected some."

@@ -199,7 +199,7 @@ def _write_arrays(path: Path, samples: LandmarkSamples) -> None:
         except ValueError:  # arrays of different shapes
             continue
         if array.dtype.kind in "biufU" and len(array) == len(shapes):
-            arrays[key] = array.astype(np.int64) if array.dtype.kind == "b" else array
+            arrays[key] = array
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 

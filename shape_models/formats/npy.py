@@ -113,7 +113,7 @@ def is_ambiguous(size: int) -> bool:
 
 
 def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.ndarray:
-    """Return the array in the bytes of a ``.npy`` file: finite or NaN float64, or with `text` also strings."""
+    """Return the array in the bytes of a ``.npy`` file: finite or NaN float64, or with `text` also strings and bool."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -121,7 +121,8 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
         shape, fortran, dtype = reader(stream)
     except Exception as error:  # the header is Python source: it fails in many ways
         raise LandmarkFileError(f"{where}: got no .npy file ({str(error)[:80]}).") from None
-    if not (dtype.kind in "iuf" and dtype.itemsize <= 8) and not (text and dtype.kind == "U" and dtype.itemsize):
+    others = text and (dtype.kind == "b" or (dtype.kind == "U" and dtype.itemsize))
+    if not (dtype.kind in "iuf" and dtype.itemsize <= 8) and not others:
         raise LandmarkFileError(f"{where}: got an array of {dtype}; expected integers or floats.")
     size = 1
     for length in shape:  # Python integers: no overflow
@@ -138,6 +139,8 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
         if size and np.ascontiguousarray(array).view(dtype.byteorder + "u4").max() > 0x10FFFF:
             raise LandmarkFileError(f"{where}: got text with characters that do not exist.")
         return array.astype(f"U{dtype.itemsize // 4}")
+    if dtype.kind == "b":
+        return np.ascontiguousarray(array).view(np.uint8) != 0  # a byte that is neither 0 nor 1 is no bool
     array = array.astype(np.float64)
     if np.isinf(array).any():
         raise LandmarkFileError(f"{where}: got an infinite number; expected finite numbers or NaN.")
