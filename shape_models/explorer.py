@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 
 from ._aligned import AlignedASM
+from ._array import DegenerateShapeError
+from ._deformation import grid_lines
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
+from ._thin_plate import ThinPlateSpline
 from .landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["write_explorer"]
+
+_GRID_LINES = 12
 
 
 def write_explorer(
@@ -88,7 +93,7 @@ def write_explorer(
     if n_modes < 1:
         raise ValueError(f"got n_modes={n_modes}; expected at least 1.")
     n_landmarks, dims = basis.event_shape
-    scheme = scheme if scheme is not None else getattr(model, "scheme", None)
+    scheme = scheme if scheme is not None else getattr(model, "scheme_", getattr(model, "scheme", None))
     scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
     if scheme is not None and scheme.n_landmarks != n_landmarks:
         raise ValueError(
@@ -117,11 +122,32 @@ def write_explorer(
         "shown": int(n_modes),
         "y_up": not points_down(model) if y_up is None else bool(y_up),
     }
+    data["grid"] = _grid(np.asarray(basis.mean, dtype=float), np.asarray(data["components"])) if dims == 2 else None
     template = resources.files("shape_models").joinpath("_explorer.html").read_text(encoding="utf-8")
     # "<" could end the script element that holds the numbers.
     payload = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     write_text(path, template.replace("/*MODEL*/", payload))
     return path
+
+
+def _grid(mean: np.ndarray, components: np.ndarray) -> dict[str, Any] | None:
+    """Return a grid about the mean and how each mode moves it.
+
+    The thin-plate spline from the mean is linear in the landmarks it goes to, so that a grid bent to a shape is the
+    square grid and the sum of what each mode, times its coefficient, does to it.
+    """
+    try:
+        spline = ThinPlateSpline.fit(mean, components.reshape(len(components), *mean.shape))
+    except DegenerateShapeError:  # fewer than three landmarks, or all on a line: no grid
+        return None
+    lines = grid_lines(mean, _GRID_LINES, fine=2)
+    points = np.concatenate(lines)
+    moves = spline(points).reshape(len(components), -1)
+    return {
+        "sizes": [len(line) for line in lines],
+        "points": [float(f"{v:.6g}") for v in points.ravel()],
+        "moves": [[float(f"{v:.3g}") for v in move] for move in moves],
+    }
 
 
 def _basis_of(model: Any) -> Any:

@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._array import as_shapes
+from ._deformation import export_modes, plot_deformation, plot_solid
+from ._drawing import (
+    AFTER,
+    BEFORE,
+    GREY,
+    _axes,
+    _basis,
+    _draw,
+    _edges,
+    _frame,
+    _is_plain,
+    _parts,
+    _total_variance,
+    _whole_numbers,
+)
 from ._limits import Box
 from ._provenance import points_down
-from .landmarks import LandmarkScheme, get_scheme
+from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_clip", "plot_coefficients", "plot_diagnostics", "plot_modes", "plot_shape", "plot_spectrum"]
-
-BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
+__all__ = [
+    "export_modes", "plot_clip", "plot_coefficients", "plot_deformation", "plot_diagnostics", "plot_modes",
+    "plot_shape", "plot_solid", "plot_spectrum",
+]  # fmt: skip
 
 
 def plot_shape(
@@ -300,7 +316,7 @@ def plot_clip(
             *before[far].T, *moved[far].T, angles="xy", scale_units="xy", scale=1, width=0.004, color=BEFORE, alpha=0.7,
             zorder=2.5,
         )  # fmt: skip
-    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)  # beside: a title may stand above
     _frame(ax, y_down)
     return ax
 
@@ -408,99 +424,5 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     ax.set_ylim(bottom=0)
     _whole_numbers(ax)
     handles = [line for one in (ax, right) if one is not None for line in one.get_lines()]
-    ax.legend(handles=handles, frameon=False, loc="best", fontsize=8)
+    ax.legend(handles=handles, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8)
     return ax
-
-
-def _axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'", name=error.name) from error
-    return pyplot.subplots(figsize=figsize, layout="constrained")[1]
-
-
-def _whole_numbers(ax: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _frame(ax: Axes, y_down: bool) -> None:
-    ax.set_aspect("equal")
-    if y_down != ax.yaxis_inverted():
-        ax.invert_yaxis()
-
-
-def _draw(
-    ax: Axes,
-    points: np.ndarray,
-    pairs: np.ndarray,
-    *,
-    color: Any,
-    size: float | None = None,
-    label: str | None = None,
-    alpha: float = 1.0,
-    zorder: float = 2,
-) -> None:
-    seen = np.isfinite(points).all(axis=1)
-    if len(pairs):
-        from matplotlib.collections import LineCollection
-
-        joined = pairs[seen[pairs].all(axis=1)]
-        ax.add_collection(LineCollection(points[joined], colors=[color], linewidths=1, alpha=alpha, zorder=zorder))
-    dot = size if size is not None else (6 if len(pairs) else 16)
-    x, y = points[seen].T
-    ax.scatter(x, y, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
-
-
-def _edges(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int) -> np.ndarray:
-    if scheme is not None:
-        scheme = get_scheme(scheme)
-        if scheme.n_landmarks != n_landmarks:
-            raise ValueError(
-                f"got {n_landmarks} landmarks; expected {scheme.n_landmarks}, those of the scheme {scheme.name!r}."
-            )
-        edges = scheme.edges if edges is None else edges
-    pairs = np.asarray(list(edges) if edges is not None else [], dtype=np.intp).reshape(-1, 2)
-    if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_landmarks):
-        raise ValueError(f"edges: got landmark {pairs.max()} or below 0; expected 0 to {n_landmarks - 1}.")
-    return pairs
-
-
-def _is_plain(model: Any) -> bool:
-    return not hasattr(model, "alignment_")
-
-
-def _basis(model: Any) -> Any:
-    """Return the basis of a fitted model of either kind."""
-    from sklearn.utils.validation import check_is_fitted
-
-    if hasattr(model, "fit"):
-        check_is_fitted(model)
-    model = getattr(model, "asm_", model)
-    basis = getattr(model, "basis_", model)
-    if not hasattr(basis, "components"):
-        raise ValueError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
-    if len(basis.event_shape) != 2:
-        raise ValueError(
-            f"model: got one of flat features {basis.event_shape}; expected landmarks. "
-            "Try fitting it on an array (n_samples, n_landmarks, n_dims)."
-        )
-    return basis
-
-
-def _parts(model: Any, scheme: Any, edges: Iterable[Sequence[int]] | None) -> tuple[Any, np.ndarray]:
-    basis = _basis(model)
-    scheme = getattr(model, "scheme_", None) if scheme is None else scheme
-    return basis, _edges(scheme, edges, basis.event_shape[0])
-
-
-def _total_variance(model: Any, basis: Any) -> float:
-    total = getattr(getattr(model, "asm_", model), "total_variance_", None)
-    if total is not None:
-        return float(total)
-    rest = basis.n_features - basis.n_components
-    return float(np.sum(np.asarray(basis.variances))) + rest * float(basis.noise_variance)
