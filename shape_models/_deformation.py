@@ -206,17 +206,18 @@ def plot_solid(
     for i, one in enumerate(points):
         seen = np.isfinite(one).all(axis=1)
         if len(pairs):
-            from mpl_toolkits.mplot3d.art3d import Line3DCollection
-
-            lines = one[pairs[seen[pairs].all(axis=1)]]
-            ax.add_collection3d(Line3DCollection(lines, colors=[color], linewidths=1.2), autolim=False)
+            ends = one[pairs[seen[pairs].all(axis=1)]]
+            chain = np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1).reshape(
+                -1, 3
+            )  # NaN lifts the pen
+            ax.plot(*chain.T, color=color, linewidth=1.2)
         ax.scatter(
             *one[seen].T, color=color, s=8 if len(pairs) else 18, label=label if i == 0 else None, depthshade=True
         )
     if numbers:
         for k, (x, z, y) in enumerate(points[0]):
             if np.isfinite(x):
-                ax.text(x, z, y, str(k), fontsize=6, color=color)
+                ax.text(x, z, y, f" {k}", fontsize=7, color=color)
     low, high = np.nanmin(points, axis=(0, 1)), np.nanmax(points, axis=(0, 1))
     reach = np.maximum(high - low, 0.05 * (high - low).max())
     middle = 0.5 * (low + high)
