@@ -256,6 +256,8 @@ def evaluate_model(
             )
     if projected and predictor.shape_model is None:
         raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
+    if scheme is not None and samples.scheme is None:
+        samples = samples.in_scheme(scheme)
     guess = []
     boxes = [np.concatenate([np.nanmin(s.landmarks, 0), np.nanmax(s.landmarks, 0)]) for s in samples]
     used = jittered(np.array(boxes), jitter) if jitter else np.array(boxes)

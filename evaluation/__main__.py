@@ -11,7 +11,9 @@ import numpy as np
 
 from shape_models._commands import Command, json_option, output_option, read, source_options
 from shape_models._files import write_text
+from shape_models._names import names_scheme
 from shape_models.datasets import LandmarkSamples
+from shape_models.landmarks import get_scheme
 
 from ._comparison import compare
 from ._files import attributes_of, pair, read_attributes
@@ -57,6 +59,8 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
     if options.pop("as_json"):
         options["form"] = "json"
     faces = read(truth, {**reading, "unused": "ignore"})
+    if faces.scheme is None and rules.scheme is not None and names_scheme(faces.labels, get_scheme(rules.scheme)):
+        faces = faces.in_scheme(rules.scheme)
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
     needed = [subset.attribute for subset in rules.subsets if subset.attribute]

@@ -84,9 +84,9 @@ def main(
     """
     if "yaw" not in conventions.get(convention).values:
         raise ValueError(f"convention: {convention} has no yaw, pitch and roll.")
-    scheme = None if reading["scheme"] is None else get_scheme(reading["scheme"])
     samples = load_landmarks(source, **reading)
-    scheme = scheme or samples.scheme or get_scheme("ibug68")
+    samples = samples if samples.scheme is not None else samples.in_scheme("ibug68")
+    scheme = get_scheme(samples.scheme or "ibug68")
     failed: list[str] = []
     faces = []
     for sample in _faces(samples, failed):

@@ -130,6 +130,11 @@ def own_order(labels: Sequence[str], scheme: Any = None, *, where: str = "") -> 
     return np.arange(len(labels)) if numbers is None else np.argsort(numbers)
 
 
+def names_scheme(labels: Sequence[str] | None, scheme: Any) -> bool:
+    """Say whether labels are the names of a scheme, in any order."""
+    return labels is not None and sorted(_keys(labels)) == sorted(_keys(scheme.names))
+
+
 def match_labels(
     labels: Sequence[str] | None, wanted: Sequence[str] | None, *, where: str = "", whose: str = "the others"
 ) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from evaluation import evaluate
 from evaluation.__main__ import main
 from evaluation._files import pair, read_attributes
-from shape_models import LandmarkFile, make_faces, read_landmarks, write_landmarks, write_pts
+from shape_models import IBUG68, LandmarkFile, make_faces, read_landmarks, write_landmarks, write_pts
 from shape_models.datasets import load_landmarks
 
 FACES = make_faces(30, rng=0)
@@ -256,3 +256,17 @@ def test_the_angles_of_an_archive_are_counted_in_degrees(tmp_path):
     assert (rows["yaw 0-30"], rows["yaw 30-60"], rows["yaw 60-90"]) == (2, 2, 2)
     report = evaluate(load_landmarks(tmp_path, archive="aflw2000"), solid, "aflw2000-3d", n_resamples=20)
     assert {row.name: row.n for row in report.rows}["yaw 60-90"] == 2
+
+
+def test_names_of_the_scheme_say_where_the_eyes_are(tmp_path):
+    """The normaliser takes the corners of the eyes by their names, whatever the order of the landmarks."""
+    order = np.random.default_rng(0).permutation(68)
+    labels = tuple(IBUG68.names[i] for i in order)
+    for name, shapes in (("t", FACES), ("g", GUESS)):
+        faces = [LandmarkFile(s[order], labels, image_name=n) for s, n in zip(shapes, NAMES, strict=True)]
+        write_landmarks(tmp_path / f"{name}.json", faces)
+    np.savez(tmp_path / "plain.npz", shapes=GUESS, names=NAMES)
+    expected = evaluate(FACES, GUESS, "300w", n_resamples=50)["all"].metrics["NME"].estimate
+    for guess in ("g.json", "plain.npz"):
+        found = json.loads(run(tmp_path / guess, tmp_path / "t.json", "-p", "300w", "--format", "json").output)
+        assert found["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(expected, rel=1e-9)

@@ -10,6 +10,7 @@ from pose import Camera, Pose, conventions, estimate_head_pose, project_points
 from pose.__main__ import main
 from pose.plotting import plot_axes, plot_reprojection
 from pose.reference import HEAD_IBUG68
+from shape_models import get_scheme
 from shape_models.formats import LandmarkFile, write_landmarks
 
 CAMERA = Camera.from_image_size((640, 480))
@@ -73,6 +74,16 @@ def test_other_frames_become_pixels_or_are_refused(face):
     refused = _run(face.with_name("idav.pts"), "--image-size", 640, 480)
     assert refused.exit_code == 1
     assert "in the frame physical; expected pixels" in refused.output
+
+
+def test_landmarks_with_names_may_come_in_any_order(face):
+    points = project_points(HEAD_IBUG68, POSE, CAMERA)
+    order = np.random.default_rng(0).permutation(68)
+    labels = tuple(get_scheme("ibug68").names[i] for i in order)
+    write_landmarks(face.with_name("named.json"), LandmarkFile(points[order], labels, image_name="named.jpg"))
+    result = _run(face.with_name("named.json"), "--image-size", 640, 480)
+    assert result.exit_code == 0, result.output
+    assert [float(x) for x in result.output.splitlines()[1].split()[:3]] == [25.0, -10.0, 4.0]
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,7 @@ def load_landmarks(
     else:
         samples = _from_array(source, reading)
     if scheme is not None:
-        if samples.scheme is not None and samples.scheme.name != scheme.name:
-            raise ValueError(f"{source}: got scheme {scheme.name}; this set is in {samples.scheme.name}.")
-        samples = samples._copy(samples._entries, scheme=scheme)
+        samples = samples.in_scheme(scheme)
     if labels is not None:
         samples = _labelled(samples, tuple(map(str, labels)))
     if groups is not None:

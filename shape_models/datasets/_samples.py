@@ -12,7 +12,7 @@ import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
 from ..formats import LandmarkFileError
-from ..landmarks import LandmarkScheme
+from ..landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["LandmarkSample", "LandmarkSamples", "split_by_group"]
 
@@ -246,6 +246,38 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         found = [sample.attributes for sample in self]
         keys = dict.fromkeys(key for attributes in found for key in attributes)
         return {key: [attributes.get(key) for attributes in found] for key in keys}
+
+    def in_scheme(self, scheme: str | LandmarkScheme) -> LandmarkSamples:
+        """Return the samples as landmarks of a scheme, in its order where their names are those of the scheme.
+
+        Parameters
+        ----------
+        scheme : str or LandmarkScheme
+            What the landmarks are.
+
+        Returns
+        -------
+        LandmarkSamples
+
+        Raises
+        ------
+        ValueError
+            When the set is in another scheme, and when some of its names are of the scheme and others are not.
+
+        Examples
+        --------
+        >>> from shape_models.datasets import make_face_samples
+        >>> make_face_samples(3, rng=0).in_scheme("ibug68").scheme.name
+        'ibug68'
+        """
+        scheme = get_scheme(scheme)
+        where = f"{self.source}: " if self.source else ""
+        if self.scheme is not None and self.scheme.name != scheme.name:
+            raise ValueError(f"{where}got scheme {scheme.name}; this set is in {self.scheme.name}.")
+        labels = self.labels
+        if labels is not None:
+            labels = tuple(labels[i] for i in own_order(labels, scheme, where=where))
+        return self._copy(self._entries, scheme=scheme, labels=labels)
 
     def loaded(self, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> LandmarkSamples:
         """Read all samples now, and return them as a set in memory.
