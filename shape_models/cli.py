@@ -36,6 +36,7 @@ from ._files import atomic
 from ._procrustes import GeneralizedProcrustes, generalized_procrustes
 from .io import load_model, save_model
 from .landmarks import convert as convert_scheme
+from .morphometrics import find_outliers
 
 __all__ = ["main"]
 
@@ -428,7 +429,7 @@ def _holds_shapes(path: str) -> bool:
 @json_option
 def diagnose(source: str, reading: dict[str, Any], n_components: int, folds: int, picture: str | None, seed: int,
              as_json: bool) -> None:  # fmt: skip
-    """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes."""
+    """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes; name outliers."""
     from . import _diagnostics as diagnostics
 
     data = read(source, reading)
@@ -467,6 +468,13 @@ def diagnose(source: str, reading: dict[str, Any], n_components: int, folds: int
         f"modes the data support: {advice.parallel_analysis} by parallel analysis, "
         f"{advice.cross_validation} by cross-validation"
     )
+    if len(shapes) >= 5:
+        wrong, names = find_outliers(shapes), data.names
+        record["unusual"] = [names[i] for i in np.flatnonzero(wrong.unusual)]
+        record["swapped"] = {names[i]: list(pair) for i, pair in wrong.swapped.items()}
+        if wrong.unusual.any():
+            lines.append(f"unlike the others: {few(record['unusual'])}")
+        lines += [f"{name}: landmarks {a} and {b} look exchanged" for name, (a, b) in record["swapped"].items()]
     if picture:
         from .plotting import plot_diagnostics
 

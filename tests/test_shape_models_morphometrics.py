@@ -1,6 +1,7 @@
 """Sizes, symmetry, affine and robust superimposition, outliers, tables: laws, hand-made answers, bad input."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -123,6 +124,21 @@ def test_a_shape_unlike_the_others_is_unusual():
     faces = make_faces(30, rng=0)
     faces[7] = make_faces(1, rng=1)[0][::-1]
     assert np.flatnonzero(find_outliers(faces).unusual).tolist() == [7]
+
+
+def test_the_command_names_exchanged_landmarks(tmp_path):
+    from click.testing import CliRunner
+
+    from shape_models.cli import main
+
+    faces = make_faces(30, rng=0)
+    faces[4, [36, 45]] = faces[4, [45, 36]]
+    np.savez(tmp_path / "faces.npz", shapes=faces, names=[f"face{i}" for i in range(30)])
+    answer = CliRunner().invoke(main, ["diagnose", str(tmp_path / "faces.npz"), "-n", "3", "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.output)["swapped"] == {"face4": [36, 45]}
+    answer = CliRunner().invoke(main, ["diagnose", str(tmp_path / "faces.npz"), "-n", "3"])
+    assert "face4: landmarks 36 and 45 look exchanged" in answer.output
 
 
 def test_tables_hold_sizes_scores_and_columns(tmp_path):
