@@ -11,6 +11,7 @@ from .heatmaps import HeatMaps
 from .patches import Patches
 from .plotting import animate_trace, plot_trace
 from .profiles import Profiles
+from .refine import RefinedLandmarks, refine
 from .results import SearchResult, SearchStep
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Patches",
     "Profiles",
     "Proposal",
+    "RefinedLandmarks",
     "SearchResult",
     "SearchStep",
     "View",
@@ -33,4 +35,5 @@ __all__ = [
     "find_faces",
     "is_face",
     "plot_trace",
+    "refine",
 ]

@@ -42,7 +42,6 @@ _CHUNK = 32  # images searched at once by one thread
 _N_PLACED = 40  # starts where nobody says where the object is
 _LEAST_EXTENT = 2.0  # pixels between the outermost landmarks of a start: below, there is nothing to see between them
 _MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than a pixel of the model
-_SHARPNESS = 1.0  # exponent of the weights of the evidence in a shape step
 _FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
 
 
@@ -517,7 +516,7 @@ class ASMFitter(BaseEstimator):
     def _shape_step(self, proposal: Any) -> Any:
         weights = proposal.weights
         if weights is not None:
-            weights = np.maximum(np.asarray(weights, dtype=np.float64) ** _SHARPNESS, _FLOOR)
+            weights = np.maximum(np.asarray(weights, dtype=np.float64), _FLOOR)
         return self._frame.fit(
             np.asarray(proposal.points, dtype=np.float64),
             weights=weights,
@@ -642,7 +641,15 @@ class ASMFitter(BaseEstimator):
             begun, rows = [], []
             for i, request in enumerate(requests[first:last]):
                 try:
-                    begun += [search for search in [self._begin(self._filled(request), "shapes", 1)] if search]
+                    begun += [
+                        search
+                        for search in [
+                            self._begin(
+                                request._replace(given=self._filled_shape(request.given, "shapes")), "shapes", 1
+                            )
+                        ]
+                        if search
+                    ]
                     rows.append(i)
                 except ValueError:
                     if strict:
@@ -658,19 +665,21 @@ class ASMFitter(BaseEstimator):
         ragged = isinstance(counts, list) and any(count is not None for count in counts)
         return [np.array(one) for one in arranged] if ragged else np.array(arranged)
 
-    def _filled(self, request: _Request) -> _Request:
-        """Return the request with the missing landmarks of its shape where the others imply them."""
-        shape = _numbers(request.given, (self.n_landmarks_, 2), "shapes")
+    def _filled_shape(self, given: Any, name: str) -> np.ndarray:
+        """Return a shape with its missing landmarks where the others imply them."""
+        shape = _numbers(given, (self.n_landmarks_, 2), name)
         known = np.isfinite(shape).all(axis=1)
         if known.all():
-            return request
+            return shape
         if np.isinf(shape).any() or known.sum() < 3:
-            raise ValueError("shapes: got infinity, or fewer than three landmarks; expected pixels, NaN where missing.")
+            raise ValueError(
+                f"{name}: got infinity, or fewer than three landmarks; expected pixels, NaN where missing."
+            )
         weights = np.where(known, 1.0, 1e-9)[None]
         implied = self._frame.fit(np.where(known[:, None], shape, shape[known].mean(0))[None], weights=weights).points[
             0
         ]
-        return request._replace(given=np.where(known[:, None], shape, implied))
+        return np.where(known[:, None], shape, implied)
 
     def _requests(
         self, images: Any, given: Any, event: tuple[int, ...], name: str, heatmaps: Any

@@ -1,0 +1,86 @@
+"""Landmarks of any detector made better: what is wrong, hidden or missing is carried; nothing good is lost."""
+
+import numpy as np
+import pytest
+import skimage.data
+
+from shape_models import load_model
+from shape_models.search import ASMFitter, HeatMaps, refine
+
+
+@pytest.fixture(scope="module")
+def search():
+    return load_model("search68")
+
+
+@pytest.fixture(scope="module")
+def truth(search):
+    return search.predict(skimage.data.astronaut()).shape
+
+
+def error(result, truth):
+    return np.linalg.norm(result.points - truth, axis=1)
+
+
+def test_wrong_and_missing_landmarks_are_put_right_and_said(search, truth):
+    image = skimage.data.astronaut()
+    given = truth.copy()
+    given[[51, 40]] += [9, -9]
+    given[30] = np.nan
+    result = refine(image, given, fitter=search)
+    assert result.found
+    assert error(result, truth)[[51, 40]].max() < 5
+    assert error(result, truth)[30] < 4
+    assert result.reason[30] == "missing"
+    assert set(result.reason[[51, 40]]) <= {"searched", "carried"}
+    assert result.given_confidence[30] == 0
+    assert (result.given_confidence[[51, 40]] < 0.75 * np.median(result.given_confidence)).all()
+    assert np.isnan(result.moved[30])
+    assert np.median(result.moved[np.isfinite(result.moved)]) < 1.5
+    assert result.expected_error > 0
+
+
+def test_covariances_are_symmetric_positive_and_larger_where_the_face_is_covered(search, truth):
+    image = skimage.data.astronaut()
+    plain = refine(image, truth, fitter=search)
+    image[125:190, 190:260] = 127
+    covered = refine(image, truth, fitter=search)
+    for result in (plain, covered):
+        assert (np.linalg.eigvalsh(result.covariance) > 0).all()
+        np.testing.assert_allclose(result.covariance, result.covariance.swapaxes(1, 2), rtol=0, atol=1e-9)
+    spread = np.trace(covered.covariance, axis1=1, axis2=2) / np.trace(plain.covariance, axis1=1, axis2=2)
+    assert np.median(spread[48:60]) > 1.2 * np.median(spread[36:48])
+
+
+def test_a_bad_row_leaves_its_neighbours(search, truth):
+    image = skimage.data.astronaut()
+    one = refine(image, truth + 1, fitter=search)
+    results = refine(
+        [image, image, image, np.zeros((4, 4))], [truth + 1, truth * np.nan, truth + 1e6, truth], fitter=search
+    )
+    assert [r.found for r in results] == [True, False, False, False]
+    np.testing.assert_allclose(results[0].points, one.points, rtol=0, atol=1e-3)
+    for bad in results[1:]:
+        assert np.isnan(bad.points).all()
+        assert bad.message
+
+
+def test_points_of_other_schemes_are_converted(search, truth):
+    wflw = np.full((98, 2), np.nan)
+    wflw[60:76] = truth[[36, 36, 37, 37, 38, 39, 40, 40, 42, 42, 43, 43, 44, 45, 46, 47]]  # rough eyes
+    wflw[:33:2] = truth[:17]
+    result = refine(skimage.data.astronaut(), wflw, scheme="wflw98", fitter=search)
+    assert result.points.shape == (68, 2)
+    assert error(result, truth).mean() < 8
+    with pytest.raises(ValueError, match="expected"):
+        refine(skimage.data.astronaut(), wflw, fitter=search)
+
+
+def test_bad_arguments_are_refused(search, truth):
+    with pytest.raises(ValueError, match="fitter: got a str"):
+        refine(skimage.data.astronaut(), truth, fitter="search68")
+    with pytest.raises(ValueError, match="got 1 shapes; expected one for each of 2"):
+        refine([skimage.data.astronaut()] * 2, [truth], fitter=search)
+    bare = ASMFitter(evidence=HeatMaps()).fit(None, truth + np.random.default_rng(0).normal(size=(8, 68, 2)))
+    with pytest.raises(ValueError, match="has none to convert to"):
+        refine(skimage.data.astronaut(), truth, scheme="ibug68", fitter=bare)
