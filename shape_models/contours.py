@@ -68,6 +68,12 @@ def landmarks_of_masks(
     from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, _given
 
     masks = read_masks(path, label=label, repair=repair)
+    for name, outline in zip(masks.names, masks.outlines, strict=True):
+        if len(outline) < n_points:
+            raise ValueError(
+                f"{name}: got an outline of {len(outline)} steps between pixels; expected at least {n_points}, one for "
+                "each landmark. Try fewer points, or masks of a finer resolution."
+            )
     found = correspond(masks.outlines, n_points, **options)
     entries = []
     for name, shape in zip(masks.names, found.shapes, strict=True):

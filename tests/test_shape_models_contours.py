@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 from strategies import seeds, similarities
 
 from shape_models import AlignedASM, DegenerateShapeError, generalized_procrustes, load_model, save_model
-from shape_models.contours import correspond, outline_of_mask, read_masks
+from shape_models.contours import correspond, landmarks_of_masks, outline_of_mask, read_masks
 
 
 def box_with_bump(x, radius=0.2):
@@ -86,6 +86,7 @@ def test_hands_are_described_better_than_by_equal_distances(data_dir):
 # --- Laws ------------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=6)  # each matches eight outlines
 @given(st.data(), seeds, st.sampled_from(["arc_length", "elastic"]))
 def test_landmarks_follow_similarities_and_ignore_starts_and_directions(data, seed, method):
     rng = np.random.default_rng(seed)
@@ -236,6 +237,12 @@ def test_files_of_masks_are_named_in_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="without images"):
         read_masks(tmp_path / "empty")
+
+
+def test_masks_too_coarse_for_the_points_are_named(tmp_path):
+    np.save(tmp_path / "a.npy", np.pad(np.ones((3, 4, 5), bool), ((0, 0), (2, 2), (2, 2))))
+    with pytest.raises(ValueError, match=r"a\.npy\[0\]: got an outline of 18 steps.*fewer points"):
+        landmarks_of_masks(tmp_path, 64)
 
 
 BOW = [[0.0, 0.0], [2.0, 2.0], [2.0, 0.0], [0.0, 1.0]]
