@@ -64,6 +64,15 @@ def scaled_angles(rotations: Tensor) -> Tensor:
     return torch.stack([yaw, pitch, roll], -1) * (180 / torch.pi / DEGREES)
 
 
+def turned_angles(angles: np.ndarray, turns: np.ndarray, convention: str) -> np.ndarray:
+    """Turn (yaw, pitch, roll) in degrees (n, 3) of crops that are turned by radians (n,) back to their photographs."""
+    yaw, pitch, roll = np.deg2rad(angles).T
+    seen = conventions.read(np.stack([pitch, yaw, roll], -1), convention).as_matrix()
+    cos, sin, zero = np.cos(turns), np.sin(turns), np.zeros(len(turns))
+    turn = np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)
+    return conventions.yaw_pitch_roll(conventions.rotation_from_matrix(turn @ seen), convention)
+
+
 def angles_in_degrees(rotations: Any) -> np.ndarray:
     """Turn rotations (n, 3, 3) into (yaw, pitch, roll) of 300W-LP in degrees; NaN stays."""
     rotations = np.asarray(rotations, dtype=np.float64)

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asmnet._forward import cut_crop
 from asmnet._options import check_fields
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
 from shape_models.images import ImageFileError, check_inside, read_image
 
 __all__ = ["Batch", "CorruptImageError", "LandmarkDataset", "Preprocessing", "load_image", "pack_faces"]
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 class CorruptImageError(ValueError):
@@ -136,19 +137,6 @@ def tight_boxes(landmarks: np.ndarray) -> np.ndarray:
         low = np.where(np.isnan(landmarks), np.inf, landmarks).min(-2)
         high = np.where(np.isnan(landmarks), -np.inf, landmarks).max(-2)
     return np.concatenate([low, high], -1)
-
-
-def cut_square(image: np.ndarray, centre: np.ndarray, side: float, size: int) -> np.ndarray:
-    """Cut a square by area-weighted resampling; outside of the image is black. Centre in pixels."""
-    from PIL import Image
-
-    low = centre + 0.5 - side / 2  # pixel edges: pixel i covers i to i + 1
-    first = np.floor(low).astype(int)
-    last = np.ceil(low + side).astype(int)
-    patch = Image.fromarray(image).crop((*first.tolist(), *last.tolist()))
-    start = low - first
-    box = (*start.tolist(), *(start + side).tolist())
-    return np.asarray(patch.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
 
 
 @dataclass(frozen=True)
@@ -604,7 +592,7 @@ def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progr
                 continue
             check_inside(points, image.shape[1::-1], index=str(sample.image))
             centre, side = (box[:2] + box[2:]) / 2, float(margin * (box[2:] - box[:2]).max())
-            images[len(kept)] = cut_square(image, centre, side, size)
+            images[len(kept)] = cut_crop(image, centre, np.array([side, side]), size)
             scale = side / size
             # packed pixel centre p <-> source: (p + 0.5) * scale + low - 0.5, low = centre + 0.5 - side / 2
             offset = 0.5 * scale + centre - side / 2

@@ -25,7 +25,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from asmnet._forward import predict_crops
 from asmnet._options import check_fields, check_name, check_options
+from asmnet._pose_labels import DEGREES
 from asmnet.augmentation import Augmentation
 from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
@@ -44,8 +46,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-DEGREES = 65.0  # of one unit of the pose head
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -573,15 +573,8 @@ def predict_dataset(
         for start in range(0, len(dataset), batch_size):
             rows = np.arange(start, min(start + batch_size, len(dataset)))
             batch = dataset.batch(rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device)
-            images = batch.images.contiguous(memory_format=torch.channels_last)
-            prediction = network(images)
+            prediction = predict_crops(network, batch.images, dataset.mirror if flip_average else None)
             points, pose = prediction.landmarks, prediction.pose
-            if flip_average:
-                mirrored = network(images.flip(3))
-                back = mirrored.landmarks[:, torch.as_tensor(dataset.mirror, device=points.device)]
-                points = (points + back * points.new_tensor([-1.0, 1.0])) / 2
-                if pose is not None:
-                    pose = (pose + mirrored.pose * pose.new_tensor([-1.0, 1.0, -1.0])) / 2
             all_points.append(batch.crops.to_pixels(points.double()))
             if pose is not None:
                 all_poses.append(DEGREES * pose.double())

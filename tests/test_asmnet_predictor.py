@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
+from asmnet._forward import cut_crop
 from asmnet.checkpoints import PretrainedModel
 from asmnet.heatmaps import decode_heatmaps, draw_heatmaps, map_to_units, units_to_map
 from asmnet.layers import fuse_norms
 from asmnet.networks import Prediction, build_network, network_names
 from asmnet.predictor import as_rgb
-from shape_models import IBUG68, LandmarkScheme, boxes, load_model, make_faces
+from shape_models import ASM, IBUG68, LandmarkScheme, boxes, load_model, make_faces
 
 
 class Corners(nn.Module):
@@ -59,7 +60,7 @@ def test_crop_units_are_pixels_of_the_photograph():
     image = np.zeros((80, 100, 3), np.uint8)
     (face,) = predictor(Corners())(image, [20, 10, 50, 30])  # 30 x 20: a square of 30 about (35, 20)
     np.testing.assert_allclose(face.landmarks, [[20, 5], [50, 5], [50, 35], [20, 35], [35, 20]])
-    (face,) = predictor(Corners(), square=False, margin=2.0)(image, [20, 10, 50, 30])
+    (face,) = predictor(Corners(), square=False, margin=2.0)(image, [20, 10, 50, 30], n_passes=1)
     np.testing.assert_allclose(face.landmarks, [[5, 0], [65, 0], [65, 40], [5, 40], [35, 20]])
     np.testing.assert_allclose(face.pose, [6.5, 13.0, -19.5])
     assert (face.yaw, face.pitch, face.roll) == pytest.approx((6.5, 13.0, -19.5))
@@ -121,7 +122,7 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     )
     image = np.full((200, 240, 3), 128, np.uint8)
     image[:60, :60] = 0
-    boxes = [[60, 80, 160, 180], [-40, 100, 60, 200], [100, 100, 102, 102], [0, 0, 50, 50], [60, 80, 160, 180]]
+    boxes = [[60, 80, 160, 180], [-40, 100, 60, 200], [100, 100, 104, 104], [0, 0, 50, 50], [60, 80, 160, 180]]
     whole, outside, tiny, blind, again = predictor(image, boxes)
     for found in (whole, outside, tiny):
         assert np.isfinite(found.projected).all()
@@ -132,7 +133,7 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     assert np.isnan(blind.projected).all()
     assert np.isnan(blind.plausibility)
     assert json.loads(json.dumps(blind.to_dict(), allow_nan=False))["landmarks"][0] == [None, None]
-    assert predictor(np.full((2, 2), 128, np.uint8), [0, 0, 1, 1])[0].projected.shape == (68, 2)
+    assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7])[0].projected.shape == (68, 2)
 
 
 def test_mirrored_heat_maps_are_averaged_where_they_lie():
@@ -204,7 +205,7 @@ def test_predictor_agrees_with_the_packed_path(face_net):
     points = 60 + 70 * (points - points.min((0, 1))) / np.ptp(points)
     data = LandmarkDataset.from_arrays(image[None], points)
     expected, pose = predict_dataset(face_net.network, data, face_net.model.preprocessing)
-    (face,) = face_net(image, data.boxes)
+    (face,) = face_net(image, data.boxes, n_passes=1)
     assert np.abs(face.landmarks - expected[0]).max() < 0.5
     np.testing.assert_allclose(face.pose, pose[0], atol=1.0)
 
@@ -234,10 +235,10 @@ def test_faces_come_in_the_order_of_the_boxes_and_batches_change_nothing(face_ne
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (90, 70 + 10 * i, 3)).astype(np.uint8) for i in range(3)]
     boxes = [[[10, 10, 40, 50], [30, 20, 60, 60]], [], [[5, 5, 50, 50]]]
-    together = face_net(images, boxes)
+    together = face_net(images, boxes, n_passes=1)
     assert [len(faces) for faces in together] == [2, 0, 1]
     for image, own, faces in zip(images, boxes, together, strict=True):
-        alone = face_net(image, own, batch_size=1)
+        alone = face_net(image, own, batch_size=1, n_passes=1)
         for a, b in zip(alone, faces, strict=True):
             np.testing.assert_allclose(a.landmarks, b.landmarks, atol=1e-3)
             np.testing.assert_allclose(a.box, b.box)
@@ -248,11 +249,11 @@ def test_flip_average_is_symmetric(face_net):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (80, 100, 3)).astype(np.uint8)
     box = np.array([20.0, 15.0, 70.0, 65.0])
-    (face,) = face_net(image, box, flip_average=True)
-    (mirror,) = face_net(image[:, ::-1], [99 - 70.0, 15.0, 99 - 20.0, 65.0], flip_average=True)
+    (face,) = face_net(image, box, flip_average=True, n_passes=1)
+    (mirror,) = face_net(image[:, ::-1], [99 - 70.0, 15.0, 99 - 20.0, 65.0], flip_average=True, n_passes=1)
     np.testing.assert_allclose(mirror.landmarks, IBUG68.flip(face.landmarks, width=100), atol=1e-3)
     np.testing.assert_allclose(mirror.pose, face.pose * [-1, 1, -1], atol=1e-3)
-    (plain,) = face_net(image, box)
+    (plain,) = face_net(image, box, n_passes=1)
     assert np.abs(plain.landmarks - face.landmarks).max() > 1e-6
 
 
@@ -269,14 +270,83 @@ def test_shape_model_gives_projection_and_plausibility(face_net):
     assert len(words["projected"]) == 68
 
 
-def test_further_passes_use_the_box_of_the_landmarks(face_net):
+def test_further_passes_use_the_turned_box_of_the_landmarks(face_net):
     image = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8)
     box = [18.0, 12.0, 72.0, 66.0]
-    (first,) = face_net(image, box)
+    (first,) = face_net(image, box, n_passes=1)
     (second,) = face_net(image, box, n_passes=2)
-    np.testing.assert_allclose(second.box, [*first.landmarks.min(0), *first.landmarks.max(0)])
-    (again,) = face_net(image, second.box)
-    np.testing.assert_allclose(again.landmarks, second.landmarks, atol=1e-4)
+    assert first.turn == 0
+    angle = np.deg2rad(second.turn)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = (second.box[:2] + second.box[2:]) / 2
+    upright = (first.landmarks - middle) @ rotation
+    np.testing.assert_allclose([*upright.min(0), *upright.max(0)], second.box - np.tile(middle, 2), atol=1e-9)
+
+
+class Bars(nn.Module):
+    """Sees three coloured spots, wherever they are, but only in faces turned by less than 50 degrees."""
+
+    n_landmarks = 3
+
+    def forward(self, images):
+        h, w = images.shape[2:]
+        y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+        weight = (images - images.amin((2, 3), keepdim=True)) ** 4 + 1e-12
+        total = weight.sum((2, 3))
+        points = torch.stack([(weight * x).sum((2, 3)) / total / w, (weight * y).sum((2, 3)) / total / h], -1) - 0.5
+        down = points[:, 2] - points[:, :2].mean(1)
+        upright = (torch.atan2(down[:, 0], down[:, 1]).abs() < np.deg2rad(50))[:, None, None]
+        guess = torch.tensor([[-0.3, -0.2], [0.3, -0.2], [0.0, 0.3]]) + 0.15 * torch.randn(3, 2, generator=self.noise)
+        pose = torch.tensor([[0.0, 0.0, 0.0]]).expand(len(images), 3)
+        return Prediction(torch.where(upright, points, guess), pose)
+
+    noise = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 40, 75, 90, 135, 180, -60, -90, -150])
+def test_faces_turned_by_any_angle_are_found_and_their_pose_turned_back(degrees):
+    angle = np.deg2rad(degrees)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    upright = np.array([[-30.0, -20.0], [30.0, -20.0], [0.0, 30.0]])
+    truth = upright @ rotation.T + [100.0, 90.0]
+    y, x = np.mgrid[:180, :200]
+    spots = np.exp(-((x[..., None] - truth[:, 0]) ** 2 + (y[..., None] - truth[:, 1]) ** 2) / 18)
+    image = (255 * spots).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    shapes = upright / 78 + 0.01 * rng.normal(size=(60, 3, 2))
+    model = PretrainedModel(Bars(), "test", "asmnet", {}, None, Preprocessing(size=64), ASM(0.9).fit(shapes).basis_, {})
+    (face,) = Predictor(model)(image, [*truth.min(0), *truth.max(0)])
+    np.testing.assert_allclose(face.landmarks, truth, atol=1.0)
+    if degrees != 20:  # that is near what is left as it is
+        assert abs((face.turn - degrees + 180) % 360 - 180) < 3
+    assert abs((face.roll - face.turn + 180) % 360 - 180) < 1e-6  # in its crop this face is always upright
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize("turn", [0.0, 0.4, -1.3, np.pi])
+def test_turned_crops_lie_where_they_say(turn, size):
+    """The same frame turned or not: a bright spot in the photograph is found at its place in the crop."""
+    image = np.zeros((300, 260, 3), np.uint8)
+    y, x = np.mgrid[:300, :260]
+    spot = np.array([150.0, 110.0])
+    image[:] = (255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / 200))[..., None]
+    centre, extents = np.array([130.0, 120.0]), np.array([120.0, 90.0])
+    crop = cut_crop(image, centre, extents, size, turn)[..., 0].astype(float)
+    v, u = np.mgrid[:size, :size]
+    found = np.array([(crop * u).sum(), (crop * v).sum()]) / crop.sum()
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    units = ((spot - centre) @ rotation) / extents
+    np.testing.assert_allclose(found, (units + 0.5) * size - 0.5, atol=0.15)
+
+
+def test_faces_are_searched_for_where_the_box_is_none(monkeypatch):
+    call = predictor(Corners())
+    monkeypatch.setattr(Predictor, "detect", lambda self, image: np.array([[10.0, 10.0, 50.0, 50.0]]))
+    image = np.zeros((80, 100), np.uint8)
+    first, second, third = call([image] * 3, [None, [[20, 10, 50, 30], [1, 1, 9, 9]], []], n_passes=1)
+    np.testing.assert_array_equal(first[0].box, [10, 10, 50, 50])
+    np.testing.assert_array_equal(second[0].box, [20, 10, 50, 30])
+    assert (len(second), len(third)) == (2, 0)
 
 
 def test_views_average_over_shifted_and_scaled_crops(face_net):
@@ -349,9 +419,13 @@ def test_wrong_images_are_refused(image, words):
         ([1, 2, 3], r"expected \(k, 4\)"),
         ([30, 10, 20, 40], "x0 < x1"),
         ([10, 10, 10, 40], "x0 < x1"),
-        ([-50, 10, -5, 40], "outside of the image"),
-        ([120, 10, 150, 40], "outside of the image"),
+        ([-50, 10, -5, 40], "outside its image"),
+        ([120, 10, 150, 40], "outside its image"),
         ([np.nan, 1, 2, 3], "NaN"),
+        ([0.2, 0.2, 0.8, 0.8], "fractions of the image"),
+        ([-1e4, -1e4, 1e4, 1e4], "part of the image"),
+        ([-1e300, -1e300, 1e300, 1e300], "part of the image"),
+        ([10, 10, 10.001, 10.001], "at least 4"),
     ],
 )
 def test_wrong_boxes_are_refused(boxes, words):
@@ -363,8 +437,6 @@ def test_boxes_may_reach_beyond_the_image_and_be_tiny():
     call = predictor(Corners())
     (face,) = call(np.zeros((80, 100), np.uint8), [-20, -20, 30, 30])
     np.testing.assert_allclose(face.landmarks[4], [5, 5])
-    (face,) = call(np.zeros((2, 2), np.uint8), [0, 0, 0.25, 0.25])
-    np.testing.assert_allclose(face.landmarks[4], [0.125, 0.125])
     assert call(np.zeros((80, 100), np.uint8), []) == []
 
 
@@ -373,6 +445,8 @@ def test_wrong_calls_are_refused():
     image = np.zeros((20, 20), np.uint8)
     with pytest.raises(ValueError, match="n_passes"):
         call(image, [1, 1, 9, 9], n_passes=0)
+    with pytest.raises(ValueError, match="batch_size"):
+        call(image, [1, 1, 9, 9], batch_size=-1)
     with pytest.raises(ValueError, match="mirror map"):
         call(image, [1, 1, 9, 9], flip_average=True)
     with pytest.raises(ValueError, match="expected one for each"):
