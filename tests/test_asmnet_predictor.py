@@ -83,7 +83,7 @@ class Drawing(nn.Module):
 
 
 @pytest.mark.parametrize("blank", [False, True])
-@pytest.mark.parametrize("options", [{}, {"n_passes": 2}, {"n_views": 3}])
+@pytest.mark.parametrize("options", [{"n_passes": 1}, {"n_passes": 2}, {"n_views": 3, "n_passes": 1}])
 def test_the_shape_model_is_fitted_to_heat_maps(blank, options):
     model = load_model("face68")
     face = np.asarray(model.asm_.basis_.sample(1, rng=np.random.default_rng(3))[0])
@@ -94,7 +94,7 @@ def test_the_shape_model_is_fitted_to_heat_maps(blank, options):
     expected = 1.3 * (last - first).max() * units + (first + last) / 2
     if "n_views" not in options:  # views differ in scale, and this network draws the same on each
         seen = np.arange(68) != 30 if blank else np.arange(68) >= 0
-        np.testing.assert_allclose(found.landmarks[seen], expected[seen], atol=0.01)
+        np.testing.assert_allclose(found.landmarks[seen], expected[seen], atol=0.03)
     assert np.isnan(found.landmarks[30]).all() == blank
     assert np.linalg.norm(found.projected - expected, axis=1).mean() < 1.5
     np.testing.assert_allclose(model.project(found.projected), found.projected, atol=0.15)  # aligned anew
@@ -123,7 +123,7 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     image = np.full((200, 240, 3), 128, np.uint8)
     image[:60, :60] = 0
     boxes = [[60, 80, 160, 180], [-40, 100, 60, 200], [100, 100, 104, 104], [0, 0, 50, 50], [60, 80, 160, 180]]
-    whole, outside, tiny, blind, again = predictor(image, boxes)
+    whole, outside, tiny, blind, again = predictor(image, boxes, n_passes=1)
     for found in (whole, outside, tiny):
         assert np.isfinite(found.projected).all()
         size = 1.3 * (found.box[2:] - found.box[:2]).max()
@@ -133,7 +133,7 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     assert np.isnan(blind.projected).all()
     assert np.isnan(blind.plausibility)
     assert json.loads(json.dumps(blind.to_dict(), allow_nan=False))["landmarks"][0] == [None, None]
-    assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7])[0].projected.shape == (68, 2)
+    assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7], n_passes=1)[0].projected.shape == (68, 2)
 
 
 def test_mirrored_heat_maps_are_averaged_where_they_lie():
@@ -143,7 +143,7 @@ def test_mirrored_heat_maps_are_averaged_where_they_lie():
     units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
     drawing = PretrainedModel(Drawing(units), "test", "hourglass", {}, IBUG68, Preprocessing(size=128), None, {})
     call = (np.zeros((200, 240, 3), np.uint8), [60, 40, 160, 140])
-    (plain,), (averaged,) = Predictor(drawing)(*call), Predictor(drawing)(*call, flip_average=True)
+    (plain,), (averaged,) = (Predictor(drawing)(*call, n_passes=1, flip_average=flip) for flip in (False, True))
     np.testing.assert_allclose(averaged.landmarks, plain.landmarks, atol=1e-3)
     np.testing.assert_allclose(averaged.projected, plain.projected, atol=1e-3)
 
@@ -258,7 +258,7 @@ def test_flip_average_is_symmetric(face_net):
 
 
 def test_shape_model_gives_projection_and_plausibility(face_net):
-    (face,) = face_net(np.zeros((80, 100), np.uint8), [20, 15, 70, 65])
+    (face,) = face_net(np.zeros((80, 100), np.uint8), [20, 15, 70, 65], n_passes=1)
     model = load_model("face68")
     np.testing.assert_allclose(face.projected, model.project(face.landmarks), atol=1e-9)
     report = model.report(face.landmarks)
@@ -354,7 +354,7 @@ def test_views_average_over_shifted_and_scaled_crops(face_net):
     image = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8)
     (face,) = predictor(Corners())(image, [20, 10, 50, 30], n_views=7)
     np.testing.assert_allclose(face.landmarks, [[20, 5], [50, 5], [50, 35], [20, 35], [35, 20]])
-    (one,), (seven,) = (face_net(image, [18, 12, 72, 66], n_views=n) for n in (1, 7))
+    (one,), (seven,) = (face_net(image, [18, 12, 72, 66], n_views=n, n_passes=1) for n in (1, 7))
     assert 0 < np.abs(one.landmarks - seven.landmarks).max() < 5
     with pytest.raises(ValueError, match="1 to 7"):
         face_net(image, [18, 12, 72, 66], n_views=8)
