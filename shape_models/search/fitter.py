@@ -401,6 +401,7 @@ class ASMFitter(BaseEstimator):
             self.asm_ = asm
         else:
             self.asm_ = clone(asm).fit(shapes)
+            self.asm_.frame_ = "pixels"  # what it is searched in
 
     def _scheme(self) -> Any:
         scheme = self.asm_.scheme
@@ -1000,6 +1001,7 @@ def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFit
     from ..io import _load_aligned
 
     asm = _load_aligned(header["asm"], part_of(arrays, "asm."))
+    asm.frame_ = asm.frame_ or "pixels"  # what it is searched in
     saved = header["evidence"]
     evidence = evidence_from_parts(saved["kind"], saved["header"], part_of(arrays, "evidence."))
     parameters = dict(header["parameters"])
