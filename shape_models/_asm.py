@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
@@ -11,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._array import (
@@ -22,6 +24,7 @@ from ._array import (
     renamed,
 )
 from ._basis import ShapeBasis
+from ._completion import MOST_FEATURES, completion_basis, kept
 from ._fitted import all_or_nothing
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
@@ -89,7 +92,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     converged_ : bool
         Whether these steps were enough.
     basis_ : ShapeBasis
-        The learned model as a frozen value, which does all the acting.
+        The learned model as a frozen value, which does all the acting but completion.
+    covariance_ : ndarray of shape (n_features_in_, n_features_in_) or None
+        Of all coordinates, divisor n - 1, for up to 300 of them; what `completion_basis_` is made of.
+    completion_basis_ : ShapeBasis
+        The Gaussian that fills in missing landmarks and says how sure that is: of full rank, shrunk by as much as the
+        shapes ask for, whatever `n_components` and `shrinkage` are; see Notes. For more than 300 coordinates, and
+        models from files of older versions, it is ``basis_``.
 
     See Also
     --------
@@ -102,6 +111,14 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     (n_samples, n_landmarks, n_dims) they take the flat table (n_samples, n_features), whose samples are
     one-dimensional; the model then speaks of flat shapes throughout. `project`, `report` and the methods of
     ``basis_`` take any leading axes and any array library.
+
+    Few modes, which are right to keep shapes plausible, complete badly: their noise is independent from landmark to
+    landmark, and what they leave out is not. Root mean square error of one to three hidden landmarks, in per cent of
+    the centroid size, on sets of which five folds were kept from the fit in turn: pasted mean, modes of ``ASM(0.95)``,
+    all modes with OAS shrinkage, and as it is done here: apes 4.04, 2.93, 2.81, 2.81; gorillas 2.72, 2.28, 2.10, 2.14;
+    macaques 4.73, 6.33, 4.93, 4.82; bones 3.21, 2.65, 2.47, 2.49; digits 9.99, 5.62, 5.37, 5.37; salamanders 2.77,
+    1.96, 1.76, 1.76; hummingbirds 1.32, 0.68, 0.55, 0.58; fly wings 0.80, 0.69, 0.63, 0.62; hands 1.83, 0.56, 0.38,
+    0.33; portraits 1.95, 0.64, 0.57, 0.54; faces in the wild (195) 2.05, 0.63, 0.42, 0.38.
 
     Missing landmarks (NaN) in `fit` are integrated out by expectation maximisation for probabilistic PCA, which
     assumes that they are missing for reasons unrelated to where they would lie.
@@ -183,9 +200,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n, p = flat.shape
         mean = flat.mean(axis=0)
         centred = flat - mean
+        whole = centred.T @ centred / (n - 1) if n > p or p <= MOST_FEATURES else None
         fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) if self.shrinkage == "ledoit_wolf" else None
         if n > p:
-            return self._learn(n, mean, centred.T @ centred / (n - 1), fourth=fourth)
+            assert whole is not None
+            return self._learn(n, mean, whole, fourth=fourth)
 
         # Fewer shapes than coordinates: the n x n matrix of inner products has the same eigenvalues.
         def lift(vectors: np.ndarray) -> np.ndarray:
@@ -195,7 +214,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Q, R = np.linalg.qr(raw / np.where(scale > 0, scale, 1.0))
             return Q * np.where(np.diag(R) < 0, -1.0, 1.0)
 
-        return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth)
+        return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth, whole=whole)
 
     def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
@@ -314,8 +333,20 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.basis_.project(shapes, confidence=renamed(confidence, weights))
 
+    @property
+    def completion_basis_(self) -> ShapeBasis:
+        """The Gaussian of full rank that completes; made at its first use."""
+        covariance = self.covariance_
+        if covariance is None:
+            return self.basis_
+        return kept(
+            self.basis_,
+            "completion",
+            lambda: completion_basis(self.mean_, covariance, self.n_samples_, self.basis_.limit),
+        )
+
     def complete(self, shapes: Any) -> Any:
-        """Fill missing landmarks with their conditional mean; the same as ``basis_.complete``.
+        """Fill missing landmarks with their conditional mean; the same as ``completion_basis_.complete``.
 
         Parameters
         ----------
@@ -328,7 +359,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             The filled shapes and the covariance of what was filled in.
         """
         check_is_fitted(self)
-        return self.basis_.complete(shapes)
+        return self.completion_basis_.complete(shapes)
 
     def report(self, shapes: Any) -> Any:
         """Say how each shape relates to the model; the same as ``basis_.report``.
@@ -495,6 +526,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             flat, lambda values: self._count_modes(values, n, p), tol=float(self.tol), max_iter=int(self.max_iter)
         )
         record = {"n_iter": result.n_iter, "converged": result.converged}
+        if not result.converged:
+            warnings.warn(
+                f"the fit to shapes with missing landmarks did not settle in {result.n_iter} steps. Try a larger "
+                "max_iter, or fewer modes.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         return self._learn(n, result.mean, result.covariance, n_modes=result.n_modes, record=record)
 
     def _learn(
@@ -507,6 +545,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         fourth: float | None = None,
         n_modes: int | None = None,
         record: dict[str, Any] | None = None,
+        whole: np.ndarray | None = None,
     ) -> Self:
         """Keep the modes of the covariance, or of a matrix with the same eigenvalues whose vectors `lift` turns."""
         p = mean.size
@@ -528,7 +567,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         lead = np.argmax(size >= (1 - 1e-6) * size.max(axis=1, keepdims=True), axis=1)
         components = components * np.where(components[np.arange(q), lead] < 0, -1.0, 1.0)[:, None]
         basis = ShapeBasis(mean.reshape(self.event_shape_), components, kept, self.limit, noise_variance=noise)
-        self._set_model(basis, n_samples=n, total_variance=total, shrinkage=a, **(record or {}))
+        if lift is None:
+            whole = matrix
+        if p > MOST_FEATURES:
+            whole = None
+        self._set_model(basis, n_samples=n, total_variance=total, shrinkage=a, covariance=whole, **(record or {}))
         return self
 
     def _set_model(
@@ -540,8 +583,10 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         shrinkage: float,
         n_iter: int = 1,
         converged: bool = True,
+        covariance: np.ndarray | None = None,
     ) -> None:
         self.basis_ = basis
+        self.covariance_ = covariance
         self.event_shape_ = basis.event_shape
         self.n_features_in_ = basis.n_features
         self.n_components_ = basis.n_components

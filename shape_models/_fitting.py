@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +19,7 @@ from ._array import (
     values_known,
 )
 from ._basis import ShapeBasis
+from ._completion import kept, pose_directions
 from ._procrustes import _Fit, _fit, row_status
 from ._provenance import recall
 from ._transforms import Similarity
@@ -259,23 +259,12 @@ class _Gaussian(NamedTuple):
     noise: float
 
 
-_GAUSSIANS: weakref.WeakKeyDictionary[ShapeBasis, dict[tuple[str, bool], Any]] = weakref.WeakKeyDictionary()
-
-
-def _kept(basis: ShapeBasis, name: str, scaling: bool, make: Any) -> Any:
-    """Return what is derived from a basis, from the last call if there was one."""
-    kept = _GAUSSIANS.setdefault(basis, {})
-    if (name, scaling) not in kept:
-        kept[name, scaling] = make()
-    return kept[name, scaling]
-
-
 def gaussian(basis: ShapeBasis, scaling: bool) -> _Gaussian:
     """Return the Gaussian of a basis; modes lose their share in the directions of the pose."""
 
     def make() -> _Gaussian:
         mean = to_numpy(basis.mean).astype(np.float64)
-        moves = _moves(mean, scaling)
+        moves = pose_directions(mean, scaling)
         modes = to_numpy(basis.components).astype(np.float64)
         modes = modes - np.linalg.lstsq(moves.T, modes.T, rcond=None)[0].T @ moves
         variances = to_numpy(basis.variances).astype(np.float64)
@@ -284,26 +273,13 @@ def gaussian(basis: ShapeBasis, scaling: bool) -> _Gaussian:
         rows = np.concatenate([modes[excess > 0] * np.sqrt(excess[excess > 0])[:, None], moves])
         return _Gaussian(rows, len(moves), noise)
 
-    return _kept(basis, "gaussian", scaling, make)
+    return kept(basis, ("gaussian", scaling), make)
 
 
 def _noise(basis: ShapeBasis) -> float:
     """Return the noise variance, never quite 0, so that all systems can be solved."""
     largest = float(np.max(to_numpy(basis.variances), initial=0.0))
     return max(float(basis.noise_variance), 1e-9 * largest, float(np.finfo(np.float64).tiny))
-
-
-def _moves(mean: np.ndarray, scaling: bool) -> np.ndarray:
-    """Return the derivatives of the mean by the pose as flat rows: translations, turns, logarithm of the size."""
-    k, d = mean.shape
-    rows = [np.broadcast_to(axis, (k, d)) for axis in np.eye(d)]
-    if d == 2:
-        rows.append(np.stack([-mean[:, 1], mean[:, 0]], axis=1))
-    else:
-        rows += [np.cross(axis, mean) for axis in np.eye(3)]
-    if scaling:
-        rows.append(mean)
-    return np.stack([row.ravel() for row in rows])
 
 
 @dataclass(eq=False)
@@ -667,7 +643,7 @@ def _moves_of(shapes: Any, scaling: bool, xp: Any) -> Any:
 
 
 def _pose_step(u: Any, d: int, scaling: bool, xp: Any) -> Similarity:
-    """Return the similarity that takes the pose u, in the order of `_moves`, away again."""
+    """Return the similarity that takes the pose u, in the order of `pose_directions`, away again."""
     n_turns = 1 if d == 2 else 3
     turn = xp.clip(-u[..., d : d + n_turns], -_MOST, _MOST)
     if d == 2:
@@ -840,14 +816,14 @@ class Solution:
         frame = self.problem.frame
         xp = namespace_of(self.completed)
         some = gaussian(frame.prior if self.prior else frame.basis, frame.scaling)
-        kept, rest = _kept(frame.basis, f"rest {id(frame.prior)}", frame.scaling, lambda: _leftover(frame))
+        rows, rest = kept(frame.basis, ("rest", id(frame.prior), frame.scaling), lambda: _leftover(frame))
         system = _System(self.problem, some)
         gains = system.gains(pose, self.share)
-        per_chunk = max(1, _CHUNK // (len(some.rows) * max(len(some.rows), kept.shape[1])))
+        per_chunk = max(1, _CHUNK // (len(some.rows) * max(len(some.rows), rows.shape[1])))
         blocks = [xp.zeros_like(self.completed[:0, :, :, None] * self.completed[:0, :, None, :])]
         for first in range(0, len(gains), per_chunk):
             here = gains[first : first + per_chunk]
-            blocks.append(system.covariance(here, system.gram(here), None if whole else kept))
+            blocks.append(system.covariance(here, system.gram(here), None if whole else rows))
         block = xp.concat(blocks, axis=0)
         if not whole:
             block = block + _beside(rest, self.completed)
@@ -860,7 +836,7 @@ class Solution:
 def _leftover(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     """Return orthonormal rows of pose and modes, and the covariance (K, d, d) of what they leave of the prior."""
     k, d = frame.basis.event_shape
-    moves = _moves(to_numpy(frame.basis.mean).astype(np.float64), frame.scaling)
+    moves = pose_directions(to_numpy(frame.basis.mean).astype(np.float64), frame.scaling)
     modes = to_numpy(frame.basis.components).astype(np.float64)
     kept = np.linalg.qr(np.concatenate([moves, modes]).T)[0].T
     some = gaussian(frame.prior, frame.scaling)

@@ -445,6 +445,8 @@ def _save_asm(asm: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         **_provenance(asm),
     }
     header["parameters"] = {k: v.item() if isinstance(v, np.generic) else v for k, v in header["parameters"].items()}
+    if asm.covariance_ is not None:
+        arrays["covariance"] = asm.covariance_
     return header, arrays
 
 
@@ -464,6 +466,7 @@ def _load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         shrinkage=_number(header, "shrinkage"),
         n_iter=_integer(header, "n_iter"),
         converged=_flag(header, "converged"),
+        covariance=_covariance(arrays, basis.n_features) if "covariance" in arrays else None,
     )
     if header["feature_names"] is not None:
         names = [str(name) for name in header["feature_names"]]
@@ -490,6 +493,16 @@ def _read_provenance(model: Any, header: dict[str, Any], n_landmarks: int) -> No
         raise ValueError(f"landmark_frame: got {frame!r}; expected 'pixels', 'y_up', 'physical' or none.")
     model.landmark_names_ = None if names is None else tuple(map(str, names))
     model.frame_ = frame
+
+
+def _covariance(arrays: dict[str, np.ndarray], n_features: int) -> np.ndarray:
+    covariance = _floats(arrays, "covariance")
+    if covariance.shape != (n_features, n_features) or not np.isfinite(covariance).all():
+        raise ValueError(f"covariance: got shape {covariance.shape}, or NaN; expected {(n_features, n_features)}.")
+    size = float(np.trace(covariance))
+    if not (size > 0 and np.abs(covariance - covariance.T).max() <= 1e-9 * size):
+        raise ValueError("covariance: got a matrix that is not symmetric, or without variance; expected a covariance.")
+    return covariance
 
 
 def _save_alignment(alignment: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
