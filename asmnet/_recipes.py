@@ -83,7 +83,9 @@ def _alike(first: Tensor | None, second: Tensor | None) -> bool:
 
 
 def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
-    """Add the head rotations that the landmarks imply."""
+    """Add the head rotations that the landmarks imply, where the data give none."""
+    if dataset.rotations is not None:
+        return dataset
     return dataset.with_rotations(head_rotations(dataset.landmarks, dataset.images.shape[1], scheme))
 
 

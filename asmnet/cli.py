@@ -187,6 +187,7 @@ def _train(
             result, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
             data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
             training="" if initial is None else f"started from the weights of {Path(initial).stem}",
+            pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
         )  # fmt: skip
         last = result.history[-1]
         record = {

@@ -554,6 +554,7 @@ def pack_faces(
     with np.load(target / "samples.npz", allow_pickle=False) as arrays:
         landmarks, to_source = arrays["landmarks"], arrays["to_source"]
     kept = header["kept"]
+    rotations = _given_rotations([items[i] for i in kept])
     return LandmarkDataset(
         images,
         landmarks,
@@ -562,7 +563,27 @@ def pack_faces(
         tuple(str(items[i].image) for i in kept),
         tuple(str(getattr(items[i], "group", None) or items[i].image) for i in kept),
         None if mirror is None else np.asarray(mirror),
+        rotations=rotations,
     )
+
+
+def _given_rotations(items: Sequence[Any]) -> np.ndarray | None:
+    """Return the head rotations (n, 3, 3) that 300W-LP and AFLW2000-3D give (``Pose_Para``), None where there are none.
+
+    NaN stands for faces without one.
+    """
+    from asmnet._pose_labels import CONVENTION
+    from pose import conventions
+
+    names = ("pitch", "yaw", "roll", "tx", "ty", "tz", "scale")
+    given = [getattr(item, "attributes", None) or {} for item in items]
+    known = np.array([all(name in attributes for name in names) for attributes in given])
+    if not known.any():
+        return None
+    out = np.full((len(items), 3, 3), np.nan)
+    radians = np.array([[own[name] for name in names[:3]] for own, has in zip(given, known, strict=True) if has])
+    out[known] = conventions.read(radians, CONVENTION).as_matrix()
+    return out
 
 
 def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progress: bool) -> None:

@@ -213,3 +213,17 @@ def test_real_photographs(data_dir, tmp_path):
     np.testing.assert_allclose(span, 96 / 1.9, rtol=1e-9)
     assert data.images.std() > 20
     assert data.groups[0] == samples[0].group
+
+
+def test_pose_labels_that_come_with_the_data_are_taken(tmp_path):
+    """Radians of 300W-LP, as its files hold them; faces without one have none."""
+    from asmnet._pose_labels import angles_in_degrees
+
+    spot_image(tmp_path / "a.png", [(30, 30)])
+    points = np.array([[20.0, 20.0], [60.0, 25.0], [40.0, 70.0]])
+    names = ("pitch", "yaw", "roll", "tx", "ty", "tz", "scale")
+    labelled, plain = sample(tmp_path / "a.png", points), sample(tmp_path / "a.png", points + 1)
+    labelled.attributes = dict(zip(names, (*np.deg2rad([10.0, -40.0, 5.0]), 0, 0, 0, 1), strict=True))
+    data = pack_faces([labelled, plain], size=32, cache=tmp_path)
+    np.testing.assert_allclose(angles_in_degrees(data.rotations), [[-40, 10, 5], [np.nan] * 3], atol=1e-9)
+    assert pack_faces([plain], size=32, cache=tmp_path).rotations is None
