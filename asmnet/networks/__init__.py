@@ -11,12 +11,14 @@ from asmnet.networks._registry import (
 from asmnet.networks.asmnet import ASMNet
 from asmnet.networks.efficientnet import EfficientNet
 from asmnet.networks.hourglass import StackedHeatmapNet
+from asmnet.networks.light import LightHeatmapNet
 from asmnet.networks.mobilenet import InvertedResidual, MobileNetV2, load_torchvision_weights
 
 __all__ = [
     "ASMNet",
     "EfficientNet",
     "InvertedResidual",
+    "LightHeatmapNet",
     "MobileNetV2",
     "NetworkSpec",
     "Prediction",

@@ -13,6 +13,7 @@ from torch.nn import functional
 from asmnet.heatmaps import DECODERS, decode_heatmaps, map_to_units
 from asmnet.networks._registry import Prediction, full_precision, register_network
 from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
+from asmnet.probability import map_mean, spatial_softmax
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 
@@ -184,6 +185,9 @@ class StackedHeatmapNet(nn.Module):
         by the softmax of its last heat map. The network says where, then how deep there.
     decoder : str
         How maps become coordinates; see `asmnet.heatmaps.decode_heatmaps`.
+    maps : {"free", "probability"}
+        Whether a map is what the last convolution draws, as published, or its softmax: then every map sums to 1, a
+        landmark is the mean of its map (`decoder` is not used), and the criterion is ``"integral"``.
 
     Notes
     -----
@@ -217,6 +221,7 @@ class StackedHeatmapNet(nn.Module):
         ratio: int = 2,
         depth_head: bool = False,
         decoder: str = "parabola",
+        maps: str = "free",
     ) -> None:
         super().__init__()
         if n_landmarks < 1 or n_stacks < 1 or depth < 1:
@@ -229,6 +234,8 @@ class StackedHeatmapNet(nn.Module):
             raise ValueError(f"got topology 'sat' with block {block!r}; SAT is built from 'cab' blocks only.")
         if decoder not in DECODERS:
             raise ValueError(f"got decoder {decoder!r}; expected one of {', '.join(DECODERS)}.")
+        if maps not in ("free", "probability"):
+            raise ValueError(f"got maps {maps!r}; expected 'free' or 'probability'.")
         if ratio not in (2, 4):
             raise ValueError(f"got ratio {ratio}; expected 2 or 4 input pixels per heat map pixel.")
         c1, c2, c3 = (round(c * width) for c in (64, 128, 256))
@@ -238,7 +245,7 @@ class StackedHeatmapNet(nn.Module):
                 "Try width=0.25, 0.5, 0.75 or 1."
             )
         self.n_landmarks, self.depth, self.ratio, self.n_stacks = n_landmarks, depth, ratio, n_stacks
-        self.decoder = decoder
+        self.decoder, self.maps = decoder, maps
         stem = nn.Conv2d(3, c1, 3, padding=1, bias=False)
         if ratio == 4:
             stem = nn.Conv2d(3, c1, 7, stride=2, padding=3, bias=False)
@@ -295,6 +302,7 @@ class StackedHeatmapNet(nn.Module):
             (batch, n_landmarks, height / ratio, width / ratio) a stack; `depth` (batch, n_landmarks) with a depth head.
         """
         self._check_size(images)
+        probability = self.maps == "probability"
         x = self.res2(self.res1(functional.max_pool2d(self.res0(self.stem(images)), 2)))
         maps: list[Tensor] = []
         features = x
@@ -303,10 +311,16 @@ class StackedHeatmapNet(nn.Module):
             maps.append(full_precision(self.heads[i], features))
             if i + 1 < self.n_stacks:
                 x = x + self.from_features[i](features) + self.from_heatmaps[i](maps[i])
+        if probability:
+            maps = [spatial_softmax(m) for m in maps]
         last = maps[-1].float()
-        points = decode_heatmaps(last, method=self.decoder, flat="nan")
+        height, width = last.shape[-2:]
+        if probability:
+            points = map_mean(last)
+        else:
+            points = map_to_units(decode_heatmaps(last, method=self.decoder, flat="nan"), (height, width))
         depth = None
         if self.depth_maps is not None:
-            weight = torch.softmax(last.flatten(2), dim=-1)
+            weight = last.flatten(2) if probability else torch.softmax(last.flatten(2), dim=-1)
             depth = (weight * full_precision(self.depth_maps, features).flatten(2)).sum(dim=-1)
-        return Prediction(map_to_units(points, (last.shape[-2], last.shape[-1])), heatmaps=tuple(maps), depth=depth)
+        return Prediction(points, heatmaps=tuple(maps), depth=depth)

@@ -1,0 +1,176 @@
+"""Heat maps as probabilities: the softmax of a map, its mean and covariance, and the loss that trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asmnet.losses import pose_loss, register_criterion
+
+__all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
+
+
+def spatial_softmax(logits: Tensor) -> Tensor:
+    """Turn maps (..., height, width) of any numbers into probabilities: positive, each map summing to 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> float(spatial_softmax(torch.zeros(1, 4, 4)).sum())
+    1.0
+    """
+    return torch.softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
+
+
+def _axes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the crop units of the pixel centres along x and y: -0.5 and 0.5 are the edges of the map."""
+    height, width = maps.shape[-2:]
+    x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5) / width - 0.5
+    y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5) / height - 0.5
+    return x, y
+
+
+def map_mean(maps: Tensor) -> Tensor:
+    """Return the mean place (..., 2) of probability maps (..., height, width), in crop units.
+
+    References
+    ----------
+    Sun, Xiao, Wei, Liang, Wei: Integral human pose regression, ECCV 2018, Eq. (2).
+
+    Examples
+    --------
+    >>> import torch
+    >>> map_mean(torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]))
+    tensor([[0.2500, 0.0000]])
+    """
+    x, y = _axes(maps)
+    return torch.stack([(maps.sum(-2) * x).sum(-1), (maps.sum(-1) * y).sum(-1)], dim=-1)
+
+
+def map_covariance(maps: Tensor) -> Tensor:
+    """Return the covariance (..., 2, 2) of the place under probability maps (..., height, width), crop units squared.
+
+    Examples
+    --------
+    >>> import torch
+    >>> map_covariance(torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]))
+    tensor([[[0.0000, 0.0000],
+             [0.0000, 0.0625]]])
+    """
+    x, y = _axes(maps)
+    mean = map_mean(maps)
+    dx, dy = x - mean[..., :1], y - mean[..., 1:]
+    along_x, along_y = maps.sum(-2), maps.sum(-1)
+    xx, yy = (along_x * dx.square()).sum(-1), (along_y * dy.square()).sum(-1)
+    xy = torch.einsum("...hw,...h,...w->...", maps, dy, dx)
+    return torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))
+
+
+def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Draw Gaussians about points (..., 2) in crop units as probability maps; `sigma` in pixels of the map."""
+    height, width = size
+    x = torch.arange(width, dtype=points.dtype, device=points.device) - ((points[..., :1] + 0.5) * width - 0.5)
+    y = torch.arange(height, dtype=points.dtype, device=points.device) - ((points[..., 1:] + 0.5) * height - 0.5)
+    scale = -0.5 / sigma**2
+    # The softmax of each axis: a landmark far outside still has the nearest edge as its place, and never 0 / 0.
+    return torch.softmax(scale * y.square(), -1)[..., :, None] * torch.softmax(scale * x.square(), -1)[..., None, :]
+
+
+@register_criterion("integral")
+class IntegralCriterion:
+    """The loss of networks whose maps are probabilities: the distance of the landmarks, and the form of the maps.
+
+    ``landmark_weight * mean |p - g| + map_weight * mean KL(N(g, sigma²) || map)`` over all stacks; with a pose or a
+    depth head their mean squared errors are added.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of the target maps, in pixels of the map.
+    landmark_weight, map_weight, pose_weight, depth_weight : float
+        Of the terms. Distances are in crop units, of which a landmark is off by some hundredths.
+    n_epochs, steps_per_epoch : int
+        Of the training; not used.
+
+    Notes
+    -----
+    Called with a `Prediction`, a batch and the epoch; returns the terms by name, the sum under ``"loss"``. Missing
+    landmarks (NaN) and samples of weight 0 do not count.
+
+    References
+    ----------
+    Nibali, He, Morgan, Prendergast: Numerical coordinate regression with convolutional neural networks, 2018 (maps and
+    coordinates in one loss).
+
+    Examples
+    --------
+    >>> from asmnet.probability import IntegralCriterion
+    >>> IntegralCriterion().sigma
+    1.0
+    """
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 1.0,
+        landmark_weight: float = 50.0,
+        map_weight: float = 1.0,
+        pose_weight: float = 0.5,
+        depth_weight: float = 1.0,
+        n_epochs: int = 1,
+        steps_per_epoch: int = 1,
+    ):
+        if not sigma > 0:
+            raise ValueError(f"sigma: got {sigma}; expected a positive number of map pixels.")
+        self.sigma, self.landmark_weight, self.map_weight = sigma, landmark_weight, map_weight
+        self.pose_weight, self.depth_weight = pose_weight, depth_weight
+
+    def landmark_terms(
+        self, prediction: Any, target: Tensor, weight: Tensor, maps: Sequence[Tensor | None] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the terms of landmarks and maps against `target` (batch, n_landmarks, 2).
+
+        `maps` are target maps for each stack (batch, n_landmarks, height, width), Gaussians by default; NaN targets and
+        samples of weight 0 do not count. Networks without maps have the term of the landmarks only.
+        """
+        seen = torch.isfinite(target).all(-1)
+        points = torch.where(seen[..., None], target, torch.zeros_like(target)).float()
+        count = seen.float() * weight[:, None]
+        total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
+        distance = (prediction.landmarks.float() - points).square().sum(-1).clamp_min(1e-12).sqrt()
+        terms = {"landmarks": self.landmark_weight * (count * distance).sum() / total}
+        if not prediction.heatmaps:
+            return terms
+        divergence = torch.zeros_like(count)
+        for i, drawn in enumerate(prediction.heatmaps):
+            wanted = None if maps is None else maps[i]
+            if wanted is None:
+                wanted = gaussian_maps(points, (drawn.shape[-2], drawn.shape[-1]), self.sigma)
+            tiny = torch.finfo(torch.float32).tiny
+            ratio = wanted.clamp_min(tiny).log() - drawn.float().clamp_min(tiny).log()
+            divergence = divergence + (wanted * ratio).sum((-2, -1))
+        terms["maps"] = self.map_weight * (count * divergence).sum() / total
+        return terms
+
+    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+        """Return the terms by name, with their sum under ``"loss"``."""
+        if not prediction.heatmaps:
+            raise ValueError("the criterion 'integral' needs a network that draws probability maps, such as 'light'.")
+        terms = self.landmark_terms(prediction, batch.landmarks, batch.weight)
+        terms |= self.other_terms(prediction, batch)
+        terms["loss"] = torch.stack(list(terms.values())).sum()
+        return terms
+
+    def other_terms(self, prediction: Any, batch: Any) -> dict[str, Tensor]:
+        """Return the terms of pose and depth, where the network has the heads and the batch the labels."""
+        terms = {}
+        if prediction.pose is not None and batch.pose is not None:
+            terms["pose"] = self.pose_weight * pose_loss(prediction.pose, batch.pose)
+        if prediction.depth is not None and batch.depth is not None:
+            known = torch.isfinite(batch.depth)
+            error = torch.where(known, prediction.depth - torch.nan_to_num(batch.depth), torch.zeros_like(batch.depth))
+            terms["depth"] = self.depth_weight * error.square().sum() / known.sum().clamp_min(1)
+        return terms

@@ -1,0 +1,134 @@
+"""Teachers that look at every training crop themselves, so that no warp, cover or unlabelled image lacks a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asmnet.checkpoints import load_pretrained
+from asmnet.distillation import KDCriterion
+from asmnet.losses import register_criterion
+from asmnet.probability import IntegralCriterion
+
+__all__ = ["TaughtCriterion"]
+
+
+@register_criterion("taught")
+class TaughtCriterion:
+    """The loss of a student whose teachers predict each augmented crop as it is.
+
+    With ``form="blend"``: ``(1 - share) L(student, truth) + share mean_t L(student, teacher t)``, where L is the mean
+    distance of the landmarks and, where student and teacher draw probability maps, the divergence of the maps; faces
+    without labels (NaN) learn from the teachers alone. With ``form="kd"``: the loss of two-teacher distillation on the
+    coordinates (`asmnet.distillation.kd_loss`, constants of the paper), and the form of the maps.
+
+    Parameters
+    ----------
+    teachers : mapping of str to path
+        Models written by `save_pretrained`; for ``"kd"`` the names are ``"tough"`` and ``"tolerant"``. Their crops must
+        have the margin of the student's; images are brought to the size that each teacher was trained at.
+    form : {"blend", "kd"}
+        How teachers and truth are joined.
+    share : float
+        Weight of the teachers in ``"blend"``.
+    pose_weight : float
+        Of the mean squared pose error.
+    options : mapping
+        For `IntegralCriterion`, which measures maps and distances.
+    n_epochs, steps_per_epoch : int
+        Of the training; not used.
+
+    Notes
+    -----
+    Called with a `Prediction`, a batch and the epoch; returns the terms by name, the sum under ``"loss"``.
+
+    References
+    ----------
+    Fard, Mahoor: Facial landmark points detection using knowledge distillation-based neural networks, CVIU 2022.
+
+    Examples
+    --------
+    >>> from asmnet.teaching import TaughtCriterion
+    >>> TaughtCriterion(teachers={}, form="kd").form
+    'kd'
+    """
+
+    def __init__(
+        self,
+        *,
+        teachers: Mapping[str, str | Path],
+        form: str = "blend",
+        share: float = 0.5,
+        pose_weight: float = 0.5,
+        options: Mapping[str, Any] | None = None,
+        n_epochs: int = 1,
+        steps_per_epoch: int = 1,
+    ):
+        if form not in ("blend", "kd"):
+            raise ValueError(f"form: got {form!r}; expected 'blend' or 'kd'.")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share: got {share}; expected a number from 0 to 1.")
+        self.form, self.share = form, share
+        self.integral = IntegralCriterion(pose_weight=pose_weight, **dict(options or {}))
+        self.models = {name: load_pretrained(str(path)) for name, path in teachers.items()}
+        self.networks: dict[str, nn.Module] = {
+            name: model.network.eval().requires_grad_(False) for name, model in self.models.items()
+        }
+        self.kd = KDCriterion(teachers=tuple(teachers)) if form == "kd" else None
+        self.device: torch.device | None = None
+
+    @torch.no_grad()
+    def _predict(self, images: Tensor) -> dict[str, Any]:
+        if self.device != images.device:
+            self.device = images.device
+            for network in self.networks.values():
+                network.to(images.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = {}
+        for name, network in self.networks.items():
+            size = self.models[name].preprocessing.size
+            shown = images
+            if size != images.shape[-1]:
+                shown = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
+                found[name] = network(shown.contiguous(memory_format=torch.channels_last))
+        return found
+
+    def _terms(self, prediction: Any, target: Tensor, weight: Tensor, maps: Tensor | None = None) -> dict[str, Tensor]:
+        wanted = None if maps is None else [_resized(maps, drawn) for drawn in prediction.heatmaps]
+        return self.integral.landmark_terms(prediction, target, weight, wanted)
+
+    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+        """Return the terms by name, with their sum under ``"loss"``."""
+        taught = self._predict(batch.images)
+        truth = self._terms(prediction, batch.landmarks, batch.weight)
+        if self.kd is not None:
+            companions = {name: found.landmarks.float() for name, found in taught.items()}
+            known = replace(batch, companions=companions, pose=None)
+            terms = {"kd": self.integral.landmark_weight * self.kd(prediction, known, epoch)["loss"]}
+            if "maps" in truth:
+                terms["maps"] = truth["maps"]
+        else:
+            share = self.share if taught else 0.0
+            terms = {name: (1 - share) * value for name, value in truth.items()}
+            everyone = torch.ones_like(batch.weight)
+            for name, found in taught.items():
+                maps = found.heatmaps[-1].float() if found.heatmaps else None
+                for term, value in self._terms(prediction, found.landmarks.float(), everyone, maps).items():
+                    terms[f"{term} of {name}"] = share / len(taught) * value
+        terms |= self.integral.other_terms(prediction, batch)
+        terms["loss"] = torch.stack(list(terms.values())).sum()
+        return terms
+
+
+def _resized(maps: Tensor, like: Tensor) -> Tensor:
+    """Bring probability maps to the size of others: pooled or spread, and summing to 1 again."""
+    if maps.shape[-2:] == like.shape[-2:]:
+        return maps
+    sized = functional.interpolate(maps, like.shape[-2:], mode="area")
+    return sized / sized.sum((-2, -1), keepdim=True).clamp_min(torch.finfo(sized.dtype).tiny)
