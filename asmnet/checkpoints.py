@@ -32,6 +32,7 @@ FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
     "hourglass-68": "c4e55df474a383fbcf973d5542ed693c326fb0765b86d76c5cdd82040b15809c",
+    "light-68": "c6ead61585dfd919a80e26c497a6f33f98f1464da775b2f79d927bcc5fa2c722",
     "asmnet-68": "743751619a41bb1734bfb5017e46b1232f6cb7dd2f4e4dc93c8e1fc137cecb3d",
 }
 

@@ -23,10 +23,10 @@ __all__ = ["TaughtCriterion"]
 class TaughtCriterion:
     """The loss of a student whose teachers predict each augmented crop as it is.
 
-    With ``form="blend"``: ``(1 - share) L(student, truth) + share mean_t L(student, teacher t)``, where L is the mean
-    distance of the landmarks and, where student and teacher draw probability maps, the divergence of the maps; faces
-    without labels (NaN) learn from the teachers alone. With ``form="kd"``: the loss of two-teacher distillation on the
-    coordinates (`asmnet.distillation.kd_loss`, constants of the paper), and the form of the maps.
+    With ``form="blend"``: ``(1 - fraction) L(student, truth) + fraction mean_t L(student, teacher t)``, where L is the
+    mean distance of the landmarks and, where student and teacher draw probability maps, the divergence of the maps;
+    faces without labels (NaN) learn from the teachers alone. With ``form="kd"``: the loss of two-teacher distillation
+    on the coordinates (`asmnet.distillation.kd_loss`, constants of the paper), and the form of the maps.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class TaughtCriterion:
         have the margin of the student's; images are brought to the size that each teacher was trained at.
     form : {"blend", "kd"}
         How teachers and truth are joined.
-    share : float
+    fraction : float
         Weight of the teachers in ``"blend"``.
     pose_weight : float
         Of the mean squared pose error.
@@ -64,7 +64,7 @@ class TaughtCriterion:
         *,
         teachers: Mapping[str, str | Path],
         form: str = "blend",
-        share: float = 0.5,
+        fraction: float = 0.5,
         pose_weight: float = 0.5,
         options: Mapping[str, Any] | None = None,
         n_epochs: int = 1,
@@ -72,9 +72,9 @@ class TaughtCriterion:
     ):
         if form not in ("blend", "kd"):
             raise ValueError(f"form: got {form!r}; expected 'blend' or 'kd'.")
-        if not 0 <= share <= 1:
-            raise ValueError(f"share: got {share}; expected a number from 0 to 1.")
-        self.form, self.share = form, share
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction: got {fraction}; expected a number from 0 to 1.")
+        self.form, self.fraction = form, fraction
         self.integral = IntegralCriterion(pose_weight=pose_weight, **dict(options or {}))
         self.models = {name: load_pretrained(str(path)) for name, path in teachers.items()}
         self.networks: dict[str, nn.Module] = {
@@ -114,13 +114,13 @@ class TaughtCriterion:
             if "maps" in truth:
                 terms["maps"] = truth["maps"]
         else:
-            share = self.share if taught else 0.0
-            terms = {name: (1 - share) * value for name, value in truth.items()}
+            fraction = self.fraction if taught else 0.0
+            terms = {name: (1 - fraction) * value for name, value in truth.items()}
             everyone = torch.ones_like(batch.weight)
             for name, found in taught.items():
                 maps = found.heatmaps[-1].float() if found.heatmaps else None
                 for term, value in self._terms(prediction, found.landmarks.float(), everyone, maps).items():
-                    terms[f"{term} of {name}"] = share / len(taught) * value
+                    terms[f"{term} of {name}"] = fraction / len(taught) * value
         terms |= self.integral.other_terms(prediction, batch)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms

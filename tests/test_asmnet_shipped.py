@@ -50,6 +50,11 @@ def test_astronaut_by_heat_maps(hourglass, astronaut):
     assert nose < -15 < 15 < ears.min()  # pixels; the face is 93 wide
 
 
+def test_astronaut_by_the_light_network(astronaut):
+    (face,) = Predictor.from_pretrained("light-68")(astronaut, [178, 85, 271, 180])
+    assert_on_the_astronaut(face)
+
+
 def test_astronaut_without_a_box(predictor, astronaut):
     (face,) = predictor(astronaut)
     assert_on_the_astronaut(face)
