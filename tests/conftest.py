@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from no_torch import has_torch
 
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("quick", max_examples=5, derandomize=True, **_common)
@@ -13,6 +14,13 @@ settings.register_profile("dev", max_examples=50, **_common)
 settings.register_profile("ci", max_examples=100, derandomize=True, **_common)
 settings.register_profile("nightly", max_examples=2000, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# The networks' tests, and the networks' own doctests, need torch; the three lower packages must pass without it.
+collect_ignore_glob = [] if has_torch() else ["test_asmnet_*.py"]
+
+
+def pytest_report_header() -> str | None:
+    return None if has_torch() else "torch is not installed: the tests of asmnet are left out"
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from asmnet.checkpoints import read_tensors
 from shape_models import make_faces, write_landmarks
+
+pytest.importorskip("torch", reason="torch is not installed")
+from asmnet.checkpoints import read_tensors
 
 ARGUMENTS = [
     "--format", "folder", "--scheme", "ibug68", "--batch-size", "8", "--size", "32", "--no-pose",
