@@ -205,7 +205,7 @@ def heatmap_fitter(model: AlignedASM, *, width: float = 0.015, prior: float = 0.
     >>> from asmnet.hybrid import heatmap_fitter
     >>> from shape_models import AlignedASM, make_faces
     >>> heatmap_fitter(AlignedASM().fit(make_faces(40, rng=0))).evidence
-    HeatMaps(width=0.015, prior=0.1, n_iter=8)
+    HeatMaps(prior=0.1, width=0.015)
     """
     evidence = HeatMapEvidence(width=width, prior=prior, n_iter=n_iter)
     return ASMFitter(model, evidence=evidence).fit(None, _training_shapes(model))

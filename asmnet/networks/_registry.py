@@ -1,7 +1,5 @@
 """Networks by name: what the trainer, the predictor, the exporter and the command line ask for one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -41,7 +39,7 @@ class Prediction(NamedTuple):
     heatmaps: tuple[Tensor, ...] = ()
     depth: Tensor | None = None
 
-    def rows(self, which: Any) -> Prediction:
+    def rows(self, which: Any) -> "Prediction":
         """Return the prediction for some of the images."""
         parts = (None if part is None else part[which] for part in (self.landmarks, self.pose, self.depth))
         landmarks, pose, depth = parts

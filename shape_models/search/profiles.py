@@ -76,7 +76,7 @@ class Profiles(Evidence):
     --------
     >>> from shape_models.search import Profiles
     >>> Profiles(n_side=5)
-    Profiles(n_side=5, reach=5, n_iter=10, shrinkage=0.1, modes=(0.5, 0.6, 0.7, 0.8, 0.9), prior=0.001)
+    Profiles(n_side=5)
     """
 
     n_levels = 5
