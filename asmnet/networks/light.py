@@ -15,6 +15,15 @@ __all__ = ["LightHeatmapNet"]
 TAPS = (2, 5, 12, 15)
 
 
+class _Heads(nn.Module):
+    """A convolution to maps and, when asked for, a linear layer to the pose."""
+
+    def __init__(self, channels: int, n_features: int, n_landmarks: int, *, pose: bool):
+        super().__init__()
+        self.maps = nn.Conv2d(channels, n_landmarks, 1)
+        self.pose = nn.Linear(n_features, 3) if pose else None
+
+
 @register_network(
     "light", title="MobileNetV2 blocks 0-15 with a decoder to probability maps", input_size=128, stride=32,
     criterion="integral",
@@ -64,9 +73,7 @@ class LightHeatmapNet(nn.Module):
         self.features, counts = mobilenet_features(width=width, n_blocks=TAPS[-1] + 1)
         self.lateral = nn.ModuleList(conv_norm_act(counts[i], channels, 1, activation=None) for i in TAPS)
         self.filters = nn.ModuleList(InvertedResidual(channels, channels, stride=1, expansion=2) for _ in TAPS[:-1])
-        self.heads = nn.Module()
-        self.heads.maps = nn.Conv2d(channels, n_landmarks, 1)
-        self.heads.pose = nn.Linear(counts[TAPS[-1]], 3) if pose else None
+        self.heads = _Heads(channels, counts[TAPS[-1]], n_landmarks, pose=pose)
         initialise(self)
         nn.init.normal_(self.heads.maps.weight, std=1e-3)  # the maps start flat: every landmark at the centre
 
