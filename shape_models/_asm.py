@@ -114,11 +114,12 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Few modes, which are right to keep shapes plausible, complete badly: their noise is independent from landmark to
     landmark, and what they leave out is not. Root mean square error of one to three hidden landmarks, in per cent of
-    the centroid size, on sets of which five folds were kept from the fit in turn: pasted mean, modes of ``ASM(0.95)``,
-    all modes with OAS shrinkage, and as it is done here: apes 4.04, 2.93, 2.81, 2.81; gorillas 2.72, 2.28, 2.10, 2.14;
-    macaques 4.73, 6.33, 4.93, 4.82; bones 3.21, 2.65, 2.47, 2.49; digits 9.99, 5.62, 5.37, 5.37; salamanders 2.77,
-    1.96, 1.76, 1.76; hummingbirds 1.32, 0.68, 0.55, 0.58; fly wings 0.80, 0.69, 0.63, 0.62; hands 1.83, 0.56, 0.38,
-    0.33; portraits 1.95, 0.64, 0.57, 0.54; faces in the wild (195) 2.05, 0.63, 0.42, 0.38.
+    the centroid size, five folds kept from the fit in turn (``python tests/benchmarks/bench_completion.py``): pasted
+    mean, modes of ``ASM(0.95)``, all modes with OAS shrinkage, and the default: ape skulls 4.07, 3.06, 2.95, 2.96;
+    gorilla skulls 2.75, 2.71, 2.39, 2.37; macaque skulls 5.03, 7.63, 4.83, 4.83; bones 2.94, 2.79, 2.41, 2.40; digits
+    8.75, 4.94, 4.49, 4.56; plethodon 2.88, 2.13, 2.02, 2.03; hummingbirds 1.14, 0.73, 0.55, 0.55; fly wings 0.85, 0.86,
+    0.71, 0.73; hands 1.84, 0.44, 0.33, 0.38. The default is about as good as OAS shrinkage of all modes, on hands
+    worse.
 
     Missing landmarks (NaN) in `fit` are integrated out by expectation maximisation for probabilistic PCA, which
     assumes that they are missing for reasons unrelated to where they would lie.
