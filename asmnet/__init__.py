@@ -7,6 +7,7 @@ from asmnet.losses import AsmWeightSchedule, asm_assisted_loss
 from asmnet.networks import ASMNet, MobileNetV2, Prediction, build_network
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
+from asmnet.transfer import transfer_trunk
 
 __all__ = [
     "ASMNet",
@@ -26,4 +27,5 @@ __all__ = [
     "pack_faces",
     "predict_dataset",
     "train",
+    "transfer_trunk",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asmnet._card import count_flops, count_parameters, model_card
 from asmnet._pose_labels import CONVENTION, angles_in_degrees, head_depths, head_rotations
@@ -62,24 +62,6 @@ def prepare(
 def packed_side(preprocessing: Preprocessing) -> int:
     """Return the side to pack faces at: as many pixels as the crop will have, so that none are made up."""
     return max(256, 32 * math.ceil(1.9 * preprocessing.size / preprocessing.margin / 32))
-
-
-def initial_weights(name_or_path: str, config: TrainConfig) -> dict[str, Tensor]:
-    """Return the weights of a trained model for a training that starts from them."""
-    weights = load_pretrained(name_or_path).network.state_dict()
-    wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    differing = [name for name in {**wanted, **weights} if not _alike(weights.get(name), wanted.get(name))]
-    if differing:
-        raise ValueError(
-            f"initial: {name_or_path} has other weights than {config.network} with these options and "
-            f"{config.n_landmarks} landmarks ({len(differing)} differ, the first is {differing[0]}). "
-            "Try its own network and options; asmnet info shows them."
-        )
-    return weights
-
-
-def _alike(first: Tensor | None, second: Tensor | None) -> bool:
-    return first is not None and second is not None and first.shape == second.shape
 
 
 def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:

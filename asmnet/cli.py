@@ -103,8 +103,12 @@ _data = source_options(archive=("--archive", "--format"))
 @click.option("--val-split", help="Part of the same data to validate on, for example val.")
 @click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on.")
 @click.option("--val-share", type=float, help="Share of the photographs or persons to set aside for validation.")
-@click.option("--network", help="See asmnet info [default: asmnet, or hourglass with --preset sdu].")
-@click.option("--preset", type=click.Choice(["modern", "paper", "kd", "sdu"]), default="modern", show_default=True)
+@click.option(
+    "--network", help="See asmnet info [default: asmnet; hourglass with --preset sdu, hourglass-small with few]."
+)
+@click.option(
+    "--preset", type=click.Choice(["modern", "few", "paper", "kd", "sdu"]), default="modern", show_default=True
+)
 @click.option(
     "--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's four."
 )
@@ -113,6 +117,7 @@ _data = source_options(archive=("--archive", "--format"))
 @click.option("--size", type=int, help="Side of the input in pixels.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of TrainConfig.")
 @click.option("--initial", metavar="MODEL", help="Start from the weights of a shipped name or a file.")
+@click.option("--trunk", metavar="MODEL", help="Start from the trunk of a model of other landmarks, with new heads.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds a run.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read.")
@@ -125,8 +130,8 @@ _data = source_options(archive=("--archive", "--format"))
 def train(
     data: str, output: str, reading: dict[str, Any], val_split: str | None, val_data: str | None,
     val_share: float | None, network: str | None, preset: str, variant: str | None, epochs: int | None,
-    batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, resume: bool,
-    overwrite: bool, skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None,
+    batch_size: int | None, size: int | None, settings: Sequence[str], initial: str | None, trunk: str | None,
+    resume: bool, overwrite: bool, skip_corrupt: bool, cache: str | None, no_pose: bool, licence: str, name: str | None,
     device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a network on the faces in DATA; --resume continues after a break, to the bit.
@@ -139,29 +144,35 @@ def train(
     changes: dict[str, Any] = {k: v for k, v in given if v is not None}
     _train(
         samples, validation, Path(output), preset=preset, changes=changes, settings=parse_settings(settings, "--set"),
-        variant=variant, size=size, initial=initial, resume=resume, overwrite=overwrite, skip_corrupt=skip_corrupt,
-        cache=cache, pose=not no_pose, name=name or Path(output).resolve().name, licence=licence, device=device,
-        source=_named(data, reading), as_json=as_json,
+        variant=variant, size=size, initial=initial, trunk=trunk, resume=resume, overwrite=overwrite,
+        skip_corrupt=skip_corrupt, cache=cache, pose=not no_pose, name=name or Path(output).resolve().name,
+        licence=licence, device=device, source=_named(data, reading), as_json=as_json,
     )  # fmt: skip
 
 
 def _train(
     samples: Any, validation: Any, out: Path, *, preset: str, changes: dict[str, Any], settings: dict[str, Any],
-    variant: str | None, size: int | None, initial: str | None, resume: bool, overwrite: bool, skip_corrupt: bool,
-    cache: str | None, pose: bool, name: str, licence: str, device: str | None, source: str, as_json: bool,
+    variant: str | None, size: int | None, initial: str | None, trunk: str | None, resume: bool, overwrite: bool,
+    skip_corrupt: bool, cache: str | None, pose: bool, name: str, licence: str, device: str | None, source: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     import os
 
     from asmnet import train as run
-    from asmnet._recipes import finish, initial_weights, packed_side, prepare
+    from asmnet._recipes import finish, packed_side, prepare
     from asmnet.data import pack_faces
     from asmnet.networks import network_spec
     from asmnet.training import keep_freed_memory
+    from asmnet.transfer import initial_weights, transfer_trunk
 
+    if initial is not None and trunk is not None:
+        raise click.UsageError("--trunk: got it with --initial; expected one of the two.")
     keep_freed_memory()
     settings = dict(settings)
     scheme = getattr(samples, "scheme", None)
     changes["n_landmarks"] = scheme.n_landmarks if scheme is not None else len(samples[0].landmarks)
+    if preset == "few":
+        changes["n_images"] = len(samples)
     config = _configure(preset, changes, settings)
     if not pose and network_spec(config.network).criterion == "asm_assisted":
         # A head that is not trained must not stay.
@@ -171,6 +182,8 @@ def _train(
     if size is not None:
         config = replace(config, preprocessing=replace(config.preprocessing, size=size))
     weights = None if initial is None else initial_weights(initial, config)
+    if trunk is not None:
+        weights = transfer_trunk(trunk, config)
     progress = os.environ.get("RANK", "0") == "0"
     side = packed_side(config.preprocessing)
     options: dict[str, Any] = {"size": side, "cache": cache, "skip_corrupt": skip_corrupt, "progress": progress}
@@ -186,7 +199,7 @@ def _train(
         path = finish(
             result, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
             data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
-            training="" if initial is None else f"started from the weights of {Path(initial).stem}",
+            training=_started_from(initial, trunk),
             pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
         )  # fmt: skip
         last = result.history[-1]
@@ -198,6 +211,12 @@ def _train(
             f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
             f"{last.images_per_second:.0f} images/s, {last.data_share:.0%} of the time spent on data"
         ])  # fmt: skip
+
+
+def _started_from(initial: str | None, trunk: str | None) -> str:
+    if initial is not None:
+        return f"started from the weights of {Path(initial).stem}"
+    return "" if trunk is None else f"started from the trunk of {Path(trunk).stem}, with new heads"
 
 
 @main.command()

@@ -268,6 +268,40 @@ class TrainConfig:
             base |= {"criterion_options": {"peak": 10.0}, "batch_size": 16, "learning_rate": 3e-3}
         return cls(**{**base, **changes})
 
+    @classmethod
+    def few(cls, n_images: int, **changes: Any) -> TrainConfig:
+        """Return settings for few annotated images: small heat maps, strong augmentation, as many steps as many images.
+
+        Heat maps need fewer images than coordinates, and a shape model can be fitted to them
+        (`shape_models.search.fit_heatmaps`). A trunk that was trained on another set of landmarks is worth more than
+        any setting: see `asmnet.transfer_trunk`.
+
+        Parameters
+        ----------
+        n_images : int
+            Size of the training set. The network sees about 8000 crops, at least ten of each image.
+        **changes
+            Other settings of `TrainConfig`.
+
+        Examples
+        --------
+        >>> from asmnet import TrainConfig
+        >>> config = TrainConfig.few(40, n_landmarks=56)
+        >>> config.network, config.epochs, config.batch_size
+        ('hourglass-small', 200, 16)
+        """
+        if n_images < 2:
+            raise ValueError(f"n_images: got {n_images}; expected at least 2.")
+        base: dict[str, Any] = {
+            "network": "hourglass-small",
+            "preprocessing": Preprocessing(size=96),
+            "augmentation": Augmentation(rotation=20.0, scale=0.15, occlusion=0.4),
+            "epochs": max(10, math.ceil(8000 / n_images)),
+            "batch_size": min(16, n_images),
+            "ema": 0.99,
+        }
+        return cls.modern(**{**base, **changes})
+
     def variant(self, name: str) -> TrainConfig:
         """Return one of the paper's four variants with these settings otherwise.
 

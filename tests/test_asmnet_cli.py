@@ -2,13 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from asmnet import Predictor
+from asmnet import Predictor, TrainConfig, build_network, transfer_trunk
 from asmnet._recipes import jittered, overlap
 from asmnet.cli import main
 from shape_models import make_faces, read_landmarks, write_landmarks
@@ -94,6 +96,44 @@ def test_training_starts_from_given_weights(trained, folder, tmp_path):
     assert "started from the weights of tiny" in (tmp_path / "again" / "again.md").read_text()
     wrong = run(*base, "--out", tmp_path / "other", "--initial", "asmnet-68", ok=False)
     assert "initial: asmnet-68 has other weights" in wrong.output
+
+
+def test_few_images_start_from_the_trunk_of_another_network(trained, folder, tmp_path):
+    """At a vanishing rate all weights that fit stay those that were given."""
+    root, _, _ = trained
+    base = [
+        "train", folder, *IBUG, "--cache", root, "--preset", "few", "--epochs", 1, "--size", 64, "--no-pose",
+        "--set", "learning_rate=1e-12", "--set", "ema=0", "--set", "augmentation.flip=0",
+    ]  # fmt: skip
+    run(*base, "--out", tmp_path / "few", "--trunk", "hourglass-68")
+    given = Predictor.from_pretrained("hourglass-68").model.network.state_dict()
+    kept = dict(Predictor.from_pretrained(tmp_path / "few/few.safetensors").model.network.named_parameters())
+    for name, value in kept.items():
+        np.testing.assert_allclose(value.detach(), given[name], atol=1e-3, err_msg=name)
+    assert "started from the trunk of hourglass-68" in (tmp_path / "few" / "few.md").read_text()
+    refused = run(*base, "--out", tmp_path / "other", "--trunk", "asmnet-68", ok=False)
+    assert "expected at least half" in refused.output
+    both = run(*base, "--out", tmp_path / "other", "--trunk", "hourglass-68", "--initial", "hourglass-68", ok=False)
+    assert "expected one of the two" in both.output
+
+
+def test_a_trunk_serves_any_number_of_landmarks():
+    config = TrainConfig.few(20, n_landmarks=12, seed=3)
+    weights = transfer_trunk("hourglass-68", config)
+    assert weights["heads.0.weight"].shape[0] == 12
+    again = transfer_trunk("hourglass-68", config)
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
+    other = transfer_trunk("hourglass-68", replace(config, seed=4))
+    assert not torch.equal(weights["heads.0.weight"], other["heads.0.weight"])
+    build_network("hourglass-small", 12).load_state_dict(weights)
+
+
+@pytest.mark.parametrize(("n_images", "epochs", "batch"), [(2, 4000, 2), (20, 400, 16), (1000, 10, 16)])
+def test_few_images_are_seen_often(n_images, epochs, batch):
+    config = TrainConfig.few(n_images)
+    assert (config.epochs, config.batch_size) == (epochs, batch)
+    with pytest.raises(ValueError, match="n_images: got 1"):
+        TrainConfig.few(1)
 
 
 def test_heat_map_networks_learn_depths(trained, folder, tmp_path):
