@@ -392,7 +392,7 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
         }  # fmt: skip
         record |= {
             "evidence": repr(fitter.evidence_), "resolutions": [round(r, 1) for r in fitter.resolutions_],
-            "box": f"side {box['side']:.3f}, centre {box['center'][0]:+.3f} {box['center'][1]:+.3f} of the given side",
+            "box": f"side {box.side:.3f}, centre {box.center[0]:+.3f} {box.center[1]:+.3f} of the given side",
             "detects_faces": fitter.detection_ is not None,
         }  # fmt: skip
     return record, _table(record, 26)

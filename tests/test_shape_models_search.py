@@ -431,7 +431,7 @@ def test_several_starts_answer_the_one_with_the_least_expected_error(patches, fa
     images, shapes = faces
     far = shapes[53] + [14.0, 6.0]
     many = patches.predict(images[53], initial=far, n_starts=8)
-    found = patches._solve([patches._begin(fitting._Request(images[53], 0, far, None), "initial", 8)])
+    found = patches._solver().solve([patches._begin(fitting.Request(images[53], 0, far, None), "initial", 8)])
     np.testing.assert_allclose(many.expected_error, found.expected_error.min(), rtol=1e-6)
     np.testing.assert_allclose(many.shape, found.points[0, found.expected_error[0].argmin()], rtol=0, atol=1e-6)
 
@@ -457,7 +457,7 @@ def test_boxes_of_another_convention_are_learned(faces, asm):
         f.predict(images[3], boxes=b[3], max_iter=0).shape for f, b in zip(fits, (boxes_of(shapes), wide), strict=True)
     ]
     assert np.linalg.norm(starts[0] - starts[1], axis=1).mean() < 3
-    assert fits[1].box_["side"] < 0.8 * fits[0].box_["side"]
+    assert fits[1].box_.side < 0.8 * fits[0].box_.side
 
 
 def test_missing_landmarks_of_training_shapes_are_filled(faces, asm):

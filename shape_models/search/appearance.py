@@ -13,11 +13,13 @@ from .._aligned import AlignedASM
 from .._array import DegenerateShapeError, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
+from ._checks import check_shape
+from ._fitter_file import load_fitter
 from ._frame import Planar
 from ._images import ImageBank, read_image
 from ._kernels import _bilinear, _jit
 from .evidence import Evidence, Proposal, View, saved
-from .fitter import ASMFitter, _check_inside, load_fitter
+from .fitter import ASMFitter
 from .results import SearchResult
 
 __all__ = ["AppearanceModel"]
@@ -538,7 +540,7 @@ class AppearanceModel(BaseEstimator):
             raise ValueError(f"shape: got an array of shape {points.shape}; expected ({self.n_landmarks_}, 2).")
         if not np.ptp(points, axis=0).max() > 0:
             raise ValueError("shape: got landmarks that all coincide; expected a shape with extent.")
-        _check_inside(points, picture, "shape")
+        check_shape(points, picture, "shape")
         frame = self.fitter_._frame
         pose = frame.pose_of(points[None])
         pixel = pose.scale * frame.side / self._mesh.resolution

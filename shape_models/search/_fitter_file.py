@@ -1,0 +1,74 @@
+"""Searches in files: what `save_model` writes of an `ASMFitter` and `load_model` makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from ._calibration import Calibration
+from ._frame import Frame
+from ._placement import Placement
+from ._starts import BoxConvention
+from .evidence import evidence_from_parts, part_of
+from .fitter import ASMFitter
+
+__all__ = ["fitter_to_archive", "load_fitter"]
+
+_SAVED = (
+    "n_levels", "resolution", "level_step", "jitter", "n_perturbations", "mirror", "occlusion", "calibration",
+    "tolerance", "random_state",
+)  # fmt: skip
+
+
+def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+    """Return (kind, header, arrays) of a fitted search."""
+    from ..io import _save_aligned
+
+    asm, arrays = _save_aligned(fitter.asm_)
+    kind, evidence, some = fitter.evidence_.to_parts()
+    parameters = {name: getattr(fitter, name) for name in _SAVED}
+    parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
+    parameters["jitter"] = [float(v) for v in fitter.jitter]
+    header = {
+        "frame": "image",
+        "asm": asm,
+        "evidence": {"kind": kind, "header": evidence},
+        "parameters": parameters,
+        "angle": fitter._frame.angle,
+        "resolutions": list(fitter.resolutions_),
+        "score_scale": list(fitter.score_scale_),
+        "box": fitter.box_.to_header(),
+        "detection": fitter.detection_,
+        "placement": None if fitter.placement_ is None else fitter.placement_.to_header(),
+        "calibration": None if fitter.calibration_ is None else fitter.calibration_.to_header(),
+    }
+    arrays = {f"asm.{name}": array for name, array in arrays.items()}
+    arrays |= {f"evidence.{name}": np.asarray(array) for name, array in some.items()}
+    return "ASMFitter", header, arrays
+
+
+def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFitter:
+    """Build the `ASMFitter` that `to_archive` took apart."""
+    from ..io import _load_aligned
+
+    asm = _load_aligned(header["asm"], part_of(arrays, "asm."))
+    asm.frame_ = asm.frame_ or "pixels"  # what it is searched in
+    saved = header["evidence"]
+    evidence = evidence_from_parts(saved["kind"], saved["header"], part_of(arrays, "evidence."))
+    parameters = dict(header["parameters"])
+    parameters["jitter"] = tuple(parameters["jitter"])
+    fitter = ASMFitter(asm, evidence=clone(evidence), **parameters)
+    fitter.asm_ = asm
+    fitter._frame = Frame(asm.asm_.basis_, header["angle"])
+    fitter.n_landmarks_ = fitter._frame.n_landmarks
+    fitter.resolutions_ = tuple(float(r) for r in header["resolutions"])
+    mean, spread = header["score_scale"]
+    fitter.score_scale_ = (float(mean), float(spread))
+    fitter.box_, fitter.detection_ = BoxConvention.from_header(header["box"]), header["detection"]
+    fitter.placement_ = Placement.from_header(header.get("placement"))
+    fitter.calibration_ = Calibration.from_header(header.get("calibration"))
+    evidence.prepare(fitter._frame, len(fitter.resolutions_), fitter._scheme())
+    fitter.evidence_ = evidence
+    return fitter

@@ -1,0 +1,250 @@
+"""The search itself: evidence and plausible shapes in turn, from coarse to fine, for a batch of starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaincc
+
+from ._calibration import Calibration, landmark_features, result_features, spread_of
+from ._frame import Frame
+from ._images import ImageBank
+from ._threads import serial
+from .evidence import Evidence, View, check_proposal
+from .results import SearchResult, SearchStep
+
+__all__ = ["FLOOR", "Outcome", "Search", "Solver", "inside", "n_outside", "no_maps", "shape_step"]
+
+FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
+
+
+@dataclass
+class Search:
+    """One search that can begin."""
+
+    starts: np.ndarray
+    size: np.ndarray
+    bank: ImageBank | None
+    maps: Any
+    box: Any
+
+
+@dataclass
+class Outcome:
+    """Where searches from all starts have ended, and what the image says of each of them; (n, n_starts) first."""
+
+    state: State
+    confidence: np.ndarray
+    landmarks: np.ndarray
+    features: np.ndarray
+    score: np.ndarray
+    distance: np.ndarray
+    size: np.ndarray
+    expected_error: np.ndarray
+
+    @property
+    def points(self) -> np.ndarray:
+        return self.state.points.reshape(*self.score.shape, *self.state.points.shape[1:])
+
+
+class State:
+    """Where a batch of searches stands."""
+
+    def __init__(self, fit: Any, start: np.ndarray) -> None:
+        n = len(start)
+        self.start = start
+        self.points, self.pose, self.coefficients = fit.points, fit.pose, fit.coefficients
+        self.stayed = np.zeros(n)
+        self.steps: list[list[SearchStep]] = [[] for _ in range(n)]
+
+    def record(
+        self, rows: np.ndarray, view: View, proposal: Any, fit: Any, sizes: np.ndarray, stays: float
+    ) -> np.ndarray:
+        """Take one step over, and answer the fraction of landmarks that stayed."""
+        before = self.points[rows]
+        move = np.linalg.norm(fit.points - before, axis=-1)
+        wish = np.linalg.norm(proposal.points - before, axis=-1)
+        stayed = (np.minimum(wish, move) <= stays * view.pixel[:, None]).mean(axis=1)
+        score = np.full(len(rows), np.nan) if proposal.score is None else proposal.score
+        self.points[rows] = fit.points
+        self.pose.a[rows], self.pose.b[rows] = fit.pose.a, fit.pose.b
+        self.coefficients[rows] = fit.coefficients
+        self.stayed[rows] = stayed
+        for i, row in enumerate(rows):
+            self.steps[row].append(
+                SearchStep(
+                    view.level,
+                    view.iteration,
+                    fit.points[i].copy(),
+                    np.array(proposal.points[i]),
+                    float(score[i]),
+                    fit.clipped[i],
+                    float(move[i].mean()),
+                    float(stayed[i]),
+                    n_outside(fit.points[i], sizes[i]),
+                )
+            )
+        return stayed
+
+
+@dataclass(frozen=True)
+class Solver:
+    """What a trained search needs to search.
+
+    Attributes
+    ----------
+    frame : Frame
+    evidence : Evidence
+    resolutions : tuple of float
+        Pixels along the longer side of the mean shape, from the coarsest level on.
+    tolerance : float
+        A level ends when at least this fraction of landmarks stays where it is.
+    calibration : Calibration or None
+    score_scale : tuple of float
+        Mean and spread of the scores at the end of the training, for ranking answers where nothing was calibrated.
+    """
+
+    frame: Frame
+    evidence: Evidence
+    resolutions: tuple[float, ...]
+    tolerance: float
+    calibration: Calibration | None
+    score_scale: tuple[float, float]
+
+    def see(self, image: np.ndarray, start: np.ndarray) -> ImageBank:
+        """Keep the part of an image that searches from these starts can see."""
+        low, high = start.min(axis=1), start.max(axis=1)
+        side = (high - low).max(axis=1)[:, None]
+        region = (*(low - side).min(axis=0), *(high + side).max(axis=0))
+        pixel = 0.5 * float(self.frame.pose_of(start[0]).scale) * self.frame.side / self.resolutions[-1]
+        return ImageBank.build([image], [region], [pixel])
+
+    def solve(self, searches: list[Search], max_iter: int | None = None) -> Outcome:
+        """Search from all starts, the same number for each, and judge where each of them ended."""
+        n, n_starts = len(searches), len(searches[0].starts)
+        index = np.repeat(np.arange(n), n_starts)
+        start = np.concatenate([search.starts for search in searches])
+        sizes = np.array([search.size for search in searches])
+        bank = None
+        if self.evidence.needs_images:
+            bank = ImageBank.join([search.bank for search in searches if search.bank is not None])
+        context = {"maps": _given([search.maps for search in searches])}
+        flip = np.zeros(len(index), dtype=bool)
+        n_iter = self.evidence.n_iter if max_iter is None else min(max_iter, self.evidence.n_iter)
+        state = State(self.frame.fit(start), start)
+        if n_iter == 0:
+            state.points = start.copy()
+
+        def look(rows: np.ndarray, level: int, iteration: int) -> tuple[View, Any]:
+            view = View(
+                state.points[rows], level, iteration, self.resolutions[level], index[rows], self.frame, bank,
+                state.pose.take(rows), flip[rows], serial, context,
+            )  # fmt: skip
+            proposal = self.evidence.locate(view)
+            check_proposal(proposal, view, self.evidence)
+            return view, proposal
+
+        every = np.arange(len(index))
+        for level in range(len(self.resolutions)):
+            active = every
+            for iteration in range(n_iter):
+                view, proposal = look(active, level, iteration)
+                fit = shape_step(self.frame, proposal)
+                stayed = state.record(active, view, proposal, fit, sizes[index[active]], self.evidence.stays)
+                if self.evidence.stops:
+                    active = active[stayed < self.tolerance]
+                if not len(active):
+                    break
+        # What the image says of each answer, which is not moved any more.
+        view, proposal = look(every, len(self.resolutions) - 1, max(self.evidence.n_iter - 1, 0))
+        landmarks = landmark_features(proposal, state.points, view.pixel)
+        seen = inside(state.points, sizes[index][:, None])
+        if self.calibration is not None:
+            confidence = self.calibration.confidence(landmarks)
+        else:
+            confidence = np.ones(seen.shape) if proposal.weights is None else np.asarray(proposal.weights, float)
+        used = self.frame.variances > 0
+        distance = (state.coefficients[:, used] ** 2 / self.frame.variances[used]).mean(axis=1) if used.any() else 0.0
+        score = np.full(len(every), np.nan) if proposal.score is None else np.asarray(proposal.score, dtype=float)
+        features = result_features(landmarks, score, np.broadcast_to(distance, score.shape))
+        size = state.pose.scale * self.frame.side
+        shape = (n, n_starts)
+        expected = np.full(shape, np.nan)
+        if self.calibration is not None:
+            points = state.points.reshape(*shape, *start.shape[1:])
+            spread = spread_of(points, size.reshape(shape)).ravel() if n_starts > 1 else None
+            expected = (self.calibration.expected_error(features, spread) * size).reshape(shape)
+        return Outcome(
+            state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
+            landmarks.reshape(*shape, *landmarks.shape[1:]),
+            features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
+            size.reshape(shape), expected,
+        )  # fmt: skip
+
+    def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
+        """Return the best of the starts of one search."""
+        state, n_starts = outcome.state, outcome.score.shape[1]
+        expected, score, distance = (v[number] for v in (outcome.expected_error, outcome.score, outcome.distance))
+        if np.isfinite(expected).all():
+            chosen = int(np.argmin(expected / outcome.size[number]))
+        else:
+            rank = np.where(np.isfinite(score), (score - self.score_scale[0]) / self.score_scale[1], 0.0)
+            chosen = int(np.argmax(rank - 0.5 * distance))
+        best = number * n_starts + chosen
+        points = state.points[best]
+        outside = n_outside(points, search.size)
+        converged = bool(state.stayed[best] >= self.tolerance)
+        status, message = ("converged", "") if converged else ("not converged", "")
+        if outside >= 0.25 * len(points):
+            converged, status = False, "outside"
+            message = f"{outside} of {len(points)} landmarks lie outside the image"
+        n_modes = max(int((self.frame.variances > 0).sum()), 1)
+        return SearchResult(
+            shape=points,
+            confidence=outcome.confidence[number, chosen],
+            plausibility=float(gammaincc(0.5 * n_modes, 0.5 * n_modes * distance[chosen])),
+            score=float(score[chosen]),
+            expected_error=float(expected[chosen]),
+            converged=converged,
+            status=status,
+            message=message,
+            start=state.start[best],
+            transform=state.pose.take(best).as_similarity(),
+            coefficients=state.coefficients[best],
+            box=search.box,
+            trace=tuple(state.steps[best]),
+        )
+
+
+def shape_step(frame: Frame, proposal: Any) -> Any:
+    """Fit pose and modes to what evidence proposes, weighted by its confidence."""
+    weights = proposal.weights
+    if weights is not None:
+        weights = np.maximum(np.asarray(weights, dtype=np.float64), FLOOR)
+    return frame.fit(
+        np.asarray(proposal.points, dtype=np.float64),
+        weights=weights,
+        n_modes=proposal.n_modes,
+        prior=proposal.prior * frame.side**2,
+    )
+
+
+def inside(points: np.ndarray, size: Any) -> np.ndarray:
+    """Return which points lie in an image of `size` (width, height)."""
+    return np.asarray(((points >= -0.5) & (points <= np.asarray(size) - 0.5)).all(axis=-1))
+
+
+def n_outside(points: np.ndarray, size: np.ndarray) -> int:
+    """Return how many points lie outside."""
+    return int((~inside(points, size)).sum())
+
+
+def _given(maps: list[Any]) -> Callable[[int], Any]:
+    return lambda image: maps[image] if maps[image] is not None else no_maps(image)
+
+
+def no_maps(image: int) -> Any:
+    raise ValueError("heatmaps: got none; expected them for HeatMaps evidence.")

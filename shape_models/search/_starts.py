@@ -1,0 +1,117 @@
+"""Where a search begins: the mean shape in a box, starts about a shape, the peaks of heat maps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ._frame import Frame, Planar
+from .heatmaps import peaks
+
+__all__ = ["BoxConvention", "Jitter", "boxes_of", "jittered", "start_from_peaks"]
+
+Jitter = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class BoxConvention:
+    """What a box means: where the mean shape stands in it, learned from training boxes.
+
+    Attributes
+    ----------
+    center : tuple of float
+        Shift of the middle of the mean shape's box from that of the given box, x and y, as fractions of its longer
+        side.
+    side : float
+        Longer side of the mean shape's box, as a fraction of that of the given box.
+    spread : tuple of float
+        Standard deviations of x, y and side in training.
+
+    Examples
+    --------
+    >>> from shape_models.search._starts import BoxConvention
+    >>> BoxConvention((0.0, 0.1), 0.9, (0.02, 0.02, 0.05)).side
+    0.9
+    """
+
+    center: tuple[float, float]
+    side: float
+    spread: tuple[float, float, float]
+
+    @classmethod
+    def learn(cls, boxes: np.ndarray, poses: Planar, frame: Frame) -> Self:
+        """Learn from boxes (n, 4) and the poses of the shapes in them."""
+        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        center = 0.5 * (boxes[:, 2:] + boxes[:, :2])
+        shift = (poses(np.broadcast_to(frame.middle, (len(boxes), 1, 2)))[:, 0] - center) / side[:, None]
+        values = np.concatenate([shift, (poses.scale * frame.side / side)[:, None]], axis=1)
+        (x, y, size), spread = np.median(values, axis=0).tolist(), values.std(axis=0).tolist()
+        return cls((x, y), size, tuple(spread))
+
+    def place(
+        self, boxes: np.ndarray, frame: Frame, jitter: Jitter | None = None, rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Put the mean shape into boxes, off by `jitter`."""
+        n = len(boxes)
+        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        center = 0.5 * (boxes[:, 2:] + boxes[:, :2]) + np.array(self.center) * side[:, None]
+        factor, angle = side * self.side / frame.side, np.zeros(n)
+        if jitter is not None and rng is not None:
+            off = rng.uniform(-1.0, 1.0, size=(n, 4))
+            center = center + jitter[0] * side[:, None] * off[:, :2]
+            factor = factor * (1 + jitter[1] * off[:, 2])
+            angle = jitter[2] * off[:, 3]
+        middle = 0.5 * (frame.upright.min(0) + frame.upright.max(0))
+        turn = Planar(factor * np.exp(1j * angle), center[:, 0] + 1j * center[:, 1])
+        return turn(np.broadcast_to(frame.upright - middle, (n, *frame.mean.shape)))
+
+    def boxes_for(self, poses: Planar, frame: Frame) -> np.ndarray:
+        """Return the boxes (n, 4) that would make a search start in given poses."""
+        side = poses.scale * frame.side / self.side
+        middle = poses(np.broadcast_to(frame.middle, (len(side), 1, 2)))[:, 0]
+        center = middle - np.array(self.center) * side[:, None]
+        half = 0.5 * side[:, None]
+        return np.concatenate([center - half, center + half], axis=1)
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any]) -> Self:
+        """Build from what `to_header` returned."""
+        return cls(tuple(header["center"]), float(header["side"]), tuple(header["spread"]))
+
+
+def boxes_of(shapes: np.ndarray) -> np.ndarray:
+    """Return the tight boxes (n, 4) of shapes."""
+    return np.concatenate([shapes.min(axis=1), shapes.max(axis=1)], axis=1)
+
+
+def jittered(shapes: np.ndarray, jitter: Jitter, rng: np.random.Generator) -> np.ndarray:
+    """Move, scale and turn shapes about the middle of their boxes."""
+    low, high = shapes.min(axis=1), shapes.max(axis=1)
+    side, center = (high - low).max(axis=1), 0.5 * (low + high)
+    off = rng.uniform(-1.0, 1.0, size=(len(shapes), 4))
+    a = (1 + jitter[1] * off[:, 2]) * np.exp(1j * jitter[2] * off[:, 3])
+    to = center + jitter[0] * side[:, None] * off[:, :2]
+    return Planar(a, to[:, 0] + 1j * to[:, 1])(shapes - center[:, None])
+
+
+def start_from_peaks(given: Any, frame: Frame, floor: float) -> np.ndarray:
+    """Fit the model to the peaks of heat maps."""
+    places, heights = peaks(*given)
+    if not np.count_nonzero(heights) >= 3:
+        raise ValueError("heatmaps: got fewer than three maps with anything in them; expected more, or boxes.")
+    seen = places[heights > 0]
+    if not np.ptp(seen, axis=0).max() > 0:
+        raise ValueError("heatmaps: got maps whose peaks all coincide; expected a place for each, or boxes.")
+    weights = heights / heights.max()
+    # A few peaks may lie anywhere: those far from what the others imply lose their weight.
+    for _ in range(5):
+        fit = frame.fit(places[None], weights=np.maximum(weights, floor)[None], prior=frame.side**2)
+        distance = np.linalg.norm(fit.points[0] - places, axis=1) / (fit.pose.scale[0] * frame.side)
+        weights = heights / heights.max() / (1 + (distance / max(float(np.median(distance)), 0.02)) ** 2)
+    return fit.points[0]

@@ -1,0 +1,166 @@
+"""The training: images, starts that are off, and one step of evidence after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._calibration import covered
+from ._checks import check_groups, check_shape
+from ._frame import Frame, Planar
+from ._images import ImageBank, image_count, read_image
+from ._solver import shape_step
+from ._starts import BoxConvention, Jitter
+from ._threads import Threads
+from .evidence import Evidence, View, check_proposal
+from .heatmaps import check_maps
+
+__all__ = ["Maps", "Samples", "Tell", "folds", "load", "samples", "silent", "train"]
+
+_N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
+_N_FOLDS = 6
+_SHUFFLED = 0.5  # fraction of training samples that take over the error of another image between two steps
+
+Tell = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Hear how far a training has come, and say nothing."""
+
+
+class Maps:
+    """Heat maps of training images, checked when they are asked for."""
+
+    def __init__(self, given: Any, n_landmarks: int, sizes: np.ndarray) -> None:
+        self.given, self.n_landmarks, self.sizes = given, n_landmarks, sizes
+
+    def __call__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        return check_maps(self.given[image], self.n_landmarks, tuple(self.sizes[image]))
+
+
+@dataclass
+class Samples:
+    """Training starts, one row each: which image, mirrored or not, from where to where, what is hidden there.
+
+    Rows with the same `fold` show images that cross-validation keeps together.
+    """
+
+    index: np.ndarray
+    flip: np.ndarray
+    start: np.ndarray
+    truth: np.ndarray
+    fold: np.ndarray
+    hidden: np.ndarray
+
+
+def load(
+    images: Any, shapes: np.ndarray, poses: Planar, frame: Frame, evidence: Evidence, resolution: float,
+    occlusion: float, rng: np.random.Generator, tell: Tell,
+) -> tuple[ImageBank, np.ndarray]:  # fmt: skip
+    """Return the images, where evidence learns to do without what is hidden once more with a part of each covered.
+
+    And which landmarks each of them hides.
+    """
+    n = len(shapes)
+    count = image_count(images) if images is not None else None
+    if count != n:
+        got = "None" if images is None else "one image" if count is None else f"{count} images"
+        raise ValueError(f"images: got {got}; expected one for each of {n} shapes.")
+    low, high = shapes.min(axis=1), shapes.max(axis=1)
+    side = (high - low).max(axis=1)[:, None]
+    regions = np.concatenate([low - side, high + side], axis=1)
+    pixel = 0.8 * poses.scale * frame.side / resolution
+    twice = occlusion > 0 and evidence.learns_occlusion
+    plain, behind, hidden, before = [], [], np.zeros((2 * n, frame.n_landmarks), dtype=bool), None
+    for i in range(n):
+        try:
+            image = read_image(images[i])
+            check_shape(shapes[i], image, "shapes")
+            plain.append(ImageBank.build([image], [regions[i]], [pixel[i]]))
+            if twice:
+                covering, hidden[n + i] = covered(image, shapes[i], image if before is None else before, rng)
+                behind.append(ImageBank.build([covering], [regions[i]], [pixel[i]]))
+                before = image
+        except ValueError as error:
+            raise ValueError(f"image {i}: {error}") from error
+        tell("reading", i + 1, n)
+    return ImageBank.join(plain + behind), hidden[: len(plain + behind)]
+
+
+def samples(
+    shapes: np.ndarray, boxes: np.ndarray, groups: Any, bank: ImageBank | None, hidden: np.ndarray, mirror: Any,
+    box: BoxConvention, frame: Frame, n_perturbations: int | None, jitter: Jitter, occlusion: float,
+    rng: np.random.Generator,
+) -> Samples:  # fmt: skip
+    """Return the starts of a training: several for each image and its mirror image, some where a part is hidden."""
+    n = len(shapes)
+    truth, flip, index = shapes, np.zeros(n, dtype=bool), np.arange(n)
+    if mirror is not None and bank is not None:
+        other = shapes[:, mirror].copy()
+        other[..., 0] = bank.sizes[:n, :1] - 1 - other[..., 0]
+        opposite = boxes[:, [2, 1, 0, 3]].copy()
+        opposite[:, [0, 2]] = bank.sizes[:n, :1] - 1 - opposite[:, [0, 2]]
+        truth, boxes = np.concatenate([truth, other]), np.concatenate([boxes, opposite])
+        flip, index = np.repeat([False, True], n), np.tile(index, 2)
+    fold = folds(np.arange(n) if groups is None else check_groups(groups, n), _N_FOLDS, rng)[index]
+    repeats = n_perturbations
+    if repeats is None:
+        repeats = int(np.clip(round(_N_SAMPLES / len(truth)), 2, 40))
+    every = np.repeat(np.arange(len(truth)), repeats)
+    truth, flip, index, fold = truth[every], flip[every], index[every], fold[every]
+    start = box.place(boxes[every], frame, jitter, rng)
+    if len(hidden) > n:
+        index = np.where(rng.random(len(index)) < occlusion, index + n, index)
+    hidden = hidden[index]
+    if mirror is not None:
+        hidden = np.where(flip[:, None], hidden[:, mirror], hidden)
+    return Samples(index, flip, start, truth, fold, hidden)
+
+
+def folds(groups: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a fold for each sample; those of a group share it."""
+    names, which = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("groups: got a single group; expected at least two, for cross-validation.")
+    return (rng.permutation(len(names)) % min(n_folds, len(names)))[which]
+
+
+def train(
+    evidence: Evidence, frame: Frame, resolutions: tuple[float, ...], bank: ImageBank | None, given: Samples,
+    context: dict[str, Any], rng: np.random.Generator, n_jobs: int | None, tell: Tell,
+) -> tuple[float, float]:  # fmt: skip
+    """Train the evidence of every level and iteration, and return mean and spread of the scores at the end."""
+    truth, fold = given.truth, given.fold
+    index, flip, hidden = given.index, given.flip, given.hidden
+    current = frame.fit(given.start).points
+    true_pose = frame.pose_of(truth)
+    right = true_pose.inverse(truth)
+    with Threads(n_jobs) as split:
+        scores = None
+        n_steps = len(resolutions) * evidence.n_iter
+        for level, resolution in enumerate(resolutions):
+            for iteration in range(max(1, evidence.n_iter)):
+                view = View(
+                    current, level, iteration, resolution, index, frame, bank, frame.pose_of(current), flip, split,
+                    context, hidden,
+                )  # fmt: skip
+                proposal = evidence.train(view, truth, fold, rng)
+                if proposal is None:
+                    tell("learning", (level + 1) * evidence.n_iter, n_steps)
+                    break
+                check_proposal(proposal, view, evidence)
+                tell("learning", level * evidence.n_iter + iteration + 1, n_steps)
+                scores = proposal.score
+                current = shape_step(frame, proposal).points
+                # Errors that follow from an image as often as errors of other images: the next step must not
+                # learn from the particular images how far this one was off.
+                off = true_pose.inverse(current) - right
+                swap = rng.random(len(current)) < _SHUFFLED
+                other = true_pose(right + off[rng.permutation(len(current))])
+                current = np.where(swap[:, None, None], frame.fit(other).points, current)
+    if scores is None or not np.isfinite(scores).all():
+        return 0.0, 1.0
+    return float(np.mean(scores)), max(float(np.std(scores)), 1e-6)
