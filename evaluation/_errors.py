@@ -175,7 +175,7 @@ def nme(
         Landmarks to average over (True = use). The normaliser still uses every landmark that is not NaN.
     undefined : {"raise", "nan"}
         What to do with a face that has no error: a normaliser that is missing, zero or next to nothing (less than a
-            thousandth of the diagonal of the face), no usable landmark. With
+        thousandth of the diagonal of the face), no usable landmark. With
         ``"nan"`` its value is NaN and it is counted in `ErrorArray.undefined`.
     missing : {"raise", "failure"}
         What to do when a usable landmark has no prediction (NaN). With ``"failure"`` the face is counted in

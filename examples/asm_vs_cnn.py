@@ -1,4 +1,4 @@
-"""Shape model against network against both, on the same photographs, plain and partly covered.
+"""Shape model against network: both, and the two together, on the same images, plain and partly covered.
 
 Profile search is the classical method of 1995, regressed patches its modern form. ASMNet is a small network, then made
 plausible by the shape model; an hourglass draws heat maps, to which the shape model is fitted as a whole. All start

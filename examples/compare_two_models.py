@@ -1,4 +1,4 @@
-"""Which of two models is better, how sure is it, and where: noisy landmarks before and after a shape model.
+"""Which of two models is better: noisy landmarks before and after a shape model, and how sure the answer is.
 
 Look at the bands around the curves: they say how far another 300 faces could have moved them.
 """

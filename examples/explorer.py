@@ -1,4 +1,4 @@
-"""One self-contained page on which anyone can move the modes of a model with sliders and drag its landmarks.
+"""The explorer: one self-contained page on which anyone can move the modes of a model and drag its landmarks.
 
 Open explorer.html in any browser, also without a network. Look at what a slider does beyond the marks at three standard
 deviations, with the limit on and off; drag a landmark and see the rest of the face follow.

@@ -1,4 +1,4 @@
-"""Head pose from landmarks, and the same head in the words of eleven programs and data sets.
+"""Head pose from landmarks: the same head in the words of eleven programs and data sets.
 
 Which order, which sign, which unit, which frame: three angles say nothing without all four. `estimate_head_pose`
 finds the rotation once; `conventions.write` then says it in each convention. Look at the red heads: the three numbers

@@ -1,4 +1,4 @@
-"""A photograph to landmarks, head pose and plausibility, and what the shape model makes of a spoilt prediction."""
+"""From an image to landmarks: also head pose, plausibility, and what the model makes of a spoilt prediction."""
 
 import sys
 from pathlib import Path

@@ -165,7 +165,7 @@ class FaceModel3D:
     ) -> FaceFit:
         """Find pose and shape together from 2-D landmarks.
 
-        Minimises Σ w |x - project(K, R (m + Σ bᵢ vᵢ) + t)|² / σ² + Σ bᵢ² / λᵢ over R, t and b within the limit of the
+        Minimises Σ w ‖x - project(K, R (m + Σ bᵢ vᵢ) + t)‖² / σ² + Σ bᵢ² / λᵢ over R, t and b within the limit of the
         basis, by Levenberg-Marquardt with the analytic Jacobian from the rigid pose. σ is `noise` times the size of
         the face.
 

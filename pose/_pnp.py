@@ -131,7 +131,7 @@ def solve_pnp(
 ) -> PnPResult:
     """Find where an object is from its points in an image: the R, t that minimise the reprojection error.
 
-    Minimises Σ w ρ(|x - project(K, R X + t)|²) over rotations and translations with all points in front of the
+    Minimises Σ w ρ(‖x - project(K, R X + t)‖²) over rotations and translations with all points in front of the
     camera. The start is global: the minima of the object-space error, a quadratic form in the entries of R [1]_, are
     found by Newton's method on the rotations from the scaled-orthographic pose and its depth reversal [2]_, and from 24
     rotations spread over the sphere where the object is deep, the points few or the fit poor. The best are refined by

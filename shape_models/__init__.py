@@ -148,4 +148,4 @@ __all__ = [
     "write_table",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

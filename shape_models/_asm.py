@@ -38,7 +38,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Active shape model: mean, principal modes of variation and the limit plausible shapes keep to.
 
     `fit` takes the mean m of the shapes and the eigenvectors vᵢ and eigenvalues λᵢ of their covariance (divisor
-    n - 1). `project` moves a shape to the nearest point of {m + Σ bᵢvᵢ, bᵢ within the limit}: |bᵢ| ≤ 3√λᵢ by default.
+    n - 1). `project` moves a shape to the nearest point of {m + Σ bᵢvᵢ, bᵢ within the limit}: ``|bᵢ| ≤ 3√λᵢ``
+    by default.
     Shapes are used as they come; align them first (`generalized_procrustes`), or use `AlignedASM`, which does both.
 
     Parameters

@@ -369,7 +369,7 @@ class ShapeBasis:
         return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
 
     def project(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
-        """Return, for each shape, the nearest point of {mean + Σ bᵢvᵢ, |bᵢ| ≤ k√λᵢ}: the most similar plausible shape.
+        """Return, for each shape, the nearest one of the set {mean + Σ bᵢvᵢ, ``|bᵢ| ≤ k√λᵢ``}.
 
         This is ``decode(clip(encode(shapes)))``. As the modes are orthonormal and the set is convex it is an exact
         projection: idempotent, non-expansive, and the mean stays where it is. Other limits than `Box` project onto
@@ -536,7 +536,7 @@ class ShapeBasis:
         rng : numpy.random.Generator, int or None
             Source of randomness, or its seed.
         truncated : bool
-            Draw coefficients from the normal law cut off at the limit (each |bᵢ| ≤ k√λᵢ for a box, the ball for an
+            Draw coefficients from the normal law cut off at the limit (each ``|bᵢ|`` ≤ k√λᵢ for a box, the ball for an
             `Ellipsoid`), exactly, not by clipping; otherwise from the whole normal law.
         noise : bool
             Add the noise of variance σ² in the directions outside the modes.

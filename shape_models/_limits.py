@@ -92,7 +92,7 @@ class _OneNumber(Limit):
 
 
 class Box(_OneNumber):
-    """The box |bᵢ| ≤ k√λᵢ: the classical limit of an active shape model.
+    """The box ``|bᵢ| ≤ k√λᵢ``: the classical limit of an active shape model.
 
     Each coefficient is clipped by itself, which is the nearest point of the box. A mode without variance stays at 0.
 
@@ -144,7 +144,7 @@ class Box(_OneNumber):
         return self.value
 
     def bound(self, scale: Any) -> Any:
-        """Return the largest |bᵢ|, k√λᵢ, for the standard deviations √λᵢ."""
+        """Return the largest ``|bᵢ|``, k√λᵢ, for the standard deviations √λᵢ."""
         return _bound(self.value, scale)
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
@@ -156,7 +156,7 @@ class Box(_OneNumber):
         return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
-        """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`."""
         coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 
@@ -173,7 +173,7 @@ class Box(_OneNumber):
 
 
 class SoftBox(_OneNumber):
-    """The box |bᵢ| ≤ sᵢ = k√λᵢ entered smoothly: bᵢ becomes sᵢ tanh(bᵢ / sᵢ).
+    """The box ``|bᵢ| ≤ sᵢ = k√λᵢ`` entered smoothly: bᵢ becomes sᵢ tanh(bᵢ / sᵢ).
 
     For gradients: the derivative is never exactly zero, so a coefficient outside the box can come back.
 
@@ -220,7 +220,7 @@ class SoftBox(_OneNumber):
         return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
-        """Say which |bᵢ| exceed k√λᵢ; see `Limit.exceeds`."""
+        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`."""
         coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 

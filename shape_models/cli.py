@@ -45,6 +45,7 @@ class _Main(Group):
     elsewhere = {  # noqa: RUF012
         "train-search": "shape_models.search._cli:train_search",
         "search": "shape_models.search._cli:search",
+        "doctor": "shape_models._doctor:doctor",
     }
     announced = ENTRY_POINTS
 

@@ -32,7 +32,9 @@ MAY_IMPORT = {
 EVERYWHERE = {
     *sys.stdlib_module_names, "numpy", "scipy", "sklearn", "numba", "skimage", "array_api_compat", "click",
 }  # fmt: skip
-INSIDE_FUNCTIONS = {"matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript"}
+INSIDE_FUNCTIONS = {
+    "matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript", "threadpoolctl",
+}  # fmt: skip
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "shape_models", "asmnet", "pose", "evaluation", "examples", "tests",
 }  # fmt: skip
