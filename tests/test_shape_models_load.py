@@ -20,6 +20,7 @@ from shape_models import (
     generalized_procrustes,
     load_model,
     make_faces,
+    read_landmarks,
     save_model,
     write_landmarks,
     write_pts,
@@ -47,6 +48,21 @@ def test_a_folder_in_natural_order_without_what_is_hidden(tmp_path):
     assert samples.names == ["a.b", "im_2", "im_10", "sub/im_1"]
     assert samples.groups == samples.names
     assert samples.named
+    assert [file.path.name for file in read_landmarks(tmp_path)] == ["a.b.pts", "im_2.pts", "im_10.pts", "im_1.pts"]
+
+
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_landmarks_belong_to_one_image(tmp_path, source):
+    """Of two images of one name neither is taken unless the landmarks say which."""
+    for suffix in (".png", ".tif"):
+        Image.new("RGB", (200, 200)).save(tmp_path / f"a{suffix}")
+    write_pts(tmp_path / "a.pts", FACES[0])
+    where = tmp_path if source == "folder" else tmp_path / "a.pts"
+    with pytest.raises(LandmarkFileError, match=r"a\.png: got a second image of this name, .*a\.tif; expected one"):
+        load_landmarks(where)
+    (tmp_path / "a.pts").unlink()
+    write_landmarks(tmp_path / "a.tps", LandmarkFile(FACES[0], image_name="a.tif", frame="y_up"))
+    assert load_landmarks(tmp_path if source == "folder" else tmp_path / "a.tps")[0].image == tmp_path / "a.tif"
 
 
 def test_formats_are_mixed_and_what_may_be_anything_is_named(tmp_path):

@@ -19,7 +19,7 @@ class Folder:
         if not self.root.is_dir():
             raise LandmarkFileError(f"{self.root}: got no such folder; expected the folder of the data set.")
         self.files: list[Path] = []
-        self._images: dict[tuple[Path, str], Path] = {}
+        self._images: dict[tuple[Path, str], list[Path]] = {}
         for here, folders, names in os.walk(self.root):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             parent = Path(here)
@@ -28,7 +28,7 @@ class Folder:
                     path = parent / name
                     self.files.append(path)
                     if path.suffix.lower() in IMAGE_SUFFIXES:
-                        self._images.setdefault((parent, path.stem), path)
+                        self._images.setdefault((parent, path.stem), []).append(path)
         self.files.sort(key=natural_key)
 
     def name(self, path: Path) -> str:
@@ -49,15 +49,26 @@ class Folder:
 
     def image(self, parent: Path, stem: str) -> Path | None:
         """Return the image of this stem in a folder."""
-        return self._images.get((parent, stem))
+        return only_image(self._images.get((parent, stem), ()))
 
     def image_anywhere(self, stem: str) -> Path | None:
-        """Return the first image of this stem in any folder."""
+        """Return the image of this stem in any folder."""
         if not hasattr(self, "_stems"):
-            self._stems: dict[str, Path] = {}
-            for (_, name), path in sorted(self._images.items()):
-                self._stems.setdefault(name, path)
-        return self._stems.get(stem)
+            self._stems: dict[str, list[Path]] = {}
+            for (_, name), paths in self._images.items():
+                self._stems.setdefault(name, []).extend(paths)
+        return only_image(self._stems.get(stem, ()))
+
+
+def only_image(paths: Sequence[Path]) -> Path | None:
+    """Return the one image that landmarks can belong to, None where there is none; several are refused."""
+    if len(paths) > 1:
+        first, second = sorted(paths, key=natural_key)[:2]
+        raise LandmarkFileError(
+            f"{first}: got a second image of this name, {second}; expected one. Try to name the image in the landmark "
+            "file, or to move one of the two away."
+        )
+    return paths[0] if paths else None
 
 
 def at(path: Path, line: int | None, problem: str) -> LandmarkFileError:

@@ -20,7 +20,7 @@ from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size
 from ..formats._record import Source as FileSource
 from ..landmarks import LandmarkScheme, get_scheme
 from ._arrays import read_arrays
-from ._index import Folder, of_split
+from ._index import Folder, of_split, only_image
 from ._samples import Entry, LandmarkSample, LandmarkSamples
 from .archives import looks_like_300w, read_300w, read_helen, read_imm, read_muct, read_wflw, read_youtube68
 from .folders import read_asmnet
@@ -527,7 +527,7 @@ def _image(path: Path | None, file: Any, folder: Folder | None = None) -> Path |
     if folder is not None:
         beside = folder.image(path.parent, path.stem)
     else:
-        beside = next((p for s in IMAGE_SUFFIXES for p in (path.with_suffix(s),) if p.is_file()), None)
+        beside = only_image([p for p in map(path.with_suffix, IMAGE_SUFFIXES) if p.is_file()])
     return beside or next(iter(candidates), None)
 
 

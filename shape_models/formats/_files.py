@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._names import natural_key
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import LandmarkFile, LandmarkFileError
 from ._registry import ONE as _ONE
@@ -69,7 +70,7 @@ def read_landmarks(
     Returns
     -------
     LandmarkFile or list of LandmarkFile
-        A list from a folder (in the order of the paths) and from the formats that can hold several shapes, also
+        A list from a folder (in natural order: ``im_2`` before ``im_10``) and from the formats that can hold several shapes, also
         when there is only one.
 
     Raises
@@ -116,12 +117,12 @@ def read_landmarks(
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return all files below a folder, sorted; what is hidden is left out."""
+    """Return all files below a folder in natural order; what is hidden is left out."""
     found = []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(here, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    return sorted(found, key=natural_key)
 
 
 def _extension(path: Path, extension: str, known: dict[str, Callable]) -> str:
