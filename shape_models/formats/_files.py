@@ -70,8 +70,8 @@ def read_landmarks(
     Returns
     -------
     LandmarkFile or list of LandmarkFile
-        A list from a folder (in natural order: ``im_2`` before ``im_10``) and from the formats that can hold several shapes, also
-        when there is only one.
+        A list from a folder (in natural order: ``im_2`` before ``im_10``) and from the formats that can hold several
+        shapes, also when there is only one.
 
     Raises
     ------

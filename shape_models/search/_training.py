@@ -18,7 +18,7 @@ from ._threads import Threads
 from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps
 
-__all__ = ["Maps", "Samples", "Tell", "folds", "load", "samples", "silent", "train"]
+__all__ = ["Maps", "Samples", "Tell", "folds", "load", "silent", "train", "training_samples"]
 
 _N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
 _N_FOLDS = 6
@@ -90,7 +90,7 @@ def load(
     return ImageBank.join(plain + behind), hidden[: len(plain + behind)]
 
 
-def samples(
+def training_samples(
     shapes: np.ndarray, boxes: np.ndarray, groups: Any, bank: ImageBank | None, hidden: np.ndarray, mirror: Any,
     box: BoxConvention, frame: Frame, n_perturbations: int | None, jitter: Jitter, occlusion: float,
     rng: np.random.Generator,

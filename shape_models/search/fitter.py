@@ -26,7 +26,7 @@ from ._requests import Request, arranged, requests
 from ._solver import FLOOR, Search, Solver, no_maps
 from ._starts import BoxConvention, Jitter, boxes_of, jittered, start_from_peaks
 from ._threads import in_chunks
-from ._training import Maps, Tell, load, samples, silent, train
+from ._training import Maps, Tell, load, silent, train, training_samples
 from .evidence import Evidence
 from .heatmaps import check_maps
 from .patches import Patches
@@ -247,7 +247,7 @@ class ASMFitter(BaseEstimator):
                 raise ValueError(f"heatmaps: expected one array for each of {n} images, and images with them.")
             maps = None if bank is None else Maps(heatmaps, self.n_landmarks_, bank.sizes)
         mirror = getattr(scheme, "mirror", None) if self.mirror and maps is None else None
-        given = samples(
+        given = training_samples(
             shapes, tight, groups, bank, hidden, mirror if bank is not None else None, self.box_, self._frame,
             self.n_perturbations, jitter, self.occlusion, rng,
         )  # fmt: skip
