@@ -18,12 +18,12 @@ from asmnet.checkpoints import SHIPPED, PretrainedModel, load_pretrained, save_p
 from asmnet.data import LandmarkDataset, Preprocessing, load_image
 from asmnet.networks import build_network, network_names, network_spec
 from asmnet.predictor import FacePrediction, Predictor
+from asmnet.robustness import jittered, robustness
 from asmnet.training import TrainConfig, TrainResult, predict_dataset
 from evaluation import bootstrap_interval, evaluate, landmark_table, nme
 from shape_models import ASM, LandmarkScheme, ShapeBasis
 from shape_models._files import atomic, write_text
 
-JITTER_SEED = 7
 POSE_LABELS = (
     "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
     "`Camera.from_image_size` of the packed square around the face."
@@ -92,18 +92,6 @@ def predict_depths(
     return torch.cat(parts).numpy()
 
 
-def jittered(boxes: np.ndarray, amount: float, seed: int = JITTER_SEED) -> np.ndarray:
-    """Shift boxes by up to `amount` of their larger side in x and y, and scale them by up to `amount`."""
-    if not 0 <= amount < 1:
-        raise ValueError(f"jitter: got {amount}; expected 0 to less than 1.")
-    rng = np.random.default_rng(seed)
-    size = boxes[:, 2:] - boxes[:, :2]
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre = centre + rng.uniform(-amount, amount, (len(boxes), 2)) * size.max(1, keepdims=True)
-    half = size / 2 * rng.uniform(1 - amount, 1 + amount, (len(boxes), 1))
-    return np.concatenate([centre - half, centre + half], 1)
-
-
 def percent(interval: Any) -> str:
     """Write an interval of fractions in percent."""
     return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
@@ -146,10 +134,20 @@ def finish(
     model = PretrainedModel(
         result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
     )
+    if validation is not None:
+        header["tables"]["Changed images"] = robustness_table(Predictor(model), validation)
     path = result.folder / f"{name}.safetensors"
     save_pretrained(model, path)
     write_text(path.with_suffix(".md"), model_card(load_pretrained(path).header))
     return path
+
+
+def robustness_table(predictor: Predictor, dataset: LandmarkDataset) -> str:
+    """Return the errors on changed images as a table of a card: one look, and as many as the predictor takes itself."""
+    once, settled = robustness(predictor, dataset, n_passes=1), robustness(predictor, dataset)
+    width = max(map(len, once))
+    lines = [f"{'NME, true boxes':<{width}}  {'one look':<23}looks until settled (the default)"]
+    return "\n".join(lines + [f"{name:<{width}}  {percent(once[name]):<23}{percent(settled[name])}" for name in once])
 
 
 def measure(

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from asmnet import Predictor, TrainConfig, build_network, transfer_trunk
-from asmnet._recipes import jittered, overlap
+from asmnet._recipes import overlap
 from asmnet.cli import main
+from asmnet.robustness import jittered
 from shape_models import make_faces, read_landmarks, write_landmarks
 
 SMALL = [

@@ -5,8 +5,8 @@ import pytest
 
 from asmnet import Predictor
 from asmnet._card import model_card
-from asmnet._recipes import jittered
 from asmnet.checkpoints import load_pretrained
+from asmnet.robustness import jittered
 from evaluation import nme
 from shape_models import IBUG68
 
