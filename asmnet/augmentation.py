@@ -156,15 +156,48 @@ class CropTransform:
     flipped: Tensor
 
     def to_pixels(self, units: Tensor) -> Tensor:
-        """Map (batch, n, 2) crop units to pixels."""
+        """Map (batch, n, 2) crop units to pixels.
+
+        Parameters
+        ----------
+        units : Tensor of shape (batch, n, 2)
+            From -0.5 to 0.5 within the crop.
+
+        Returns
+        -------
+        Tensor of shape (batch, n, 2)
+            Pixels of the images.
+        """
         return units @ self.axes.mT + self.centre[:, None]
 
     def to_units(self, pixels: Tensor) -> Tensor:
-        """Map (batch, n, 2) pixels to crop units."""
+        """Map (batch, n, 2) pixels to crop units.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (batch, n, 2)
+            Pixels of the images.
+
+        Returns
+        -------
+        Tensor of shape (batch, n, 2)
+            From -0.5 to 0.5 within the crop.
+        """
         return (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
 
     def turn(self, rotations: Tensor) -> Tensor:
-        """Turn head rotations (batch, 3, 3), object to camera with x right and y down, as the crop turns the image."""
+        """Turn head rotations (batch, 3, 3), object to camera with x right and y down, as the crop turns the image.
+
+        Parameters
+        ----------
+        rotations : Tensor of shape (batch, 3, 3)
+            Head to camera.
+
+        Returns
+        -------
+        Tensor of shape (batch, 3, 3)
+            As the crop shows the heads.
+        """
         cos, sin = self.angle.cos(), self.angle.sin()
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         back = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)
@@ -187,7 +220,7 @@ def crop_transform(
     Parameters
     ----------
     boxes : Tensor of shape (batch, 4)
-        x0, y0, x1, y1 in pixels.
+        Corners x0, y0, x1, y1 in pixels.
     margin : float
         Side of the crop over the larger side of the box.
     square : bool
@@ -196,6 +229,11 @@ def crop_transform(
         Without one the crop is exact and nothing is drawn.
     generator : Generator, optional
         Source of the draws.
+
+    Returns
+    -------
+    CropTransform
+        Of the whole batch.
 
     Examples
     --------
@@ -234,7 +272,7 @@ def sample_crops(images: Tensor, crops: CropTransform, size: int) -> Tensor:
     Parameters
     ----------
     images : Tensor of shape (batch, height, width, 3), uint8 or float
-        uint8 is divided by 255.
+        Values of uint8 are divided by 255.
     crops : CropTransform
         One a image.
     size : int

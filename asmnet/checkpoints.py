@@ -316,6 +316,11 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     device : str
         Where the network goes.
 
+    Returns
+    -------
+    PretrainedModel
+        The network in evaluation mode, and what belongs to it.
+
     Raises
     ------
     FileNotFoundError
@@ -374,6 +379,11 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
 
 def pretrained_names() -> list[str]:
     """Return the names of the models that ship with the library.
+
+    Returns
+    -------
+    list of str
+        Sorted.
 
     Examples
     --------

@@ -28,6 +28,11 @@ CACHE_VERSION = 2
 class CorruptImageError(ValueError):
     """Image files that cannot be read; `paths` names them all.
 
+    Parameters
+    ----------
+    paths : sequence of str
+        The files.
+
     Examples
     --------
     >>> from asmnet.data import CorruptImageError
@@ -91,7 +96,18 @@ class Preprocessing:
         return cls(size=224, margin=1.05, square=False, mean=0.0, std=1.0)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Map pixels from 0 to 1 to what the network takes."""
+        """Map pixels from 0 to 1 to what the network takes.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, height, width)
+            From 0 to 1.
+
+        Returns
+        -------
+        Tensor of the shape of `images`
+            Normalised.
+        """
         return (images - self.mean) / self.std
 
 
@@ -255,7 +271,22 @@ class LandmarkDataset:
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, landmarks: np.ndarray, **fields: Any) -> LandmarkDataset:
-        """Build from images in memory and landmarks in their pixels; boxes, names and maps are filled in."""
+        """Build from images in memory and landmarks in their pixels; boxes, names and maps are filled in.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, size, size, 3)
+            Square images, uint8.
+        landmarks : ndarray of shape (n, n_landmarks, 2)
+            In their pixels.
+        **fields : ndarray
+            Other fields of the dataset.
+
+        Returns
+        -------
+        LandmarkDataset
+            In memory.
+        """
         landmarks = np.asarray(landmarks, dtype=np.float64)
         n = len(images)
         fields.setdefault("boxes", tight_boxes(landmarks))
@@ -273,7 +304,18 @@ class LandmarkDataset:
         return self.landmarks.shape[1]
 
     def source_landmarks(self, landmarks: np.ndarray | None = None) -> np.ndarray:
-        """Map landmarks (default: the true ones) from packed pixels to pixels of the source images."""
+        """Map landmarks (default: the true ones) from packed pixels to pixels of the source images.
+
+        Parameters
+        ----------
+        landmarks : ndarray of shape (n, n_landmarks, 2), optional
+            In pixels of the packed images; the true ones by default.
+
+        Returns
+        -------
+        ndarray of shape (n, n_landmarks, 2)
+            Pixels of the source images.
+        """
         points = self.landmarks if landmarks is None else landmarks
         return self.to_source[:, None, :1] * points + self.to_source[:, None, 1:]
 
@@ -282,6 +324,16 @@ class LandmarkDataset:
 
         On a graphics card the images stay behind, and are sent batch by batch, where they would take more than half of
         the memory that is free.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Where to.
+
+        Returns
+        -------
+        LandmarkDataset
+            The same faces.
         """
         on = torch.device(device)
         with_images = on.type != "cuda" or self.images.nbytes <= torch.cuda.mem_get_info(on)[0] / 2
@@ -315,7 +367,18 @@ class LandmarkDataset:
         return found
 
     def take(self, indices: Any) -> LandmarkDataset:
-        """Return some of the faces, by indices or a mask."""
+        """Return some of the faces, by indices or a mask.
+
+        Parameters
+        ----------
+        indices : array_like of int or bool
+            Which faces.
+
+        Returns
+        -------
+        LandmarkDataset
+            Of these faces.
+        """
         rows = np.arange(len(self))[np.asarray(indices)]
         moved = {
             name: value[rows]
@@ -327,16 +390,51 @@ class LandmarkDataset:
         return replace(self, **moved, names=names, groups=groups)
 
     def with_weight(self, weight: float) -> LandmarkDataset:
-        """Return the dataset with one weight for all samples."""
+        """Return the dataset with one weight for all samples.
+
+        Parameters
+        ----------
+        weight : float
+            Not negative.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
         return replace(self, weights=np.full(len(self), weight, np.float32))
 
     def crop_landmarks(self, preprocessing: Preprocessing) -> np.ndarray:
-        """Return the landmarks in units of the plain crop, the frame that the shape model of the loss is fitted in."""
+        """Return the landmarks in units of the plain crop, the frame that the shape model of the loss is fitted in.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing
+            That of the network.
+
+        Returns
+        -------
+        ndarray of shape (n, n_landmarks, 2)
+            In crop units.
+        """
         crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
         return crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
 
     def with_asm(self, project: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing) -> LandmarkDataset:
-        """Return the dataset with A(G): `project` applied to each complete face in units of its plain crop."""
+        """Return the dataset with A(G): `project` applied to each complete face in units of its plain crop.
+
+        Parameters
+        ----------
+        project : callable
+            Takes and returns landmarks (m, n_landmarks, 2) in crop units.
+        preprocessing : Preprocessing
+            That of the network.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
         crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
         units = crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
         complete = np.isfinite(units).all((1, 2))
@@ -346,14 +444,38 @@ class LandmarkDataset:
         return replace(self, asm_landmarks=crops.to_pixels(torch.from_numpy(out)).numpy())
 
     def with_rotations(self, rotations: np.ndarray) -> LandmarkDataset:
-        """Return the dataset with head rotations (n, 3, 3), head to camera; NaN where unknown."""
+        """Return the dataset with head rotations (n, 3, 3), head to camera; NaN where unknown.
+
+        Parameters
+        ----------
+        rotations : ndarray of shape (n, 3, 3)
+            Head to camera.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
         rotations = np.asarray(rotations, dtype=np.float64)
         if rotations.shape != (len(self), 3, 3):
             raise ValueError(f"rotations: got shape {rotations.shape}; expected ({len(self)}, 3, 3).")
         return replace(self, rotations=rotations)
 
     def with_companion(self, name: str, landmarks: np.ndarray) -> LandmarkDataset:
-        """Return the dataset with further landmarks under a name, in pixels of the packed images."""
+        """Return the dataset with further landmarks under a name, in pixels of the packed images.
+
+        Parameters
+        ----------
+        name : str
+            What they are called.
+        landmarks : ndarray of shape (n, n_landmarks, 2)
+            Pixels of the packed images.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
         landmarks = np.asarray(landmarks, dtype=np.float64)
         if landmarks.shape != self.landmarks.shape:
             raise ValueError(
@@ -362,7 +484,18 @@ class LandmarkDataset:
         return replace(self, companions={**self.companions, name: landmarks})
 
     def with_depths(self, depths: np.ndarray) -> LandmarkDataset:
-        """Return the dataset with depths (n, n_landmarks) in pixels of the packed images; NaN where unknown."""
+        """Return the dataset with depths (n, n_landmarks) in pixels of the packed images; NaN where unknown.
+
+        Parameters
+        ----------
+        depths : ndarray of shape (n, n_landmarks)
+            Pixels of the packed images.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
         depths = np.asarray(depths, dtype=np.float64)
         if depths.shape != self.landmarks.shape[:2]:
             raise ValueError(f"depths: got shape {depths.shape}; expected {self.landmarks.shape[:2]}.")
@@ -397,6 +530,11 @@ class LandmarkDataset:
             Instead of the size of `preprocessing`.
         device : device
             Where the crops are made.
+
+        Returns
+        -------
+        Batch
+            Crops with all that is known of them.
         """
         rows = np.asarray(indices, dtype=np.int64)
         device = torch.empty(0, device=device).device  # names the card where `device` does not
@@ -505,6 +643,11 @@ def pack_faces(
         Leave unreadable images out, with a warning that names and counts them, instead of refusing the set.
     progress : bool
         Show a bar.
+
+    Returns
+    -------
+    LandmarkDataset
+        Mapped from the disk.
 
     Raises
     ------

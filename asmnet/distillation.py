@@ -150,6 +150,11 @@ def assistive_loss(
     reduction : {"mean", "sum", "none"}
         Over the coordinates that count.
 
+    Returns
+    -------
+    Tensor
+        A scalar, or the terms, as `reduction` says.
+
     Raises
     ------
     ValueError
@@ -202,8 +207,13 @@ def kd_main_loss(
         Coordinates of the tolerant teacher; needed by ``form="tolerant"``.
     form : {"figure", "tolerant"}
         Which loss.
-    mask, reduction
+    mask, reduction : optional
         As in :func:`assistive_loss`.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or the terms, as `reduction` says.
 
     Examples
     --------
@@ -245,8 +255,13 @@ def kd_loss(
     preset : {"paper", "released"} or KDPreset
         ``"paper"``, the constants read from the published figures (beta 0.4, alpha 0.9 and -0.45, main 2.5);
         ``"released"``, those of the released code (beta 0.15, alpha 1.9, -0.45 and 1.8, -0.4, main 2).
-    mask, reduction
+    mask, reduction : optional
         As in :func:`assistive_loss`.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or the terms, as `reduction` says.
 
     References
     ----------
@@ -410,12 +425,19 @@ def distill(
         Constants of the loss.
     pose_weight : float
         Of the pose error, for students with a pose head and faces with pose labels.
-    anchors, device, progress
+    anchors : (int, int) or pair of sequences of int, optional
         As in `train`.
     resume : bool
         Continue an interrupted run: finished trainings are read back, the interrupted one goes on.
     overwrite : bool
         Start anew in a folder that holds a run; otherwise that is refused.
+    device, progress : str and bool, optional
+        As in `train`.
+
+    Returns
+    -------
+    DistillationResult
+        The student and its teachers.
 
     Raises
     ------

@@ -48,7 +48,18 @@ class DeployedNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Predict from images (batch, 3, size, size), RGB from 0 to 1."""
+        """Predict from images (batch, 3, size, size), RGB from 0 to 1.
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, size, size)
+            From 0 to 1.
+
+        Returns
+        -------
+        tuple of Tensor
+            In the order of `output_names`.
+        """
         prediction = self.network(self.preprocessing.normalise(images))
         out = [prediction.landmarks]
         if self.projection is not None:
@@ -60,7 +71,13 @@ class DeployedNetwork(nn.Module):
         return (*out, *prediction.heatmaps[-1:])
 
     def output_names(self) -> list[str]:
-        """Return the names of what `forward` returns, in order."""
+        """Return the names of what `forward` returns, in order.
+
+        Returns
+        -------
+        list of str
+            Such as ``landmarks`` and ``pose``.
+        """
         with torch.no_grad():
             size = self.preprocessing.size
             given = self.network(torch.zeros(1, 3, size, size))

@@ -36,6 +36,18 @@ DECODERS = ("argmax", "quarter", "parabola", "dark", "soft_argmax")
 def to_map(points: Tensor, *, ratio: float) -> Tensor:
     """Return input coordinates as heat map coordinates: ``u = (x + 1/2) / ratio - 1/2``.
 
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    ratio : float
+        Pixels of the input in one pixel of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the map.
+
     Examples
     --------
     >>> import torch
@@ -47,6 +59,18 @@ def to_map(points: Tensor, *, ratio: float) -> Tensor:
 
 def to_image(points: Tensor, *, ratio: float) -> Tensor:
     """Return heat map coordinates as input coordinates: ``x = (u + 1/2) ratio - 1/2``.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    ratio : float
+        Pixels of the input in one pixel of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the input.
 
     Examples
     --------
@@ -60,6 +84,18 @@ def to_image(points: Tensor, *, ratio: float) -> Tensor:
 def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Return crop units (edges at -0.5 and 0.5) as map coordinates of a map of (height, width).
 
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    size : (int, int)
+        Height and width of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the map.
+
     Examples
     --------
     >>> import torch
@@ -71,6 +107,18 @@ def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
 
 def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Return map coordinates as crop units; undoes `units_to_map`.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    size : (int, int)
+        Height and width of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Crop units.
 
     Examples
     --------
@@ -294,6 +342,11 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
         What every stack should draw.
     mask : Tensor of shape (batch, n_landmarks), optional
         True for landmarks that count; the mean is over those.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
 
     Raises
     ------

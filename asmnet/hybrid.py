@@ -52,7 +52,18 @@ class HeatmapSet:
     matrices: np.ndarray
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
-        """Map points (n, n_landmarks, 2) of the maps to pixels of the packed images."""
+        """Map points (n, n_landmarks, 2) of the maps to pixels of the packed images.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, n_landmarks, 2)
+            Pixels of the maps.
+
+        Returns
+        -------
+        ndarray of shape (n, n_landmarks, 2)
+            Pixels of the packed images.
+        """
         return points @ np.swapaxes(self.matrices[:, :, :2], 1, 2) + self.matrices[:, None, :, 2]
 
 
@@ -82,6 +93,11 @@ def predict_heatmaps(
         Faces at a time.
     device : device
         Of the network.
+
+    Returns
+    -------
+    HeatmapSet
+        One map for each landmark of each face.
 
     Raises
     ------
@@ -196,9 +212,14 @@ def heatmap_fitter(model: AlignedASM, *, width: float = 0.015, prior: float = 0.
     ----------
     model : AlignedASM
         Fitted on the landmarks of the maps.
-    width, prior, n_iter
+    width, prior, n_iter : optional
         See `shape_models.search.HeatMaps`. The defaults suit the maps of the networks here better than those of the
         derivation: they gave the smallest errors on training faces of 300-W, plain and covered.
+
+    Returns
+    -------
+    ASMFitter
+        With `HeatMaps` for evidence.
 
     Examples
     --------
@@ -302,6 +323,11 @@ def occlude(dataset: LandmarkDataset, *, share: float = 0.25, rng: Any = 0) -> L
         random form (sides in the ratio 1 : 2 to 2 : 1).
     rng : seed or Generator
         Of place and form.
+
+    Returns
+    -------
+    LandmarkDataset
+        The covered faces.
 
     Examples
     --------

@@ -64,11 +64,33 @@ class ASMProjection(nn.Module):
         self.noise_variance = basis.noise_variance
 
     def coefficients(self, shapes: Tensor) -> Tensor:
-        """Return the coefficients of shapes (..., n_landmarks, n_dims), not clipped: (..., n_components)."""
+        """Return the coefficients of shapes (..., n_landmarks, n_dims), not clipped: (..., n_components).
+
+        Parameters
+        ----------
+        shapes : Tensor of shape (..., n_landmarks, n_dims)
+            In the units of the basis.
+
+        Returns
+        -------
+        Tensor of shape (..., n_components)
+            In the units of the shapes.
+        """
         return self._beside().encode(shapes)
 
     def forward(self, shapes: Tensor) -> Tensor:
-        """Project shapes of shape (..., n_landmarks, n_dims); the type stays."""
+        """Project shapes of shape (..., n_landmarks, n_dims); the type stays.
+
+        Parameters
+        ----------
+        shapes : Tensor of shape (..., n_landmarks, n_dims)
+            In the units of the basis.
+
+        Returns
+        -------
+        Tensor of the shape of `shapes`
+            The nearest plausible shapes.
+        """
         return self._beside().project(shapes)
 
     def _beside(self) -> ShapeBasis:
@@ -76,7 +98,13 @@ class ASMProjection(nn.Module):
         return ShapeBasis._trusted(self.mean, self.components, self.variances, self.limit, self.noise_variance)
 
     def basis(self) -> ShapeBasis:
-        """Return the basis in NumPy."""
+        """Return the basis in NumPy.
+
+        Returns
+        -------
+        ShapeBasis
+            Of float64.
+        """
         parts: list[Any] = [
             getattr(self, n).detach().cpu().double().numpy() for n in ("mean", "components", "variances")
         ]
@@ -86,7 +114,13 @@ class ASMProjection(nn.Module):
         return ShapeBasis(parts[0], parts[1], parts[2], limit=self.limit, noise_variance=self.noise_variance)
 
     def extra_repr(self) -> str:
-        """Return what `repr` shows."""
+        """Return what `repr` shows.
+
+        Returns
+        -------
+        str
+            Landmarks, modes and limit.
+        """
         return f"n_components={len(self.components)}, event_shape={tuple(self.mean.shape)}, limit={self.limit!r}"
 
 
@@ -99,6 +133,11 @@ def fuse_norms(network: nn.Module) -> nn.Module:
     ----------
     network : Module
         Pairs are found in its `torch.nn.Sequential` parts; others stay.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode.
 
     Examples
     --------

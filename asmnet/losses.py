@@ -151,6 +151,11 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
     prediction, target : Tensor of shape (batch, 3)
         (yaw, pitch, roll) divided by 65 degrees.
 
+    Returns
+    -------
+    Tensor
+        A scalar.
+
     Examples
     --------
     >>> import torch
@@ -246,6 +251,11 @@ def asm_assisted_loss(
     asm_target : Tensor, optional
         A(G), where it was computed before augmentation and moved with it.
 
+    Returns
+    -------
+    Tensor
+        A scalar.
+
     Notes
     -----
     In the squared form the loss is ``(1 + asm_weight) L(P, T)`` plus a number that P does not change, with the blended
@@ -296,6 +306,11 @@ def shape_prior_loss(prediction: Tensor, basis: Any, *, limit: float | None = No
         Has `mean`, `components` and `variances`.
     limit : float, optional
         In standard deviations; default is that of the basis where it is a box, else 3.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
 
     Examples
     --------
@@ -408,6 +423,16 @@ def register_criterion(name: str) -> Callable[[Callable[..., Any]], Callable[...
     The factory is called as ``factory(**options, n_epochs=..., steps_per_epoch=...)`` and returns a callable of
     (prediction, batch, epoch) that gives the terms by name, their sum under ``"loss"``.
 
+    Parameters
+    ----------
+    name : str
+        Unique.
+
+    Returns
+    -------
+    callable
+        Returns what it is given.
+
     Raises
     ------
     ValueError
@@ -436,6 +461,11 @@ def register_criterion(name: str) -> Callable[[Callable[..., Any]], Callable[...
 def criterion_names() -> list[str]:
     """Return the registered criteria, sorted.
 
+    Returns
+    -------
+    list of str
+        Sorted.
+
     Examples
     --------
     >>> from asmnet.losses import criterion_names
@@ -456,6 +486,11 @@ def build_criterion(name: str, *, n_epochs: int, steps_per_epoch: int, options: 
         Of the training.
     options : mapping, optional
         For its constructor.
+
+    Returns
+    -------
+    callable
+        Of (prediction, batch, epoch), returns the terms by name.
 
     Raises
     ------

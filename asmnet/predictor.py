@@ -223,7 +223,13 @@ class FacePrediction:
         return float(self.pose[index])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them; pixels rounded to hundredths, None for what was not found."""
+        """Return plain values, as JSON holds them; pixels rounded to hundredths, None for what was not found.
+
+        Returns
+        -------
+        dict
+            By the names of the fields.
+        """
         return {
             "box": np.round(self.box, 2).tolist(),
             "turn": round(self.turn, 2),
@@ -470,6 +476,7 @@ class Predictor:
         Parameters
         ----------
         image : array_like, PIL image or path
+            Upright, RGB or grey.
         detector : str or callable
             As for `shape_models.search.find_faces`.
 

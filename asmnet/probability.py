@@ -16,6 +16,16 @@ __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
 def spatial_softmax(logits: Tensor) -> Tensor:
     """Turn maps (..., height, width) of any numbers into probabilities: positive, each map summing to 1.
 
+    Parameters
+    ----------
+    logits : Tensor of shape (..., height, width)
+        Any numbers.
+
+    Returns
+    -------
+    Tensor of the shape of `logits`
+        Probabilities.
+
     Examples
     --------
     >>> import torch
@@ -36,6 +46,16 @@ def _axes(maps: Tensor) -> tuple[Tensor, Tensor]:
 def map_mean(maps: Tensor) -> Tensor:
     """Return the mean place (..., 2) of probability maps (..., height, width), in crop units.
 
+    Parameters
+    ----------
+    maps : Tensor of shape (..., height, width)
+        Probabilities, each map summing to 1.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Crop units.
+
     References
     ----------
     Sun, Xiao, Wei, Liang, Wei: Integral human pose regression, ECCV 2018, Eq. (2).
@@ -52,6 +72,16 @@ def map_mean(maps: Tensor) -> Tensor:
 
 def map_covariance(maps: Tensor) -> Tensor:
     """Return the covariance (..., 2, 2) of the place under probability maps (..., height, width), crop units squared.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (..., height, width)
+        Probabilities, each map summing to 1.
+
+    Returns
+    -------
+    Tensor of shape (..., 2, 2)
+        Squared crop units.
 
     Examples
     --------
@@ -135,6 +165,22 @@ class IntegralCriterion:
 
         `maps` are target maps for each stack (batch, n_landmarks, height, width), Gaussians by default; NaN targets and
         samples of weight 0 do not count. Networks without maps have the term of the landmarks only.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Of the network.
+        target : Tensor of shape (batch, n_landmarks, 2)
+            True landmarks in crop units.
+        weight : Tensor of shape (batch,)
+            How much each face counts.
+        maps : sequence of Tensor or None, optional
+            Target maps of each stack.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Scalars by name.
         """
         seen = torch.isfinite(target).all(-1)
         points = torch.where(seen[..., None], target, torch.zeros_like(target)).float()
@@ -165,7 +211,20 @@ class IntegralCriterion:
         return terms
 
     def other_terms(self, prediction: Any, batch: Any) -> dict[str, Tensor]:
-        """Return the terms of pose and depth, where the network has the heads and the batch the labels."""
+        """Return the terms of pose and depth, where the network has the heads and the batch the labels.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Of the network.
+        batch : Batch
+            The truth.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Scalars by name.
+        """
         terms = {}
         if prediction.pose is not None and batch.pose is not None:
             terms["pose"] = self.pose_weight * pose_loss(prediction.pose, batch.pose)

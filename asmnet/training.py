@@ -51,6 +51,13 @@ logger = logging.getLogger(__name__)
 class NonFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite; `path` holds the batch that did it.
 
+    Parameters
+    ----------
+    message : str
+        What is said.
+    path : path
+        Where the batch was saved.
+
     Examples
     --------
     >>> from asmnet.training import NonFiniteLossError
@@ -190,7 +197,18 @@ class TrainConfig:
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
-        """Return the published settings: Adam at 1e-2 with inverse-time decay, batch 3, 150 epochs, squared losses."""
+        """Return the published settings: Adam at 1e-2 with inverse-time decay, batch 3, 150 epochs, squared losses.
+
+        Parameters
+        ----------
+        **changes : object
+            Fields that differ.
+
+        Returns
+        -------
+        TrainConfig
+            These settings.
+        """
         base: dict[str, Any] = {
             "preprocessing": Preprocessing.paper(),
             "augmentation": Augmentation(
@@ -215,6 +233,16 @@ class TrainConfig:
         """Return the published settings of KD-Loss: Adam at 1e-3 with inverse-time decay, batch 70, 150 epochs.
 
         The paper trains teachers and student alike, without a pose head, on crops prepared as ASMNet's.
+
+        Parameters
+        ----------
+        **changes : object
+            Fields that differ.
+
+        Returns
+        -------
+        TrainConfig
+            These settings.
         """
         base: dict[str, Any] = {"learning_rate": 1e-3, "inverse_decay": 1e-4, "batch_size": 70}
         base["criterion_options"] = {}
@@ -229,6 +257,16 @@ class TrainConfig:
 
         The rotation, published as uniform within 40 degrees, is a normal one cut there; the box is that of the
         landmarks, without the published shift by a number of pixels that differs from test set to test set.
+
+        Parameters
+        ----------
+        **changes : object
+            Fields that differ.
+
+        Returns
+        -------
+        TrainConfig
+            These settings.
         """
         network = changes.get("network", "hourglass")
         if network_spec(network).criterion != "heatmap":
@@ -258,6 +296,16 @@ class TrainConfig:
         """Return settings that work: AdamW, warm-up and cosine, averaged weights, wing loss or heat maps of height 10.
 
         Maps of that height are learned sooner than maps of height 1, and make a depth head look where the landmark is.
+
+        Parameters
+        ----------
+        **changes : object
+            Fields that differ.
+
+        Returns
+        -------
+        TrainConfig
+            These settings.
         """
         network = changes.get("network", "asmnet")
         base: dict[str, Any] = {"network_options": {"dropout": 0.1} if network == "asmnet" else {}}
@@ -310,6 +358,11 @@ class TrainConfig:
         name : {"mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"}
             MobileNetV2 or ASMNet, without or with (``mnv2_r``, ``ASMNet``) the ASM term of the loss.
 
+        Returns
+        -------
+        TrainConfig
+            A new one.
+
         Examples
         --------
         >>> TrainConfig.paper().variant("mnv2_r").network
@@ -336,6 +389,11 @@ class TrainConfig:
         ----------
         settings : mapping of str to value
             ``"epochs"``, ``"augmentation.flip"``, ``"network_options.width"``, ...
+
+        Returns
+        -------
+        TrainConfig
+            A new one.
 
         Raises
         ------
@@ -371,12 +429,29 @@ class TrainConfig:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values, as JSON holds them."""
+        """Return nested plain values, as JSON holds them.
+
+        Returns
+        -------
+        dict
+            By the names of the fields.
+        """
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Undo `to_dict`."""
+        """Undo `to_dict`.
+
+        Parameters
+        ----------
+        values : dict
+            What `to_dict` returned.
+
+        Returns
+        -------
+        TrainConfig
+            The same settings.
+        """
         values = dict(values)
         for name in values:
             check_name("configuration", name, list(cls.__dataclass_fields__))
@@ -671,6 +746,11 @@ def train(
         Default is CUDA where there is a device, else the CPU.
     progress : bool
         Show a bar with the time left.
+
+    Returns
+    -------
+    TrainResult
+        The best network and the history.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def landmark_table(
         Rows of the table.
     groups : array_like of shape (n_faces,), optional
         Person or photograph of each face.
-    confidence, n_resamples, rng
+    confidence, n_resamples, rng : optional
         As in `bootstrap_interval`.
 
     Returns
@@ -125,7 +125,7 @@ def group_table(
         Heading of the first column.
     unit : {"fraction", "degrees", "pixels"}
         Unit of plain arrays; an `ErrorArray` knows its own. Fractions are printed in percent.
-    confidence, n_resamples, rng
+    confidence, n_resamples, rng : optional
         As in `bootstrap_interval`.
 
     Returns
@@ -178,7 +178,7 @@ def bin_table(
     edges : sequence of float
         Increasing. A bin holds its lower edge; the last one also its upper edge. Faces outside all bins are counted
         in a note.
-    groups, name, unit, confidence, n_resamples, rng
+    groups, name, unit, confidence, n_resamples, rng : optional
         As in `group_table`.
 
     Returns

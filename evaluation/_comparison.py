@@ -108,7 +108,7 @@ def compare(
         What to call the models.
     unit : {"fraction", "degrees", "pixels"}
         Unit of plain arrays; an `ErrorArray` knows its own. Fractions are printed in percent.
-    confidence, n_resamples, rng
+    confidence, n_resamples, rng : optional
         As in `bootstrap_interval`.
 
     Returns

@@ -172,7 +172,7 @@ def auc_grid(errors: ArrayLike, *, threshold: float, step: float = 1e-4) -> floa
 
     Parameters
     ----------
-    errors, threshold
+    errors, threshold : array_like and float
         As in `auc`.
     step : float
         Distance of two grid points.

@@ -248,7 +248,7 @@ def landmark_errors(
 
     Parameters
     ----------
-    target, prediction, normalizer, scheme, mask
+    target, prediction, normalizer, scheme, mask : array_like, and as `nme` takes them
         As in `nme`.
 
     Returns

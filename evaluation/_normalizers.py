@@ -48,7 +48,7 @@ def normalizing_distance(
     ----------
     target : array_like of shape (..., n_landmarks, n_dims)
         True landmarks.
-    normalizer, scheme
+    normalizer, scheme : str, float, array_like or callable; and LandmarkScheme
         As in `nme`.
 
     Returns

@@ -148,6 +148,11 @@ class EulerError:
         n_resamples : int
             Number of bootstrap samples for the intervals of the mean over the angles.
 
+        Returns
+        -------
+        Table
+            One row for each bin.
+
         Raises
         ------
         ValueError

@@ -79,6 +79,10 @@ class Report:
         What was resampled.
     notes : tuple of str
         Where the set differs from the protocol.
+    confidence : float
+        Of the intervals, such as 0.95.
+    n_resamples : int
+        Number of bootstrap samples of the intervals.
 
     Examples
     --------
@@ -148,7 +152,13 @@ class Report:
         return str(self.table)
 
     def to_markdown(self) -> str:
-        """Return the table in Markdown, with what was measured below it."""
+        """Return the table in Markdown, with what was measured below it.
+
+        Returns
+        -------
+        str
+            Lines of Markdown.
+        """
         return self.table.to_markdown()
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -158,11 +168,22 @@ class Report:
         ----------
         path : path, optional
             A file to write as well.
+
+        Returns
+        -------
+        str
+            What was written, or would be.
         """
         return self.table.to_csv(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain Python values, ready for JSON."""
+        """Return plain Python values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            Protocol, rows and notes.
+        """
         rows = []
         for row in self.rows:
             numbers = {
@@ -192,7 +213,13 @@ class Report:
         }
 
     def landmark_errors(self) -> np.ndarray:
-        """Return the normalised error of each landmark of each face: (n_faces, n_landmarks)."""
+        """Return the normalised error of each landmark of each face: (n_faces, n_landmarks).
+
+        Returns
+        -------
+        ndarray of shape (n_faces, n_landmarks)
+            Fractions of the normaliser; NaN where a landmark does not count.
+        """
         targets, predictions = self.protocol.prepare(self.targets, self.predictions)
         return landmark_errors(
             targets,
@@ -209,6 +236,11 @@ class Report:
         ----------
         by : {"landmark", "group"}
             As in `evaluation.landmark_table`.
+
+        Returns
+        -------
+        Table
+            One row for each landmark, or each group.
         """
         scheme = self.protocol.scheme
         return landmark_table(
@@ -224,6 +256,11 @@ class Report:
             One label for each face.
         name : str
             Heading of the first column.
+
+        Returns
+        -------
+        Table
+            One row for each label.
         """
         return group_table(self.errors, labels, groups=self.groups, name=name, n_resamples=self.n_resamples)
 
@@ -238,6 +275,11 @@ class Report:
             As in `evaluation.bin_table`.
         name : str
             Heading of the first column.
+
+        Returns
+        -------
+        Table
+            One row for each bin.
         """
         return bin_table(self.errors, values, edges, groups=self.groups, name=name, n_resamples=self.n_resamples)
 
@@ -248,6 +290,11 @@ class Report:
         ----------
         published : str or PublishedTable
             As in `evaluation.published.published_table`. Only NME and FR in percent and AUC columns can be filled.
+
+        Returns
+        -------
+        Table
+            The published rows and this one.
 
         Raises
         ------
@@ -281,6 +328,11 @@ class Report:
         ----------
         k : int
             How many.
+
+        Returns
+        -------
+        ndarray of int of shape (k,)
+            The worst first.
         """
         order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
         ranked = np.argsort(-order, kind="stable")

@@ -69,6 +69,11 @@ class Interval:
         ----------
         factor : float
             What to multiply by; positive.
+
+        Returns
+        -------
+        Interval
+            With estimate, low and high multiplied.
         """
         values = (self.estimate * factor, self.low * factor, self.high * factor)
         return Interval(*values, confidence=self.confidence, method=self.method, n=self.n, n_groups=self.n_groups)
@@ -125,13 +130,24 @@ class Table:
         ----------
         name : str
             One of `columns`.
+
+        Returns
+        -------
+        list
+            One cell for each row.
         """
         if name not in self.columns:
             raise KeyError(f"got {name!r}; expected one of {', '.join(self.columns)}.")
         return [row[list(self.columns).index(name)] for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain Python values, ready for JSON: intervals become estimate, low and high."""
+        """Return plain Python values, ready for JSON: intervals become estimate, low and high.
+
+        Returns
+        -------
+        dict
+            Title, columns and rows.
+        """
         rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
         return {"title": self.title, "columns": list(self.columns), "rows": rows, "notes": list(self.notes)}
 
@@ -142,6 +158,11 @@ class Table:
         ----------
         path : path, optional
             A file to write as well.
+
+        Returns
+        -------
+        str
+            What was written, or would be.
         """
         wide = [any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))]
         header: list[str] = []
@@ -164,7 +185,13 @@ class Table:
         return text
 
     def to_markdown(self) -> str:
-        """Return a Markdown table, as printed: percent where the columns say so."""
+        """Return a Markdown table, as printed: percent where the columns say so.
+
+        Returns
+        -------
+        str
+            Lines of Markdown.
+        """
         header, body, numeric = self._printed()
         lines = ["| " + " | ".join(header) + " |", "|" + "|".join("--:" if n else "---" for n in numeric) + "|"]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]

@@ -71,6 +71,11 @@ class Subset:
         ----------
         attributes : mapping of str to anything
             What is known of the faces.
+
+        Returns
+        -------
+        bool
+            Whether the subset can be taken.
         """
         return self.attribute is None or _key(self.attribute) in map(_key, attributes)
 
@@ -151,6 +156,11 @@ class Combination:
         ----------
         values : mapping of str to float
             Value of each part.
+
+        Returns
+        -------
+        float
+            In the unit of the values.
         """
         return sum(weight * values[name] for name, weight in self.weights.items())
 
@@ -191,6 +201,11 @@ class LandmarkBoxCrop:
         ----------
         target : ndarray of shape (n_faces, n_landmarks, 2)
             True landmarks.
+
+        Returns
+        -------
+        (callable, callable)
+            Each maps points of all faces at once.
         """
         low, high = np.fmin.reduce(target, axis=1), np.fmax.reduce(target, axis=1)
         wide = self.margin + self.pad * (high - low)
@@ -247,6 +262,11 @@ class AlignedCrop:
         ----------
         target : ndarray of shape (n_faces, 68, 2)
             True landmarks of the 68-point scheme.
+
+        Returns
+        -------
+        (callable, callable)
+            Each maps points of all faces at once.
         """
         five = np.stack(
             [target[:, [36, 39]].mean(axis=1), target[:, [42, 45]].mean(axis=1), *(target[:, i] for i in (30, 48, 54))],
@@ -369,8 +389,10 @@ class Protocol:
 
         Returns
         -------
-        target, prediction : ndarray of the same shape
-            As they are, for protocols without a crop.
+        target : ndarray
+            As it is, for protocols without a crop.
+        prediction : ndarray of the same shape
+            As it is, for protocols without a crop.
         """
         if self.crop is None:
             return target, prediction
@@ -390,6 +412,11 @@ class Protocol:
             Landmarks in the photograph.
         **options
             `mask`, `undefined`, `missing` of `nme`.
+
+        Returns
+        -------
+        ErrorArray of shape (n_faces,)
+            As `nme` returns it.
         """
         truth, guess = self.prepare(as_numpy(target, "target"), as_numpy(prediction, "prediction"))
         return nme(truth, guess, normalizer=self.normalizer, scheme=self.scheme, **options)

@@ -73,6 +73,11 @@ class PublishedTable:
             A key of `rows`.
         column : str
             One of `columns`.
+
+        Returns
+        -------
+        str or None
+            Digit by digit.
         """
         if method not in self.rows or column not in self.columns:
             raise KeyError(
@@ -88,12 +93,23 @@ class PublishedTable:
         ----------
         method, column : str
             As in `printed`.
+
+        Returns
+        -------
+        float
+            In the unit of the column.
         """
         text = self.printed(method, column)
         return float("nan") if text is None else float(text)
 
     def table(self) -> Table:
-        """Return the numbers as a table to print."""
+        """Return the numbers as a table to print.
+
+        Returns
+        -------
+        Table
+            One row for each method.
+        """
         rows = [[method + " (cited)" * (method in self.cited), *numbers] for method, numbers in self.rows.items()]
         notes = [f"{self.metric}; {self.unit}. {self.source}.", *self.notes]
         return Table(["method", *self.columns], rows, title=self.title, notes=notes)

@@ -41,12 +41,16 @@ class Camera:
     principal_point : array_like of shape (2,) or (..., 2)
         Pixels, (cx, cy).
     distortion : array_like of shape (5,) or (..., 5), optional
-        k1, k2, p1, p2, k3 in the order of OpenCV. None: no distortion.
+        Coefficients k1, k2, p1, p2, k3 in the order of OpenCV. None: no distortion.
 
     Raises
     ------
     ValueError
         For focal lengths that are not positive and for entries that are not finite.
+
+    References
+    ----------
+    D. C. Brown, Decentering distortion of lenses, Photogrammetric Engineering 32 (1966).
 
     Examples
     --------
@@ -58,10 +62,6 @@ class Camera:
     >>> camera.project([[0.0, 0.0, 2.0], [0.2, 0.0, 2.0]])
     array([[319.5, 239.5],
            [369.5, 239.5]])
-
-    References
-    ----------
-    D. C. Brown, Decentering distortion of lenses, Photogrammetric Engineering 32 (1966).
     """
 
     focal_length: Any
@@ -111,6 +111,18 @@ class Camera:
     @classmethod
     def from_matrix(cls, matrix: Any, *, distortion: Any = None) -> Camera:
         """Return the camera of the matrix K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]].
+
+        Parameters
+        ----------
+        matrix : array_like of shape (3, 3) or (..., 3, 3)
+            In pixels; no skew.
+        distortion : array_like of shape (5,) or (..., 5), optional
+            As in `Camera`.
+
+        Returns
+        -------
+        Camera
+            With these numbers.
 
         Raises
         ------
@@ -169,10 +181,15 @@ class Camera:
         Parameters
         ----------
         box : array_like of shape (4,) or (..., 4)
-            x0, y0, x1, y1 in pixels of this camera's image: the outer edges of the part, so that the whole of a
-            w x h image is (-0.5, -0.5, w - 0.5, h - 0.5).
+            Corners x0, y0, x1, y1 in pixels of this camera's image: the outer edges of the part, so that the whole
+            of a w x h image is (-0.5, -0.5, w - 0.5, h - 0.5).
         size : int or (int, int)
             Width and height of the result.
+
+        Returns
+        -------
+        Camera
+            Of the part, in its own pixels.
 
         Examples
         --------
@@ -193,6 +210,7 @@ class Camera:
         Parameters
         ----------
         points : array_like of shape (..., n, 3)
+            In the frame of the camera.
 
         Returns
         -------
@@ -223,6 +241,7 @@ class Camera:
         Parameters
         ----------
         pixels : array_like of shape (..., n, 2)
+            Pixel centres at integers.
 
         Returns
         -------
@@ -321,6 +340,7 @@ def project_points(object_points: Any, pose: Pose, camera: Camera) -> np.ndarray
     pose : Pose
         Object to camera; of length b for a batch.
     camera : Camera
+        One for all, or one for each pose.
 
     Returns
     -------

@@ -64,6 +64,7 @@ class FaceModel3D:
     basis : ShapeBasis
         Event shape (n_landmarks, 3). Its limit must be a number or a ``Box``.
     scheme : LandmarkScheme
+        What the landmarks are.
     weights : array_like of shape (n_landmarks,), optional
         How firm each landmark is; those of :mod:`pose.reference` by default, 0 for landmarks without one there.
     noise : float
@@ -134,7 +135,7 @@ class FaceModel3D:
             In a right-handed frame.
         scheme : LandmarkScheme
             With a mirror map.
-        n_components, limit
+        n_components, limit : optional
             As for `shape_models.ASM`.
         **options
             `weights`, `noise`, `provenance`.
@@ -181,6 +182,7 @@ class FaceModel3D:
         tol : float
             Stop when a step is smaller: radians, share of the distance, standard deviations of a mode.
         max_iter : int
+            Most steps.
 
         Returns
         -------
@@ -280,7 +282,13 @@ class FaceModel3D:
         return flag_behind(FaceFit(**values))
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for `shape_models.io.save_model`."""
+        """Return (kind, header, arrays) for `shape_models.io.save_model`.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         header, arrays = _save_basis(self.basis)
         header |= {
             "scheme": _scheme_to_json(self.scheme),
@@ -303,6 +311,18 @@ def _spread(images: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 def load_face_model(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FaceModel3D:
     """Return the model that `FaceModel3D.to_archive` described; `shape_models.load_model` calls it.
+
+    Parameters
+    ----------
+    header : dict
+        The header that `FaceModel3D.to_archive` returned.
+    arrays : dict of str to ndarray
+        The arrays that it returned.
+
+    Returns
+    -------
+    FaceModel3D
+        As it was.
 
     Examples
     --------

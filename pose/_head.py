@@ -52,7 +52,7 @@ def estimate_head_pose(
         For example ``FaceModel3D.bundled()``; of the same scheme.
     weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
         Factors on the weights of the reference, for example 0 for hidden landmarks.
-    loss, loss_scale
+    loss, loss_scale : optional
         As in `solve_pnp`; only without a model.
 
     Returns

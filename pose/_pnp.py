@@ -111,7 +111,18 @@ class PnPResult:
     focal_length_std: Any
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
-        """Return yaw, pitch and roll of the pose in degrees, see :meth:`Pose.angles`."""
+        """Return yaw, pitch and roll of the pose in degrees, see :meth:`Pose.angles`.
+
+        Parameters
+        ----------
+        convention : str, default="300W-LP"
+            A name of :mod:`pose.conventions`.
+
+        Returns
+        -------
+        HeadAngles
+            In degrees, batched like the pose.
+        """
         return self.pose.angles(convention)
 
 
@@ -152,7 +163,7 @@ def solve_pnp(
     loss : {"linear", "huber", "cauchy"}
         ρ(r²): r²; r² up to `loss_scale` and linear beyond; c² log(1 + r²/c²).
     loss_scale : float
-        c, in pixels.
+        The scale c of ρ, in pixels.
     focal : {"known", "estimate"}
         "estimate" finds the focal length too, from at least five points; the ratio fx / fy is kept and the camera's
         focal length only serves as one of the starts. It is determined only where the perspective is strong: read

@@ -57,7 +57,13 @@ class HeadAngles:
         return f"yaw {self.yaw:.1f}, pitch {self.pitch:.1f}, roll {self.roll:.1f} degrees ({self.convention})"
 
     def as_array(self) -> np.ndarray:
-        """Return (yaw, pitch, roll) in degrees, of shape (3,) or (b, 3)."""
+        """Return (yaw, pitch, roll) in degrees, of shape (3,) or (b, 3).
+
+        Returns
+        -------
+        ndarray of shape (3,) or (b, 3)
+            Yaw, pitch and roll.
+        """
         return np.stack([self.yaw, self.pitch, self.roll], axis=-1)
 
 
@@ -97,19 +103,47 @@ class Pose:
 
     @classmethod
     def identity(cls, translation: Any = (0.0, 0.0, 0.0)) -> Pose:
-        """Return the pose without rotation: a head that faces the camera."""
+        """Return the pose without rotation: a head that faces the camera.
+
+        Parameters
+        ----------
+        translation : array_like of shape (3,) or (b, 3)
+            Where the head is, in the frame of the camera.
+
+        Returns
+        -------
+        Pose
+            Or a batch, where there are several translations.
+        """
         return cls(Rotation.identity(), translation)
 
     @classmethod
     def from_matrix(cls, matrix: Any) -> Pose:
-        """Return the pose of [R | t], of shape (..., 3, 4) or (..., 4, 4)."""
+        """Return the pose of [R | t], of shape (..., 3, 4) or (..., 4, 4).
+
+        Parameters
+        ----------
+        matrix : array_like of shape (..., 3, 4) or (..., 4, 4)
+            Rotation and translation side by side.
+
+        Returns
+        -------
+        Pose
+            One, or a batch.
+        """
         matrix = as_reals(matrix, "matrix")
         if matrix.ndim not in (2, 3) or matrix.shape[-2:] not in {(3, 4), (4, 4)}:
             raise ValueError(f"matrix: got shape {matrix.shape}; expected (3, 4), (4, 4), (b, 3, 4) or (b, 4, 4).")
         return cls(conventions.rotation_from_matrix(matrix[..., :3, :3]), matrix[..., :3, 3])
 
     def as_matrix(self) -> np.ndarray:
-        """Return the homogeneous matrix [[R, t], [0, 1]], of shape (4, 4) or (b, 4, 4)."""
+        """Return the homogeneous matrix [[R, t], [0, 1]], of shape (4, 4) or (b, 4, 4).
+
+        Returns
+        -------
+        ndarray of shape (4, 4) or (b, 4, 4)
+            It acts on columns (x, y, z, 1).
+        """
         matrix = np.zeros((*self.translation.shape[:-1], 4, 4))
         matrix[..., :3, :3] = self.rotation.as_matrix()
         matrix[..., :3, 3] = self.translation
@@ -152,11 +186,36 @@ class Pose:
         return Pose(self.rotation * other.rotation, self.rotation.apply(other.translation) + self.translation)
 
     def euler(self, sequence: str, *, degrees: bool = False) -> np.ndarray:
-        """Return Euler angles of the rotation in a SciPy axis sequence, for example "YXZ"."""
+        """Return Euler angles of the rotation in a SciPy axis sequence, for example "YXZ".
+
+        Parameters
+        ----------
+        sequence : str
+            Three axes; capitals turn with the head, small letters stay, as in
+            `scipy.spatial.transform.Rotation.as_euler`.
+        degrees : bool, default=False
+            Radians otherwise.
+
+        Returns
+        -------
+        ndarray of shape (3,) or (b, 3)
+            In the order of the sequence.
+        """
         return self.rotation.as_euler(sequence, degrees=degrees)
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
-        """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`."""
+        """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`.
+
+        Parameters
+        ----------
+        convention : str, default="300W-LP"
+            A name of :mod:`pose.conventions`.
+
+        Returns
+        -------
+        HeadAngles
+            In degrees, batched like the pose.
+        """
         yaw, pitch, roll = np.moveaxis(conventions.yaw_pitch_roll(self.rotation, convention), -1, 0)
         locked = conventions.gimbal_lock(self.rotation, convention)
         if self.single:
@@ -237,6 +296,17 @@ class WeakPerspective:
         return scale * (points @ np.swapaxes(rows, -1, -2)) + np.asarray(self.translation)[..., None, :]
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
-        """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`."""
+        """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`.
+
+        Parameters
+        ----------
+        convention : str, default="300W-LP"
+            A name of :mod:`pose.conventions`.
+
+        Returns
+        -------
+        HeadAngles
+            In degrees, batched like the pose.
+        """
         zero = np.zeros(3 if self.rotation.single else (len(self.rotation), 3))
         return Pose(self.rotation, zero).angles(convention)

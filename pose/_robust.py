@@ -64,7 +64,7 @@ def solve_pnp_ransac(
 
     Parameters
     ----------
-    object_points, image_points, camera
+    object_points, image_points, camera : array_like, array_like and Camera
         As for `solve_pnp`; batches too.
     threshold : float
         Pixels within which a point counts as an inlier: some four standard deviations of the noise.

@@ -77,7 +77,18 @@ class WeakPerspectiveResult:
     status: Any
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
-        """Return yaw, pitch and roll of the view in degrees, see :meth:`Pose.angles`."""
+        """Return yaw, pitch and roll of the view in degrees, see :meth:`Pose.angles`.
+
+        Parameters
+        ----------
+        convention : str, default="300W-LP"
+            A name of :mod:`pose.conventions`.
+
+        Returns
+        -------
+        HeadAngles
+            In degrees, batched like the pose.
+        """
         return self.view.angles(convention)
 
 
@@ -100,14 +111,17 @@ def solve_weak_perspective(
     Parameters
     ----------
     object_points : array_like of shape (n, 3) or (b, n, 3)
+        Three-dimensional points, NaN where missing.
     image_points : array_like of shape (n, 2), (b, n, 2), (n, 3) or (b, n, 3)
         Pixels, x right and y down; z, if given, forward in the same unit.
     weights : array_like of shape (n,) or (b, n), optional
+        How much each point counts.
     refine : bool
         False returns the closed form.
     tol : float
         Stop when a step changes the angle and the logarithm of the scale by less.
     max_iter : int
+        Most steps of the refinement.
 
     Returns
     -------

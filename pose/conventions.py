@@ -76,6 +76,7 @@ class Convention:
     Parameters
     ----------
     name : str
+        What it is called.
     values : tuple of str
         What its numbers are, in its order; ("matrix",) for a matrix, ("x", "y", "z") of a rotation vector or of
         angles about the axes.
@@ -138,6 +139,16 @@ _ALIASES = {"aflw2000": "300W-LP", "aflw20003d": "300W-LP", "3ddfav2": "3DDFA", 
 def get(name: str | Convention) -> Convention:
     """Return the convention of a name; case, spaces, hyphens and underscores do not matter.
 
+    Parameters
+    ----------
+    name : str or Convention
+        One of the names, or a convention, which is returned as it is.
+
+    Returns
+    -------
+    Convention
+        The one that is called so.
+
     Raises
     ------
     ValueError
@@ -169,6 +180,7 @@ def read(values: Any, convention: str | Convention) -> Rotation:
     values : array_like of shape (3,) or (b, 3); for MediaPipe (3, 3), (4, 4) or (b, 3, 3), (b, 4, 4)
         In the order and unit of the convention.
     convention : str or Convention
+        A convention or its name.
 
     Returns
     -------
@@ -206,6 +218,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
     rotation : scipy.spatial.transform.Rotation
         Single, or of length b.
     convention : str or Convention
+        A convention or its name.
     beyond_profile : bool
         Every rotation has two triples of angles. The default is the one whose middle angle is within 90 degrees, as
         programs write it. True takes the one with the smaller outer angles, so that a head turned by 100 degrees
@@ -251,6 +264,7 @@ def convert(values: Any, source: str | Convention, target: str | Convention) -> 
     values : array_like
         As for `read`.
     source, target : str or Convention
+        The convention of the values, and the one to write them in.
 
     Returns
     -------
@@ -271,7 +285,9 @@ def yaw_pitch_roll(rotation: Rotation, convention: str | Convention = "300W-LP")
     Parameters
     ----------
     rotation : scipy.spatial.transform.Rotation
+        Head to camera: x right, y down, z forward.
     convention : str or Convention
+        A convention or its name.
         One with yaw, pitch and roll.
 
     Returns
@@ -303,7 +319,9 @@ def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *,
     Parameters
     ----------
     rotation : scipy.spatial.transform.Rotation
+        Head to camera: x right, y down, z forward.
     convention : str or Convention
+        A convention or its name.
     tolerance : float
         Degrees: True where the middle angle is within `tolerance` of 90 degrees.
 
@@ -328,6 +346,18 @@ def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *,
 
 def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
     """Return the 3 x 3 matrix that the programs of a convention hold for a rotation R.
+
+    Parameters
+    ----------
+    rotation : scipy.spatial.transform.Rotation
+        Head to camera: x right, y down, z forward.
+    convention : str or Convention
+        Whose matrix to write.
+
+    Returns
+    -------
+    ndarray of shape (3, 3) or (b, 3, 3)
+        As the programs hold it.
 
     Examples
     --------
@@ -359,6 +389,7 @@ def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
     matrix : array_like of shape (3, 3), (4, 4), (b, 3, 3) or (b, 4, 4)
         Of a 4 x 4 matrix the upper left part is read.
     convention : str or Convention
+        A convention or its name.
 
     Returns
     -------
@@ -412,6 +443,16 @@ def _wrap(radians: np.ndarray) -> np.ndarray:
 
 def wrap_degrees(angles: Any) -> np.ndarray:
     """Return angles in (-180, 180] degrees.
+
+    Parameters
+    ----------
+    angles : array_like
+        Degrees.
+
+    Returns
+    -------
+    ndarray of the shape of `angles`
+        The same directions.
 
     Examples
     --------

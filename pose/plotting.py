@@ -44,6 +44,7 @@ def plot_axes(
     pose : Pose
         One, or a batch.
     camera : Camera
+        What the image was taken with.
     image : array_like, optional
         Drawn beneath.
     length : float
@@ -51,6 +52,7 @@ def plot_axes(
     origin : array_like of shape (3,), optional
         Where the axes start, in the frame of the object; its origin by default.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
 
     Returns
     -------
@@ -94,6 +96,7 @@ def plot_reprojection(result: PnPResult, image_points: Any, *, image: Any = None
     image : array_like, optional
         Drawn beneath.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
 
     Returns
     -------

@@ -135,7 +135,13 @@ class AlignedASM(BaseEstimator):
         shapes : array_like of shape (n_samples, n_landmarks, n_dims), or LandmarkSamples
             At least two, 2-D or 3-D, in any frame each; NaN where a landmark is missing. A set of landmarks brings
             their names, their frame and their scheme along.
-        y : ignored
+        y : None
+            Ignored; it is there for the pipelines of scikit-learn.
+
+        Returns
+        -------
+        AlignedASM
+            The estimator itself.
 
         Raises
         ------
@@ -180,6 +186,11 @@ class AlignedASM(BaseEstimator):
         map : callable or client
             Built-in `map`, ``executor.map``, ``pool.imap`` or a ``dask.distributed.Client``.
 
+        Returns
+        -------
+        AlignedASM
+            The estimator itself.
+
         Raises
         ------
         ValueError
@@ -223,7 +234,7 @@ class AlignedASM(BaseEstimator):
         aligned : array of the shape of `shapes`
             NaN stays NaN.
         transform : Similarity
-            image → model, batched like `shapes`; ``transform.inverse`` goes back.
+            From the image to the model, batched like `shapes`; ``transform.inverse`` goes back.
         """
         shapes = recall(self, shapes)
         solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error)
@@ -309,7 +320,7 @@ class AlignedASM(BaseEstimator):
         ----------
         shapes : array of shape (..., n_landmarks, n_dims)
             In image coordinates, NaN where a landmark is missing.
-        confidence, covariance, loss, on_error
+        confidence, covariance, loss, on_error : optional
             As in `project`. A landmark that is not exact comes to lie between where it is seen and where the others
             expect it; a loss only says how much a landmark tells about the others.
 
@@ -376,7 +387,22 @@ class AlignedASM(BaseEstimator):
     def sample(
         self, n_samples: int = 1, *, rng: np.random.Generator | int | None = None, truncated: bool = True
     ) -> np.ndarray:
-        """Draw shapes from the model, in its own frame; the same as ``asm_.sample``."""
+        """Draw shapes from the model, in its own frame; the same as ``asm_.sample``.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many shapes.
+        rng : numpy.random.Generator or int, optional
+            Source of the draws, or its seed.
+        truncated : bool, default=True
+            Whether coefficients keep to the limit of the model.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_landmarks, n_dims)
+            Shapes in the aligned frame.
+        """
         check_is_fitted(self)
         return self.asm_.sample(n_samples, rng=rng, truncated=truncated)
 
@@ -387,7 +413,13 @@ class AlignedASM(BaseEstimator):
         ----------
         shapes : array_like of shape (n_samples, n_landmarks, n_dims)
             In image coordinates, NaN where missing.
-        y : ignored
+        y : None
+            Ignored; it is there for the pipelines of scikit-learn.
+
+        Returns
+        -------
+        float
+            At most 0, in squared units of the aligned frame.
         """
         check_is_fitted(self)
         k, d = self.alignment_.mean_shape_.shape

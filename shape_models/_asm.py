@@ -175,7 +175,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features), or LandmarkSamples
             At least two aligned shapes. NaN marks a missing landmark; each landmark must be seen in two shapes, each
             shape must show one landmark.
-        y : ignored
+        y : None
+            Ignored; it is there for the pipelines of scikit-learn.
 
         Returns
         -------
@@ -233,6 +234,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         map : callable or client
             Built-in `map`, ``executor.map``, ``pool.imap`` or a ``dask.distributed.Client``.
 
+        Returns
+        -------
+        ASM
+            The estimator itself.
+
         Raises
         ------
         ValueError
@@ -257,6 +263,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ----------
         statistics : ShapeStatistics
             Of at least two shapes.
+
+        Returns
+        -------
+        ASM
+            The estimator itself.
 
         Raises
         ------
@@ -298,6 +309,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         coefficients : array_like of shape (n_samples, n_components_)
+            In the units of the shapes.
 
         Returns
         -------
@@ -369,6 +381,12 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         shapes : array_like of shape (..., *event_shape_)
+            Complete aligned shapes.
+
+        Returns
+        -------
+        BasisReport
+            Of `ShapeBasis.report`.
         """
         check_is_fitted(self)
         return self.basis_.report(shapes)
@@ -404,7 +422,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ----------
         shapes : array_like of shape (n_samples, *event_shape_)
             Where landmarks are missing (NaN), the distance of the seen ones counts, scaled to the number of all.
-        y : ignored
+        y : None
+            Ignored; it is there for the pipelines of scikit-learn.
+
+        Returns
+        -------
+        float
+            At most 0, in squared units of the shapes.
         """
         check_is_fitted(self)
         array = self._check(shapes, reset=False)

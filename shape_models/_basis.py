@@ -289,6 +289,7 @@ class ShapeBasis:
         Parameters
         ----------
         coefficients : array of shape (..., n_components)
+            In the units of the shapes.
 
         Returns
         -------
@@ -437,12 +438,12 @@ class ShapeBasis:
         Parameters
         ----------
         shapes : array of shape (..., *event_shape)
+            Complete shapes in the frame of the mean.
 
         Returns
         -------
         BasisReport
-            coefficients, clipped, amount, distance, mahalanobis, plausibility; arrays of the library of the input.
-            The plausibility is a measurement: it carries no gradient.
+            Arrays of the library of the input. The plausibility is a measurement: it carries no gradient.
 
         Raises
         ------
@@ -469,6 +470,7 @@ class ShapeBasis:
         Parameters
         ----------
         shapes : array of shape (..., *event_shape)
+            Complete shapes in the frame of the mean.
 
         Returns
         -------
@@ -499,6 +501,7 @@ class ShapeBasis:
         Parameters
         ----------
         shapes : array of shape (..., *event_shape)
+            Complete shapes in the frame of the mean.
 
         Returns
         -------
@@ -572,7 +575,7 @@ class ShapeBasis:
         Returns
         -------
         Completion
-            shapes and covariance. Seen landmarks stay as they are, with covariance 0.
+            Shapes and covariance. Seen landmarks stay as they are, with covariance 0.
 
         Raises
         ------

@@ -62,13 +62,14 @@ def plot_deformation(
         The shape that it is bent to; or, with a model, the mean moved along a mode, numbered from 1, by an amount in
         units of √λ.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     exaggeration : float, default=1.0
         Factor on the differences between the two; negative for the opposite.
     n_lines : int, default=20
         Lines along the larger side.
     align : bool, default=True
         Whether a target given as an array is superimposed on the reference first.
-    scheme, edges, y_down, plane
+    scheme, edges, y_down, plane : optional
         As in `plot_shape`; the scheme and the frame of a model by default. Of solid shapes the plane is drawn.
 
     Returns
@@ -163,10 +164,13 @@ def plot_solid(
     shape : array of shape (n_landmarks, 3) or (n_samples, n_landmarks, 3), or a fitted model
         Of a model the mean is drawn. Missing landmarks are left out.
     ax : matplotlib Axes3D, optional
-    scheme, edges, numbers, label
+        Where to draw; a new figure by default.
+    scheme, edges, numbers : optional
         As in `plot_shape`.
     color : optional
         Of lines and dots; matplotlib's meaning.
+    label : str, optional
+        For the legend.
     y_down : bool, optional
         Whether y grows downwards, as it does in landmarks taken from images, or upwards; the vertical axis of the
         picture is y. By default as the frame of a model says, else down.

@@ -231,7 +231,7 @@ def leave_one_out(shapes: Any, n_components: float, *, n_folds: int | None = Non
         Aligned shapes without gaps.
     n_components : int or float
         Number of modes, or a share of the variance in (0, 1) that they reach on all shapes.
-    n_folds, groups
+    n_folds, groups : optional
         What is left out at a time, as in `generalization`.
 
     Returns

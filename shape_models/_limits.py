@@ -44,11 +44,32 @@ class Limit:
         raise NotImplementedError
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
-        """Say which coefficients the limit changes because they lie outside: bool, (..., n_components)."""
+        """Say which coefficients the limit changes because they lie outside: bool, (..., n_components).
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of bool of shape (..., n_components)
+            True where a coefficient is outside.
+        """
         return self.clip(coefficients, scale) != coefficients
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw standardised coefficients bᵢ/√λᵢ, (n_samples, n_components), from a normal law cut off at the limit."""
+        """Draw standardised coefficients bᵢ/√λᵢ, (n_samples, n_components), from a normal law cut off at the limit.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        size : (int, int)
+            Number of samples and number of modes.
+        """
         raise ValueError(
             f"truncated: got True for a limit that cannot be sampled, {type(self).__name__}; expected Box, Ellipsoid, "
             "SoftBox or None. Try truncated=False."
@@ -144,11 +165,35 @@ class Box(_OneNumber):
         return self.value
 
     def bound(self, scale: Any) -> Any:
-        """Return the largest ``|bᵢ|``, k√λᵢ, for the standard deviations √λᵢ."""
+        """Return the largest ``|bᵢ|``, k√λᵢ, for the standard deviations √λᵢ.
+
+        Parameters
+        ----------
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of shape (n_components,)
+            The bound of each mode.
+        """
         return _bound(self.value, scale)
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
-        """Clip each coefficient to ±k√λᵢ; see `Limit.clip`."""
+        """Clip each coefficient to ±k√λᵢ; see `Limit.clip`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+            Coefficients within the limit.
+        """
         coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         bound = _bound(self.value, scale)
@@ -156,12 +201,38 @@ class Box(_OneNumber):
         return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
-        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`."""
+        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of bool of shape (..., n_components)
+            True where a coefficient is outside.
+        """
         coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`."""
+        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        size : (int, int)
+            Number of samples and number of modes.
+
+        Returns
+        -------
+        ndarray of the shape `size`
+            Standardised coefficients bᵢ/√λᵢ within the limit.
+        """
         return _truncated_normal(rng, size, self.value)
 
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
@@ -207,7 +278,20 @@ class SoftBox(_OneNumber):
         return self.value
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
-        """Return s tanh(b / s); see `Limit.clip`."""
+        """Return s tanh(b / s); see `Limit.clip`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+            Coefficients within the limit.
+        """
         coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         if self.value == math.inf:
@@ -220,12 +304,38 @@ class SoftBox(_OneNumber):
         return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
 
     def exceeds(self, coefficients: Any, scale: Any) -> Any:
-        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`."""
+        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of bool of shape (..., n_components)
+            True where a coefficient is outside.
+        """
         coefficients, scale = _arrays(coefficients, scale)
         return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`."""
+        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        size : (int, int)
+            Number of samples and number of modes.
+
+        Returns
+        -------
+        ndarray of the shape `size`
+            Standardised coefficients bᵢ/√λᵢ within the limit.
+        """
         return _truncated_normal(rng, size, self.value)
 
 
@@ -272,7 +382,20 @@ class Ellipsoid(_OneNumber):
         return self.value
 
     def clip(self, coefficients: Any, scale: Any) -> Any:
-        """Return the nearest point of the ball; see `Limit.clip`."""
+        """Return the nearest point of the ball; see `Limit.clip`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+            Coefficients within the limit.
+        """
         coefficients, scale = _arrays(coefficients, scale)
         xp = namespace_of(coefficients)
         zero = xp.zeros_like(scale)
@@ -316,7 +439,20 @@ class Ellipsoid(_OneNumber):
         return xp.where(outside, b * (w / (w + nu)), b)
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw from the normal law cut off at radius r; see `Limit.truncated_normal`."""
+        """Draw from the normal law cut off at radius r; see `Limit.truncated_normal`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        size : (int, int)
+            Number of samples and number of modes.
+
+        Returns
+        -------
+        ndarray of the shape `size`
+            Standardised coefficients bᵢ/√λᵢ within the limit.
+        """
         from scipy.special import gammainc, gammaincinv
 
         z = rng.standard_normal(size)

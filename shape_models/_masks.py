@@ -171,7 +171,7 @@ def read_masks(
     path : path, or iterable of paths
         A folder of images (in the order of their names), one image, or a ``.npy`` file of one mask (height, width) or
         several (n, height, width).
-    label, level, repair
+    label, level, repair : optional
         As in `outline_of_mask`.
 
     Returns
@@ -231,6 +231,7 @@ def holds_masks(path: str | os.PathLike) -> bool:
     Parameters
     ----------
     path : path
+        The folder.
 
     Returns
     -------

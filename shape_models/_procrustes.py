@@ -914,7 +914,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    criterion, scaling, reflection, tangent, mirror, tol, max_iter, on_error
+    criterion, scaling, reflection, tangent, mirror, tol, max_iter, on_error : optional
         As in `generalized_procrustes`.
 
     Attributes
@@ -974,13 +974,33 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
             Ignored.
         weights : array of shape (n_landmarks,) or (n_samples, n_landmarks), optional
             As in `generalized_procrustes`.
+
+        Returns
+        -------
+        GeneralizedProcrustes
+            The estimator itself.
         """
         self._fit(shapes, weights)
         return self
 
     @all_or_nothing
     def fit_transform(self, shapes: Any, y: Any = None, *, weights: Any = None) -> np.ndarray:
-        """Learn the mean and return the aligned shapes."""
+        """Learn the mean and return the aligned shapes.
+
+        Parameters
+        ----------
+        shapes : array of shape (n_samples, n_landmarks, n_dims)
+            NaN where missing.
+        y : None
+            Ignored; it is there for the pipelines of scikit-learn.
+        weights : array of shape (n_landmarks,) or (n_samples, n_landmarks), optional
+            As in `generalized_procrustes`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_landmarks, n_dims)
+            The shapes in the frame of the mean.
+        """
         return self._fit(shapes, weights).aligned
 
     def _fit(self, shapes: Any, weights: Any) -> ProcrustesResult:
@@ -1029,6 +1049,11 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         ----------
         shapes : array_like of shape (..., n_landmarks, n_dims)
             NaN where missing, which stays. In a batch a shape that cannot be aligned becomes NaN; see `align`.
+
+        Returns
+        -------
+        array of shape (..., n_landmarks, n_dims)
+            Aligned shapes, of the library of the input.
         """
         check_is_fitted(self, "mean_shape_")
         k, d = self.mean_shape_.shape

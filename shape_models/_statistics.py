@@ -84,10 +84,12 @@ class ShapeStatistics:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
+        """Shape of one shape."""
         return self.mean.shape
 
     @property
     def covariance(self) -> np.ndarray:
+        """Covariance of the coordinates, of shape (n_features, n_features), with divisor n - 1."""
         if self.n_samples < 2:
             raise ValueError(f"got {self.n_samples} samples; expected at least 2 for a covariance.")
         return self.scatter / (self.n_samples - 1)
@@ -168,6 +170,16 @@ class ShapeStatistics:
 
     def merge(self, other: ShapeStatistics) -> ShapeStatistics:
         """Return the statistics of the shapes of both; the same as ``self + other``.
+
+        Parameters
+        ----------
+        other : ShapeStatistics
+            Of shapes with the same landmarks.
+
+        Returns
+        -------
+        ShapeStatistics
+            Of all shapes; the two stay as they are.
 
         Raises
         ------

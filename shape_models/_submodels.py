@@ -203,8 +203,10 @@ def fit_with_kernel(
         cross-validation: by the likelihood of shapes left out; this needs three shapes.
     n_components : int or float, default=0.98
         Modes, or the share of the variance that they carry. More than n_samples − 1 are possible here.
-    limit : as in `ASM`
+    limit : float, Box, Ellipsoid, SoftBox or None, default=3.0
+        As in `ASM`.
     scheme : LandmarkScheme or str, optional
+        What the landmarks are called; kept with the model.
 
     Returns
     -------

@@ -157,6 +157,7 @@ class ThinPlateSpline:
         Parameters
         ----------
         points : array_like of shape (..., n_points, n_dims)
+            Where to take the derivatives.
 
         Returns
         -------
@@ -197,6 +198,7 @@ class ThinPlateSpline:
         tol : float, default=1e-10
             How near f(x) must come, as a share of the extent of the target landmarks.
         max_iter : int, default=50
+            Most steps of the method.
 
         Returns
         -------

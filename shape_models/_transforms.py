@@ -17,6 +17,9 @@ __all__ = ["Similarity"]
 class Similarity:
     """The map x → scale · R x + translation, one or a batch of them.
 
+    The leading axes of the fields broadcast; a batch of transforms meets a batch of shapes by the same rule. The fields
+    may belong to any array library; values (orthogonal, positive, finite) are checked for NumPy arrays only.
+
     Parameters
     ----------
     rotation : array of shape (..., n_dims, n_dims)
@@ -25,9 +28,6 @@ class Similarity:
         In the units of the points that come out.
     scale : array of shape (...), default=1.0
         Positive factors.
-
-    The leading axes of the three broadcast; a batch of transforms meets a batch of shapes by the same rule. The fields
-    may belong to any array library; values (orthogonal, positive, finite) are checked for NumPy arrays only.
 
     Raises
     ------
@@ -185,7 +185,18 @@ class Similarity:
         return self.rotation, self.translation, self.scale
 
     def like(self, array: Any) -> Similarity:
-        """Return the same transform in the library, float type and on the device of `array`."""
+        """Return the same transform in the library, float type and on the device of `array`.
+
+        Parameters
+        ----------
+        array : array
+            Only its library, type and device matter.
+
+        Returns
+        -------
+        Similarity
+            With arrays of that kind.
+        """
         xp = namespace_of(array)
         device = device_of(array)
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
@@ -250,7 +261,13 @@ class Similarity:
         return self._of(rotation, moved + self.translation, scale, status=status)
 
     def as_matrix(self) -> Any:
-        """Return homogeneous matrices, array of shape (..., n_dims + 1, n_dims + 1)."""
+        """Return homogeneous matrices, array of shape (..., n_dims + 1, n_dims + 1).
+
+        Returns
+        -------
+        array of shape (..., n_dims + 1, n_dims + 1)
+            Matrices that act on columns (x, y, 1) or (x, y, z, 1).
+        """
         xp = namespace_of(self.rotation)
         top = xp.concat([self.scale[..., None, None] * self.rotation, self.translation[..., None]], axis=-1)
         last = xp.concat([xp.zeros_like(top[..., :1, :-1]), xp.ones_like(top[..., :1, :1])], axis=-1)
@@ -262,6 +279,7 @@ class Similarity:
         Parameters
         ----------
         source, target : array of shape (..., n_landmarks, n_dims)
+            Points before the map, and where they should come to lie; NaN where missing.
 
         Returns
         -------

@@ -74,6 +74,7 @@ class BoxConvention:
     Parameters
     ----------
     name : str
+        What it is called.
     center : (float, float)
         From the centre of a detected box to that of the box of the landmarks, as fractions of the detected width and
         height.
@@ -225,6 +226,7 @@ def get(name: str | BoxConvention) -> BoxConvention:
     Parameters
     ----------
     name : str or BoxConvention
+        One of `CONVENTIONS`, or a convention, which is returned as it is.
 
     Returns
     -------
@@ -265,8 +267,9 @@ def convert(boxes: Any, source: str | BoxConvention, target: str | BoxConvention
     Parameters
     ----------
     boxes : array_like of shape (4,) or (..., 4)
-        x0, y0, x1, y1 in pixels. Rows of NaN stay NaN.
+        Corners x0, y0, x1, y1 in pixels. Rows of NaN stay NaN.
     source, target : str or BoxConvention
+        The convention of the boxes, and the one to bring them to.
 
     Returns
     -------
@@ -377,7 +380,7 @@ def check_boxes(boxes: Any, image_size: Any = None, *, n: int | None = None, nam
     Parameters
     ----------
     boxes : array_like of shape (4,) or (n, 4)
-        x0, y0, x1, y1 in pixels. They may reach beyond the image. An empty list means no box.
+        Corners x0, y0, x1, y1 in pixels. They may reach beyond the image. An empty list means no box.
     image_size : (int, int), optional
         Width and height of the image they belong to.
     n : int, optional
@@ -406,7 +409,7 @@ def check_boxes(boxes: Any, image_size: Any = None, *, n: int | None = None, nam
     Traceback (most recent call last):
     ...
     ValueError: boxes: got [0.2, 0.2, 0.8, 0.8] at index 0, fractions of the image; expected pixels. Try boxes * \
-[640, 480, 640, 480].
+    [640, 480, 640, 480].
     """
     array = _as_boxes(boxes, name)
     if array.size == 0:
@@ -451,7 +454,9 @@ def overlap(boxes: Any, others: Any) -> np.ndarray:
     Parameters
     ----------
     boxes : array_like of shape (n, 4)
+        Corners x0, y0, x1, y1.
     others : array_like of shape (m, 4)
+        Corners x0, y0, x1, y1.
 
     Returns
     -------
@@ -474,6 +479,7 @@ def suppress(boxes: Any, scores: Any = None, *, max_overlap: float = 0.3) -> np.
     Parameters
     ----------
     boxes : array_like of shape (n, 4)
+        Corners x0, y0, x1, y1.
     scores : array_like of shape (n,), optional
         Higher is better; None takes the boxes in the order they stand in.
     max_overlap : float

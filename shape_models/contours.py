@@ -40,7 +40,8 @@ def landmarks_of_masks(
     path : path
         As in `read_masks`.
     n_points : int, default=64
-    label, repair
+        Number of landmarks on each outline.
+    label, repair : optional
         As in `outline_of_mask`.
     **options
         As in `correspond`.

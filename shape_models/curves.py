@@ -202,6 +202,7 @@ def curve_length(points: Any, *, closed: bool = False) -> Any:
     Parameters
     ----------
     points : array_like of shape (..., n_points, n_dims)
+        The vertices, in their order.
     closed : bool, default=False
         Whether the last point is joined to the first.
 

@@ -142,8 +142,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
     Returns
     -------
-    (width, height) : tuple of int
-        In pixels.
+    tuple of int
+        Width and height in pixels.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def check_boxes_inside(boxes: Any, size: tuple[int, int], *, name: str = "boxes"
     Parameters
     ----------
     boxes : array_like of shape (4,) or (n, 4)
-        x0, y0, x1, y1 in pixels of the image; they may reach beyond it.
+        Corners x0, y0, x1, y1 in pixels of the image; they may reach beyond it.
     size : (width, height)
         Of the image, in pixels.
     name : str

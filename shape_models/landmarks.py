@@ -300,7 +300,10 @@ class LandmarkScheme:
 
         Returns
         -------
-        right, left : array of shape (..., n_dims)
+        right : array of shape (..., n_dims)
+            The anchor on the right of the object.
+        left : array of shape (..., n_dims)
+            The anchor on its left.
 
         Raises
         ------

@@ -66,7 +66,7 @@ def plot_shape(
         Drawn below; pixel centres lie at integers.
     numbers : bool, default=False
         Write the index of each landmark beside it.
-    color, size
+    color, size : optional
         Of lines and dots; matplotlib's meaning (size in points squared).
     label : str, optional
         For the legend.
@@ -135,11 +135,12 @@ def plot_modes(
     model : ShapeBasis, ASM or AlignedASM
         Fitted.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     n_modes : int, default=5
         Rows, from the mode of largest variance; fewer when the model has fewer.
     steps : sequence of float
         Columns, in units of √λ. The limit of the model is not applied.
-    scheme, edges, y_down, plane
+    scheme, edges, y_down, plane : optional
         As in `plot_shape`; by default the scheme of the model, and the way y points in the landmarks it was fitted to.
 
     Returns
@@ -212,6 +213,7 @@ def plot_spectrum(model: Any, ax: Axes | None = None, *, n_modes: int | None = N
         Shares are of the whole variance where the model knows it (an ASM, or a basis with noise variance), else of
         the variance of its modes.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     n_modes : int, optional
         All by default.
 
@@ -269,9 +271,10 @@ def plot_clip(
     shape : array of shape (n_landmarks, n_dims)
         Missing landmarks (NaN) have no dot before and one after.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     weights : array of shape (n_landmarks,), optional
         Passed on to ``project``.
-    image, scheme, edges, y_down, plane
+    image, scheme, edges, y_down, plane : optional
         As in `plot_shape`; by default the scheme of the model, and the way y points in the landmarks it was fitted to.
 
     Returns
@@ -327,9 +330,11 @@ def plot_coefficients(model: Any, shape: Any, ax: Axes | None = None, *, n_modes
     Parameters
     ----------
     model : AlignedASM, ASM or ShapeBasis
+        Whose modes are drawn.
     shape : array of shape (n_landmarks, n_dims)
         Complete.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     n_modes : int, optional
         All by default.
 
@@ -380,6 +385,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
         What to call each curve. One called "compactness" is a share of the variance and gets an axis of its own on the
         right; the others are distances.
     ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
     n_components : int, optional
         Where to end; all modes by default.
 

@@ -92,7 +92,7 @@ class PointErrors:
 
         Parameters
         ----------
-        points, occluded
+        points, occluded : array_like
             As in `correct`.
         **options
             Of `fit_shape`: `loss`, `prior`, `on_error`.

@@ -40,7 +40,18 @@ class Prediction(NamedTuple):
     depth: Tensor | None = None
 
     def rows(self, which: Any) -> "Prediction":
-        """Return the prediction for some of the images."""
+        """Return the prediction for some of the images.
+
+        Parameters
+        ----------
+        which : slice, or Tensor of int or bool
+            Which images.
+
+        Returns
+        -------
+        Prediction
+            Of these images.
+        """
         parts = (None if part is None else part[which] for part in (self.landmarks, self.pose, self.depth))
         landmarks, pose, depth = parts
         assert landmarks is not None
@@ -117,10 +128,15 @@ def register_network(
     ----------
     name : str
         Unique.
-    title, input_size, stride, criterion
+    title, input_size, stride, criterion : str, int, int and str
         See `NetworkSpec`.
     **defaults
         Options for the factory.
+
+    Returns
+    -------
+    callable
+        Returns what it is given.
 
     Raises
     ------
@@ -147,6 +163,11 @@ def register_network(
 def network_names() -> list[str]:
     """Return the registered names, sorted.
 
+    Returns
+    -------
+    list of str
+        Sorted.
+
     Examples
     --------
     >>> from asmnet.networks import network_names
@@ -158,6 +179,16 @@ def network_names() -> list[str]:
 
 def network_spec(name: str) -> NetworkSpec:
     """Return what is registered under `name`.
+
+    Parameters
+    ----------
+    name : str
+        One of `network_names`.
+
+    Returns
+    -------
+    NetworkSpec
+        How to build it, and what it expects.
 
     Raises
     ------
@@ -187,6 +218,11 @@ def build_network(name: str, n_landmarks: int, **options: Any) -> nn.Module:
         Number of points.
     **options
         For the network's constructor: `width`, `pose`, ...
+
+    Returns
+    -------
+    torch.nn.Module
+        In training mode.
 
     Raises
     ------

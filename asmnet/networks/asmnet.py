@@ -60,7 +60,18 @@ class ASMNet(nn.Module):
         initialise(self)
 
     def taps(self, images: Tensor) -> list[Tensor]:
-        """Return the six block outputs, shallow to deep, each (batch, channels, height, width)."""
+        """Return the six block outputs, shallow to deep, each (batch, channels, height, width).
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, height, width)
+            Normalised pixels.
+
+        Returns
+        -------
+        list of Tensor
+            Six of them.
+        """
         check_images(images)
         out = []
         x = images

@@ -74,7 +74,18 @@ class ResidualBlock(_PreActivated):
         self.conv3 = nn.Conv2d(half, c_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, c_in, h, w) to (batch, c_out, h, w)."""
+        """Map (batch, c_in, h, w) to (batch, c_out, h, w).
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         y, shortcut = self._enter(x)
         y = self.conv1(y)
         y = self.conv2(torch.relu(self.bn2(y)))
@@ -112,7 +123,18 @@ class HPMBlock(_PreActivated):
         self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, c_in, h, w) to (batch, c_out, h, w)."""
+        """Map (batch, c_in, h, w) to (batch, c_out, h, w).
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         y, shortcut = self._enter(x)
         y1 = self.conv1(y)
         y2 = self.conv2(torch.relu(self.bn2(y1)))
@@ -149,7 +171,18 @@ class InceptionBlock(nn.Module):
         self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), batch_norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to the same shape."""
+        """Map (batch, channels, h, w) to the same shape.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         return torch.relu(x + self.mix(torch.cat([self.a(x), self.b(x), self.c(x)], dim=1)))
 
 
@@ -193,7 +226,18 @@ class ChannelAggregationBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to the same shape."""
+        """Map (batch, channels, h, w) to the same shape.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         column = {self.n: x}
         for w in range(self.n - 1, 0, -1):
             column[w] = self.narrow[str(w)](column[w + 1])
@@ -237,6 +281,11 @@ def make_block(name: str, c_in: int, c_out: int) -> nn.Module:
         Which block.
     c_in, c_out : int
         Channels in and out.
+
+    Returns
+    -------
+    torch.nn.Module
+        With fresh weights.
 
     Raises
     ------

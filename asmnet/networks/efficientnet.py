@@ -138,7 +138,18 @@ class EfficientNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Prediction:
-        """Predict landmarks in crop units (and the pose) from normalised pixels (batch, 3, height, width)."""
+        """Predict landmarks in crop units (and the pose) from normalised pixels (batch, 3, height, width).
+
+        Parameters
+        ----------
+        images : Tensor of shape (batch, 3, height, width)
+            Normalised pixels.
+
+        Returns
+        -------
+        Prediction
+            Landmarks, and the pose where it has that head.
+        """
         check_images(images, 32)
         y = self.top(self.blocks(self.stem(images)))
         return self.heads(self.dropout(pool(y)))

@@ -54,7 +54,18 @@ class Hourglass(nn.Module):
         self.leave = make_block(block, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to the same shape."""
+        """Map (batch, channels, h, w) to the same shape.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         low = self.leave(self.inner(self.enter(functional.max_pool2d(x, 2))))
         return self.skip(x) + functional.interpolate(low, scale_factor=2, mode="nearest")
 
@@ -104,7 +115,18 @@ class ScaleAggregation(nn.Module):
                     self.depthwise[f"{w}{h}"] = conv_bn_relu(channels, channels, 3, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to the same shape."""
+        """Map (batch, channels, h, w) to the same shape.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         column = {self.n: x}
         for w in range(self.n - 1, 0, -1):
             column[w] = self.after[str(w)](functional.max_pool2d(self.before[str(w)](column[w + 1]), 2))
@@ -189,15 +211,15 @@ class StackedHeatmapNet(nn.Module):
         Whether a map is what the last convolution draws, as published, or its softmax: then every map sums to 1, a
         landmark is the mean of its map (`decoder` is not used), and the criterion is ``"integral"``.
 
-    Notes
-    -----
-    With two stacks and 68 landmarks the trainable parameters are 6 586 440 (hourglass, depth 4, resnet), 9 659 464
-    (depth 3, hpm), 11 624 584 (depth 4, cab), 9 286 792 (depth 3, cab) and 10 094 728 (SAT).
-
     Raises
     ------
     ValueError
         For an unknown topology or block, and in :meth:`forward` for images whose size the depth does not divide.
+
+    Notes
+    -----
+    With two stacks and 68 landmarks the trainable parameters are 6 586 440 (hourglass, depth 4, resnet), 9 659 464
+    (depth 3, hpm), 11 624 584 (depth 4, cab), 9 286 792 (depth 3, cab) and 10 094 728 (SAT).
 
     Examples
     --------

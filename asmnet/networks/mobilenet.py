@@ -44,6 +44,11 @@ def conv_norm_act(
     activation : type of Module or None
         Built with ``inplace=True``; None for a linear output.
 
+    Returns
+    -------
+    torch.nn.Sequential
+        With fresh weights.
+
     Examples
     --------
     >>> import torch
@@ -93,7 +98,18 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter `x` of shape (batch, n_in, height, width)."""
+        """Filter `x` of shape (batch, n_in, height, width).
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, channels, height, width)
+            Feature maps.
+
+        Returns
+        -------
+        Tensor
+            Feature maps.
+        """
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
@@ -225,6 +241,11 @@ class MobileNetV2(nn.Module):
         ----------
         images : Tensor of shape (batch, 3, height, width)
             Normalised pixels; sides are multiples of 16.
+
+        Returns
+        -------
+        Prediction
+            Landmarks, and the pose where it has that head.
         """
         check_images(images)
         return self.heads(pool(self.features(images)))

@@ -471,7 +471,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         ----------
         shapes : ndarray of shape (..., n_landmarks, n_dims)
             In the order of `names` and the frame of `frame`.
-        names, frame
+        names, frame : sequence of str and str, or None
             As for `like`.
 
         Returns

@@ -99,7 +99,7 @@ def make_face_samples(
         Number of faces.
     faces_per_person : int
         How many consecutive samples share a group.
-    scheme, rng
+    scheme, rng : optional
         As in `make_faces`.
 
     Returns

@@ -505,7 +505,9 @@ class AppearanceModel(BaseEstimator):
         Parameters
         ----------
         images : array, path, or sequence of them
+            One image, or several.
         shapes : array_like of shape (K, 2) or (m, K, 2), or for a batch (n, K, 2) or a list of n such
+            Landmarks, pixels of the images.
 
         Returns
         -------
@@ -520,6 +522,7 @@ class AppearanceModel(BaseEstimator):
         Parameters
         ----------
         image : array or path
+            Grey or in colours.
         shape : array_like of shape (K, 2)
             Landmarks, pixels of the image.
 
@@ -581,7 +584,13 @@ class AppearanceModel(BaseEstimator):
         return np.asarray(self.texture_basis_.decode(self.texture_basis_.clip(values)))
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays), what `save_model` writes."""
+        """Return (kind, header, arrays), what `save_model` writes.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         check_is_fitted(self, "fitter_")
         _, header, arrays = self.fitter_.to_archive()
         return "AppearanceModel", {**header, "mirror": bool(self.mirror)}, arrays

@@ -79,12 +79,39 @@ class CombinedEvidence(Evidence):
         return any(part.learns_occlusion for part in self.parts)
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
-        """Tell the parts about the model."""
+        """Tell the parts about the model.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame of the model: its mean, its modes and its size.
+        n_levels : int
+            Number of levels of the search.
+        scheme : LandmarkScheme or None
+            What the landmarks are called.
+        """
         for part in self.parts:
             part.prepare(frame, n_levels, scheme)
 
     def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal:
-        """Train the parts, then the weights of their answers."""
+        """Train the parts, then the weights of their answers.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+        truth : ndarray of shape (n, K, 2)
+            True landmarks, pixels of the images.
+        fold : ndarray of int of shape (n,)
+            Fits of one fold come from images that the other folds do not hold.
+        rng : numpy.random.Generator
+            Source of all draws.
+
+        Returns
+        -------
+        Proposal
+            What is proposed on images left out of the training.
+        """
         proposals = []
         for part in self.parts:
             answer = part.train(view, truth, fold, rng)
@@ -102,7 +129,18 @@ class CombinedEvidence(Evidence):
         return self._combine(view, proposals, moves, weights)
 
     def locate(self, view: View) -> Proposal:
-        """Combine what the parts propose."""
+        """Combine what the parts propose.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+
+        Returns
+        -------
+        Proposal
+            Where the landmarks should go, and how sure that is.
+        """
         at = next(
             (f"{view.level}.{i}" for i in range(view.iteration, -1, -1) if f"{view.level}.{i}" in self.stages_), None
         )
@@ -140,7 +178,13 @@ class CombinedEvidence(Evidence):
         )
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file."""
+        """Return (kind, header, arrays) for a file.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         header: dict[str, Any] = {"parts": []}
         arrays = {f"own.{key}.{name}": a for key, stage in self.stages_.items() for name, a in stage.items()}
         for i, part in enumerate(self.parts):
@@ -151,7 +195,20 @@ class CombinedEvidence(Evidence):
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> CombinedEvidence:
-        """Build from what `to_parts` returned."""
+        """Build from what `to_parts` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The header that `to_parts` returned.
+        arrays : dict of str to ndarray
+            The arrays that it returned.
+
+        Returns
+        -------
+        CombinedEvidence
+            As it was.
+        """
         parts = [
             evidence_from_parts(part["kind"], part["header"], part_of(arrays, f"{i}."))
             for i, part in enumerate(header["parts"])

@@ -31,7 +31,7 @@ class Detections(NamedTuple):
     Parameters
     ----------
     boxes : ndarray of shape (n, 4)
-        x0, y0, x1, y1 in pixels of the image; (0, 4) where it finds no face.
+        Corners x0, y0, x1, y1 in pixels of the image; (0, 4) where it finds no face.
     scores : ndarray of shape (n,)
         Higher is better; their unit is the detector's.
     convention : str or BoxConvention
@@ -81,7 +81,7 @@ class Faces(NamedTuple):
     Parameters
     ----------
     boxes : ndarray of shape (n, 4)
-        x0, y0, x1, y1 in pixels, by the convention that was asked for.
+        Corners x0, y0, x1, y1 in pixels, by the convention that was asked for.
     scores : ndarray of shape (n,)
         Of the detector.
 
@@ -197,7 +197,7 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_faces, 4)
-        x0, y0, x1, y1 by the convention "scikit-image" of :mod:`shape_models.boxes`; (0, 4) when there is none.
+        Corners x0, y0, x1, y1 by the convention "scikit-image" of :mod:`shape_models.boxes`; (0, 4) when there is none.
 
     Raises
     ------
@@ -227,8 +227,9 @@ def is_face(image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float
     Parameters
     ----------
     image : array, PIL image or path
+        The image that the boxes lie in.
     boxes : array_like of shape (n, 4)
-        x0, y0, x1, y1 by the convention of the fitter: for the default that of the landmarks.
+        Corners x0, y0, x1, y1 by the convention of the fitter: for the default that of the landmarks.
     fitter : ASMFitter, optional
         The model of the face; ``load_model("search68")`` by default.
     min_confidence : float
@@ -334,6 +335,18 @@ def _grouped(windows: np.ndarray, min_windows: int) -> Detections:
 def map_boxes(boxes: np.ndarray, detection: dict[str, Any]) -> np.ndarray:
     """Take a detector's boxes to those that `detection`, an answer of `learn_detection`, was learned for.
 
+    Parameters
+    ----------
+    boxes : ndarray of shape (n, 4)
+        Corners x0, y0, x1, y1 in pixels, as the detector draws them.
+    detection : dict
+        What `learn_detection` returned.
+
+    Returns
+    -------
+    ndarray of shape (n, 4)
+        Boxes as the model expects them.
+
     Examples
     --------
     >>> import numpy as np
@@ -358,6 +371,7 @@ def learn_detection(
     Parameters
     ----------
     images : sequence of array or path
+        Images with one landmarked face each.
     boxes : array_like of shape (n, 4)
         Where the face of each image is, by the convention wanted.
     tell : callable, optional

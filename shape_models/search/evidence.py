@@ -164,7 +164,20 @@ class View:
         return self._context["maps"](image)
 
     def moved(self, points: np.ndarray, *, iteration: int | None = None) -> View:
-        """Return the same view with other current landmarks."""
+        """Return the same view with other current landmarks.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, K, 2)
+            The new landmarks, pixels of the images.
+        iteration : int, optional
+            Number of the iteration; the same by default.
+
+        Returns
+        -------
+        View
+            On the same images.
+        """
         return View(
             points, self.level, self.iteration if iteration is None else iteration, self.resolution, self.index,
             self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context, self.hidden,
@@ -176,6 +189,12 @@ class View:
         Parameters
         ----------
         rows : ndarray of int
+            Which of them.
+
+        Returns
+        -------
+        View
+            Of these fits only.
         """
         return View(
             self.points[rows], self.level, self.iteration, self.resolution, self.index[rows], self._frame, self._bank,
@@ -184,11 +203,33 @@ class View:
         )  # fmt: skip
 
     def in_model(self, points: np.ndarray) -> np.ndarray:
-        """Take points of the images to the frame of the model."""
+        """Take points of the images to the frame of the model.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, K, 2)
+            Pixels of the images.
+
+        Returns
+        -------
+        ndarray of shape (n, K, 2)
+            In the frame of the mean shape.
+        """
         return self._pose.inverse(points)
 
     def in_image(self, points: np.ndarray) -> np.ndarray:
-        """Take points of the frame of the model to the images."""
+        """Take points of the frame of the model to the images.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n, K, 2)
+            In the frame of the mean shape.
+
+        Returns
+        -------
+        ndarray of shape (n, K, 2)
+            Pixels of the images.
+        """
         return self._pose(points)
 
 
@@ -251,7 +292,9 @@ class Evidence(BaseEstimator):
         frame : object
             With ``mean`` (K, 2), ``components``, ``variances`` and ``side``, the frame of the model.
         n_levels : int
+            Number of levels of the search.
         scheme : LandmarkScheme or None
+            What the landmarks are called.
         """
 
     def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal | None:
@@ -266,6 +309,7 @@ class Evidence(BaseEstimator):
         fold : ndarray of shape (n,)
             Fits with the same number show the same images; for cross-validation.
         rng : numpy.random.Generator
+            Source of all draws.
 
         Returns
         -------
@@ -279,6 +323,7 @@ class Evidence(BaseEstimator):
         Parameters
         ----------
         view : View
+            Current landmarks and their images.
 
         Returns
         -------
@@ -316,6 +361,15 @@ def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 def check_proposal(proposal: Any, view: View, evidence: Evidence) -> None:
     """Refuse what evidence must not answer, in its name.
+
+    Parameters
+    ----------
+    proposal : object
+        What the evidence answered.
+    view : View
+        What it was asked about.
+    evidence : Evidence
+        Named in the error.
 
     Raises
     ------

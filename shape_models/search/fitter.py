@@ -553,6 +553,7 @@ class ASMFitter(BaseEstimator):
         images : sequence of array or path
             Photographs, each with one face that has landmarks; others may be in it.
         shapes : array_like of shape (n, K, 2)
+            The true landmarks, pixels of the images.
         callback : callable, optional
             As for `fit`.
 
@@ -594,7 +595,13 @@ class ASMFitter(BaseEstimator):
     # --- files ---------------------------------------------------------------------------------------------
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays), what `save_model` writes."""
+        """Return (kind, header, arrays), what `save_model` writes.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         from ._fitter_file import fitter_to_archive
 
         check_is_fitted(self, "evidence_")

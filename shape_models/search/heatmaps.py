@@ -73,11 +73,32 @@ class HeatMaps(Evidence):
         self.n_levels_ = 1
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
-        """Note how many levels there are."""
+        """Note how many levels there are.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame of the model: its mean, its modes and its size.
+        n_levels : int
+            Number of levels of the search.
+        scheme : LandmarkScheme or None
+            What the landmarks are called.
+        """
         self.n_levels_ = n_levels
 
     def locate(self, view: View) -> Proposal:
-        """Propose the windowed means of the maps."""
+        """Propose the windowed means of the maps.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+
+        Returns
+        -------
+        Proposal
+            Where the landmarks should go, and how sure that is.
+        """
         share = self.width * 2.0 ** (self.n_levels_ - 1 - view.level)
         points = view.points.copy()
         weights = np.zeros(points.shape[:2])
@@ -95,7 +116,13 @@ class HeatMaps(Evidence):
         return Proposal(points, weights, score, prior=self.prior * share**2)
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file."""
+        """Return (kind, header, arrays) for a file.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         header = {
             "width": float(self.width), "prior": float(self.prior), "n_iter": int(self.n_iter),
             "n_levels": self.n_levels_,
@@ -104,7 +131,20 @@ class HeatMaps(Evidence):
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> HeatMaps:
-        """Build from what `to_parts` returned."""
+        """Build from what `to_parts` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The header that `to_parts` returned.
+        arrays : dict of str to ndarray
+            The arrays that it returned.
+
+        Returns
+        -------
+        HeatMaps
+            As it was.
+        """
         evidence = cls(**{k: v for k, v in header.items() if k != "n_levels"})
         evidence.n_levels_ = int(header["n_levels"])
         return evidence

@@ -136,7 +136,18 @@ class Patches(Evidence):
             raise ValueError(f"Patches: level {view.level} is not trained; fit it with as many levels.") from None
 
     def locate(self, view: View) -> Proposal:
-        """Propose landmarks by the regressors of this step."""
+        """Propose landmarks by the regressors of this step.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+
+        Returns
+        -------
+        Proposal
+            Where the landmarks should go, and how sure that is.
+        """
         stage = self._stage(view)
         features = self._describe(view, "context" in stage)
         aligned = view.in_model(view.points)
@@ -180,7 +191,24 @@ class Patches(Evidence):
     # --- training ------------------------------------------------------------------------------------------
 
     def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal:
-        """Learn one step, and answer what it proposes on images left out of its training."""
+        """Learn one step, and answer what it proposes on images left out of its training.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+        truth : ndarray of shape (n, K, 2)
+            True landmarks, pixels of the images.
+        fold : ndarray of int of shape (n,)
+            Fits of one fold come from images that the other folds do not hold.
+        rng : numpy.random.Generator
+            Source of all draws.
+
+        Returns
+        -------
+        Proposal
+            What is proposed on images left out of the training.
+        """
         context = view.level == 0 and view.iteration == 0
         features = self._describe(view, context)
         aligned = view.in_model(view.points)
@@ -226,7 +254,13 @@ class Patches(Evidence):
     # --- files ---------------------------------------------------------------------------------------------
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file."""
+        """Return (kind, header, arrays) for a file.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         header = {
             "n_steps": int(self.n_steps), "n_cells": int(self.n_cells), "spacing": float(self.spacing),
             "context_components": int(self.context_components), "fill": bool(self.fill),
@@ -236,7 +270,20 @@ class Patches(Evidence):
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Patches:
-        """Build from what `to_parts` returned."""
+        """Build from what `to_parts` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The header that `to_parts` returned.
+        arrays : dict of str to ndarray
+            The arrays that it returned.
+
+        Returns
+        -------
+        Patches
+            As it was.
+        """
         evidence = cls(**header)
         for key, array in arrays.items():
             level, step, name = key.split(".")

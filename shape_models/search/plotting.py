@@ -66,6 +66,7 @@ def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, f
     Parameters
     ----------
     result : SearchResult
+        What `ASMFitter.predict` returned.
     image : array or path, optional
         The picture that was searched.
     scheme : LandmarkScheme or str, optional
@@ -142,6 +143,7 @@ def animate_trace(
     Parameters
     ----------
     result : SearchResult
+        What `ASMFitter.predict` returned.
     image : array or path or None
         The picture that was searched; None draws none.
     path : path

@@ -111,7 +111,17 @@ class Profiles(Evidence):
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
-        """Find the normals' neighbours and the number of modes for each level."""
+        """Find the normals' neighbours and the number of modes for each level.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame of the model: its mean, its modes and its size.
+        n_levels : int
+            Number of levels of the search.
+        scheme : LandmarkScheme or None
+            What the landmarks are called.
+        """
         edges = getattr(scheme, "edges", None) if self.edges is None else np.asarray(self.edges, int).reshape(-1, 2)
         n = frame.n_landmarks
         if edges is not None and len(edges) and (np.min(edges) < 0 or np.max(edges) >= n):
@@ -142,7 +152,24 @@ class Profiles(Evidence):
         return out, normal
 
     def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Proposal | None:
-        """Learn the profiles of this level where the landmarks are."""
+        """Learn the profiles of this level where the landmarks are.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+        truth : ndarray of shape (n, K, 2)
+            True landmarks, pixels of the images.
+        fold : ndarray of int of shape (n,)
+            Fits of one fold come from images that the other folds do not hold.
+        rng : numpy.random.Generator
+            Source of all draws.
+
+        Returns
+        -------
+        Proposal or None
+            None: nothing is learned from what it proposes.
+        """
         if view.iteration > 0:
             return None
         # One profile for each image: repeated starts of an image show the same truth. What covers a landmark is none.
@@ -190,7 +217,18 @@ class Profiles(Evidence):
         return best - self.reach + np.clip(part, -0.5, 0.5), normal, least / stage["typical"]
 
     def locate(self, view: View) -> Proposal:
-        """Propose the place of least distance along each normal."""
+        """Propose the place of least distance along each normal.
+
+        Parameters
+        ----------
+        view : View
+            Current landmarks and their images.
+
+        Returns
+        -------
+        Proposal
+            Where the landmarks should go, and how sure that is.
+        """
         try:
             stage = self.stages_[str(view.level)]
         except KeyError:
@@ -202,7 +240,13 @@ class Profiles(Evidence):
         return Proposal(points, weights, score, self.prior, int(self.n_modes_[view.level]))
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file."""
+        """Return (kind, header, arrays) for a file.
+
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+        """
         header = {
             "n_side": int(self.n_side), "reach": int(self.reach), "n_iter": int(self.n_iter),
             "shrinkage": float(self.shrinkage), "modes": [float(m) for m in self.modes], "prior": float(self.prior),
@@ -213,7 +257,20 @@ class Profiles(Evidence):
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Profiles:
-        """Build from what `to_parts` returned."""
+        """Build from what `to_parts` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The header that `to_parts` returned.
+        arrays : dict of str to ndarray
+            The arrays that it returned.
+
+        Returns
+        -------
+        Profiles
+            As it was.
+        """
         evidence = cls(**header)
         for key, array in arrays.items():
             level, name = key.split(".")

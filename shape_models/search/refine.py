@@ -76,6 +76,7 @@ class RefinedLandmarks:
         Parameters
         ----------
         n_landmarks : int
+            How many landmarks the answer should have.
         status, message : str
             Why.
         """
