@@ -1,4 +1,4 @@
-"""Every name that an error message recommends after "Try" exists."""
+"""Every name that a message recommends exists, and so does every command, option and extra that one mentions."""
 
 import ast
 import builtins
@@ -6,10 +6,13 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from no_torch import has_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shape_models", "pose", "evaluation", "asmnet")
@@ -120,4 +123,78 @@ def test_what_is_recommended_exists(names):
             if option not in parameters:
                 wrong.append(f"{where}: {option}=")
     assert checked > 60
+    assert not wrong, "\n".join(wrong)
+
+
+def _strings():
+    """Yield where it stands and the text of every string that is no docstring."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+            inside |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            for node in ast.walk(tree):
+                text = _text(node)
+                if text and id(node) not in inside:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", text
+
+
+def _commands():
+    """Return the options of each command by its full name."""
+    found = {}
+
+    def walk(name, command):
+        found[name] = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        if isinstance(command, click.Group):
+            for child in command.list_commands(click.Context(command)):
+                walk(f"{name} {child}", command.get_command(click.Context(command), child))
+
+    for name, module in (
+        ("shape-models", "shape_models.cli"), ("shape-models evaluate", "evaluation.__main__"),
+        ("shape-models pose", "pose.__main__"), ("asmnet", "asmnet.cli"),
+    ):  # fmt: skip
+        if module != "asmnet.cli" or has_torch():
+            walk(name, importlib.import_module(module).main)
+    return found
+
+
+def test_commands_and_their_options_exist():
+    """In every message and every help text, also where nothing is recommended."""
+    commands = _commands()
+    options = {"--help", "--version"}.union(*commands.values())
+    wrong, checked = [], 0
+    for where, text in _strings():
+        if where.startswith("asmnet") and not has_torch():
+            continue
+        for command in re.findall(r"`((?:shape-models|asmnet) [a-z][a-z-]+)", text):
+            checked += 1
+            wrong += [] if command in commands else [f"{where}: `{command}`"]
+        for option in re.findall(r"(?<![\w\"'-])--[a-z][a-z0-9-]*", text if " " in text else ""):
+            checked += 1
+            wrong += [] if option in options else [f"{where}: {option}"]
+    assert checked > 40
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_to_be_installed_exists():
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    named = [(where, extra) for where, text in _strings() for extra in re.findall(r"shape-models\[([\w,]+)\]", text)]
+    assert len(named) > 4
+    assert [(where, extra) for where, extra in named if not set(extra.split(",")) <= extras] == []
+
+
+def test_options_in_messages_exist(names):
+    """Everything that a message writes as ``name=`` is a parameter, or a word of a file format."""
+    parameters = names[2] | {"KEY", "LM", "ignore", "NAME", "name"}
+    wrong, checked = [], 0
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            for part in ast.walk(node.exc):
+                for option in OPTION.findall(_text(part) or ""):
+                    checked += 1
+                    if option not in parameters:
+                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {option}=")
+    assert checked > 100
     assert not wrong, "\n".join(wrong)
