@@ -144,7 +144,8 @@ def _commands():
     found = {}
 
     def walk(name, command):
-        found[name] = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        every = [(*parameter.opts, *parameter.secondary_opts) for parameter in command.params]
+        found[name] = set().union(*every)
         if isinstance(command, click.Group):
             for child in command.list_commands(click.Context(command)):
                 walk(f"{name} {child}", command.get_command(click.Context(command), child))
