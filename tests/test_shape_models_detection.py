@@ -1,5 +1,6 @@
 """Detectors: the protocol, the cascade, and adapters of other libraries against stand-ins for these."""
 
+import copy
 import pickle
 import sys
 import tracemalloc
@@ -8,8 +9,9 @@ import types
 import numpy as np
 import pytest
 import skimage.data
+from PIL import Image
 
-from shape_models import boxes
+from shape_models import boxes, load_model, save_model
 from shape_models.search import Detections, Detector, detect_faces, detectors, find_faces, is_face
 from shape_models.search.detection import learn_detection, map_boxes
 
@@ -293,3 +295,88 @@ def test_any_detector_can_be_verified():
     detector = answer(np.array([box, [20, 300, 120, 400]]))
     assert len(find_faces(ASTRONAUT, detector).boxes) == 2
     np.testing.assert_allclose(find_faces(ASTRONAUT, detector, verify=True).boxes, [box])
+
+
+# --- faces that are turned, and detectors that a search learns from --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def search():
+    return load_model("search68")
+
+
+def tight(shape):
+    return np.concatenate([shape.min(axis=0), shape.max(axis=0)])
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_face_is_found_however_its_image_is_turned(search, quarters):
+    """Quarter turns move pixels without changing any: the answer turns with them."""
+    upright = search.predict(ASTRONAUT, boxes=[177, 82, 274, 172])
+    image, shape = ASTRONAUT, upright.shape
+    for _ in range(quarters):  # np.rot90 takes (x, y) to (y, width - 1 - x)
+        shape = np.stack([shape[:, 1], image.shape[1] - 1 - shape[:, 0]], axis=1)
+        image = np.rot90(image)
+    found = search.predict(image, boxes=tight(shape))
+    assert found.found
+    assert np.linalg.norm(found.shape - shape, axis=1).mean() < 2.0
+    assert found.confidence.mean() > 0.8
+    if quarters == 2:
+        lost = search.predict(image, boxes=tight(shape), n_turns=1)
+        assert np.linalg.norm(lost.shape - shape, axis=1).mean() > 20
+
+
+def test_turned_answers_do_not_depend_on_the_batch(search):
+    turned = np.ascontiguousarray(np.rot90(ASTRONAUT))
+    boxes_ = [[177, 82, 274, 172], [82, 512 - 275, 172, 512 - 178]]
+    together = search.predict([ASTRONAUT, turned], boxes=boxes_)
+    for image, box, result in zip([ASTRONAUT, turned], boxes_, together, strict=True):
+        np.testing.assert_allclose(result.shape, search.predict(image, boxes=box).shape, atol=1e-3)
+    with pytest.raises(ValueError, match="n_turns: got 0"):
+        search.predict(ASTRONAUT, boxes=boxes_[0], n_turns=0)
+
+
+def test_starts_stand_in_their_boxes_turned_or_not(search):
+    box = np.array([100.0, 50.0, 180.0, 130.0])
+    for degrees in (0, 30, 90, 200):
+        start = tight(search.starts([box], degrees=degrees)[0])
+        assert np.abs((start[:2] + start[2:] - box[:2] - box[2:]) / 2).max() < 2
+        assert abs((start[2:] - start[:2]).max() - 80) < 4
+    chin, eyes = search.starts([box], degrees=180)[0][[8, 27]]
+    assert chin[1] < eyes[1]
+    with pytest.raises(ValueError, match="expected x0 < x1"):
+        search.starts([[5, 5, 1, 1]])
+
+
+def test_a_search_learns_the_boxes_of_any_detector(search, tmp_path):
+    fitter = copy.copy(search)
+    shape = search.predict(ASTRONAUT, boxes=[177, 82, 274, 172]).shape
+    head = boxes.convert(tight(shape), "landmarks", "retinaface")
+    images = [ASTRONAUT] * 6
+    fitter.fit_detection(images, [shape] * 6, detector=answer([head, [20, 300, 60, 340]], convention="retinaface"))
+    assert fitter.detection_["name"] == "detector"
+    assert fitter.detection_["found"] == 1.0
+    found = fitter.predict(ASTRONAUT)
+    assert np.linalg.norm(found.shape - shape, axis=1).mean() < 1.0
+    save_model(fitter, tmp_path / "own.npz")
+    with pytest.raises(ValueError, match="the detector 'detector' that the model learned from is not known here"):
+        load_model(tmp_path / "own.npz").predict(ASTRONAUT)
+    assert load_model(tmp_path / "own.npz").predict(ASTRONAUT, boxes=tight(shape)).found
+    with pytest.raises(ValueError, match="found the face in fewer than 5 of 6"):
+        fitter.fit_detection(images, [shape] * 6, detector=answer(np.zeros((0, 4))))
+    with pytest.raises(ValueError, match="fractions of the image"):
+        fitter.fit_detection(images, [shape] * 6, detector=answer([[0.1, 0.1, 0.6, 0.6]]))
+    assert search.detection_["name"] == "scikit-image"
+
+
+def test_what_is_not_seen_at_once_is_found_at_a_second_look():
+    """The cascade finds no face that is turned by 30 degrees; with the image turned back it does."""
+    turned = np.asarray(Image.fromarray(ASTRONAUT).rotate(30, resample=Image.Resampling.BICUBIC))
+    centre, angle = np.array([255.5, 255.5]), np.deg2rad(-30)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    eyes = (EYES - centre) @ rotation.T + centre
+    found = find_faces(turned).boxes
+    assert len(found) == 1
+    assert (found[0, :2] < eyes).all()
+    assert (found[0, 2:] > eyes).all()
+    assert len(find_faces(turned, verify=False).boxes) == 0

@@ -51,21 +51,24 @@ class BoxConvention:
         return cls((x, y), size, tuple(spread))
 
     def place(
-        self, boxes: np.ndarray, frame: Frame, jitter: Jitter | None = None, rng: np.random.Generator | None = None
-    ) -> np.ndarray:
-        """Put the mean shape into boxes, off by `jitter`."""
+        self, boxes: np.ndarray, frame: Frame, jitter: Jitter | None = None, rng: np.random.Generator | None = None,
+        *, turn: float = 0.0,
+    ) -> np.ndarray:  # fmt: skip
+        """Put the mean shape into boxes, turned by `turn` and off by `jitter`."""
         n = len(boxes)
         side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
         center = 0.5 * (boxes[:, 2:] + boxes[:, :2]) + np.array(self.center) * side[:, None]
-        factor, angle = side * self.side / frame.side, np.zeros(n)
+        # As tight about the turned shape as the boxes of the training images are about upright ones.
+        upright = Planar(np.exp(1j * np.array(turn)), np.array(0j))(frame.upright)
+        factor, angle = side * self.side / float(np.ptp(upright, axis=0).max()), np.zeros(n)
         if jitter is not None and rng is not None:
             off = rng.uniform(-1.0, 1.0, size=(n, 4))
             center = center + jitter[0] * side[:, None] * off[:, :2]
             factor = factor * (1 + jitter[1] * off[:, 2])
             angle = jitter[2] * off[:, 3]
-        middle = 0.5 * (frame.upright.min(0) + frame.upright.max(0))
-        turn = Planar(factor * np.exp(1j * angle), center[:, 0] + 1j * center[:, 1])
-        return turn(np.broadcast_to(frame.upright - middle, (n, *frame.mean.shape)))
+        middle = 0.5 * (upright.min(0) + upright.max(0))
+        pose = Planar(factor * np.exp(1j * angle), center[:, 0] + 1j * center[:, 1])
+        return pose(np.broadcast_to(upright - middle, (n, *frame.mean.shape)))
 
     def boxes_for(self, poses: Planar, frame: Frame) -> np.ndarray:
         """Return the boxes (n, 4) that would make a search start in given poses."""

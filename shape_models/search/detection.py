@@ -21,6 +21,8 @@ _BOUND = 2048  # pixels; no image is searched at a larger size, which bounds mem
 _SAME = 0.3  # intersection over union from which two windows are the same face
 _LEAST = 3  # windows that must agree; fewer find more faces, and more that are none
 _LEAST_VERIFIED = 2
+# Smaller, and turned by so many degrees: how an image is looked at in turn until it shows a face that passes.
+_VIEWS = ((1.0, 0.0), (0.5, 0.0), (1.0, 20.0), (1.0, -20.0))
 _CONFIDENT = 0.72  # boxes on images without a face reach 0.69; 22 of 26 boxes found on training photographs exceed 0.77
 _SHARE = 0.25  # of the windows of the best face in the image, which another one must have
 
@@ -152,12 +154,12 @@ def find_faces(
     run = get_detector(detector)
     name = _name(detector)
     verify = isinstance(run, ScikitImage) if verify is None else verify
-    if verify and detector == "scikit-image":
-        run = ScikitImage(min_windows=_LEAST_VERIFIED)
     # The cascade sees no brightness and contrast: images of any range will do for it.
     picture = read_values(image) if isinstance(run, ScikitImage) else read_image(image)
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
+    if verify and detector == "scikit-image":
+        return _looked_for(picture, convention, max_overlap)
     answer = run(picture)
     if not isinstance(answer, tuple) or len(answer) != 3:
         raise TypeError(f"detector {name}: got {type(answer).__name__}; expected (boxes, scores, convention).")
@@ -173,6 +175,17 @@ def find_faces(
     kept, source = suppress(found, scores, max_overlap=max_overlap), get(answer[2])
     if verify:
         kept = kept[is_face(picture, convert(found[kept], source, "landmarks"))]
+    return Faces(convert(found[kept], source, source if convention is None else convention), scores[kept])
+
+
+def _looked_for(picture: np.ndarray, convention: str | BoxConvention | None, max_overlap: float) -> Faces:
+    """Look at an image in one way after the other until the cascade finds what looks like a face to the search."""
+    for shrink, degrees in _VIEWS:
+        found, scores, source = cascade_faces(picture, min_windows=_LEAST_VERIFIED, shrink=shrink, degrees=degrees)
+        kept = suppress(found, scores, max_overlap=max_overlap)
+        kept = kept[is_face(picture, convert(found[kept], source, "landmarks"), degrees=degrees)]
+        if len(kept):
+            break
     return Faces(convert(found[kept], source, source if convention is None else convention), scores[kept])
 
 
@@ -221,7 +234,9 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
     return boxes[np.argsort(-(boxes[:, 2] - boxes[:, 0]), kind="stable")]
 
 
-def is_face(image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float = _CONFIDENT) -> np.ndarray:
+def is_face(
+    image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float = _CONFIDENT, degrees: float = 0.0
+) -> np.ndarray:
     """Say of each box whether the image looks like a face there: the model is searched in it and its confidence taken.
 
     Parameters
@@ -235,6 +250,8 @@ def is_face(image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float
     min_confidence : float
         Least mean confidence of the landmarks. The default lies between the boxes that the cascade answers on images
         without a face (0.69 at most) and those on 30 training photographs of 300-W (22 of 26 have 0.77 or more).
+    degrees : float
+        How far the faces are turned in the plane, from x (right) towards y (down).
 
     Returns
     -------
@@ -258,7 +275,7 @@ def is_face(image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float
         return np.zeros(0, dtype=bool)
     if fitter is None:
         fitter = _face_fitter()
-    found = fitter.predict([picture] * len(places), boxes=list(places))
+    found = fitter.predict([picture] * len(places), initial=list(fitter.starts(places, degrees=degrees)))
     confidence = np.array([np.mean(result.confidence) if result.found else 0.0 for result in found])
     return confidence >= min_confidence
 
@@ -270,27 +287,56 @@ def _face_fitter() -> Any:
     return load_model("search68")
 
 
-def cascade_faces(picture: np.ndarray, *, min_size: float | None = None, min_windows: int = _LEAST) -> Detections:
-    """Return the faces that the cascade finds; scores are the number of windows that agree."""
+def cascade_faces(
+    picture: np.ndarray,
+    *,
+    min_size: float | None = None,
+    min_windows: int = _LEAST,
+    shrink: float = 1.0,
+    degrees: float = 0.0,
+) -> Detections:
+    """Return the faces that the cascade finds; scores are the number of windows that agree.
+
+    The image is looked at `shrink` times as large as usual, and for faces that are turned by so many degrees.
+    """
     if min_size is not None and not (isinstance(min_size, Real) and 0 < min_size < np.inf):
         raise ValueError(f"min_size: got {min_size!r}; expected a positive number of pixels.")
     height, width = picture.shape[:2]
     longest = max(height, width)
     least = longest / 10 if min_size is None else float(min_size)
-    factor = min(1.0, max(_LONGEST / longest, 30.0 / least), _BOUND / longest)
+    factor = shrink * min(1.0, max(_LONGEST / longest, 30.0 / least), _BOUND / longest)
+    from skimage.transform import warp
+
     grey, scale = _reduced(picture, factor)
     low, high = float(grey.min()), float(grey.max())
     if not high > low or min(grey.shape) < _WINDOW + 2:
         return _grouped(np.zeros((0, 4)), min_windows)
     # Values half-way between two bytes go up, so that every type of one picture gives the same bytes.
     bytes_ = np.floor(255 * np.clip((grey - low) / (high - low), 0, 1) + (0.5 + 1e-6)).astype(np.uint8)
+    if degrees:
+        turn = _turned_about((np.array(bytes_.shape[::-1]) - 1) / 2, degrees)
+        bytes_ = warp(bytes_, turn, order=1, mode="edge", preserve_range=True).astype(np.uint8)
     smallest = min(max(_WINDOW, round(least * factor)), min(bytes_.shape))
     found = _cascade().detect_multi_scale(
         img=bytes_, scale_factor=1.15, step_ratio=1, min_size=(smallest, smallest), max_size=bytes_.shape,
         min_neighbor_number=1, intersection_score_threshold=1.1,  # every window by itself
     )  # fmt: skip
-    windows = [(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found]
-    return _grouped(np.array(windows, dtype=np.float64).reshape(-1, 4) * np.tile(scale, 2) - 0.5, min_windows)
+    rows = [(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found]
+    windows = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    if degrees:
+        centres, half = (windows[:, :2] + windows[:, 2:]) / 2, (windows[:, 2:] - windows[:, :2]) / 2
+        centres = turn(centres - 0.5) + 0.5
+        windows = np.concatenate([centres - half, centres + half], axis=1)
+    return _grouped(windows * np.tile(scale, 2) - 0.5, min_windows)
+
+
+def _turned_about(centre: np.ndarray, degrees: float) -> Any:
+    """Return the map from an image in which faces stand upright to one in which they are turned."""
+    from skimage.transform import EuclideanTransform
+
+    angle = np.deg2rad(degrees)
+    rotation = EuclideanTransform(rotation=angle)
+    return EuclideanTransform(rotation=angle, translation=centre - rotation(centre)[0])
 
 
 def _reduced(picture: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -414,6 +460,35 @@ def learn_detection(
     except ValueError:
         raise ValueError(f"images: found the face in fewer than 5 of {len(wanted)}; expected at least 5.") from None
     return asdict(learned) | {"found": learned.n_faces / len(wanted)}
+
+
+def detected(image: Any, detection: dict[str, Any], detector: Any = None) -> np.ndarray:
+    """Return the boxes (n, 4) in which a model looks for faces, the largest first; `detection` as it has learned it.
+
+    Examples
+    --------
+    >>> import skimage.data
+    >>> from shape_models import load_model
+    >>> from shape_models.search.detection import detected
+    >>> detected(skimage.data.astronaut(), load_model("search68").detection_).shape
+    (1, 4)
+    """
+    from .detectors import get_detector
+
+    if detector is None:
+        detector = detection.get("name", "scikit-image")
+        try:
+            get_detector(detector)
+        except ValueError:
+            raise ValueError(
+                f"boxes: got none, and the detector {detector!r} that the model learned from is not known here; "
+                "expected boxes."
+            ) from None
+    boxes = find_faces(image, detector, convention=None).boxes
+    if not len(boxes):
+        return boxes
+    boxes = map_boxes(boxes, detection)
+    return boxes[np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")]
 
 
 def _name(detector: Any) -> str:

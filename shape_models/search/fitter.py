@@ -27,6 +27,7 @@ from ._solver import FLOOR, Search, Solver, no_maps
 from ._starts import BoxConvention, Jitter, boxes_of, jittered, start_from_peaks
 from ._threads import in_chunks
 from ._training import Maps, Tell, load, silent, train, training_samples
+from ._turns import N_TURNS, settle
 from .evidence import Evidence
 from .heatmaps import check_maps
 from .patches import Patches
@@ -325,6 +326,7 @@ class ASMFitter(BaseEstimator):
         initial: Any = None,
         heatmaps: Any = None,
         n_starts: int | None = None,
+        n_turns: int | None = None,
         max_iter: int | None = None,
     ) -> SearchResult | list[Any]:
         """Find the shape in one image or in each of many.
@@ -337,14 +339,19 @@ class ASMFitter(BaseEstimator):
             Where the object is, (x0, y0, x1, y1), by the convention learned in `fit`; several boxes in one image are
             so many searches.
         initial : array_like of shape (K, 2) or (m, K, 2), or for a batch (n, K, 2) or a list of n such, optional
-            Shapes to start from, instead of boxes. Without either, `detect_faces` looks for the face (the largest,
-            where there are several), when `fit_detection` has learned what its boxes mean; otherwise the object is
+            Shapes to start from, instead of boxes. Without either, the face is detected (the largest,
+            where there are several), when `fit_detection` has learned what the boxes mean; otherwise the object is
             looked for where, as large as and turned as the objects of the training images stood.
         heatmaps : optional
             For `HeatMaps` evidence: maps (K, h, w) of the image, or a list of them, one for each image.
         n_starts : int, optional
             Searches from so many starts, the first of them unchanged and the others jittered, and answers the one with
             the least expected error. None for one start, or 40 where nobody says where the object is.
+        n_turns : int, optional
+            Objects in boxes may be turned in the plane by any angle: where the answer is turned, the search starts
+            anew from there, and where it is doubtful, from so many angles, evenly spread; a turned answer stands when
+            it is clearly the more confident one. None for 12 where the model detects faces and neither `n_starts` nor
+            `max_iter` is given, 1 otherwise: then the objects stand as in the training images.
         max_iter : int, optional
             Iterations at each level, at most; 0 judges the start where it is, as `confidence` does.
 
@@ -366,7 +373,10 @@ class ASMFitter(BaseEstimator):
         if boxes is not None and initial is not None:
             raise ValueError("got boxes and initial; expected one of them.")
         check_count("n_starts", n_starts, 1)
+        check_count("n_turns", n_turns, 1)
         check_count("max_iter", max_iter, 0)
+        if n_turns is None:
+            n_turns = N_TURNS if self.detection_ is not None and n_starts is None and max_iter is None else 1
         if boxes is None and initial is None and heatmaps is None and not (self.detection_ or self.placement_):
             raise ValueError("got neither boxes nor initial; expected one of them.")
         given, name = boxes, "boxes"
@@ -377,7 +387,8 @@ class ASMFitter(BaseEstimator):
         strict = counts is None
 
         def run(first: int, last: int) -> list[SearchResult]:
-            return self._search(asked[first:last], name if given is not None else None, n_starts, max_iter, strict)
+            kind = name if given is not None else None
+            return self._search(asked[first:last], kind, n_starts, n_turns, max_iter, strict)
 
         return arranged(in_chunks(run, len(asked), self.n_jobs, CHUNK), counts)
 
@@ -469,8 +480,9 @@ class ASMFitter(BaseEstimator):
         return requests(images, given, event, name, heatmaps)
 
     def _search(
-        self, requests: list[Request], name: str | None, n_starts: int | None, max_iter: int | None, strict: bool
-    ) -> list[SearchResult]:
+        self, requests: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
+        strict: bool,
+    ) -> list[SearchResult]:  # fmt: skip
         results: list[Any] = [None] * len(requests)
         begun: dict[int, list[tuple[int, Search]]] = {}
         for i, request in enumerate(requests):
@@ -482,7 +494,7 @@ class ASMFitter(BaseEstimator):
                 results[i] = self._failed("error", str(error))
                 continue
             if search is None:
-                results[i] = self._failed("no face", "detect_faces found no face")
+                results[i] = self._failed("no face", "no face was found")
             else:
                 begun.setdefault(len(search.starts), []).append((i, search))
         for several in begun.values():
@@ -491,7 +503,53 @@ class ASMFitter(BaseEstimator):
             outcome = solver.solve(searches, max_iter)
             for j, (i, search) in enumerate(several):
                 results[i] = solver.answer(outcome, j, search)
+                if n_turns > 1 and search.box is not None and self.calibration_ is not None:
+                    results[i] = self._settled(requests[i], search, results[i], n_turns)
         return results
+
+    def _settled(self, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
+        """Search anew where an answer is turned or doubtful."""
+        solver, box = self._solver(), np.array([search.box])
+
+        def turned(angle: float) -> np.ndarray:
+            return self.box_.place(box, self._frame, turn=angle)[0]
+
+        def again(starts: np.ndarray) -> list[SearchResult]:
+            bank = solver.see(read_image(request.image), starts) if self.evidence_.needs_images else None
+            others = [Search(start[None], search.size, bank, search.maps, search.box) for start in starts]
+            outcome = solver.solve(others)
+            return [solver.answer(outcome, j, other) for j, other in enumerate(others)]
+
+        return settle(solver, first, turned, again, n_turns)
+
+    def starts(self, boxes: Any, *, degrees: float = 0.0) -> np.ndarray:
+        """Return where searches from boxes start: the mean shape, placed by the convention of boxes.
+
+        Parameters
+        ----------
+        boxes : array_like of shape (n, 4)
+            (x0, y0, x1, y1), pixels.
+        degrees : float
+            How far the objects are turned in their boxes, from x (right) towards y (down).
+
+        Returns
+        -------
+        ndarray of shape (n, K, 2)
+            Pixels, for the argument `initial` of `predict`.
+
+        Raises
+        ------
+        ValueError
+            For boxes that are none.
+
+        Examples
+        --------
+        >>> from shape_models import load_model
+        >>> load_model("search68").starts([[20, 30, 120, 130]]).shape
+        (1, 68, 2)
+        """
+        check_is_fitted(self, "evidence_")
+        return self.box_.place(check_boxes(boxes), self._frame, turn=float(np.deg2rad(degrees)))
 
     def _failed(self, status: str, message: str) -> SearchResult:
         return SearchResult.failed(self.n_landmarks_, len(self._frame.variances), status=status, message=message)
@@ -544,9 +602,14 @@ class ASMFitter(BaseEstimator):
     # --- faces ---------------------------------------------------------------------------------------------
 
     def fit_detection(
-        self, images: Any, shapes: Any, *, callback: Callable[[str, int, int], None] | None = None
+        self,
+        images: Any,
+        shapes: Any,
+        *,
+        detector: Any = "scikit-image",
+        callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
-        """Learn what the boxes of `detect_faces` mean for this model, so that `predict` needs no boxes.
+        """Learn what the boxes of a detector mean for this model, so that `predict` needs no boxes.
 
         Parameters
         ----------
@@ -554,19 +617,23 @@ class ASMFitter(BaseEstimator):
             Photographs, each with one face that has landmarks; others may be in it.
         shapes : array_like of shape (n, K, 2)
             The true landmarks, pixels of the images.
+        detector : str or callable
+            As for `find_faces`. A name is saved with the model; a callable is not, and `predict` of a model that was
+            loaded then asks for boxes.
         callback : callable, optional
             As for `fit`.
 
         Returns
         -------
         ASMFitter
-            With `detection_`: ``center`` and ``side`` as in `box_`, their ``spread``, the number of faces it was
-            learned from and the share of them that was detected.
+            With `detection_`: the ``name`` of the detector, ``center`` and ``scale`` of a
+            `shape_models.boxes.BoxConvention` that takes its boxes to those of this model, their ``spread``, the number
+            of faces it was learned from and the fraction of them that was ``found``.
 
         Raises
         ------
         ValueError
-            When fewer than five faces are found.
+            When fewer than five faces are found, and when the detector answers what makes no sense.
         """
         from .detection import learn_detection
 
@@ -575,7 +642,10 @@ class ASMFitter(BaseEstimator):
         shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5).astype(np.float64)
         # The boxes that would make the search start right there.
         boxes = self.box_.boxes_for(self._frame.pose_of(shapes), self._frame)
-        self.detection_ = learn_detection(images, boxes, lambda i: tell("detecting", i + 1, len(boxes)))
+        self.detection_ = learn_detection(
+            images, boxes, lambda i: tell("detecting", i + 1, len(boxes)), detector=detector
+        )
+        self._detector = None if isinstance(detector, str) else detector
         return self
 
     def _check_maps_wanted(self) -> None:
@@ -586,11 +656,11 @@ class ASMFitter(BaseEstimator):
             )
 
     def _detect(self, image: np.ndarray) -> np.ndarray | None:
-        from .detection import detect_faces, map_boxes
+        from .detection import detected
 
         assert self.detection_ is not None
-        found = detect_faces(image)
-        return map_boxes(found[:1], self.detection_)[0] if len(found) else None
+        found = detected(image, self.detection_, getattr(self, "_detector", None))
+        return found[0] if len(found) else None
 
     # --- files ---------------------------------------------------------------------------------------------
 
