@@ -33,7 +33,7 @@ EVERYWHERE = {
     *sys.stdlib_module_names, "numpy", "scipy", "sklearn", "numba", "skimage", "array_api_compat", "click",
 }  # fmt: skip
 INSIDE_FUNCTIONS = {
-    "matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript", "threadpoolctl",
+    "matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript", "threadpoolctl", "av",
 }  # fmt: skip
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "shape_models", "asmnet", "pose", "evaluation", "examples", "tests",

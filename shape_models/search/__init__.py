@@ -13,6 +13,8 @@ from .plotting import animate_trace, plot_trace
 from .profiles import Profiles
 from .refine import RefinedLandmarks, refine
 from .results import SearchResult, SearchStep
+from .tracking import TrackedFace, TrackedFrame, track
+from .video import read_frames
 
 __all__ = [
     "ASMFitter",
@@ -29,11 +31,15 @@ __all__ = [
     "RefinedLandmarks",
     "SearchResult",
     "SearchStep",
+    "TrackedFace",
+    "TrackedFrame",
     "View",
     "animate_trace",
     "detect_faces",
     "find_faces",
     "is_face",
     "plot_trace",
+    "read_frames",
     "refine",
+    "track",
 ]

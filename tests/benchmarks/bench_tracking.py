@@ -1,0 +1,247 @@
+"""Tracking measured: how much calmer landmarks are than those of frames by themselves, how right, and how fast.
+
+Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/bench_tracking.py motion | clips | speed
+
+`motion` moves, turns, grows and deforms photographs of 300-W over others, with the noise of a camera, so that the truth
+of every frame is known; `clips` takes the frames of clips that have landmarks. Errors are in percent of the distance of
+the outer corners of the eyes; jitter is the mean length of the second difference of the error, in the same unit, which
+is 0 for an error that stays or changes evenly.
+"""
+
+import csv
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from skimage.transform import SimilarityTransform, warp
+
+from shape_models import load_model, read_pts
+from shape_models.images import read_image
+from shape_models.search import track
+
+DATA = Path(os.environ.get("SHAPE_MODELS_DATA", ""))
+SIZE = (480, 640)
+
+
+def faces(part):
+    with (DATA / "300w" / "split.csv").open() as file:
+        for name, _, split in csv.reader(file):
+            if split == part:
+                path = DATA / "300w" / name
+                yield path, read_pts(path.with_suffix(".pts")).points
+
+
+def stream(path, points, behind, n, rng, *, speed=1.0, noise=4.0):
+    """Yield frames of a moving face and where its landmarks are; the mouth opens and closes."""
+    image = np.asarray(read_image(path), dtype=np.float32)
+    image = np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image
+    height, width = SIZE
+    ground = np.resize(np.asarray(read_image(behind), dtype=np.float32).mean(-1, keepdims=True), (height, width, 1))
+    ground = np.repeat(gaussian_filter1d(ground, 3, axis=1), 3, 2)
+    walk = np.stack([gaussian_filter1d(rng.normal(size=n + 60), 12)[30:-30] for _ in range(4)])
+    walk *= speed * 12**0.5
+    side = np.ptp(points, axis=0).max()
+    middle = points.mean(0)
+    mouth, extent = points[48:68].mean(0), 0.22 * side
+    for k in range(n):
+        scale = 150 / side * np.exp(0.15 * walk[0, k])
+        turn = SimilarityTransform(scale=scale, rotation=0.15 * walk[1, k])
+        place = np.array([width / 2, height / 2]) + walk[2:, k] * [110, 60]
+        turn = SimilarityTransform(scale=scale, rotation=0.15 * walk[1, k], translation=place - turn(middle)[0])
+        opening = 0.04 * side * np.sin(0.35 * speed * k)
+
+        def moved(xy, opening=opening):
+            off = xy - mouth
+            bump = np.exp(-(off**2).sum(-1, keepdims=True) / (2 * extent**2))
+            return xy + np.concatenate([np.zeros_like(bump), opening * np.tanh(off[:, 1:] / (0.1 * side)) * bump], 1)
+
+        y, x = np.mgrid[:height, :width]
+        source = turn.inverse(np.stack([x.ravel(), y.ravel()], 1).astype(float))
+        back = 2 * source - moved(source)  # the inverse of a small deformation, to first order
+        grid = back.reshape(height, width, 2)[..., ::-1].transpose(2, 0, 1)
+        frame = np.stack([warp(image[..., c], grid, order=1, cval=-1.0) for c in range(3)], -1)
+        frame = np.where(frame[..., :1] < 0, ground, frame) + rng.normal(scale=noise, size=(height, width, 1))
+        truth = points.copy()
+        for _ in range(4):
+            truth = points - (2 * truth - moved(truth) - truth)
+        yield np.clip(frame, 0, 255).astype(np.uint8), turn(truth)
+
+
+def eyes(shapes):
+    return np.linalg.norm(shapes[..., 36, :] - shapes[..., 45, :], axis=-1)
+
+
+def measured(truth, found):
+    """Return the mean error and the jitter of landmarks (n_frames, 68, 2), percent."""
+    off = (found - truth) / eyes(truth).mean()
+    known = np.isfinite(off).all(axis=(1, 2))
+    error = np.linalg.norm(off[known], axis=-1).mean()
+    second = off[2:] - 2 * off[1:-1] + off[:-2]
+    second = second[np.isfinite(second).all(axis=(1, 2))]
+    return 100 * error, 100 * np.linalg.norm(second, axis=-1).mean()
+
+
+def alone(model, frames, truth):
+    """Search each frame by itself, from a box that is off as those of a detector are."""
+    rng = np.random.default_rng(0)
+    out = []
+    for frame, shape in zip(frames, truth, strict=True):
+        box = np.concatenate([shape.min(0), shape.max(0)])
+        box = box + rng.normal(scale=0.03, size=4) * (box[2:] - box[:2]).max()
+        out.append(model(frame, box))
+    return np.array(out)
+
+
+def fixed(boxes):
+    """Return a detector that always answers the same."""
+    return lambda image: (boxes, np.ones(len(boxes)), "landmarks")
+
+
+def models(names):
+    for name in names.split(","):
+        if name == "search68":
+            fitter = load_model(name)
+            yield name, fitter, lambda image, box, fitter=fitter: fitter.predict(image, boxes=box, n_turns=1).shape
+        else:
+            from asmnet import Predictor
+
+            network = Predictor.from_pretrained(name)
+            yield name, network, lambda image, box, network=network: network(image, box[None])[0].landmarks
+
+
+@click.group()
+def main():
+    """Measure tracking."""
+
+
+@main.command()
+@click.option("--names", "--models", default="search68", show_default=True)
+@click.option("--part", type=click.Choice(["train", "val"]), default="val", show_default=True)
+@click.option("--n-faces", default=8, show_default=True)
+@click.option("--n-frames", default=60, show_default=True)
+@click.option("--smoothing", default="0,1,2", show_default=True)
+def motion(names, part, n_faces, n_frames, smoothing):
+    """Follow moving photographs, slow and fast."""
+    every = list(faces(part))
+    chosen = every[:: max(1, len(every) // n_faces)][:n_faces]
+    for speed in (0.0, 0.5, 1.5):
+        streams = []
+        for i, (path, points) in enumerate(chosen):
+            rng = np.random.default_rng(i)
+            frames, truth = zip(*stream(path, points, chosen[i - 1][0], n_frames, rng, speed=speed), strict=True)
+            streams.append((frames, np.array(truth)))
+        for name, predictor, one in models(names):
+            rows = {"frames alone": [measured(truth, alone(one, frames, truth)) for frames, truth in streams]}
+            for s in map(float, smoothing.split(",")):
+                rows[f"smoothing {s:g}"] = out = []
+                for frames, truth in streams:
+                    shapes = np.full(truth.shape, np.nan)
+                    first = truth[0]
+                    box = np.concatenate([first.min(0), first.max(0)])[None]
+                    for k, frame in enumerate(
+                        track(frames, predictor, detector=fixed(box), smoothing=s, detect_every=1000)
+                    ):
+                        for face in frame.faces:
+                            if face.id == 0 and face.seen:
+                                shapes[k] = face.landmarks
+                    out.append((*measured(truth, shapes), np.isfinite(shapes).all((1, 2)).mean()))
+            for label, values in rows.items():
+                mean = np.nanmean(np.array(values), axis=0)
+                kept = f", {100 * mean[2]:.0f} % of the frames" if len(mean) == 3 else ""
+                click.echo(f"speed {speed:g} {name:11s} {label:13s} error {mean[0]:.2f}, jitter {mean[1]:.2f}{kept}")
+
+
+@main.command()
+@click.option("--names", "--models", default="search68", show_default=True)
+@click.option("--every", default=4, show_default=True, help="Take one clip of so many.")
+@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
+def clips(names, every, split):
+    """Follow the faces of clips, each frame shown five times with the noise of a camera.
+
+    The frames with landmarks lie apart, so that the face moves by a tenth of its width between most of them.
+    """
+    found = defaultdict(list)
+    with (DATA / "youtube68" / "keypoints.csv").open() as file:
+        for row in list(csv.reader(file))[1:]:
+            if row[3] == split:
+                found[row[2]].append((row[0].split("_", 1)[1], row[0], np.array(row[4:140], float).reshape(68, 2)))
+    rng = np.random.default_rng(0)
+    for name, predictor, one in models(names):
+        errors, jitter, unseen, ids = defaultdict(list), defaultdict(list), 0, 0
+        for clip in sorted(found)[::every]:
+            frames, truth = [], []
+            for _, file, points in sorted(found[clip]):
+                image = read_image(DATA / "youtube68" / "images" / file).astype(float)
+                for _ in range(5):
+                    noise = rng.normal(scale=3, size=(*image.shape[:2], 1))
+                    frames.append(np.clip(image + noise, 0, 255).astype(np.uint8))
+                    truth.append(points)
+            truth = np.array(truth)
+            box = np.concatenate([truth[0].min(0), truth[0].max(0)])[None]
+            shapes = {"frames alone": alone(one, frames, truth)}
+            shapes |= {label: np.full(truth.shape, np.nan) for label in ("measured", "tracked")}
+            seen_ids = set()
+            begin = fixed(box)
+            for k, frame in enumerate(track(frames, predictor, detector=begin, detect_every=1000)):
+                for face in frame.faces:
+                    seen_ids.add(face.id)
+                    if face.seen:
+                        shapes["measured"][k], shapes["tracked"][k] = face.measured, face.landmarks
+            ids += len(seen_ids)
+            both = np.isfinite(shapes["tracked"]).all((1, 2))
+            unseen += (~both).sum()
+            if not both.any():
+                continue
+            for label, value in shapes.items():
+                off = np.linalg.norm(value - truth, axis=-1).mean(-1) / eyes(truth)
+                errors[label].append(np.nanmedian(off[both]))
+                same = np.linalg.norm(value[1:] - value[:-1], axis=-1).mean(-1) / eyes(truth[1:])
+                still = np.arange(1, len(truth)) % 5 != 0
+                jitter[label].append(np.nanmean(same[still & both[1:] & both[:-1]]))
+        click.echo(f"{name}: {len(errors['tracked'])} clips, {unseen} frames not seen, {ids} ids")
+        for label in errors:
+            click.echo(
+                f"  {label:13s} error {100 * np.nanmean(errors[label]):.2f}, movement in frames that stand still "
+                f"{100 * np.nanmean(jitter[label]):.3f} %"
+            )
+
+
+@main.command()
+@click.option("--names", "--models", default="search68,asmnet-68,light-68", show_default=True)
+@click.option("--n-frames", default=90, show_default=True)
+def speed(names, n_frames):
+    """Time a stream of 640 x 480 with one face, on one core, beside searching each frame from a detected box."""
+    from skimage.data import astronaut
+
+    from shape_models.search import find_faces
+
+    canvas = np.zeros((*SIZE, 3), np.uint8) + 90
+    frames = []
+    for k in range(n_frames):
+        frame = canvas.copy()
+        x = 60 + int(40 * np.sin(k / 15))
+        frame[:, x : x + 512] = astronaut()[:480]
+        frames.append(frame)
+    for name, predictor, one in models(names):
+        list(track(frames[:12], predictor))
+        began = time.process_time()
+        out = list(track(frames, predictor))
+        ours = (time.process_time() - began) / n_frames
+        began = time.process_time()
+        for frame in frames[:10]:
+            boxes = find_faces(frame).boxes
+            one(frame, boxes[0])
+        naive = (time.process_time() - began) / 10
+        ids = {face.id for frame in out for face in frame.faces}
+        click.echo(
+            f"{name}: {1 / ours:.0f} frames/s, {1e3 * ours:.1f} ms a frame; {1e3 * naive:.1f} ms with detection in "
+            f"each, ratio {naive / ours:.1f}; {len(ids)} id"
+        )
+
+
+if __name__ == "__main__":
+    main()
