@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
 from ._fitted import all_or_nothing
-from ._fitting import Problem, Solution, check_choices, solve
+from ._fitting import check_choices
+from ._posterior import Solution, solve
 from ._probabilistic import Completion
+from ._problem import Problem
 from ._procrustes import (
     GeneralizedProcrustes,
     Mean,
@@ -332,7 +334,7 @@ class AlignedASM(BaseEstimator):
         """
         solution = self._solve(shapes, confidence, covariance, loss=loss, on_error=on_error)
         exact = solution.problem.exact()[..., None]
-        covariance = solution.covariance(solution.aligned, whole=True)
+        covariance = solution.covariance(whole=True)
         xp = namespace_of(covariance)
         return Completion(
             shapes=solution.leave(xp.where(exact, solution.problem.points, solution.completed)),
@@ -376,7 +378,7 @@ class AlignedASM(BaseEstimator):
 
     def _pose(self, solution: Solution) -> Similarity:
         """Return image → model."""
-        pose = solution.aligned
+        pose = solution.pose
         for _ in range(self.refinements):
             near = self.asm_.basis_.project(pose(solution.completed))
             pose = estimate_similarity(

@@ -323,6 +323,12 @@ def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
     if np.isinf(to_numpy(rows)).any():
         where = tuple(int(i) for i in np.argwhere(np.isinf(to_numpy(shapes)))[0])
         raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers or NaN.")
+    if isinstance(rows, np.ndarray) and not joint and n_dims in (2, 3) and len(rows):
+        from ._posterior import complete_rows
+
+        compiled = complete_rows(basis, rows)
+        if compiled is not None:
+            return Completion(compiled[0].reshape(shapes.shape), compiled[1].reshape(*lead, *compiled[1].shape[1:]))
     patterns, index = np.unique(masks, axis=0, return_inverse=True)
     order = np.argsort(index, kind="stable")
     device = device_of(shapes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from shape_models import ASM, AlignedASM, DegenerateShapeError, Similarity, fit_shape, make_faces
+from shape_models import ASM, AlignedASM, DegenerateShapeError, Similarity, _posterior, fit_shape, make_faces
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,45 @@ def test_least_squares_agrees_with_a_naive_oracle(faces, model, rng):
         start = np.concatenate([s.scale * s.rotation[:, 0], s.translation, np.zeros(3)])
         found = least_squares(off, start, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
         np.testing.assert_allclose(fit.coefficients, found[4:], atol=1e-6)
+
+
+def problems(n_dims, rng):
+    """Return a model and points of it with all kinds of knowledge, by name."""
+    shapes = make_faces(80, rng=1)[:, ::2]
+    if n_dims == 3:
+        deep = np.linspace(0, 60, shapes.shape[1])[:, None] + rng.normal(scale=3, size=(*shapes.shape[:2], 1))
+        shapes = np.concatenate([shapes, deep], axis=-1)
+    model = AlignedASM(ASM(0.9)).fit(shapes)
+    points = shapes[:4] + rng.normal(size=shapes[:4].shape)
+    points[:, 3] += 40
+    gaps = points.copy()
+    gaps[:, 5:12] = np.nan
+    k = shapes.shape[1]
+    root = rng.normal(size=(4, k, n_dims, n_dims))
+    trust = np.round(rng.uniform(size=(4, k)), 1)
+    return model, {
+        "certain": (points, {}),
+        "gaps": (gaps, {}),
+        "confidence": (points, {"confidence": trust}),
+        "variances": (gaps, {"covariance": rng.uniform(0, 3, size=(4, k))}),
+        "matrices": (gaps, {"covariance": root @ np.swapaxes(root, -1, -2) + 0.1 * np.eye(n_dims)}),
+    }
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_the_loops_agree_with_the_array_api(n_dims, rng, monkeypatch):
+    model, cases = problems(n_dims, rng)
+    settings = [{}, {"loss": "huber"}, {"loss": "tukey"}, {"loss": "tukey", "prior": False}]
+    fits = [[fit_shape(model, x, **known, **how) for how in settings] for x, known in cases.values()]
+    completion = model.asm_.complete(cases["gaps"][0] / 300)
+    monkeypatch.setattr(_posterior, "_loops", lambda problem: None)
+    monkeypatch.setattr(_posterior, "complete_rows", lambda basis, rows: None)
+    for (name, (x, known)), compiled in zip(cases.items(), fits, strict=True):
+        for how, fast in zip(settings, compiled, strict=True):
+            plain = fit_shape(model, x, **known, **how)
+            for field in ("shapes", "completed", "coefficients", "covariance", "weights", "plausibility"):
+                a, b = getattr(fast, field), getattr(plain, field)
+                assert np.abs(a - b).max() <= 1e-7 * np.abs(b).max() + 1e-12, (name, how, field)
+    plain = model.asm_.complete(cases["gaps"][0] / 300)
+    np.testing.assert_allclose(completion.shapes, plain.shapes, rtol=1e-9)
+    np.testing.assert_allclose(completion.covariance, plain.covariance, rtol=1e-7, atol=1e-12)

@@ -1,0 +1,544 @@
+"""The algebra of one shape within the compiled loops of the fit.
+
+Shapes are flat rows of coordinates here, a pose is the matrix A (scale times rotation) and the translation t of
+z = A y + t, and what is known of the landmarks is `Known`. The array-API path of `_posterior` says what is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._kernels import _compiled, _turn
+
+__all__ = [
+    "FULL",
+    "Gaussian",
+    "Known",
+    "PARTIAL",
+    "RIGID",
+    "TANGENT",
+    "Target",
+    "align",
+    "back",
+    "backward",
+    "by_precision",
+    "cholesky",
+    "compose",
+    "dots",
+    "forward",
+    "invert_factor",
+    "median",
+    "mix",
+    "move",
+    "pull",
+    "put_block",
+    "put_certainty",
+    "put_errors",
+    "put_gains",
+    "put_gram",
+    "unknown",
+    "weigh",
+]
+
+FULL, PARTIAL, RIGID, TANGENT = 0, 1, 2, 3
+
+
+class Known(NamedTuple):
+    """What is known of each landmark of each shape."""
+
+    seen: Any  # (n, K) bool
+    variance: Any  # (n, K) of the error
+    matrix: Any  # (n, K, d, d) of the error, or (0, 0, 0, 0): then `variance` is meant
+    imaged: Any  # in the units of the points, not those of the model
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian of whole shapes with a free pose, as `_posterior.Normal` has it."""
+
+    mean: Any  # (p,)
+    rows: Any  # (q, p)
+    outer: Any  # (K, q (q + 1) / 2), lower triangles of Bₖ Bₖ'
+    ridge: Any  # (q,)
+    gram: Any  # (q, q) of all landmarks, and the ridge
+    noise: Any
+    precision: Any  # (p, p), or (0, 0): only by the rows
+
+
+class Target(NamedTuple):
+    """What whole shapes are superimposed on, and how."""
+
+    mean: Any  # (p,)
+    rule: Any
+    inflation: Any
+
+
+@_compiled
+def dots(rows, x, out):
+    """Write the products of the rows with x."""
+    q, p = rows.shape
+    i = 0
+    while i + 4 <= q:
+        r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+        for j in range(p):
+            v = x[j]
+            s0 += r0[j] * v
+            s1 += r1[j] * v
+            s2 += r2[j] * v
+            s3 += r3[j] * v
+        out[i], out[i + 1], out[i + 2], out[i + 3] = s0, s1, s2, s3
+        i += 4
+    while i < q:
+        s0 = 0.0
+        for j in range(p):
+            s0 += rows[i, j] * x[j]
+        out[i] = s0
+        i += 1
+
+
+@_compiled
+def mix(rows, u, out):
+    """Write Σ uᵢ rowᵢ."""
+    q, p = rows.shape
+    for j in range(p):
+        out[j] = 0.0
+    i = 0
+    while i + 4 <= q:
+        r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+        a0, a1, a2, a3 = u[i], u[i + 1], u[i + 2], u[i + 3]
+        for j in range(p):
+            out[j] += a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+        i += 4
+    while i < q:
+        a0 = u[i]
+        for j in range(p):
+            out[j] += a0 * rows[i, j]
+        i += 1
+
+
+@_compiled
+def cholesky(a, n):
+    """Put the factor of the lower triangle in its place."""
+    for j in range(n):
+        own = a[j]
+        s0 = 0.0
+        for c in range(j):
+            s0 += own[c] * own[c]
+        pivot = own[j] - s0
+        own[j] = np.sqrt(pivot) if pivot > 1e-15 * own[j] else np.sqrt(1e-15 * abs(own[j]) + 1e-300)
+        f = 1.0 / own[j]
+        i = j + 1
+        while i + 4 <= n:
+            r0, r1, r2, r3 = a[i], a[i + 1], a[i + 2], a[i + 3]
+            s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+            for c in range(j):
+                v = own[c]
+                s0 += r0[c] * v
+                s1 += r1[c] * v
+                s2 += r2[c] * v
+                s3 += r3[c] * v
+            r0[j] = (r0[j] - s0) * f
+            r1[j] = (r1[j] - s1) * f
+            r2[j] = (r2[j] - s2) * f
+            r3[j] = (r3[j] - s3) * f
+            i += 4
+        while i < n:
+            r0 = a[i]
+            s0 = 0.0
+            for c in range(j):
+                s0 += r0[c] * own[c]
+            r0[j] = (r0[j] - s0) * f
+            i += 1
+
+
+@_compiled
+def invert_factor(a, n, out):
+    """Write the inverse of a lower triangle, zeros above it."""
+    for r in range(n):
+        row, factor = out[r], a[r]
+        for c in range(n):
+            row[c] = 0.0
+        s = 0
+        while s + 4 <= r:
+            r0, r1, r2, r3 = out[s], out[s + 1], out[s + 2], out[s + 3]
+            f0, f1, f2, f3 = factor[s], factor[s + 1], factor[s + 2], factor[s + 3]
+            for c in range(s + 4):
+                row[c] -= f0 * r0[c] + f1 * r1[c] + f2 * r2[c] + f3 * r3[c]
+            s += 4
+        while s < r:
+            r0, f0 = out[s], factor[s]
+            for c in range(s + 1):
+                row[c] -= f0 * r0[c]
+            s += 1
+        f0 = 1.0 / factor[r]
+        for c in range(r):
+            row[c] *= f0
+        row[r] = f0
+
+
+@_compiled
+def forward(a, n, b):
+    for i in range(n):
+        row = a[i]
+        s = 0.0
+        for c in range(i):
+            s += row[c] * b[c]
+        b[i] = (b[i] - s) / row[i]
+
+
+@_compiled
+def backward(a, n, b):
+    for i in range(n - 1, -1, -1):
+        row = a[i]
+        s = b[i] / row[i]
+        b[i] = s
+        for c in range(i):
+            b[c] -= s * row[c]
+
+
+@_compiled
+def move(a, t, y, out):
+    """Write a y + t for every landmark."""
+    d = len(t)
+    if d == 2:
+        for j in range(len(y) // 2):
+            u, v = y[2 * j], y[2 * j + 1]
+            out[2 * j] = a[0, 0] * u + a[0, 1] * v + t[0]
+            out[2 * j + 1] = a[1, 0] * u + a[1, 1] * v + t[1]
+    else:
+        for j in range(len(y) // 3):
+            u, v, w = y[3 * j], y[3 * j + 1], y[3 * j + 2]
+            for c in range(3):
+                out[3 * j + c] = a[c, 0] * u + a[c, 1] * v + a[c, 2] * w + t[c]
+
+
+@_compiled
+def back(a, t, z, out):
+    """Write the y of z = a y + t, a a scaled rotation."""
+    d = len(t)
+    s = 0.0
+    for c in range(d):
+        s += a[c, 0] * a[c, 0]
+    for j in range(len(z) // d):
+        for c in range(d):
+            total = 0.0
+            for e in range(d):
+                total += a[e, c] * (z[d * j + e] - t[e])
+            out[d * j + c] = total / s
+
+
+@_compiled
+def align(x, target, rule, inflation, a, t, work):
+    """Write the pose that superimposes x on the target; return how far a is from the identity."""
+    d = len(t)
+    k = len(x) // d
+    centre, aim, h = work[0], work[1], work[2:5]
+    for c in range(d):
+        s, m = 0.0, 0.0
+        for j in range(k):
+            s += x[d * j + c]
+            m += target[d * j + c]
+        centre[c], aim[c] = s / k, m / k
+    xx, mm = 0.0, 0.0
+    if d == 2:
+        re, im = 0.0, 0.0
+        for j in range(k):
+            u, v = x[2 * j] - centre[0], x[2 * j + 1] - centre[1]
+            p, q = target[2 * j] - aim[0], target[2 * j + 1] - aim[1]
+            re += u * p + v * q
+            im += u * q - v * p
+            xx += u * u + v * v
+            mm += p * p + q * q
+        gain = np.sqrt(re * re + im * im)
+        re, im = re / gain, im / gain
+        a[0, 0], a[0, 1], a[1, 0], a[1, 1] = re, -im, im, re
+    else:
+        for c in range(3):
+            for e in range(3):
+                s = 0.0
+                for j in range(k):
+                    s += (target[3 * j + c] - aim[c]) * (x[3 * j + e] - centre[e])
+                h[c, e] = s
+        for j in range(k):
+            for c in range(3):
+                xx += (x[3 * j + c] - centre[c]) ** 2
+                mm += (target[3 * j + c] - aim[c]) ** 2
+        gain = _turn(h, work[6:14], work[14], a)[0]
+    if rule == FULL:
+        scale = inflation * gain / xx
+    elif rule == PARTIAL:
+        scale = np.sqrt(mm / xx)
+    elif rule == TANGENT:
+        scale = mm / gain
+    else:
+        scale = 1.0
+    off = 0.0
+    for c in range(d):
+        for e in range(d):
+            a[c, e] *= scale
+            off = max(off, abs(a[c, e] - (1.0 if c == e else 0.0)))
+    for c in range(d):
+        s = aim[c]
+        for e in range(d):
+            s -= a[c, e] * centre[e]
+        t[c] = s
+    return off
+
+
+@_compiled
+def compose(a, t, pose, shift, work):
+    """Put the pose (a, t) after another, in place."""
+    d = len(t)
+    for c in range(d):
+        for e in range(d):
+            s = 0.0
+            for f in range(d):
+                s += a[c, f] * pose[f, e]
+            work[c, e] = s
+        s = t[c]
+        for f in range(d):
+            s += a[c, f] * shift[f]
+        work[4, c] = s
+    for c in range(d):
+        for e in range(d):
+            pose[c, e] = work[c, e]
+        shift[c] = work[4, c]
+
+
+@_compiled
+def invert(m, d, out):
+    """Write the inverse of a symmetric matrix of two or three rows."""
+    if d == 2:
+        det = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]
+        out[0, 0], out[1, 1] = m[1, 1] / det, m[0, 0] / det
+        out[0, 1] = out[1, 0] = -m[0, 1] / det
+    else:
+        c0 = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
+        c1 = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
+        c2 = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
+        det = m[0, 0] * c0 + m[0, 1] * c1 + m[0, 2] * c2
+        out[0, 0] = c0 / det
+        out[0, 1] = out[1, 0] = c1 / det
+        out[0, 2] = out[2, 0] = c2 / det
+        out[1, 1] = (m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]) / det
+        out[1, 2] = out[2, 1] = (m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]) / det
+        out[2, 2] = (m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]) / det
+
+
+@_compiled
+def put_errors(known, i, a, share, base, d, out):
+    """Write the covariance of the errors of shape i in the frame of the model, (K, d, d).
+
+    A loss that leaves the share w of a landmark makes (base + M) / w - base of the covariance M.
+    """
+    k = known.seen.shape[1]
+    factor = 1.0
+    if known.imaged:
+        factor = 0.0
+        for c in range(d):
+            factor += a[c, 0] * a[c, 0]
+    full = len(known.matrix) > 0
+    for j in range(k):
+        w = share[j]
+        if full:
+            m = known.matrix[i, j]
+            for c in range(d):
+                for e in range(d):
+                    s = 0.0
+                    for f in range(d):
+                        for g in range(d):
+                            s += a[c, f] * m[f, g] * a[e, g]
+                    out[j, c, e] = s / w
+                out[j, c, c] += base / w - base
+        else:
+            v = (base + factor * known.variance[i, j]) / w - base
+            for c in range(d):
+                for e in range(d):
+                    out[j, c, e] = v if c == e else 0.0
+
+
+@_compiled
+def put_gains(errors, seen, noise, small, out):
+    """Write σ² (σ² + M)⁻¹ of each landmark, 0 where it is missing."""
+    k, d = errors.shape[0], errors.shape[1]
+    for j in range(k):
+        if not seen[j]:
+            out[j] = 0.0
+            continue
+        for c in range(d):
+            for e in range(d):
+                small[c, e] = errors[j, c, e] / noise
+            small[c, c] += 1.0
+        invert(small, d, out[j])
+
+
+@_compiled
+def weigh(gains, v, out):
+    """Write the product of the gain of each landmark with its vector."""
+    k, d = gains.shape[0], gains.shape[1]
+    if d == 2:
+        for j in range(k):
+            x, y = v[2 * j], v[2 * j + 1]
+            out[2 * j] = gains[j, 0, 0] * x + gains[j, 0, 1] * y
+            out[2 * j + 1] = gains[j, 1, 0] * x + gains[j, 1, 1] * y
+    else:
+        for j in range(k):
+            for c in range(3):
+                g = gains[j, c]
+                out[3 * j + c] = g[0] * v[3 * j] + g[1] * v[3 * j + 1] + g[2] * v[3 * j + 2]
+
+
+@_compiled
+def pull(some, gains, share, certain, v, work, out):
+    """Write Σ Bₖ w gain vₖ."""
+    k, d = gains.shape[0], gains.shape[1]
+    if certain:
+        for j in range(k):
+            w = share[j]
+            for c in range(d):
+                work[d * j + c] = w * v[d * j + c]
+    else:
+        weigh(gains, v, work)
+        for j in range(k):
+            for c in range(d):
+                work[d * j + c] *= share[j]
+    dots(some.rows, work, out)
+
+
+@_compiled
+def put_gram(some, gains, out, packed):
+    """Write Σ Bₖ gain Bₖ' and the ridge, the lower triangle."""
+    k, d = gains.shape[0], gains.shape[1]
+    q = len(some.ridge)
+    size = q * (q + 1) // 2
+    even, changed = True, 0
+    for j in range(k):
+        for c in range(1, d):
+            even = even and gains[j, c, c] == gains[j, 0, 0]
+            for e in range(c):
+                even = even and gains[j, c, e] == 0.0
+        changed += gains[j, 0, 0] != 1.0
+    if even:
+        sparse = 2 * changed <= k  # then what is missing is taken off
+        for c in range(size):
+            packed[c] = 0.0
+        for j in range(k):
+            w = gains[j, 0, 0] - 1.0 if sparse else gains[j, 0, 0]
+            if w != 0.0:
+                outer = some.outer[j]
+                for c in range(size):
+                    packed[c] += w * outer[c]
+        at = 0
+        for r in range(q):
+            for s in range(r + 1):
+                out[r, s] = packed[at + s] + some.gram[r, s] if sparse else packed[at + s]
+            if not sparse:
+                out[r, r] += some.ridge[r]
+            at += r + 1
+        return
+    left = np.empty((q, k * d))
+    for r in range(q):
+        weigh(gains, some.rows[r], left[r])
+    for r in range(q):
+        dots(left[: r + 1], some.rows[r], out[r])
+        out[r, r] += some.ridge[r]
+
+
+@_compiled
+def select(values, scratch, at):
+    """Return the value that stands at a place in rising order."""
+    n = len(values)
+    for j in range(n):
+        scratch[j] = values[j]
+    low, high = 0, n - 1
+    while low < high:
+        pivot = scratch[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while scratch[i] < pivot:
+                i += 1
+            while scratch[j] > pivot:
+                j -= 1
+            if i <= j:
+                scratch[i], scratch[j] = scratch[j], scratch[i]
+                i += 1
+                j -= 1
+        if at <= j:
+            high = j
+        elif at >= i:
+            low = i
+        else:
+            break
+    return scratch[at]
+
+
+@_compiled
+def median(values, weights, equal, scratch):
+    """Return the first value up to which more than half of the weight lies."""
+    n = len(values)
+    if equal:
+        return select(values, scratch, n // 2)
+    order = np.argsort(values)
+    total = 0.0
+    for j in order:
+        total += weights[j]
+    running = 0.0
+    for j in order:
+        running += weights[j]
+        if running > 0.5 * total:
+            return values[j]
+    return values[order[n - 1]]
+
+
+@_compiled
+def unknown(seen, errors, where):
+    """Write the coordinates that are missing or not exact; return their number."""
+    k, d = errors.shape[0], errors.shape[1]
+    count = 0
+    for j in range(k):
+        exact = seen[j]
+        for c in range(d):
+            for e in range(d):
+                exact = exact and errors[j, c, e] == 0.0
+        if not exact:
+            for c in range(d):
+                where[count] = d * j + c
+                count += 1
+    return count
+
+
+@_compiled
+def by_precision(some, count, d):
+    """Say whether the system of the unknown coordinates is the cheaper one."""
+    q = len(some.ridge)
+    return len(some.precision) > 0 and count**3 < q**3 + 3 * q * q * (count // d)
+
+
+@_compiled
+def put_certainty(seen, errors, noise, small, out):
+    """Write M⁻¹ of each landmark that is not exact, 0 where it is missing; a direction without error gets little."""
+    k, d = errors.shape[0], errors.shape[1]
+    for j in range(k):
+        if not seen[j]:
+            out[j] = 0.0
+            continue
+        for c in range(d):
+            for e in range(d):
+                small[c, e] = errors[j, c, e]
+            small[c, c] += 1e-12 * noise
+        invert(small, d, out[j])
+
+
+@_compiled
+def put_block(some, where, count, certainty, out):
+    """Write the precision of the unknown coordinates, the lower triangle."""
+    d = certainty.shape[1]
+    for r in range(count):
+        row = some.precision[where[r]]
+        for s in range(r + 1):
+            out[r, s] = row[where[s]]
+        j, c = where[r] // d, where[r] % d
+        for e in range(c + 1):  # the coordinates of a landmark stand side by side
+            out[r, r - c + e] += certainty[j, c, e]

@@ -1,0 +1,540 @@
+"""Loops of the fit over shapes of the plane and of space, compiled on first use and kept on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._fit_algebra import (
+    FULL,
+    PARTIAL,
+    RIGID,
+    TANGENT,
+    Gaussian,
+    Known,
+    Target,
+    align,
+    back,
+    backward,
+    by_precision,
+    cholesky,
+    compose,
+    dots,
+    forward,
+    invert_factor,
+    median,
+    mix,
+    move,
+    pull,
+    put_block,
+    put_certainty,
+    put_errors,
+    put_gains,
+    put_gram,
+    unknown,
+    weigh,
+)
+from ._kernels import _compiled
+
+__all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "covariance", "least_squares",
+           "posterior", "reweigh"]  # fmt: skip
+
+
+@_compiled
+def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, target, rounds, n_huber, limits, share):
+    """Replace, in place, points that lie far off by pseudo-values; see `_posterior.reweigh`.
+
+    `limits` are the bounds of Huber and Tukey, the median of a standard normal vector, the least spread and share, and
+    what conjugate gradients leave, with their most steps.
+    """
+    n, p = points.shape
+    d = shift.shape[1]
+    k, q, m = p // d, len(some.ridge), len(modes)
+    huber, tukey, middle, floor, least, tolerance, most = limits
+    z, near, star, v, weighted = np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p)
+    u, r, s, direction, product = np.empty(q), np.empty(q), np.empty(q), np.empty(q), np.empty(q)
+    b, distance, scratch, weight = np.empty(m), np.empty(k), np.empty(k), np.empty(k)
+    a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
+    errors, gains, ones = np.zeros((k, d, d)), np.zeros((k, d, d)), np.ones(k)
+    gram, packed, own = np.empty((q, q)), np.empty(q * (q + 1) // 2), inverse
+    if certain:
+        for j in range(k):
+            weight[j] = 1.0
+            for c in range(d):
+                gains[j, c, c] = 1.0
+    else:
+        own = np.empty((q, q))
+    for i in range(n):
+        if not certain:
+            put_errors(known, i, pose[i], ones, 0.0, d, errors)
+            put_gains(errors, known.seen[i], some.noise, small, gains)
+            for j in range(k):
+                weight[j] = 0.0
+                for c in range(d):
+                    weight[j] += gains[j, c, c] / d
+            put_gram(some, gains, gram, packed)
+            cholesky(gram, q)
+            for c in range(q):
+                for e in range(q):
+                    own[c, e] = 1.0 if c == e else 0.0
+                forward(gram, q, own[c])
+                backward(gram, q, own[c])
+        kept = share[i]
+        move(pose[i], shift[i], points[i], z)
+        for j in range(k):
+            kept[j] = 1.0
+            if not known.seen[i, j]:
+                for c in range(d):
+                    z[d * j + c] = 0.0
+        sigma = 0.0
+        for turn in range(rounds):
+            if turn > 0 or not certain:
+                for j in range(p):
+                    v[j] = z[j] - some.mean[j]
+                pull(some, gains, kept, certain, v, weighted, r)
+                if turn == 0:
+                    dots(own, r, u)
+                else:
+                    mix(some.rows, u, v)
+                    pull(some, gains, kept, certain, v, weighted, product)
+                    for c in range(q):
+                        r[c] -= product[c] + some.ridge[c] * u[c]
+                    before = 1.0
+                    for step in range(most):
+                        dots(own, r, s)
+                        now = 0.0
+                        for c in range(q):
+                            now += r[c] * s[c]
+                        if not now > tolerance * sigma * sigma:
+                            break
+                        for c in range(q):
+                            direction[c] = s[c] + (now / before * direction[c] if step else 0.0)
+                        before = now
+                        mix(some.rows, direction, v)
+                        pull(some, gains, kept, certain, v, weighted, product)
+                        curve = 0.0
+                        for c in range(q):
+                            product[c] += some.ridge[c] * direction[c]
+                            curve += product[c] * direction[c]
+                        for c in range(q):
+                            u[c] += now / curve * direction[c]
+                            r[c] -= now / curve * product[c]
+                mix(some.rows, u, near)
+                for j in range(p):
+                    near[j] += some.mean[j]
+                    v[j] = z[j] - near[j]
+                    weighted[j] = v[j]
+                if not certain:
+                    weigh(gains, v, weighted)
+                for j in range(k):
+                    for c in range(d):
+                        star[d * j + c] = near[d * j + c] + kept[j] * weighted[d * j + c]
+                align(star, target.mean, target.rule, target.inflation, a, t, work)
+                compose(a, t, pose[i], shift[i], work)
+                move(pose[i], shift[i], points[i], z)
+                for j in range(k):
+                    if not known.seen[i, j]:
+                        for c in range(d):
+                            z[d * j + c] = 0.0
+                move(a, t, star, v)
+                for j in range(p):
+                    v[j] -= some.mean[j]
+            else:
+                for j in range(p):
+                    v[j] = z[j] - some.mean[j]
+                dots(some.rows, v, r)
+                dots(own, r, u)
+            dots(modes, v, b)
+            for c in range(m):
+                b[c] = min(max(b[c], -bound[c]), bound[c])
+            mix(modes, b, star)
+            for j in range(p):
+                v[j] = weighted[j] = z[j] - star[j] - some.mean[j]
+            if not certain:
+                weigh(gains, v, weighted)
+            for j in range(k):
+                square = 1e-300
+                for c in range(d):
+                    square += v[d * j + c] * weighted[d * j + c]
+                distance[j] = np.sqrt(square)
+            sigma = max(median(distance, weight, certain, scratch) / middle, floor)
+            if turn == rounds - 1:  # the pseudo-values of the last solution, in the pose they were found in
+                move(a, t, near, v)
+                for j in range(k):
+                    for c in range(d):
+                        e = d * j + c
+                        star[e] = v[e] + kept[j] * (z[e] - v[e])
+                back(pose[i], shift[i], star, v)
+                for j in range(k):
+                    if kept[j] < 1.0 and known.seen[i, j]:
+                        for c in range(d):
+                            points[i, d * j + c] = v[d * j + c]
+            for j in range(k):
+                off = distance[j] / sigma
+                if turn < n_huber:
+                    kept[j] = huber / off if off > huber else 1.0
+                else:
+                    inside = 1.0 - min(off / tukey, 1.0) ** 2
+                    kept[j] = max(inside * inside, least)
+
+
+@_compiled
+def _moves(shape, d, scaling, out):
+    """Write the derivatives of a shape by its pose: translations, turns, logarithm of the size."""
+    k = len(shape) // d
+    n = d + (1 if d == 2 else 3)
+    out[: n + 1] = 0.0
+    for j in range(k):
+        for c in range(d):
+            out[c, d * j + c] = 1.0
+        if d == 2:
+            out[2, 2 * j], out[2, 2 * j + 1] = -shape[2 * j + 1], shape[2 * j]
+        else:
+            x, y, z = shape[3 * j], shape[3 * j + 1], shape[3 * j + 2]
+            out[3, 3 * j + 1], out[3, 3 * j + 2] = -z, y
+            out[4, 3 * j], out[4, 3 * j + 2] = z, -x
+            out[5, 3 * j], out[5, 3 * j + 1] = -y, x
+    if scaling:
+        out[n] = shape
+    return n + 1 if scaling else n
+
+
+@_compiled
+def _away(u, d, scaling, most, a, t):
+    """Write the pose that takes the steps u, in the order of `_moves`, away again."""
+    n_turns = 1 if d == 2 else 3
+    if d == 2:
+        angle = min(max(-u[2], -most), most)
+        a[0, 0] = a[1, 1] = np.cos(angle)
+        a[1, 0] = np.sin(angle)
+        a[0, 1] = -a[1, 0]
+    else:  # Rodrigues
+        x, y, z = min(max(-u[3], -most), most), min(max(-u[4], -most), most), min(max(-u[5], -most), most)
+        angle = np.sqrt(x * x + y * y + z * z) + 1e-150
+        s, half = np.sin(angle) / angle, np.sin(angle / 2) / angle
+        f = 2 * half * half
+        a[0, 0], a[0, 1], a[0, 2] = 1 - f * (y * y + z * z), f * x * y - s * z, f * x * z + s * y
+        a[1, 0], a[1, 1], a[1, 2] = f * x * y + s * z, 1 - f * (x * x + z * z), f * y * z - s * x
+        a[2, 0], a[2, 1], a[2, 2] = f * x * z - s * y, f * y * z + s * x, 1 - f * (x * x + y * y)
+    scale = np.exp(min(max(-u[d + n_turns], -most), most)) if scaling else 1.0
+    for c in range(d):
+        t[c] = 0.0
+        for e in range(d):
+            a[c, e] *= scale
+            t[c] -= a[c, e] * u[e]
+
+
+@_compiled
+def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge, longest, steps, found):
+    """Turn the poses, and write the coefficients, to where the modes come nearest to the points: Gauss and Newton."""
+    n, p = points.shape
+    d = shift.shape[1]
+    k, m = p // d, len(modes)
+    z, near, v = np.empty(p), np.empty(p), np.empty(p)
+    rows, left, gram, u = np.empty((m + 7, p)), np.empty((m + 7, p)), np.empty((m + 7, m + 7)), np.empty(m + 7)
+    a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
+    errors, gains = np.empty((k, d, d)), np.empty((k, d, d))
+    rows[:m] = modes
+    for i in range(n):
+        c = found[i]
+        for step in range(steps):
+            if known.imaged or step == 0:
+                put_errors(known, i, pose[i], share[i], some.noise, d, errors)
+                put_gains(errors, known.seen[i], some.noise, small, gains)
+            fixed = m if step and not known.imaged else 0  # these products stay
+            mix(modes, c, near)
+            for j in range(p):
+                near[j] += some.mean[j]
+            q = m + _moves(near, d, scaling, rows[m:])
+            move(pose[i], shift[i], points[i], z)
+            for j in range(k):
+                for e in range(d):
+                    v[d * j + e] = z[d * j + e] - near[d * j + e] if known.seen[i, j] else 0.0
+            weigh(gains, v, z)
+            dots(rows[:q], z, u[:q])
+            for r in range(fixed, q):
+                weigh(gains, rows[r], left[r])
+            for r in range(m):
+                u[r] -= ridge * c[r]
+                dots(left[: r + 1], rows[r], gram[r, : r + 1])
+                gram[r, r] += ridge
+            for r in range(m, q):
+                dots(left[: r + 1], rows[r], gram[r, : r + 1])
+            cholesky(gram, q)
+            forward(gram, q, u)
+            backward(gram, q, u)
+            largest, moved = 0.0, 0.0
+            for r in range(m):
+                c[r] += u[r]
+                largest = max(largest, abs(c[r]))
+            for r in range(q):
+                moved = max(moved, abs(u[r]))
+            _away(u[m:], d, scaling, longest, a, t)
+            compose(a, t, pose[i], shift[i], work)
+            if moved <= 1e-14 * (1 + largest):
+                break
+
+
+@_compiled
+def posterior(points, known, pose, shift, some, target, steps, completed, square):
+    """Write the most probable whole shapes and turn the poses until these lie on the target.
+
+    In the frame of the model the unknown part solves P x = M⁻¹ y - Λ(unknown, exact) y, P = Λ + M⁻¹, by the precision
+    Λ; or the coefficients u solve (Σ Bₖ gₖ Bₖ' + ridge) u = Σ Bₖ gₖ yₖ, whichever system is smaller. Errors in the
+    units of the points change with the pose: then the factor of an earlier pose only steps towards the solution, and is
+    renewed when the pose has changed by more than a twentieth.
+    """
+    n, p = points.shape
+    d = shift.shape[1]
+    k, q = p // d, len(some.ridge)
+    z, x, v, weighted = np.empty(p), np.empty(p), np.empty(p), np.empty(p)
+    u, r = np.empty(q), np.empty(max(p, q))
+    a, t, work, small, at = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d)), np.empty((d, d))
+    errors, gains = np.empty((k, d, d)), np.empty((k, d, d))
+    where, ones, packed = np.empty(p, np.int64), np.ones(k), np.empty(q * (q + 1) // 2)
+    whole_precision = len(some.precision) > 0
+    most = max(p, q) if whole_precision else q
+    matrix = np.empty((most, most))
+    ready, count, block = False, 0, False
+    for i in range(n):
+        # The factor of the last shape is right where the same is known.
+        if ready and not known.imaged:
+            for j in range(k):
+                ready = ready and known.seen[i, j] == known.seen[i - 1, j]
+                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
+        else:
+            ready = False
+        seen = known.seen[i]
+        for c in range(p):
+            x[c] = 0.0
+        for c in range(q):
+            u[c] = 0.0
+        for step in range(steps):
+            if not ready or (known.imaged and step > 0):
+                put_errors(known, i, pose[i], ones, 0.0, d, errors)
+                if ready:
+                    change = 0.0
+                    for c in range(d):
+                        for e in range(d):
+                            change = max(change, abs(at[c, e] - pose[i, c, e]))
+                    size = 0.0
+                    for c in range(d):
+                        size += at[c, 0] * at[c, 0]
+                    ready = change <= 0.05 * np.sqrt(size)
+                if not ready:
+                    count = unknown(seen, errors, where)
+                    block = by_precision(some, count, d)
+                if block:
+                    put_certainty(seen, errors, some.noise, small, gains)
+                else:
+                    put_gains(errors, seen, some.noise, small, gains)
+                if not ready:
+                    if block:
+                        put_block(some, where, count, gains, matrix)
+                        cholesky(matrix, count)
+                    else:
+                        put_gram(some, gains, matrix, packed)
+                        cholesky(matrix, q)
+                    for c in range(d):
+                        for e in range(d):
+                            at[c, e] = pose[i, c, e]
+                    ready = True
+            move(pose[i], shift[i], points[i], z)
+            for j in range(k):
+                for c in range(d):
+                    e = d * j + c
+                    v[e] = z[e] - some.mean[e] if seen[j] else 0.0
+            if block:
+                for c in range(p):
+                    weighted[c] = v[c]
+                for c in range(count):
+                    weighted[where[c]] = x[where[c]]
+                for c in range(p):
+                    x[c] = weighted[c]
+                for c in range(p):
+                    weighted[c] = v[c] - x[c]
+                weigh(gains, weighted, z)
+                for c in range(count):
+                    row = some.precision[where[c]]
+                    total = z[where[c]]
+                    for e in range(p):
+                        total -= row[e] * x[e]
+                    r[c] = total
+                forward(matrix, count, r)
+                backward(matrix, count, r)
+                for c in range(count):
+                    x[where[c]] += r[c]
+            else:
+                mix(some.rows, u, x)
+                for c in range(p):
+                    weighted[c] = v[c] - x[c]
+                weigh(gains, weighted, z)
+                dots(some.rows, z, r)
+                for c in range(q):
+                    r[c] -= some.ridge[c] * u[c]
+                forward(matrix, q, r)
+                backward(matrix, q, r)
+                for c in range(q):
+                    u[c] += r[c]
+                mix(some.rows, u, x)
+                for c in range(p):
+                    weighted[c] = v[c] - x[c]
+                weigh(gains, weighted, z)
+                for c in range(p):
+                    x[c] += z[c]
+            if target.rule < 0:
+                break
+            for c in range(p):
+                weighted[c] = x[c] + some.mean[c]
+            off = align(weighted, target.mean, target.rule, target.inflation, a, t, work)
+            if off <= 1e-13 or step == steps - 1:
+                break
+            compose(a, t, pose[i], shift[i], work)
+        total = 0.0
+        if block:
+            for c in range(p):
+                weighted[c] = v[c] - x[c]
+            weigh(gains, weighted, z)
+            for c in range(count):
+                total += weighted[where[c]] * z[where[c]]
+            for c in range(p):
+                row = some.precision[c]
+                s = 0.0
+                for e in range(p):
+                    s += row[e] * x[e]
+                total += s * x[c]
+        else:
+            mix(some.rows, u, z)
+            for c in range(p):
+                z[c] = v[c] - z[c]
+            weigh(gains, z, weighted)
+            for c in range(p):
+                total += v[c] * weighted[c]
+            total /= some.noise
+        square[i] = total
+        for c in range(p):
+            x[c] += some.mean[c]
+        back(pose[i], shift[i], x, completed[i])
+        for j in range(k):
+            if seen[j]:
+                exact = True
+                for c in range(d):
+                    for e in range(d):
+                        exact = exact and errors[j, c, e] == 0.0
+                if exact:
+                    for c in range(d):
+                        completed[i, d * j + c] = points[i, d * j + c]
+
+
+@_compiled
+def covariance(known, pose, share, base, some, kept, rest, out):
+    """Write the covariance of each landmark (n, K, d, d) of the whole shapes, or of what the rows `kept` see of them.
+
+    With F = I - g that of the whole shape is F B' G⁻¹ B F σ² + σ² F, or P⁻¹ on the unknown coordinates.
+    """
+    n, k = known.seen.shape
+    d = pose.shape[1]
+    p, q, rank = k * d, len(some.ridge), len(kept)
+    errors, gains, small = np.empty((k, d, d)), np.empty((k, d, d)), np.empty((d, d))
+    where, packed, blocks = np.empty(p, np.int64), np.empty(q * (q + 1) // 2), np.empty((k, d, d))
+    whole_precision = len(some.precision) > 0
+    most = max(p, q) if whole_precision else q
+    matrix, inverse = np.empty((most, most)), np.empty((most if whole_precision else 0, most))
+    rows, core, left = np.empty((rank, max(p, q))), np.empty((rank, rank)), np.empty((rank, p))
+    v, column = np.empty(p), np.empty((d, q))
+    ready = False
+    for i in range(n):
+        if ready and not known.imaged:
+            for j in range(k):
+                ready = ready and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
+                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
+        else:
+            ready = False
+        if not ready:
+            ready = True
+            seen = known.seen[i]
+            put_errors(known, i, pose[i], share[i], base, d, errors)
+            count = unknown(seen, errors, where)
+            block = by_precision(some, count, d)
+            for j in range(k):
+                for c in range(d):
+                    for e in range(d):
+                        blocks[j, c, e] = 0.0
+            if block:
+                put_certainty(seen, errors, some.noise, small, gains)
+                put_block(some, where, count, gains, matrix)
+                cholesky(matrix, count)
+                if rank == 0:
+                    invert_factor(matrix, count, inverse)
+                    for c in range(d):  # sums of squares of the columns, and of products of those side by side
+                        for f in range(count):
+                            v[f] = 0.0
+                        for r in range(count):
+                            row = inverse[r]
+                            for f in range(count - c):
+                                v[f] += row[f] * row[f + c]
+                        for f in range(count - c):
+                            j, e = where[f] // d, where[f] % d
+                            if e + c < d:
+                                blocks[j, e, e + c] = blocks[j, e + c, e] = v[f]
+                for s in range(rank):
+                    for c in range(count):
+                        rows[s, c] = kept[s, where[c]]
+                    forward(matrix, count, rows[s])
+                for s in range(rank):
+                    dots(rows[: s + 1, :count], rows[s, :count], core[s])
+            else:
+                put_gains(errors, seen, some.noise, small, gains)
+                put_gram(some, gains, matrix, packed)
+                cholesky(matrix, q)
+                for j in range(k):
+                    for c in range(d):
+                        for e in range(d):
+                            gains[j, c, e] = (1.0 if c == e else 0.0) - gains[j, c, e]
+                if rank == 0:
+                    for j in range(k):
+                        for c in range(d):
+                            for s in range(q):
+                                total = 0.0
+                                for e in range(d):
+                                    total += gains[j, c, e] * some.rows[s, d * j + e]
+                                column[c, s] = total
+                            forward(matrix, q, column[c])
+                            for e in range(c + 1):
+                                total = gains[j, c, e]
+                                for s in range(q):
+                                    total += column[c, s] * column[e, s]
+                                blocks[j, c, e] = blocks[j, e, c] = some.noise * total
+                for s in range(rank):
+                    weigh(gains, kept[s], left[s])
+                    dots(some.rows, left[s], rows[s])
+                    forward(matrix, q, rows[s])
+                for s in range(rank):
+                    dots(rows[: s + 1, :q], rows[s, :q], core[s])
+                    dots(left[: s + 1], kept[s], v)
+                    for c in range(s + 1):
+                        core[s, c] = some.noise * (core[s, c] + v[c])
+            if rank:
+                for s in range(rank):
+                    for c in range(s):
+                        core[c, s] = core[s, c]
+                for s in range(rank):
+                    mix(kept, core[s], left[s])
+                for j in range(k):
+                    for c in range(d):
+                        for e in range(d):
+                            total = rest[j, c, e]
+                            for s in range(rank):
+                                total += kept[s, d * j + c] * left[s, d * j + e]
+                            blocks[j, c, e] = total
+        a = pose[i]
+        size = 0.0
+        for c in range(d):
+            size += a[c, 0] * a[c, 0]
+        for j in range(k):
+            for c in range(d):
+                for e in range(d):
+                    total = 0.0
+                    for f in range(d):
+                        for g in range(d):
+                            total += a[f, c] * blocks[j, f, g] * a[g, e]
+                    out[i, j, c, e] = total / (size * size)
