@@ -1,4 +1,4 @@
-"""The lecture runs from the first cell to the last, as a notebook."""
+"""The lectures run from the first cell to the last, as notebooks."""
 
 import os
 import subprocess
@@ -19,11 +19,18 @@ nbformat.write(notebook, "lecture.ipynb")
 """
 
 
-def test_the_lecture_runs_as_a_notebook(tmp_path):
-    for name in ("jupytext", "nbclient", "ipykernel"):
-        pytest.importorskip(name, reason=f"the lecture needs {name}")
+PROMISES = {
+    "lecture": ["rotation agrees: True", "variances agree: True", "twice is once: True", "is the operator: True"],
+    "lecture_images": ["converged after", "90 % ellipses of the maps", "covered landmarks, fitted less projected: -"],
+}
+
+
+@pytest.mark.parametrize("name", PROMISES)
+def test_a_lecture_runs_as_a_notebook(tmp_path, name):
+    for module in ("jupytext", "nbclient", "ipykernel", "torch"):
+        pytest.importorskip(module, reason=f"the lectures need {module}")
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    script = ROOT / "examples" / "lecture.py"
+    script = ROOT / "examples" / f"{name}.py"
     out = subprocess.run(
         [sys.executable, "-c", RUN, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
         timeout=280,
@@ -33,8 +40,7 @@ def test_the_lecture_runs_as_a_notebook(tmp_path):
 
     cells = nbformat.read(tmp_path / "lecture.ipynb", as_version=4).cells
     printed = "".join(o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs)
-    promises = ["rotation agrees: True", "variances agree: True", "twice is once: True", "is the operator: True"]
-    assert [promise for promise in promises if promise not in printed] == []
+    assert [promise for promise in PROMISES[name] if promise not in printed] == []
     exercises = [cell for cell in cells if "**Exercise" in cell.source]
     assert len(exercises) == 6
     assert all(f"# {i}. " in cells[-1].source for i in range(1, 7))
