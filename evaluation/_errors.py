@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, as_shapes
+from shape_models._provenance import as_landmark_set, is_landmark_set
 
 from ._normalizers import as_faces, chunks, lengths, point_distances
+from ._pairs import pair
 
 __all__ = [
     "ErrorArray",
@@ -289,7 +291,10 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: got {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
-def _pair(target: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _pair(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+    target, prediction = as_landmark_set(target), as_landmark_set(prediction)
+    if is_landmark_set(target) and is_landmark_set(prediction):
+        target, prediction, _ = pair(target, prediction, allow_missing=True)
     truth = as_shapes(target, name="target", n_dims=(2, 3), allow_nan=True)
     guess = as_shapes(prediction, name="prediction", allow_nan=True)
     if truth.shape != guess.shape:

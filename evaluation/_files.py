@@ -1,4 +1,4 @@
-"""Pairing the faces of two sets, and tables of attributes, for the command line."""
+"""Tables of attributes, for the command line."""
 
 from __future__ import annotations
 
@@ -8,81 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shape_models._commands import few
-from shape_models._names import natural_key, plain_name
+from shape_models._names import plain_name
 from shape_models.datasets import LandmarkSamples
 
 from ._reports import angles_in_degrees
 
-__all__ = ["attributes_of", "pair", "read_attributes"]
-
-
-def pair(
-    truth: LandmarkSamples, guess: LandmarkSamples, *, allow_missing: bool = False
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return true and predicted shapes face by face, and how they were paired.
-
-    By name where both sets name their faces, else by order. Landmarks are matched by their names where both have some.
-
-    Parameters
-    ----------
-    truth, guess : LandmarkSamples
-        What to pair.
-    allow_missing : bool
-        Whether faces without a prediction become NaN, and not an error.
-
-    Returns
-    -------
-    targets, predictions : ndarray of shape (n_faces, n_landmarks, n_dims)
-    how : str
-        One sentence.
-
-    Raises
-    ------
-    ValueError
-        When names, counts, frames or landmarks do not match.
-    """
-    if {truth.frame, guess.frame} in ({"pixels", "y_up"}, {"relative", "pixels"}, {"relative", "y_up"}):
-        raise ValueError(
-            f"{guess.source}: got landmarks in the frame {guess.frame!r}; expected {truth.frame!r}, as {truth.source} "
-            "has. Try --image-size."
-        )
-    targets = truth.lengths()
-    found = guess.like(truth.landmark_names, truth.frame, whose=truth.source)
-    if targets.shape[1:] != found.shape[1:]:
-        raise ValueError(
-            f"{guess.source}: got faces of shape {found.shape[1:]}; expected {targets.shape[1:]}, as "
-            f"{truth.source} has."
-        )
-    if not (truth.named and guess.named):
-        if len(targets) != len(found):
-            raise ValueError(
-                f"{guess.source}: got {len(found)} faces; expected {len(targets)}, as {truth.source} has. "
-                "Try files that name their faces, to pair them by name."
-            )
-        nameless = [samples.source for samples in (truth, guess) if not samples.named]
-        named = next((samples.names for samples in (truth, guess) if samples.named), None)
-        order = f": {few(named, 4)}" if named else ""
-        return targets, found, f"Faces are paired by order, as {' and '.join(nameless)} names none{order}."
-    place = {name: i for i, name in enumerate(guess.names)}
-    extra = sorted(set(guess.names) - set(truth.names), key=natural_key)
-    lacking = [name for name in truth.names if name not in place]
-    if extra and len(extra) == len(guess.names):
-        raise ValueError(
-            f"{guess.source}: no face has a name of {truth.source} ({guess.names[0]!r} against {truth.names[0]!r})."
-        )
-    if extra:
-        raise ValueError(f"{guess.source}: {len(extra)} faces have no truth, the first is {extra[0]!r}.")
-    if lacking and not allow_missing:
-        raise ValueError(
-            f"{guess.source}: {len(lacking)} faces have no prediction, the first is {lacking[0]!r}. "
-            "Try --unpaired failure to count them as failures."
-        )
-    shapes = np.full(targets.shape, np.nan)
-    for i, name in enumerate(truth.names):
-        if name in place:
-            shapes[i] = found[place[name]]
-    return targets, shapes, "Faces are paired by name."
+__all__ = ["attributes_of", "read_attributes"]
 
 
 def attributes_of(samples: LandmarkSamples) -> dict[str, np.ndarray]:

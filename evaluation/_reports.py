@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, as_shapes, refuse_masked
+from shape_models._provenance import as_landmark_set
 from shape_models.datasets import LandmarkSamples
 
 from ._breakdown import bin_table, group_table, landmark_table
 from ._curves import checked_threshold, threshold_weights
 from ._errors import ErrorArray, landmark_errors
 from ._intervals import Means, combined_interval, combined_rate, group_codes, rate_interval, resampled_means
+from ._pairs import pair
 from ._tables import Interval, Table
 from .protocols import Protocol, get_protocol, missing_values
 from .published import PublishedTable, published_table
@@ -360,8 +362,9 @@ def evaluate(
     targets : array_like of shape (n_faces, n_landmarks, n_dims), or LandmarkSamples
         True landmarks in pixels; NaN is missing. Samples of `shape_models.datasets` bring their attributes, splits
         and groups along.
-    predictions : array_like of the same shape
-        Predicted landmarks of the same faces in the same order, in the same frame.
+    predictions : array_like of the same shape, or LandmarkSamples
+        Predicted landmarks of the same faces in the same order, in the same frame. Two sets are paired by the names of
+        their faces and of their landmarks.
     protocol : str or Protocol
         As in `evaluation.protocols.get_protocol`.
     attributes : mapping of str to array_like of shape (n_faces,), optional
@@ -410,7 +413,10 @@ def evaluate(
     rules = get_protocol(protocol)
     _known_attributes(rules, attributes)
     known = dict(attributes or {})
+    targets, predictions = as_landmark_set(targets), as_landmark_set(predictions)
     if isinstance(targets, LandmarkSamples):
+        if isinstance(predictions, LandmarkSamples):
+            _, predictions, _ = pair(targets, predictions, allow_missing=missing == "failure")
         targets, groups, known = _unpack(targets, groups, known)
     truth = as_shapes(targets, name="targets", min_samples=1, allow_nan=True)
     guess = as_shapes(predictions, name="predictions", allow_nan=True)

@@ -11,7 +11,7 @@ import array_api_compat.numpy as _numpy
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
-from ._provenance import is_landmark_set
+from ._provenance import as_landmark_set, is_landmark_set
 
 __all__ = [
     "LARGEST",
@@ -213,8 +213,9 @@ def _opened(x: Any, name: str) -> Any:
     refuse_masked(x, name)
     if isinstance(x, _NUMPY):
         return np.asarray(x)
-    if is_landmark_set(x):
-        return x.lengths()
+    known = as_landmark_set(x)
+    if is_landmark_set(known):
+        return known.lengths() if isinstance(x, list | tuple) or known is x else known.lengths()[0]
     if is_array_api_obj(x):
         return x
     if hasattr(x, "toarray") and hasattr(x, "nnz"):

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ._names import IMAGE_SUFFIXES, image_names, natural_key
+from ._names import IMAGE_SUFFIXES, image_names, list_files
 
 ENTRY_POINTS = "shape_models.commands"
 
@@ -207,11 +207,10 @@ def find_images(arguments: Sequence[str | Path]) -> list[Image]:
     roots: list[Path | None] = []
     for argument in map(Path, arguments):
         if argument.is_dir():
-            found = [path for path in argument.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-            found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(argument).parts)]
+            found = [path for path in list_files(argument) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
             if not found:
                 raise DataError(f"{argument}: got no image in this folder; expected {', '.join(IMAGE_SUFFIXES)}.")
-            paths += sorted(found, key=natural_key)
+            paths += found
             roots += [argument] * len(found)
         elif argument.is_file():
             paths.append(argument)
@@ -316,8 +315,3 @@ def _plain(value: Any) -> Any:
 def counted(n: int, what: str, several: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{n} {what if n == 1 else several or what + 's'}"
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """Name the first few of many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

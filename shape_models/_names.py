@@ -14,6 +14,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".we
 _DIGITS = re.compile(r"([0-9]+)")
 _NUMBERED = re.compile(r"([^0-9]*)([0-9]{1,15})([^0-9]*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 _ROOT = re.compile(r"[A-Za-z]:(?=/)|file://")
 
 
@@ -23,6 +24,15 @@ def natural_key(path: str | PurePath) -> tuple:
     return tuple(
         tuple((int(bit), bit) if i % 2 else (0, bit) for i, bit in enumerate(_DIGITS.split(part))) for part in parts
     )
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return all files below a folder in natural order; what is hidden, or made by a system for itself, is left out."""
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _SYSTEM]
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=natural_key)
 
 
 def plain_name(name: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> str:
@@ -92,6 +102,11 @@ def keep_suffixes(paths: Sequence[PurePath]) -> list[str]:
 
 def _without_suffix(path: PurePath) -> str:
     return path.with_suffix("").as_posix()
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Name the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # --- Landmarks -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ def remember(estimator: Any, shapes: Any) -> Any:
 
     Landmarks given as a plain array say neither: ``landmark_names_`` and ``frame_`` are then None.
     """
+    shapes = as_landmark_set(shapes)
     known = is_landmark_set(shapes)
     estimator.landmark_names_ = shapes.landmark_names if known else None
     estimator.frame_ = shapes.frame if known else None
@@ -24,6 +25,7 @@ def recall(estimator: Any, shapes: Any) -> Any:
     ValueError
         For a set that names other landmarks, and one in which y points the other way.
     """
+    given, shapes = shapes, as_landmark_set(shapes)
     if not is_landmark_set(shapes):
         return shapes
     names, frame = getattr(estimator, "landmark_names_", None), getattr(estimator, "frame_", None)
@@ -32,13 +34,31 @@ def recall(estimator: Any, shapes: Any) -> Any:
             f"shapes: got landmarks in the frame {shapes.frame!r}; the model was fitted to {frame!r}, where y points "
             "the other way. Try samples.like(model.landmark_names_, model.frame_), and samples.unlike to go back."
         )
-    return shapes.like(names, frame)
+    found = shapes.like(names, frame)
+    return found[0] if _is_file(given) else found
 
 
 def points_down(thing: Any) -> bool:
     """Say whether y grows downwards in a model or a set of landmarks; where nothing is said it does, as in images."""
     thing = getattr(thing, "asm_", thing) if not hasattr(thing, "frame_") else thing
     return getattr(thing, "frame_", getattr(thing, "frame", None)) != "y_up"
+
+
+def as_landmark_set(shapes: Any) -> Any:
+    """Return landmark files, one or a list of them, as the set they form, and everything else as it is.
+
+    So landmarks that the files name are matched by their names, and files in different frames are refused.
+    """
+    several = isinstance(shapes, list | tuple) and len(shapes) > 0 and all(map(_is_file, shapes))
+    if not several and not _is_file(shapes):
+        return shapes
+    from .datasets import load_landmarks
+
+    return load_landmarks(shapes)
+
+
+def _is_file(thing: Any) -> bool:
+    return hasattr(thing, "image_name") and hasattr(thing, "points") and hasattr(thing, "labels")
 
 
 def is_landmark_set(shapes: Any) -> bool:

@@ -24,7 +24,6 @@ from ._commands import (
     DataError,
     Group,
     counted,
-    few,
     json_option,
     output_option,
     progress,
@@ -33,6 +32,7 @@ from ._commands import (
     source_options,
 )
 from ._files import atomic
+from ._names import few
 from ._procrustes import GeneralizedProcrustes, generalized_procrustes
 from .io import load_model, save_model
 from .landmarks import convert as convert_scheme

@@ -529,8 +529,8 @@ IMM58 = _scheme(
     "imm58",
     [
         *_jaw_names(_of("jaw", 0, 5, 6)), *_side("left", _EYE8), *_side("right", _EYE8),
-        *_side("left", _count("brow", 4, 0)),
-        *_side("right", _count("brow", 4, 0)), "right_mouth_corner", "right_upper_lip", "upper_lip_middle",
+        *_side("left", _of("brow", 4, 0, 5)),
+        *_side("right", _of("brow", 4, 0, 5)), "right_mouth_corner", "right_upper_lip", "upper_lip_middle",
         *_side("left", ["upper_lip", "mouth_corner", "lower_lip"]), "lower_lip_middle", "right_lower_lip",
         *_side("right", _of("nose", 0, 4, 5)), "nose_base", *_side("left", _of("nose", 4, 0, 5)),
     ],

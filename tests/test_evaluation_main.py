@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from evaluation import evaluate
 from evaluation.__main__ import main
-from evaluation._files import pair, read_attributes
+from evaluation._files import read_attributes
+from evaluation._pairs import pair
 from shape_models import IBUG68, LandmarkFile, make_faces, read_landmarks, write_landmarks, write_pts
 from shape_models.datasets import load_landmarks
 

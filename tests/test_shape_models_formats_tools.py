@@ -544,7 +544,6 @@ def test_tps_keeps_everything(tmp_path):
         ("a.json", {"description": "", "tags": [], "size": {"height": 1, "width": 2}, "objects": []}, "Supervisely"),
         ("a.json", {"version": "2.0", "item": {"name": "a"}, "annotations": []}, "a V7 Darwin export"),
         ("a.json", {"info": {}, "categories": {}, "items": []}, "a Datumaro export"),
-        ("a.json", {"project": {}, "config": {}, "attribute": {}, "file": {}, "metadata": {}}, "a VIA 3 project"),
         ("a.json", {"type": "FeatureCollection", "features": []}, "GeoJSON"),
         ("a.json", {"meta_info": {}, "instance_info": []}, "MMPose"),
         ("a.xml", "<annotation><folder>x</folder><object><name>a</name></object></annotation>", "Pascal VOC"),

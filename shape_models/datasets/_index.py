@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .._names import IMAGE_SUFFIXES, natural_key
+from .._names import IMAGE_SUFFIXES, list_files, natural_key
 from ..formats import LandmarkFileError
 from ._samples import Entry
 
@@ -18,18 +18,11 @@ class Folder:
         self.root = Path(folder)
         if not self.root.is_dir():
             raise LandmarkFileError(f"{self.root}: got no such folder; expected the folder of the data set.")
-        self.files: list[Path] = []
+        self.files = list_files(self.root)
         self._images: dict[tuple[Path, str], list[Path]] = {}
-        for here, folders, names in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            parent = Path(here)
-            for name in sorted(names):
-                if not name.startswith("."):
-                    path = parent / name
-                    self.files.append(path)
-                    if path.suffix.lower() in IMAGE_SUFFIXES:
-                        self._images.setdefault((parent, path.stem), []).append(path)
-        self.files.sort(key=natural_key)
+        for path in self.files:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                self._images.setdefault((path.parent, path.stem), []).append(path)
 
     def name(self, path: Path) -> str:
         """Return what a file of the folder is called: its path below the folder without the suffix."""

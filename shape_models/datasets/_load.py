@@ -265,7 +265,9 @@ def _from_path(
             many = _stack(path)
             if many is not None:
                 return _from_array(many, reading, path)
-        (suffix,) = [suffix] if extension is None else _extensions(path, extension)
+        suffix, *further = _extensions(path, suffix if extension is None else extension)
+        if further:
+            raise ValueError(f"extension: got {extension!r} for one file; expected one. Try a folder for several.")
         reading.check([suffix], path)
         return _from_files(reading.read(path, suffix), reading, path)
     if _is_300w(path, extension):
@@ -472,14 +474,7 @@ def _set(entries: list[Entry], reading: _Reading, labels: tuple[str, ...] | None
 
 def _extensions(path: Path, extension: str | Sequence[str]) -> list[str]:
     given = extension.split(",") if isinstance(extension, str) else list(extension)
-    found = []
-    for item in given:
-        suffix = item.strip().lower()
-        suffix = suffix if suffix.startswith(".") else f".{suffix}"
-        if suffix not in known._READERS:
-            raise LandmarkFileError(f"{path}: got the extension {item!r}; expected one of {', '.join(known._READERS)}.")
-        found.append(suffix)
-    return found
+    return [known._extension(path, item.strip(), known._READERS) for item in given]
 
 
 def _names_of(files: Sequence[LandmarkFile], path: Path, folder: Folder) -> list[str]:
@@ -496,7 +491,7 @@ def _own_name(file: LandmarkFile) -> str | None:
     """Return what a file calls a shape: its image, else its identifier."""
     if file.image_name:
         return file.image_name
-    for key in ("id", "ID", "specimen", "group"):
+    for key in ("id", "ID", "specimen", "group", "image_id"):
         value = file.attributes.get(key)
         if isinstance(value, str | int) and str(value).strip():
             return str(value)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._names import natural_key
+from .._names import list_files
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import LandmarkFile, LandmarkFileError
+from ._registry import _FOREIGN_ENDINGS, options_of
 from ._registry import ONE as _ONE
 from ._registry import OWN as _OWN
 from ._registry import READERS as _READERS
 from ._registry import SELDOM as _SELDOM  # noqa: F401  (for the reader of sets)
 from ._registry import WRITERS as _WRITERS
-from ._registry import options_of
 
 
 def read_landmarks(
@@ -116,19 +116,12 @@ def read_landmarks(
     return files
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Return all files below a folder in natural order; what is hidden is left out."""
-    found = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(here, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=natural_key)
-
-
 def _extension(path: Path, extension: str, known: dict[str, Callable]) -> str:
     suffix = extension.lower() if extension.startswith(".") else f".{extension.lower()}"
     if suffix not in known:
         problem = f"got the extension {extension!r}; expected one of {', '.join(known)}"
+        if suffix in _FOREIGN_ENDINGS and known is _READERS:
+            problem = f"this looks like {_FOREIGN_ENDINGS[suffix]}"
         if path.suffix == extension and not path.exists() and known is _READERS:
             problem = f"got no such file or folder, and the extension {extension!r}"
         raise LandmarkFileError(f"{path}: {problem}.")

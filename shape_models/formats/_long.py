@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._labelled import joint_order
 from ._record import Source, shorten, whole_missing
 from ._table import Rows
 
@@ -71,9 +72,10 @@ def read_long(
                 )  # fmt: skip
             attributes[names[i]] = values[0]
         if keys and not any(key.lower() in ("id", "") for key in attributes):
-            own = next((i for i in keys if lower[i] not in IMAGE_COLUMNS), None)
-            if own is not None:
-                attributes["id"] = members[0][1][own]
+            own = [i for i in keys if lower[i] not in IMAGE_COLUMNS]
+            telling = [i for i in own if len({key[keys.index(i)] for key in parts}) == len(parts)][:1] or own
+            if own:
+                attributes["id"] = "_".join(members[0][1][i] for i in telling)
         titles = [names[i] for i in axes]
         points = [source.numbers([row[i] for i in axes], titles, line) for line, row in members]
         labels = None if label is None else tuple(row[label] for _, row in members)
@@ -86,13 +88,30 @@ def read_long(
         for key, column in marks.items():
             if column is not None:
                 attributes[key] = np.array(
-                    [source.numbers([_FLAGS.get(row[column].lower(), row[column])], [key], n)[0] for n, row in members]
+                    [source.numbers([FLAGS.get(row[column].lower(), row[column])], [key], n)[0] for n, row in members]
                 )
         shapes.append((whole_missing(points), labels, attributes))
-    return shapes
+    return _one_order(shapes)
 
 
-_FLAGS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+def _one_order(shapes: list[Shape]) -> list[Shape]:
+    """Return the shapes with their landmarks in one order, where they have the same names."""
+    first = shapes[0][1] if shapes else None
+    if first is None:
+        return shapes
+    wanted = tuple(joint_order([first]))
+    found = []
+    for points, labels, attributes in shapes:
+        if labels is not None and labels != wanted and sorted(labels) == sorted(wanted):
+            order = [labels.index(label) for label in wanted]
+            points, labels = points[order], wanted
+            attributes = {key: value[order] if isinstance(value, np.ndarray) else value
+                          for key, value in attributes.items()}  # fmt: skip
+        found.append((points, labels, attributes))
+    return found
+
+
+FLAGS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 def _keys(

@@ -32,6 +32,14 @@ from .via import read_via
 
 Reader = Callable[..., LandmarkFile | list[LandmarkFile]]
 _HEADER_WORD = re.compile(r"[xyz]|[xyz][_ .]?[0-9]+|[0-9]+[_ .][xyz]|.+[_ .][xyz]", re.IGNORECASE)
+_FOREIGN_ENDINGS = {
+    ".mat": "MATLAB. Try writing the points as .txt or .csv there, or archive= for a public set",
+    ".xlsx": "a spreadsheet. Try saving the sheet as .csv", ".xls": "a spreadsheet. Try saving the sheet as .csv",
+    ".ods": "a spreadsheet. Try saving the sheet as .csv", ".parquet": "a table of Parquet. Try writing it as .csv",
+    ".rds": "an object of R. Try writing it as .csv there", ".rdata": "objects of R. Try writing them as .csv there",
+    ".slp": "a project of SLEAP. Try exporting the analysis as .csv", ".pkl": "a pickle, which could run anything. Try "
+    "numpy.savez", ".npz": "arrays of many shapes. Try shape_models.datasets.load_landmarks",
+}  # fmt: skip
 _FOREIGN_ROOTS = {
     "annotation": "Pascal VOC, which has boxes and no landmarks. Try exporting as COCO keypoints or CVAT",
     "svg": "a drawing (SVG). Try exporting the points as CSV",
@@ -88,7 +96,7 @@ def _choose_json(source: Source) -> Reader:
         return read_slicer
     if "shapes" in content and ("imagePath" in content or isinstance(content.get("version"), str)):
         return read_labelme
-    if "_via_img_metadata" in content:
+    if "_via_img_metadata" in content or {"project", "metadata", "file"} <= content.keys():
         return read_via
     if "annotations" not in content and content:
         if all(isinstance(value, dict) and {"filename", "regions"} <= value.keys() for value in content.values()):
@@ -110,8 +118,6 @@ def _foreign_object(content: dict[str, Any]) -> str | None:
         return "a V7 Darwin export. Try exporting it as COCO"
     if "items" in content and "categories" in content:
         return "a Datumaro export. Try exporting it as COCO"
-    if {"project", "metadata", "file"} <= content.keys():
-        return "a VIA 3 project. Try exporting it as COCO, or VIA 2"
     if content.get("type") in ("FeatureCollection", "Feature"):
         return "GeoJSON. Try exporting the points as CSV"
     return None

@@ -62,8 +62,8 @@ def read_coco(
     list of LandmarkFile
         One for each annotation that has the part; those marked as not valid (``face_valid`` ...) and those without
         any labelled keypoint (absent, null, empty or all 0) are left out. Frame ``"pixels"``; a point of visibility 0
-        is missing. Third numbers that are fractions are a ``"confidence"``, and then only a point of three zeros is
-        missing. The attributes are
+        is missing. Third numbers that are fractions, in a list of results all of them as soon as one is, are a
+        ``"confidence"``, and then only a point of three zeros is missing. The attributes are
         ``"visibility"`` (array of 0 not labelled, 1 labelled but hidden, 2 visible), ``"box"`` (x0, y0, x1, y1 or
         None), ``"id"``, ``"image_id"`` and ``"image_size"`` (width, height, or None). Labels are the names of the
         keypoints of the category.
@@ -95,7 +95,8 @@ def read_coco(
     content = source.json
     if part is not None and part not in _PARTS:
         raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
-    if isinstance(content, list):  # what a detector answers: annotations without images and categories
+    results = isinstance(content, list)  # what a detector answers: annotations without images and categories
+    if results:
         content = {"annotations": content}
     if isinstance(content, dict) and "annotations" in content and content["annotations"] is None:
         content = {**content, "annotations": []}
@@ -105,7 +106,7 @@ def read_coco(
     if part is None:
         part = "face" if any(isinstance(a, dict) and "face_kpts" in a for a in annotations) else "body"
     key, valid_key = _PARTS[part]
-    files = []
+    files, scored = [], results and _scored(annotations, key)
     for i, annotation in enumerate(annotations):
         where = f"annotations[{i}]"
         if not isinstance(annotation, dict):
@@ -117,9 +118,14 @@ def read_coco(
             raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
         triples = np.reshape(json_numbers(source, values, f"{where}.{key}"), (-1, 3))
         visibility, confidence = triples[:, 2], None
-        if not np.isin(visibility, (0, 1, 2)).all():
+        if results and not scored:  # any number above 0 is a point that the detector gives
+            visibility = np.where(visibility > 0, 2, 0)
+        if scored or not np.isin(visibility, (0, 1, 2)).all():
             if not ((visibility >= 0) & (visibility <= 1)).all():
-                raise source.error(f"{where}.{key}: got a visibility other than 0, 1 or 2.")
+                raise source.error(
+                    f"{where}.{key}: got {visibility.min():g} to {visibility.max():g} as the third numbers; expected a "
+                    "visibility (0, 1 or 2), or a confidence from 0 to 1."
+                )
             # a detector's confidence, or a fraction of the annotators; only a point at 0, 0 is then not there
             confidence, visibility = visibility, np.where(triples.any(axis=1), 2, 0)
         points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
@@ -149,6 +155,12 @@ def read_coco(
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files
+
+
+def _scored(annotations: list[Any], key: str) -> bool:
+    """Say whether the third numbers of a list of results are confidences: any of them is a fraction."""
+    thirds = (a[key][2::3] for a in annotations if isinstance(a, dict) and isinstance(a.get(key), list))
+    return any(isinstance(value, float) and value % 1 != 0 for some in thirds for value in some)
 
 
 def _key(identifier: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._long import IMAGE_COLUMNS, Shape, read_long, row_numbers
+from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
     LandmarkFile,
@@ -36,7 +36,9 @@ __all__ = ["read_csv", "write_csv"]
 
 _NUMBERED = re.compile(r"([xyzvc])[_ .]?([0-9]{1,6})", re.IGNORECASE)
 _R_ARRAY = re.compile(r"([xyz])\.(.+)", re.IGNORECASE)
-_NAMED = re.compile(r"(.+)[_ .]([xyzvc])", re.IGNORECASE)
+_NAMED = re.compile(r"(.+)[_ .]([xyzvc]|visibility|visible|confidence|likelihood|score)", re.IGNORECASE)
+_COORDINATE = re.compile(r"[xyzvc][_ .]?[0-9]{1,6}|.+[_ .][xyzvc]|[xyz][_ ].+", re.IGNORECASE)
+_AXIS_FIRST = re.compile(r"([xyz])[_ ](.*[^0-9].*)", re.IGNORECASE)
 
 
 def read_csv(
@@ -55,8 +57,9 @@ def read_csv(
 
     One row a shape: coordinates in columns ``x0, y0, x1, y1, ...`` (or from ``x1``; ``x_0``, ``X00`` and ``1.X`` too),
     the landmarks in the order of these numbers, wherever the columns stand; or ``nose_x, nose_y, ...``, the landmarks
-    with these names in the order of the columns. Columns ``v0`` or ``nose_v`` say which landmarks are there (0 is
-    missing), ``c0`` or ``nose_c`` how sure they are. So MorphoJ and geomorph's ``two.d.array`` write them.
+    with these names in the order of the columns (``x_nose`` too). Columns ``v0``, ``nose_v`` or ``nose_visible`` say
+    which landmarks are there (0 is missing), ``c0``, ``nose_c``, ``nose_likelihood`` or ``nose_score`` how sure they
+    are. So MorphoJ, geomorph's ``two.d.array``, SLEAP and others write them.
 
     One row a landmark: columns ``x``, ``y`` and perhaps ``z``, a column that says which rows form a shape (``image``,
     ``specimen_id`` ...) and one that names the landmark (``landmark``, ``point`` ...).
@@ -178,7 +181,10 @@ def _named(names: Sequence[str]) -> _Places:
     places: _Places = {}
     for column, name in enumerate(names):
         if match := _NAMED.fullmatch(name):
-            places[column] = match[2].lower(), match[1]
+            word = match[2].lower()
+            places[column] = word if len(word) == 1 else "v" if word.startswith("vis") else "c", match[1]
+        elif match := _AXIS_FIRST.fullmatch(name):
+            places[column] = match[1].lower(), match[2]
     axes: dict[str, set[str]] = {}
     for axis, label in places.values():
         axes.setdefault(label, set()).add(axis)
@@ -237,6 +243,7 @@ def _wide(source: Source, names: list[str], places: _Places, rows: Rows) -> list
         for axis, key in (("v", "visibility"), ("c", "confidence")):
             if any(axis in columns[landmark] for landmark in landmarks):
                 cells = [(f"{key} of {m}", row[columns[m][axis]] if axis in columns[m] else "") for m in landmarks]
+                cells = [(title, FLAGS.get(text.lower(), text)) for title, text in cells]
                 attributes[key] = np.array([source.numbers([text], [title], line)[0] for title, text in cells])
         points = whole_missing(np.reshape(values, (len(landmarks), -1)))
         shapes.append((points, None if by_number else tuple(landmarks), attributes))
@@ -373,7 +380,7 @@ def _first_columns(
     """Return the names and the values of the columns before the coordinates."""
     if columns is None:
         plain = (key for file in files for key, value in file.attributes.items() if _plain(value))
-        columns = [key for key in dict.fromkeys(plain) if not _NUMBERED.fullmatch(key) and not _NAMED.fullmatch(key)]
+        columns = [key for key in dict.fromkeys(plain) if not _COORDINATE.fullmatch(key)]
     names = list(columns)
     if any(file.frame != "pixels" for file in files):
         names = [name for name in names if name != "frame"] + ["frame"]

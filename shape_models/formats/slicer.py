@@ -25,6 +25,7 @@ from ._record import (
     record,
     refuse_frame,
     shorten,
+    whole_missing,
     write_text,
 )
 
@@ -34,6 +35,8 @@ _SYSTEMS = ("LPS", "RAS")
 _FLIP = np.array([-1.0, -1.0, 1.0])  # between the two systems, either way
 _SCHEMA = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
 _COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "nm": 1e-6, "in": 25.4, "[in_i]": 25.4}
+_PLACED = "2"  # the status of a control point that is where it belongs: 0 undefined, 1 preview, 3 missing
 _NUMBERED_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 
 
@@ -63,7 +66,8 @@ def read_slicer(
     Returns
     -------
     list of LandmarkFile
-        One for each point list, in the frame ``"physical"`` (millimetres), with the labels of its control points.
+        One for each point list, in the frame ``"physical"``, in millimetres whatever the unit of the file, with the
+        labels of its control points.
         Curves are the attribute ``"curves"`` of the first; a file of curves only gives one without landmarks. The
         attribute ``"coordinate_system"`` is that of the result, ``"id"`` the name of the list where it has one.
 
@@ -149,13 +153,12 @@ def _markups(source: Source) -> list[_List]:
             if not isinstance(point, dict):
                 raise source.error(f"{here}: got {shorten(repr(point))}; expected an object.")
             position: Any = point.get("position")
-            placed = position is not None and point.get("positionStatus") not in ("undefined", "missing")
+            placed = position is not None and point.get("positionStatus") not in ("undefined", "preview", "missing")
             if placed and (not isinstance(position, list) or len(position) != 3):
                 raise source.error(f"{here}.position: got {shorten(repr(position))}; expected three numbers.")
             points.append([json_number(source, v, f"{here}.position") for v in position] if placed else [np.nan] * 3)
             labels.append(str(point.get("label") or ""))
-        array = np.array(points)
-        array[np.isnan(array).any(axis=1)] = np.nan
+        array = whole_missing(points) * _millimetres(source, markup.get("coordinateUnits"), where)
         name, system = markup.get("name"), markup.get("coordinateSystem") or "LPS"
         system = _NUMBERED_SYSTEMS.get(str(system), str(system))
         lists.append(_List(kind, array, labels, str(name) if name else None, system))
@@ -176,13 +179,23 @@ def _fcsv(source: Source) -> list[_List]:
         row = dict(zip(columns, fields, strict=False))
         if not {"x", "y", "z", "label"} <= row.keys():
             raise source.error(f"got {len(fields)} fields; expected {', '.join(columns)}.", number)
-        points.append([source.number(row[axis], axis, number) for axis in "xyz"])
+        point = [source.number(row[axis], axis, number) for axis in "xyz"]
+        status = fields[len(columns) :][:1]  # since version 5 behind the columns that are named
+        points.append(point if status in ([], [""], [_PLACED]) else [np.nan] * 3)
         labels.append(row["label"])
     if not points:
         raise source.error("got no points; expected at least one.")
-    array = np.array(points)
-    array[np.isnan(array).any(axis=1)] = np.nan
-    return [_List("Fiducial", array, labels, None, system)]
+    return [_List("Fiducial", whole_missing(points), labels, None, system)]
+
+
+def _millimetres(source: Source, unit: Any, where: str) -> float:
+    """Return the millimetres in a unit, a word or a coded entry (``["mm", "UCUM", "millimeter"]``)."""
+    name = (unit[0] if unit else None) if isinstance(unit, list) else unit
+    if name is None:
+        return 1.0
+    if not isinstance(name, str) or name not in _UNITS:
+        raise source.error(f"{where}.coordinateUnits: got {shorten(repr(unit))}; expected one of {', '.join(_UNITS)}.")
+    return _UNITS[name]
 
 
 def write_slicer(path: str | os.PathLike, landmarks: Any, *, coordinates: str = "LPS") -> None:

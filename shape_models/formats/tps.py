@@ -36,6 +36,8 @@ from ._record import (
 __all__ = ["read_tps", "write_tps"]
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_COMMENTS = ("#", '"', "'", "//", ";")
+_COUNTED = ("RADII", "SLIDERS", "SEMI")  # followed by as many lines
 _RESERVED = ("LM", "LM3", "CURVES", "OUTLINES", "POINTS", "IMAGE", "ID", "SCALE")
 
 
@@ -74,7 +76,9 @@ def read_tps(
         One for each specimen, in the order of the file. The frame is ``"pixels"`` where the height of the image is
         known, ``"y_up"`` where it is not, ``"physical"`` with `scaled` and for three dimensions (``LM3=``). The
         attributes are ``"id"``, ``"scale"`` (None when absent or blank), ``"curves"`` (a list of arrays of points,
-        in the same frame, of ``CURVES`` and ``OUTLINES``) and further keys of the file, in lower case.
+        in the same frame, of ``CURVES`` and ``OUTLINES``), ``"radii"``, ``"sliders"`` and ``"semi"`` (arrays of the
+        numbers in as many lines), and further keys of the file, in lower case. Lines that begin with ``#``, ``;``,
+        ``//`` or a quotation mark are comments.
 
     Raises
     ------
@@ -136,6 +140,11 @@ def read_tps(
             raise source.error(f"specimen {index}: SCALE: the product is too large.", specimen["line"])
         check_scheme(source.path, len(blocks[0]), scheme)
         attributes = {"id": specimen["keys"].pop("id", None), "scale": scale, "curves": blocks[1:], **specimen["keys"]}
+        for key, lines in specimen["counted"]:
+            values = [[source.number(token, key, line) for token in fields] for line, fields in lines]
+            if len({len(row) for row in values}) > 1:
+                raise source.error(f"{key}: expected lines of as many numbers.", specimen["line"])
+            attributes[key.lower()] = np.array(values)
         files.append(LandmarkFile(blocks[0], None, scheme, image_name, frame, path=source.path, attributes=attributes))
     return files
 
@@ -157,6 +166,8 @@ def _parse(source: Source) -> list[dict[str, Any]]:
             )
 
     for number, line in source.lines():
+        if line.startswith(_COMMENTS) or line == "\x1a":  # the end of a file in DOS
+            continue
         key, equals, value = line.partition("=")
         if not equals:
             if len(rows) >= wanted:
@@ -169,7 +180,7 @@ def _parse(source: Source) -> list[dict[str, Any]]:
             finish_curves()
             wanted, opened, n_curves, rows = source.count(value, key, number), number, 0, []
             n_dims = 3 if key == "LM3" else 2
-            specimens.append({"n_dims": n_dims, "rows": rows, "curves": [], "keys": {}, "line": number})
+            specimens.append({"n_dims": n_dims, "rows": rows, "curves": [], "counted": [], "keys": {}, "line": number})
             continue
         if not specimens:
             raise source.error(f"got {shorten(line)!r} before the first specimen; expected LM=... .", number)
@@ -179,6 +190,9 @@ def _parse(source: Source) -> list[dict[str, Any]]:
         elif key == "POINTS":
             wanted, opened, rows = source.count(value, key, number), number, []
             specimen["curves"].append(rows)
+        elif key in _COUNTED:
+            wanted, opened, rows = source.count(value, key, number), number, []
+            specimen["counted"].append((key, rows))
         elif key.lower() in specimen["keys"] and key in ("IMAGE", "ID", "SCALE"):
             raise source.error(f"{key}: got a second one; expected one in each specimen.", number)
         else:

@@ -1,4 +1,4 @@
-"""Point regions of the VGG Image Annotator, versions 1 and 2: its JSON, and its table with JSON in the cells."""
+"""Point regions of the VGG Image Annotator: its JSON of versions 1 to 3, and its table with JSON in the cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._labelled import stack
-from ._record import LandmarkFile, Missing, Source, json_number, read_json, record, shorten
+from ._record import LandmarkFile, Missing, Source, json_field, json_number, read_json, record, shorten
 from ._table import read_table
 
 __all__ = ["read_via"]
@@ -28,7 +28,7 @@ def read_via(
     Parameters
     ----------
     path : path
-        A project, or annotations exported as JSON or as CSV.
+        A project of version 2 or 3, or annotations exported as JSON or as CSV.
     label : str, optional
         The region attribute that names the landmarks; by default the one whose values differ among the points of every
         image. Without any the landmarks have no labels and stand in the order of the file.
@@ -69,7 +69,7 @@ def read_via(
     scheme = None if scheme is None else get_scheme(scheme)
     images = _from_table(source) if source.path.suffix.lower() == ".csv" else _from_json(source)
     found = []
-    for name, regions in images.items():
+    for name, regions in images:
         shapes = [_shape(source, region, f"{shorten(name)}: regions[{i}]") for i, region in enumerate(regions)]
         if any(kind == "point" for kind, _, _ in shapes):
             found.append((name, shapes))
@@ -98,38 +98,82 @@ def read_via(
     return files
 
 
-def _from_json(source: Source) -> dict[str, list[Any]]:
+_Images = list[tuple[str, list[Any]]]  # name and regions of each
+_KINDS = {1: "point", 2: "rect", 5: "polyline", 6: "polyline", 7: "polygon"}  # of version 3, by their number
+
+
+def _from_json(source: Source) -> _Images:
     content = source.json
+    if isinstance(content, dict) and "_via_img_metadata" not in content and {"file", "metadata"} <= content.keys():
+        return _from_version_3(source, content)
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
     if not isinstance(content, dict):
         raise source.error(f"file: got {shorten(repr(content))}; expected the images of a project.")
-    images: dict[str, list[Any]] = {}
+    images: _Images = []
     for key, image in content.items():
         if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
             raise source.error(f"{shorten(key)}: got no 'filename'; expected an image.")
         regions = image.get("regions") or []
-        images.setdefault(image["filename"], []).extend(regions.values() if isinstance(regions, dict) else regions)
+        images.append((image["filename"], list(regions.values() if isinstance(regions, dict) else regions)))
     return images
 
 
-def _from_table(source: Source) -> dict[str, list[Any]]:
+def _from_version_3(source: Source, content: dict[str, Any]) -> _Images:
+    """Return what a project of version 3 holds as versions 1 and 2 spell it."""
+    files, views, marks, titles = (content.get(key) or {} for key in ("file", "view", "metadata", "attribute"))
+    if not all(isinstance(part, dict) for part in (files, views, marks, titles)):
+        raise source.error("file: expected the file, view, metadata and attribute of a project as objects.")
+    images: dict[str, tuple[str, list[Any]]] = {}
+    for key, mark in marks.items():
+        where = f"metadata.{shorten(key)}"
+        xy = json_field(source, mark, "xy", list, where)
+        if not xy or mark.get("z"):  # a mark of the whole file, or of a stretch of time in a video
+            continue
+        numbers = [json_number(source, value, f"{where}.xy") for value in xy]
+        vid = str(mark.get("vid"))
+        view = views.get(vid)
+        fids = view.get("fid_list") if isinstance(view, dict) else None
+        file = files.get(str(fids[0] if isinstance(fids, list) and fids else vid))
+        if not isinstance(file, dict) or not isinstance(file.get("fname"), str):
+            raise source.error(f"{where}.vid: got {shorten(vid)!r}; expected a view of a file with its fname.")
+        named = {}
+        for number, value in _object(mark.get("av")).items():
+            title = _object(titles.get(number))
+            options = _object(title.get("options"))
+            named[str(title.get("aname", number))] = options.get(value, value) if isinstance(value, str) else value
+        kind, values = _KINDS.get(int(numbers[0]) if np.isfinite(numbers[0]) else 0, "other"), numbers[1:]
+        keys: tuple[str, ...] = {"point": ("cx", "cy"), "rect": ("x", "y", "width", "height")}.get(kind, ())
+        if (keys and len(values) != len(keys)) or (kind.startswith("poly") and (len(values) % 2 or not values)):
+            raise source.error(f"{where}.xy: got {len(values)} numbers, which are no {kind}.")
+        shape = {"name": kind, **dict(zip(keys, values, strict=False))}
+        if kind.startswith("poly"):
+            shape |= {"all_points_x": values[::2], "all_points_y": values[1::2]}
+        images.setdefault(vid, (file["fname"], []))[1].append({"shape_attributes": shape, "region_attributes": named})
+    return list(images.values())
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _from_table(source: Source) -> _Images:
     names, rows = read_table(source)
     lower = [name.lstrip("#").strip() for name in names]
-    wanted = ("filename", "region_shape_attributes", "region_attributes")
+    wanted = ("filename", "region_shape_attributes", "region_attributes", "file_size")
     places = [lower.index(name) for name in wanted if name in lower]
-    if len(places) != 3:
+    if not set(wanted[:3]) <= set(lower):
         raise source.error("header: expected filename, region_shape_attributes and region_attributes.", 1)
-    images: dict[str, list[Any]] = {}
+    images: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
     for line, row in rows:
-        file, shape, attributes = (row[place] for place in places)
+        file, shape, attributes, *size = (row[place] for place in places)
         cells = [read_json(Source(source.path, text or "{}")) for text in (shape, attributes)]
         if not all(isinstance(cell, dict) for cell in cells):
             raise source.error("region_shape_attributes: expected a JSON object.", line)
-        regions = images.setdefault(file, [])
+        regions = images.setdefault((file, *size), (file, []))[1]
         if cells[0]:
             regions.append({"shape_attributes": cells[0], "region_attributes": cells[1]})
-    return images
+    return list(images.values())
 
 
 def _shape(source: Source, region: Any, where: str) -> tuple[str, list[list[float]], dict[str, Any]]:

@@ -49,30 +49,18 @@ def train_search(
     if output.suffix != ".npz":
         raise click.UsageError(f"output: got {output.name!r}; expected a name that ends with .npz.")
     data = read(source, reading)
-    if data.frame != "pixels":
-        raise ValueError(f"{source}: got landmarks in the frame {data.frame!r}; expected pixels. Try --image-size.")
-    paths = data.images
-    alone = [name for name, path in zip(data.names, paths, strict=True) if path is None or not path.is_file()]
-    if alone:
-        raise ValueError(f"{source}: {len(alone)} of {len(data)} have no image beside them, the first is {alone[0]}.")
     kinds: dict[str, Any] = {
         "patches": Patches, "profiles": Profiles, "both": lambda: CombinedEvidence([Patches(), Profiles()]),
     }  # fmt: skip
     n_components: float | int = int(components) if components >= 1 else components
     asm = AlignedASM(ASM(n_components), scheme=data.scheme)
-    groups = None
-    if group_by is not None:
-        groups = [Path(name).name[:group_by] for name in data.names]
-    elif reading["groups"] is not None:
-        groups = data.groups
-    shapes = data.shapes()
+    groups = None if group_by is None else [Path(name).name[:group_by] for name in data.names]
     began = time.perf_counter()
     fitter = ASMFitter(asm, evidence=kinds[evidence](), random_state=seed, n_jobs=-1)
     with _Progress() as tell:
-        fitter.fit(paths, shapes, groups=groups, callback=tell)
+        fitter.fit(data, groups=groups, callback=tell)
         if faces:
-            fitter.fit_detection(paths, shapes, callback=tell)
-    fitter.asm_.landmark_names_, fitter.asm_.frame_ = data.landmark_names, data.frame
+            fitter.fit_detection(data, callback=tell)
     save_model(fitter, output)
     seconds = time.perf_counter() - began
     record = {

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from .._provenance import is_landmark_set
 from ..images import read_values
 from ._kernels import halve
 
-__all__ = ["ImageBank", "grey", "image_count", "read_image"]
+__all__ = ["ImageBank", "grey", "image_count", "read_image", "split_set"]
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 _SMALLEST = 8  # pixels along a side; below, no gradient is left to search on
@@ -28,6 +29,27 @@ def read_image(image: Any) -> np.ndarray:
             f"image: got {array.shape[1]} x {array.shape[0]} pixels; expected at least {_SMALLEST} along each side."
         )
     return array
+
+
+def split_set(images: Any, shapes: Any = None, groups: Any = None) -> tuple[Any, Any, Any]:
+    """Return images, shapes and groups: those of a set of landmarks (`LandmarkSamples`), or what was given."""
+    if not is_landmark_set(images):
+        return images, shapes, groups
+    if shapes is not None:
+        raise ValueError("shapes: got shapes beside a set of landmarks; expected one of them.")
+    paths = images.images
+    if any(path is None for path in paths):
+        lacking = [name for name, path in zip(images.names, paths, strict=True) if path is None]
+        raise ValueError(
+            f"{images.source or 'images'}: {len(lacking)} of {len(images)} have no image beside them, the first is "
+            f"{lacking[0]}."
+        )
+    if images.frame != "pixels":
+        raise ValueError(
+            f"{images.source or 'images'}: got landmarks in the frame {images.frame!r}; expected pixels. "
+            "Try image_size= (--image-size)."
+        )
+    return paths, images.shapes(), images.groups if groups is None else groups
 
 
 def image_count(images: Any) -> int | None:

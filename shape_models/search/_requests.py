@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._provenance import is_landmark_set
 from ._images import image_count
 
 __all__ = ["Request", "arranged", "requests"]
@@ -69,6 +70,7 @@ def requests(
 
     None is a single search, a number so many in a single image, and a list one of these for each image.
     """
+    images = images.images if is_landmark_set(images) else images
     count = image_count(images)
     single = count is None
     many: Sequence[Any] = [images] if single else images

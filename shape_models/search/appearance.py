@@ -423,14 +423,14 @@ class AppearanceModel(BaseEstimator):
         self.calibration = calibration
         self.n_jobs = n_jobs
 
-    def fit(self, images: Any, shapes: Any, *, boxes: Any = None) -> Self:
+    def fit(self, images: Any, shapes: Any = None, *, boxes: Any = None) -> Self:
         """Learn shape, texture and the convention of boxes.
 
         Parameters
         ----------
-        images : sequence of array or path
-            One for each shape, of any sizes.
-        shapes : array_like of shape (n, K, 2)
+        images : sequence of array or path, or LandmarkSamples
+            One for each shape, of any sizes; a set brings its shapes along.
+        shapes : array_like of shape (n, K, 2), optional
             Landmarks, pixels of the images; NaN where missing (filled in by the shape model).
         boxes : array_like of shape (n, 4), optional
             (x0, y0, x1, y1) as they will be given to `predict`; None for the tight boxes of the landmarks.

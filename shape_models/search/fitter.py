@@ -14,12 +14,13 @@ from .._aligned import AlignedASM
 from .._array import as_shapes
 from .._asm import ASM
 from .._fitted import all_or_nothing
+from .._provenance import is_landmark_set, recall
 from ..boxes import check_boxes
 from ..landmarks import get_scheme
 from ._calibration import Calibration
 from ._checks import check_count, check_jitter, check_start, numbers
 from ._frame import Frame, Planar
-from ._images import read_image
+from ._images import read_image, split_set
 from ._left_out import CHUNK, calibrate
 from ._placement import Placement
 from ._requests import Request, arranged, requests
@@ -165,7 +166,7 @@ class ASMFitter(BaseEstimator):
     def fit(
         self,
         images: Any,
-        shapes: Any,
+        shapes: Any = None,
         *,
         boxes: Any = None,
         groups: Any = None,
@@ -176,9 +177,10 @@ class ASMFitter(BaseEstimator):
 
         Parameters
         ----------
-        images : sequence of array or path
-            One for each shape, of any sizes. None for evidence that does not look at them (`HeatMaps` alone).
-        shapes : array_like of shape (n, K, 2)
+        images : sequence of array or path, or LandmarkSamples
+            One for each shape, of any sizes. None for evidence that does not look at them (`HeatMaps` alone). A set of
+            `load_landmarks` brings its shapes, groups and the names of its landmarks along.
+        shapes : array_like of shape (n, K, 2), optional
             Landmarks, pixels of the images; NaN where missing (filled in by the shape model).
         boxes : array_like of shape (n, 4), optional
             (x0, y0, x1, y1) as they will be given to `predict`, for instance by a detector; None for the tight boxes
@@ -202,6 +204,10 @@ class ASMFitter(BaseEstimator):
             When images and shapes do not fit together, or a parameter or a value is out of range.
         """
         tell = callback or silent
+        known = images if is_landmark_set(images) else None
+        images, shapes, groups = split_set(images, shapes, groups)
+        if known is not None and hasattr(self.asm, "asm_"):
+            shapes = recall(self.asm, known)
         truth = self._learn(images, shapes, boxes, groups, heatmaps, tell)
         wanted = self.calibration
         if wanted is None:  # evidence that does not learn sees its first image in `predict`
@@ -210,6 +216,8 @@ class ASMFitter(BaseEstimator):
             self.calibration_: Calibration | None = calibrate(
                 self, images, truth, np.asarray(shapes), boxes, groups, heatmaps, tell
             )
+        if known is not None and not hasattr(self.asm, "asm_"):
+            self.asm_.landmark_names_ = known.landmark_names
         return self
 
     def _blank(self, **changes: Any) -> Self:
@@ -604,7 +612,7 @@ class ASMFitter(BaseEstimator):
     def fit_detection(
         self,
         images: Any,
-        shapes: Any,
+        shapes: Any = None,
         *,
         detector: Any = "scikit-image",
         callback: Callable[[str, int, int], None] | None = None,
@@ -613,10 +621,10 @@ class ASMFitter(BaseEstimator):
 
         Parameters
         ----------
-        images : sequence of array or path
+        images : sequence of array or path, or LandmarkSamples
             Photographs, each with one face that has landmarks; others may be in it.
-        shapes : array_like of shape (n, K, 2)
-            The true landmarks, pixels of the images.
+        shapes : array_like of shape (n, K, 2), optional
+            The true landmarks, pixels of the images; not beside a set.
         detector : str or callable
             As for `find_faces`. A name is saved with the model; a callable is not, and `predict` of a model that was
             loaded then asks for boxes.
@@ -639,6 +647,9 @@ class ASMFitter(BaseEstimator):
 
         check_is_fitted(self, "evidence_")
         tell = callback or silent
+        known = images if is_landmark_set(images) else None
+        images, shapes, _ = split_set(images, shapes)
+        shapes = shapes if known is None else recall(self.asm_, known)
         shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5).astype(np.float64)
         # The boxes that would make the search start right there.
         boxes = self.box_.boxes_for(self._frame.pose_of(shapes), self._frame)

@@ -1,0 +1,218 @@
+"""Files as other programs write them, in the layouts of their versions: the numbers are right or the error is clear."""
+
+import json
+
+import numpy as np
+import pytest
+
+from shape_models import LandmarkFile, LandmarkFileError, generalized_procrustes, make_faces, read_landmarks, write_pts
+from shape_models.datasets import load_landmarks
+
+
+def written(folder, name, content):
+    path = folder / name
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)
+    return path
+
+
+def points(files):
+    return [np.round(file.points, 9).tolist() for file in files]
+
+
+GONE = [pytest.approx(np.nan, nan_ok=True)] * 2
+
+
+# --- 3D Slicer -------------------------------------------------------------------------------------------
+
+
+def markup(kind="Fiducial", system="LPS", points=(), **more):
+    return {"type": kind, "coordinateSystem": system, "controlPoints": list(points), **more}
+
+
+def control(label, position, status="defined"):
+    return {"id": label, "label": label, "position": position, "positionStatus": status}
+
+
+def test_slicer_5_with_several_lists_and_points_that_are_not_placed(tmp_path):
+    content = {
+        "markups": [
+            markup(points=[control("n", [1, 2, 3]), control("m", [0, 0, 0], "undefined")], name="A"),
+            markup(system="RAS", points=[control("n", [1, 2, 3]), control("m", [4, 5, 6], "preview")], name="B"),
+            *(markup(kind, points=[control("L", [9, 9, 9])]) for kind in ("Line", "Angle", "Plane", "ROI")),
+        ]
+    }
+    first, second = read_landmarks(written(tmp_path, "a.mrk.json", content))
+    assert (first.id, second.id) == ("A", "B")
+    np.testing.assert_array_equal(first.points, [[1, 2, 3], [np.nan] * 3])
+    np.testing.assert_array_equal(second.points, [[-1, -2, 3], [np.nan] * 3])
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("mm", 1), (["um", "UCUM", "micrometer"], 1e-3), ("cm", 10), (None, 1), ("m", 1000)]
+)
+def test_slicer_counts_millimetres(tmp_path, unit, factor):
+    content = {"markups": [markup(points=[control("n", [1, 2, 3])], coordinateUnits=unit)]}
+    (file,) = read_landmarks(written(tmp_path, "a.mrk.json", content))
+    np.testing.assert_allclose(file.points, [np.array([1, 2, 3]) * factor])
+
+
+def test_slicer_with_an_unknown_unit_is_refused(tmp_path):
+    content = {"markups": [markup(points=[control("n", [1, 2, 3])], coordinateUnits="px")]}
+    with pytest.raises(LandmarkFileError, match="coordinateUnits: got 'px'; expected one of mm"):
+        read_landmarks(written(tmp_path, "a.mrk.json", content))
+
+
+@pytest.mark.parametrize(
+    ("status", "there"), [("", True), (",2,0", True), (",0,0", False), (",1,0", False), (",3,0", False)]
+)
+def test_fcsv_says_which_points_are_placed(tmp_path, status, there):
+    head = "# Markups fiducial file version = 5.6\n# CoordinateSystem = LPS\n"
+    head += "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+    (file,) = read_landmarks(written(tmp_path, "a.fcsv", f"{head}1,1,2,3,0,0,0,1,1,1,0,F-1,,{status}\n"))
+    np.testing.assert_array_equal(file.points, [[1, 2, 3]] if there else [[np.nan] * 3])
+
+
+# --- VGG Image Annotator ---------------------------------------------------------------------------------
+
+
+def test_via_3(tmp_path):
+    content = {
+        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1"}, "config": {},
+        "attribute": {"1": {"aname": "part", "anchor_id": "FILE1_Z0_XY1", "options": {"0": "nose", "1": "eye"}}},
+        "file": {"1": {"fid": "1", "fname": "a.jpg", "type": 2}, "2": {"fid": "2", "fname": "b.jpg", "type": 2}},
+        "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
+        "metadata": {
+            "1_x": {"vid": "1", "flg": 0, "z": [], "xy": [1, 10.5, 20], "av": {"1": "0"}},
+            "1_y": {"vid": "1", "flg": 0, "z": [], "xy": [1, 30, 40], "av": {"1": "1"}},
+            "1_b": {"vid": "1", "flg": 0, "z": [], "xy": [2, 5, 6, 50, 60], "av": {}},
+            "2_x": {"vid": "2", "flg": 0, "z": [], "xy": [1, 3, 4], "av": {"1": "1"}},
+            "2_y": {"vid": "2", "flg": 0, "z": [], "xy": [1, 1, 2], "av": {"1": "0"}},
+            "2_f": {"vid": "2", "flg": 0, "z": [], "xy": [], "av": {"9": "a remark on the file"}},
+        },
+    }  # fmt: skip
+    first, second = read_landmarks(written(tmp_path, "a.json", content))
+    assert (first.image_name, second.image_name, first.labels) == ("a.jpg", "b.jpg", ("nose", "eye"))
+    assert points([first, second]) == [[[10.5, 20], [30, 40]], [[1, 2], [3, 4]]]
+    assert first.attributes["box"].tolist() == [5, 6, 55, 66]
+
+
+def test_via_keeps_images_of_one_name_apart(tmp_path):
+    def region(x, y):
+        return {"shape_attributes": {"name": "point", "cx": x, "cy": y}, "region_attributes": {}}
+
+    content = {f"a.jpg{size}": {"filename": "a.jpg", "size": size, "regions": [region(size, 1)]} for size in (10, 12)}
+    assert points(read_landmarks(written(tmp_path, "a.json", content))) == [[[10, 1]], [[12, 1]]]
+
+
+# --- COCO ------------------------------------------------------------------------------------------------
+
+
+def results(rows, **more):
+    return [{"image_id": i, "category_id": 1, "keypoints": row, "score": 0.5, **more} for i, row in rows]
+
+
+def test_the_third_numbers_of_results_are_one_thing_in_the_whole_list(tmp_path):
+    content = results([(7, [1, 2, 1, 3, 4, 1]), (8, [1, 2, 0.5, 3, 4, 0.25])])
+    first, second = read_landmarks(written(tmp_path, "a.json", content))
+    assert first.attributes["confidence"].tolist() == [1, 1]
+    assert second.attributes["confidence"].tolist() == [0.5, 0.25]
+    (plain,) = read_landmarks(written(tmp_path, "b.json", results([(7, [1, 2, 1, 3, 4, 1])])))
+    assert plain.attributes["visibility"].tolist() == [2, 2]  # the format asks for a 1 that means nothing
+    for wrong in (1.5, -0.25):
+        with pytest.raises(LandmarkFileError, match=r"a visibility .*or a confidence from 0 to 1"):
+            read_landmarks(written(tmp_path, "c.json", results([(7, [1, 2, 0.5, 3, 4, wrong])])))
+
+
+# --- tps -------------------------------------------------------------------------------------------------
+
+
+def test_tps_with_comments_radii_and_the_end_of_dos(tmp_path):
+    text = '# by hand\nLM=2\n1 2\n3 4\nRADII=2\n1.5\n2.5\n" a remark\nVARIABLES=SEX=M,POP=2\nID=7\n\x1a'
+    for end in ("\n", "\r", "\r\n"):
+        (file,) = read_landmarks(written(tmp_path, "a.tps", text.replace("\n", end)))
+        assert (points([file]), file.id) == ([[[1, 2], [3, 4]]], "7")
+        assert file.attributes["radii"].tolist() == [[1.5], [2.5]]
+        assert file.attributes["variables"] == "SEX=M,POP=2"
+
+
+# --- Tables ----------------------------------------------------------------------------------------------
+
+
+def test_rows_of_landmarks_in_any_order(tmp_path):
+    text = "image,landmark,x,y\na,2,3,4\na,1,1,2\nb,1,5,6\nb,2,7,8\n"
+    files = read_landmarks(written(tmp_path, "a.csv", text))
+    assert points(files) == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    text = "specimen,landmark,x,y,visible\na,nose,3,4,yes\na,eye,1,2,no\nb,eye,5,6,yes\nb,nose,7,8,yes\n"
+    first, second = read_landmarks(written(tmp_path, "b.csv", text))
+    assert first.labels == second.labels == ("nose", "eye")
+    np.testing.assert_array_equal(first.points, [[3, 4], [np.nan, np.nan]])
+    assert points([second]) == [[[7, 8], [5, 6]]]
+
+
+def test_a_specimen_is_called_by_the_column_that_tells_it(tmp_path):
+    rows = "".join(f"p{s // 2},{s},{k},{s + k},{k}\n" for s in range(4) for k in range(3))
+    path = written(tmp_path, "a.csv", "photo,specimen_id,coord,x,y\n" + rows)
+    samples = load_landmarks(path, groups="photo")
+    assert samples.names == ["0", "1", "2", "3"]
+    assert samples.groups == ["p0", "p0", "p1", "p1"]
+    assert load_landmarks(path, group="specimen_id", groups="photo").names == samples.names
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["nose_x,nose_y,nose_likelihood,eye_x,eye_y,eye_likelihood", "nose.x,nose.y,nose.score,eye.x,eye.y,eye.score",
+     "x_nose,y_nose,nose_confidence,x_eye,y_eye,eye_confidence"],
+)  # fmt: skip
+def test_wide_tables_with_a_likelihood(tmp_path, head):
+    (file,) = read_landmarks(written(tmp_path, "a.csv", f"frame,{head}\n0,1,2,0.5,3,4,0.25\n"))
+    assert file.labels == ("nose", "eye")
+    assert points([file]) == [[[1, 2], [3, 4]]]
+    assert file.attributes["confidence"].tolist() == [0.5, 0.25]
+
+
+# --- What is no landmark file ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.mat", "MATLAB"), ("a.xlsx", "a spreadsheet"), ("a.pkl", "a pickle"), ("a.RDS", "an object of R")],
+)
+def test_files_of_other_kinds_are_called_by_their_name(tmp_path, name, words):
+    for read in (read_landmarks, load_landmarks):
+        with pytest.raises(LandmarkFileError, match=f"{name}: this looks like {words}.*Try"):
+            read(written(tmp_path, name, b"PK"))
+
+
+def test_what_systems_put_into_folders_is_left_out(tmp_path):
+    shapes = make_faces(3, rng=0)
+    for i, shape in zip((1, 2, 10), shapes, strict=True):
+        write_pts(tmp_path / f"im_{i}.pts", shape)
+    for name in ("._im_1.pts", ".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/im_1.pts", "@eaDir/im_2.pts"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\x05\x16\x07")
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    assert load_landmarks(tmp_path).names == ["im_1", "im_2", "im_10"]
+    np.testing.assert_allclose([file.points for file in read_landmarks(tmp_path)], shapes)
+
+
+# --- Lists of files in estimators ------------------------------------------------------------------------
+
+
+def test_landmarks_of_files_are_matched_by_name_in_every_function():
+    from shape_models import AlignedASM
+
+    shapes, labels = make_faces(8, rng=0), tuple(f"part {chr(945 + i)}" for i in range(68))
+    order = np.random.default_rng(1).permutation(68)
+    files = [LandmarkFile(shape, labels) for shape in shapes[:-1]]
+    files.append(LandmarkFile(shapes[-1][order], tuple(labels[i] for i in order)))
+    expected = generalized_procrustes(shapes)
+    np.testing.assert_allclose(generalized_procrustes(files).distances, expected.distances)
+    model, plain = AlignedASM().fit(files), AlignedASM().fit(shapes)
+    np.testing.assert_allclose(model.asm_.basis_.variances, plain.asm_.basis_.variances)
+    assert (model.landmark_names_, model.frame_) == (labels, "pixels")
+    np.testing.assert_allclose(model.project(files[-1]), plain.project(shapes[-1]))
+    np.testing.assert_allclose(model.project(files), plain.project(shapes))
+    with pytest.raises(ValueError, match="frame"):
+        generalized_procrustes([files[0], LandmarkFile(shapes[0], labels, frame="y_up")])
