@@ -46,6 +46,7 @@ class _Main(Group):
         "train-search": "shape_models.search._cli:train_search",
         "search": "shape_models.search._cli:search",
         "doctor": "shape_models._doctor:doctor",
+        "track": "shape_models.search._cli:track_command",
     }
     announced = ENTRY_POINTS
 

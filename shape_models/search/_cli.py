@@ -1,12 +1,12 @@
-"""The commands `shape-models train-search` and `shape-models search`."""
+"""The commands `shape-models train-search`, `shape-models search` and `shape-models track`."""
 
 from __future__ import annotations
 
 import csv
-import io
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,28 @@ import numpy as np
 
 from .._aligned import AlignedASM
 from .._asm import ASM
-from .._commands import Image, find_images, json_option, output_option, outputs, read, read_boxes, say, source_options
-from .._files import atomic, write_text
-from .._names import number_repeated
+from .._commands import (
+    Image,
+    counted,
+    find_images,
+    json_option,
+    output_option,
+    outputs,
+    read,
+    read_boxes,
+    say,
+    source_options,
+)
+from .._files import atomic
+from .._jobs import jobs_option, refuse_failed, resume_option, run_command
+from .._names import image_names, number_repeated
+from ..folders import read_records
 from ..io import load_model, save_model
 from ..landmarks import get_scheme
 
-__all__ = ["search", "train_search"]
+__all__ = ["search", "track_command", "train_search"]
 
 _FORMATS = ("pts", "asf", "npy", "csv", "ljson")
-_BATCH = 64
 
 
 @click.command("train-search", short_help="Train a search on images with landmarks.")
@@ -114,22 +126,19 @@ class _Progress:
 @click.option(
     "--overlay/--no-overlay", default=True, show_default=True, help="Write pictures with the landmarks drawn in."
 )
+@jobs_option
+@resume_option
 @json_option
 def search(
     model: str, images: tuple[Path, ...], output: Path, form: str, boxes: Path | None, whole: bool, starts: int,
-    overlay: bool, as_json: bool,
+    overlay: bool, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Search IMAGES, files or folders, with MODEL, a file of train-search or the name of a bundled search.
 
     Writes a landmark file for each image, in folders as the images lie, pictures, and results.csv with what became of
     each. Without --boxes and --whole faces are detected, where the model knows how.
     """
-    from ..formats import LandmarkFile, write_landmarks
-    from . import ASMFitter
-
-    fitter = load_model(model)
-    if not isinstance(fitter, ASMFitter):
-        raise ValueError(f"{model}: got a {type(fitter).__name__}; expected a search, as train-search writes it.")
+    fitter = _search_model(model)
     if boxes is not None and whole:
         raise click.UsageError("got --boxes and --whole; expected one of them.")
     if boxes is None and not whole and fitter.detection_ is None:
@@ -138,44 +147,147 @@ def search(
     endings = [f".{form}", *([".png"] if overlay else [])]
     outputs(output, [image.name for image in found], endings, [image.path for image in found])
     output.mkdir(parents=True, exist_ok=True)
-    labels, scheme = getattr(fitter.asm_, "landmark_names_", None), fitter.asm_.scheme_
-    rows = []
-    with click.progressbar(length=len(found), label="search", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        for first in range(0, len(found), _BATCH):
-            part = found[first : first + _BATCH]
-            pictures: list[Any] = [_read(image.path) for image in part]
-            where = None if given is None else given[first : first + _BATCH]
-            if whole:
-                where = [[0.0, 0.0, max(p.shape[1] - 1.0, 1.0), max(p.shape[0] - 1.0, 1.0)] for p in pictures]
-            results: Any = fitter.predict(pictures, boxes=where, n_starts=starts)
-            for image, picture, result in zip(part, pictures, results, strict=True):
-                if result.found:
-                    options = {"image_size": (picture.shape[1], picture.shape[0])} if form == "asf" else {}
-                    record = LandmarkFile(result.shape, labels, scheme, image.path.name)
-                    target = output / f"{image.name}.{form}"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    write_landmarks(target, record, **options)
-                    if overlay:
-                        _overlay(output / f"{image.name}.png", picture, result.shape, scheme)
-                rows.append((image, result))
-                bar.update(1)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "name", "status", "score", "plausibility", "confidence", "message"])
-    for image, r in rows:
-        table.writerow(
-            [image.path, image.name, r.status, f"{r.score:.4g}", f"{r.plausibility:.4g}", f"{r.confidence.mean():.3f}",
-             r.message]
-        )  # fmt: skip
-    write_text(output / "results.csv", text.getvalue())
+    items = {image.name: (image.path, image.name, None if given is None else given[i]) for i, image in enumerate(found)}
+    work = partial(_search_one, output=output, form=form, whole=whole, starts=starts, overlay=overlay)
+    journal = output / "results.jsonl"
+    run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="search")
+    status = {}
+    with atomic(output / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["image", "name", "status", "score", "plausibility", "confidence", "message"])
+        for record in read_records(journal, items):
+            path, name, _ = items[record["name"]]
+            if record["status"] == "ok":
+                numbers = [f"{record['score']:.4g}", f"{record['plausibility']:.4g}", f"{record['confidence']:.3f}"]
+                status[name], words = record["found"], record["words"]
+            else:
+                numbers, status[name], words = ["nan", "0", "0.000"], "error", record["message"]
+            table.writerow([path, name, status[name], *numbers, words])
     counts: dict[str, int] = {}
-    for _, result in rows:
-        counts[result.status] = counts.get(result.status, 0) + 1
-    words = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    found_out = {"output": str(output), "status": {image.name: r.status for image, r in rows}}
-    say(as_json, found_out, [f"{words}; see {output / 'results.csv'}"])
-    if not any(result.found for _, result in rows):
+    for one in status.values():
+        counts[one] = counts.get(one, 0) + 1
+    words = ", ".join(f"{n} {one}" for one, n in sorted(counts.items()))
+    say(as_json, {"output": str(output), "status": status}, [f"{words}; see {output / 'results.csv'}"])
+    if not set(counts) - {"error", "no face"}:
         raise click.exceptions.Exit(1)
+
+
+def _search_model(model: str) -> Any:
+    from . import ASMFitter
+
+    fitter = load_model(model)
+    if not isinstance(fitter, ASMFitter):
+        raise ValueError(f"{model}: got a {type(fitter).__name__}; expected a search, as train-search writes it.")
+    return fitter
+
+
+def _search_one(
+    fitter: Any, item: tuple[Path, str, Any], *, output: Path, form: str, whole: bool, starts: int, overlay: bool
+) -> dict[str, Any]:
+    """Search one image and write what was found."""
+    from ..formats import LandmarkFile, write_landmarks
+    from ._images import read_image
+
+    path, name, box = item
+    picture = read_image(path)
+    if whole:
+        box = [0.0, 0.0, max(picture.shape[1] - 1.0, 1.0), max(picture.shape[0] - 1.0, 1.0)]
+    result = fitter.predict(picture, boxes=box, n_starts=starts if starts > 1 else None)
+    if result.found:
+        labels, scheme = getattr(fitter.asm_, "landmark_names_", None), fitter.asm_.scheme_
+        options = {"image_size": (picture.shape[1], picture.shape[0])} if form == "asf" else {}
+        target = output / f"{name}.{form}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_landmarks(target, LandmarkFile(result.shape, labels, scheme, path.name), **options)
+        if overlay:
+            _overlay(output / f"{name}.png", picture, [result.shape], scheme)
+    return {
+        "found": result.status, "score": result.score, "plausibility": result.plausibility,
+        "confidence": float(result.confidence.mean()), "words": result.message,
+    }  # fmt: skip
+
+
+@click.command("track", short_help="Follow faces through videos.")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@output_option("Folder to fill.", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--model", default="search68", show_default=True, help="A file of train-search, or a bundled search.")
+@click.option("--detector", help="scikit-image, retinaface, dlib or best, as they are installed.")
+@click.option("--smoothing", type=click.FloatRange(0), default=1.0, show_default=True, help="0 for none.")
+@click.option("--max-faces", type=click.IntRange(1), help="No more than so many at a time.")
+@click.option("--max-unseen", type=click.IntRange(1), default=30, show_default=True,
+              help="Frames after which a face that is not seen is lost.")  # fmt: skip
+@click.option("--overlay", is_flag=True, help="Write each frame with the landmarks drawn in.")
+@jobs_option
+@resume_option
+@json_option
+def track_command(
+    sources: tuple[Path, ...], output: Path, model: str, detector: str | None, smoothing: float, max_faces: int | None,
+    max_unseen: int, overlay: bool, jobs: int, resume: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Follow the faces in SOURCES: video files, and folders of frames.
+
+    Writes a table NAME.csv for each, with a row for every face of every frame: frame, id, status, confidence, unseen,
+    x0, y0, x1, y1, ... of the smoothed landmarks.
+    """
+    from .video import read_frames
+
+    fitter = _search_model(model)
+    for source in sources:
+        read_frames(source)  # refuses what is no video
+    names = image_names(list(sources))
+    outputs(output, names, [".csv"], sources)
+    output.mkdir(parents=True, exist_ok=True)
+    items = {name: (source, name) for name, source in zip(names, sources, strict=True)}
+    options = {"detector": detector, "smoothing": smoothing, "max_faces": max_faces, "max_unseen": max_unseen}
+    work = partial(_track_one, output=output, overlay=overlay, options=options)
+    journal = output / "tracks.jsonl"
+    report = run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="track")
+    records = list(read_records(journal, items))
+    say(as_json, {"output": str(output), "sources": records}, [
+        f"{r['name']}: {counted(r['frames'], 'frame')}, {counted(r['ids'], 'face')}, {r['seen']} seen, "
+        f"{r['predicted']} predicted, {r['lost']} lost; see {output / r['name']}.csv"
+        for r in records if r["status"] == "ok"
+    ])  # fmt: skip
+    refuse_failed(report, len(items))
+
+
+def _track_one(
+    fitter: Any, item: tuple[Path, str], *, output: Path, overlay: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Follow the faces of one video and write where they are, frame by frame."""
+    from ..images import read_values
+    from . import read_frames, track
+
+    source, name = item
+    table = output / f"{name}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    counts, ids = {"frames": 0, "seen": 0, "predicted": 0, "lost": 0}, set()
+    last: list[Any] = []
+
+    def frames() -> Any:
+        for frame in read_frames(source):
+            last[:] = [frame]
+            yield frame
+
+    with atomic(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        coordinates = [f"{axis}{k}" for k in range(fitter.n_landmarks_) for axis in "xy"]
+        rows.writerow(["frame", "id", "status", "confidence", "unseen", *coordinates])
+        for frame in track(frames(), fitter, **options):
+            counts["frames"] += 1
+            for face in frame.faces:
+                ids.add(face.id)
+                counts["seen" if face.seen else face.status] += 1
+                points = [f"{value:.3f}" for value in face.landmarks.ravel()]
+                rows.writerow(
+                    [frame.index, face.id, face.status, f"{face.confidence.mean():.3f}", face.unseen, *points]
+                )
+            if overlay and frame.status == "ok":
+                picture = output / name / f"frame_{frame.index:06d}.png"
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                shapes = [face.landmarks for face in frame.faces if face.status != "lost"]
+                _overlay(picture, read_values(last[0]), shapes, fitter.asm_.scheme_)
+    return {**counts, "ids": len(ids)}
 
 
 def _objects(images: Sequence[Image], table: Path | None) -> tuple[list[Image], list[list[float]] | None]:
@@ -188,16 +300,7 @@ def _objects(images: Sequence[Image], table: Path | None) -> tuple[list[Image], 
     return [Image(image.path, name) for (image, _), name in zip(pairs, names, strict=True)], [box for _, box in pairs]
 
 
-def _read(path: Path) -> np.ndarray:
-    from ._images import read_image
-
-    try:
-        return read_image(path)
-    except ValueError:
-        return np.empty((0, 0))  # the search records it as an error
-
-
-def _overlay(path: Path, picture: np.ndarray, shape: np.ndarray, scheme: Any) -> None:
+def _overlay(path: Path, picture: np.ndarray, shapes: Sequence[np.ndarray], scheme: Any) -> None:
     from skimage.draw import disk, line
     from skimage.io import imsave
 
@@ -208,13 +311,14 @@ def _overlay(path: Path, picture: np.ndarray, shape: np.ndarray, scheme: Any) ->
         canvas = np.ascontiguousarray(picture[..., :3])
     height, width = canvas.shape[:2]
     scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
-    points = np.round(shape).astype(int)
-    for a, b in getattr(scheme, "edges", np.empty((0, 2), int)):
-        rows, columns = line(points[a, 1], points[a, 0], points[b, 1], points[b, 0])
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        canvas[rows[inside], columns[inside]] = (255, 200, 0)
-    radius = max(1.5, 0.008 * float(np.ptp(shape, axis=0).max()))
-    for x, y in shape:
-        canvas[disk((y, x), radius, shape=(height, width))] = (255, 0, 0)
+    for shape in shapes:
+        points = np.round(shape).astype(int)
+        for a, b in getattr(scheme, "edges", np.empty((0, 2), int)):
+            rows, columns = line(points[a, 1], points[a, 0], points[b, 1], points[b, 0])
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+            canvas[rows[inside], columns[inside]] = (255, 200, 0)
+        radius = max(1.5, 0.008 * float(np.ptp(shape, axis=0).max()))
+        for x, y in shape:
+            canvas[disk((y, x), radius, shape=(height, width))] = (255, 0, 0)
     with atomic(path) as temporary:
         imsave(temporary, canvas, check_contrast=False)

@@ -164,9 +164,9 @@ def track(
         What says how well the image supports landmarks of a callable that states no confidence; by default
         ``load_model("search68")`` for 68 landmarks. For others every answer counts as seen.
 
-    Yields
-    ------
-    TrackedFrame
+    Returns
+    -------
+    iterator of TrackedFrame
         One for each frame, as soon as it has been read.
 
     Raises
