@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from ._commands import DataError, counted, few
+from ._commands import DataError, counted
+from ._names import few
 from .folders import FolderReport, run
 
 __all__ = ["jobs_option", "refuse_failed", "resume_option", "run_command"]
