@@ -99,7 +99,7 @@ def run(example: Example) -> Path:
     command = [sys.executable, str(example.path)]
     if example.is_lecture:
         command = [sys.executable, "-c", _NOTEBOOK, str(example.path)]
-        env["MPLBACKEND"] = "agg"  # the kernel draws inline, and leaves the name as it is
+        del env["MPLBACKEND"]  # so that the kernel keeps the pictures in the notebook
     print(f"running {example.path.relative_to(ROOT)}", flush=True)
     out = subprocess.run(command, cwd=working, env=env, capture_output=True, text=True, check=False)
     if out.returncode:
