@@ -32,6 +32,7 @@ from ._procrustes import (
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
+from ._typing import ArrayLike, SchemeLike
 from .landmarks import get_scheme
 
 __all__ = ["AlignedASM"]
@@ -118,7 +119,7 @@ class AlignedASM(BaseEstimator):
         asm: Any = None,
         *,
         alignment: Any = None,
-        scheme: Any = None,
+        scheme: SchemeLike | None = None,
         loss: Literal["linear", "huber", "tukey"] = "linear",
         refinements: int = 0,
     ) -> None:
@@ -129,7 +130,7 @@ class AlignedASM(BaseEstimator):
         self.refinements = refinements
 
     @all_or_nothing
-    def fit(self, shapes: Any, y: Any = None) -> Self:
+    def fit(self, shapes: ArrayLike, y: object = None) -> Self:
         """Learn alignment, mean and modes.
 
         Parameters
@@ -216,7 +217,12 @@ class AlignedASM(BaseEstimator):
         return self
 
     def align(
-        self, shapes: Any, confidence: Any = None, *, on_error: OnError | None = None, weights: Any = None
+        self,
+        shapes: ArrayLike,
+        confidence: ArrayLike | None = None,
+        *,
+        on_error: OnError | None = None,
+        weights: ArrayLike | None = None,
     ) -> tuple[Any, Similarity]:
         """Bring shapes to the frame of the model.
 
@@ -251,13 +257,13 @@ class AlignedASM(BaseEstimator):
 
     def project(
         self,
-        shapes: Any,
+        shapes: ArrayLike,
         *,
-        confidence: Any = None,
-        covariance: Any = None,
+        confidence: ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
         loss: Literal["linear", "huber", "tukey"] | None = None,
         on_error: OnError | None = None,
-        weights: Any = None,
+        weights: ArrayLike | None = None,
     ) -> Any:
         """Return the plausible shape near each shape, in the frame the shape came in.
 
@@ -309,10 +315,10 @@ class AlignedASM(BaseEstimator):
 
     def complete(
         self,
-        shapes: Any,
+        shapes: ArrayLike,
         *,
-        confidence: Any = None,
-        covariance: Any = None,
+        confidence: ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
         loss: Literal["linear", "huber", "tukey"] | None = None,
         on_error: OnError | None = None,
     ) -> Any:
@@ -341,7 +347,7 @@ class AlignedASM(BaseEstimator):
             covariance=solution.leave(xp.where(exact[..., None], xp.zeros_like(covariance), covariance)),
         )
 
-    def report(self, shapes: Any) -> Any:
+    def report(self, shapes: ArrayLike) -> Any:
         """Say how each shape relates to the model, measured in the frame of the model.
 
         Parameters
@@ -408,7 +414,7 @@ class AlignedASM(BaseEstimator):
         check_is_fitted(self)
         return self.asm_.sample(n_samples, rng=rng, truncated=truncated)
 
-    def score(self, shapes: Any, y: Any = None) -> float:
+    def score(self, shapes: ArrayLike, y: object = None) -> float:
         """Return ``asm_.score`` of the aligned shapes; higher is better.
 
         Parameters

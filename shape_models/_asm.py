@@ -28,6 +28,7 @@ from ._completion import MOST_FEATURES, completion_basis, kept
 from ._fitted import all_or_nothing
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
+from ._typing import ArrayLike, LimitLike
 
 __all__ = ["ASM"]
 
@@ -155,7 +156,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self,
         n_components: int | float | None = 0.95,
         *,
-        limit: Any = 3.0,
+        limit: LimitLike = 3.0,
         shrinkage: float | str | None = None,
         tol: float = 1e-7,
         max_iter: int = 500,
@@ -167,7 +168,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.max_iter = max_iter
 
     @all_or_nothing
-    def fit(self, shapes: Any, y: Any = None) -> Self:
+    def fit(self, shapes: ArrayLike, y: object = None) -> Self:
         """Learn mean and modes.
 
         Parameters
@@ -286,7 +287,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             del self.feature_names_in_
         return self._learn(n, statistics.mean.ravel(), statistics.covariance)
 
-    def transform(self, shapes: Any) -> np.ndarray:
+    def transform(self, shapes: ArrayLike) -> np.ndarray:
         """Return the coefficients of each shape, not limited.
 
         Parameters
@@ -303,7 +304,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         array = self._check(shapes, reset=False)
         return self._where_seen(array, self.basis_.encode, (self.n_components_,))
 
-    def inverse_transform(self, coefficients: Any) -> np.ndarray:
+    def inverse_transform(self, coefficients: ArrayLike) -> np.ndarray:
         """Return the shapes with these coefficients, not limited: the inverse of `transform` on the model's span.
 
         Parameters
@@ -323,7 +324,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.basis_.decode(as_numpy(coefficients, "coefficients"))
 
-    def project(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
+    def project(
+        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> Any:
         """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
 
         Parameters
@@ -359,7 +362,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             lambda: completion_basis(self.mean_, covariance, self.n_samples_, self.basis_.limit),
         )
 
-    def complete(self, shapes: Any) -> Any:
+    def complete(self, shapes: ArrayLike) -> Any:
         """Fill missing landmarks with their conditional mean; the same as ``completion_basis_.complete``.
 
         Parameters
@@ -375,7 +378,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.completion_basis_.complete(shapes)
 
-    def report(self, shapes: Any) -> Any:
+    def report(self, shapes: ArrayLike) -> Any:
         """Say how each shape relates to the model; the same as ``basis_.report``.
 
         Parameters
@@ -412,7 +415,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.basis_.sample(n_samples, rng=np.random.default_rng(rng), truncated=truncated)
 
-    def score(self, shapes: Any, y: Any = None) -> float:
+    def score(self, shapes: ArrayLike, y: object = None) -> float:
         """Return minus the mean over the shapes of the squared distance ‖x - project(x)‖²; higher is better.
 
         With more modes the distance never grows, so a search over `n_components` by this score takes the largest:

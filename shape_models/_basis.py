@@ -29,6 +29,7 @@ from ._array import (
 )
 from ._limits import Limit, as_limit
 from ._probabilistic import BasisReport, Completion
+from ._typing import ArrayLike, Seed
 
 __all__ = ["ShapeBasis"]
 
@@ -239,7 +240,9 @@ class ShapeBasis:
             return message + (hint or " Try LandmarkScheme.subset or convert to select common landmarks.")
         return message + " Try a basis fitted on shapes of this kind, or shapes.reshape(n_samples, -1)."
 
-    def encode(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
+    def encode(
+        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> Any:
         """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
 
         Parameters
@@ -283,7 +286,7 @@ class ShapeBasis:
         flat, context, basis = self._enter(shapes)
         return leave(basis._coefficients(flat, renamed(confidence, weights)), context.given)
 
-    def clip(self, coefficients: Any) -> Any:
+    def clip(self, coefficients: ArrayLike) -> Any:
         """Bring coefficients into the limit of the basis.
 
         Parameters
@@ -312,7 +315,7 @@ class ShapeBasis:
         b, context, basis = self._enter_coefficients(coefficients)
         return leave(b if basis.limit is None else basis.limit.clip(b, basis._scale), context.given)
 
-    def decode(self, coefficients: Any) -> Any:
+    def decode(self, coefficients: ArrayLike) -> Any:
         """Return the shapes mean + Σ bᵢ vᵢ; the inverse of `encode` on the span of the modes.
 
         Parameters
@@ -369,7 +372,9 @@ class ShapeBasis:
         flat += self._flat_mean
         return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
 
-    def project(self, shapes: Any, *, confidence: Any = None, weights: Any = None) -> Any:
+    def project(
+        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> Any:
         """Return, for each shape, the nearest one of the set {mean + Σ bᵢvᵢ, ``|bᵢ| ≤ k√λᵢ``}.
 
         This is ``decode(clip(encode(shapes)))``. As the modes are orthonormal and the set is convex it is an exact
@@ -432,7 +437,7 @@ class ShapeBasis:
             b = basis.limit.clip(b, basis._scale)
         return leave(basis._decode(b), context.given)
 
-    def report(self, shapes: Any) -> BasisReport:
+    def report(self, shapes: ArrayLike) -> BasisReport:
         """Say which modes are clipped, by how much, how far shapes are from the model and how plausible they are.
 
         Parameters
@@ -464,7 +469,7 @@ class ShapeBasis:
         values = vars(report).items()
         return BasisReport(**{k: value if k == "clipped" else leave(value, context.given) for k, value in values})
 
-    def mahalanobis(self, shapes: Any) -> Any:
+    def mahalanobis(self, shapes: ArrayLike) -> Any:
         """Return the Mahalanobis distance within the model, the root of Σ bᵢ²/λᵢ over the modes with variance.
 
         Parameters
@@ -495,7 +500,7 @@ class ShapeBasis:
         _refuse_missing(flat, flat, basis.event_shape)
         return leave(_probabilistic.mahalanobis(basis, flat), context.given)
 
-    def log_likelihood(self, shapes: Any) -> Any:
+    def log_likelihood(self, shapes: ArrayLike) -> Any:
         """Return the logarithm of the density of shapes under N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)).
 
         Parameters
@@ -529,7 +534,9 @@ class ShapeBasis:
         _refuse_missing(flat, flat, basis.event_shape)
         return leave(_probabilistic.log_likelihood(basis, flat), context.given)
 
-    def sample(self, n_samples: int = 1, *, rng: Any = None, truncated: bool = True, noise: bool = False) -> Any:
+    def sample(
+        self, n_samples: int = 1, *, rng: Seed | None = None, truncated: bool = True, noise: bool = False
+    ) -> Any:
         """Draw random shapes from the model.
 
         Parameters
@@ -561,7 +568,7 @@ class ShapeBasis:
         flat = _probabilistic.sample(self, n_samples, rng, truncated, noise)
         return namespace_of(flat).reshape(flat, (flat.shape[0], *self.event_shape))
 
-    def complete(self, shapes: Any, *, joint: bool = False) -> Completion:
+    def complete(self, shapes: ArrayLike, *, joint: bool = False) -> Completion:
         """Fill missing landmarks with their conditional mean given those seen, and say how sure they are.
 
         Parameters

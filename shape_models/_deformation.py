@@ -15,6 +15,7 @@ from ._files import write_text
 from ._procrustes import estimate_similarity
 from ._provenance import points_down
 from ._thin_plate import ThinPlateSpline
+from ._typing import ArrayLike, ShapeModel
 from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def grid_lines(reference: np.ndarray, n_lines: int, fine: int = _FINE) -> list[n
 
 
 def plot_deformation(
-    reference: Any,
-    target: Any,
+    reference: ArrayLike,
+    target: ArrayLike,
     ax: Axes | None = None,
     *,
     exaggeration: float = 1.0,
@@ -107,8 +108,9 @@ def plot_deformation(
         first = as_shapes(reference, name="reference", n_dims=(2, 3)).astype(np.float64)
         pairs = _drawing._edges(scheme, edges, first.shape[-2])
         y_down = True if y_down is None else y_down
-    if is_model and np.ndim(target) == 1 and len(target) == 2:
-        mode, amount = int(target[0]), float(target[1])
+    if is_model and np.shape(target) == (2,):
+        first_mode, amount = np.asarray(target, dtype=float).tolist()
+        mode = int(first_mode)
         if not 1 <= mode <= basis.n_components:
             raise ValueError(f"target: got mode {mode}; expected 1 to {basis.n_components}.")
         b = np.zeros(basis.n_components)
@@ -146,7 +148,7 @@ def plot_deformation(
 
 
 def plot_solid(
-    shape: Any,
+    shape: ArrayLike,
     ax: Any = None,
     *,
     scheme: str | LandmarkScheme | None = None,
@@ -253,7 +255,7 @@ def _axes_3d(ax: Any) -> Any:
 
 
 def export_modes(
-    model: Any,
+    model: ShapeModel,
     folder: str | os.PathLike,
     *,
     n_modes: int = 3,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_numpy, as_shapes, refuse_extreme, refuse_masked
+from ._typing import ArrayLike, Seed
 
 __all__ = [
     "LeaveOneOut",
@@ -117,7 +118,7 @@ class ModeAdvice:
     log_likelihood: np.ndarray
 
 
-def compactness(shapes: Any) -> ModeCurve:
+def compactness(shapes: ArrayLike) -> ModeCurve:
     """Return the share of the variance that the first modes carry, for each number of modes.
 
     Parameters
@@ -158,7 +159,7 @@ def compactness(shapes: Any) -> ModeCurve:
 
 
 def generalization(
-    shapes: Any, *, max_components: int | None = None, n_folds: int | None = None, groups: Any = None
+    shapes: ArrayLike, *, max_components: int | None = None, n_folds: int | None = None, groups: ArrayLike | None = None
 ) -> ModeCurve:
     """Return how well a model describes shapes that it has not seen, for each number of modes.
 
@@ -222,7 +223,9 @@ def generalization(
     return ModeCurve(np.arange(1, top + 1), errors.mean(axis=0), error)
 
 
-def leave_one_out(shapes: Any, n_components: float, *, n_folds: int | None = None, groups: Any = None) -> LeaveOneOut:
+def leave_one_out(
+    shapes: ArrayLike, n_components: float, *, n_folds: int | None = None, groups: ArrayLike | None = None
+) -> LeaveOneOut:
     """Return, for each landmark of each shape, the error of a model that has not seen the shape.
 
     Parameters
@@ -262,7 +265,9 @@ def leave_one_out(shapes: Any, n_components: float, *, n_folds: int | None = Non
     return LeaveOneOut(errors, errors.mean(axis=0), errors.mean(axis=1), top)
 
 
-def specificity(shapes: Any, *, max_components: int | None = None, n_samples: int = 1000, rng: Any = None) -> ModeCurve:
+def specificity(
+    shapes: ArrayLike, *, max_components: int | None = None, n_samples: int = 1000, rng: Seed | None = None
+) -> ModeCurve:
     """Return how far random shapes of a model are from the nearest real one, for each number of modes.
 
     Shapes are drawn from the Gaussian of the first modes, without a limit. The nearest shape is that of the least sum
@@ -323,7 +328,7 @@ def specificity(shapes: Any, *, max_components: int | None = None, n_samples: in
 
 
 def advise_n_components(
-    shapes: Any, *, n_permutations: int = 50, quantile: float = 0.95, n_folds: int = 10, rng: Any = None
+    shapes: ArrayLike, *, n_permutations: int = 50, quantile: float = 0.95, n_folds: int = 10, rng: Seed | None = None
 ) -> ModeAdvice:
     """Say how many modes the data support, by parallel analysis and by cross-validation.
 

@@ -9,6 +9,7 @@ from ._array import device_of, namespace_of
 from ._posterior import Solution, solve
 from ._problem import Problem, beside
 from ._transforms import Similarity
+from ._typing import ArrayLike, ShapeModel
 
 __all__ = ["ShapeFit", "check_choices", "fit_shape"]
 
@@ -73,11 +74,11 @@ class ShapeFit:
 
 
 def fit_shape(
-    model: Any,
-    points: Any,
+    model: ShapeModel,
+    points: ArrayLike,
     *,
-    confidence: Any = None,
-    covariance: Any = None,
+    confidence: ArrayLike | None = None,
+    covariance: ArrayLike | None = None,
     loss: Literal["linear", "huber", "tukey"] = "linear",
     prior: bool = True,
     start: Similarity | None = None,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ._array import as_array, namespace_of
+from ._typing import Array
 
 __all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
 
@@ -27,7 +28,7 @@ class Limit:
     True
     """
 
-    def clip(self, coefficients: Any, scale: Any) -> Any:
+    def clip(self, coefficients: Array, scale: Array) -> Any:
         """Bring coefficients into the set.
 
         Parameters
@@ -43,7 +44,7 @@ class Limit:
         """
         raise NotImplementedError
 
-    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+    def exceeds(self, coefficients: Array, scale: Array) -> Any:
         """Say which coefficients the limit changes because they lie outside: bool, (..., n_components).
 
         Parameters
@@ -164,7 +165,7 @@ class Box(_OneNumber):
     def __float__(self) -> float:
         return self.value
 
-    def bound(self, scale: Any) -> Any:
+    def bound(self, scale: Array) -> Any:
         """Return the largest ``|bᵢ|``, k√λᵢ, for the standard deviations √λᵢ.
 
         Parameters
@@ -179,7 +180,7 @@ class Box(_OneNumber):
         """
         return _bound(self.value, scale)
 
-    def clip(self, coefficients: Any, scale: Any) -> Any:
+    def clip(self, coefficients: Array, scale: Array) -> Any:
         """Clip each coefficient to ±k√λᵢ; see `Limit.clip`.
 
         Parameters
@@ -200,7 +201,7 @@ class Box(_OneNumber):
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
         return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
 
-    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+    def exceeds(self, coefficients: Array, scale: Array) -> Any:
         """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
 
         Parameters
@@ -277,7 +278,7 @@ class SoftBox(_OneNumber):
         """Half width in standard deviations."""
         return self.value
 
-    def clip(self, coefficients: Any, scale: Any) -> Any:
+    def clip(self, coefficients: Array, scale: Array) -> Any:
         """Return s tanh(b / s); see `Limit.clip`.
 
         Parameters
@@ -303,7 +304,7 @@ class SoftBox(_OneNumber):
         near = xp.clip(coefficients, -32 * bound, 32 * bound)
         return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
 
-    def exceeds(self, coefficients: Any, scale: Any) -> Any:
+    def exceeds(self, coefficients: Array, scale: Array) -> Any:
         """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
 
         Parameters
@@ -381,7 +382,7 @@ class Ellipsoid(_OneNumber):
         """Mahalanobis radius of the ball."""
         return self.value
 
-    def clip(self, coefficients: Any, scale: Any) -> Any:
+    def clip(self, coefficients: Array, scale: Array) -> Any:
         """Return the nearest point of the ball; see `Limit.clip`.
 
         Parameters
@@ -465,7 +466,7 @@ class Ellipsoid(_OneNumber):
         return z * (radius / np.linalg.norm(z, axis=1, keepdims=True))
 
 
-def _arrays(coefficients: Any, scale: Any) -> tuple[Any, Any]:
+def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
     return as_array(coefficients, "coefficients"), as_array(scale, "scale")
 
 
@@ -479,7 +480,7 @@ def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float)
     return np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k)
 
 
-def _bound(k: float, scale: Any) -> Any:
+def _bound(k: float, scale: Array) -> Any:
     if k == math.inf:
         xp = namespace_of(scale)
         return xp.where(scale > 0, xp.full_like(scale, math.inf), xp.zeros_like(scale))

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._typing import ArrayLike
+
 __all__ = ["IMAGES", "Masks", "holds_masks", "outline_of_mask", "read_masks", "signed_area"]
 
 IMAGES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".pbm", ".jpg", ".jpeg", ".webp", ".npy")
 
 
 def outline_of_mask(
-    mask: Any, *, label: Any = None, level: float | None = None, repair: bool = False, name: str = "mask"
+    mask: ArrayLike, *, label: Any = None, level: float | None = None, repair: bool = False, name: str = "mask"
 ) -> np.ndarray:
     """Return the outline of the one object in a mask.
 

@@ -38,6 +38,7 @@ from ._array import (
 from ._fitted import all_or_nothing
 from ._robust import reweighted
 from ._transforms import Similarity
+from ._typing import ArrayLike
 
 if TYPE_CHECKING:
     from ._sliding import SlidingRecord
@@ -55,10 +56,10 @@ _LARGE = 1 << 19  # coordinates, from which the compiled loops pay for loading t
 
 
 def estimate_similarity(
-    source: Any,
-    target: Any,
+    source: ArrayLike,
+    target: ArrayLike,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     scaling: bool = True,
     reflection: bool = False,
     loss: Literal["linear", "huber"] = "linear",
@@ -655,14 +656,14 @@ class ProcrustesResult:
 
 
 def generalized_procrustes(
-    shapes: Any,
+    shapes: ArrayLike,
     *,
     criterion: Literal["full", "partial"] = "full",
     scaling: bool = True,
     reflection: bool = False,
     tangent: bool | None = None,
-    weights: Any = None,
-    mirror: Any = None,
+    weights: ArrayLike | None = None,
+    mirror: ArrayLike | None = None,
     sliding: Any = None,
     loss: Literal["linear", "huber", "tukey"] = "linear",
     tol: float = 1e-8,
@@ -873,7 +874,7 @@ def _slid(shapes: np.ndarray, sliding: Any, tangent: bool) -> ProcrustesResult:
     )
 
 
-def mirror_shapes(shapes: Any, mirror: Any) -> np.ndarray:
+def mirror_shapes(shapes: ArrayLike, mirror: ArrayLike) -> np.ndarray:
     """Return mirror images with left and right landmarks exchanged, so that each landmark keeps its meaning.
 
     The first coordinate is negated (no image frame: for pixels use ``LandmarkScheme.flip(shapes, width=...)``) and the
@@ -948,7 +949,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         scaling: bool = True,
         reflection: bool = False,
         tangent: bool = False,
-        mirror: Any = None,
+        mirror: ArrayLike | None = None,
         tol: float = 1e-8,
         max_iter: int = 100,
         on_error: OnError = "raise",
@@ -963,7 +964,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self.on_error = on_error
 
     @all_or_nothing
-    def fit(self, shapes: Any, y: Any = None, *, weights: Any = None) -> GeneralizedProcrustes:
+    def fit(self, shapes: ArrayLike, y: object = None, *, weights: ArrayLike | None = None) -> GeneralizedProcrustes:
         """Learn the mean.
 
         Parameters
@@ -984,7 +985,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         return self
 
     @all_or_nothing
-    def fit_transform(self, shapes: Any, y: Any = None, *, weights: Any = None) -> np.ndarray:
+    def fit_transform(self, shapes: ArrayLike, y: object = None, *, weights: ArrayLike | None = None) -> np.ndarray:
         """Learn the mean and return the aligned shapes.
 
         Parameters
@@ -1013,7 +1014,9 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         self.converged_ = result.converged
         return result
 
-    def align(self, shapes: Any, weights: Any = None, *, on_error: OnError | None = None) -> Similarity:
+    def align(
+        self, shapes: ArrayLike, weights: ArrayLike | None = None, *, on_error: OnError | None = None
+    ) -> Similarity:
         """Return the transforms that take shapes to the frame of the mean.
 
         Parameters
@@ -1042,7 +1045,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         options: dict[str, Any] = {"reflection": self.reflection, "inflation": self.inflation_}
         return _similarity(*pair.fit(rule=rule, on_error=on_error, **options))
 
-    def transform(self, shapes: Any) -> Any:
+    def transform(self, shapes: ArrayLike) -> Any:
         """Return shapes in the frame of the mean, projected to its tangent plane when ``tangent=True``.
 
         Parameters

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._array import as_numpy, as_shapes, refuse_extreme
+from ._typing import ArrayLike
 
 __all__ = ["ShapeStatistics"]
 
@@ -95,7 +96,7 @@ class ShapeStatistics:
         return self.scatter / (self.n_samples - 1)
 
     @classmethod
-    def from_shapes(cls, shapes: Any) -> ShapeStatistics:
+    def from_shapes(cls, shapes: ArrayLike) -> ShapeStatistics:
         """Return the statistics of one array.
 
         Parameters

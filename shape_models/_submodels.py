@@ -13,6 +13,7 @@ from ._array import as_shapes
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._procrustes import GeneralizedProcrustes
+from ._typing import ArrayLike, LimitLike, SchemeLike, ShapeModel
 from .landmarks import get_scheme
 
 __all__ = ["condition", "fit_with_kernel", "marginal"]
@@ -21,7 +22,7 @@ _RANK = 1e-12  # share of the largest variance below which a direction has none
 _EXACT = 1e-10  # share of the largest variance that stands for an error of 0
 
 
-def marginal(model: Any, landmarks: Any) -> Any:
+def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
     """Return the model of some of the landmarks, in the order asked for.
 
     The modes are those of the marginal distribution: what the model says of these landmarks, whatever the others do.
@@ -86,7 +87,7 @@ def marginal(model: Any, landmarks: Any) -> Any:
     return _aligned(model, part, chosen, None if scheme is None else scheme.subset(chosen))
 
 
-def condition(model: Any, points: Any, noise: Any) -> ShapeBasis:
+def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBasis:
     """Return the model of the shapes that go with points seen so far: the posterior.
 
     Parameters
@@ -178,13 +179,13 @@ def condition(model: Any, points: Any, noise: Any) -> ShapeBasis:
 
 
 def fit_with_kernel(
-    shapes: Any,
+    shapes: ArrayLike,
     *,
     amplitude: float | None = None,
     length: float | None = None,
     n_components: int | float = 0.98,
-    limit: Any = 3.0,
-    scheme: Any = None,
+    limit: LimitLike = 3.0,
+    scheme: SchemeLike | None = None,
 ) -> AlignedASM:
     """Fit a model to very few shapes: to their covariance a smooth one is added, of shapes not seen.
 

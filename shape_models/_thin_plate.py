@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes
+from ._typing import ArrayLike, ImageLike
 
 __all__ = ["ThinPlateSpline", "bending_energy_matrix"]
 
@@ -66,7 +67,7 @@ class ThinPlateSpline:
     size: np.ndarray
 
     @classmethod
-    def fit(cls, source: Any, target: Any, *, smoothing: float = 0.0) -> ThinPlateSpline:
+    def fit(cls, source: ArrayLike, target: ArrayLike, *, smoothing: float = 0.0) -> ThinPlateSpline:
         """Return the spline from `source` to `target`.
 
         It minimises Σₖ ‖yₖ − f(xₖ)‖² + smoothing · wᵀ U w, where w and U are those of the source at its centroid and of
@@ -130,7 +131,7 @@ class ThinPlateSpline:
         gone = np.isnan(self.source) | np.isnan(self.target)
         return np.where(gone, self.centre[..., None, :], self.source)
 
-    def __call__(self, points: Any) -> np.ndarray:
+    def __call__(self, points: ArrayLike) -> np.ndarray:
         """Map points, for instance landmarks or the vertices of a mesh.
 
         Parameters
@@ -151,7 +152,7 @@ class ThinPlateSpline:
         out = self._evaluate(given.astype(np.float64), derivative=False)[0]
         return out.astype(given.dtype, copy=False)
 
-    def jacobian(self, points: Any) -> np.ndarray:
+    def jacobian(self, points: ArrayLike) -> np.ndarray:
         """Return the matrix of derivatives ∂fᵢ/∂xⱼ at points; where its determinant is not positive the map folds.
 
         Parameters
@@ -186,7 +187,7 @@ class ThinPlateSpline:
             slope /= self.size[..., None, None, None]
         return value, slope
 
-    def inverse(self, points: Any, *, tol: float = 1e-10, max_iter: int = 50) -> np.ndarray:
+    def inverse(self, points: ArrayLike, *, tol: float = 1e-10, max_iter: int = 50) -> np.ndarray:
         """Return the points that the map takes to the given ones, by Newton's method.
 
         It starts from the spline fitted the other way round and halves steps that lead away.
@@ -253,7 +254,7 @@ class ThinPlateSpline:
         return x.astype(given.dtype, copy=False)
 
     def warp_image(
-        self, image: Any, *, output_shape: tuple[int, int] | None = None, order: int = 1, fill: float = 0.0
+        self, image: ImageLike, *, output_shape: tuple[int, int] | None = None, order: int = 1, fill: float = 0.0
     ) -> np.ndarray:
         """Warp an image so that what lies at the source landmarks comes to lie at the target landmarks.
 
@@ -312,7 +313,7 @@ class ThinPlateSpline:
         return warped.astype(image.dtype)
 
 
-def bending_energy_matrix(reference: Any) -> np.ndarray:
+def bending_energy_matrix(reference: ArrayLike) -> np.ndarray:
     """Return the matrix B for which tr(yᵀ B y) is the bending energy of the spline from `reference` to y.
 
     Parameters

@@ -9,6 +9,7 @@ import array_api_compat
 import numpy as np
 
 from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
+from ._typing import ArrayLike
 
 __all__ = ["Similarity"]
 
@@ -97,7 +98,7 @@ class Similarity:
         return cls(np.eye(n_dims), np.zeros(n_dims), 1.0)
 
     @classmethod
-    def from_matrix(cls, matrix: Any) -> Similarity:
+    def from_matrix(cls, matrix: ArrayLike) -> Similarity:
         """Read transforms off homogeneous matrices.
 
         Parameters
@@ -202,7 +203,7 @@ class Similarity:
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
         return self._of(*(_move(part, xp, dtype, device) for part in self._parts), status=self._status)
 
-    def __call__(self, points: Any) -> Any:
+    def __call__(self, points: ArrayLike) -> Any:
         """Map points.
 
         Parameters
@@ -220,17 +221,17 @@ class Similarity:
         ValueError
             When the last axis of `points` is not `n_dims`.
         """
-        points = _points(points, self.n_dims, "points")
-        rotation, translation, scale = self.like(points)._parts
-        xp = namespace_of(points)
-        if _compiles(points) and self.batch_shape == points.shape[:1]:
+        x: Any = _points(points, self.n_dims, "points")
+        rotation, translation, scale = self.like(x)._parts
+        xp = namespace_of(x)
+        if _compiles(x) and self.batch_shape == x.shape[:1]:
             from . import _kernels
 
-            out = np.empty_like(points)
+            out = np.empty_like(x)
             matrix = scale[:, None, None] * rotation
-            _kernels.apply(np.ascontiguousarray(points), matrix, np.ascontiguousarray(translation), out)
+            _kernels.apply(np.ascontiguousarray(x), matrix, np.ascontiguousarray(translation), out)
             return out
-        return points @ xp.matrix_transpose(scale[..., None, None] * rotation) + translation[..., None, :]
+        return x @ xp.matrix_transpose(scale[..., None, None] * rotation) + translation[..., None, :]
 
     @property
     def inverse(self) -> Similarity:
@@ -273,7 +274,7 @@ class Similarity:
         last = xp.concat([xp.zeros_like(top[..., :1, :-1]), xp.ones_like(top[..., :1, :1])], axis=-1)
         return xp.concat([top, last], axis=-2)
 
-    def residuals(self, source: Any, target: Any) -> Any:
+    def residuals(self, source: ArrayLike, target: ArrayLike) -> Any:
         """Return how far the mapped source lies from the target.
 
         Parameters
@@ -287,13 +288,13 @@ class Similarity:
             Euclidean distances, in the units of `target`; NaN where a landmark is missing in either.
         """
         mapped = self(source)
-        target = _points(target, self.n_dims, "target")
-        if target.shape[-2] != mapped.shape[-2]:
-            raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
+        wanted: Any = _points(target, self.n_dims, "target")
+        if wanted.shape[-2] != mapped.shape[-2]:
+            raise ValueError(f"target: got {wanted.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
         xp = namespace_of(mapped)
-        if namespace_of(target) is not xp:
-            target = xp.asarray(np.array(to_numpy(target)), dtype=mapped.dtype, device=device_of(mapped))
-        return xp.sqrt(xp.sum((mapped - target) ** 2, axis=-1))
+        if namespace_of(wanted) is not xp:
+            wanted = xp.asarray(np.array(to_numpy(wanted)), dtype=mapped.dtype, device=device_of(mapped))
+        return xp.sqrt(xp.sum((mapped - wanted) ** 2, axis=-1))
 
 
 _LARGE = 1 << 19  # coordinates, from which the compiled loop pays for loading it

@@ -48,6 +48,7 @@ from typing import Any
 import numpy as np
 
 from ._array import as_array, to_numpy
+from ._typing import ArrayLike
 from .images import check_boxes_inside
 
 __all__ = [
@@ -261,7 +262,7 @@ def get(name: str | BoxConvention) -> BoxConvention:
     )
 
 
-def convert(boxes: Any, source: str | BoxConvention, target: str | BoxConvention = "landmarks") -> np.ndarray:
+def convert(boxes: ArrayLike, source: str | BoxConvention, target: str | BoxConvention = "landmarks") -> np.ndarray:
     """Return boxes of one convention as another would draw them.
 
     Parameters
@@ -301,7 +302,7 @@ def convert(boxes: Any, source: str | BoxConvention, target: str | BoxConvention
 
 
 def learn_box_convention(
-    detected: Any, landmarks: Any, *, name: str = "learned", source: str = "", min_faces: int = 5
+    detected: ArrayLike, landmarks: ArrayLike, *, name: str = "learned", source: str = "", min_faces: int = 5
 ) -> BoxConvention:
     """Learn what a detector means by its boxes, from faces whose landmarks are known.
 
@@ -374,7 +375,7 @@ def learn_box_convention(
     return BoxConvention(name, tuple(median[:2]), tuple(median[2:]), tuple(spread), int(kept.sum()), source)
 
 
-def check_boxes(boxes: Any, image_size: Any = None, *, n: int | None = None, name: str = "boxes") -> np.ndarray:
+def check_boxes(boxes: ArrayLike, image_size: Any = None, *, n: int | None = None, name: str = "boxes") -> np.ndarray:
     """Check boxes that a caller gave, and return them as an array of shape (n, 4).
 
     Parameters
@@ -448,7 +449,7 @@ def check_boxes(boxes: Any, image_size: Any = None, *, n: int | None = None, nam
     return array
 
 
-def overlap(boxes: Any, others: Any) -> np.ndarray:
+def overlap(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
     """Return the intersection over union of each box with each other box.
 
     Parameters
@@ -473,7 +474,7 @@ def overlap(boxes: Any, others: Any) -> np.ndarray:
     return _shared(a, b) / np.maximum(_area(a)[:, None] + _area(b) - _shared(a, b), 1e-300)
 
 
-def suppress(boxes: Any, scores: Any = None, *, max_overlap: float = 0.3) -> np.ndarray:
+def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: float = 0.3) -> np.ndarray:
     """Return which boxes to keep, so that each object keeps one: the best of those that overlap.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes
+from ._typing import ArrayLike
 
 __all__ = ["Curve", "attach_curves", "curve_length", "resample_curve"]
 
@@ -106,7 +107,7 @@ class Curve:
 
 
 def attach_curves(
-    landmarks: Any,
+    landmarks: ArrayLike,
     curves: Sequence[Sequence[Any]],
     n_points: int | Sequence[int],
     *,
@@ -196,7 +197,7 @@ def _whole(values: Any, name: str) -> tuple[int, ...]:
     return tuple(int(i) for i in array)
 
 
-def curve_length(points: Any, *, closed: bool = False) -> Any:
+def curve_length(points: ArrayLike, *, closed: bool = False) -> Any:
     """Return the length of polygonal curves.
 
     Parameters
@@ -221,7 +222,7 @@ def curve_length(points: Any, *, closed: bool = False) -> Any:
 
 
 def resample_curve(
-    points: Any, n: int, *, closed: bool = False, fixed: Sequence[int] | None = None, return_fixed: bool = False
+    points: ArrayLike, n: int, *, closed: bool = False, fixed: Sequence[int] | None = None, return_fixed: bool = False
 ) -> Any:
     """Place points at equal distances along curves, measured along the curve.
 

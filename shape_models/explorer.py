@@ -17,6 +17,7 @@ from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
 from ._thin_plate import ThinPlateSpline
+from ._typing import ShapeModel
 from .landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["write_explorer"]
@@ -25,7 +26,7 @@ _GRID_LINES = 12
 
 
 def write_explorer(
-    model: Any,
+    model: ShapeModel,
     path: str | Path,
     *,
     title: str | None = None,
@@ -82,8 +83,9 @@ def write_explorer(
     ('faces.html', True)
     """
     path = Path(path)
-    if isinstance(getattr(model, "asm_", None), AlignedASM):
-        model = model.asm_
+    inner = getattr(model, "asm_", None)
+    if isinstance(inner, AlignedASM):
+        model = inner
     basis = _basis_of(model)
     if len(basis.event_shape) != 2 or basis.event_shape[1] not in (2, 3):
         raise ValueError(

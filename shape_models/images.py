@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ._typing import ArrayLike, ImageLike
+
 __all__ = [
     "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_size", "read_image",
     "read_values",
@@ -60,7 +62,7 @@ class ImageFileNotFoundError(FileNotFoundError, ImageFileError):
     """
 
 
-def read_image(image: Any, *, maximum: float | None = None) -> np.ndarray:
+def read_image(image: ImageLike, *, maximum: float | None = None) -> np.ndarray:
     """Return an image as eight bits, upright.
 
     Parameters
@@ -104,7 +106,7 @@ def read_image(image: Any, *, maximum: float | None = None) -> np.ndarray:
     return _eight_bits(array, declared if maximum is None else maximum, _name(image))
 
 
-def read_values(image: Any) -> np.ndarray:
+def read_values(image: ImageLike) -> np.ndarray:
     """Return an image in its own type and values, upright, grey or RGB.
 
     Parameters
@@ -174,7 +176,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def check_inside(
-    landmarks: Any, size: tuple[int, int], *, name: str = "landmarks", index: int | str | None = None
+    landmarks: ArrayLike, size: tuple[int, int], *, name: str = "landmarks", index: int | str | None = None
 ) -> None:
     """Refuse landmarks that cannot belong to their image.
 
@@ -226,7 +228,7 @@ def check_inside(
     )
 
 
-def check_boxes_inside(boxes: Any, size: tuple[int, int], *, name: str = "boxes") -> None:
+def check_boxes_inside(boxes: ArrayLike, size: tuple[int, int], *, name: str = "boxes") -> None:
     """Refuse boxes that do not meet their image.
 
     Parameters

@@ -62,7 +62,7 @@ class ModelFileError(ValueError):
     """
 
 
-def save_model(model: Any, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> Path:
+def save_model(model: object, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> Path:
     """Write a model to one ``.npz`` file, from which `load_model` returns it bit by bit.
 
     The file appears at once, complete, or not at all.

@@ -13,13 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes
 from ._files import write_text
 from ._procrustes import generalized_procrustes, mirror_shapes
+from ._typing import ArrayLike
+
+if TYPE_CHECKING:
+    from ._aligned import AlignedASM
 
 __all__ = [
     "AffineAlignment", "Outliers", "Symmetry", "affine_procrustes", "centroid_size", "find_outliers", "symmetry",
@@ -27,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def centroid_size(shapes: Any) -> Any:
+def centroid_size(shapes: ArrayLike) -> Any:
     """Return the root of the summed squared distances of the landmarks to their centroid.
 
     Parameters
@@ -92,7 +96,7 @@ class Symmetry:
     fluctuating: np.ndarray
 
 
-def symmetry(shapes: Any, mirror: Any, *, criterion: Any = "partial") -> Symmetry:
+def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Any = "partial") -> Symmetry:
     """Take shapes of symmetric objects apart into symmetric and asymmetric components (object symmetry).
 
     The shapes and their mirror images, with left and right exchanged, are superimposed together. The mean of a shape
@@ -179,7 +183,7 @@ class AffineAlignment:
     distances: np.ndarray
 
 
-def affine_procrustes(shapes: Any) -> AffineAlignment:
+def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
     """Superimpose shapes by affine maps: what is left is how they bend, not how they are stretched or sheared.
 
     The mean makes the sum of squared distances least among means whose coordinates are uncorrelated and of equal
@@ -274,7 +278,7 @@ _DOUBT = 3.0  # scales of a landmark, and of its shape, beyond which it is doubt
 _SWAP = 0.3  # share of the squared distance of two landmarks that is left when they are exchanged
 
 
-def find_outliers(shapes: Any) -> Outliers:
+def find_outliers(shapes: ArrayLike) -> Outliers:
     """Find shapes that are unlike the others, landmarks that lie wrong, and pairs that have been exchanged.
 
     The shapes are superimposed robustly (``loss="tukey"``), so that what lies wrong does not drag the rest along.
@@ -327,8 +331,8 @@ def find_outliers(shapes: Any) -> Outliers:
 
 def write_table(
     path: str | os.PathLike,
-    shapes: Any,
-    model: Any = None,
+    shapes: ArrayLike,
+    model: AlignedASM | None = None,
     *,
     names: Sequence[str] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,

@@ -25,6 +25,7 @@ from ._drawing import (
 )
 from ._limits import Box
 from ._provenance import points_down
+from ._typing import ArrayLike, ImageLike, ShapeModel
 from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ __all__ = [
 
 
 def plot_shape(
-    shape: Any,
+    shape: ArrayLike,
     ax: Axes | None = None,
     *,
     scheme: str | LandmarkScheme | None = None,
     edges: Iterable[Sequence[int]] | None = None,
-    image: Any = None,
+    image: ImageLike | None = None,
     numbers: bool = False,
     color: Any = AFTER,
     size: float | None = None,
@@ -105,7 +106,8 @@ def plot_shape(
     pairs = _edges(scheme, edges, shapes.shape[1])
     ax = _axes(ax)
     if image is not None:
-        ax.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+        pixels = np.asarray(image)
+        ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
     points = shapes[..., list(plane)]
     for i, one in enumerate(points):
         _draw(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
@@ -118,7 +120,7 @@ def plot_shape(
 
 
 def plot_modes(
-    model: Any,
+    model: ShapeModel,
     ax: Axes | None = None,
     *,
     n_modes: int = 5,
@@ -204,7 +206,7 @@ def plot_modes(
     return ax
 
 
-def plot_spectrum(model: Any, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
+def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
     """Draw the share of variance of each mode, and the sum up to it.
 
     Parameters
@@ -251,12 +253,12 @@ def plot_spectrum(model: Any, ax: Axes | None = None, *, n_modes: int | None = N
 
 
 def plot_clip(
-    model: Any,
-    shape: Any,
+    model: ShapeModel,
+    shape: ArrayLike,
     ax: Axes | None = None,
     *,
-    weights: Any = None,
-    image: Any = None,
+    weights: ArrayLike | None = None,
+    image: ImageLike | None = None,
     scheme: str | LandmarkScheme | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     y_down: bool | None = None,
@@ -309,7 +311,8 @@ def plot_clip(
     before = shape[:, list(plane)]
     ax = _axes(ax)
     if image is not None:
-        ax.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+        pixels = np.asarray(image)
+        ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
     _draw(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
     _draw(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before
@@ -324,7 +327,9 @@ def plot_clip(
     return ax
 
 
-def plot_coefficients(model: Any, shape: Any, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
+def plot_coefficients(
+    model: ShapeModel, shape: ArrayLike, ax: Axes | None = None, *, n_modes: int | None = None
+) -> Axes:
     """Draw the coefficients of a shape in units of √λ, and the limit that clips them.
 
     Parameters

@@ -30,6 +30,7 @@ import numpy as np
 
 from ._array import as_numpy, as_shapes
 from ._fitting import ShapeFit, fit_shape
+from ._typing import ArrayLike, ShapeModel
 
 __all__ = ["PointErrors", "learn_point_errors"]
 
@@ -63,7 +64,7 @@ class PointErrors:
     covariance: np.ndarray
     n_shapes: int
 
-    def correct(self, points: Any, *, occluded: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def correct(self, points: ArrayLike, *, occluded: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return points without their bias, and the covariance of each, in the frame of the points.
 
         Parameters
@@ -87,7 +88,7 @@ class PointErrors:
         covariance = turn[..., None, :, :] @ self.covariance[which, index] @ np.swapaxes(turn, -1, -2)[..., None, :, :]
         return given + bias, covariance
 
-    def fit(self, points: Any, *, occluded: Any = None, **options: Any) -> ShapeFit:
+    def fit(self, points: ArrayLike, *, occluded: ArrayLike | None = None, **options: Any) -> ShapeFit:
         """Return the most probable shapes of a detector's landmarks: `fit_shape` with what is known of their errors.
 
         Parameters
@@ -106,7 +107,12 @@ class PointErrors:
 
 
 def learn_point_errors(
-    model: Any, target: Any, prediction: Any, *, occluded: Any = None, prior_count: float = 20.0
+    model: ShapeModel,
+    target: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    occluded: ArrayLike | None = None,
+    prior_count: float = 20.0,
 ) -> PointErrors:
     """Learn how far a detector's landmarks are off, from shapes whose true landmarks are known.
 

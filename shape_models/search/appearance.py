@@ -13,6 +13,7 @@ from .._aligned import AlignedASM
 from .._array import DegenerateShapeError, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
+from .._typing import ArrayLike, ImageLike, ImagesLike
 from ._checks import check_shape
 from ._fitter_file import load_fitter
 from ._frame import Planar
@@ -423,7 +424,7 @@ class AppearanceModel(BaseEstimator):
         self.calibration = calibration
         self.n_jobs = n_jobs
 
-    def fit(self, images: Any, shapes: Any = None, *, boxes: Any = None) -> Self:
+    def fit(self, images: Any, shapes: ArrayLike | None = None, *, boxes: ArrayLike | None = None) -> Self:
         """Learn shape, texture and the convention of boxes.
 
         Parameters
@@ -472,7 +473,9 @@ class AppearanceModel(BaseEstimator):
         self.asm_, self.n_landmarks_, self.box_ = fitter.asm_, fitter.n_landmarks_, fitter.box_
         return self
 
-    def predict(self, images: Any, *, boxes: Any = None, initial: Any = None) -> SearchResult | list[SearchResult]:
+    def predict(
+        self, images: ImagesLike, *, boxes: ArrayLike | None = None, initial: Any = None
+    ) -> SearchResult | list[SearchResult]:
         """Find the shape in one image or in each of many.
 
         Parameters
@@ -499,7 +502,7 @@ class AppearanceModel(BaseEstimator):
             raise ValueError("got neither boxes nor initial; expected one of them.")
         return self.fitter_.predict(images, boxes=boxes, initial=initial)
 
-    def confidence(self, images: Any, shapes: Any) -> Any:
+    def confidence(self, images: ImagesLike, shapes: ArrayLike) -> Any:
         """Return how well images support given shapes, which are not moved, as `ASMFitter.confidence` does.
 
         Parameters
@@ -516,7 +519,7 @@ class AppearanceModel(BaseEstimator):
         check_is_fitted(self, "fitter_")
         return self.fitter_.confidence(images, shapes)
 
-    def texture(self, image: Any, shape: Any) -> np.ndarray:
+    def texture(self, image: ImageLike, shape: ArrayLike) -> np.ndarray:
         """Return the picture inside a shape, warped to the mean shape, with mean 0 and mean square 1.
 
         Parameters
@@ -557,7 +560,7 @@ class AppearanceModel(BaseEstimator):
             raise ValueError("image: got the same value everywhere inside the shape; expected a texture.")
         return textures[0]
 
-    def synthesize(self, coefficients: Any) -> np.ndarray:
+    def synthesize(self, coefficients: ArrayLike) -> np.ndarray:
         """Return textures made of modes.
 
         Parameters

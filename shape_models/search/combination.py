@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import SchemeLike
 from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
 
 __all__ = ["CombinedEvidence"]
@@ -78,7 +79,7 @@ class CombinedEvidence(Evidence):
         """Whether any part learns from images with a part hidden."""
         return any(part.learns_occlusion for part in self.parts)
 
-    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: SchemeLike) -> None:
         """Tell the parts about the model.
 
         Parameters

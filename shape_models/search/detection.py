@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from numbers import Real
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from .._typing import ArrayLike, ImageLike
 from ..boxes import BoxConvention, check_boxes, convert, get, learn_box_convention, overlap, suppress
 from ..images import read_image, read_values
 
@@ -100,7 +101,7 @@ class Faces(NamedTuple):
 
 
 def find_faces(
-    image: Any,
+    image: ImageLike,
     detector: str | Detector = "scikit-image",
     *,
     convention: str | BoxConvention | None = "landmarks",
@@ -189,7 +190,7 @@ def _looked_for(picture: np.ndarray, convention: str | BoxConvention | None, max
     return Faces(convert(found[kept], source, source if convention is None else convention), scores[kept])
 
 
-def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
+def detect_faces(image: ImageLike, *, min_size: float | None = None) -> np.ndarray:
     """Return the boxes of upright frontal faces, the largest first, by the cascade that comes with scikit-image.
 
     The cascade of local binary patterns answers with many windows about each face. Those that overlap are averaged
@@ -235,7 +236,7 @@ def detect_faces(image: Any, *, min_size: float | None = None) -> np.ndarray:
 
 
 def is_face(
-    image: Any, boxes: Any, *, fitter: Any = None, min_confidence: float = _CONFIDENT, degrees: float = 0.0
+    image: ImageLike, boxes: ArrayLike, *, fitter: Any = None, min_confidence: float = _CONFIDENT, degrees: float = 0.0
 ) -> np.ndarray:
     """Say of each box whether the image looks like a face there: the model is searched in it and its confidence taken.
 
@@ -406,8 +407,8 @@ def map_boxes(boxes: np.ndarray, detection: dict[str, Any]) -> np.ndarray:
 
 
 def learn_detection(
-    images: Any,
-    boxes: Any,
+    images: Sequence[ImageLike],
+    boxes: ArrayLike,
     tell: Callable[[int], None] | None = None,
     *,
     detector: str | Detector = "scikit-image",
@@ -445,10 +446,11 @@ def learn_detection(
     5
     """
     wanted = check_boxes(boxes)
-    if len(images) != len(wanted):
-        raise ValueError(f"images: got {len(images)}; expected one for each of {len(wanted)} shapes.")
+    given = list(images)
+    if len(given) != len(wanted):
+        raise ValueError(f"images: got {len(given)}; expected one for each of {len(wanted)} shapes.")
     nearest = np.full((len(wanted), 4), np.nan)
-    for i, (image, box) in enumerate(zip(images, wanted, strict=True)):
+    for i, (image, box) in enumerate(zip(given, wanted, strict=True)):
         found = find_faces(image, detector, convention=None).boxes
         if tell is not None:
             tell(i)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import SchemeLike
 from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["HeatMaps"]
@@ -72,7 +73,7 @@ class HeatMaps(Evidence):
         self.n_iter = n_iter
         self.n_levels_ = 1
 
-    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: SchemeLike) -> None:
         """Note how many levels there are.
 
         Parameters

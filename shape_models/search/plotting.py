@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._files import write_bytes, write_text
+from .._typing import ImageLike, SchemeLike
 from ._images import read_image
 from .results import SearchResult
 
@@ -60,7 +61,9 @@ def _check(result: Any) -> SearchResult:
     return result
 
 
-def plot_trace(result: SearchResult, image: Any = None, *, scheme: Any = None, figure: Any = None) -> Any:
+def plot_trace(
+    result: SearchResult, image: ImageLike | None = None, *, scheme: SchemeLike | None = None, figure: Any = None
+) -> Any:
     """Draw a search: start and answer on the picture, the way of the landmarks, and the numbers of each step.
 
     Parameters
@@ -136,7 +139,12 @@ def _panels(figure: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def animate_trace(
-    result: SearchResult, image: Any, path: str | os.PathLike[str], *, scheme: Any = None, seconds: float = 0.4
+    result: SearchResult,
+    image: ImageLike | None,
+    path: str | os.PathLike[str],
+    *,
+    scheme: SchemeLike | None = None,
+    seconds: float = 0.4,
 ) -> Path:
     """Write a film of a search: ``.gif``, or ``.html`` with a slider, one file that needs nothing else.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._fitting import fit_shape
+from .._typing import ArrayLike, ImagesLike, SchemeLike
 from ..landmarks import convert, get_scheme
 from ._images import image_count
 from .fitter import ASMFitter
@@ -87,7 +88,7 @@ class RefinedLandmarks:
         )  # fmt: skip
 
 
-def refine(images: Any, points: Any, *, scheme: Any = None, fitter: Any = None) -> Any:
+def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None = None, fitter: Any = None) -> Any:
     """Make the landmarks of any detector better by the image and the shape model.
 
     The landmarks are converted to the scheme of the fitter; the image says how well it supports each of them, and the
@@ -140,8 +141,8 @@ def refine(images: Any, points: Any, *, scheme: Any = None, fitter: Any = None) 
     if not isinstance(fitter, ASMFitter):
         raise ValueError(f"fitter: got a {type(fitter).__name__}; expected a fitted ASMFitter.")
     single = image_count(images) is None
-    pictures = [images] if single else list(images)
-    shapes = [points] if single else list(points)
+    batch: tuple[Any, Any] = ([images], [points]) if single else (images, points)
+    pictures, shapes = map(list, batch)
     if len(pictures) != len(shapes):
         raise ValueError(f"points: got {len(shapes)} shapes; expected one for each of {len(pictures)} images.")
     out = []
