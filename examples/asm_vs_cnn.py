@@ -100,6 +100,6 @@ for ax, kind in zip(lower.subplots(1, 2), ("plain", "covered"), strict=True):
     plot_ced({name: error(name, kind) for name in systems}, ax=ax, threshold=0.15)
     ax.set_title(f"{kind} faces", fontsize=14)
 rise = "; ".join(f"{name} {plain:.1f} to {hidden:.1f} %" for name, (plain, hidden) in list(means.items())[n - 5 :: 2])
-figure.suptitle(f"What a cover costs, in mean error: {rise}", fontsize=17)
+figure.suptitle(f"What a cover costs, in mean error:\n{rise}", fontsize=14 if n < 6 else 17)
 figure.savefig("asm_vs_cnn.png", dpi=100)
 print("picture: asm_vs_cnn.png")

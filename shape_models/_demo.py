@@ -109,6 +109,7 @@ def _draw(
 ) -> Iterator[Path]:
     from matplotlib import pyplot
 
+    from ._drawing import shared_legend
     from .plotting import AFTER, GREY, plot_clip, plot_modes, plot_shape
 
     chosen = range(0, len(truth), max(1, len(truth) // 3))[:3]
@@ -124,7 +125,6 @@ def _draw(
             model.complete(hidden[i]).shapes, row[3], image=pixels, scheme=IBUG68, color=AFTER, label="completed"
         )
         plot_shape(truth[i, IBUG68.groups["mouth"]], row[3], color="#edae49", size=9, label="annotated")
-        row[3].legend(fontsize=8)
         low, high = truth[i].min(axis=0), truth[i].max(axis=0)
         margin = 0.35 * (high - low).max()
         for ax in row:
@@ -132,6 +132,7 @@ def _draw(
             ax.set_ylim(high[1] + margin, low[1] - margin)
             ax.set_xticks([])
             ax.set_yticks([])
+    shared_legend(figure)
     yield _save(figure, output / "repaired.png")
     yield _save(plot_modes(model, n_modes=5).figure, output / "modes.png")
 

@@ -79,6 +79,46 @@ def _is_plain(model: Any) -> bool:
     return not hasattr(model, "alignment_")
 
 
+def upright(model: Any, scheme: Any = None) -> float:
+    """Return the angle in radians, from x to y, by which the mean of an aligned model is turned to be drawn upright.
+
+    The frame of superimposed shapes has no direction of its own. Where the scheme has a mirror the axis of symmetry
+    becomes vertical; otherwise the longer principal axis becomes horizontal or vertical, whichever is nearer. Solid
+    shapes and models of shapes that were not superimposed here stay as they are.
+    """
+    basis = _basis(model)
+    mean = np.asarray(basis.mean, dtype=np.float64)
+    if _is_plain(model) or mean.shape[1] != 2:
+        return 0.0
+    z = (mean - mean.mean(axis=0)) @ [1.0, 1.0j]
+    scheme = getattr(model, "scheme_", None) if scheme is None else get_scheme(scheme)
+    if scheme is not None and scheme.mirror is not None and len(scheme.mirror) == len(z):
+        mirrored = -np.conj(z[list(scheme.mirror)])
+        return float(np.angle((np.conj(z) * mirrored).sum())) / 2  # the mirror image is tilted the other way
+    long, short = np.linalg.eigvalsh(np.cov(z.real, z.imag))[::-1]
+    if long < 1.2 * short:  # nearly round: no axis to speak of
+        return 0.0
+    axis = np.angle((z**2).sum()) / 2
+    return float(np.round(axis / (np.pi / 2)) * (np.pi / 2) - axis)
+
+
+def turned(points: np.ndarray, angle: float) -> np.ndarray:
+    """Return planar points turned about the origin, from x to y."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def shared_legend(figure: Any) -> None:
+    """Put one legend below all axes of a figure in place of theirs, where it covers nothing."""
+    entries: dict[str, Any] = {}
+    for ax in figure.axes:
+        entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    place = {"loc": "outside lower center", "ncols": len(entries), "frameon": False, "markerscale": 3}
+    figure.legend(entries.values(), entries, **place)
+
+
 def _basis(model: Any) -> Any:
     """Return the basis of a fitted model of either kind."""
     from sklearn.utils.validation import check_is_fitted

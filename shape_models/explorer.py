@@ -13,6 +13,7 @@ import numpy as np
 from ._aligned import AlignedASM
 from ._array import DegenerateShapeError
 from ._deformation import grid_lines
+from ._drawing import upright
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
@@ -123,6 +124,7 @@ def write_explorer(
         "names": names,
         "shown": int(n_modes),
         "y_up": not points_down(model) if y_up is None else bool(y_up),
+        "turn": upright(model, scheme),
     }
     data["grid"] = _grid(np.asarray(basis.mean, dtype=float), np.asarray(data["components"])) if dims == 2 else None
     template = resources.files("shape_models").joinpath("_explorer.html").read_text(encoding="utf-8")

@@ -22,6 +22,8 @@ from ._drawing import (
     _parts,
     _total_variance,
     _whole_numbers,
+    turned,
+    upright,
 )
 from ._limits import Box
 from ._provenance import points_down
@@ -177,6 +179,8 @@ def plot_modes(
         coefficients[row, :, row] = np.asarray(steps) * spread[row]
     shapes = np.asarray(basis.decode(coefficients))[..., list(plane)]
     shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
+    angle = upright(model, scheme)
+    mean, shapes = turned(mean, angle), turned(shapes, angle)
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
     y_down = points_down(model) if y_down is None else y_down

@@ -1,9 +1,21 @@
 """Pictures: what is drawn, where, and which way up."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from shape_models import AlignedASM, compactness, generalization, generalized_procrustes, load_model, make_faces
+from shape_models import (
+    IBUG68,
+    AlignedASM,
+    ShapeBasis,
+    compactness,
+    generalization,
+    generalized_procrustes,
+    load_model,
+    make_faces,
+)  # fmt: skip
+from shape_models._drawing import shared_legend, turned, upright
 
 pytest.importorskip("matplotlib").use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -93,7 +105,8 @@ def test_modes_are_rows_of_the_mean_moved_along_them(model):
     basis = model.asm_.basis_
     b = np.zeros(basis.n_components)
     b[0] = -3 * basis.variances[0] ** 0.5
-    np.testing.assert_allclose(drawn[1] - drawn[0], basis.decode(b) - basis.mean, atol=1e-12)
+    moved = turned(basis.decode(b) - basis.mean, upright(model))
+    np.testing.assert_allclose(drawn[1] - drawn[0], moved, atol=1e-12)
     assert len(drawn) == 12
 
 
@@ -163,3 +176,42 @@ def test_wrong_input_is_refused(model, face):
         plot_modes(AlignedASM())
     with pytest.raises(ValueError, match="steps"):
         plot_modes(model, steps=())
+
+
+@pytest.mark.parametrize("angle", [-0.4, 0.0, 0.02, 0.7])
+def test_the_mean_of_an_aligned_model_is_drawn_upright(angle):
+    """By its mirror image where the scheme has one, however the frame lies; else by its longer axis."""
+    basis = load_model("face68").asm_.basis_
+    tilted = ShapeBasis(turned(basis.mean, angle), basis.components, basis.variances)
+    holder = SimpleNamespace(alignment_=None, asm_=SimpleNamespace(basis_=tilted), scheme_=IBUG68)
+    mean = turned(tilted.mean, upright(holder))
+    centred = mean - mean.mean(axis=0)
+    mirrored = centred[list(IBUG68.mirror)] * [-1, 1]
+    cross = (centred[:, 0] * mirrored[:, 1] - centred[:, 1] * mirrored[:, 0]).sum()
+    assert abs(cross) < 1e-12
+    bar = np.stack([np.arange(6.0), 0.1 * np.cos(np.arange(6.0))], axis=1)
+    bar = ShapeBasis(turned(bar - bar.mean(axis=0), angle / 2), np.eye(1, 12), [1.0])
+    lying = turned(bar.mean, upright(SimpleNamespace(alignment_=None, asm_=SimpleNamespace(basis_=bar))))
+    assert abs(np.cov(lying.T)[0, 1]) < 1e-12
+    assert np.ptp(lying[:, 0]) > 4 * np.ptp(lying[:, 1])
+
+
+def test_shapes_that_were_not_superimposed_are_drawn_as_they_stand():
+    basis = load_model("face68").asm_.basis_
+    assert upright(basis, "ibug68") == 0.0
+
+
+def test_one_legend_stands_below_all_axes():
+    figure, axes = pyplot.subplots(1, 3, layout="constrained")
+    face = make_faces(1, rng=0)[0]
+    for ax in axes[:2]:
+        plot_shape(face, ax, label="found", color="red")
+        plot_shape(face, ax, label="true")
+        ax.legend()
+        ax.set_title("a title")
+    shared_legend(figure)
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["found", "true"]
+    legend = figure.legends[0].get_window_extent()
+    assert all(ax.get_legend() is None for ax in axes)
+    assert not any(legend.overlaps(ax.get_tightbbox()) for ax in axes)
