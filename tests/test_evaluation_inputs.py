@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.stats import ttest_1samp
+from strategies import random_rotations
 
 import evaluation as ev
 from evaluation.protocols import get_protocol
@@ -47,7 +48,7 @@ DOORS = {
     "bin_table, edges": (np.array([0.0, 0.05, 0.1]), lambda x: ev.bin_table(ERRORS, ERRORS, x)),
     "euler_mae, target": (FACES[:, 0, :1] * np.ones(3), lambda x: ev.euler_mae(x, np.zeros((12, 3)), convention="A")),
     "euler_mae, prediction": (np.zeros((12, 3)), lambda x: ev.euler_mae(np.zeros((12, 3)), x, convention="A")),
-    "geodesic_error": (Rotation.random(12, rng=0).as_matrix(), lambda x: ev.geodesic_error(x, Rotation.identity())),
+    "geodesic_error": (random_rotations(0, 12).as_matrix(), lambda x: ev.geodesic_error(x, Rotation.identity())),
     "evaluate, targets": (FACES, lambda x: ev.evaluate(x, FACES, "300w", n_resamples=20)),
     "evaluate, predictions": (FACES, lambda x: ev.evaluate(FACES, x, "300w", n_resamples=20)),
     "evaluate, mask": (np.ones(68, bool), lambda x: ev.evaluate(FACES, FACES, "300w", mask=x, n_resamples=20)),

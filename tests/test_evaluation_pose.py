@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from strategies import random_rotations
 
 from evaluation import euler_mae, geodesic_error
 
 
 def rotations(n, seed):
-    return Rotation.random(n, rng=np.random.default_rng(seed))
+    return random_rotations(seed, n)
 
 
 seeds = st.integers(0, 2**32 - 1)

@@ -10,7 +10,7 @@ from laws import assert_same_pose
 from oracles import refine_pose_naively
 from scipy import stats
 from scipy.spatial.transform import Rotation
-from strategies import views
+from strategies import random_rotations, views
 
 from pose import Camera, Pose, project_points, solve_pnp
 from shape_models import DegenerateShapeError
@@ -106,7 +106,7 @@ def test_weights_count_and_zero_leaves_out(view):
 
 
 def _views(rng, b, points, noise=1.0):
-    pose = Pose(Rotation.random(b, rng=rng), np.c_[rng.uniform(-2, 2, (b, 2)), rng.uniform(6, 20, b)])
+    pose = Pose(random_rotations(rng, b), np.c_[rng.uniform(-2, 2, (b, 2)), rng.uniform(6, 20, b)])
     return pose, project_points(points, pose, CAMERA) + rng.normal(scale=noise, size=(b, len(points), 2))
 
 
@@ -128,7 +128,7 @@ def test_batch_is_the_loop(rng):
 def test_batch_with_its_own_points_cameras_and_weights(rng):
     points = rng.normal(size=(5, 7, 3))
     cameras = Camera(rng.uniform(400, 800, (5, 2)), rng.uniform(200, 300, (5, 2)))
-    pose = Pose(Rotation.random(5, rng=rng), [0, 0, 12])
+    pose = Pose(random_rotations(rng, 5), [0, 0, 12])
     pixels = project_points(points, pose, cameras)
     result = solve_pnp(points, pixels, cameras, weights=rng.uniform(0.5, 2, (5, 7)))
     assert_same_pose(result.pose, pose, size=4, tolerance=1e-7)
@@ -136,7 +136,7 @@ def test_batch_with_its_own_points_cameras_and_weights(rng):
 
 def test_bad_rows_of_a_batch_are_flagged_and_the_others_solved(rng):
     points = np.tile(BOX, (6, 1, 1))
-    pose = Pose(Rotation.random(6, rng=rng), [0, 0, 12])
+    pose = Pose(random_rotations(rng, 6), [0, 0, 12])
     pixels = project_points(points, pose, CAMERA)
     pixels[0, :5] = np.nan
     points[1] = points[1, 0]
@@ -235,7 +235,7 @@ def test_inputs_are_not_changed(rng):
 def test_a_mirrored_target_is_flagged(rng):
     """Of a reflected object only the perspective tells: the pose found misses, and the reflection would not."""
     points = rng.normal(size=(30, 3))
-    pose = Pose(Rotation.random(20, rng=rng), [0, 0, 8])
+    pose = Pose(random_rotations(rng, 20), [0, 0, 8])
     pixels = project_points(points * [1, -1, 1], pose, CAMERA) + rng.normal(scale=0.5, size=(20, 30, 2))
     result = solve_pnp(points, pixels, CAMERA)
     assert (result.status == "mirrored").all()
@@ -245,7 +245,7 @@ def test_a_mirrored_target_is_flagged(rng):
 def test_a_target_behind_the_camera_is_flagged(rng):
     """Projected through the centre, as if z were positive, it looks like a reflected target in front."""
     points = rng.normal(size=(50, 20, 3))
-    behind = np.einsum("bij,bnj->bni", Rotation.random(50, rng=rng).as_matrix(), points) - [0, 0, 7.0]
+    behind = np.einsum("bij,bnj->bni", random_rotations(rng, 50).as_matrix(), points) - [0, 0, 7.0]
     result = solve_pnp(points, behind[..., :2] / behind[..., 2:] * 640 + [319.5, 239.5], CAMERA)
     assert not result.converged.any()
     assert (result.pose(points)[..., 2] > 0).all()
@@ -317,7 +317,7 @@ def test_initial_pose_is_refined(rng):
 
 def test_distorted_lens(rng):
     camera = Camera((500.0, 480.0), (310.0, 250.0), (-0.2, 0.05, 0.001, -0.002, 0.01))
-    pose = Pose(Rotation.random(30, rng=rng), np.c_[rng.uniform(-1, 1, (30, 2)), np.full(30, 8.0)])
+    pose = Pose(random_rotations(rng, 30), np.c_[rng.uniform(-1, 1, (30, 2)), np.full(30, 8.0)])
     result = solve_pnp(BOX, project_points(BOX, pose, camera), camera)
     assert_same_pose(result.pose, pose, size=2, tolerance=1e-7)
 
@@ -325,7 +325,7 @@ def test_distorted_lens(rng):
 @pytest.mark.parametrize("loss", ["huber", "cauchy"])
 def test_robust_losses_resist_an_outlier(rng, loss):
     points = rng.normal(size=(30, 3))
-    pose = Pose(Rotation.random(40, rng=rng), [0, 0, 9])
+    pose = Pose(random_rotations(rng, 40), [0, 0, 9])
     pixels = project_points(points, pose, CAMERA) + rng.normal(scale=0.5, size=(40, 30, 2))
     pixels[:, 0] += 60
 
@@ -359,7 +359,7 @@ def test_covariance_covers_the_truth_at_its_nominal_rate(planar):
 def test_unknown_focal_length(rng, focal):
     points = rng.normal(size=(20, 3))
     camera = Camera(focal, (319.5, 239.5))
-    pose = Pose(Rotation.random(10, rng=rng), [0.2, -0.1, 5.0])
+    pose = Pose(random_rotations(rng, 10), [0.2, -0.1, 5.0])
     exact = solve_pnp(points, project_points(points, pose, camera), CAMERA, focal="estimate")
     np.testing.assert_allclose(exact.camera.focal_length, focal, rtol=1e-5)
     assert_same_pose(exact.pose, pose, size=4, tolerance=1e-5)
@@ -371,7 +371,7 @@ def test_unknown_focal_length(rng, focal):
 
 def test_an_estimated_focal_length_keeps_its_ratio(rng):
     points = rng.normal(size=(20, 3))
-    pose = Pose(Rotation.random(5, rng=rng), [0.2, -0.1, 5.0])
+    pose = Pose(random_rotations(rng, 5), [0.2, -0.1, 5.0])
     pixels = project_points(points, pose, Camera((500.0, 600.0), (319.5, 239.5)))
     found = solve_pnp(points, pixels, Camera((1000.0, 1200.0), (319.5, 239.5)), focal="estimate")
     np.testing.assert_allclose(found.camera.focal_length, np.tile([500.0, 600.0], (5, 1)), rtol=1e-5)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
-from strategies import head_rotations
+from strategies import head_rotations, random_rotations
 
 from pose import Camera, Pose, WeakPerspective, project_points, solve_pnp_ransac, solve_weak_perspective
 from pose._consensus import _quartic, _three_points
@@ -17,7 +17,7 @@ CAMERA = Camera.from_image_size((640, 480))
 
 def _spoiled(rng, b, n=30, outliers=0.3, noise=0.5):
     points = rng.normal(size=(n, 3))
-    pose = Pose(Rotation.random(b, rng=rng), np.c_[rng.uniform(-1, 1, (b, 2)), rng.uniform(7, 12, b)])
+    pose = Pose(random_rotations(rng, b), np.c_[rng.uniform(-1, 1, (b, 2)), rng.uniform(7, 12, b)])
     pixels = project_points(points, pose, CAMERA) + rng.normal(scale=noise, size=(b, n, 2))
     wrong = rng.random((b, n)) < outliers
     pixels[wrong] = rng.uniform([0, 0], [640, 480], size=(wrong.sum(), 2))
@@ -107,7 +107,7 @@ def test_quartic_roots_are_those_of_numpy(roots):
 def test_one_of_the_three_point_poses_is_the_truth(seed):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(3, 3))
-    pose = Pose(Rotation.random(rng=rng), [*rng.uniform(-1, 1, 2), rng.uniform(4, 10)])
+    pose = Pose(random_rotations(rng), [*rng.uniform(-1, 1, 2), rng.uniform(4, 10)])
     seen = pose(points)
     rotations, translations = np.empty((4, 3, 3)), np.empty((4, 3))
     count = _three_points(
@@ -171,7 +171,7 @@ def test_weak_perspective_of_points_with_depth(rotation):
 
 def test_weak_perspective_batches_and_missing_points(rng):
     points = rng.normal(size=(8, 3))
-    view = WeakPerspective(rng.uniform(1, 3, 5), Rotation.random(5, rng=rng), rng.normal(size=(5, 2)))
+    view = WeakPerspective(rng.uniform(1, 3, 5), random_rotations(rng, 5), rng.normal(size=(5, 2)))
     pixels = view(points) + rng.normal(scale=0.01, size=(5, 8, 2))
     pixels[2, 3] = np.nan
     batch = solve_weak_perspective(points, pixels)
@@ -197,7 +197,7 @@ def test_weak_perspective_without_answer(points, pixels, message):
 
 def test_bad_rows_of_weak_perspective_are_flagged_and_the_others_solved(rng):
     points = np.tile(rng.normal(size=(6, 3)), (5, 1, 1))
-    view = WeakPerspective(rng.uniform(1, 3, 5), Rotation.random(5, rng=rng), rng.normal(size=(5, 2)))
+    view = WeakPerspective(rng.uniform(1, 3, 5), random_rotations(rng, 5), rng.normal(size=(5, 2)))
     pixels = view(points)
     pixels[0, :3] = np.nan
     points[1] = np.outer(np.arange(6), [1.0, 2.0, 3.0])
@@ -220,7 +220,7 @@ def test_bad_rows_of_weak_perspective_are_flagged_and_the_others_solved(rng):
 
 def test_the_unit_of_the_object_does_not_matter(rng):
     points = rng.normal(size=(8, 3))
-    pixels = WeakPerspective(3.0, Rotation.random(rng=rng), [1.0, 2.0])(points)
+    pixels = WeakPerspective(3.0, random_rotations(rng), [1.0, 2.0])(points)
     for factor in (1e-100, 1e100):
         result = solve_weak_perspective(points * factor, pixels)
         np.testing.assert_allclose(result.view.scale, 3.0 / factor, rtol=1e-9)
