@@ -58,8 +58,8 @@ def search(dataset, held_out, scheme):
     grey = [image.astype(float).mean(2).astype(np.uint8) for image in (*dataset.images, *held_out.images)]
     fitter = ASMFitter(AlignedASM(ASM(0.98), scheme=scheme), evidence=Patches())
     fitter.fit(grey[: len(dataset)], dataset.landmarks)
-    found = [fitter.predict(image, box).shape for image, box in zip(grey[len(dataset) :], held_out.boxes, strict=True)]
-    return np.array(found)
+    images = zip(grey[len(dataset) :], held_out.boxes, strict=True)
+    return np.array([fitter.predict(image, boxes=box).shape for image, box in images])
 
 
 def measure(name, size, seed, out):
