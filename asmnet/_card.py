@@ -89,7 +89,7 @@ def model_card(header: Mapping[str, Any]) -> str:
         "",
         f"RGB, {size} x {size}, cut out as a {'square' if form['square'] else 'box stretched to a square'} of "
         f"{form['margin']} times the {'larger side' if form['square'] else 'sides'} of the tight box of the landmarks, "
-        f"pixels from 0 to 1 as (x - {form['mean']}) / {form['std']}. Outside of the photograph is black.",
+        f"pixels from 0 to 1 as (x - {form['mean']}) / {form['std']}. Outside of the image is black.",
         "",
         "## Output",
         "",

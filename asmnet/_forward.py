@@ -1,4 +1,4 @@
-"""One way for crops through a network: crops out of photographs, answers averaged over mirror images."""
+"""One way for crops through a network: crops out of images, answers averaged over mirror images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cut_crop(image: np.ndarray, centre: np.ndarray, extents: np.ndarray, size: i
     Parameters
     ----------
     image : ndarray of uint8 of shape (height, width, 3)
-        The photograph.
+        The image.
     centre, extents : ndarray of shape (2,)
         In pixels, the centre of the first pixel at 0.
     size : int

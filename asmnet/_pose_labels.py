@@ -19,7 +19,7 @@ DISTANCE = 10.0  # focal length of the camera of the depth labels, in widths of 
 def head_rotations(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> np.ndarray:
     """Fit the mean head to landmarks (n, n_landmarks, 2) on squares of `size` pixels; NaN where the fit is poor.
 
-    The camera is `Camera.from_image_size` of the square, since that of the photograph is unknown.
+    The camera is `Camera.from_image_size` of the square, since that of the image is unknown.
     """
     camera = Camera.from_image_size((size, size))
     out = np.full((len(landmarks), 3, 3), np.nan)
@@ -65,7 +65,7 @@ def scaled_angles(rotations: Tensor) -> Tensor:
 
 
 def turned_angles(angles: np.ndarray, turns: np.ndarray, convention: str) -> np.ndarray:
-    """Turn (yaw, pitch, roll) in degrees (n, 3) of crops that are turned by radians (n,) back to their photographs."""
+    """Turn (yaw, pitch, roll) in degrees (n, 3) of crops that are turned by radians (n,) back to their images."""
     yaw, pitch, roll = np.deg2rad(angles).T
     seen = conventions.read(np.stack([pitch, yaw, roll], -1), convention).as_matrix()
     cos, sin, zero = np.cos(turns), np.sin(turns), np.zeros(len(turns))

@@ -86,7 +86,7 @@ class Augmentation:
     occlusion : float
         Probability of a covered rectangle.
     occlusion_size : float
-        Largest side of the rectangle as a share of the crop.
+        Largest side of the rectangle as a fraction of the crop.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class Augmentation:
                 raise ValueError(f"{name}: got {value}; expected a finite number that is not negative.")
         for name in ("flip", "grey", "blur", "occlusion", "occlusion_size"):
             if getattr(self, name) > 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected a share from 0 to 1.")
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected a fraction from 0 to 1.")
 
     @classmethod
     def none(cls) -> Augmentation:

@@ -46,7 +46,7 @@ class TeacherWeights:
     alpha_negative : float
         Weight (negative) where the student is closer than the teacher: it is pushed on, towards the truth.
     beta : float
-        Share of T below which the influence fades (`low_influence`) or stops.
+        Fraction of T below which the influence fades (`low_influence`) or stops.
     low_influence : bool
         Whether the weight falls linearly to 0 below ``beta T`` (continuous) or is 0 there (a jump).
 

@@ -113,7 +113,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     Returns
     -------
     dict of str to float
-        Largest deviation of each output, of the maps as a share of their height; empty without `check`.
+        Largest deviation of each output, of the maps as a fraction of their height; empty without `check`.
 
     Raises
     ------

@@ -265,7 +265,7 @@ def decode_heatmaps(
         For ``"soft_argmax"``: odd side of the square about the maximum that is averaged, smaller near the border, where
         it would reach further to one side than to the other; None averages all.
     temperature : float
-        For ``"soft_argmax"``, as a share of the range of each map. With the default the error on Gaussians of 1 to 2
+        For ``"soft_argmax"``, as a fraction of the range of each map. With the default the error on Gaussians of 1 to 2
         map pixels is 0.01 to 0.15 pixels; a larger one averages the background in where there is no window.
     flat : {"raise", "nan"}
         What a map without a single maximum (constant or not finite) gives: an error or NaN.
@@ -385,7 +385,7 @@ class HeatmapCriterion:
     depth_weight : float
         Of the mean squared depth error.
     coherence_weight : float
-        Of `mirror_coherence_loss`, as a share of the square of `peak`: the trainer then shows the network the mirror
+        Of `mirror_coherence_loss`, as a fraction of the square of `peak`: the trainer then shows the network the mirror
         image of every crop too, at twice the cost, and the faces need a mirror map.
     n_epochs, steps_per_epoch : int
         Of the training; not used.

@@ -319,7 +319,7 @@ def occlude(dataset: LandmarkDataset, *, share: float = 0.25, rng: Any = 0) -> L
     dataset : LandmarkDataset
         The faces; the images are copied.
     share : float
-        Area of the rectangle as a share of the box of the face; it lies within the box, at a random place and with a
+        Area of the rectangle as a fraction of the box of the face; it lies within the box, at a random place and with a
         random form (sides in the ratio 1 : 2 to 2 : 1).
     rng : seed or Generator
         Of place and form.

@@ -1,4 +1,4 @@
-"""From a photograph to landmarks, pose and plausibility in one call."""
+"""From an image to landmarks, pose and plausibility in one call."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from shape_models.images import read_image
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
 # When the first crop was right, by what 98 of 100 faces of the validation part of 300-W keep to, cut out by their true
-# boxes: the box of the answer differs by at most this share of its larger side, the face is turned by at most this
+# boxes: the box of the answer differs by at most this fraction of its larger side, the face is turned by at most this
 # angle, and the mean squared coefficient of the shape model in the crop is at most this.
 BOX_TOLERANCE, TURN_TOLERANCE, SHAPE_TOLERANCE = 0.11, np.deg2rad(14.0), 2.0
 # Two answers for one face, from crops of which the second was turned upright and centred by the first, differ by a
-# share of its size: 0.013 or less for 98 in 100 upright faces, 0.04 or more for 95 in 100 that lie or are upside down.
+# fraction of its size: 0.013 or less for 98 in 100 upright faces, 0.04 or more for 95 in 100 that lie or stand on
+# their heads.
 AGREEMENT = 0.03
 # Views to average over: shifts in sides of the box, and scales
 VIEWS = (
@@ -36,7 +37,7 @@ VIEWS = (
 
 
 def as_rgb(image: Any, *, maximum: float | None = None) -> np.ndarray:
-    """Check a photograph and return it as (height, width, 3) uint8.
+    """Check an image and return it as (height, width, 3) uint8.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class _Crops(NamedTuple):
 
     @property
     def rotations(self) -> np.ndarray:
-        """(n, 2, 2), from the frame of the crop to that of the photograph."""
+        """(n, 2, 2), from the frame of the crop to that of the image."""
         cos, sin = np.cos(self.turns), np.sin(self.turns)
         return np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
 
@@ -94,7 +95,7 @@ class _Crops(NamedTuple):
         return _Crops(*(part[which] for part in self))
 
     def viewed(self, shift_x: float, shift_y: float, scale: float) -> _Crops:
-        """Shift by shares of the larger side, along the turned axes, and scale."""
+        """Shift by fractions of the larger side, along the turned axes, and scale."""
         shift = self.sides.max(1, keepdims=True) * np.array([shift_x, shift_y])
         centres = self.centres + (self.rotations @ shift[..., None])[..., 0]
         return _Crops(centres, scale * self.sides, self.turns)
@@ -157,14 +158,14 @@ def _mean(views: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
-    """One face in a photograph.
+    """One face in an image.
 
     Attributes
     ----------
     box : ndarray of shape (4,)
         x0, y0, x1, y1 that the face was cut out by, in pixels, before it was turned.
     landmarks : ndarray of shape (n_landmarks, 2)
-        (x, y) in pixels of the photograph, the centre of the first pixel at (0, 0), as the network gives them; NaN
+        (x, y) in pixels of the image, the centre of the first pixel at (0, 0), as the network gives them; NaN
         where a heat map is flat.
     projected : ndarray of shape (n_landmarks, 2) or None
         The same after the shape model: the nearest plausible face; for networks that draw heat maps the plausible face
@@ -174,11 +175,11 @@ class FacePrediction:
     pose_convention : str
         Name of the convention of `pose` in `pose.conventions`.
     plausibility : float
-        Share of faces of the shape model that are less likely than this one, from 0 to 1; NaN without a shape model.
+        Fraction of faces of the shape model that are less likely than this one, from 0 to 1; NaN without a shape model.
     clipped_modes : tuple of int
         Modes of the shape model beyond its limit.
     depth : ndarray of shape (n_landmarks,) or None
-        z of the landmarks in pixels of the photograph, away from the viewer, 0 at the mean of the face; None for
+        z of the landmarks in pixels of the image, away from the viewer, 0 at the mean of the face; None for
         networks without a depth head.
     turn : float
         Degrees by which `box` was turned about its centre to cut the face out upright, from x (right) towards y (down).
@@ -251,7 +252,7 @@ class FacePrediction:
 
 
 class Predictor:
-    """A trained network with its preparation and the shape model, ready for photographs.
+    """A trained network with its preparation and the shape model, ready for images.
 
     Parameters
     ----------
@@ -317,7 +318,7 @@ class Predictor:
         n_views: int = 1,
         batch_size: int = 32,
     ) -> Any:
-        """Find the landmarks of the faces in one photograph, or in several.
+        """Find the landmarks of the faces in one image, or in several.
 
         Parameters
         ----------
@@ -414,7 +415,7 @@ class Predictor:
     def _again(
         self, look: Callable[[np.ndarray, _Crops], _Answer], owner: np.ndarray, crops: _Crops, answer: _Answer, n: int
     ) -> tuple[_Crops, _Answer, np.ndarray]:
-        """Look `n` times more; also say by what share of the face the last answer differs from the one before."""
+        """Look `n` times more; also say by what fraction of the face the last answer differs from the one before."""
         for _ in range(n):
             before = answer.landmarks
             crops = crops.around(before, self._turns(before, crops))

@@ -93,7 +93,7 @@ class TrainConfig:
     criterion_options : dict
         For its constructor.
     asm_share : float
-        Share of variance of the shape model behind the ASM term.
+        Fraction of variance of the shape model behind the ASM term.
     epochs : int
         Passes through the training set.
     batch_size : int
@@ -120,7 +120,7 @@ class TrainConfig:
     patience : int
         Stop after so many epochs without a better validation error; 0 for never.
     extra_share : float
-        How many samples of the extra training sets join each epoch, as a share of the training set.
+        How many samples of the extra training sets join each epoch, as a fraction of the training set.
     drop_last : bool
         Leave out an incomplete last batch.
     mixed_precision : {"cuda", "always", "never"}
@@ -541,7 +541,7 @@ class EpochRecord:
     images_per_second : float
         Training samples over the time of training.
     data_share : float
-        Share of the training time spent making batches.
+        Fraction of the training time spent making batches.
 
     Examples
     --------

@@ -31,7 +31,7 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.argument("truth", type=click.Path())
 @click.option("--protocol", "-p", required=True, help="Name of the protocol; an unknown one lists all.")
 @click.option("--attributes", type=click.Path(), help="CSV with a column name and one for each attribute of the faces.")
-@click.option("--group", help="Attribute that names the person or photograph; whole groups are resampled.")
+@click.option("--group", help="Attribute that names the person or image; whole groups are resampled.")
 @click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
 @click.option("--name", help="What to call the model; the file name by default.")
 @click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,

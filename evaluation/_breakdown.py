@@ -45,7 +45,7 @@ def landmark_table(
     by : {"landmark", "group"}
         Rows of the table.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face.
+        Person or image of each face.
     confidence, n_resamples, rng : optional
         As in `bootstrap_interval`.
 
@@ -120,7 +120,7 @@ def group_table(
     labels : array_like of shape (n_faces,)
         Label of each face; one row each, sorted.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face, for the intervals.
+        Person or image of each face, for the intervals.
     name : str
         Heading of the first column.
     unit : {"fraction", "degrees", "pixels"}

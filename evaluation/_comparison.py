@@ -102,7 +102,7 @@ def compare(
         Errors of the two models, face by face, by the same definition. Where each was trained with several seeds, one
         row for each training: see the notes.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face: whole groups are resampled, and the sign test counts groups by the sum of
+        Person or image of each face: whole groups are resampled, and the sign test counts groups by the sum of
         their differences.
     names : tuple of str
         What to call the models.

@@ -26,14 +26,14 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class CumulativeError:
-    """The cumulative error distribution: which share of the faces has an error of at most t.
+    """The cumulative error distribution: which fraction of the faces has an error of at most t.
 
     Parameters
     ----------
     thresholds : ndarray of shape (n_thresholds,)
         Increasing errors t.
     fractions : ndarray of shape (n_thresholds,)
-        Share of the faces with ``e <= t``, in [0, 1].
+        Fraction of the faces with ``e <= t``, in [0, 1].
     n : int
         Number of faces.
     definition : str
@@ -55,7 +55,7 @@ class CumulativeError:
     definition: str = ""
 
     def __call__(self, threshold: ArrayLike) -> Any:
-        """Share of the faces at any threshold, by the steps of the curve (exact when no grid was asked for)."""
+        """Fraction of the faces at any threshold, by the steps of the curve (exact when no grid was asked for)."""
         at = np.searchsorted(self.thresholds, as_numpy(threshold, "threshold"), side="right")
         value = np.concatenate([[0.0], self.fractions])[at]
         return float(value) if np.ndim(value) == 0 else value
@@ -133,7 +133,7 @@ def auc(errors: ArrayLike, *, threshold: float) -> float:
 
 
 def failure_rate(errors: ArrayLike, *, threshold: float) -> float:
-    """Share of the faces with an error above the threshold.
+    """Fraction of the faces with an error above the threshold.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def bootstrap_interval(
 ) -> Interval:
     """Bootstrap interval of a statistic of the faces, bias-corrected and accelerated (BCa).
 
-    Faces of one person or one photograph are not independent: with `groups`, whole groups are drawn, and the interval
+    Faces of one person or one image are not independent: with `groups`, whole groups are drawn, and the interval
     is as wide as the number of groups warrants.
 
     Parameters
@@ -56,7 +56,7 @@ def bootstrap_interval(
     statistic : {"mean", "median"} or callable
         What to estimate; a function takes an array (n,) and returns a number.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face.
+        Person or image of each face.
     confidence : float
         Nominal coverage, in (0, 1).
     n_resamples : int
@@ -122,7 +122,7 @@ def bootstrap_interval(
 
 
 def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of the share of true flags; with groups, for the number of faces they are worth.
+    """Wilson's interval of the fraction of true flags; with groups, for the number of faces they are worth.
 
     With `groups` the variance between groups, over that of independent faces, is the design effect, and Wilson's
     formula takes n over the design effect. When all flags agree nothing can be said of it, and the number of groups
@@ -133,7 +133,7 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     flags : array_like of bool of shape (n_faces,)
         Which faces have the property, such as ``errors > 0.08``.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face.
+        Person or image of each face.
     confidence : float
         Nominal coverage, in (0, 1).
 
@@ -177,7 +177,7 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
 
 
 def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective_n: float | None = None) -> Interval:
-    """Wilson's interval of a share: inside [0, 1], and of positive length also when nothing failed.
+    """Wilson's interval of a fraction: inside [0, 1], and of positive length also when nothing failed.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class Report:
     errors : ErrorArray of shape (n_faces,)
         Error of every face, in the order given.
     targets, predictions : ndarray of shape (n_faces, n_landmarks, n_dims)
-        What was compared, in the frame of the photographs.
+        What was compared, in the frame of the images.
     mask : ndarray of bool, optional
         Landmarks that counted.
     groups : ndarray of shape (n_faces,), optional
@@ -371,7 +371,7 @@ def evaluate(
         What the subsets of the protocol are made of: for 300-W ``{"split": ["common", "challenging", ...]}``, for WFLW
         the six flags, for AFLW2000-3D the yaw in degrees. Without them there is one row for all faces.
     groups : array_like of shape (n_faces,), optional
-        Person or photograph of each face; whole groups are resampled for the intervals.
+        Person or image of each face; whole groups are resampled for the intervals.
     mask : array_like of bool of shape (n_faces, n_landmarks) or (n_landmarks,), optional
         Landmarks that count.
     name : str

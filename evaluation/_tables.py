@@ -30,7 +30,7 @@ class Interval:
     n : int
         Number of faces.
     n_groups : int, optional
-        Number of persons or photographs that were resampled, when faces are not independent.
+        Number of persons or images that were resampled, when faces are not independent.
 
     Examples
     --------

@@ -93,7 +93,7 @@ def plot_ced(
     else:
         ax.set_xlabel(f"mean error ({unit})")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    ax.set_ylabel("share of faces")
+    ax.set_ylabel("fraction of faces")
     ax.set_xlim(0, threshold)
     ax.set_ylim(0, 1)
     ax.grid(alpha=0.25)
@@ -203,7 +203,7 @@ def plot_worst(
     report : Report
         From `evaluate`.
     images : sequence of path, array or None, optional
-        The photographs in the order of the report (`LandmarkSamples.images` is one). Landmarks are drawn on white
+        The images in the order of the report (`LandmarkSamples.images` is one). Landmarks are drawn on white
         without them.
     k : int
         How many faces.

@@ -341,7 +341,7 @@ _ALL = (
         },
         protocol="asmnet-300w", subsets=_SPLITS, cited=("RCN", "DAN", "PCD-CNN", "CPM", "DSRN", "SAN", "LAB", "DCFE"),
         notes=(
-            _VARIANTS, "cited rows are measured in the photograph and by protocols of their own papers",
+            _VARIANTS, "cited rows are measured in the image and by protocols of their own papers",
             "the full set of mnv2, mnv2_r and ASMNet_nr is not the mean of common and challenging by size (554, 135)",
         ),
     ),

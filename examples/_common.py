@@ -1,4 +1,4 @@
-"""The photograph that several examples share."""
+"""The image that several examples share."""
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 Four detectors write in four ways: an array of MediaPipe's 478 points as fractions of the image, an XML file of dlib,
 the JSON of COCO-WholeBody with points that were not seen, or 98 points (WFLW). Their outputs are simulated here
-on a photograph, with failures that such detectors have. Look at the lower row: one model and one line repair them all.
+on an image, with failures that such detectors have. Look at the lower row: one model and one line repair them all.
 What the model cannot see is a failure that is a face, such as a jaw line that follows the hair on one side as a whole.
 """
 

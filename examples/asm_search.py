@@ -15,7 +15,7 @@ from shape_models.plotting import AFTER, BEFORE, plot_shape
 from shape_models.search import animate_trace
 
 image, truth = astronaut()
-fitter = load_model("search68")  # learned from 1750 photographs
+fitter = load_model("search68")  # learned from 1750 images
 eyes = np.linalg.norm(truth[45] - truth[36])
 
 

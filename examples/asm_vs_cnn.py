@@ -2,8 +2,8 @@
 
 Profile search is the classical method of 1995, regressed patches its modern form. ASMNet is a small network, then made
 plausible by the shape model; an hourglass draws heat maps, to which the shape model is fitted as a whole. All start
-from the same boxes, a little off. With SHAPE_MODELS_DATA set the faces are photographs of 300-W (validation), otherwise
-one photograph with many boxes and covers. Look at the curves of the covered faces: what a cover costs each method.
+from the same boxes, a little off. With SHAPE_MODELS_DATA set the faces are images of 300-W (validation), otherwise
+one image with many boxes and covers. Look at the curves of the covered faces: what a cover costs each method.
 Bands are 95 % intervals.
 """
 
@@ -39,11 +39,11 @@ if data:
     profiles = ASMFitter(load_model("face68"), evidence="profiles")
     profiles.fit([face.image for face in some], np.stack([face.landmarks for face in some]))
     systems["profile search"] = lambda image, box: profiles.predict(image, boxes=box).shape
-    print(f"{len(images)} photographs of 300-W val; profile search learned from {len(some)} of its training faces")
+    print(f"{len(images)} images of 300-W val; profile search learned from {len(some)} of its training faces")
 else:
     image, landmarks = astronaut()
     images, truth = [image] * 30, np.stack([landmarks] * 30)
-    print("one photograph with 30 boxes and covers (set SHAPE_MODELS_DATA for 300-W, and for profile search)")
+    print("one image with 30 boxes and covers (set SHAPE_MODELS_DATA for 300-W, and for profile search)")
 
 patches = load_model("search68")
 network, hourglass = Predictor.from_pretrained("asmnet-68"), Predictor.from_pretrained("hourglass-68")
@@ -67,7 +67,7 @@ found, means = {}, {}
 
 
 def error(name, kind):
-    """Return the error of each face, as a share of the distance of the outer eye corners."""
+    """Return the error of each face, as a fraction of the distance of the outer eye corners."""
     return nme(truth, found[name, kind], normalizer="inter_ocular", scheme=IBUG68)
 
 

@@ -1,6 +1,6 @@
 """Real faces, repaired: corrupt them, repair them with the bundled shape model, print the gain and draw it.
 
-Real faces come from the folder that SHAPE_MODELS_DATA names (300-W, part val), else one photograph of scikit-image.
+Real faces come from the folder that SHAPE_MODELS_DATA names (300-W, part val), else one image of scikit-image.
 The same as ``shape-models demo``.
 """
 

@@ -28,7 +28,7 @@ def draw(ax, pose, camera, color):
 # 1. From landmarks to a pose. The focal length is a guess, and pitch depends on it: a portrait is taken from afar.
 print("the astronaut, for two focal lengths:")
 for focal in (512, 1500):
-    camera = Camera(focal, (255.5 - 120, 255.5 - 20))  # the photograph is 512 wide, its crop starts at (120, 20)
+    camera = Camera(focal, (255.5 - 120, 255.5 - 20))  # the image is 512 wide, its crop starts at (120, 20)
     fit = estimate_head_pose(landmarks, camera)
     print(f"  {focal:5d} pixels: {fit.angles('300W-LP')}, {fit.pose.translation[2] / 1000:.1f} m away")
 

@@ -14,7 +14,7 @@
 # # Statistical shape models in thirty minutes
 #
 # From landmarks to Procrustes, to principal components, to the operator that makes a shape plausible, to the search
-# in photographs, to the network, and back.
+# in images, to the network, and back.
 #
 # `jupytext --to ipynb lecture.py` makes the notebook; each section ends with an exercise, and the answers are
 # comments at the very end.
@@ -149,7 +149,7 @@ plot_clip(basis, wrong, axes[0], scheme=IBUG68)
 plot_coefficients(basis, wrong, axes[1])
 
 # %% [markdown]
-# In photographs shapes are not aligned. `AlignedASM` aligns, projects, and goes back; it also fills in what is
+# In images shapes are not aligned. `AlignedASM` aligns, projects, and goes back; it also fills in what is
 # missing.
 
 # %%
@@ -172,7 +172,7 @@ for name, distances in off.items():
 # change if the noise were smaller?
 
 # %% [markdown]
-# ## 5. The search: landmarks from photographs
+# ## 5. The search: landmarks from images
 #
 # The classical active shape model alternates two steps, from coarse to fine: each landmark looks around itself and
 # proposes where to go; the shape model answers with the nearest plausible shape. No landmark gets lost on its own.

@@ -1,7 +1,7 @@
 """The first modes of a face, a hand and a wing: what a shape model has learned, one direction at a time.
 
 Look along a row: the mean is in the middle (and in grey behind), left and right lie three standard deviations away. The
-face model ships with the library: it learned turning, nodding and the mouth from 1750 photographs. Hand and wing are
+face model ships with the library: it learned turning, nodding and the mouth from 1750 images. Hand and wing are
 read from the folder that SHAPE_MODELS_DATA names, where it is set; otherwise a formula draws them.
 """
 
@@ -50,7 +50,7 @@ if data:
     veins = [(0, 6), (6, 11), (1, 7), (7, 8), (8, 10), (2, 9), (9, 10), (6, 7), (5, 10), (10, 11)]
     wing_edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), *veins]
     hands = hands @ [[0, 1], [-1, 0]]  # fingers upwards
-    print(f"hands and wings: photographs of {data}")
+    print(f"hands and wings: images of {data}")
 else:
     rng = np.random.default_rng(0)
     hands, wings = draw_hands(60, rng), draw_wings(60, rng)

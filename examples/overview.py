@@ -1,6 +1,6 @@
 """The library in one picture: landmarks found, corrupted, repaired, completed, and the modes behind it.
 
-Makes overview.png, which the README shows (examples/pictures/overview.png), from a photograph in the public domain and
+Makes overview.png, which the README shows (examples/pictures/overview.png), from an image in the public domain and
 the models that ship with the library. Look at the third panel: the model never saw this person, but many faces.
 """
 

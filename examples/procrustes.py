@@ -15,7 +15,7 @@ n = 200
 faces = make_faces(n, rng=rng)  # (200, 68, 2)
 faces = faces - faces.mean(axis=1, keepdims=True)
 
-# Photographs do not agree on where a face is, how large it is, and how the camera was held.
+# Images do not agree on where a face is, how large it is, and how the camera was held.
 angle = rng.normal(scale=np.radians(20), size=n)
 rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=-1).reshape(n, 2, 2)
 photographs = Similarity(rotation, rng.uniform(-150, 150, size=(n, 2)), np.exp(rng.normal(scale=0.3, size=n)))

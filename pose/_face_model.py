@@ -68,7 +68,7 @@ class FaceModel3D:
     weights : array_like of shape (n_landmarks,), optional
         How firm each landmark is; those of :mod:`pose.reference` by default, 0 for landmarks without one there.
     noise : float
-        Standard deviation of a 2-D landmark about the model, as a share of the RMS size of the face in the image:
+        Standard deviation of a 2-D landmark about the model, as a fraction of the RMS size of the face in the image:
         what modes cannot explain. It sets how strongly shapes are drawn to the mean.
     provenance : str
         Where the shapes came from.
@@ -101,7 +101,7 @@ class FaceModel3D:
         weights = check_weights(weights, 1, self.scheme.n_landmarks)[0]
         object.__setattr__(self, "weights", weights)
         if not 0 < self.noise < np.inf:
-            raise ValueError(f"noise: got {self.noise}; expected a positive share of the size of the face.")
+            raise ValueError(f"noise: got {self.noise}; expected a positive fraction of the size of the face.")
         self._limit()
 
     def _limit(self) -> float:
@@ -180,7 +180,7 @@ class FaceModel3D:
         weights : array_like of shape (n_landmarks,) or (b, n_landmarks), optional
             Factors on the weights of the model.
         tol : float
-            Stop when a step is smaller: radians, share of the distance, standard deviations of a mode.
+            Stop when a step is smaller: radians, fraction of the distance, standard deviations of a mode.
         max_iter : int
             Most steps.
 

@@ -44,7 +44,7 @@ def estimate_head_pose(
         Pixels; NaN: missing.
     camera : Camera
         Of the image that the pixels belong to. When nothing is known, ``Camera.from_image_size((width, height))`` of
-        the whole photograph; for a crop of it ``camera.crop(box, size)``. A camera as wide as a tight crop would put
+        the whole image; for a crop of it ``camera.crop(box, size)``. A camera as wide as a tight crop would put
         the head a hand's breadth away.
     scheme : LandmarkScheme or str
         What the landmarks are; those without a counterpart in IBUG68 are not used (`reference.reference_landmarks`).

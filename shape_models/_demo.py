@@ -70,7 +70,7 @@ def run(output: Path, data: Path | None) -> Iterator[str]:
 
 
 def _faces(data: Path | None) -> tuple[np.ndarray, list[Any], str]:
-    """Return landmarks, photographs (paths or pixels), and where they come from."""
+    """Return landmarks, images (paths or pixels), and where they come from."""
     if data is not None and (data / "300w" / "split.csv").is_file():
         from .datasets import read_300w
 

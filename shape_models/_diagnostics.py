@@ -119,7 +119,7 @@ class ModeAdvice:
 
 
 def compactness(shapes: ArrayLike) -> ModeCurve:
-    """Return the share of the variance that the first modes carry, for each number of modes.
+    """Return the fraction of the variance that the first modes carry, for each number of modes.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def compactness(shapes: ArrayLike) -> ModeCurve:
     Returns
     -------
     ModeCurve
-        Shares in [0, 1]. The standard error is that of eigenvalues of Gaussian data, Var λ = 2 λ²/(n - 1).
+        Fractions in [0, 1]. The standard error is that of eigenvalues of Gaussian data, Var λ = 2 λ²/(n - 1).
 
     Raises
     ------
@@ -233,7 +233,7 @@ def leave_one_out(
     shapes : array_like of shape (n_samples, n_landmarks, n_dims) or (n_samples, n_features)
         Aligned shapes without gaps.
     n_components : int or float
-        Number of modes, or a share of the variance in (0, 1) that they reach on all shapes.
+        Number of modes, or a fraction of the variance in (0, 1) that they reach on all shapes.
     n_folds, groups : optional
         What is left out at a time, as in `generalization`.
 

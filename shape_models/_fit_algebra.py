@@ -331,7 +331,7 @@ def invert(m, d, out):
 def put_errors(known, i, a, share, base, d, out):
     """Write the covariance of the errors of shape i in the frame of the model, (K, d, d).
 
-    A loss that leaves the share w of a landmark makes (base + M) / w - base of the covariance M.
+    A loss that leaves the fraction w of a landmark makes (base + M) / w - base of the covariance M.
     """
     k = known.seen.shape[1]
     factor = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["MissingFit", "fit_missing"]
 
-# The noise never falls below this share of the mean variance: keeps every conditional covariance invertible.
+# The noise never falls below this fraction of the mean variance: keeps every conditional covariance invertible.
 NOISE_FLOOR = 1e-8
 
 
@@ -43,7 +43,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
     count_modes : callable
         From the eigenvalues in falling order to q.
     tol : float
-        Stop when mean and covariance change by less than this share of the spread.
+        Stop when mean and covariance change by less than this fraction of the spread.
     max_iter : int
         Give up (``converged=False``) after so many steps.
     """
@@ -82,7 +82,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
         before, wanted = q, count_modes(values)
         if wanted != q:
-            # A share of variance near a boundary could flip q for ever: after some changes it only grows.
+            # A fraction of variance near a boundary could flip q for ever: after some changes it only grows.
             changes += 1
             q = wanted if changes < 10 else max(q, wanted)
         floor = NOISE_FLOOR * values.mean()

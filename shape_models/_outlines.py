@@ -20,7 +20,7 @@ _STILL = 1e-6
 
 
 class Outline:
-    """A closed polygon as a function of the share of its length, from its first point on."""
+    """A closed polygon as a function of the fraction of its length, from its first point on."""
 
     def __init__(self, points: np.ndarray) -> None:
         self.points = points
@@ -57,7 +57,7 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Which places of the outlines correspond: of outline i, ``places[i]`` at the shares ``nodes`` of the template."""
+    """Which places of the outlines correspond: of outline i, ``places[i]`` at fractions ``nodes`` of the template."""
 
     nodes: np.ndarray
     places: np.ndarray

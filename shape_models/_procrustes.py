@@ -472,7 +472,7 @@ def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, rule: str, refl
     base = xp.ones_like(source[..., 0] * target[..., 0]) if weights is None else weights
     eps = xp.finfo(source.dtype).eps
     floor = 4 * eps * fit.target_size + xp.finfo(source.dtype).smallest_normal
-    # the share of points that must fit for σ to be small: half, and enough more that no transform fits them by chance
+    # the fraction of points that must fit for σ to be small: half, and enough more that none fits them by chance
     count = xp.sum(xp.astype(base > 0, source.dtype), axis=-1)
     free = {2: 2, 3: 3}[n_dims]  # landmarks that a similarity can fit exactly, rounded up
     quota = xp.minimum(xp.floor((count + free + 1) / 2), count)
@@ -501,7 +501,7 @@ def _huber(source: Any, target: Any, weights: Any, fit: _Fit, *, rule: str, refl
 
 
 def _quantile(values: Any, weights: Any, level: Any, xp: Any) -> Any:
-    """Return the smallest value whose share of the weight, with all smaller ones, reaches the level."""
+    """Return the smallest value whose fraction of the weight, with all smaller ones, reaches the level."""
     order = xp.argsort(values, axis=-1)
     values = xp.take_along_axis(values, order, axis=-1)
     running = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
@@ -732,7 +732,7 @@ def generalized_procrustes(
     not matter, and turning one input turns the frame of the whole result a little, never the shape of the mean.
 
     Nothing is mirrored in silence. With ``reflection=False``, ``result.mirrored`` names the shapes whose squared
-    distance to the mean would fall by more than half if they were mirrored: usually a flipped photograph.
+    distance to the mean would fall by more than half if they were mirrored: usually a flipped image.
 
     With weights or missing landmarks the size of μ is held fixed in the norm of the total weights while solving;
     afterwards it is brought to centroid size 1 like any other.

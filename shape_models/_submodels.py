@@ -18,8 +18,8 @@ from .landmarks import get_scheme
 
 __all__ = ["condition", "fit_with_kernel", "marginal"]
 
-_RANK = 1e-12  # share of the largest variance below which a direction has none
-_EXACT = 1e-10  # share of the largest variance that stands for an error of 0
+_RANK = 1e-12  # fraction of the largest variance below which a direction has none
+_EXACT = 1e-10  # fraction of the largest variance that stands for an error of 0
 
 
 def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
@@ -197,13 +197,13 @@ def fit_with_kernel(
     shapes : array_like of shape (n_samples, n_landmarks, n_dims)
         Complete, at least two, in any frame each.
     amplitude : float, optional
-        Standard deviation a of the added moves, as a share of the root mean square distance of the landmarks of the
+        Standard deviation a of the added moves, as a fraction of the root mean square distance of the landmarks of the
         mean to its centroid. 0 adds nothing.
     length : float, optional
         Distance l over which landmarks move together, in the same unit. What is not given is chosen by
         cross-validation: by the likelihood of shapes left out; this needs three shapes.
     n_components : int or float, default=0.98
-        Modes, or the share of the variance that they carry. More than n_samples − 1 are possible here.
+        Modes, or the fraction of the variance that they carry. More than n_samples − 1 are possible here.
     limit : float, Box, Ellipsoid, SoftBox or None, default=3.0
         As in `ASM`.
     scheme : LandmarkScheme or str, optional
@@ -252,7 +252,7 @@ def fit_with_kernel(
     elif 0 < n_components < 1:
         count = min(rank, int(np.searchsorted(np.cumsum(values) / values.sum(), n_components)) + 1)
     else:
-        raise ValueError(f"n_components: got {n_components!r}; expected a number of modes or a share in (0, 1).")
+        raise ValueError(f"n_components: got {n_components!r}; expected a number of modes or a fraction in (0, 1).")
     basis = _basis_from(mean, total, count, limit)
     asm = _as_asm(ASM(n_components, limit=limit), basis, float(values.sum()), n_samples=len(array))
     model = AlignedASM(ASM(n_components, limit=limit), scheme=None if scheme is None else get_scheme(scheme))

@@ -13,7 +13,7 @@ from ._typing import ArrayLike, ImageLike
 __all__ = ["ThinPlateSpline", "bending_energy_matrix"]
 
 _CHUNK = 1 << 22  # distances in the largest temporary array
-_SINGULAR = 1e-10  # share of the largest extent below which source landmarks lie on one line or plane
+_SINGULAR = 1e-10  # fraction of the largest extent below which source landmarks lie on one line or plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class ThinPlateSpline:
         points : array_like of shape (..., n_points, n_dims)
             NaN stays NaN.
         tol : float, default=1e-10
-            How near f(x) must come, as a share of the extent of the target landmarks.
+            How near f(x) must come, as a fraction of the extent of the target landmarks.
         max_iter : int, default=50
             Most steps of the method.
 

@@ -95,14 +95,14 @@ class Correspondence:
     scheme : LandmarkScheme
         Its closed curve joins neighbours, for drawings and for searching along normals.
     positions : ndarray of shape (n_samples, n_points)
-        Where the landmarks lie on each outline: the length from its first point on, as a share of the whole, in the
+        Where the landmarks lie on each outline: the length from its first point on, as a fraction of the whole, in the
         direction in which x turns to y.
     method : str
         "elastic" or "arc_length".
     stretch : float or None
         What stretching was charged; None for arc length.
     scores : dict of str to float
-        With "auto": the share of the variance of outlines left out that each way that competed leaves unexplained.
+        With "auto": the fraction of the variance of outlines left out that each way that competed leaves unexplained.
     energy : ndarray of shape (n_iter,)
         The mean energy of matching after each round; it never grows. Empty for arc length.
     n_iter : int
@@ -154,7 +154,7 @@ def correspond(
        first is the point of the first outline farthest from its centroid.
 
     With ``method="auto"`` equal distances compete with sliding at the given, or at two, prices of stretching, and those
-    landmarks are kept whose models, fitted without one outline at a time, leave the smallest share of its variance
+    landmarks are kept whose models, fitted without one outline at a time, leave the smallest fraction of its variance
     unexplained (mean over models of 1 to 5 modes).
 
     Parameters
@@ -254,9 +254,9 @@ def correspond(
 
 
 def _unexplained(shapes: np.ndarray) -> float:
-    """Return the share of the variance of shapes left out that models without them leave, mean over 1 to 5 modes.
+    """Return the fraction of the variance of shapes left out that models without them leave, mean over 1 to 5 modes.
 
-    A share, because landmarks that hardly move are off by little and yet may describe nothing.
+    A fraction, because landmarks that hardly move are off by little and yet may describe nothing.
     """
     aligned = generalized_procrustes(shapes).aligned
     n = len(aligned)

@@ -13,7 +13,7 @@ from ._typing import ArrayLike
 
 __all__ = ["Curve", "attach_curves", "curve_length", "resample_curve"]
 
-_SAME = 1e-6  # share of a shape's size within which the end of a curve is a landmark
+_SAME = 1e-6  # fraction of a shape's size within which the end of a curve is a landmark
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def resample_curve(
         Whether the last point is joined to the first.
     fixed : sequence of int, optional
         Given points that are kept, such as landmarks on the curve. The pieces between them get points in proportion
-        to their share of the length (its mean over the batch), at equal distances within each.
+        to their fraction of the length (its mean over the batch), at equal distances within each.
     return_fixed : bool, default=False
         Also return the places of the fixed points among the new ones.
 

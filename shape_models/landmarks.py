@@ -1,6 +1,6 @@
 """Landmark schemes: what each point of an annotation is called, where it sits, and which point is its mirror image.
 
-Left and right are the *subject's*: in an upright photograph the subject's right eye is on the left of the picture.
+Left and right are the *subject's*: in an upright image the subject's right eye is on the left of the picture.
 Indices count from 0 everywhere.
 """
 
@@ -675,7 +675,7 @@ def convert(shapes: Any, source: str | LandmarkScheme, target: str | LandmarkSch
 
     Known pairs: WFLW98, COFW29, MUCT76, MUCT68, MEDIAPIPE478 and MEDIAPIPE468 to IBUG68, IBUG68 to COFW29, MUCT76 to
     MUCT68 and MEDIAPIPE478 to MEDIAPIPE468; and of each the way back, with the exact points only. For MediaPipe the
-    interpolated points are means of three vertices, learned from photographs with landmarks of both kinds, and their
+    interpolated points are means of three vertices, learned from images with landmarks of both kinds, and their
     measured error is stated; for the others it is None, as it takes faces that were annotated in both schemes.
 
     Parameters

@@ -76,7 +76,7 @@ class Symmetry:
     directional : ndarray of shape (n_landmarks, n_dims)
         Mean of `asymmetric`: the asymmetry that the objects have in common.
     asymmetry : ndarray of shape (n_samples,)
-        How asymmetric each specimen is: the norm of its `asymmetric`, as a share of the centroid size.
+        How asymmetric each specimen is: the norm of its `asymmetric`, as a fraction of the centroid size.
     fluctuating : ndarray of shape (n_samples,)
         The same, without the directional asymmetry.
 
@@ -252,7 +252,7 @@ class Outliers:
     Attributes
     ----------
     distances : ndarray of shape (n_samples,)
-        Root mean square distance of the landmarks to the mean, robustly superimposed, as a share of its size.
+        Root mean square distance of the landmarks to the mean, robustly superimposed, as a fraction of its size.
     unusual : ndarray of bool of shape (n_samples,)
         Distances beyond three quartile ranges above the upper quartile.
     doubtful : ndarray of bool of shape (n_samples, n_landmarks)
@@ -275,7 +275,7 @@ class Outliers:
 
 _FENCE = 3.0  # quartile ranges beyond the quartile: Tukey's outer fence
 _DOUBT = 3.0  # scales of a landmark, and of its shape, beyond which it is doubtful
-_SWAP = 0.3  # share of the squared distance of two landmarks that is left when they are exchanged
+_SWAP = 0.3  # fraction of the squared distance of two landmarks that is left when they are exchanged
 
 
 def find_outliers(shapes: ArrayLike) -> Outliers:

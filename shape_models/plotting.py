@@ -211,12 +211,12 @@ def plot_modes(
 
 
 def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | None = None) -> Axes:
-    """Draw the share of variance of each mode, and the sum up to it.
+    """Draw the fraction of variance of each mode, and the sum up to it.
 
     Parameters
     ----------
     model : ShapeBasis, ASM or AlignedASM
-        Shares are of the whole variance where the model knows it (an ASM, or a basis with noise variance), else of
+        Fractions are of the whole variance where the model knows it (an ASM, or a basis with noise variance), else of
         the variance of its modes.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
@@ -235,7 +235,7 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     >>> from shape_models.plotting import plot_spectrum
     >>> ax = plot_spectrum(load_model("face68"))
     >>> ax.get_ylabel()
-    'share of the variance, %'
+    'fraction of the variance, %'
     """
     basis = _basis(model)
     variances = np.asarray(basis.variances, dtype=np.float64)
@@ -248,7 +248,7 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     ax.bar(number, share, color=AFTER, label="mode")
     ax.plot(number, np.cumsum(share), color=BEFORE, marker="o", markersize=3, label="up to the mode")
     ax.set_xlabel("mode")
-    ax.set_ylabel("share of the variance, %")
+    ax.set_ylabel("fraction of the variance, %")
     ax.set_ylim(0, 103)
     ax.set_xlim(0.4, len(share) + 0.6)
     _whole_numbers(ax)
@@ -391,8 +391,8 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     Parameters
     ----------
     curves : mapping of str to ModeCurve
-        What to call each curve. One called "compactness" is a share of the variance and gets an axis of its own on the
-        right; the others are distances.
+        What to call each curve. One called "compactness" is a fraction of the variance and gets an axis of its own on
+        the right; the others are distances.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     n_components : int, optional
@@ -429,7 +429,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
         own, color = ax, next(colors, GREY)
         if name == "compactness":
             right = own = ax.twinx()
-            own.set_ylabel("share of the variance, %")
+            own.set_ylabel("fraction of the variance, %")
             own.set_ylim(0, 103)
             value, error, color = 100 * value, 100 * error, GREY
         own.plot(number, value, color=color, marker="o", markersize=3, label=name)

@@ -25,7 +25,7 @@ def pytest_report_header() -> str | None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real photographs and landmarks, or a skip that says why."""
+    """The folder of real images and landmarks, or a skip that says why."""
     root = os.environ.get("SHAPE_MODELS_DATA")
     if not root:
         pytest.skip("SHAPE_MODELS_DATA is not set: no real landmarks to test on")

@@ -1,4 +1,4 @@
-"""Packed faces: frames, the cache, corrupt files, and real photographs."""
+"""Packed faces: frames, the cache, corrupt files, and real images."""
 
 import math
 from dataclasses import replace
@@ -26,7 +26,7 @@ def sample(path, points, group=""):
 
 @pytest.mark.parametrize("scale", [1, 5])
 def test_packed_landmarks_point_at_the_same_pixels(tmp_path, scale):
-    """Also of large photographs that are shrunk, and of boxes that reach beyond the image."""
+    """Also of large images that are shrunk, and of boxes that reach beyond the image."""
     points = np.array([[20.0, 30.0], [60.0, 25.0], [40.0, 70.0]]) * scale
     for i, shift in enumerate([(0, 0), (45, 10)]):
         moved = points + np.array(shift) * scale

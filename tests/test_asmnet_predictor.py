@@ -197,7 +197,7 @@ def test_large_photographs_are_not_undersampled():
 
 
 def test_predictor_agrees_with_the_packed_path(face_net):
-    """The same crop from a photograph and from packed images, up to the two ways of resampling."""
+    """The same crop from an image and from packed images, up to the two ways of resampling."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
     image = np.kron(coarse, np.ones((16, 16, 1), np.uint8))
@@ -325,7 +325,7 @@ def test_faces_turned_by_any_angle_are_found_and_their_pose_turned_back(degrees)
 @pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("turn", [0.0, 0.4, -1.3, np.pi])
 def test_turned_crops_lie_where_they_say(turn, size):
-    """The same frame turned or not: a bright spot in the photograph is found at its place in the crop."""
+    """The same frame turned or not: a bright spot in the image is found at its place in the crop."""
     image = np.zeros((300, 260, 3), np.uint8)
     y, x = np.mgrid[:300, :260]
     spot = np.array([150.0, 110.0])

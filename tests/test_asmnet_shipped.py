@@ -1,4 +1,4 @@
-"""The models that ship: on a photograph of the public domain, and on real validation faces where they are at hand."""
+"""The models that ship: on an image of the public domain, and on real validation faces where they are at hand."""
 
 import numpy as np
 import pytest

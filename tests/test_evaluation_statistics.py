@@ -79,7 +79,7 @@ def test_a_comparison_turns_round(errors, shift, seed):
 
 
 def coverage(draw, truth, groups=None, *, n_calls=150, n_columns=100, rng):
-    """Share of 15 000 sets whose interval holds the truth: standard error 0.0018. Columns share their resamples."""
+    """Fraction of 15 000 sets whose interval holds the truth: standard error 0.0018. Columns share their resamples."""
     hits = 0
     for _ in range(n_calls):
         columns = draw(n_columns)

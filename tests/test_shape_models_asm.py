@@ -60,7 +60,7 @@ def test_fit_is_the_eigendecomposition_of_the_covariance(shapes):
 
 @given(shape_sets(), st.data())
 def test_fit_agrees_with_scikit_learn(shapes, data):
-    """Count and share of variance mean what they mean in PCA."""
+    """Count and fraction of variance mean what they mean in PCA."""
     most = min(len(shapes) - 1, shapes[0].size)
     n_components = data.draw(st.one_of(st.integers(1, most), st.floats(0.05, 0.95)))
     asm = ASM(n_components).fit(shapes)

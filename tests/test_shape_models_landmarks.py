@@ -166,7 +166,7 @@ def _mean(shapes):
 
 
 def _asymmetry(scheme, mean):
-    """Largest distance between a centred mean shape and its mirror image, as a share of the face's width."""
+    """Largest distance between a centred mean shape and its mirror image, as a fraction of the face's width."""
     mean = mean - mean.mean(axis=0)
     angle = np.arctan2(*np.subtract(*scheme.anchor_points(mean, "outer_eye_corners")[::-1])[::-1])
     c, s = np.cos(angle), np.sin(angle)

@@ -309,7 +309,7 @@ def test_a_batch_solves_the_others(model, faces):
     assert not results[1].found
 
 
-# --- photographs -------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------
 
 
 def test_photographs_of_persons_not_seen(data_dir):

@@ -1,4 +1,4 @@
-"""Tracking: laws in a small world whose faces, detector and predictor are known exactly, then on photographs."""
+"""Tracking: laws in a small world whose faces, detector and predictor are known exactly, then on images."""
 
 import gc
 import struct
@@ -477,7 +477,7 @@ def test_a_film_of_a_telephone_is_turned_upright(tmp_path):
     assert turned[5, -5].min() > 200
 
 
-# --- photographs -----------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

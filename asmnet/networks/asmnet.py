@@ -29,7 +29,7 @@ class ASMNet(nn.Module):
     pose : bool
         Whether there is a head for (yaw, pitch, roll).
     dropout : float
-        Share of the 536 features dropped in training.
+        Fraction of the 536 features dropped in training.
 
     Notes
     -----

@@ -81,7 +81,7 @@ class EfficientNet(nn.Module):
     dropout : float
         Dropout before the head.
     drop_connect : float, optional
-        Largest share of residual branches dropped in training, growing linearly with depth; 0.2 by default.
+        Largest fraction of residual branches dropped in training, growing linearly with depth; 0.2 by default.
 
     Notes
     -----

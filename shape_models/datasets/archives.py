@@ -31,12 +31,12 @@ _WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion"
 def read_300w(
     folder: str | os.PathLike, split: str | None = None, *, origin: float = 1, missing: Missing = None
 ) -> LandmarkSamples:
-    """Read 300-W: photographs with 68 landmarks in the order of iBUG.
+    """Read 300-W: images with 68 landmarks in the order of iBUG.
 
     Two layouts are read. The original one: ``afw``, ``helen/trainset``, ``helen/testset``, ``lfpw/trainset``,
     ``lfpw/testset``, ``ibug`` and the private set (``300W/01_Indoor``, ``300W/02_Outdoor``), each with images and
     ``.pts`` files side by side; copies whose name contains ``_mirror`` are left out. And the same folders with a file
-    ``split.csv`` (no header: image, photograph, split) beside them, which then decides what is read.
+    ``split.csv`` (no header: file, source image, split) beside them, which then decides what is read.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def read_300w(
     Returns
     -------
     LandmarkSamples
-        The first pixel is 0 here, whatever it is in the files. The group is the photograph, which several faces can
+        The first pixel is 0 here, whatever it is in the files. The group is the image, which several faces can
         share.
 
     Raises
@@ -108,7 +108,7 @@ def _300w_from_table(table: Path) -> list[Entry]:
         except csv.Error as error:
             raise at(table, line, f"not a table: {error}.") from None
         if len(row) != 3 or not all(row) or not Path(row[0]).name.strip("."):
-            raise at(table, line, f"got {len(row)} fields; expected image, photograph and split.")
+            raise at(table, line, f"got {len(row)} fields; expected file, source image and split.")
         image = table.parent / row[0]
         entries.append(Entry(image, row[1], row[2], image.with_suffix(".pts"), plain_name(row[0])))
     return entries
@@ -120,7 +120,7 @@ def _300w_from_folders(folder: Folder) -> list[Entry]:
         part = path.parent.relative_to(folder.root).as_posix()
         split = _300W_FOLDERS.get(part.lower())
         if split is not None and "_mirror" not in path.stem:
-            # faces of one photograph are numbered: name_1, name_2; names like image_0001 end in a number too
+            # faces of one image are numbered: name_1, name_2; names like image_0001 end in a number too
             name = re.match(r"(?:image|indoor|outdoor)_\d+|.+?(?=_\d+$)|.+", path.stem)
             stem = path.stem if name is None else name[0]
             image, own = folder.image(path.parent, path.stem), folder.name(path)
@@ -154,7 +154,7 @@ def read_wflw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
     LandmarkSamples
         Pixels as in the lists, from 0. The box is x0, y0, x1, y1. The attributes ``"pose"``, ``"expression"``,
         ``"illumination"``, ``"make-up"``, ``"occlusion"`` and ``"blur"`` are booleans, True for the hard case; they
-        name the test subsets. The group is the photograph.
+        name the test subsets. The group is the image.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def read_helen(folder: str | os.PathLike, split: str | None = None, *, origin: f
     Returns
     -------
     LandmarkSamples
-        Without a scheme. The group is the photograph.
+        Without a scheme. The group is the image.
 
     Raises
     ------

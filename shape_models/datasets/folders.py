@@ -33,8 +33,8 @@ def read_asmnet(
     scheme : str or LandmarkScheme, optional
         What the landmarks are.
     group : callable, optional
-        ``group(name)`` names the photograph that a crop was made from; by default the name itself, which is not enough
-        to keep the augmented copies of one photograph together.
+        ``group(name)`` names the image that a crop was made from; by default the name itself, which is not enough
+        to keep the augmented copies of one image together.
     missing : optional
         What marks a missing landmark, as in `read_npy`.
 

@@ -1,4 +1,4 @@
-"""Faces drawn from a formula, for documentation and tests: no photograph, no person, no download."""
+"""Faces drawn from a formula, for documentation and tests: no image, no person, no download."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_faces(
     """Draw plausible faces from a parametric model: proportions, expression, pose and a little noise all vary.
 
     The model is a set of curves (jaw, brows, eyes, nose, lips) on a rounded face, written for this function; it was
-    not learned from photographs and its statistics are not those of a population.
+    not learned from images and its statistics are not those of a population.
 
     Parameters
     ----------

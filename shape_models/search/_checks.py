@@ -27,7 +27,7 @@ def check_jitter(jitter: Any) -> tuple[float, float, float]:
     values = np.asarray(jitter, dtype=float)
     if values.shape != (3,) or not np.isfinite(values).all() or (values < 0).any() or values[1] >= 1:
         raise ValueError(
-            f"jitter: got {jitter!r}; expected three numbers that are not negative: position and size as shares of "
+            f"jitter: got {jitter!r}; expected three numbers that are not negative: position and size as fractions of "
             "the box (size below 1), rotation in radians."
         )
     return float(values[0]), float(values[1]), float(values[2])
@@ -59,7 +59,7 @@ def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:
     if extent < _LEAST_EXTENT:
         raise ValueError(
             f"{name}: got landmarks within {extent:.3g} pixels of each other; expected pixels of the image. "
-            "Try multiplying with its size if they are shares of it."
+            "Try multiplying with its size if they are fractions of it."
         )
     if extent > _MOST_EXTENT * max(width, height):
         raise ValueError(

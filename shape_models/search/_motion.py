@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["Motion", "outline_distance"]
 
 # Standard deviations per frame, in sizes of the shape (root mean square distance of its landmarks from their middle);
-# chosen on moving training photographs, see tests/benchmarks/bench_tracking.py.
+# chosen on moving training images, see tests/benchmarks/bench_tracking.py.
 _POSE_JITTER, _FORM_JITTER = 0.01, 0.015  # of what is measured, at smoothing 1
 _ACCELERATION = 0.004  # of the middle, of the logarithm of the size and of the angle, per frame squared
 _FORM_CHANGE = 0.012

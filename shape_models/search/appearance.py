@@ -25,9 +25,9 @@ from .results import SearchResult
 
 __all__ = ["AppearanceModel"]
 
-_FLAT = 1e-6  # spread of grey values, in shares of that of the image, below which a texture says nothing
+_FLAT = 1e-6  # spread of grey values, in fractions of that of the image, below which a texture says nothing
 _SHAPE_SHARES = (0.01, 0.5, 0.9)  # of the variance of the shape, that the last three levels may use
-_COARSE_TEXTURE = 0.8  # of the share of texture variance, at levels above the finest
+_COARSE_TEXTURE = 0.8  # of the fraction of texture variance, at levels above the finest
 _HALVINGS = 4
 _FINEST = 2048  # pixels along the longer side of the mean shape
 _METHODS = ("simultaneous", "project_out")

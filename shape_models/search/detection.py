@@ -1,4 +1,4 @@
-"""Faces in photographs: what a detector is, the one that needs nothing else, and its answers in one convention."""
+"""Faces in images: what a detector is, the one that needs nothing else, and its answers in one convention."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST = 3  # windows that must agree; fewer find more faces, and more that are 
 _LEAST_VERIFIED = 2
 # Smaller, and turned by so many degrees: how an image is looked at in turn until it shows a face that passes.
 _VIEWS = ((1.0, 0.0), (0.5, 0.0), (1.0, 20.0), (1.0, -20.0))
-_CONFIDENT = 0.72  # boxes on images without a face reach 0.69; 22 of 26 boxes found on training photographs exceed 0.77
+_CONFIDENT = 0.72  # boxes on images without a face reach 0.69; 22 of 26 boxes found on training images exceed 0.77
 _SHARE = 0.25  # of the windows of the best face in the image, which another one must have
 
 
@@ -195,7 +195,7 @@ def detect_faces(image: ImageLike, *, min_size: float | None = None) -> np.ndarr
 
     The cascade of local binary patterns answers with many windows about each face. Those that overlap are averaged
     to one box, and three must agree. On crops of 300-W it finds 85 of 100 faces, turned ones least, and gives a second
-    box in 4 of 100; of 18 photographs without a face, it takes something in 6 for one. With an installed package
+    box in 4 of 100; of 18 images without a face, it takes something in 6 for one. With an installed package
     `find_faces` finds nearly all faces.
 
     Parameters
@@ -250,7 +250,7 @@ def is_face(
         The model of the face; ``load_model("search68")`` by default.
     min_confidence : float
         Least mean confidence of the landmarks. The default lies between the boxes that the cascade answers on images
-        without a face (0.69 at most) and those on 30 training photographs of 300-W (22 of 26 have 0.77 or more).
+        without a face (0.69 at most) and those on 30 training images of 300-W (22 of 26 have 0.77 or more).
     degrees : float
         How far the faces are turned in the plane, from x (right) towards y (down).
 
@@ -345,7 +345,7 @@ def _reduced(picture: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray
     from skimage.transform import resize
 
     height, width = picture.shape[:2]
-    # Whole blocks first, in the type of the image: a copy in floats of a large photograph would be ten times as large.
+    # Whole blocks first, in the type of the image: a copy in floats of a large image would be ten times as large.
     block = max(1, int(1.0 / factor))
     rows, columns = height // block, width // block
     channels = [picture] if picture.ndim == 2 else [picture[..., c] for c in range(3)]
@@ -413,7 +413,7 @@ def learn_detection(
     *,
     detector: str | Detector = "scikit-image",
 ) -> dict[str, Any]:
-    """Learn what the boxes of a detector mean, from photographs of faces whose boxes are known.
+    """Learn what the boxes of a detector mean, from images of faces whose boxes are known.
 
     Parameters
     ----------

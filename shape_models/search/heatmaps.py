@@ -29,7 +29,7 @@ class HeatMaps(Evidence):
     Parameters
     ----------
     width : float
-        Standard deviation of the window at the finest level, as a share of the longer side of the mean shape.
+        Standard deviation of the window at the finest level, as a fraction of the longer side of the mean shape.
     prior : float
         Strength of the prior of the modes, 1 for that of the derivation (the variance of the window over the variance
         of each mode).
@@ -63,7 +63,7 @@ class HeatMaps(Evidence):
 
     def __init__(self, *, width: float = 0.03, prior: float = 1.0, n_iter: int = 8) -> None:
         if not 0.0 < float(width) <= 1.0:
-            raise ValueError(f"width: got {width!r}; expected a share of the mean shape above 0, up to 1.")
+            raise ValueError(f"width: got {width!r}; expected a fraction of the mean shape above 0, up to 1.")
         if not 0.0 <= float(prior) < np.inf:
             raise ValueError(f"prior: got {prior!r}; expected a finite number that is not negative.")
         if isinstance(n_iter, bool) or not isinstance(n_iter, int | np.integer) or n_iter < 1:
@@ -152,7 +152,7 @@ class HeatMaps(Evidence):
 
 
 def _window_means(maps: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means of maps (K, h, w) under Gaussian windows at points (K, 2), and the share of each map's mass in them.
+    """Means of maps (K, h, w) under Gaussian windows at points (K, 2), and the fraction of each map's mass in them.
 
     Where a window holds nothing, the point itself and 0.
     """

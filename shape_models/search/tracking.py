@@ -150,7 +150,7 @@ def track(
         As for `find_faces`. By default that of scikit-image; for a search that detects no faces its own predictions
         without boxes, which follow one object.
     smoothing : float
-        0 takes every measurement as it is; 1 weighs it by the jitter that searches have on real photographs; more is
+        0 takes every measurement as it is; 1 weighs it by the jitter that searches have on real images; more is
         smoother, and later.
     detect_every : int
         Frames after which the whole frame is searched again; after a third of that while a face is not seen.

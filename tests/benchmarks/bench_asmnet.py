@@ -1,4 +1,4 @@
-"""Time of one face on one core: photograph in memory to landmarks and pose, ASMNet beside MobileNetV2.
+"""Time of one face on one core: image in memory to landmarks and pose, ASMNet beside MobileNetV2.
 
 Times are those of the processor, so that other programs matter less.
 
@@ -51,7 +51,7 @@ def main(sizes):
             network = build_network(name, 68).eval()
             model = PretrainedModel(network, name, name, {}, IBUG68, Preprocessing(size=size), None, {})
             predictor = Predictor(model)
-            calls[f"{name}: photograph to record"] = lambda p=predictor: p(photograph, box)
+            calls[f"{name}: image to record"] = lambda p=predictor: p(photograph, box)
             fused = predictor.network
             last = images.contiguous(memory_format=torch.channels_last)
             calls[f"{name}: network, torch, fused"] = torch.inference_mode()(lambda n=fused, x=last: n(x))
@@ -69,7 +69,7 @@ def main(sizes):
     heat_maps = Predictor.from_pretrained("hourglass-68")
     bare = Predictor(replace(heat_maps.model, scheme=None))
     calls = {
-        "hourglass-68: photograph to record": lambda: heat_maps(photograph, box),
+        "hourglass-68: image to record": lambda: heat_maps(photograph, box),
         "hourglass-68: without the shape model": lambda: bare(photograph, box),
     }
     print("\n128 x 128, one thread           median ms   least ms")

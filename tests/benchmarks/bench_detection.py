@@ -1,9 +1,9 @@
-"""Detection measured: from photograph to landmarks, what is taken for a face, and faces turned by any angle.
+"""Detection measured: from image to landmarks, what is taken for a face, and faces turned by any angle.
 
 Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/bench_detection.py road | faces | turned
 
-All use the faces of 300-W, and images without a face: photographs of scikit-image, parts of photographs beside the
-face, textures and drawings. What is chosen is chosen on training photographs and what goes with them, and measured on
+All use the faces of 300-W, and images without a face: images of scikit-image, parts of images beside the
+face, textures and drawings. What is chosen is chosen on training images and what goes with them, and measured on
 the validation faces. Errors are in percent of the distance of the outer corners of the eyes.
 """
 
@@ -31,7 +31,7 @@ FACELESS = (
     "hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket",
     "shepp_logan_phantom", "text", "cat",
 )  # fmt: skip
-SPREAD = (0.03, 0.03, 0.05, 0.05)  # of the boxes of a good detector, shares of the sides: x, y, width, height
+SPREAD = (0.03, 0.03, 0.05, 0.05)  # of the boxes of a good detector, fractions of the sides: x, y, width, height
 
 
 def faces(part):
@@ -66,7 +66,7 @@ def photographs():
 
 
 def beside_faces(part, every):
-    """Parts of photographs beside the face and the hair over it, twice as large."""
+    """Parts of images beside the face and the hair over it, twice as large."""
     rng = np.random.default_rng(0)
     for path, _, points in list(faces(part))[::every]:
         image, (x0, y0, x1, y1) = read_image(path), tight(points)
@@ -150,10 +150,10 @@ def main():
 @click.option("--conventions", is_flag=True, help="Learn what the boxes mean anew, on the training faces.")
 @every_option
 def road(detectors, models, conventions, every):
-    """Go from photograph to landmarks with each detector that is installed.
+    """Go from image to landmarks with each detector that is installed.
 
     A face is found when the centre of the best box is within half of its side and the size within half and twice. The
-    errors are over the faces found, with 95 % bootstrap intervals over photographs. Boxes' conventions are learned from
+    errors are over the faces found, with 95 % bootstrap intervals over images. Boxes' conventions are learned from
     every third training face and, since detectors answer in steps, in four sizes. A false answer is an image without a
     face that gets a box.
     """
@@ -256,7 +256,7 @@ def what_is_a_face(every):
 @click.option("--models", default="search68,asmnet-68,hourglass-68,light-68", show_default=True)
 @click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Take one face of so many.")
 def turned(models, every):
-    """Turn validation photographs about their centre; the boxes are the true ones of the turned landmarks."""
+    """Turn validation images about their centre; the boxes are the true ones of the turned landmarks."""
     from asmnet import Predictor
 
     predictors = {}

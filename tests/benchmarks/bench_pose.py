@@ -197,7 +197,7 @@ def hard_cases():
     print(
         "\n## Hard cases: random targets of unit size in any rotation, 2000 draws; share under 2 degrees (noise 1 px)"
     )
-    print("or under 0.001 degrees (no noise); `flagged` is the share of ours that came back as not converged")
+    print("or under 0.001 degrees (no noise); `flagged` is the fraction of ours that came back as not converged")
     print("| case | noise | solve_pnp | flagged | cv2 SQPNP + RefineLM | poselib |\n|---|---|---|---|---|---|")
     rng = np.random.default_rng(4)
     b = 2000

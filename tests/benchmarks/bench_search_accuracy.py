@@ -1,4 +1,4 @@
-"""How near the search comes on real photographs: every evidence on four sets, with intervals.
+"""How near the search comes on real images: every evidence on four sets, with intervals.
 
     SHAPE_MODELS_DATA=/path/to/data python tests/benchmarks/bench_search_accuracy.py [--sets imm,300w,hands,fly_wings]
         [--evidence patches,profiles,both,aam] [--starts 2] [--folds N] [--worst FOLDER]

@@ -2,7 +2,7 @@
 
 Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/bench_tracking.py motion | clips | speed
 
-`motion` moves, turns, grows and deforms photographs of 300-W over others, with the noise of a camera, so that the truth
+`motion` moves, turns, grows and deforms images of 300-W over others, with the noise of a camera, so that the truth
 of every frame is known; `clips` takes the frames of clips that have landmarks. Errors are in percent of the distance of
 the outer corners of the eyes; jitter is the mean length of the second difference of the error, in the same unit, which
 is 0 for an error that stays or changes evenly.
@@ -125,7 +125,7 @@ def main():
 @click.option("--n-frames", default=60, show_default=True)
 @click.option("--smoothing", default="0,1,2", show_default=True)
 def motion(names, part, n_faces, n_frames, smoothing):
-    """Follow moving photographs, slow and fast."""
+    """Follow moving images, slow and fast."""
     every = list(faces(part))
     chosen = every[:: max(1, len(every) // n_faces)][:n_faces]
     for speed in (0.0, 0.5, 1.5):

@@ -46,7 +46,7 @@ def data_folder():
 
 
 def errors(dataset, points):
-    """NME of each face by the outer eye corners, in pixels of the photographs."""
+    """NME of each face by the outer eye corners, in pixels of the images."""
     truth = dataset.source_landmarks()
     return np.asarray(nme(truth, dataset.source_landmarks(points), normalizer="inter_ocular", scheme=IBUG68))
 
