@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from asmnet.networks import build_network, network_names, network_spec
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.robustness import jittered, robustness
 from asmnet.training import TrainConfig, TrainResult, predict_dataset
-from evaluation import bootstrap_interval, evaluate, landmark_table, nme
+from evaluation import bootstrap_interval, landmark_table, nme
 from shape_models import ASM, LandmarkScheme, ShapeBasis
 from shape_models._files import atomic, write_text
 
@@ -52,10 +53,13 @@ def prepare(
         except ValueError as error:
             raise ValueError(f"no pose labels for {scheme.name}: {error} Try training without pose.") from error
     if config.network_options.get("depth_head"):
-        if scheme is None:
+        if scheme is None and dataset.depths is None:
             raise ValueError("depth_head: the faces name no scheme, without which there are no depth labels.")
         dataset = with_depths(dataset, scheme)
         validation = None if validation is None else with_depths(validation, scheme)
+    else:  # a network without the head has no use for depths that came with the data
+        dataset = replace(dataset, depths=None)
+        validation = None if validation is None else replace(validation, depths=None)
     return dataset, validation, basis
 
 
@@ -71,8 +75,11 @@ def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDatas
     return dataset.with_rotations(head_rotations(dataset.landmarks, dataset.images.shape[1], scheme))
 
 
-def with_depths(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
-    """Add the depths of the 3-D face model fitted to the landmarks."""
+def with_depths(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> LandmarkDataset:
+    """Add the depths of the 3-D face model fitted to the landmarks, where the data give none."""
+    if dataset.depths is not None:
+        return dataset
+    assert scheme is not None
     return dataset.with_depths(head_depths(dataset.landmarks, dataset.images.shape[1], scheme))
 
 
@@ -142,6 +149,22 @@ def finish(
     return path
 
 
+def offset_along_eyes(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
+    """Return how far true landmarks lie to the right of predicted ones, (n,), as a share of the true eye distance."""
+    unit = eye_line(truth, scheme)
+    along = ((truth - prediction) * unit).sum(-1) / (unit**2).sum(-1)
+    return np.nanmean(along, axis=1)
+
+
+def eye_line(shapes: np.ndarray, scheme: LandmarkScheme | None) -> np.ndarray:
+    """Return the vector (n, 1, 2) from the outer eye corner at the image's left to that at its right."""
+    pair = None if scheme is None else scheme.anchors.get("outer_eye_corners")
+    if pair is None:
+        raise ValueError(f"no eye corners are known for {'no scheme' if scheme is None else scheme.name}.")
+    first, second = (shapes[:, list(ends)].mean(axis=1) for ends in pair)
+    return (second - first)[:, None]
+
+
 def robustness_table(predictor: Predictor, dataset: LandmarkDataset) -> str:
     """Return the errors on changed images as a table of a card: one look, and as many as the predictor takes itself."""
     once, settled = robustness(predictor, dataset, n_passes=1), robustness(predictor, dataset)
@@ -169,8 +192,12 @@ def measure(
     where = f"{n} validation faces"
     metrics = {f"NME ({kind}), {where}, true boxes": percent(bootstrap_interval(plain, groups=groups))}
     if validation.mirror is not None:
-        flipped, _, _ = errors(flip_average=True)
+        flipped, symmetric, _ = errors(flip_average=True)
         metrics["the same, flip averaging"] = percent(bootstrap_interval(flipped, groups=groups))
+        if scheme is not None and "outer_eye_corners" in scheme.anchors:
+            off = offset_along_eyes(truth, validation.source_landmarks(symmetric), scheme)
+            name = "labels right of flip-averaged predictions, of the eye distance; mirrored training cannot learn it"
+            metrics[name] = percent(bootstrap_interval(off, groups=groups))
     moved, _, _ = errors(boxes=jittered(validation.boxes, 0.1))
     metrics["the same, boxes shifted and scaled by up to 10 %"] = percent(bootstrap_interval(moved, groups=groups))
     metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(np.asarray(plain) > 0.1)):.2f} %"
@@ -202,77 +229,6 @@ def measure(
     titles = [f"{100 * float(plain[i]):.1f} %" for i in worst]
     save_faces(np.asarray(shown.images), shown.landmarks, points[worst], titles, result.folder / "worst.png")
     return metrics, tables
-
-
-def evaluate_model(
-    predictor: Predictor,
-    samples: Any,
-    *,
-    protocol: str | None = None,
-    flip_average: bool = False,
-    n_passes: int = 1,
-    n_views: int = 1,
-    jitter: float = 0.0,
-    detect: bool = False,
-    projected: bool = False,
-    progress: bool = False,
-) -> Any:
-    """Predict faces of photographs by their true, jittered or detected boxes, and report by a protocol.
-
-    The protocol is that of the landmarks of the model by default.
-
-    With `detect` the detected face whose box overlaps the true one most is taken, if it overlaps by at least 0.3; faces
-    without one count as failures.
-    """
-    from tqdm import tqdm
-
-    scheme = predictor.model.scheme
-    if protocol is None:
-        protocol = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}.get(
-            getattr(scheme, "name", "")
-        )
-        if protocol is None:
-            raise ValueError(
-                f"protocol: none is known for the landmarks of {predictor.model.name} "
-                f"({'no scheme' if scheme is None else scheme.name}). Try --protocol, or `shape-models evaluate`."
-            )
-    if projected and predictor.shape_model is None:
-        raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
-    if scheme is not None and samples.scheme is None:
-        samples = samples.in_scheme(scheme)
-    guess = []
-    boxes = [np.concatenate([np.nanmin(s.landmarks, 0), np.nanmax(s.landmarks, 0)]) for s in samples]
-    used = jittered(np.array(boxes), jitter) if jitter else np.array(boxes)
-    for sample, tight, box in zip(tqdm(samples, disable=not progress, unit="face"), boxes, used, strict=True):
-        if sample.image is None:
-            raise ValueError("a sample has no photograph; expected one for each face.")
-        image = load_image(sample.image)
-        if detect:
-            faces = predictor(image, flip_average=flip_average, n_views=n_views)
-            overlaps = [overlap(_box_of(face), tight) for face in faces]
-            best = int(np.argmax(overlaps)) if overlaps else -1
-            found = faces[best] if overlaps and overlaps[best] >= 0.3 else None
-        else:
-            found = predictor(image, box, flip_average=flip_average, n_passes=n_passes, n_views=n_views)[0]
-        if found is None:
-            guess.append(np.full_like(sample.landmarks, math.nan))
-        else:
-            guess.append(found.projected if projected else found.landmarks)
-    return evaluate(
-        samples, np.array(guess), protocol, name=predictor.model.name, missing="failure" if detect else "raise"
-    )
-
-
-def _box_of(face: FacePrediction) -> np.ndarray:
-    return np.concatenate([np.fmin.reduce(face.landmarks), np.fmax.reduce(face.landmarks)])
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Return intersection over union of two boxes."""
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
-    return shared / (sum(areas) - shared)
 
 
 def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:

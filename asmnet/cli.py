@@ -25,6 +25,7 @@ from shape_models._commands import (
     say,
     source_options,
 )
+from shape_models._commands import pairs as parse_pairs
 from shape_models._commands import settings as parse_settings
 
 __all__ = ["main"]
@@ -35,12 +36,11 @@ class _Main(Group):
 
 
 def _read(source: str, reading: dict[str, Any], **more: Any) -> Any:
-    """Read faces in pixels of their photographs; a depth beside them is left out."""
+    """Read faces in pixels of their photographs."""
     samples = read(source, reading, **more)
     if samples.frame != "pixels":
         raise ValueError(f"{source}: got landmarks in the frame {samples.frame!r}; expected pixels. Try --image-size.")
-    shapes = samples.shapes()
-    return samples if shapes.shape[-1] == 2 else samples.with_shapes(shapes[..., :2])
+    return samples
 
 
 def _with_validation(
@@ -325,32 +325,96 @@ def distill(
 @_data
 @click.option("--protocol", help="See evaluation.protocols [default: the one of the landmarks of the model].")
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
-@click.option("--passes", type=int, default=1, show_default=True, help="Further passes take the box of the one before.")
+@click.option("--passes", type=click.IntRange(1), help="Looks at each face [default: as many as the predictor takes].")
 @click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
 @click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by up to this share.")
 @click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
 @click.option("--projected", is_flag=True, help="Measure the landmarks after the shape model.")
+@click.option("--label-offset", metavar="SHARE|SET", default="0", show_default=True,
+              help="Move predictions to the right by this share of the eye distance, or by what the labels of 300w are "
+              "off (see offset); the report says so.")  # fmt: skip
 @output_option("Write the report to a file instead.", required=False)
 @json_option
 def evaluate(
-    model: str, data: str, reading: dict[str, Any], protocol: str | None, flip: bool, passes: int, views: int,
-    jitter: float, detect: bool, projected: bool, output: str | None, as_json: bool,
+    model: str, data: str, reading: dict[str, Any], protocol: str | None, flip: bool, passes: int | None, views: int,
+    jitter: float, detect: bool, projected: bool, label_offset: str, output: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure MODEL (a shipped name or a file) on DATA, with intervals."""
-    from asmnet import Predictor
-    from asmnet._recipes import evaluate_model
-    from shape_models._files import write_text
+    """Measure MODEL (a shipped name or a file) on DATA, with intervals.
 
-    report = evaluate_model(
+    The rows are those of the protocol that the splits and attributes of DATA allow: common, challenging and full of
+    300-W, the six subsets of WFLW, bins of yaw. Angles and depths that come with DATA (300W-LP, AFLW2000-3D) are
+    measured beside them, where MODEL gives some.
+    """
+    from asmnet import Predictor
+    from asmnet.measuring import measure_model
+
+    try:
+        offset: float | str = float(label_offset)
+    except ValueError:
+        offset = label_offset
+    measured = measure_model(
         Predictor.from_pretrained(model), _read(data, reading), protocol=protocol, flip_average=flip,
-        n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected,
+        n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected, label_offset=offset,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
-    text = json.dumps(report.to_dict(), indent=1) if as_json else str(report)
+    _print(json.dumps(measured.to_dict(), indent=1) if as_json else str(measured), output)
+
+
+def _print(text: str, output: str | None) -> None:
+    from shape_models._files import write_text
+
     if output is None:
         click.echo(text)
     else:
         write_text(output, text + "\n")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(exists=True))
+@_data
+@output_option("Write it to a file instead.", required=False)
+@json_option
+def offset(model: str, data: str, reading: dict[str, Any], output: str | None, as_json: bool) -> None:
+    """Say how far the labels of DATA lie to the right of mirror-symmetric predictions of MODEL.
+
+    Measured along the line of the eyes, as a share of the eye distance; networks that are trained with mirrored images
+    cannot learn it.
+    """
+    from asmnet import Predictor
+    from asmnet._recipes import percent
+    from asmnet.measuring import label_offset
+    from evaluation import bootstrap_interval
+
+    samples = _read(data, reading)
+    values, groups = label_offset(Predictor.from_pretrained(model), samples, progress=sys.stderr.isatty())
+    interval = bootstrap_interval(values, groups=groups)
+    record = {"offset": interval.estimate, "low": interval.low, "high": interval.high, "faces": len(values)}
+    words = f"labels lie {percent(interval)} of the eye distance to the right of the predictions ({len(values)} faces)"
+    _print(json.dumps(record, indent=1) if as_json else words, output)
+
+
+@main.command()
+@click.argument("paper", type=click.Choice(["asmnet", "kd", "sdu"]))
+@click.option("--data", multiple=True, metavar="SET=FOLDER", help="A test set: 300w, wflw, cofw or aflw2000-3d.")
+@click.option("--model", "models", multiple=True, metavar="ROW=MODEL", help="What was trained as a row of the tables.")
+@output_option("Write it to a file instead.", required=False)
+@json_option
+def reproduce(paper: str, data: Sequence[str], models: Sequence[str], output: str | None, as_json: bool) -> None:
+    """Print the tables of PAPER, each number beside that of a run here, or with the reason why it is not run."""
+    from asmnet.reproduction import ARCHIVES_OF
+    from asmnet.reproduction import reproduce as run
+
+    folders, rows = (parse_pairs(items, option) for items, option in ((data, "--data"), (models, "--model")))
+    sets = {
+        name: _read(folder, {"archive": ARCHIVES_OF.get(name), "split": _TEST_PARTS.get(name)})
+        for name, folder in folders.items()
+    }
+    text = run(paper, rows, sets)
+    _print(json.dumps({"paper": paper, "text": text}) if as_json else text, output)
+
+
+_TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 
 
 @main.command()

@@ -606,7 +606,7 @@ def _key(samples: Sequence[Any], size: int, margin: float) -> str:
     for sample in samples:
         path = Path(sample.image)
         try:
-            stat = path.stat()
+            stat = (path if path.is_file() else path.parent).stat()  # an image may lie in another file
             digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
         except OSError:
             digest.update(str(path).encode())
@@ -629,7 +629,9 @@ def pack_faces(
     Parameters
     ----------
     samples : iterable of LandmarkSample
-        With `image` (a path), `landmarks` (n_landmarks, 2) in its pixels, and, if known, `group`.
+        With `image` (a path), `landmarks` (n_landmarks, 2) in its pixels, and, if known, `group`. A third coordinate
+        is a depth that grows towards the viewer, as in AFLW2000-3D, and becomes `depths`; angles of a fitted model
+        (``Pose_Para`` of 300W-LP and AFLW2000-3D) become `rotations`.
     size : int
         Side of the packed squares.
     margin : float
@@ -697,7 +699,8 @@ def pack_faces(
     with np.load(target / "samples.npz", allow_pickle=False) as arrays:
         landmarks, to_source = arrays["landmarks"], arrays["to_source"]
     kept = header["kept"]
-    rotations = _given_rotations([items[i] for i in kept])
+    rotations = given_rotations([items[i] for i in kept])
+    depths = _given_depths([items[i] for i in kept], to_source[:, 0])
     return LandmarkDataset(
         images,
         landmarks,
@@ -707,10 +710,20 @@ def pack_faces(
         tuple(str(getattr(items[i], "group", None) or items[i].image) for i in kept),
         None if mirror is None else np.asarray(mirror),
         rotations=rotations,
+        depths=depths,
     )
 
 
-def _given_rotations(items: Sequence[Any]) -> np.ndarray | None:
+def _given_depths(items: Sequence[Any], scales: np.ndarray) -> np.ndarray | None:
+    """Return the depths (n, n_landmarks) of landmarks with a third coordinate, in packed pixels, 0 at the mean."""
+    shapes = [np.asarray(item.landmarks, dtype=np.float64) for item in items]
+    if not shapes or shapes[0].shape[-1] != 3:
+        return None
+    towards = np.stack(shapes)[..., 2]
+    return (np.nanmean(towards, axis=1, keepdims=True) - towards) / scales[:, None]
+
+
+def given_rotations(items: Sequence[Any]) -> np.ndarray | None:
     """Return the head rotations (n, 3, 3) that 300W-LP and AFLW2000-3D give (``Pose_Para``), None where there are none.
 
     NaN stands for faces without one.
@@ -743,7 +756,7 @@ def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progr
         corrupt: list[str] = []
         landmarks, to_source = [], []
         for i, sample in enumerate(tqdm(items, desc="decoding", disable=not progress, unit="face")):
-            points = np.asarray(sample.landmarks, dtype=np.float64)
+            points = np.asarray(sample.landmarks, dtype=np.float64)[:, :2]
             box = tight_boxes(points)
             if not np.isfinite(box).all() or not (box[2:] > box[:2]).all():
                 raise ValueError(f"{sample.image}: the landmarks span no box: {box.tolist()}.")
@@ -770,10 +783,10 @@ def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progr
             np.save(work / "short.npy", full[: len(kept)])
             del full
             (work / "short.npy").replace(work / "images.npy")
-        shape = np.asarray(items[0].landmarks).shape
+        n_landmarks = len(items[0].landmarks)
         np.savez(
             work / "samples.npz",
-            landmarks=np.asarray(landmarks).reshape(len(kept), *shape),
+            landmarks=np.asarray(landmarks).reshape(len(kept), n_landmarks, 2),
             to_source=np.asarray(to_source).reshape(len(kept), 3),
         )
         (work / "header.json").write_text(json.dumps({"version": CACHE_VERSION, "kept": kept, "corrupt": corrupt}))

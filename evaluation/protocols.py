@@ -529,6 +529,10 @@ _ALL = (
         notes=("faces with |yaw| beyond 90 degrees are in all, in no bin",),
     ),
     Protocol(
+        "box", "any landmarks, divided by the size of their box", None, "box_geometric_mean", (0.05, 0.1), (),
+        box="box of the true landmarks", source="the normaliser of AFLW2000-3D, which needs no landmark of its own",
+    ),
+    Protocol(
         "imm", "IMM face database, 240 portraits of 40 persons", "imm58", "inter_ocular", (0.05, 0.1), (),
         groups="person", need_groups=True,
         source="M. Nordstrøm et al., The IMM Face Database, Technical University of Denmark, 2004",

@@ -146,13 +146,21 @@ def source_options(*without: str, archive: Sequence[str] = ("--archive",)) -> Ca
     return decorate
 
 
+def pairs(items: Sequence[str], option: str) -> dict[str, str]:
+    """Parse NAME=VALUE, each name once."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name or name in found:
+            raise click.UsageError(f"{option}: got {item!r}; expected NAME=VALUE, each name once.")
+        found[name] = text
+    return found
+
+
 def settings(items: Sequence[str], option: str) -> dict[str, Any]:
     """Parse NAME=VALUE; the value is JSON where it can be, else text."""
     found: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"{option}: got {item!r}; expected NAME=VALUE.")
+    for name, text in pairs(items, option).items():
         if name in READING:
             raise click.UsageError(f"{option}: got {name!r}; expected its own option, --{name.replace('_', '-')}.")
         try:

@@ -34,6 +34,7 @@ from ._commands import (
 from ._files import atomic
 from ._names import few
 from ._procrustes import GeneralizedProcrustes, generalized_procrustes
+from .images import image_exists, read_image
 from .io import load_model, save_model
 from .landmarks import convert as convert_scheme
 from .morphometrics import find_outliers
@@ -361,7 +362,7 @@ def info(path: str, reading: dict[str, Any], as_json: bool) -> None:
         "scheme": None if data.scheme is None else data.scheme.name,
         "landmark_names": None if data.labels is None else list(data.labels), "missing_landmarks": int(missing.sum()),
         "incomplete_shapes": int(missing.any(axis=1).sum()), "names": data.names if as_json else few(data.names),
-        "images": sum(image is not None and image.is_file() for image in data.images),
+        "images": sum(map(image_exists, data.images)),
         "groups": len(set(data.groups)),
     }  # fmt: skip
     if data.frame != "relative":
@@ -596,11 +597,8 @@ def plot_clip_command(model: str, source: str, output: str, reading: dict[str, A
     shape = _shapes_for(chosen, data)[index]
     photograph = image or data.images[index]
     pixels = None
-    if photograph is not None and Path(photograph).is_file() and data.frame == "pixels":
-        from PIL import Image, ImageOps
-
-        with Image.open(photograph) as opened:
-            pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    if photograph is not None and image_exists(photograph) and data.frame == "pixels":
+        pixels = read_image(photograph)
     down = (data.frame if getattr(chosen, "frame_", None) in (None, "physical") else chosen.frame_) != "y_up"
     ax = plot_clip(chosen, shape, image=pixels, scheme=data.scheme, y_down=down)
     ax.set_title(data.names[index], fontsize=9)

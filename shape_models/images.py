@@ -19,8 +19,8 @@ import numpy as np
 from ._typing import ArrayLike, ImageLike
 
 __all__ = [
-    "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_size", "read_image",
-    "read_values",
+    "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_exists", "image_size",
+    "read_image", "read_values",
 ]  # fmt: skip
 
 MAX_PIXELS = 160_000_000  # the largest camera backs have 151 million; beyond, a small file can fill the memory
@@ -69,7 +69,8 @@ def read_image(image: ImageLike, *, maximum: float | None = None) -> np.ndarray:
     ----------
     image : path, PIL image, or array_like of shape (height, width) or (height, width, 1, 2, 3 or 4)
         A file is decoded (the first image of several) and turned upright as its EXIF orientation says; palettes, CMYK
-        and other colours become RGB. A last channel of two or four is alpha: the image is laid on black.
+        and other colours become RGB. A last channel of two or four is alpha: the image is laid on black. A number
+        below a MATLAB file (``COFW_test_color.mat/12``) is the image of that number, from 0, that lies in it.
     maximum : float, optional
         The value that stands for white. By default it follows from the type: 255 for uint8, 65535 for uint16, 1 for
         floats and bool, 255 for wider integers; and for a TIFF of fewer bits than its container from what the file
@@ -166,6 +167,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     ...     image_size(path)
     (480, 640)
     """
+    if _stored(Path(path)) is not None:
+        return _values(path)[0].shape[1::-1]
     with _opened(Path(path)) as file:
         width, height = file.size
         tags = getattr(file, "tag_v2", {})
@@ -173,6 +176,37 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
             width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
         turned = _orientation(file) >= 5
     return (int(height), int(width)) if turned else (int(width), int(height))
+
+
+def image_exists(path: str | os.PathLike | None) -> bool:
+    """Say whether an image can be read: whether its file is there, or the MATLAB file that it lies in.
+
+    Parameters
+    ----------
+    path : path or None
+        As `read_image` takes it.
+
+    Returns
+    -------
+    bool
+        The content is not looked at.
+
+    Examples
+    --------
+    >>> from shape_models.images import image_exists
+    >>> image_exists("no-such-file.png"), image_exists(None)
+    (False, False)
+    """
+    if path is None:
+        return False
+    return Path(path).is_file() or _stored(Path(path)) is not None
+
+
+def _stored(path: Path) -> tuple[Path, int] | None:
+    """Return the MATLAB file that an image lies in, and its number there; None for an image of its own."""
+    if not (path.name.isascii() and path.name.isdecimal()) or path.parent.suffix.lower() != ".mat":
+        return None
+    return (path.parent, int(path.name)) if path.parent.is_file() else None
 
 
 def check_inside(
@@ -270,8 +304,14 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     declared, name = None, _name(image)
     if isinstance(image, str | os.PathLike):
         path = Path(image)
-        with _opened(path) as file:
-            image, declared = _decoded(file)
+        stored = _stored(path)
+        if stored is None:
+            with _opened(path) as file:
+                image, declared = _decoded(file)
+        else:
+            from .datasets.matlab import read_stored_image
+
+            image = read_stored_image(*stored)
     elif hasattr(image, "mode") and hasattr(image, "convert") and hasattr(image, "load"):
         image, declared = _decoded(image)
     elif hasattr(image, "detach"):  # a tensor that may need gradients, or lie on another device

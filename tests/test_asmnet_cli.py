@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 from asmnet import Predictor, TrainConfig, build_network, transfer_trunk
-from asmnet._recipes import overlap
 from asmnet.cli import main
 from asmnet.robustness import jittered
 from shape_models import make_faces, read_landmarks, write_landmarks
@@ -299,8 +298,6 @@ def test_jitter_and_overlap():
     assert 0.9 <= ratio.min() < 0.92
     assert 1.08 < ratio.max() <= 1.1
     np.testing.assert_array_equal(jittered(boxes, 0.0), boxes)
-    assert overlap(np.array([0.0, 0, 2, 2]), np.array([1.0, 0, 3, 2])) == pytest.approx(1 / 3)
-    assert overlap(np.array([0.0, 0, 1, 1]), np.array([5.0, 5, 6, 6])) == 0
 
 
 def test_distill_trains_two_teachers_and_a_student_and_resumes(folder, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
 from ..formats import LandmarkFileError
+from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["LandmarkSample", "LandmarkSamples", "split_by_group"]
@@ -514,11 +515,14 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         for sample in self:
             points = np.ascontiguousarray(sample.landmarks, dtype="<f8")
             put(sample.name.encode(), str(points.shape).encode(), np.where(np.isnan(points), np.nan, points).tobytes())
-            if images and sample.image is not None and sample.image.is_file():
+            if not images or sample.image is None or not image_exists(sample.image):
+                put(b"")
+            elif sample.image.is_file():
                 with sample.image.open("rb") as stream:
                     put(hashlib.file_digest(stream, "sha256").digest())
-            else:
-                put(b"")
+            else:  # an image that lies in another file
+                pixels = read_values(sample.image)
+                put(str(pixels.shape).encode(), pixels.tobytes())
         return total.hexdigest()
 
 

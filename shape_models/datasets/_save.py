@@ -14,7 +14,8 @@ from .._files import atomic
 from .._names import plain_name
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
-from ..formats._record import Source, as_image_size, refuse_frame, size_of_image
+from ..formats._record import as_image_size, refuse_frame
+from ..images import image_exists, image_size
 from ._load import in_pixels
 from ._samples import LandmarkSamples
 
@@ -162,7 +163,7 @@ def _turned(record: LandmarkFile, suffix: str, size: tuple[int, int] | None, ima
 
 
 def _size(image: Path | None) -> tuple[int, int] | None:
-    return None if image is None or not image.is_file() else size_of_image(Source(image, text=""), image.name, None)
+    return image_size(image) if image is not None and image_exists(image) else None
 
 
 def _write(path: Path, records: list[LandmarkFile], size: tuple[int, int] | None) -> None:

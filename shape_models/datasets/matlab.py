@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..formats import LandmarkFileError
+from ..images import MAX_PIXELS, ImageFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, of_split
 from ._mat5 import read_mat5
@@ -35,9 +38,9 @@ def read_cofw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
     Returns
     -------
     LandmarkSamples
-        The first pixel, 1 in MATLAB, is 0 here. The images lie inside the file: `image` is None, and the attributes
-        say where, ``"file"`` and ``"index"``; ``"occluded"`` is a mask over the landmarks. The first 845 training
-        faces are those of LFPW (``"lfpw"``).
+        The first pixel, 1 in MATLAB, is 0 here. The images lie inside the file: `image` is its path and their number
+        (``COFW_test_color.mat/12``), which `shape_models.images.read_image` reads; None where a file has none.
+        ``"occluded"`` is a mask over the landmarks. The first 845 training faces are those of LFPW (``"lfpw"``).
 
     Raises
     ------
@@ -75,49 +78,72 @@ def read_cofw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSa
         raise LandmarkFileError(f"{folder}: got no COFW_train_color.mat or COFW_test_color.mat; expected COFW.")
     entries: list[Entry] = []
     for part, name in found.items():
-        shapes, boxes = _read_cofw_file(name, part)
+        shapes, boxes, pictures = _read_cofw_file(name, part)
         for i in range(len(shapes)):
-            entries.append(Entry(None, f"{part}/{i}", part, (name, i, shapes[i], boxes[i]), f"{part}/{i}"))
+            own, image = f"{part}/{i}", name / str(i) if pictures else None
+            entries.append(Entry(image, own, part, (i, shapes[i], boxes[i]), own))
 
     return LandmarkSamples(of_split(entries, split), _load_cofw, scheme=COFW29, source=str(folder))
 
 
 def _load_cofw(entry: Entry) -> LandmarkSample:
-    name, i, shape, (x, y, width, height) = entry.source
+    i, shape, (x, y, width, height) = entry.source
     points = np.column_stack([shape[:29], shape[29:58]]) - 1.0
     box = np.array([x - 1, y - 1, x - 1 + width, y - 1 + height])
-    attributes = {
-        "file": name, "index": i, "occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845,
-    }  # fmt: skip
-    return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
+    attributes = {"occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845}
+    return LandmarkSample(entry.image, points, box, attributes, entry.group, entry.split)
 
 
-def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, 87): x of all landmarks, y, occlusion; and (n, 4): x, y, width, height."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a MATLAB file of version 7.3; whatever fails while it is open is a damaged file."""
     try:
         import h5py
     except ImportError:
         raise ImportError("COFW is MATLAB v7.3, which needs h5py. Try pip install shape-models[h5].") from None
-    suffix = "Tr" if part == "train" else "T"
-    arrays = []
     try:
         with h5py.File(path, "r") as file:
-            for key, rows in ((f"phis{suffix}", 87), (f"bboxes{suffix}", 4)):
-                dataset = file.get(key)
-                if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2 or dataset.dtype.kind not in "fiu":
-                    raise LandmarkFileError(f"{path}: {key}: got no array of numbers; expected one, as in COFW.")
-                if dataset.shape[0] != rows or not 0 < dataset.shape[1] < 1_000_000:
-                    raise LandmarkFileError(f"{path}: {key}: got shape {dataset.shape}; expected ({rows}, n).")
-                arrays.append(dataset[()].astype(np.float64).T)  # MATLAB's arrays are stored transposed
-    except LandmarkFileError:
+            yield file
+    except (LandmarkFileError, ImageFileError):
         raise
     except Exception as error:  # HDF5 has many ways to fail on a damaged file
         raise LandmarkFileError(f"{path}: cannot be read as MATLAB v7.3 ({str(error)[:80]}).") from None
+
+
+def read_stored_image(path: Path, index: int) -> np.ndarray:
+    """Return an image (height, width) or (height, width, 3) out of the cell array ``IsT`` or ``IsTr`` of COFW."""
+    with _opened(path) as file:
+        cells = next((file[key] for key in _COFW_IMAGES if key in file), None)
+        if cells is None or cells.dtype.kind != "O" or index >= cells.size:
+            n = 0 if cells is None else cells.size
+            raise ImageFileError(f"{path}: got {n} images; expected one with the number {index}, counted from 0.")
+        image = file[cells[np.unravel_index(index, cells.shape)]]
+        if image.ndim not in (2, 3) or image.dtype != np.uint8 or image.size > MAX_PIXELS:
+            raise ImageFileError(f"{path}: image {index}: got {image.dtype} of {image.shape}; expected an image.")
+        return image[()].T  # MATLAB's arrays are stored transposed
+
+
+_COFW_IMAGES = ("IsT", "IsTr")
+
+
+def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return (n, 87): x of all landmarks, y, occlusion; (n, 4): x, y, width, height; and whether there are images."""
+    suffix = "Tr" if part == "train" else "T"
+    arrays = []
+    with _opened(path) as file:
+        pictures = f"Is{suffix}" in file
+        for key, rows in ((f"phis{suffix}", 87), (f"bboxes{suffix}", 4)):
+            dataset = file.get(key)
+            if getattr(dataset, "ndim", 0) != 2 or dataset.dtype.kind not in "fiu":
+                raise LandmarkFileError(f"{path}: {key}: got no array of numbers; expected one, as in COFW.")
+            if dataset.shape[0] != rows or not 0 < dataset.shape[1] < 1_000_000:
+                raise LandmarkFileError(f"{path}: {key}: got shape {dataset.shape}; expected ({rows}, n).")
+            arrays.append(dataset[()].astype(np.float64).T)
     if len(arrays[0]) != len(arrays[1]) or not all(np.isfinite(array).all() for array in arrays):
         raise LandmarkFileError(
             f"{path}: got {len(arrays[0])} shapes and {len(arrays[1])} boxes; expected finite pairs."
         )
-    return arrays[0], arrays[1]
+    return arrays[0], arrays[1], pictures
 
 
 def read_aflw2000(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSamples:

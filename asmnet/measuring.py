@@ -1,0 +1,303 @@
+"""Measure a trained model on photographs: landmarks by a protocol, pose, depth, and the offset of the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asmnet._pose_labels import CONVENTION
+from asmnet._recipes import eye_line, offset_along_eyes, percent
+from asmnet.data import given_rotations, load_image
+from asmnet.predictor import FacePrediction, Predictor
+from asmnet.robustness import jittered
+from evaluation import EulerError, bootstrap_interval, euler_mae, evaluate
+from pose import conventions
+from shape_models import LandmarkScheme
+from shape_models.boxes import overlap
+from shape_models.datasets import LandmarkSamples
+
+__all__ = ["LABEL_OFFSETS", "Measured", "label_offset", "measure_model"]
+
+LABEL_OFFSETS = {"300w": 0.0}
+"""How far the labels of a set lie to the right of the mirror-symmetric place, as a share of the eye distance.
+
+Measured on the training faces by ``asmnet offset``; a network trained with mirrored images cannot learn it.
+"""
+_POSE_LIMIT = 99.0  # degrees; the usual protocol on AFLW2000-3D leaves out faces beyond
+_LEAST_OVERLAP = 0.3  # of a detected face with the true one
+_DEFAULT_PROTOCOLS = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of a model.
+
+    Attributes
+    ----------
+    report : evaluation.Report
+        Of the landmarks.
+    pose : EulerError or None
+        Of yaw, pitch and roll, where the data give angles (``Pose_Para``) and the network has a head for them; faces
+        with a true angle beyond 99 degrees are left out.
+    depth : ndarray of shape (n_faces,) or None
+        Mean distance in z over the square root of the area of the true box, both depths 0 at the mean of the face,
+        where the data give a third coordinate and the network has a head for it.
+    notes : tuple of str
+        What to know beside the notes of the report.
+
+    Examples
+    --------
+    >>> from asmnet.measuring import Measured
+    >>> Measured.__dataclass_fields__["report"].name
+    'report'
+    """
+
+    report: Any
+    pose: EulerError | None = None
+    depth: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [str(self.report)]
+        if self.pose is not None:
+            parts.append(f"head pose: {self.pose}")
+        if self.depth is not None:
+            interval = bootstrap_interval(self.depth, groups=self.report.groups)
+            parts.append(f"depth, mean difference in z over sqrt(w h) of the box: {percent(interval)}")
+        return "\n\n".join([*parts, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report, with ``pose`` (mean absolute errors in degrees), ``depth`` (mean) and ``notes``."""
+        pose = None if self.pose is None else {**self.pose.per_angle, "mae": self.pose.mae, "faces": self.pose.n}
+        depth = None if self.depth is None else float(np.mean(self.depth))
+        return {**self.report.to_dict(), "pose": pose, "depth": depth, "measuring_notes": list(self.notes)}
+
+
+def measure_model(
+    predictor: Predictor,
+    samples: LandmarkSamples,
+    *,
+    protocol: str | None = None,
+    flip_average: bool = False,
+    n_passes: int | None = None,
+    n_views: int = 1,
+    jitter: float = 0.0,
+    detect: bool = False,
+    projected: bool = False,
+    label_offset: float | str = 0.0,
+    progress: bool = False,
+) -> Measured:
+    """Predict faces of photographs by their true, jittered or detected boxes, and measure what is known of them.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    samples : LandmarkSamples
+        Faces with photographs. Their splits and attributes make the rows of the protocol (common and challenging of
+        300-W, the six subsets of WFLW, bins of yaw), their angles and third coordinates the errors of pose and depth.
+    protocol : str, optional
+        As in `evaluation.protocols.get_protocol`; by default that of the landmarks of the model, ``"box"`` for those
+        that have none of their own.
+    flip_average, n_passes, n_views
+        As for `Predictor`.
+    jitter : float
+        Shift and scale boxes by up to this share.
+    detect : bool
+        Take the detected face whose box overlaps the true one most, if it overlaps by at least 0.3; faces without one
+        count as failures.
+    projected : bool
+        Measure the landmarks after the shape model.
+    label_offset : float or str
+        Move the predictions to the right along the line of the eyes by this share of their own eye distance before they
+        are measured, or by that of a set in `LABEL_OFFSETS` (``"300w"``). The report says so.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Measured
+
+    Raises
+    ------
+    ValueError
+        When a sample has no photograph, and for a choice that the model does not have.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from skimage.data import astronaut
+    >>> from PIL import Image
+    >>> from asmnet import Predictor
+    >>> from asmnet.measuring import measure_model
+    >>> from shape_models import write_pts
+    >>> from shape_models.datasets import load_landmarks
+    >>> predictor = Predictor.from_pretrained("asmnet-68")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.fromarray(astronaut()).save(Path(folder) / "a.png")
+    ...     write_pts(Path(folder) / "a.pts", predictor(astronaut(), [170, 70, 280, 210])[0].landmarks)
+    ...     measured = measure_model(predictor, load_landmarks(folder, scheme="ibug68"))
+    >>> measured.report.protocol.name, measured.pose, bool(measured.report.errors.mean() < 0.03)
+    ('300w', None, True)
+    """
+    scheme = predictor.model.scheme
+    if projected and predictor.shape_model is None:
+        raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
+    if scheme is not None and samples.scheme is None:
+        samples = samples.in_scheme(scheme)
+    offset, notes = _offset(label_offset, scheme)
+    truth = samples.shapes()
+    tight = np.concatenate([np.nanmin(truth[..., :2], 1), np.nanmax(truth[..., :2], 1)], 1)
+    boxes = jittered(tight, jitter) if jitter else tight
+    options: dict[str, Any] = {"flip_average": flip_average, "n_views": n_views, "n_passes": n_passes}
+    found = list(_predicted(predictor, samples, tight, None if detect else boxes, options, progress))
+    guess = np.full((*truth.shape[:2], 2), math.nan)
+    for i, face in enumerate(found):
+        if face is not None:
+            guess[i] = face.projected if projected else face.landmarks
+    if offset:
+        guess = guess + offset * eye_line(guess, scheme)
+    chosen = protocol or _DEFAULT_PROTOCOLS.get(getattr(scheme, "name", ""), "box")
+    planar = samples if truth.shape[-1] == 2 else samples.with_shapes(truth[..., :2])
+    report = evaluate(
+        planar, guess, chosen, name=predictor.model.name, missing="failure" if detect else "raise",
+    )  # fmt: skip
+    return Measured(report, _pose_error(predictor, samples, found), _depth_error(truth, tight, found), notes)
+
+
+def label_offset(
+    predictor: Predictor, samples: LandmarkSamples, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far labels lie to the right of predictions that cannot prefer a side.
+
+    A prediction averaged with that of the mirror image is symmetric by construction: whatever is learned wrongly on one
+    side is undone by the other. What remains of true minus predicted landmarks along the line of the eyes, from the
+    image's left to its right, is the labels' own.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        A model whose scheme has a mirror map and eye corners.
+    samples : LandmarkSamples
+        Faces with photographs.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    offsets : ndarray of shape (n_faces,)
+        As a share of the distance between the outer eye corners.
+    groups : ndarray of shape (n_faces,)
+        The photograph of each face, to resample by.
+
+    Raises
+    ------
+    ValueError
+        For a model without a scheme that has a mirror map and outer eye corners.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skimage.data import astronaut
+    >>> from PIL import Image
+    >>> from asmnet import Predictor
+    >>> from asmnet.measuring import label_offset
+    >>> from shape_models import write_pts
+    >>> from shape_models.datasets import load_landmarks
+    >>> predictor = Predictor.from_pretrained("asmnet-68")
+    >>> face = predictor(astronaut(), [170, 70, 280, 210], flip_average=True)[0].landmarks
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.fromarray(astronaut()).save(Path(folder) / "a.png")
+    ...     write_pts(Path(folder) / "a.pts", face + [2.0, 0.0])
+    ...     offsets, _ = label_offset(predictor, load_landmarks(folder, scheme="ibug68"))
+    >>> 0.01 < offsets[0] < 0.04
+    True
+    """
+    scheme = predictor.model.scheme
+    if scheme is None or scheme.mirror is None:
+        raise ValueError(f"label_offset: {predictor.model.name} has no scheme with a mirror map.")
+    truth = samples.shapes()[..., :2]
+    tight = np.concatenate([np.nanmin(truth, 1), np.nanmax(truth, 1)], 1)
+    found = _predicted(predictor, samples, tight, tight, {"flip_average": True}, progress)
+    guess = np.array([face.landmarks for face in found if face is not None])
+    return offset_along_eyes(truth, guess, scheme), np.asarray(samples.groups)
+
+
+def _offset(value: float | str, scheme: LandmarkScheme | None) -> tuple[float, tuple[str, ...]]:
+    if isinstance(value, str):
+        if value not in LABEL_OFFSETS:
+            raise ValueError(f"label_offset: got {value!r}; expected a number or one of {', '.join(LABEL_OFFSETS)}.")
+        share, source = LABEL_OFFSETS[value], f", the offset of the labels of {value}"
+    else:
+        share, source = float(value), ""
+    if not abs(share) < 0.2:
+        raise ValueError(f"label_offset: got {share}; expected a small share of the eye distance.")
+    if not share:
+        return 0.0, ()
+    eye_line(np.zeros((1, 0 if scheme is None else scheme.n_landmarks, 2)), scheme)
+    return share, (f"Predictions were moved to the right by {100 * share:.2f} % of the eye distance{source}.",)
+
+
+def _predicted(
+    predictor: Predictor, samples: LandmarkSamples, tight: np.ndarray, boxes: np.ndarray | None,
+    options: dict[str, Any], progress: bool,
+) -> Iterable[FacePrediction | None]:  # fmt: skip
+    """Yield the face of each sample: in its box, or where there are none the detected one that overlaps most."""
+    from tqdm import tqdm
+
+    for i, sample in enumerate(tqdm(samples, disable=not progress, unit="face", total=len(samples))):
+        if sample.image is None:
+            raise ValueError(f"{sample.name}: got no photograph; expected one for each face.")
+        image = load_image(sample.image)
+        if boxes is not None:
+            yield predictor(image, boxes[i], **options)[0]
+            continue
+        faces = predictor(image, **options)
+        overlaps = overlap([_box_of(face) for face in faces], tight[i : i + 1])[:, 0] if faces else np.zeros(1)
+        yield faces[int(np.argmax(overlaps))] if overlaps.max() >= _LEAST_OVERLAP else None
+
+
+def _pose_error(
+    predictor: Predictor, samples: LandmarkSamples, found: list[FacePrediction | None]
+) -> EulerError | None:
+    given = given_rotations(list(samples))
+    faces = [face for face in found if face is not None and face.pose is not None]
+    if given is None or not faces:
+        return None
+    known = [i for i, face in enumerate(found) if face is not None and np.isfinite(given[i]).all()]
+    if not known:
+        return None
+    truth = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(given[known]), CONVENTION)
+    angles = np.deg2rad([[found[i].pitch, found[i].yaw, found[i].roll] for i in known])  # type: ignore[union-attr]
+    seen = conventions.read(angles, predictor.pose_convention).as_matrix()
+    guess = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(seen), CONVENTION)
+    if not (np.abs(truth) <= _POSE_LIMIT).all(axis=1).any():
+        return None
+    return euler_mae(
+        truth, guess, convention=CONVENTION, angles=("yaw", "pitch", "roll"), limit=_POSE_LIMIT,
+        reference="the fitted model that came with the data",
+    )  # fmt: skip
+
+
+def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePrediction | None]) -> np.ndarray | None:
+    if truth.shape[-1] != 3 or not any(face is not None and face.depth is not None for face in found):
+        return None
+    towards = truth[..., 2]
+    away = np.nanmean(towards, axis=1, keepdims=True) - towards
+    guess = np.array([face.depth if face is not None and face.depth is not None else np.full(truth.shape[1], np.nan)
+                      for face in found])  # fmt: skip
+    size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+    off = np.abs(guess - away).mean(axis=1) / size
+    return off[np.isfinite(off)]
+
+
+def _box_of(face: FacePrediction) -> np.ndarray:
+    return np.concatenate([np.fmin.reduce(face.landmarks), np.fmax.reduce(face.landmarks)])
+
