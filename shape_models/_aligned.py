@@ -31,6 +31,7 @@ from ._procrustes import (
 )
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
+from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike, SchemeLike
 from .landmarks import get_scheme
@@ -336,7 +337,9 @@ class AlignedASM(BaseEstimator):
         -------
         Completion
             The filled shapes, and the covariance (..., n_landmarks, n_dims, n_dims) of each landmark in squared units
-            of the shapes: 0 where it is exact, otherwise with the uncertainty of the pose.
+            of the shapes: 0 where it is exact, otherwise with the uncertainty of the pose. ``radius(0.95)`` scales it
+            to what holds the true landmark with that probability, and ``no_better_than_mean`` says when the shapes
+            that were left out of the model tell that pasting the mean would do as well.
         """
         solution = self._solve(shapes, confidence, covariance, loss=loss, on_error=on_error)
         exact = solution.problem.exact()[..., None]
@@ -345,6 +348,7 @@ class AlignedASM(BaseEstimator):
         return Completion(
             shapes=solution.leave(xp.where(exact, solution.problem.points, solution.completed)),
             covariance=solution.leave(xp.where(exact[..., None], xp.zeros_like(covariance), covariance)),
+            _law=predictive(solution),
         )
 
     def report(self, shapes: ArrayLike) -> Any:

@@ -24,7 +24,7 @@ from ._array import (
     renamed,
 )
 from ._basis import ShapeBasis
-from ._completion import MOST_FEATURES, completion_basis, kept
+from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis, kept
 from ._fitted import all_or_nothing
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
@@ -151,6 +151,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """
 
     event_shape_: tuple[int, ...]
+    n_samples_: int
+    _sample: np.ndarray | None
+    _tails: Any
 
     def __init__(
         self,
@@ -208,7 +211,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) if self.shrinkage == "ledoit_wolf" else None
         if n > p:
             assert whole is not None
-            return self._learn(n, mean, whole, fourth=fourth)
+            return self._learn(n, mean, whole, fourth=fourth, sample=flat)
 
         # Fewer shapes than coordinates: the n x n matrix of inner products has the same eigenvalues.
         def lift(vectors: np.ndarray) -> np.ndarray:
@@ -218,7 +221,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Q, R = np.linalg.qr(raw / np.where(scale > 0, scale, 1.0))
             return Q * np.where(np.diag(R) < 0, -1.0, 1.0)
 
-        return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth, whole=whole)
+        return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth, whole=whole, sample=flat)
 
     def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
@@ -361,6 +364,19 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             "completion",
             lambda: completion_basis(self.mean_, covariance, self.n_samples_, self.basis_.limit),
         )
+
+    def _learned_tails(self, frame: Any) -> Any:
+        """Return the `Tails` of what completes, learned at their first use; None where there is nothing to learn from.
+
+        They are learned once, for the frame that asks first: an aligned model holds its own estimator.
+        """
+        sample, covariance = self._sample, self.covariance_
+        if self._tails is None and sample is not None and covariance is not None:
+            from ._tails import learn_tails
+
+            self._tails = learn_tails(frame, sample, covariance, self.n_samples_)
+            self._sample = None
+        return self._tails
 
     def complete(self, shapes: ArrayLike) -> Any:
         """Fill missing landmarks with their conditional mean; the same as ``completion_basis_.complete``.
@@ -575,6 +591,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_modes: int | None = None,
         record: dict[str, Any] | None = None,
         whole: np.ndarray | None = None,
+        sample: np.ndarray | None = None,
     ) -> Self:
         """Keep the modes of the covariance, or of a matrix with the same eigenvalues whose vectors `lift` turns."""
         p = mean.size
@@ -600,7 +617,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             whole = matrix
         if p > MOST_FEATURES:
             whole = None
-        self._set_model(basis, n_samples=n, total_variance=total, shrinkage=a, covariance=whole, **(record or {}))
+        if whole is None or len(self.event_shape_) != 2:
+            sample = None
+        if sample is not None:
+            sample = sample[np.linspace(0, n - 1, min(n, MOST_SAMPLES)).astype(int)].reshape(-1, *self.event_shape_)
+        self._set_model(
+            basis, n_samples=n, total_variance=total, shrinkage=a, covariance=whole, sample=sample, **(record or {})
+        )
         return self
 
     def _set_model(
@@ -613,9 +636,12 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_iter: int = 1,
         converged: bool = True,
         covariance: np.ndarray | None = None,
+        sample: np.ndarray | None = None,
+        tails: Any = None,
     ) -> None:
         self.basis_ = basis
         self.covariance_ = covariance
+        self._sample, self._tails = sample, tails
         self.event_shape_ = basis.event_shape
         self.n_features_in_ = basis.n_features
         self.n_components_ = basis.n_components

@@ -615,9 +615,9 @@ class ShapeBasis:
         xp = context.xp
         n_landmarks = basis.event_shape[0]
         rows = xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))
-        filled, covariance = vars(_probabilistic.complete(basis, rows, joint)).values()
-        filled = xp.reshape(filled, (*flat.shape[:-1], *basis.event_shape))
-        return Completion(leave(filled, context.given), leave(covariance, context.given))
+        completion = _probabilistic.complete(basis, rows, joint)
+        filled = xp.reshape(completion.shapes, (*flat.shape[:-1], *basis.event_shape))
+        return Completion(leave(filled, context.given), leave(completion.covariance, context.given))
 
     def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
         """Project with as few passes over memory, and as few products that wake the threads of BLAS, as there are."""

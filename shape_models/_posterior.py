@@ -514,18 +514,15 @@ class Solution:
         """Give back a similarity likewise."""
         return Similarity._of(*(self.leave(part) for part in pose._parts))
 
-    def plausibility(self) -> np.ndarray:
-        """Return the probability of a larger distance of the points to the model, (n,)."""
-        from scipy.special import gammaincc
-
+    def distance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the squared Mahalanobis distance of what is seen to the model, and its degrees of freedom, (n,)."""
         square = self.square
         if square is None:
             square = _posterior(self.problem, self.pose, self.share, self.points, turns=False)[-1]
         seen = np.where(to_numpy(self.problem.confidence) > 0, to_numpy(self.share), 0.0)
         some = Normal.of(self.problem.frame.prior, self.problem.frame.scaling)
-        free = self.points.shape[2] * seen.sum(axis=-1) - some.n_moves
-        square = np.maximum(to_numpy(square), 0.0)
-        return np.where(free > 0, gammaincc(np.maximum(free, 1e-3) / 2, square / 2), 1.0)
+        free = self.points.shape[2] * seen.sum(axis=-1, dtype=np.float64) - some.n_moves
+        return np.maximum(to_numpy(square).astype(np.float64), 0.0), np.maximum(free, 0.0)
 
     def covariance(self, *, whole: bool = False) -> Any:
         """Return the covariance of the true landmarks about the fitted ones, or about the completed ones."""

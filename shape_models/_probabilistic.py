@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,55 @@ class Completion:
 
     shapes: Any
     covariance: Any
+    _law: Any = field(default=None, repr=False)
+
+    def radius(self, level: float = 0.95) -> np.ndarray:
+        """Return how far from its place, in units of `covariance`, a filled landmark lies with a probability at most.
+
+        Of a completion by an `AlignedASM` as `ShapeFit.radius` has it, otherwise of the Gaussian.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Probability, between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (..., n_landmarks)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from shape_models import ShapeBasis
+        >>> basis = ShapeBasis(np.zeros((2, 2)), [[0.6, 0.0, 0.8, 0.0]], [1.0])
+        >>> basis.complete([[3.0, 0.0], [np.nan, np.nan]]).radius(0.95).round(2)
+        array([2.45, 2.45])
+        """
+        covariance = to_numpy(self.covariance)
+        if self._law is not None:
+            return self._law.radius(covariance, level)
+        if not 0 < level < 1:
+            raise ValueError(f"level: got {level!r}; expected a probability between 0 and 1.")
+        from scipy.special import gammaincinv
+
+        joint = covariance.ndim >= 4 and covariance.shape[-4:-2] == covariance.shape[-2:]
+        lead = covariance.shape[:-3] if joint else covariance.shape[:-2]
+        return np.full(lead, math.sqrt(2 * gammaincinv(covariance.shape[-1] / 2, level)))
+
+    @property
+    def skill(self) -> float | None:
+        """How much better the model completes than its mean, pasted in where the rest of the shape tells.
+
+        The share of the squared error that it takes away, of training shapes left out of it: 1 is perfect, 0 or less no
+        better than the mean. None where that was not learned; see `ShapeFit.radius`.
+        """
+        tails = None if self._law is None else self._law.frame.tails()
+        return None if tails is None else tails.skill
+
+    @property
+    def no_better_than_mean(self) -> bool:
+        """Whether training shapes left out were completed no better than by the mean: then do not rely on it."""
+        return self.skill is not None and self.skill <= 0
 
 
 @dataclass(frozen=True, eq=False)

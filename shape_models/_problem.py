@@ -24,6 +24,7 @@ from ._transforms import Similarity
 
 if TYPE_CHECKING:
     from ._fit_kernels import Known
+    from ._tails import Tails
 
 __all__ = ["Frame", "Problem", "beside", "least_noise", "spread"]
 
@@ -37,12 +38,16 @@ class Frame(NamedTuple):
     rule: str  # how, as in `_procrustes`; "tangent" for a bare basis, whose alignment is not known
     inflation: float
     reflection: bool
+    asm: Any = None  # what the prior was learned by
 
     @classmethod
     def of(cls, model: Any) -> Frame:
         """Return the frame of an AlignedASM, an ASM or a ShapeBasis."""
         from sklearn.utils.validation import check_is_fitted
 
+        if isinstance(model, Frame):
+            return model
+        asm = None
         if isinstance(model, ShapeBasis):
             basis = prior = model
         else:
@@ -60,9 +65,13 @@ class Frame(NamedTuple):
             )
         alignment = getattr(model, "alignment_", None)
         if alignment is None:
-            return cls(basis, prior, np.asarray(to_numpy(basis.mean), dtype=np.float64), "tangent", 1.0, False)
+            return cls(basis, prior, np.asarray(to_numpy(basis.mean), dtype=np.float64), "tangent", 1.0, False, asm)
         rule = alignment.criterion if alignment.scaling else "rigid"
-        return cls(basis, prior, alignment.mean_shape_, rule, alignment.inflation_, alignment.reflection)
+        return cls(basis, prior, alignment.mean_shape_, rule, alignment.inflation_, alignment.reflection, asm)
+
+    def tails(self) -> Tails | None:
+        """Return how far the truth lies from what the prior fills in; None where that was not learned."""
+        return None if self.asm is None else self.asm._learned_tails(self)
 
     @property
     def scaling(self) -> bool:

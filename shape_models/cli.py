@@ -286,10 +286,13 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
     typical = float(np.median(spread)) if spread.size else 0.0
     n_filled = int(missing[~bad].sum())
     record = {"output": str(path), "n_samples": len(missing), "filled_landmarks": n_filled,
-              "median_standard_deviation": typical, "failed": _names(data, bad)}  # fmt: skip
+              "median_standard_deviation": typical, "no_better_than_mean": result.no_better_than_mean,
+              "failed": _names(data, bad)}  # fmt: skip
+    note = "note: shapes left out of the model were completed no better than by pasting its mean"
     say(as_json, record, [
         f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
         f"expected error {typical:.3g} (median standard deviation)",
+        *([note] if result.no_better_than_mean else []),
         f"wrote {path}",
     ])  # fmt: skip
     _refuse_failed(data, bad)

@@ -447,6 +447,11 @@ def _save_asm(asm: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     header["parameters"] = {k: v.item() if isinstance(v, np.generic) else v for k, v in header["parameters"].items()}
     if asm.covariance_ is not None:
         arrays["covariance"] = asm.covariance_
+    from ._problem import Frame
+
+    tails = Frame.of(asm).tails() if len(asm.event_shape_) == 2 and asm.event_shape_[1] in (2, 3) else None
+    if tails is not None:
+        header["tails"] = list(tails)
     return header, arrays
 
 
@@ -467,6 +472,7 @@ def _load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         n_iter=_integer(header, "n_iter"),
         converged=_flag(header, "converged"),
         covariance=_covariance(arrays, basis.n_features) if "covariance" in arrays else None,
+        tails=_read_tails(header["tails"]) if header.get("tails") is not None else None,
     )
     if header["feature_names"] is not None:
         names = [str(name) for name in header["feature_names"]]
@@ -475,6 +481,15 @@ def _load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         asm.feature_names_in_ = np.array(names, dtype=object)
     _read_provenance(asm, header, asm.event_shape_[0])
     return asm
+
+
+def _read_tails(numbers: Any) -> Any:
+    from ._tails import Tails
+
+    good = isinstance(numbers, list) and len(numbers) == len(Tails._fields)
+    if not good or not all(isinstance(v, int | float) and np.isfinite(v) for v in numbers) or min(numbers[:3]) <= 0:
+        raise ValueError(f"tails: got {numbers!r}; expected {len(Tails._fields)} numbers, the first three positive.")
+    return Tails(*map(float, numbers))
 
 
 def _provenance(model: Any) -> dict[str, Any]:
@@ -555,6 +570,7 @@ def _save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     from sklearn.utils.validation import check_is_fitted
 
     from ._asm import ASM
+    from ._problem import Frame
     from ._procrustes import GeneralizedProcrustes
 
     check_is_fitted(model)
@@ -572,6 +588,7 @@ def _save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     header["parameters"] = parameters
     header["limit"] = _limit_to_json(model.asm_.basis_.limit)
     header["n_samples"] = model.asm_.n_samples_
+    Frame.of(model).tails()  # learned for this alignment, if they are not yet
     arrays: dict[str, np.ndarray] = {}
     for name, (part, some) in {
         "asm": _save_asm(model.asm_), "alignment": _save_alignment(model.alignment_),

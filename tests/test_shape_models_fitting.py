@@ -2,9 +2,25 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import null_space
 from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+from scipy.stats import spearmanr
 
-from shape_models import ASM, AlignedASM, DegenerateShapeError, Similarity, _posterior, fit_shape, make_faces
+from shape_models import (
+    ASM,
+    AlignedASM,
+    DegenerateShapeError,
+    ShapeBasis,
+    Similarity,
+    _posterior,
+    estimate_similarity,
+    fit_shape,
+    make_faces,
+)
+from shape_models._completion import pose_directions
+from shape_models._posterior import solve
+from shape_models._problem import Problem
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +145,152 @@ def test_the_loops_agree_with_the_array_api(n_dims, rng, monkeypatch):
     plain = model.asm_.complete(cases["gaps"][0] / 300)
     np.testing.assert_allclose(completion.shapes, plain.shapes, rtol=1e-9)
     np.testing.assert_allclose(completion.covariance, plain.covariance, rtol=1e-7, atol=1e-12)
+
+
+def test_a_loop_in_other_order_and_other_landmarks_first(faces, rng):
+    """Fits do not depend on the order of the landmarks, by a model fitted to permuted ones."""
+    order = rng.permutation(68)
+    model, other = AlignedASM(ASM(0.95)).fit(faces), AlignedASM(ASM(0.95)).fit(faces[:, order])
+    points = faces[:3] + rng.normal(size=(3, 68, 2))
+    points[:, 20:30] = np.nan
+    known = rng.uniform(0.2, 3, size=68)
+    for how in ({"covariance": known}, {"loss": "tukey"}):
+        own = {key: value[order] if key == "covariance" else value for key, value in how.items()}
+        a, b = fit_shape(model, points, **how), fit_shape(other, points[:, order], **own)
+        np.testing.assert_allclose(b.shapes, a.shapes[:, order], rtol=1e-6)
+        np.testing.assert_allclose(b.covariance, a.covariance[:, order], rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(b.plausibility, a.plausibility, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("prior", [True, False])
+def test_two_hundred_problems_agree_with_least_squares(n_dims, prior, rng):
+    """Pose and coefficients of 100 random problems each way, by a program that only knows residuals."""
+    k, m = 12, 3
+    mean = rng.normal(size=(k, n_dims))
+    modes = np.linalg.qr(rng.normal(size=(k * n_dims, m)))[0].T
+    basis = ShapeBasis(mean, modes, [0.3, 0.1, 0.05], None, noise_variance=1e-8 if not prior else 0.01)
+    n = 100
+    turn = np.linalg.qr(rng.normal(size=(n, n_dims, n_dims)))[0]
+    turn[:, 0] *= np.sign(np.linalg.det(turn))[:, None]
+    scale = rng.uniform(1, 3, size=(n, 1, 1))
+    points = scale * basis.sample(n, rng=1) @ np.swapaxes(turn, 1, 2) + rng.normal(size=(n, 1, n_dims))
+    points += 0.05 * rng.normal(size=points.shape)
+    variance = rng.uniform(0.5, 2.0, size=(n, k)) * 0.05**2
+    fit = fit_shape(basis, points, covariance=variance, prior=prior)
+    assert (fit.status == "ok").all()
+    for i in range(n):
+        pose = fit.similarity[i].inverse
+        x, size = pose(points[i]), float(pose.scale)
+        if not prior:
+
+            def off(c, i=i):
+                turned = Rotation.from_rotvec(c[m : m + 3]).as_matrix() if n_dims == 3 else plane(c[m])
+                shape = np.exp(c[-1]) * basis.decode(c[:m]) @ turned.T + c[-1 - n_dims : -1]
+                return ((shape - points[i]) / np.sqrt(variance[i])[:, None]).ravel()
+
+            back = fit.similarity[i]
+            r = back.rotation
+            angle = Rotation.from_matrix(r).as_rotvec() if n_dims == 3 else [np.arctan2(r[1, 0], r[0, 0])]
+            start = np.concatenate([fit.coefficients[i], angle, back.translation, [np.log(back.scale)]])
+            near = start * (1 + 1e-3 * rng.normal(size=len(start)))
+            found = least_squares(off, near, x_scale="jac", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
+            np.testing.assert_allclose(found[:m], fit.coefficients[i], atol=1e-6)
+            continue
+
+        # E[x | y] minimises |x - mean|² / C + |x - y|² / M over what is no pose: here by its residuals.
+        noise = basis.noise_variance
+        moves = pose_directions(mean)
+        free = modes - np.linalg.lstsq(moves.T, modes.T, rcond=None)[0].T @ moves
+        inner = free * np.sqrt(np.array([0.3, 0.1, 0.05]) - noise)[:, None]
+        values, vectors = np.linalg.eigh(inner.T @ inner + noise * np.eye(k * n_dims))
+        space = null_space(moves)
+        inverse = np.linalg.inv(space.T @ (vectors * values) @ vectors.T @ space)
+        root = np.linalg.cholesky(inverse).T @ space.T
+
+        sd = size * np.sqrt(variance[i])[:, None]
+
+        def residuals(flat, x=x, root=root, sd=sd):
+            own = (flat.reshape(k, n_dims) - x) / sd
+            return np.concatenate([root @ (flat - mean.ravel()), own.ravel()])
+
+        found = least_squares(residuals, x.ravel(), xtol=1e-15, ftol=1e-15, gtol=1e-15, method="lm").x
+        np.testing.assert_allclose(found.reshape(k, n_dims), pose(fit.completed[i]), atol=1e-6)
+        # and in this pose the whole shape is superimposed on the mean
+        again = estimate_similarity(mean, found.reshape(k, n_dims))
+        np.testing.assert_allclose(again.as_matrix(), np.eye(n_dims + 1), atol=1e-6)
+
+
+def plane(angle):
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def test_the_covariance_is_that_of_simulated_shapes(rng):
+    """Shapes of the model in the pose that the fit assumes to be free, fitted to noisy and hidden points."""
+    k, n = 10, 4000
+    mean = rng.normal(size=(k, 2))
+    moves = pose_directions(mean)
+    modes = np.linalg.qr(null_space(moves) @ rng.normal(size=(2 * k - 4, 4)))[0].T
+    basis = ShapeBasis(mean, modes, 1e-4 * np.array([4.0, 2.0, 1.0, 0.5]), None, noise_variance=1e-6)
+    space = null_space(moves)
+    shapes = basis.sample(n, rng=2) + 1e-3 * (rng.normal(size=(n, 2 * k)) @ space @ space.T).reshape(n, k, 2)
+    variance = np.full(k, 1e-4)
+    points = shapes + 1e-2 * rng.normal(size=shapes.shape)
+    points[:, :3] = np.nan
+    fit = fit_shape(basis, points, covariance=variance)
+    off = fit.completed - shapes
+    problem = Problem.of(basis, points, covariance=variance)
+    whole = solve(problem).covariance(whole=True)
+    stated, seen = whole.mean(axis=0), np.einsum("nki,nkj->kij", off, off) / n
+    size = np.trace(stated, axis1=1, axis2=2)
+    assert (np.abs(seen - stated) <= 0.08 * size[:, None, None]).all()
+
+
+def test_a_radius_holds_what_it_says_and_says_how_good_a_completion_is(rng):
+    """On shapes of a heavy-tailed law the learned ellipses hold their share; those of the Gaussian do not."""
+    k = 12
+    mean = make_faces(1, rng=0)[0, :48:4]
+    modes = np.linalg.qr(rng.normal(size=(2 * k, 6)))[0].T * np.array([30, 20, 12, 8, 5, 3])[:, None]
+
+    def draw(n):
+        wide = 1 / np.sqrt(rng.gamma(2.0, 0.5, size=(n, 1)))  # a multivariate t of four degrees of freedom
+        flat = wide * (rng.normal(size=(n, 6)) @ modes + rng.normal(size=(n, 2 * k)))
+        return mean + flat.reshape(n, k, 2)
+
+    model, new = AlignedASM(ASM(0.95)).fit(draw(600)), draw(1500)
+    holed = new.copy()
+    holed[:, 3:7] = np.nan
+    completion = model.complete(holed)
+    off = (completion.shapes - new)[:, 3:7]
+    distance = np.sqrt(np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv(completion.covariance[:, 3:7]), off))
+    for level in (0.5, 0.8, 0.95):
+        assert np.mean(distance <= completion.radius(level)[:, 3:7]) == pytest.approx(level, abs=0.05)
+    assert np.mean(distance <= np.sqrt(-2 * np.log(0.5))) > 0.55
+    assert completion.skill > 0.3
+    assert not completion.no_better_than_mean
+    fit = fit_shape(model, holed)
+    error = np.linalg.norm(fit.shapes - new, axis=-1).mean(axis=1)
+    assert spearmanr(fit.expected_error, error)[0] > 0.5
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        fit.radius(95)
+    # Landmarks that have nothing to do with each other cannot be completed better than by the mean.
+    lone = AlignedASM(ASM(0.95)).fit(mean + rng.normal(scale=3, size=(60, k, 2)))
+    assert lone.complete(np.where(np.arange(k)[:, None] < 4, np.nan, mean)).no_better_than_mean
+    assert model.asm_.basis_.complete(mean).skill is None
+
+
+@pytest.mark.parametrize("how", [{"confidence": True}, {"covariance": True}, {"covariance": True, "prior": False}])
+@pytest.mark.parametrize("loss", ["linear", "tukey"])
+def test_gradients(how, loss, rng):
+    torch = pytest.importorskip("torch")
+    mean = rng.normal(size=(7, 2))
+    basis = ShapeBasis(mean, np.linalg.qr(rng.normal(size=(14, 2)))[0].T, [0.02, 0.01], 2.0, noise_variance=1e-3)
+    points = torch.tensor(basis.sample(rng=0)[0] + 0.05 * rng.normal(size=(7, 2)), requires_grad=True)
+    known = torch.tensor(rng.uniform(0.2, 0.9, size=7), requires_grad=True)
+    how = {key: known if value is True else value for key, value in how.items()}
+
+    def shapes(x, w):
+        own = {key: w if value is known else value for key, value in how.items()}
+        return fit_shape(basis, x, loss=loss, **own).shapes
+
+    assert torch.autograd.gradcheck(shapes, (points, known), eps=1e-6, atol=1e-4)

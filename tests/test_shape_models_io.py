@@ -72,8 +72,9 @@ def state(thing):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_comes_back_bit_by_bit(files, kind):
+def test_a_model_comes_back_bit_by_bit(files, kind, tmp_path):
     model, again = fitted(kind), load_model(files[kind])
+    save_model(model, tmp_path / "model.npz")  # which learns what else is learned at its first use
     assert type(again) is type(model)
     assert state(again) == state(model)
 
@@ -445,6 +446,9 @@ def test_face68_is_what_the_command_in_its_card_makes(data_dir):
     np.testing.assert_allclose(model.asm_.components_, bundled.asm_.components_, rtol=0, atol=1e-6)
     np.testing.assert_allclose(model.asm_.explained_variance_, bundled.asm_.explained_variance_, rtol=1e-8)
     np.testing.assert_allclose(model.asm_.noise_variance_, bundled.asm_.noise_variance_, rtol=1e-8)
+    np.testing.assert_allclose(model.asm_.covariance_, bundled.asm_.covariance_, rtol=0, atol=1e-12)
+    seen = np.where(np.arange(68)[:, None] < 48, 100 * model.asm_.mean_, np.nan)
+    np.testing.assert_allclose(model.complete(seen).radius(), bundled.complete(seen).radius(), rtol=1e-3)
 
 
 def test_a_mask_is_not_lost_in_a_file(tmp_path):
