@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from shape_models._commands import (
 )
 from shape_models._commands import pairs as parse_pairs
 from shape_models._commands import settings as parse_settings
+from shape_models._jobs import jobs_option, resume_option, run_command
 
 __all__ = ["main"]
 
@@ -427,19 +428,20 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--projected", is_flag=True, help="Write the landmarks after the shape model.")
+@jobs_option
+@resume_option
 @json_option
 def predict(
     images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
-    projected: bool, as_json: bool,
+    projected: bool, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json].
 
     Results lie in folders as the images do; of several faces in one image each gets a number, NAME#0, NAME#1 ...
     """
     from asmnet import Predictor
-    from asmnet._recipes import save_overlay
-    from shape_models import write_landmarks
-    from shape_models._files import write_text
+    from shape_models._files import atomic
+    from shape_models.folders import read_records
 
     found = find_images(images)
     table = None if boxes is None else read_boxes(boxes, found)
@@ -450,43 +452,62 @@ def predict(
     if projected and network.shape_model is None:
         raise ValueError(f"--projected: {model} has no shape model for its landmarks.")
     folder.mkdir(parents=True, exist_ok=True)
-    everything, rows, lines, failed = {}, [], [], []
-    for image in found:
-        try:
-            faces = network(image.path, None if table is None else table[image.name], flip_average=flip)
-        except (ValueError, OSError) as error:
-            failed.append(image.path)
-            click.echo(f"{image.path}: {error}", err=True)
-            continue
-        lines.append(f"{image.path}: " + ("no face found" if not faces else f"{len(faces)} face(s)"))
-        if not as_json:
-            click.echo(lines[-1])
-        everything[str(image.path)] = [face.to_dict() for face in faces]
-        (folder / image.name).parent.mkdir(parents=True, exist_ok=True)
-        for i, face in enumerate(faces):
-            points = face.projected if projected else face.landmarks
-            name = image.name if len(faces) == 1 else f"{image.name}#{i}"
-            if "pts" in chosen:
-                write_landmarks(folder / f"{name}.pts", points)
-            angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
-            values = [f"{v:.3f}" for v in points.ravel()]
-            rows.append([name, str(image.path), i, *values, *angles, face.plausibility])
-        if "overlay" in chosen:
-            save_overlay(image.path, faces, folder / f"{image.name}-landmarks.png")
+    items = {image.name: (image.path, image.name, None if table is None else table[image.name]) for image in found}
+    work = functools.partial(_predict_one, folder=folder, chosen=chosen, flip=flip, projected=projected)
+    journal = folder / "landmarks.jsonl"
+    report = run_command(work, items, journal, model=network, jobs=jobs, resume=resume, label="predict")
+
+    def records() -> Iterator[dict[str, Any]]:
+        return (record for record in read_records(journal, items) if record["status"] == "ok")
+
     if "json" in chosen:
-        write_text(folder / "landmarks.json", json.dumps(everything, indent=1) + "\n")
+        with atomic(folder / "landmarks.json") as temporary, temporary.open("w", encoding="utf-8") as file:
+            comma = "{"
+            for record in records():
+                faces = json.dumps(record["faces"], indent=1).replace("\n", "\n ")
+                file.write(f"{comma}\n {json.dumps(record['path'])}: {faces}")
+                comma = ","
+            file.write("{}\n" if comma == "{" else "\n}\n")
     if "csv" in chosen:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        k = network.model.header["n_landmarks"]
-        names = [f"{axis}{i}" for i in range(k) for axis in "xy"]
-        writer.writerow(["name", "image", "face", *names, "yaw", "pitch", "roll", "plausibility"])
-        writer.writerows(rows)
-        write_text(folder / "landmarks.csv", text.getvalue())
+        with atomic(folder / "landmarks.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            names = [f"{axis}{i}" for i in range(network.model.header["n_landmarks"]) for axis in "xy"]
+            writer.writerow(["name", "image", "face", *names, "yaw", "pitch", "roll", "plausibility"])
+            for record in records():
+                writer.writerows(record["rows"])
     if as_json:
-        say(True, everything, [])
-    if failed:
-        raise DataError(f"{len(failed)} of {len(found)} images could not be used.")
+        say(True, {record["path"]: record["faces"] for record in records()}, [])
+    else:
+        for record in records():
+            n = len(record["faces"])
+            click.echo(f"{record['path']}: " + (f"{n} face(s)" if n else "no face found"))
+    if report.errors:
+        for name, message in report.errors.items():
+            click.echo(f"{items[name][0]}: {message}", err=True)
+        raise DataError(f"{len(report.errors)} of {len(found)} images could not be used.")
+
+
+def _predict_one(
+    network: Any, item: tuple[Path, str, Any], *, folder: Path, chosen: set[str], flip: bool, projected: bool
+) -> dict[str, Any]:
+    """Find the faces of one image and write what belongs to it alone."""
+    from asmnet._recipes import save_overlay
+    from shape_models import write_landmarks
+
+    path, image_name, boxes = item
+    faces = network(path, boxes, flip_average=flip)
+    (folder / image_name).parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, face in enumerate(faces):
+        points = face.projected if projected else face.landmarks
+        name = image_name if len(faces) == 1 else f"{image_name}#{i}"
+        if "pts" in chosen:
+            write_landmarks(folder / f"{name}.pts", points)
+        angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
+        rows.append([name, str(path), i, *[f"{v:.3f}" for v in points.ravel()], *angles, face.plausibility])
+    if "overlay" in chosen:
+        save_overlay(path, faces, folder / f"{image_name}-landmarks.png")
+    return {"path": str(path), "faces": [face.to_dict() for face in faces], "rows": rows}
 
 
 @main.command()

@@ -318,3 +318,20 @@ def test_distill_trains_two_teachers_and_a_student_and_resumes(folder, tmp_path)
     assert (tmp_path / "kd" / "student" / "best.safetensors").read_bytes() == before
     refused = run(*arguments, "--set", "preprocessing.margin=1.6", ok=False)
     assert "same preprocessing" in refused.output
+
+
+def test_predict_goes_on_with_what_is_missing(trained, folder, tmp_path):
+    images, boxes, out = [folder / f"0{k}.png" for k in range(3)], tmp_path / "boxes.csv", tmp_path / "out"
+    boxes.write_text("image,x0,y0,x1,y1\n" + "".join(f"{path.name},30,30,130,140\n" for path in images))
+    arguments = ["predict", *images, "--model", trained[1], "--boxes", boxes, "--out", out]
+    arguments += [part for name in ("pts", "json", "csv") for part in ("--format", name)]
+    run(*arguments)
+    before = {name: (out / name).read_text() for name in ("landmarks.json", "landmarks.csv", "landmarks.jsonl")}
+    lines = before["landmarks.jsonl"].splitlines(keepends=True)
+    (out / "landmarks.jsonl").write_text(lines[0] + lines[1][:30])  # broken off in the second image
+    (out / "landmarks.json").unlink()
+    stamp = (out / "00.pts").stat().st_mtime_ns
+    run(*arguments, "--resume")
+    assert {name: (out / name).read_text() for name in before} == before
+    assert json.loads(before["landmarks.json"]).keys() == {str(path) for path in images}
+    assert (out / "00.pts").stat().st_mtime_ns == stamp

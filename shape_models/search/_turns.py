@@ -14,7 +14,9 @@ __all__ = ["N_TURNS", "settle"]
 N_TURNS = 12  # angles: a start that is turned by 15 degrees still finds the shape
 _UPRIGHT = np.deg2rad(12.0)  # answers turned by more begin anew from there
 _DOUBTFUL = 0.75  # mean confidence below which other angles are tried: 19 in 20 upright faces of 300-W have more
-_CLEARLY = 0.08  # what a turned answer must have more: less leads some upright faces astray
+# What an answer must have more to take the place of the first, begun anew and from other angles, and what it must have
+# at all to be a face (see is_face): less leads some upright faces astray.
+_MORE, _CLEARLY, _FACE = 0.02, 0.08, 0.65
 
 
 def settle(
@@ -39,11 +41,13 @@ def settle(
     best = first
     turn = np.angle(frame.pose_of(first.shape[None]).a[0] * np.exp(-1j * frame.angle))
     if abs(turn) > _UPRIGHT:
-        best = max([best, *again(upright(first))], key=confidence)
+        other = again(upright(first))[0]
+        if confidence(other) > confidence(best) + _MORE:
+            best = other
     if confidence(best) < _DOUBTFUL:
         tried = again(np.array([turned(2 * np.pi * k / n_turns) for k in range(1, n_turns)]))
         tried += again(upright(max(tried, key=confidence)))
         other = max(tried, key=confidence)
-        if confidence(other) > confidence(best) + _CLEARLY:
+        if confidence(other) > max(confidence(best) + _CLEARLY, _FACE):
             best = other
     return best

@@ -1,0 +1,62 @@
+"""What `refine` does to a real detector's landmarks on the validation faces of 300-W.
+
+Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/study_refine.py POINTS.npz
+        [--scheme mediapipe478] [--every N]
+
+POINTS.npz has the arrays `names`, the paths of the images as split.csv has them, and `points` (n, K, 2), pixels, the
+first 0, NaN where the detector found nothing. The packages of detectors need other versions of NumPy than this library,
+so that they run by themselves; for MediaPipe 0.10 in an environment of its own:
+
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True)
+    found = mesh.process(image).multi_face_landmarks[0].landmark
+    points = [[p.x * width - 0.5, p.y * height - 0.5] for p in found]
+
+Errors are in percent of the distance of the outer corners of the eyes, differences paired, with 95 % intervals over
+photographs.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+import click
+import numpy as np
+
+from evaluation import bootstrap_interval, compare, nme
+from shape_models import convert, load_model, read_pts
+from shape_models.images import read_image
+from shape_models.search import refine
+
+DATA = Path(os.environ.get("SHAPE_MODELS_DATA", "")) / "300w"
+
+
+@click.command()
+@click.argument("points_file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--scheme", default="mediapipe478", show_default=True)
+@click.option("--every", type=click.IntRange(1), default=1)
+def main(points_file, scheme, every):
+    """Refine, and compare with the detector, its projection and the search from the true box."""
+    with np.load(points_file) as file:
+        found = dict(zip(file["names"].tolist(), file["points"].astype(float), strict=True))
+    with (DATA / "split.csv").open() as file:
+        rows = [row for row in csv.reader(file) if row[0] in found and np.isfinite(found[row[0]]).any()][::every]
+    truth = np.array([read_pts((DATA / name).with_suffix(".pts")).points for name, _, _ in rows])
+    groups = [photograph for _, photograph, _ in rows]
+    search, model = load_model("search68"), load_model("face68")
+    raw = np.array([found[name] for name, _, _ in rows])
+    raw = raw if scheme == "ibug68" else np.asarray(convert(raw, scheme, "ibug68").shapes)
+    images = [read_image(DATA / name) for name, _, _ in rows]
+    boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)
+    answers = {"detector": raw, "projected": np.asarray(model.project(raw))}
+    answers["search from the true box"] = np.array([r.shape for r in search.predict(images, boxes=boxes)])
+    answers["refined"] = np.array([r.points for r in refine(images, list(raw), scheme="ibug68", fitter=search)])
+    errors = {name: nme(truth, points, normalizer="inter_ocular", scheme="ibug68") for name, points in answers.items()}
+    click.echo(f"{len(rows)} faces")
+    for name, values in errors.items():
+        click.echo(f"{name:26s} {bootstrap_interval(values, groups=groups).scaled(100):.2f} %")
+    for name in ("detector", "search from the true box"):
+        click.echo(str(compare(errors["refined"], errors[name], groups=groups, names=("refined", name))))
+
+
+if __name__ == "__main__":
+    main()
