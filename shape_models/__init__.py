@@ -13,6 +13,7 @@ coefficient
 """
 
 from ._aligned import AlignedASM
+from ._alignment import GeneralizedProcrustes
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
@@ -29,13 +30,8 @@ from ._diagnostics import (
 from ._fitting import ShapeFit, fit_shape
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._probabilistic import BasisReport, Completion
-from ._procrustes import (
-    GeneralizedProcrustes,
-    ProcrustesResult,
-    estimate_similarity,
-    generalized_procrustes,
-    mirror_shapes,
-)
+from ._procrustes import ProcrustesResult, generalized_procrustes, mirror_shapes
+from ._similarity import estimate_similarity
 from ._sliding import Sliding, SlidingRecord
 from ._statistics import ShapeStatistics
 from ._submodels import condition, fit_with_kernel, marginal
@@ -43,14 +39,7 @@ from ._thin_plate import ThinPlateSpline, bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve, attach_curves, curve_length, resample_curve
 from .datasets import make_faces
-from .formats import (
-    LandmarkFile,
-    LandmarkFileError,
-    read_landmarks,
-    read_pts,
-    write_landmarks,
-    write_pts,
-)
+from .formats import LandmarkFile, LandmarkFileError, read_landmarks, read_pts, write_landmarks, write_pts
 from .io import ModelFileError, load_model, save_model
 from .landmarks import (
     COFW29,

@@ -12,24 +12,18 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from ._alignment import GeneralizedProcrustes
 from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
 from ._fitted import all_or_nothing
 from ._fitting import check_choices
+from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent
 from ._posterior import Solution, solve
 from ._probabilistic import Completion
 from ._problem import Problem
-from ._procrustes import (
-    GeneralizedProcrustes,
-    Mean,
-    _better_mirrored,
-    _checked_options,
-    estimate_similarity,
-    fit_to_mean,
-    mean_of_blocks,
-    to_tangent,
-)
+from ._procrustes import checked_rule
 from ._provenance import recall, remember
+from ._similarity import estimate_similarity
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._tails import predictive
 from ._transforms import Similarity
@@ -469,9 +463,7 @@ def _fit_chunks(
     """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
     if alignment.mirror is not None:
         raise ValueError("mirror: a symmetric mean is not learned from chunks. Try fit, or add the mirrored shapes.")
-    rule = _checked_options(
-        alignment.criterion, alignment.scaling, alignment.tangent, alignment.tol, alignment.max_iter
-    )
+    rule = checked_rule(alignment.criterion, alignment.scaling, alignment.tangent, alignment.tol, alignment.max_iter)
     reflection = alignment.reflection
 
     def blocks() -> Iterator[tuple[np.ndarray, None]]:
@@ -509,7 +501,7 @@ def _superimpose(
     transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
     aligned = transform(shapes)
     squares = float(np.square(aligned - found.mean).sum())
-    mirrored = np.flatnonzero(transform.reflects) if reflection else _better_mirrored(fit)
+    mirrored = np.flatnonzero(transform.reflects) if reflection else better_mirrored(fit)
     if tangent:
         aligned = to_tangent(aligned, found.mean, None)
     return ShapeStatistics.from_shapes(aligned), squares, mirrored

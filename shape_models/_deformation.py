@@ -12,8 +12,8 @@ import numpy as np
 from . import _drawing
 from ._array import as_shapes
 from ._files import write_text
-from ._procrustes import estimate_similarity
 from ._provenance import points_down
+from ._similarity import estimate_similarity
 from ._thin_plate import ThinPlateSpline
 from ._typing import ArrayLike, ShapeModel
 from .landmarks import LandmarkScheme

@@ -18,8 +18,9 @@ from ._array import (
     values_known,
 )
 from ._basis import ShapeBasis
-from ._procrustes import _Fit, _fit, row_status
 from ._provenance import recall
+from ._similarity import row_status
+from ._superimposition import PairFit, fit_pair
 from ._transforms import Similarity
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ class Frame(NamedTuple):
         """Whether the pose has a size."""
         return self.rule != "rigid"
 
-    def fit(self, points: Any, weights: Any = None) -> _Fit:
+    def fit(self, points: Any, weights: Any = None) -> PairFit:
         """Return the superimposition of points on the mean; nothing is refused."""
         mean = beside(self.mean, points)
         if self.rule != "tangent":
-            return _fit(points, mean, weights, rule=self.rule, reflection=self.reflection, inflation=self.inflation)
-        return _fit(mean, points, weights, rule="full")
+            return fit_pair(points, mean, weights, rule=self.rule, reflection=self.reflection, inflation=self.inflation)
+        return fit_pair(mean, points, weights, rule="full")
 
     def align(self, points: Any, weights: Any = None) -> Similarity:
         """Return frame of the points → model."""

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._aligned import AlignedASM
+from ._alignment import GeneralizedProcrustes
 from ._array import as_shapes
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._procrustes import GeneralizedProcrustes
 from ._typing import ArrayLike, LimitLike, SchemeLike, ShapeModel
 from .landmarks import get_scheme
 

@@ -13,7 +13,7 @@ from ._array import to_numpy
 from ._completion import completion_basis
 from ._posterior import Solution, solve
 from ._problem import Frame, Problem
-from ._procrustes import _fit
+from ._superimposition import fit_pair
 from ._transforms import Similarity
 
 __all__ = ["Predictive", "Tails", "learn_tails", "predictive"]
@@ -135,7 +135,7 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
         sizes = to_numpy(solution.pose.scale).astype(np.float64)
         blocks = solution.covariance(whole=True)
         missed = (solution.completed - truth)[hidden]
-        pasted = _fit(frame.mean, problem.points, problem.confidence, rule="full" if frame.scaling else "rigid")
+        pasted = fit_pair(frame.mean, problem.points, problem.confidence, rule="full" if frame.scaling else "rigid")
         naive = Similarity._of(pasted.rotation, pasted.translation, pasted.scale)(frame.mean) - truth
         errors += [np.square(missed).sum(), np.square(naive[hidden]).sum()]
         hidden &= rng.random(hidden.shape) < _LANDMARKS / np.maximum(hidden.sum(axis=1, keepdims=True), 1)

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import __version__
 from ._aligned import AlignedASM
+from ._alignment import GeneralizedProcrustes
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
@@ -33,7 +34,7 @@ from ._commands import (
 )
 from ._files import atomic
 from ._names import few
-from ._procrustes import GeneralizedProcrustes, generalized_procrustes
+from ._procrustes import generalized_procrustes
 from .images import image_exists, read_image
 from .io import load_model, save_model
 from .landmarks import convert as convert_scheme

@@ -383,9 +383,9 @@ _READERS: dict[int, Callable[[zipfile.ZipFile, dict[str, zipfile.ZipInfo]], dict
 
 def _to_parts(model: Any) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     from ._aligned import AlignedASM
+    from ._alignment import GeneralizedProcrustes
     from ._asm import ASM
     from ._basis import ShapeBasis
-    from ._procrustes import GeneralizedProcrustes
 
     for kind, save in ((ShapeBasis, _save_basis), (ASM, _save_asm), (AlignedASM, _save_aligned)):
         if type(model) is kind:
@@ -540,8 +540,8 @@ def _save_alignment(alignment: Any) -> tuple[dict[str, Any], dict[str, np.ndarra
 
 
 def _load_alignment(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    from ._alignment import GeneralizedProcrustes
     from ._array import as_shapes
-    from ._procrustes import GeneralizedProcrustes
 
     parameters = dict(header["parameters"])
     if parameters.get("mirror") is not None:
@@ -569,9 +569,9 @@ def _load_alignment(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> An
 def _save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     from sklearn.utils.validation import check_is_fitted
 
+    from ._alignment import GeneralizedProcrustes
     from ._asm import ASM
     from ._problem import Frame
-    from ._procrustes import GeneralizedProcrustes
 
     check_is_fitted(model)
     if type(model.asm_) is not ASM or type(model.alignment_) is not GeneralizedProcrustes:

@@ -12,7 +12,9 @@ from shape_models import (
     DegenerateShapeError,
     GeneralizedProcrustes,
     Similarity,
+    _mean_shape,
     _procrustes,
+    _superimposition,
     _transforms,
     estimate_similarity,
     generalized_procrustes,
@@ -403,8 +405,10 @@ def always_compiled(monkeypatch):
     """Send arrays of any size to the compiled loops."""
 
     def switch(on):
-        for module in (_procrustes, _transforms):
-            monkeypatch.setattr(module, "_LARGE", 0 if on else 1 << 60)
+        number = 0 if on else 1 << 60
+        for module in (_superimposition, _mean_shape, _procrustes):
+            monkeypatch.setattr(module, "MANY_COORDINATES", number)
+        monkeypatch.setattr(_transforms, "_LARGE", number)
 
     return switch
 
@@ -502,9 +506,9 @@ def test_blocks_add_up_to_the_whole(d, kw):
     shapes[rng.uniform(size=(30, 6)) < 0.1] = np.nan
     weights = rng.uniform(0.5, 2, size=6)
     whole = generalized_procrustes(shapes, weights=weights, tol=1e-11, **kw)
-    seen = _procrustes.seen_weights(shapes, weights)
+    seen = _mean_shape.seen_weights(shapes, weights)
     rule = "rigid" if kw.get("scaling") is False else kw.get("criterion", "full")
-    found = _procrustes.mean_of_blocks(
+    found = _mean_shape.mean_of_blocks(
         lambda: ((shapes[i : i + 7], seen[i : i + 7]) for i in range(0, 30, 7)),
         rule=rule, reflection=kw.get("reflection", False), tol=1e-11,
     )  # fmt: skip
