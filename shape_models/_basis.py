@@ -360,14 +360,29 @@ class ShapeBasis:
         if confidence is not None:
             expected = (*flat.shape[:-1], self.event_shape[0])
             return _probabilistic.weighted_coefficients(self, flat, as_confidence(confidence, flat, expected))
+        if self._fuses(flat):
+            xp = self._place.xp
+            rows = xp.reshape(flat, (-1, flat.shape[-1]))
+            b = xp.addmm(-(self._flat_mean @ self._transposed), rows, self._transposed)
+            _refuse_missing(flat, b, self.event_shape)
+            return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
         # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
         with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
             b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
         _refuse_missing(flat, b, self.event_shape)
         return b
 
+    @staticmethod
+    def _fuses(rows: Any) -> bool:
+        """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
+        many = hasattr(rows, "__torch_function__") and rows.ndim > 1 and not is_traced(rows)
+        return many and math.prod(rows.shape[:-1]) > _FEW
+
     def _decode(self, b: Any) -> Any:
         xp = self._place.xp
+        if self._fuses(b):
+            flat = xp.addmm(self._flat_mean, xp.reshape(b, (-1, b.shape[-1])), self.components)
+            return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
         flat = xp.matmul(b, self.components)
         flat += self._flat_mean
         return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))

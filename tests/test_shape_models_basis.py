@@ -370,3 +370,21 @@ def test_many_shapes_give_what_each_gives(limit, offset):
         x[3, 4, 1, 0] = np.nan
         with pytest.raises(ValueError, match=r"at index \(3, 4, 1, 0\)"):
             basis.project(x)
+
+
+def test_many_tensors_with_a_graph_are_projected_as_arrays_are():
+    """Sums and products in one pass, forward and backward, beside few rows at a time."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(6, 2))
+    basis = ShapeBasis(mean, np.linalg.qr(rng.normal(size=(12, 4)))[0].T, [1.0, 0.5, 0.2, 0.0], 2.0)
+    shapes = mean + rng.normal(size=(2, 300, 6, 2))
+    many = torch.tensor(shapes, requires_grad=True)
+    near = basis.project(many)
+    np.testing.assert_allclose(near.detach(), basis.project(shapes), atol=1e-12)
+    (gradient,) = torch.autograd.grad((near**2).sum(), many)
+    few = torch.tensor(shapes[0, :5], requires_grad=True)
+    (expected,) = torch.autograd.grad((basis.project(few) ** 2).sum(), few)
+    np.testing.assert_allclose(gradient[0, :5], expected, atol=1e-12)
+    with pytest.raises(ValueError, match="missing landmark"):
+        basis.project(torch.where(many > 3, torch.nan, many))
