@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from shape_models import AlignedASM, load_model, make_faces, read_landmarks, write_landmarks
+from shape_models import AlignedASM, load_model, make_faces, read_landmarks, save_model, write_landmarks
 from shape_models.cli import main
 
 
@@ -112,7 +112,19 @@ def test_complete_fills_what_is_missing(tmp_path, faces, model):
     seen = np.isfinite(shapes)
     np.testing.assert_array_equal(whole[seen], shapes[seen])
     assert np.linalg.norm(whole[2, 30] - faces[2, 30]) < 10
-    assert "1 missing landmark" in run("complete", model, tmp_path / "gap.npz", "-o", tmp_path / "whole.csv")
+    out = run("complete", model, tmp_path / "gap.npz", "-o", tmp_path / "whole.csv")
+    assert "1 missing landmark" in out
+    assert "no better than" not in out
+    assert record["no_better_than_mean"] is False
+
+
+def test_complete_says_when_the_mean_would_do_as_well(tmp_path, rng):
+    shapes = 10 * rng.normal(size=(12, 2)) + rng.normal(scale=0.5, size=(40, 12, 2))  # no landmark tells of another
+    save_model(AlignedASM().fit(shapes), tmp_path / "model.npz")
+    shapes[:3, 2:5] = np.nan
+    np.savez(tmp_path / "gap.npz", shapes=shapes)
+    out = run("complete", tmp_path / "model.npz", tmp_path / "gap.npz", "-o", tmp_path / "whole.npz")
+    assert "no better than by pasting its mean" in out
 
 
 def test_a_shape_that_cannot_be_fitted_is_named_and_harms_no_other(tmp_path, faces, model):
