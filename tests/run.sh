@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lint, types, tests. Makes .venv from tests/constraints.txt when it is missing.
+# Lint, types, tests. Makes .venv from tests/constraints.txt when it is missing or they have changed.
 #   sh tests/run.sh             everything
 #   sh tests/run.sh PYTEST-ARGS only pytest, with these arguments
 set -eu
@@ -11,7 +11,4 @@ if [ "$#" -gt 0 ]; then
 fi
 .venv/bin/ruff check .
 .venv/bin/mypy
-# The lower three packages must work where torch is not installed.
-SHAPE_MODELS_DATA='' HYPOTHESIS_PROFILE=quick PYTHONPATH=tests .venv/bin/python -m pytest -q -n 2 --dist loadfile -p no_torch \
-    -r f tests/test_without_torch.py tests/test_shape_models_*.py tests/test_pose_*.py tests/test_evaluation_*.py
 .venv/bin/python -m pytest -n 2 --dist loadfile --durations=15
