@@ -35,6 +35,7 @@ __all__ = [
     "namespace_of",
     "plain_memory",
     "refuse_extreme",
+    "refuse_extremes_of",
     "refuse_masked",
     "renamed",
     "to_numpy",
@@ -491,6 +492,11 @@ def refuse_extreme(low: float, high: float, name: str = "shapes") -> None:
         raise ValueError(
             f"{name}: got coordinates up to {size:.1g}; expected {bound}, whose squares can be summed. Try other units."
         )
+
+
+def refuse_extremes_of(array: np.ndarray, name: str = "shapes") -> None:
+    """Raise as `refuse_extreme` does for the coordinates of an array, NaN aside."""
+    refuse_extreme(float(np.nanmin(array, initial=0.0)), float(np.nanmax(array, initial=0.0)), name)
 
 
 # --- Weights and confidence ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._array import as_numpy
 from ._typing import ArrayLike
 
 __all__ = ["IMAGES", "Masks", "holds_masks", "outline_of_mask", "read_masks", "signed_area"]
@@ -61,7 +62,7 @@ def outline_of_mask(
     from scipy import ndimage
     from skimage.measure import find_contours
 
-    values, level = _levels(np.asarray(mask), label, level, name)
+    values, level = _levels(as_numpy(mask, name, booleans=True), label, level, name)
     inside = values > level
     n_pixels = int(inside.sum())
     if n_pixels == 0:

@@ -221,7 +221,8 @@ def generalized_procrustes(
     square = np.einsum("nkd,nkd->", shapes, shapes)  # without the threads of BLAS
     if weights is not None or np.isnan(square):
         weights = seen_weights(shapes, weights)
-        square = np.nansum(shapes * shapes)
+        with np.errstate(over="ignore"):
+            square = np.nansum(shapes * shapes)
     if not SMALLEST**2 < square < math.inf:
         refuse_extreme(float(np.nanmin(shapes, initial=0.0)), float(np.nanmax(shapes, initial=0.0)))
     order = None if mirror is None else _permutation(mirror, shapes.shape[1])

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
-from ._array import as_shapes
+from ._array import as_numpy, as_shapes, refuse_extremes_of, refuse_masked
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._typing import ArrayLike, LimitLike, SchemeLike, ShapeModel
@@ -138,9 +138,15 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
     if array.ndim != 2:
         raise ValueError(f"points: got shape {array.shape}; expected one shape, {basis.event_shape}.")
     array = array.astype(np.float64)
-    error = np.broadcast_to(np.asarray(noise, dtype=np.float64), (n_landmarks,))
+    error = as_numpy(noise, "noise").astype(np.float64)
+    if error.shape not in ((), (1,), (n_landmarks,)):
+        raise ValueError(
+            f"noise: got shape {error.shape}; expected one number, or one for each of {n_landmarks} landmarks."
+        )
+    error = np.broadcast_to(error, (n_landmarks,))
     if not (np.isfinite(error) & (error >= 0)).all():
         raise ValueError("noise: got a number that is negative or not finite; expected standard deviations from 0 up.")
+    refuse_extremes_of(error, "noise")
     transform = None
     if isinstance(model, AlignedASM):
         from ._fitting import fit_shape
@@ -380,6 +386,7 @@ def _chosen(landmarks: Any, scheme: Any, n: int) -> np.ndarray:
     if scheme is not None:
         chosen = scheme.indices(landmarks)
     else:
+        refuse_masked(landmarks, "landmarks")
         chosen = np.asarray(list(landmarks))
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise ValueError("landmarks: got something else than indices; expected them, as the model has no scheme.")

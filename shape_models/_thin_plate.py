@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import LARGEST, DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._typing import ArrayLike, ImageLike
 
 __all__ = ["ThinPlateSpline", "bending_energy_matrix"]
@@ -97,6 +97,7 @@ class ThinPlateSpline:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {source.shape[-2]}, as in source.")
         if not (np.isfinite(smoothing) and smoothing >= 0):
             raise ValueError(f"smoothing: got {smoothing!r}; expected a number from 0 up.")
+        refuse_extremes_of(target, "target")
         source, target = np.broadcast_arrays(source, target)
         seen = np.isfinite(source[..., 0]) & np.isfinite(target[..., 0])
         unit, centre, size = _normalised(source, seen)
@@ -169,6 +170,8 @@ class ThinPlateSpline:
 
     def _evaluate(self, points: np.ndarray, *, derivative: bool) -> tuple[np.ndarray, np.ndarray]:
         d, k, n = self.n_dims, self.source.shape[-2], points.shape[-2]
+        if (np.abs(points) > LARGEST).any():  # False for NaN
+            refuse_extremes_of(points, "points")
         knots = (self._filled - self.centre[..., None, :]) / self.size[..., None, None]
         unit = (points - self.centre[..., None, :]) / self.size[..., None, None]
         batch = np.broadcast_shapes(unit.shape[:-2], self.batch_shape)
@@ -217,7 +220,7 @@ class ThinPlateSpline:
             given.astype(np.float64), (*np.broadcast_shapes(given.shape[:-2], self.batch_shape), *given.shape[-2:])
         )
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
-        x = back(wanted)
+        x = back(wanted)  # refuses what is too far
         limit = tol * back.size[..., None] + 64 * np.finfo(np.float64).eps * np.abs(back.centre).max(axis=-1)[..., None]
         value, slope = self._evaluate(x, derivative=True)
         off = np.linalg.norm(value - wanted, axis=-1)
@@ -346,7 +349,7 @@ def bending_energy_matrix(reference: ArrayLike) -> np.ndarray:
     """
     reference = as_shapes(reference, name="reference", n_dims=(2, 3)).astype(np.float64)
     seen = np.ones(reference.shape[:-1], dtype=bool)
-    unit, _, size = _normalised(reference, seen)
+    unit, _, size = _normalised(reference, seen, "reference")
     k, d = reference.shape[-2:]
     right = np.zeros((k + d + 1, k))
     right[:k] = np.eye(k)
@@ -355,12 +358,15 @@ def bending_energy_matrix(reference: ArrayLike) -> np.ndarray:
     return 0.5 * (matrix + np.swapaxes(matrix, -1, -2))
 
 
-def _normalised(source: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _normalised(
+    source: np.ndarray, seen: np.ndarray, name: str = "source"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the source about its centroid and of size 1, with centroid and size; refuse what spans too little."""
+    refuse_extremes_of(source, name)
     d = source.shape[-1]
     count = seen.sum(axis=-1)
     if (count < d + 1).any():
-        raise DegenerateShapeError(f"source: got {int(count.min())} landmarks seen; expected at least {d + 1}.")
+        raise DegenerateShapeError(f"{name}: got {int(count.min())} landmarks seen; expected at least {d + 1}.")
     mask = seen[..., None]
     filled = np.where(mask, source, 0.0)
     centre = filled.sum(axis=-2) / count[..., None]
@@ -372,14 +378,14 @@ def _normalised(source: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.nd
         what = "one line" if d == 2 else "one plane"
         index = tuple(int(i) for i in np.argwhere(np.atleast_1d(flat))[0])
         where = f"[{index[0]}]" if source.ndim > 2 else ""
-        raise DegenerateShapeError(f"source{where}: the landmarks all lie on {what}, so the map is not determined.")
+        raise DegenerateShapeError(f"{name}{where}: the landmarks all lie on {what}, so the map is not determined.")
     unit = offset / size[..., None, None]
     apart = ((unit[..., :, None, :] - unit[..., None, :, :]) ** 2).sum(axis=-1)
     both = seen[..., :, None] & seen[..., None, :] & ~np.eye(source.shape[-2], dtype=bool)
     close = both & ~(apart > (64 * np.finfo(np.float64).eps) ** 2)
     if close.any():
         index = tuple(int(i) for i in np.argwhere(close)[0])
-        raise DegenerateShapeError(f"source: landmarks {index[-2]} and {index[-1]} coincide. Try leaving one out.")
+        raise DegenerateShapeError(f"{name}: landmarks {index[-2]} and {index[-1]} coincide. Try leaving one out.")
     return unit, centre, size
 
 

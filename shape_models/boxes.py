@@ -47,7 +47,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import as_array, to_numpy
+from ._array import as_numpy
 from ._typing import ArrayLike
 from .images import check_boxes_inside
 
@@ -66,6 +66,8 @@ __all__ = [
 _SMALLEST = 4.0
 # A box this many times as large as the image is no place in it.
 _LARGEST = 8.0
+# Pixels beyond are no place in any image; areas of such boxes are exact.
+_FARTHEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -344,7 +346,7 @@ def learn_box_convention(
     ([1.03, 0.77], 30)
     """
     found = _as_boxes(detected, "detected")
-    shapes = to_numpy(as_array(landmarks))
+    shapes = as_numpy(landmarks, "landmarks")
     if found.ndim != 2:
         raise ValueError(f"detected: got shape {found.shape}; expected (n, 4), one box for each face.")
     if shapes.ndim == 3 and shapes.shape[-1] == 2:
@@ -470,7 +472,7 @@ def overlap(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
     >>> overlap([[0, 0, 10, 10]], [[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]]).round(3)
     array([[1.   , 0.333, 0.   ]])
     """
-    a, b = (_as_boxes(value, "boxes").reshape(-1, 4) for value in (boxes, others))
+    a, b = _as_boxes(boxes, "boxes").reshape(-1, 4), _as_boxes(others, "others").reshape(-1, 4)
     return _shared(a, b) / np.maximum(_area(a)[:, None] + _area(b) - _shared(a, b), 1e-300)
 
 
@@ -504,9 +506,11 @@ def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: 
     [1, 2]
     """
     array = _as_boxes(boxes, "boxes").reshape(-1, 4)
+    if np.isnan(array).any():
+        raise ValueError("boxes: got NaN; expected pixels. Try boxes[np.isfinite(boxes).all(axis=1)].")
     if not 0 <= max_overlap <= 1:
         raise ValueError(f"max_overlap: got {max_overlap}; expected a number from 0 to 1.")
-    values = np.arange(len(array), 0, -1.0) if scores is None else np.asarray(scores, dtype=np.float64)
+    values = np.arange(len(array), 0, -1.0) if scores is None else as_numpy(scores, "scores").astype(np.float64)
     if values.shape != (len(array),) or not np.isfinite(values).all():
         raise ValueError(f"scores: got shape {values.shape}; expected {len(array)} finite numbers, one for each box.")
     area = _area(array)
@@ -519,14 +523,17 @@ def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: 
 
 
 def _as_boxes(boxes: Any, name: str) -> np.ndarray:
-    array = np.asarray(to_numpy(as_array(boxes)))
+    array = as_numpy(boxes, name)
     if array.size == 0:
         return np.zeros((0, 4))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: got an array of {array.dtype}; expected x0, y0, x1, y1 in pixels.")
     if array.ndim == 0 or array.shape[-1] != 4:
         raise ValueError(f"{name}: got shape {array.shape}; expected (k, 4), x0, y0, x1, y1 in pixels.")
-    return np.array(array, dtype=np.float64)
+    array = np.array(array, dtype=np.float64)
+    if (np.abs(array) > _FARTHEST).any():  # False for NaN
+        raise ValueError(f"{name}: got {np.nanmax(np.abs(array)):.3g}; expected pixels, up to {_FARTHEST:g}.")
+    return array
 
 
 def _at(array: np.ndarray, where: np.ndarray, name: str) -> str:

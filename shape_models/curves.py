@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._typing import ArrayLike
 
 __all__ = ["Curve", "attach_curves", "curve_length", "resample_curve"]
@@ -317,6 +317,7 @@ def arc_lengths(points: np.ndarray, closed: bool) -> np.ndarray:
 
 def _points(points: Any, closed: bool) -> np.ndarray:
     array = as_shapes(points, name="points")
+    refuse_extremes_of(array, "points")
     if array.shape[-2] < (3 if closed else 2):
         kind, least = ("a closed", 3) if closed else ("an open", 2)
         raise ValueError(f"points: got {array.shape[-2]} points; expected at least {least} for {kind} curve.")

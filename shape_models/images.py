@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ._array import as_numpy, as_shapes
 from ._typing import ArrayLike, ImageLike
 
 __all__ = [
@@ -243,7 +244,8 @@ def check_inside(
     ...     print(str(error)[:98])
     landmarks: got 1 of 2 outside its image of 100 x 100 pixels; the first is landmark 1 at (20, 1050)
     """
-    points = np.asarray(landmarks, dtype=np.float64).reshape(-1, 2)
+    points = as_shapes(landmarks, name=name, n_dims=2, allow_nan=True, allow_inf=True).astype(np.float64)
+    points = points.reshape(-1, 2)
     width, height = size
     outside = np.any((points < -0.5) | (points > np.array([width, height]) - 0.5), axis=1)
     beyond = np.maximum(-points, points - [width, height]).max(axis=1) > max(width, height)
@@ -290,7 +292,10 @@ def check_boxes_inside(boxes: ArrayLike, size: tuple[int, int], *, name: str = "
     boxes: got [200, 0, 250, 50] at index 1, outside its image of 100 x 100 pixels
     """
     width, height = size
-    for index, (x0, y0, x1, y1) in enumerate(np.asarray(boxes, dtype=np.float64).reshape(-1, 4).tolist()):
+    array = as_numpy(boxes, name).astype(np.float64)
+    if not array.ndim or array.shape[-1] != 4:
+        raise ValueError(f"{name}: got shape {array.shape}; expected (4,) or (n, 4), x0, y0, x1, y1.")
+    for index, (x0, y0, x1, y1) in enumerate(array.reshape(-1, 4).tolist()):
         if x1 < -0.5 or y1 < -0.5 or x0 > width - 0.5 or y0 > height - 0.5:
             corners = ", ".join(f"{value:.6g}" for value in (x0, y0, x1, y1))
             raise ValueError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._files import write_text
 from ._procrustes import generalized_procrustes, mirror_shapes
 from ._typing import ArrayLike
@@ -56,6 +56,7 @@ def centroid_size(shapes: ArrayLike) -> Any:
     8.000000000000002
     """
     array = as_shapes(shapes, allow_nan=True).astype(np.float64)
+    refuse_extremes_of(array)
     return np.sqrt(((array - array.mean(axis=-2, keepdims=True)) ** 2).sum(axis=(-2, -1)))
 
 
@@ -136,8 +137,7 @@ def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Any = "partial"
     (True, True)
     """
     array = as_shapes(shapes, n_dims=(2, 3), min_samples=2).astype(np.float64)
-    order = np.asarray(getattr(mirror, "mirror", mirror))
-    images = mirror_shapes(array, order)
+    images = mirror_shapes(array, mirror)
     both = generalized_procrustes(np.concatenate([array, images]), criterion=criterion)
     aligned, turned = np.split(both.aligned, 2)
     symmetric, asymmetric = 0.5 * (aligned + turned), 0.5 * (aligned - turned)

@@ -10,12 +10,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.py") if not p.name.startswith(("_", "lecture")))
 
+ARGUMENTS = {"asm_vs_cnn": ["20"]}  # a face in twenty, not in four
+
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
 def test_example_runs(script, tmp_path):
     env = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     out = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, str(script), *ARGUMENTS.get(script.stem, [])], cwd=tmp_path, env=env, capture_output=True,
+        text=True, check=False, timeout=300,
     )
     assert out.returncode == 0, out.stderr[-3000:]
     assert out.stdout.strip(), "the example prints nothing"

@@ -1,6 +1,7 @@
 """The commands that train and run a search, on files as users have them."""
 
 import csv
+import functools
 
 import numpy as np
 import pytest
@@ -118,8 +119,11 @@ def test_info_describes_a_search(model):
 
 def test_training_tells_how_far_it_is(folder, tmp_path, monkeypatch):
     """Every part begins above 0, never goes back and ends at its total; the saved model tells nobody."""
+    from shape_models import search
     from shape_models.search import _cli
 
+    few = functools.partial(search.ASMFitter, n_perturbations=2, calibration=2)
+    monkeypatch.setattr(search, "ASMFitter", few)
     heard = []
 
     class Progress(_cli._Progress):

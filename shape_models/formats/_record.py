@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_numpy
 from .._files import atomic as replacing
 from ..images import image_size as image_size_of
 from ..landmarks import LandmarkScheme, get_scheme
@@ -98,6 +99,9 @@ class LandmarkFile:
     def __post_init__(self) -> None:
         if isinstance(self.points, np.ma.MaskedArray):  # what is masked is missing, as in the writers
             object.__setattr__(self, "points", np.ma.filled(self.points.astype(np.float64), np.nan))
+        object.__setattr__(self, "points", as_numpy(self.points, "points"))
+        if self.points.ndim != 2:
+            raise ValueError(f"points: got shape {self.points.shape}; expected (n_landmarks, n_dims).")
         if isinstance(self.scheme, str):
             object.__setattr__(self, "scheme", get_scheme(self.scheme))
         if self.frame not in FRAMES:
