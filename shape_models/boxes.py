@@ -531,8 +531,12 @@ def _as_boxes(boxes: Any, name: str) -> np.ndarray:
     if array.ndim == 0 or array.shape[-1] != 4:
         raise ValueError(f"{name}: got shape {array.shape}; expected (k, 4), x0, y0, x1, y1 in pixels.")
     array = np.array(array, dtype=np.float64)
-    if (np.abs(array) > _FARTHEST).any():  # False for NaN
-        raise ValueError(f"{name}: got {np.nanmax(np.abs(array)):.3g}; expected pixels, up to {_FARTHEST:g}.")
+    far = np.abs(array).reshape(-1, 4).max(axis=1) > _FARTHEST  # False for NaN
+    if far.any():
+        worst = array.reshape(-1, 4)[far][0]
+        what = "NaN or infinity" if np.isinf(worst).any() else f"{np.abs(worst).max():.3g}"
+        index = int(np.flatnonzero(far)[0])
+        raise ValueError(f"{name}: got {what} at index {index}; expected pixels, up to {_FARTHEST:g}.")
     return array
 
 
