@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from shape_models._array import DegenerateShapeError, as_shapes, as_weights, refuse_masked, to_numpy
+from shape_models._array import (
+    LARGEST,
+    DegenerateShapeError,
+    as_array,
+    as_shapes,
+    as_weights,
+    refuse_extremes_of,
+    to_numpy,
+)
 
 __all__ = ["as_points", "as_reals", "check_points", "check_weights"]
 
@@ -21,14 +29,7 @@ def as_reals(value: Any, name: str) -> np.ndarray:
     ValueError
         For a list whose parts differ in length.
     """
-    refuse_masked(value, name)
-    try:
-        array = np.asarray(to_numpy(value))
-    except ValueError:
-        raise ValueError(f"{name}: got a list whose parts differ in length; expected an array of numbers.") from None
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: got an array of {array.dtype}; expected real numbers.")
-    return np.array(array, dtype=np.float64)
+    return np.array(to_numpy(as_array(value, name)), dtype=np.float64)
 
 
 def as_points(value: Any, name: str, n_dims: int | tuple[int, ...]) -> np.ndarray:
@@ -36,8 +37,7 @@ def as_points(value: Any, name: str, n_dims: int | tuple[int, ...]) -> np.ndarra
 
     OpenCV writes n points as (n, 1, dims). No pose follows from a single point, so that this axis is no set of points.
     """
-    refuse_masked(value, name)
-    points = as_shapes(to_numpy(value), name=name, n_dims=n_dims, allow_nan=True)
+    points = as_shapes(to_numpy(as_array(value, name)), name=name, n_dims=n_dims, allow_nan=True)
     return points[..., 0, :] if points.ndim > 2 and points.shape[-2] == 1 else points
 
 
@@ -62,8 +62,8 @@ def check_points(
     single = objects.ndim == 2 and images.ndim == 2
     # Writable too: the compiled code would be compiled again for read-only arrays.
     objects, images = (np.require(a, np.float64, ["C", "W"]) for a in (objects, images))
-    objects = objects.reshape(-1, *objects.shape[-2:])
-    images = images.reshape(-1, *images.shape[-2:])
+    objects = _without_extremes(objects.reshape(-1, *objects.shape[-2:]), "object_points")
+    images = _without_extremes(images.reshape(-1, *images.shape[-2:]), "image_points")
     if len(objects) not in (1, len(images)):
         if len(images) != 1:
             raise ValueError(f"got {len(objects)} sets of object points and {len(images)} of image points.")
@@ -71,10 +71,18 @@ def check_points(
     return objects, images, single
 
 
+def _without_extremes(points: np.ndarray, name: str) -> np.ndarray:
+    """Refuse coordinates whose squares overflow; in a batch such a row counts as missing and harms no other."""
+    far = (np.abs(points) > LARGEST).any(axis=(1, 2))  # False for NaN
+    if far.any() and len(points) == 1:
+        refuse_extremes_of(points, name)
+    return np.where(far[:, None, None], np.nan, points) if far.any() else points
+
+
 def check_weights(weights: Any, b: int, n: int) -> np.ndarray:
     """Return weights of shape (1, n) or (b, n), writable and in C order; None means 1."""
     if weights is None:
         return np.ones((1, n))
-    refuse_masked(weights, "weights")
-    shape = (b, n) if np.ndim(weights) > 1 else (n,)
-    return np.array(as_weights(to_numpy(weights), shape), order="C").reshape(-1, n)
+    array = to_numpy(as_array(weights, "weights", booleans=True))
+    shape = (b, n) if array.ndim > 1 else (n,)
+    return np.array(as_weights(array, shape), order="C").reshape(-1, n)

@@ -429,8 +429,10 @@ def rotation_from_matrix(matrix: np.ndarray) -> Rotation:
     """Return a Rotation of matrices that are rotations; SciPy alone would orthogonalise anything in silence."""
     if not np.isfinite(matrix).all():
         raise ValueError("matrix: got NaN or infinity; expected finite numbers.")
-    gram = matrix @ np.swapaxes(matrix, -1, -2)
-    if (np.abs(gram - np.eye(3)) > 1e-3).any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = matrix @ np.swapaxes(matrix, -1, -2)
+        rigid = np.abs(gram - np.eye(3)) <= 1e-3  # False where squares overflow
+    if not rigid.all():
         raise ValueError("matrix: got rows that are not orthonormal; expected a rotation. Remove the scale first.")
     if (np.linalg.det(matrix) < 0).any():
         raise ValueError("matrix: got a reflection (determinant -1); expected a rotation. Check the handedness.")
@@ -454,10 +456,17 @@ def wrap_degrees(angles: Any) -> np.ndarray:
     ndarray of the shape of `angles`
         The same directions.
 
+    Raises
+    ------
+    ValueError
+        For infinity.
+
     Examples
     --------
     >>> wrap_degrees([190.0, -180.0, 30.0]).tolist()
     [-170.0, 180.0, 30.0]
     """
     angles = as_reals(angles, "angles")
+    if np.isinf(angles).any():
+        raise ValueError("angles: got infinity; expected degrees, NaN where an angle is unknown.")
     return -(np.mod(-angles + 180.0, 360.0) - 180.0)

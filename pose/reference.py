@@ -35,7 +35,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models import IBUG68, LandmarkScheme, convert, get_scheme
-from shape_models._array import DegenerateShapeError, as_shapes
+from shape_models._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 
 if TYPE_CHECKING:
     from ._camera import Camera
@@ -239,7 +239,7 @@ def derive_reference(
     Raises
     ------
     DegenerateShapeError
-        When the shapes are flat: their mirror images cannot be told from them.
+        When the shapes are flat, so that their mirror images cannot be told from them, or their landmarks coincide.
 
     Examples
     --------
@@ -253,6 +253,9 @@ def derive_reference(
     """
     scheme = get_scheme(scheme)
     shapes = as_shapes(shapes, name="shapes", n_landmarks=scheme.n_landmarks, n_dims=3, min_samples=1).astype(float)
+    refuse_extremes_of(shapes)
+    if not np.ptp(shapes, axis=1).any(axis=1).all():
+        raise DegenerateShapeError("shapes: got landmarks that all coincide; expected 3-D shapes.")
     if scheme.mirror is None:
         raise ValueError(f"scheme: {scheme.name!r} has no mirror map; expected a symmetric object.")
     mirror = np.asarray(scheme.mirror)
@@ -321,6 +324,12 @@ def derive_weights(landmarks: Any, camera: Camera, *, reference: np.ndarray | No
     -------
     ndarray of shape (68,)
 
+    Raises
+    ------
+    ValueError
+        For a face with fewer than 4 landmarks, a landmark that no face shows, and faces that are fitted exactly or
+        not at all.
+
     Examples
     --------
     >>> import numpy as np
@@ -337,13 +346,24 @@ def derive_weights(landmarks: Any, camera: Camera, *, reference: np.ndarray | No
     assert IBUG68.mirror is not None
     reference = _HEAD if reference is None else as_shapes(reference, name="reference", n_landmarks=68, n_dims=3)
     landmarks = as_shapes(landmarks, name="landmarks", n_landmarks=68, n_dims=2, min_samples=1, allow_nan=True)
+    landmarks = landmarks.astype(np.float64)
+    refuse_extremes_of(landmarks, "landmarks")
+    seen = np.isfinite(landmarks[..., 0])
+    if (seen.sum(axis=1) < 4).any():
+        raise ValueError(f"landmarks[{int(np.argmin(seen.sum(axis=1)))}]: got fewer than 4 landmarks that are seen.")
+    if not seen.any(axis=0).all():
+        raise ValueError(f"landmarks: got no face that shows landmark {int(np.argmin(seen.any(axis=0)))}.")
     weights = np.ones(68)
     size = np.sqrt(np.nanvar(landmarks, axis=1).sum(axis=-1))
     for _ in range(100):
         result = solve_pnp(reference, landmarks, camera, weights=weights)
+        if not result.converged.any():
+            raise ValueError("landmarks: got no face that the reference fits; expected pixels of this camera.")
         squared = (result.residuals[result.converged] ** 2).sum(-1) / size[result.converged, None] ** 2
         variance = np.nanmean(squared, axis=0)
         variance = 0.5 * (variance + variance[IBUG68.mirror])
+        if not np.median(variance) > 0:
+            raise ValueError("landmarks: got faces that the reference fits exactly; expected annotated ones.")
         # A landmark cannot be firmer than the annotation itself: the floor keeps the iteration from a single point.
         new = 1.0 / (variance + 0.1 * np.median(variance))
         new /= new.mean()

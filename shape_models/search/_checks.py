@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_numpy
 from ..images import check_boxes_inside, check_inside
 
 __all__ = ["check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
@@ -69,9 +70,9 @@ def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:
 
 def numbers(value: Any, event: tuple[int, ...], name: str) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: got no numbers; expected an array of shape {event}.") from None
+        array = as_numpy(value, name).astype(float)
+    except TypeError as error:
+        raise ValueError(f"{name}: got no numbers; expected an array of shape {event}. {error}") from None
     if array.shape != event:
         raise ValueError(f"{name}: got {value if value is None else array.shape}; expected an array of shape {event}.")
     return array

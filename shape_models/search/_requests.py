@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._array import as_numpy
 from .._provenance import is_landmark_set
 from ._images import image_count
 
@@ -26,12 +27,12 @@ def _per_image(values: Any, n: int, event: tuple[int, ...], name: str, single: b
     """Return what is given for each image: one value, or an array of several; each is judged when it has its turn."""
     one = f"{event} for one or (m, {str(event)[1:].rstrip(',)')}) for several in one"
     try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        if not single and hasattr(values, "__len__") and len(values) == n:
-            return [_array_or_given(value) for value in values]
-        raise ValueError(
-            f"{name}: got no numbers; expected an array of shape {one if single else (n, *event)}."
+        array = as_numpy(values, name).astype(float)
+    except (TypeError, ValueError) as error:
+        if not single and isinstance(values, list | tuple | np.ndarray) and len(values) == n:
+            return [_array_or_given(value, name) for value in values]
+        raise type(error)(
+            f"{name}: got no numbers; expected an array of shape {one if single else (n, *event)}. {error}"
         ) from None
     if single:
         if array.shape == event or (array.ndim == len(event) + 1 and array.shape[1:] == event):
@@ -44,11 +45,11 @@ def _per_image(values: Any, n: int, event: tuple[int, ...], name: str, single: b
     return list(array)
 
 
-def _array_or_given(value: Any) -> Any:
+def _array_or_given(value: Any, name: str) -> Any:
     if value is None:
         return None
     try:
-        return np.asarray(value, dtype=float)
+        return as_numpy(value, name).astype(float)
     except (TypeError, ValueError):
         return value
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_numpy
 from .._fitting import fit_shape
 from .._typing import ArrayLike, ImagesLike, SchemeLike
 from ..landmarks import convert, get_scheme
@@ -160,7 +161,7 @@ def _one(fitter: ASMFitter, image: Any, given: Any, scheme: Any) -> RefinedLandm
     own = fitter._scheme()
     if scheme is not None and own is None:
         raise ValueError("scheme: the fitter has none to convert to; expected points in its own order.")
-    points = np.asarray(given, dtype=float)
+    points = as_numpy(given, "points").astype(float)
     if scheme is not None and get_scheme(scheme) != own:
         points = np.asarray(convert(points, scheme, own).shapes, dtype=float)
     before = fitter.confidence(image, points)
