@@ -257,7 +257,7 @@ def test_the_offset_of_labels_is_measured_and_applied_only_where_it_is_asked_for
     np.testing.assert_allclose(np.linalg.norm(shift, axis=-1) / eye[:, None], 0.05, rtol=0.2)
     offsets, groups = label_offset(predictor, moved)
     assert offsets.shape == (3,) == groups.shape
-    assert 0 <= LABEL_OFFSETS["300w"] < 0.02
+    assert 0 < LABEL_OFFSETS["300w"] < 0.02
     with pytest.raises(ValueError, match="expected a number or one of 300w"):
         measure_model(predictor, samples, label_offset="wflw")
     said = json.loads(run("offset", "asmnet-68", w300, "--json"))

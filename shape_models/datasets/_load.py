@@ -58,8 +58,8 @@ def load_landmarks(
     ----------
     source : path, array_like, LandmarkFile, list of LandmarkFile, or LandmarkSamples
         A landmark file of any format of `read_landmarks`; a ``.npz`` with an array ``shapes`` (n, n_landmarks, n_dims)
-        and perhaps ``names``, ``images``, ``labels``, ``frame``, ``groups``, ``split``, ``box`` and further arrays of n
-        entries, which become attributes; a ``.npy`` of one shape or of many; a folder; an array of one shape or of
+        and perhaps ``names``, ``images``, ``labels``, ``frame``, ``groups``, ``split``, ``box``, ``curves`` with
+        ``curve_sizes``, and further arrays of n entries, which become attributes (NaN and empty text are absent); a ``.npy`` of one shape or of many; a folder; an array of one shape or of
         many. A folder is searched with the folders below it, hidden files and folders left out, in natural order
         (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv``
         and ``.land``; ``.csv``, ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them,
@@ -427,12 +427,16 @@ def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
     folder = path.parent if images is None else Path(images)
     raw = own or pictures
     names = [str(i) for i in range(n)] if raw is None else _distinct(raw)
+    curves = _curves(path, arrays, n)
     attributes = {name: array for name, array in arrays.items() if array.ndim and len(array) == n}
     entries = []
     for i, name in enumerate(names):
         values = {key: array[i].item() if array.ndim == 1 else array[i] for key, array in attributes.items()}
-        if boxes is not None:
+        values = {key: value for key, value in values.items() if not _absent(value)}
+        if boxes is not None and np.isfinite(boxes[i]).all():
             values["box"] = boxes[i]
+        if curves[i]:
+            values["curves"] = curves[i]
         points = mark_missing(whole_missing(shapes[i]), reading.missing)
         picture = None if pictures is None or not pictures[i] else pictures[i]
         file = LandmarkFile(
@@ -444,6 +448,29 @@ def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
         part = None if parts is None or not parts[i] else parts[i]
         entries.append(Entry(image, group, part, reading.framed(file), name))
     return _set(entries, reading, None if labels is None else tuple(labels), named=raw is not None, source=str(path))
+
+
+def _absent(value: Any) -> bool:
+    return (isinstance(value, str) and not value) or (isinstance(value, float) and np.isnan(value))
+
+
+def _curves(path: Path, arrays: dict[str, np.ndarray], n: int) -> list[list[np.ndarray]]:
+    """Return the curves of each sample: their points stand one behind the other, and ``curve_sizes`` counts them."""
+    if not {"curves", "curve_sizes"} <= arrays.keys():
+        return [[] for _ in range(n)]
+    points, sizes = arrays.pop("curves"), arrays.pop("curve_sizes")
+    fits = points.ndim == sizes.ndim == 2 and points.dtype.kind == "f" and sizes.dtype.kind in "iuf"
+    fits = fits and len(sizes) == n and (sizes >= 0).all() and (sizes % 1 == 0).all() and sizes.sum() == len(points)
+    if not fits:
+        raise LandmarkFileError(
+            f"{path}, array curves: got {points.shape} and sizes {sizes.shape}; expected points and the number of them "
+            "in each curve of each sample."
+        )
+    sizes = sizes.astype(np.int64)
+    ends = np.cumsum(sizes.ravel()).tolist()
+    parts = [points[end - size : end] for end, size in zip(ends, sizes.ravel().tolist(), strict=True)]
+    width = sizes.shape[1]
+    return [[part for part in parts[i * width : (i + 1) * width] if len(part)] for i in range(n)]
 
 
 def _texts(path: Path, arrays: dict[str, np.ndarray], key: str, n: int) -> list[str] | None:

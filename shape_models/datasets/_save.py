@@ -190,13 +190,23 @@ def _write_arrays(path: Path, samples: LandmarkSamples) -> None:
     if any(loaded.splits):
         arrays["split"] = np.array([split or "" for split in loaded.splits])
     boxes = loaded.boxes
-    if all(box is not None for box in boxes):
-        arrays["box"] = np.array(boxes, dtype=np.float64)
+    if any(box is not None for box in boxes):
+        arrays["box"] = np.array([[np.nan] * 4 if box is None else box for box in boxes], dtype=np.float64)
+    curves = [[np.asarray(curve, dtype=np.float64) for curve in own] for own in loaded.curves]
+    if any(curves):
+        sizes = np.zeros((len(curves), max(map(len, curves))), dtype=np.int64)
+        for row, own in zip(sizes, curves, strict=True):
+            row[: len(own)] = [len(curve) for curve in own]
+        arrays["curves"] = np.concatenate([curve for own in curves for curve in own])
+        arrays["curve_sizes"] = sizes
     for key, values in loaded.attributes.items():
-        if key in arrays or key in _INNER or any(value is None for value in values):
+        if key in arrays or key in _INNER:
             continue
+        absent: Any = "" if any(isinstance(value, str) for value in values) else np.nan
+        if any(value is None for value in values) and not all(np.ndim(v) == 0 for v in values if v is not None):
+            continue  # arrays of which some are not there
         try:
-            array = np.array(values)
+            array = np.array([absent if value is None else value for value in values])
         except ValueError:  # arrays of different shapes
             continue
         if array.dtype.kind in "biufU" and len(array) == len(shapes):
