@@ -256,3 +256,16 @@ def test_boxes_are_read_by_the_names_of_their_columns(tmp_path):
     ):
         with pytest.raises(commands.DataError, match=message):
             read(text)
+
+
+@pytest.mark.parametrize("command", ["convert", "align", "complete", "project"])
+def test_no_command_replaces_its_input(tmp_path, command):
+    shapes = make_faces(6, rng=0)
+    path = tmp_path / "faces.csv"
+    write_landmarks(path, [LandmarkFile(shape, image_name=f"{i}.jpg") for i, shape in enumerate(shapes)])
+    before = path.read_bytes()
+    first = ["face68"] if command in ("complete", "project") else []
+    result = CliRunner().invoke(main, [command, *first, str(path), "-o", str(path)])
+    assert result.exit_code == 1
+    assert "is the input and would be replaced" in result.output
+    assert path.read_bytes() == before

@@ -113,7 +113,7 @@ def test_read_300w_refuses(tmp_path):
         read_300w(tmp_path)
     for line, message in [
         ("a.jpg,train", "got 2 fields"),
-        ("..,a,train", "expected image"),
+        ("..,a,train", "expected file"),
         ("a" * 200_000, "not a table"),
     ]:
         (tmp_path / "split.csv").write_text(f"{line}\n")

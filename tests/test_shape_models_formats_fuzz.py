@@ -38,6 +38,11 @@ FOREIGN = {
         'a.jpg,1,0,"{""name"":""point"",""cx"":1,""cy"":2}","{""n"":""tip""}"\n'
     ),
     "long.csv": "specimen,landmark,x,y,sex\na,1,1,2,f\na,2,3,4,f\nb,1,5,6,m\nb,2,,,m\n",
+    "scored.csv": "id,nose.x,nose.y,nose.score,x_chin,y_chin,chin_visible\na,1,2,0.5,3,4,yes\n",
+    "rest.tps": "# by hand\nLM=1\n1 2\nRADII=2\n1\n2\nSLIDERS=1\n1 2 3\nID=7\n\x1a",
+    "units.mrk.json": json.dumps({"markups": [{"type": "Fiducial", "coordinateUnits": ["um", "UCUM", "x"],
+        "controlPoints": [{"label": "F", "position": [1, 2, 3]}, {"label": "G", "positionStatus": "preview"}]}]}),
+    "status.fcsv": "# CoordinateSystem = LPS\n# columns = id,x,y,z,label\n0,1,2,3,F-1,2,0\n1,4,5,6,F-2,0,0\n",
     "r.csv": '"","X.a","Y.a","X.b","Y.b"\n"1",1,2,3,4\n"2",5,6,7,8\n',
     "named.csv": "id,nose_x,nose_y,nose_v,chin_x,chin_y,chin_v\na,1,2,1,3,4,0\n",
     "labelme.json": json.dumps({"version": "5.0", "imagePath": "a.jpg", "imageWidth": 9, "imageHeight": 9, "shapes": [
@@ -50,6 +55,10 @@ FOREIGN = {
         {"label": "F", "position": [1, 2, 3], "positionStatus": "defined"}]}, {"type": "Curve", "controlPoints": [
         {"label": "C", "position": [1, 2, 3]}]}]}),
     "results.json": json.dumps([{"image_id": 1, "keypoints": [1, 2, 0.5], "score": 0.5, "bbox": [1, 2, 3, 4]}]),
+    "via3.json": json.dumps({"project": {}, "config": {}, "attribute": {"1": {"aname": "p", "options": {"0": "tip"}}},
+        "file": {"1": {"fname": "a.jpg"}}, "view": {"1": {"fid_list": ["1"]}}, "metadata": {
+        "m": {"vid": "1", "z": [], "xy": [1, 2, 3], "av": {"1": "0"}}, "r": {"vid": "1", "xy": [2, 1, 2, 3, 4]},
+        "c": {"vid": "1", "z": [], "xy": [7, 1, 2, 3, 4], "av": {}}}}),
     "scalismo.json": json.dumps([{"id": "a", "coordinates": [1, 2, 3]}]),
     "slicer.fcsv": "# CoordinateSystem = LPS\n# columns = id,x,y,z,label\n0,1,2,3,F-1\n1,4,5,6,F-2\n",
     "a.nts": "1 2L 4 1 -9 DIM=2\na b\n1 2 3 4\n5 6 -9 -9\n",

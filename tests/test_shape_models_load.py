@@ -432,3 +432,23 @@ def test_text_is_no_source():
     with pytest.raises(ValueError, match="labels: got 3 names; expected 68"):
         load_landmarks(FACES, labels="abc")
     assert json.dumps(load_landmarks(FACES).names) == '["0", "1", "2", "3"]'
+
+
+def test_a_table_of_splits_stands_beside_any_format(tmp_path):
+    """The column that forms shapes, the table of splits and the groups of a split are three things."""
+    rows = "".join(f"w{s},{k},{s + k}.5,{k * s}\n" for s in range(4) for k in range(3))
+    (tmp_path / "wings.csv").write_text("plate,coord,x,y\n" + rows)
+    (tmp_path / "split.csv").write_text("w0.jpg,ann,train\nw1.jpg,ann,train\nw2.jpg,bea,test\nw3.jpg,bea,test\n")
+    samples = load_landmarks(tmp_path, group="plate")
+    assert samples.names == ["w0", "w1", "w2", "w3"]
+    assert (samples.groups, samples.splits) == (["ann", "ann", "bea", "bea"], ["train", "train", "test", "test"])
+    assert load_landmarks(tmp_path, group="plate", split="test", groups="plate").groups == ["w2", "w3"]
+    (tmp_path / "split.csv").write_text("v0.jpg,ann,train\n")
+    with pytest.raises(LandmarkFileError, match=r"split.csv: names none of the landmarks in this folder, such as w0"):
+        load_landmarks(tmp_path, group="plate")
+
+
+def test_curves_of_a_file_of_arrays_are_counted(tmp_path):
+    np.savez(tmp_path / "a.npz", shapes=FACES[:2], curves=np.zeros((3, 2)), curve_sizes=[[1], [1]])
+    with pytest.raises(LandmarkFileError, match=r"array curves: .*expected points and the number of them"):
+        load_landmarks(tmp_path / "a.npz")

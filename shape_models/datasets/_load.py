@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._names import IMAGE_SUFFIXES, natural_key, number_repeated, own_order, plain_name
+from .._names import IMAGE_SUFFIXES, list_files, natural_key, number_repeated, own_order, plain_name
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
@@ -22,7 +22,16 @@ from ..landmarks import LandmarkScheme, get_scheme
 from ._arrays import read_arrays
 from ._index import Folder, of_split, only_image
 from ._samples import Entry, LandmarkSample, LandmarkSamples
-from .archives import looks_like_300w, read_300w, read_helen, read_imm, read_muct, read_wflw, read_youtube68
+from .archives import (
+    looks_like_300w,
+    read_300w,
+    read_helen,
+    read_imm,
+    read_muct,
+    read_wflw,
+    read_youtube68,
+    split_table,
+)
 from .folders import read_asmnet
 from .matlab import read_300wlp, read_aflw2000, read_cofw
 
@@ -59,12 +68,14 @@ def load_landmarks(
     source : path, array_like, LandmarkFile, list of LandmarkFile, or LandmarkSamples
         A landmark file of any format of `read_landmarks`; a ``.npz`` with an array ``shapes`` (n, n_landmarks, n_dims)
         and perhaps ``names``, ``images``, ``labels``, ``frame``, ``groups``, ``split``, ``box``, ``curves`` with
-        ``curve_sizes``, and further arrays of n entries, which become attributes (NaN and empty text are absent); a ``.npy`` of one shape or of many; a folder; an array of one shape or of
-        many. A folder is searched with the folders below it, hidden files and folders left out, in natural order
-        (``im_2`` before ``im_10``). It may mix ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv``
-        and ``.land``; ``.csv``, ``.json`` and ``.xml`` are read where nothing else is there or `extension` names them,
-        as they can hold anything, and a ``.npz`` where it is the only file; `notes` of the result says what was left
-        out. A folder with ``split.csv`` or with the folders of 300-W is read as 300-W.
+        ``curve_sizes``, and further arrays of n entries, which become attributes (NaN and empty text are absent);
+        a ``.npy`` of one shape or of many; a folder; an array of one shape or of many. A folder is searched with the
+        folders below it, hidden files and folders left out, in natural order (``im_2`` before ``im_10``). It may mix
+        ``.pts``, ``.asf``, ``.tps``, ``.ljson``, ``.npy``, ``.nts``, ``.fcsv`` and ``.land``; ``.csv``, ``.json`` and
+        ``.xml`` are read where nothing else is there or `extension` names them, as they can hold anything, and a
+        ``.npz`` where it is the only file; `notes` of the result says what was left
+        out. A folder with ``.pts`` and ``split.csv``, or with the folders of 300-W, is read as 300-W;
+        beside other files a ``split.csv`` (no header: image, photograph, split) says groups and splits by name.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many. Landmarks whose names are those of the scheme are brought
         into its order.
@@ -276,7 +287,10 @@ def _from_path(
 
 
 def _is_300w(path: Path, extension: Any) -> bool:
-    return extension is None and path.is_dir() and ((path / "split.csv").is_file() or looks_like_300w(path))
+    if extension is not None or not path.is_dir():
+        return False
+    listed = (path / "split.csv").is_file() and any(file.suffix.lower() == ".pts" for file in list_files(path))
+    return listed or looks_like_300w(path)
 
 
 def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None) -> LandmarkSamples:
@@ -296,6 +310,9 @@ def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None
 
 def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any) -> LandmarkSamples:
     root = folder.root
+    table = root / "split.csv"
+    parts = split_table(table) if table.is_file() else {}
+    folder.files = [path for path in folder.files if path != table]
     chosen = None if extension is None else _extensions(root, extension)
     own = [suffix for suffix in known._READERS if suffix in known._OWN]
     others = [suffix for suffix in known._READERS if suffix not in (*known._OWN, *known._SELDOM)]
@@ -337,7 +354,10 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any)
             image = _image(path, file, folder)
             if isinstance(file, LandmarkFile) and labels is None:
                 labels = file.labels
-            entries.append(Entry(image, _group(name), _split(file), file, name))
+            group, part = parts.get(_group(name), (_group(name), _split(file)))
+            entries.append(Entry(image, group, part, file, name))
+    if parts and not any(_group(entry.name) in parts for entry in entries):
+        raise LandmarkFileError(f"{table}: names none of the landmarks in this folder, such as {entries[0].name}.")
     late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
     if late is not None:  # the first of the files that are read late says whether they have names of landmarks
         path = entries[late].source
@@ -459,9 +479,9 @@ def _curves(path: Path, arrays: dict[str, np.ndarray], n: int) -> list[list[np.n
     if not {"curves", "curve_sizes"} <= arrays.keys():
         return [[] for _ in range(n)]
     points, sizes = arrays.pop("curves"), arrays.pop("curve_sizes")
-    fits = points.ndim == sizes.ndim == 2 and points.dtype.kind == "f" and sizes.dtype.kind in "iuf"
-    fits = fits and len(sizes) == n and (sizes >= 0).all() and (sizes % 1 == 0).all() and sizes.sum() == len(points)
-    if not fits:
+    numbers = points.ndim == sizes.ndim == 2 and points.dtype.kind == "f" and sizes.dtype.kind in "iuf"
+    counted = numbers and len(sizes) == n and bool(((sizes >= 0) & (sizes % 1 == 0)).all())
+    if not counted or sizes.sum() != len(points):
         raise LandmarkFileError(
             f"{path}, array curves: got {points.shape} and sizes {sizes.shape}; expected points and the number of them "
             "in each curve of each sample."

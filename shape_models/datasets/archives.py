@@ -99,6 +99,11 @@ def _load_300w(entry: Entry, *, origin: float, missing: Missing) -> LandmarkSamp
     return LandmarkSample(entry.image, file.points, None, {}, entry.group, entry.split)
 
 
+def split_table(table: Path) -> dict[str, tuple[str, str]]:
+    """Return the photograph and the split of each name in a ``split.csv`` (no header: image, photograph, split)."""
+    return {entry.name: (entry.group, str(entry.split)) for entry in _300w_from_table(table)}
+
+
 def _300w_from_table(table: Path) -> list[Entry]:
     entries = []
     source = Source(table)
