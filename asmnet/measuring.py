@@ -72,7 +72,13 @@ class Measured:
         return "\n\n".join([*parts, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report, with ``pose`` (mean absolute errors in degrees), ``depth`` (mean) and ``notes``."""
+        """Return the report, with ``pose`` (mean absolute errors in degrees), ``depth`` (mean) and ``notes``.
+
+        Returns
+        -------
+        dict
+            Values that JSON can hold.
+        """
         pose = None if self.pose is None else {**self.pose.per_angle, "mae": self.pose.mae, "faces": self.pose.n}
         depth = None if self.depth is None else float(np.mean(self.depth))
         return {**self.report.to_dict(), "pose": pose, "depth": depth, "measuring_notes": list(self.notes)}
@@ -104,7 +110,7 @@ def measure_model(
     protocol : str, optional
         As in `evaluation.protocols.get_protocol`; by default that of the landmarks of the model, ``"box"`` for those
         that have none of their own.
-    flip_average, n_passes, n_views
+    flip_average, n_passes, n_views : bool, int and int, optional
         As for `Predictor`.
     jitter : float
         Shift and scale boxes by up to this share.
