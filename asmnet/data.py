@@ -1,4 +1,4 @@
-"""Faces for training: photographs decoded once into a packed cache, batches cut out of it with their landmarks."""
+"""Faces for training: images decoded once into a packed cache, batches cut out of it with their landmarks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CorruptImageError(ValueError):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a face in a photograph becomes the input of a network; it travels with the weights.
+    """How a face in an image becomes the input of a network; it travels with the weights.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Preprocessing:
     margin : float
         Side of the crop over the larger side of the box.
     square : bool
-        Whether the crop is square in the photograph. When False each side follows its own side of the box, as in the
+        Whether the crop is square in the image. When False each side follows its own side of the box, as in the
         paper, which distorts the face.
     mean, std : float
         Pixels from 0 to 1 become (x - mean) / std.
@@ -215,7 +215,7 @@ class LandmarkDataset:
     to_source : ndarray of shape (n, 3)
         Scale, x and y offset: source pixel = scale * packed pixel + offset.
     names, groups : tuple of str
-        File and photograph or person of each.
+        File and image or person of each.
     mirror : ndarray of int or None
         Index of each landmark's mirror image; without it nothing is flipped.
     weights : ndarray of shape (n,)

@@ -47,7 +47,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ----------
     n_components : int, float or None, default=0.95
         An int keeps that many modes, at least 1 and at most min(n_samples - 1, n_features). A float in (0, 1) keeps
-        the fewest modes whose share of the variance exceeds it. None keeps every mode whose variance is more than
+        the fewest modes whose fraction of the variance exceeds it. None keeps every mode whose variance is more than
         rounding.
     limit : float, limit or None, default=3.0
         The set the coefficients may live in. A number k stands for ``Box(k)``; None for no limit. It is a part of
@@ -55,10 +55,10 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     shrinkage : {"ledoit_wolf", "oas"}, float in [0, 1] or None, default=None
         Help for few samples. The covariance S becomes (1 - a) S + a (tr S / p) I, with p = n_features: the modes stay,
         large variances shrink, small ones grow, and ``noise_variance_`` carries what lies outside the modes. "oas"
-        and "ledoit_wolf" estimate a from the data, a float is a. A share of variance in `n_components` is counted
+        and "ledoit_wolf" estimate a from the data, a float is a. A fraction of variance in `n_components` is counted
         before shrinkage.
     tol : float, default=1e-7
-        Only with missing landmarks: the fit has converged when mean and covariance change by less than this share of
+        Only with missing landmarks: the fit has converged when mean and covariance change by less than this fraction of
         the spread.
     max_iter : int, default=500
         Only with missing landmarks: most steps of the fit; ``converged_`` says whether they were enough.
@@ -73,7 +73,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     explained_variance_ : ndarray of shape (n_components_,)
         Variance along each mode, divisor n - 1.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        The same as a share of the whole variance.
+        The same as a fraction of the whole variance.
     total_variance_ : float
         Sum of the variances of all coordinates, divisor n - 1.
     noise_variance_ : float
@@ -516,12 +516,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if not 1 <= k <= most:
                 raise ValueError(
                     f"n_components: got {k}; expected 1 to min(n_samples - 1, n_features) = {most} for {n} shapes of "
-                    f"{p} coordinates, a share of the variance in (0, 1), or None."
+                    f"{p} coordinates, a fraction of the variance in (0, 1), or None."
                 )
         elif k is not None and (not isinstance(k, Real) or isinstance(k, bool) or not 0 < float(k) < 1):
             raise ValueError(
-                f"n_components: got {k!r}; expected a count of modes, a share of the variance in (0, 1), or None for "
-                "all modes."
+                f"n_components: got {k!r}; expected a count of modes, a fraction in (0, 1), or None for all modes."
             )
         a = self.shrinkage
         if a is not None and a not in ("ledoit_wolf", "oas"):

@@ -44,7 +44,7 @@ class ShapeFit:
         How far each landmark counted, 0 to 1: its confidence (or 1), times what a robust loss leaves of it; 0 where it
         is missing.
     plausibility : array of shape (...)
-        Share of the shapes of the model that fit such points worse, 0 to 1: P(χ²ₘ > D²) for the squared Mahalanobis
+        Fraction of the shapes of the model that fit such points worse, 0 to 1: P(χ²ₘ > D²) for the squared Mahalanobis
         distance D² of the points to the model, pose left free. It is comparable from shape to shape, and near 0 for
         points that are no shape of this kind; for a threshold take the values of shapes known to be good.
     status : str, or ndarray of str of shape (...)

@@ -88,8 +88,8 @@ class Completion:
     def skill(self) -> float | None:
         """How much better the model completes than its mean, pasted in where the rest of the shape tells.
 
-        The share of the squared error that it takes away, of training shapes left out of it: 1 is perfect, 0 or less no
-        better than the mean. None where that was not learned; see `ShapeFit.radius`.
+        The fraction of the squared error that it takes away, of training shapes left out of it: 1 is perfect, 0 or
+        less no better than the mean. None where that was not learned; see `ShapeFit.radius`.
         """
         tails = None if self._law is None else self._law.frame.tails()
         return None if tails is None else tails.skill
@@ -117,7 +117,7 @@ class BasisReport:
     mahalanobis : array of shape (...)
         Root of Σ bᵢ²/λᵢ over the modes with variance.
     plausibility : array of shape (...)
-        Share of the shapes of the model that are less likely than this one, in [0, 1]: P(χ²ₘ > D²) with
+        Fraction of the shapes of the model that are less likely than this one, in [0, 1]: P(χ²ₘ > D²) with
         D² = Σ bᵢ²/λᵢ + r²/σ² and m = n_features, where r is the distance to the span of the modes. Without noise
         variance σ² only the modes are judged: D² = Σ bᵢ²/λᵢ and m is the number of modes with variance. It is uniform
         on shapes drawn from the model; real shapes have heavier tails, so set a threshold on shapes known to be good.

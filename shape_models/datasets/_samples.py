@@ -25,7 +25,7 @@ class LandmarkSample:
     Parameters
     ----------
     image : Path or None
-        The photograph; it is never opened here.
+        The image; it is never opened here.
     landmarks : ndarray of shape (n_landmarks, n_dims)
         (x, y) or (x, y, z) in `frame`; NaN where a landmark is missing.
     box : ndarray of shape (4,) or None
@@ -33,7 +33,7 @@ class LandmarkSample:
     attributes : mapping
         What else the source says about this sample (flags, angles, occlusion, an identifier, a scale ...).
     group : str
-        What must not stand on both sides of a split: the person where the source names one, else the photograph.
+        What must not stand on both sides of a split: the person where the source names one, else the image.
     split : str or None
         The part of the set: ``"train"``, ``"test"`` ...
     name : str
@@ -206,12 +206,12 @@ class LandmarkSamples(Sequence[LandmarkSample]):
 
     @property
     def images(self) -> list[Path | None]:
-        """The photograph of each sample."""
+        """The image of each sample."""
         return [entry.image for entry in self._entries]
 
     @property
     def groups(self) -> list[str]:
-        """The photograph or person of each sample, known without reading its landmarks."""
+        """The image or person of each sample, known without reading its landmarks."""
         return [entry.group for entry in self._entries]
 
     @property
@@ -548,16 +548,16 @@ def _per_landmark(value: Any, sample: LandmarkSample) -> bool:
 def split_by_group(
     samples: LandmarkSamples, fractions: Sequence[float], *, rng: int | np.random.Generator | None = None
 ) -> tuple[LandmarkSamples, ...]:
-    """Split samples at random so that no photograph or person stands on two sides.
+    """Split samples at random so that no image or person stands on two sides.
 
-    Groups are drawn in a random order and each goes whole to the part that is furthest below its share.
+    Groups are drawn in a random order and each goes whole to the part that is furthest below its fraction.
 
     Parameters
     ----------
     samples : LandmarkSamples
         What to split, by `samples.groups`.
     fractions : sequence of float
-        Share of each part; positive, with the sum 1.
+        Fraction of each part; positive, with the sum 1.
     rng : int or numpy.random.Generator, optional
         The same seed gives the same split.
 
