@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -179,7 +180,7 @@ class Problem:
         else:
             self.pose = pose.inverse if self.frame.rule == "tangent" else pose
 
-    @property
+    @cached_property
     def failed(self) -> np.ndarray:
         """Which rows cannot be fitted, (n,)."""
         return np.zeros(len(self.points), bool) if self.status is None else self.status != "ok"
