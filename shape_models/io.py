@@ -37,6 +37,7 @@ LOADERS = {
     "AlignedASM": "shape_models.io:_load_aligned",
     "AppearanceModel": "shape_models.search:load_appearance",
     "ASMFitter": "shape_models.search:load_fitter",
+    "PartsFitter": "shape_models.search:load_parts",
     "FaceModel3D": "pose:load_face_model",
 }
 

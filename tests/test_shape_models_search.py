@@ -28,10 +28,10 @@ from shape_models.search import (
 from shape_models.search import _kernels as kernels
 from shape_models.search import fitter as fitting
 from shape_models.search._calibration import Calibration, covered, disturbed
+from shape_models.search._contours import neighbours
 from shape_models.search._frame import Frame, estimate
 from shape_models.search._images import ImageBank
-from shape_models.search.patches import _local_ridge, _ridge
-from shape_models.search.profiles import neighbours
+from shape_models.search.patches import _local_ridge, ridge
 
 SIZE = (100, 100)
 
@@ -162,7 +162,7 @@ def test_ridge_predicts_each_sample_from_the_others(rng):
     z, w = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=(5, 2)).astype(np.float32)
     y = z @ w + 0.1 * rng.normal(size=(60, 2)).astype(np.float32)
     fold = np.arange(60) % 3
-    weights, predicted = _ridge(z, y, fold, np.array([1e-4]))
+    weights, predicted = ridge(z, y, fold, np.array([1e-4]))
     gram = z.T @ z
     scale = 1e-4 * np.trace(gram) / 5
     np.testing.assert_allclose(weights, np.linalg.solve(gram + scale * np.eye(5), z.T @ y), rtol=0, atol=1e-4)
@@ -174,18 +174,18 @@ def test_ridge_predicts_each_sample_from_the_others(rng):
 
 def test_ridge_with_few_samples_is_the_same_regression(rng):
     z, y = rng.normal(size=(20, 45)).astype(np.float32), rng.normal(size=(20, 3)).astype(np.float32)
-    weights, predicted = _ridge(z, y, np.arange(20) % 4, np.array([0.1]))
+    weights, predicted = ridge(z, y, np.arange(20) % 4, np.array([0.1]))
     gram = (z.T @ z).astype(np.float64)
-    ridge = 0.1 * np.trace(gram) / 45 * np.eye(45)
-    np.testing.assert_allclose(weights, np.linalg.solve(gram + ridge, z.T @ y), rtol=0, atol=1e-5)
+    penalty = 0.1 * np.trace(gram) / 45 * np.eye(45)
+    np.testing.assert_allclose(weights, np.linalg.solve(gram + penalty, z.T @ y), rtol=0, atol=1e-5)
     train = np.arange(20) % 4 != 1
-    left = np.linalg.solve((z[train].T @ z[train]) + ridge, z[train].T @ y[train])
+    left = np.linalg.solve((z[train].T @ z[train]) + penalty, z[train].T @ y[train])
     np.testing.assert_allclose(predicted[~train], z[~train] @ left, rtol=0, atol=1e-4)
 
 
 def test_ridge_gives_up_on_noise(rng):
     z, y = rng.normal(size=(80, 30)).astype(np.float32), rng.normal(size=(80, 2)).astype(np.float32)
-    weights, _ = _ridge(z, y, np.arange(80) % 4, np.array([1e-4, 1e3]))
+    weights, _ = ridge(z, y, np.arange(80) % 4, np.array([1e-4, 1e3]))
     assert np.abs(weights).max() < 0.01
 
 

@@ -92,7 +92,6 @@ def test_whole_images_and_same_names(folder, model, tmp_path):
 def test_mistakes_are_one_line_each(folder, model, tmp_path):
     root, _ = folder
     for arguments, message in (
-        (("search", model, root / "new", "-o", tmp_path / "x"), "give --boxes or --whole"),
         (("search", "face68", root / "new", "-o", tmp_path / "x", "--whole"), "expected a search"),
         (
             ("search", model, root / "new", "-o", tmp_path / "x", "--whole", "--boxes", root / "boxes.csv"),
@@ -141,3 +140,50 @@ def test_training_tells_how_far_it_is(folder, tmp_path, monkeypatch):
             steps = [(done, total) for name, done, total in heard if name == what]
             assert [done for done, _ in steps] == sorted({done for done, _ in steps})
             assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_report_says_how_good_the_search_is_and_objects_are_found_without_boxes(folder, tmp_path):
+    """Numbers of the page are those of the JSON; parts and report need no more than ten images."""
+    import json
+
+    root, shapes = folder
+    out = tmp_path / "search.npz"
+    page = tmp_path / "report.html"
+    arguments = ("train-search", root / "train", "--evidence", "profiles", "-o", out, "--parts", "mouth=48-67",
+                 "--parts", "eyes=36-41,42-47", "--report", page, "--folds", 2, "--json")  # fmt: skip
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.output[result.output.index("{") :])
+    text = page.read_text(encoding="utf-8")
+    assert f"{record['report']['median_error']:.2%}" in text
+    assert f"{record['report']['lost']} of 14" in text
+    assert record["report"]["median_error"] < 0.1
+    for part in ("Would more images help?", "Where the answers are worst", "Mode 1", "Part mouth", "data:image/jpeg"):
+        assert part in text
+    found = run("search", out, root / "new", "-o", tmp_path / "found", "--no-overlay")
+    assert found.exit_code == 0, found.output
+    for i in (14, 15):
+        points = np.asarray(read_landmarks(tmp_path / f"found/p7_{i}.pts"))
+        assert np.linalg.norm(points - shapes[i], axis=1).mean() < 8
+    with (tmp_path / "found/results.csv").open() as file:
+        assert all(float(row["expected_error"]) > 0 for row in csv.DictReader(file))
+
+
+def test_parts_are_read_from_a_file_and_refused_in_words(folder, tmp_path):
+    import click
+
+    from shape_models import IBUG68
+    from shape_models.search._cli import _parts
+
+    table = tmp_path / "parts.json"
+    table.write_text('{"a": [0, 1, 5], "b": "2-4"}')
+    lines = tmp_path / "parts.txt"
+    lines.write_text("# teeth\na=0,1,5\n\nb=2-4\n")
+    for file in (table, lines):
+        assert _parts([str(file)], None) == {"a": [0, 1, 5], "b": [2, 3, 4]}
+    assert _parts(["mouth"], IBUG68) == {"mouth": IBUG68.groups["mouth"].tolist()}
+    for wrong in ("a=1-", "a=x", "nose tip", "a=3-1"):
+        with pytest.raises(click.UsageError, match="expected"):
+            _parts([wrong], None)
+    with pytest.raises(click.UsageError, match="twice"):
+        _parts(["a=1-3", "a=4-6"], None)

@@ -8,6 +8,8 @@ from .detection import Detections, Detector, Faces, detect_faces, find_faces, is
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
 from .heatmaps import HeatMaps
+from .parts import PartsFitter
+from .parts import load_parts as load_parts
 from .patches import Patches
 from .plotting import animate_trace, plot_trace
 from .profiles import Profiles
@@ -25,6 +27,7 @@ __all__ = [
     "Evidence",
     "Faces",
     "HeatMaps",
+    "PartsFitter",
     "Patches",
     "Profiles",
     "Proposal",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ._judge import Judge
 
 __all__ = ["TOLERANCE", "Calibration", "covered", "disturbed", "landmark_features", "result_features", "spread_of"]
 
@@ -83,17 +86,20 @@ class Calibration:
         for several starts, whose spread is the last feature.
     n_images : int
         Images it was learned from.
+    judge : Judge or None
+        What sees whether an answer looks like the object; its judgement is one of the features of the errors.
     """
 
     landmark: tuple[float, ...]
     error: tuple[float, ...]
     error_with_spread: tuple[float, ...]
     n_images: int
+    judge: Judge | None = None
 
     @classmethod
     def learn(
         cls, landmarks: np.ndarray, right: np.ndarray, n_images: int, results: np.ndarray, spread: np.ndarray,
-        error: np.ndarray,
+        error: np.ndarray, usual: np.ndarray | None = None, judge: Judge | None = None,
     ) -> Self:  # fmt: skip
         """Learn from left-out images.
 
@@ -108,9 +114,16 @@ class Calibration:
             Features of answers.
         spread, error : ndarray of shape (m,)
             Their distance from the answers of other starts, and from the truth, as fractions of their sizes.
+        usual : ndarray of bool of shape (m,), optional
+            Answers from starts as far off as in training, whose mean error the expectation keeps; all by default.
+        judge : Judge, optional
         """
+        usual = np.ones(len(error), dtype=bool) if usual is None else usual
         wide = np.concatenate([results, np.log(spread + 1e-4)[:, None]], axis=1)
-        return cls(_logistic(landmarks, right), _log_linear(results, error), _log_linear(wide, error), int(n_images))
+        return cls(
+            _logistic(landmarks, right), _log_linear(results, error, usual), _log_linear(wide, error, usual),
+            int(n_images), judge,
+        )  # fmt: skip
 
     def confidence(self, features: np.ndarray) -> np.ndarray:
         """Return the probability (n, K) that landmarks can be seen and are right."""
@@ -127,17 +140,20 @@ class Calibration:
 
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
-        return {name: value if name == "n_images" else list(value) for name, value in asdict(self).items()}
+        return {
+            "landmark": list(self.landmark), "error": list(self.error),
+            "error_with_spread": list(self.error_with_spread), "n_images": self.n_images,
+        }  # fmt: skip
 
     @classmethod
-    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
-        """Build from what `to_header` returned; None for a file that has none."""
+    def from_header(cls, header: dict[str, Any] | None, judge: Judge | None = None) -> Self | None:
+        """Build from what `to_header` returned and the judge; None for a file that has none."""
         if header is None:
             return None
         landmark, error, wide = (
             tuple(float(v) for v in header[name]) for name in ("landmark", "error", "error_with_spread")
         )
-        return cls(landmark, error, wide, int(header["n_images"]))
+        return cls(landmark, error, wide, int(header["n_images"]), judge)
 
 
 def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
@@ -151,8 +167,8 @@ def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
     return (float(model.intercept_[0]), *(float(v) for v in model.coef_[0]))
 
 
-def _log_linear(features: np.ndarray, error: np.ndarray) -> tuple[float, ...]:
-    """Ridge regression of the logarithm of the error, shifted so that its mean prediction is the mean error.
+def _log_linear(features: np.ndarray, error: np.ndarray, usual: np.ndarray) -> tuple[float, ...]:
+    """Ridge regression of the logarithm of the error, shifted so that usual ones have the right mean.
 
     The penalty is that of ten samples, so that few images do not make steep slopes.
     """
@@ -161,7 +177,7 @@ def _log_linear(features: np.ndarray, error: np.ndarray) -> tuple[float, ...]:
     slopes = np.linalg.solve(z.T @ z + 10.0 * np.eye(z.shape[1]), z.T @ (y - y.mean())) / spread
     slopes[features.std(0) < 1e-9] = 0.0
     linear = features @ slopes
-    return (float(np.log(error.mean()) - np.log(np.exp(linear).mean())), *(float(v) for v in slopes))
+    return (float(np.log(error[usual].mean()) - np.log(np.exp(linear[usual]).mean())), *(float(v) for v in slopes))
 
 
 def covered(image: np.ndarray, shape: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from ._calibration import Calibration
 from ._frame import Frame
+from ._judge import Judge
 from ._placement import Placement
 from ._starts import BoxConvention
 from .evidence import evidence_from_parts, part_of
@@ -46,6 +47,9 @@ def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str,
     }
     arrays = {f"asm.{name}": array for name, array in arrays.items()}
     arrays |= {f"evidence.{name}": np.asarray(array) for name, array in some.items()}
+    judge = None if fitter.calibration_ is None else fitter.calibration_.judge
+    if judge is not None:
+        arrays |= {f"judge.{name}": array for name, array in judge.to_arrays().items()}
     return "ASMFitter", header, arrays
 
 
@@ -68,7 +72,10 @@ def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFit
     fitter.score_scale_ = (float(mean), float(spread))
     fitter.box_, fitter.detection_ = BoxConvention.from_header(header["box"]), header["detection"]
     fitter.placement_ = Placement.from_header(header.get("placement"))
-    fitter.calibration_ = Calibration.from_header(header.get("calibration"))
+    fitter.left_out_ = None
+    fitter.calibration_ = Calibration.from_header(
+        header.get("calibration"), Judge.from_arrays(part_of(arrays, "judge."))
+    )
     evidence.prepare(fitter._frame, len(fitter.resolutions_), fitter._scheme())
     fitter.evidence_ = evidence
     return fitter

@@ -6,18 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..boxes import check_boxes
 from ._calibration import TOLERANCE, Calibration, covered, disturbed, spread_of
 from ._checks import check_jitter, check_start
 from ._images import read_image
+from ._judge import Judge, appearance
 from ._solver import Search, inside
-from ._starts import boxes_of
+from ._starts import boxes_of, filled_shape, jittered
 from ._training import Tell, folds, silent
 from .heatmaps import check_maps
 
-__all__ = ["CHUNK", "calibrate"]
+__all__ = ["CHUNK", "calibrate", "left_out_error"]
 
 CHUNK = 32  # images searched at once by one thread
+_N_CHOICE_FOLDS, _N_CHOICE_STARTS = 3, 3  # of the choice between kinds of evidence
+_LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none
+_WIDE = 2.5  # how many times as far off as in training some starts are, which end in wrong places
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
 
@@ -31,11 +34,20 @@ class Tried(NamedTuple):
     features: np.ndarray
     size: np.ndarray
     inside: np.ndarray
+    looks: np.ndarray
 
 
 def calibrate(
-    fitter: Any, images: Any, truth: np.ndarray, shapes: np.ndarray, boxes: Any, groups: Any, heatmaps: Any, tell: Tell
-) -> Calibration | None:
+    fitter: Any,
+    images: Any,
+    truth: np.ndarray,
+    shapes: np.ndarray,
+    boxes: Any,
+    initial: Any,
+    groups: Any,
+    heatmaps: Any,
+    tell: Tell,
+) -> tuple[Calibration | None, np.ndarray | None]:
     """Learn from images left out how right landmarks and answers are, by searches that were trained without them.
 
     Every search starts as in training, on the image as it is and with a part of it hidden. The confidence is
@@ -47,19 +59,21 @@ def calibrate(
     if len(np.unique(groups)) < _LEAST_GROUPS:
         groups = np.arange(n)
     fold = folds(groups, fitter.calibration or (5 if n < 200 else 2), rng)
-    tight = boxes_of(truth) if boxes is None else check_boxes(boxes, n=n)
+    tight = boxes_of(truth) if boxes is None else boxes
     n_folds = int(fold.max()) + 1
     n_starts = int(np.clip(round(_N_LEFT_OUT / n), 3, 12))
-    landmarks, results, n_images = [], [], 0
+    landmarks, results, looks, look_folds, n_images = [], [], [], [], 0
+    left_out = np.full(truth.shape, np.nan)
     for f in range(n_folds):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         if len(train) < 4:
-            return None
-        part = fitter._blank(calibration=0)
+            return None, None
+        part = fitter._blank(calibration=0, evidence=fitter._evidence)
         part._learn(
             [images[i] for i in train], shapes[train], None if boxes is None else tight[train],
+            None if initial is None else initial[train],
             groups[train] if len(np.unique(groups[train])) > 1 else None,
-            None if heatmaps is None else [heatmaps[i] for i in train], silent,
+            None if heatmaps is None else [heatmaps[i] for i in train], silent, fitter._scheme(),
         )  # fmt: skip
         test = np.sort(rng.permutation(test)[: max(1, _N_LEFT_OUT // n_folds)])
         side = part._frame.pose_of(truth[test]).scale * part._frame.side
@@ -73,15 +87,18 @@ def calibrate(
                 ]
             shown, hidden = [image for image, _ in pairs], np.array([mask for _, mask in pairs])
             given = None if heatmaps is None else [heatmaps[i] for i in test]
-            starts = part.box_.place(
-                np.repeat(tight[test], n_starts, axis=0), part._frame, check_jitter(fitter.jitter), rng
-            )
-            found = _search(part, shown, starts.reshape(len(test), n_starts, -1, 2), given)
+            count, wide = (1, 0) if hide else (n_starts, (n_starts + 1) // 2)
+            starts = _starts(part, tight[test], None if initial is None else initial[test], count, rng, wide)
+            found = _search(part, shown, starts, given)
             error = np.linalg.norm(found.points - truth[test[found.rows]][:, None], axis=-1).mean(-1)
             if not hide:
+                left_out[test[found.rows]] = found.points[:, 0]
                 spread = spread_of(found.points, found.size)
                 error = error / side[found.rows][:, None]
-                results.append((found.features.reshape(-1, found.features.shape[-1]), spread.ravel(), error.ravel()))
+                usual = np.broadcast_to(np.arange(count + wide) < count, error.shape)
+                results.append((_flat(found.features), spread.ravel(), error.ravel(), usual.ravel()))
+                looks.append(_flat(found.looks))
+                look_folds.append(np.full(error.size, f))
                 n_images += len(found.rows)
             shapes_shown = disturbed(truth[test], rng)[:, None].repeat(2, axis=1)
             shapes_shown[found.rows, 0] = found.points[:, 0]
@@ -93,11 +110,63 @@ def calibrate(
             landmarks.append((judged.landmarks[known], right[known]))
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
-        return None
+        return None, None
     features, right = (np.concatenate(column) for column in zip(*landmarks, strict=True))
-    return Calibration.learn(
-        features, right, n_images, *(np.concatenate(column) for column in zip(*results, strict=True))
-    )
+    answers, spreads, errors, usual = (np.concatenate(column) for column in zip(*results, strict=True))
+    judge = None
+    if looks[0].shape[1]:
+        judge, predicted = Judge.learn(np.concatenate(looks), np.log(errors + _LEAST_ERROR), np.concatenate(look_folds))
+        answers = np.concatenate([answers, predicted[:, None]], axis=1)
+    return Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge), left_out
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, values.shape[-1])
+
+
+def left_out_error(
+    fitter: Any, images: Any, shapes: np.ndarray, boxes: Any, initial: Any, groups: Any, scheme: Any
+) -> float:
+    """Return the error of searches in images that they were not trained on, the mean of its logarithm.
+
+    Relative to the size of the shapes. Starts are those of the training; landmarks that are missing do not count.
+    """
+    rng = np.random.default_rng(fitter.random_state)
+    fold = folds(np.arange(len(shapes)) if groups is None else groups, _N_CHOICE_FOLDS, rng)
+    errors = []
+    for f in range(int(fold.max()) + 1):
+        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        if len(train) < 4:
+            continue
+        part = fitter._blank()
+        part._learn(
+            [images[i] for i in train], shapes[train], None if boxes is None else boxes[train],
+            None if initial is None else initial[train],
+            groups[train] if groups is not None and len(np.unique(groups[train])) > 1 else None, None, silent, scheme,
+        )  # fmt: skip
+        truth = np.array([filled_shape(shape, part._frame, "shapes") for shape in shapes[test]])
+        tight = boxes_of(truth) if boxes is None else boxes[test]
+        starts = _starts(part, tight, None if initial is None else initial[test], _N_CHOICE_STARTS, rng)
+        found = _search(part, [images[i] for i in test], starts, None)
+        off = np.linalg.norm(found.points - shapes[test[found.rows]][:, None], axis=-1)
+        errors.append(np.log(np.nanmean(off, axis=-1) / found.size.clip(1e-9) + _LEAST_ERROR).ravel())
+    return float(np.concatenate(errors).mean()) if errors else 0.0
+
+
+def _starts(part: Any, boxes: np.ndarray, initial: Any, n: int, rng: np.random.Generator, wide: int = 0) -> np.ndarray:
+    """Return starts (n_images, n + wide, K, 2) as those of the training, and some that are farther off."""
+    jitter = np.array(check_jitter(part.jitter))
+    out = []
+    for count, factor in ((n, 1.0), (wide, _WIDE)):
+        if not count:
+            continue
+        spread = tuple(np.minimum(factor * jitter, [np.inf, 0.5, np.inf]).tolist())
+        if initial is None:
+            starts = part.box_.place(np.repeat(boxes, count, axis=0), part._frame, spread, rng)
+        else:
+            starts = jittered(np.repeat(initial, count, axis=0), spread, rng)
+        out.append(starts.reshape(len(boxes), count, -1, 2))
+    return np.concatenate(out, axis=1)
 
 
 def _search(part: Any, images: list[np.ndarray], starts: np.ndarray, maps: Any, max_iter: int | None = None) -> Tried:
@@ -119,7 +188,10 @@ def _search(part: Any, images: list[np.ndarray], starts: np.ndarray, maps: Any, 
         if begun:
             outcome = solver.solve(begun, max_iter)
             seen = inside(outcome.points, np.array([search.size for search in begun])[:, None, None])
-            tried.append((rows, outcome.points, outcome.landmarks, outcome.features, outcome.size, seen))
+            looks = np.empty((*outcome.score.shape, 0), np.float32)
+            if solver.evidence.needs_images and max_iter is None:
+                looks = appearance(outcome.view).reshape(*outcome.score.shape, -1)
+            tried.append((rows, outcome.points, outcome.landmarks, outcome.features, outcome.size, seen, looks))
     if not tried:
         raise ValueError("images: none of those left out for the calibration can be searched from its box.")
     return Tried(*(np.concatenate(column) for column in zip(*tried, strict=True)))

@@ -26,6 +26,9 @@ class Placement:
         Longer side of the mean shape as a fraction of the geometric mean of width and height.
     spread : tuple of float
         Standard deviations of x, y, the logarithm of the size, and the rotation in radians.
+    length : tuple of float or None
+        Longer side of the mean shape in the unit of the pixel spacing, and the standard deviation of its logarithm;
+        None where the training did not know the spacing.
 
     Examples
     --------
@@ -37,27 +40,37 @@ class Placement:
     center: tuple[float, float]
     size: float
     spread: tuple[float, float, float, float]
+    length: tuple[float, float] | None = None
 
     @classmethod
-    def learn(cls, poses: Planar, frame: Frame, sizes: np.ndarray) -> Self:
-        """Learn from the poses of training shapes in images of sizes (n, 2), width and height."""
+    def learn(cls, poses: Planar, frame: Frame, sizes: np.ndarray, units: np.ndarray | None = None) -> Self:
+        """Learn from the poses of training shapes in images of sizes (n, 2), width and height, and their spacings."""
         middle = poses(np.broadcast_to(frame.middle, (len(sizes), 1, 2)))[:, 0]
         size = np.log(poses.scale * frame.side / np.sqrt(sizes.prod(axis=1)))
         turn = np.angle(poses.a * np.exp(-1j * frame.angle))
         values = np.concatenate([(middle + 0.5) / sizes, size[:, None], turn[:, None]], axis=1)
+        length = None
+        if units is not None:
+            logs = np.log(poses.scale * frame.side * units)
+            length = (float(np.exp(logs.mean())), float(logs.std()))
         mean, spread = values.mean(axis=0), values.std(axis=0)
         return cls(
             (float(mean[0]), float(mean[1])), float(np.exp(mean[2])),
             (float(spread[0]), float(spread[1]), float(spread[2]), float(spread[3])),
+            length,
         )  # fmt: skip
 
-    def starts(self, frame: Frame, size: Any, n: int, rng: np.random.Generator) -> np.ndarray:
+    def starts(
+        self, frame: Frame, size: Any, n: int, rng: np.random.Generator, unit: float | None = None
+    ) -> np.ndarray:
         """Return the mean shape at `n` places in an image of `size` (width, height), the first the most usual one."""
         off = np.clip(rng.normal(size=(n, 4)), -_REACH, _REACH) * self.spread
         off[0] = 0.0
         width, height = (float(v) for v in size)
         center = (np.array(self.center) + off[:, :2]) * [width, height] - 0.5
         side = self.size * np.exp(off[:, 2]) * np.sqrt(width * height)
+        if unit is not None and self.length is not None:
+            side = self.length[0] / unit * np.exp(off[:, 2] / max(self.spread[2], 1e-12) * self.length[1])
         turn = Planar(side / frame.side * np.exp(1j * (frame.angle + off[:, 3])), center[:, 0] + 1j * center[:, 1])
         return turn(np.broadcast_to(frame.mean - frame.middle, (n, *frame.mean.shape)))
 
@@ -70,4 +83,10 @@ class Placement:
         """Build from what `to_header` returned; None for a file that has none."""
         if header is None:
             return None
-        return cls(tuple(header["center"]), header["size"], tuple(header["spread"]))
+        length = header.get("length")
+        return cls(
+            tuple(header["center"]),
+            header["size"],
+            tuple(header["spread"]),
+            length if length is None else tuple(length),
+        )

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._array import as_numpy
 from .._provenance import is_landmark_set
+from ._crops import as_spacing
 from ._images import image_count
 
 __all__ = ["Request", "arranged", "requests"]
@@ -21,6 +22,7 @@ class Request(NamedTuple):
     number: int
     given: Any
     maps: Any
+    spacing: Any = None
 
 
 def _per_image(values: Any, n: int, event: tuple[int, ...], name: str, single: bool) -> list[Any]:
@@ -65,7 +67,7 @@ def arranged(results: list[Any], counts: Any) -> Any:
 
 
 def requests(
-    images: Any, given: Any, event: tuple[int, ...], name: str, heatmaps: Any
+    images: Any, given: Any, event: tuple[int, ...], name: str, heatmaps: Any, spacing: Any = None
 ) -> tuple[list[Request], list[int | None] | int | None]:
     """Return one request for each search, and how many there are for each image.
 
@@ -83,10 +85,14 @@ def requests(
         maps = [heatmaps] if single else list(heatmaps)
         if len(maps) != n:
             raise ValueError(f"heatmaps: got {len(maps)}; expected one array for each of {n} images.")
+    spaced = as_spacing(spacing, n)
     values = [None] * n if given is None else _per_image(given, n, event, name, single)
     asked, counts = [], []
     for i, value in enumerate(values):
         several = isinstance(value, np.ndarray) and value.ndim == len(event) + 1 and value.shape[1:] == event
         counts.append(len(value) if several else None)
-        asked += [Request(many[i], i, one, maps[i]) for one in (value if several else [value])]
+        asked += [
+            Request(many[i], i, one, maps[i], None if spaced is None else spaced[i])
+            for one in (value if several else [value])
+        ]
     return asked, counts[0] if single else counts

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import gammaincc
 
 from ._calibration import Calibration, landmark_features, result_features, spread_of
+from ._crops import Squared
 from ._frame import Frame
 from ._images import ImageBank
+from ._judge import appearance
 from ._threads import serial
 from .evidence import Evidence, View, check_proposal
 from .results import SearchResult, SearchStep
@@ -30,6 +32,7 @@ class Search:
     bank: ImageBank | None
     maps: Any
     box: Any
+    squared: Squared = field(default_factory=lambda: Squared(None))
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Outcome:
     distance: np.ndarray
     size: np.ndarray
     expected_error: np.ndarray
+    view: View
 
     @property
     def points(self) -> np.ndarray:
@@ -175,13 +179,15 @@ class Solver:
         expected = np.full(shape, np.nan)
         if self.calibration is not None:
             points = state.points.reshape(*shape, *start.shape[1:])
+            if self.calibration.judge is not None:
+                features = np.concatenate([features, self.calibration.judge(appearance(view))[:, None]], axis=1)
             spread = spread_of(points, size.reshape(shape)).ravel() if n_starts > 1 else None
             expected = (self.calibration.expected_error(features, spread) * size).reshape(shape)
         return Outcome(
             state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
             landmarks.reshape(*shape, *landmarks.shape[1:]),
             features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
-            size.reshape(shape), expected,
+            size.reshape(shape), expected, view,
         )  # fmt: skip
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
@@ -202,8 +208,11 @@ class Solver:
             converged, status = False, "outside"
             message = f"{outside} of {len(points)} landmarks lie outside the image"
         n_modes = max(int((self.frame.variances > 0).sum()), 1)
+        back, steps = search.squared.back, state.steps[best]
+        if not search.squared.same:
+            steps = [replace(step, shape=back(step.shape), proposed=back(step.proposed)) for step in steps]
         return SearchResult(
-            shape=points,
+            shape=back(points),
             confidence=outcome.confidence[number, chosen],
             plausibility=float(gammaincc(0.5 * n_modes, 0.5 * n_modes * distance[chosen])),
             score=float(score[chosen]),
@@ -211,11 +220,11 @@ class Solver:
             converged=converged,
             status=status,
             message=message,
-            start=state.start[best],
+            start=back(state.start[best]),
             transform=state.pose.take(best).as_similarity(),
             coefficients=state.coefficients[best],
             box=search.box,
-            trace=tuple(state.steps[best]),
+            trace=tuple(steps),
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ._frame import Frame, Planar
 from .heatmaps import peaks
 
-__all__ = ["BoxConvention", "Jitter", "boxes_of", "jittered", "start_from_peaks"]
+__all__ = ["BoxConvention", "Jitter", "boxes_of", "filled_shape", "jittered", "start_from_peaks", "starts_about"]
 
 Jitter = tuple[float, float, float]
 
@@ -118,3 +118,24 @@ def start_from_peaks(given: Any, frame: Frame, floor: float) -> np.ndarray:
         distance = np.linalg.norm(fit.points[0] - places, axis=1) / (fit.pose.scale[0] * frame.side)
         weights = heights / heights.max() / (1 + (distance / max(float(np.median(distance)), 0.02)) ** 2)
     return fit.points[0]
+
+
+def starts_about(shape: np.ndarray, n_starts: int, jitter: Jitter, seed: int | None) -> np.ndarray:
+    """Return starts (n_starts, K, 2): the shape, and others about it."""
+    start = np.repeat(shape[None], n_starts, axis=0)
+    if n_starts > 1:
+        # A seed for each image: the answer does not depend on what else is in the batch.
+        start[1:] = jittered(start[1:], jitter, np.random.default_rng(seed))
+    return start
+
+
+def filled_shape(shape: np.ndarray, frame: Frame, name: str) -> np.ndarray:
+    """Return a shape with its missing landmarks where the others imply them."""
+    known = np.isfinite(shape).all(axis=1)
+    if known.all():
+        return shape
+    if np.isinf(shape).any() or known.sum() < 3:
+        raise ValueError(f"{name}: got infinity, or fewer than three landmarks; expected pixels, NaN where missing.")
+    weights = np.where(known, 1.0, 1e-9)[None]
+    filled = np.where(known[:, None], shape, shape[known].mean(0))
+    return np.where(known[:, None], shape, frame.fit(filled[None], weights=weights).points[0])

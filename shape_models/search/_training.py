@@ -7,20 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
+from .._aligned import AlignedASM
+from .._asm import ASM
 from ._calibration import covered
-from ._checks import check_groups, check_shape
+from ._checks import check_groups
 from ._frame import Frame, Planar
-from ._images import ImageBank, image_count, read_image
+from ._images import ImageBank, read_image
 from ._solver import shape_step
-from ._starts import BoxConvention, Jitter
+from ._starts import BoxConvention, Jitter, jittered
 from ._threads import Threads
 from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps
 
-__all__ = ["Maps", "Samples", "Tell", "folds", "load", "silent", "train", "training_samples"]
+__all__ = [
+    "Maps", "Samples", "Tell", "fit_shape_model", "folds", "frame_of", "load", "silent", "train", "training_samples",
+]  # fmt: skip
 
 _N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
+_N_LANDMARKS = 500_000  # and landmarks in them: what many landmarks take of memory is bounded
+_MOST_STARTS = 20  # of an image: more of them say nothing new
 _N_FOLDS = 6
 _SHUFFLED = 0.5  # fraction of training samples that take over the error of another image between two steps
 
@@ -56,6 +63,34 @@ class Samples:
     hidden: np.ndarray
 
 
+def fit_shape_model(asm: Any, shapes: np.ndarray, scheme: Any) -> AlignedASM:
+    """Return a shape model fitted to shapes (n, K, 2) of a scheme, or the given one where it is fitted already."""
+    if asm is None:
+        asm = AlignedASM(ASM(0.98))
+    elif isinstance(asm, ASM):
+        asm = AlignedASM(asm)
+    elif not isinstance(asm, AlignedASM):
+        raise ValueError(f"asm: got a {type(asm).__name__}; expected an AlignedASM or an ASM.")
+    if hasattr(asm, "asm_"):
+        if tuple(asm.asm_.event_shape_) != shapes.shape[1:]:
+            raise ValueError(
+                f"shapes: got {shapes.shape[1:]} landmarks; the fitted shape model has {asm.asm_.event_shape_}."
+            )
+        return asm
+    asm = clone(asm)
+    if asm.scheme is None:
+        asm.scheme = scheme
+    asm.fit(shapes)
+    asm.frame_ = "pixels"  # what it is searched in
+    return asm
+
+
+def frame_of(asm: AlignedASM, shapes: np.ndarray) -> tuple[Frame, Planar]:
+    """Return the frame in which shapes stand as they do in their images, and their poses."""
+    poses = Frame(asm.asm_.basis_, 0.0).pose_of(shapes)
+    return Frame(asm.asm_.basis_, float(np.angle((poses.a / np.abs(poses.a)).mean()))), poses
+
+
 def load(
     images: Any, shapes: np.ndarray, poses: Planar, frame: Frame, evidence: Evidence, resolution: float,
     occlusion: float, rng: np.random.Generator, tell: Tell,
@@ -65,10 +100,6 @@ def load(
     And which landmarks each of them hides.
     """
     n = len(shapes)
-    count = image_count(images) if images is not None else None
-    if count != n:
-        got = "None" if images is None else "one image" if count is None else f"{count} images"
-        raise ValueError(f"images: got {got}; expected one for each of {n} shapes.")
     low, high = shapes.min(axis=1), shapes.max(axis=1)
     side = (high - low).max(axis=1)[:, None]
     regions = np.concatenate([low - side, high + side], axis=1)
@@ -78,7 +109,6 @@ def load(
     for i in range(n):
         try:
             image = read_image(images[i])
-            check_shape(shapes[i], image, "shapes")
             plain.append(ImageBank.build([image], [regions[i]], [pixel[i]]))
             if twice:
                 covering, hidden[n + i] = covered(image, shapes[i], image if before is None else before, rng)
@@ -92,8 +122,8 @@ def load(
 
 def training_samples(
     shapes: np.ndarray, boxes: np.ndarray, groups: Any, bank: ImageBank | None, hidden: np.ndarray, mirror: Any,
-    box: BoxConvention, frame: Frame, n_perturbations: int | None, jitter: Jitter, occlusion: float,
-    rng: np.random.Generator,
+    box: BoxConvention, initial: np.ndarray | None, frame: Frame, n_perturbations: int | None, jitter: Jitter,
+    occlusion: float, rng: np.random.Generator,
 ) -> Samples:  # fmt: skip
     """Return the starts of a training: several for each image and its mirror image, some where a part is hidden."""
     n = len(shapes)
@@ -104,14 +134,21 @@ def training_samples(
         opposite = boxes[:, [2, 1, 0, 3]].copy()
         opposite[:, [0, 2]] = bank.sizes[:n, :1] - 1 - opposite[:, [0, 2]]
         truth, boxes = np.concatenate([truth, other]), np.concatenate([boxes, opposite])
+        if initial is not None:
+            other = initial[:, mirror].copy()
+            other[..., 0] = bank.sizes[:n, :1] - 1 - other[..., 0]
+            initial = np.concatenate([initial, other])
         flip, index = np.repeat([False, True], n), np.tile(index, 2)
     fold = folds(np.arange(n) if groups is None else check_groups(groups, n), _N_FOLDS, rng)[index]
     repeats = n_perturbations
     if repeats is None:
-        repeats = int(np.clip(round(_N_SAMPLES / len(truth)), 2, 40))
+        repeats = int(np.clip(round(min(_N_SAMPLES, _N_LANDMARKS / shapes.shape[1]) / len(truth)), 2, _MOST_STARTS))
     every = np.repeat(np.arange(len(truth)), repeats)
     truth, flip, index, fold = truth[every], flip[every], index[every], fold[every]
-    start = box.place(boxes[every], frame, jitter, rng)
+    if initial is None:
+        start = box.place(boxes[every], frame, jitter, rng)
+    else:
+        start = jittered(initial[every], jitter, rng)
     if len(hidden) > n:
         index = np.where(rng.random(len(index)) < occlusion, index + n, index)
     hidden = hidden[index]

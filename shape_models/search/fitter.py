@@ -10,29 +10,26 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._aligned import AlignedASM
 from .._array import as_shapes
-from .._asm import ASM
 from .._fitted import all_or_nothing
 from .._provenance import is_landmark_set, recall
 from ..boxes import check_boxes
-from ..landmarks import get_scheme
 from ._calibration import Calibration
-from ._checks import check_count, check_jitter, check_start, numbers
-from ._frame import Frame, Planar
+from ._checks import check_count, check_groups, check_jitter, check_start, numbers
+from ._contours import scheme_of
+from ._crops import Crops, Squared
 from ._images import read_image, split_set
 from ._left_out import CHUNK, calibrate
 from ._placement import Placement
 from ._requests import Request, arranged, requests
+from ._selection import make_evidence, select
 from ._solver import FLOOR, Search, Solver, no_maps
-from ._starts import BoxConvention, Jitter, boxes_of, jittered, start_from_peaks
+from ._starts import BoxConvention, Jitter, boxes_of, filled_shape, start_from_peaks, starts_about
 from ._threads import in_chunks
-from ._training import Maps, Tell, load, silent, train, training_samples
+from ._training import Maps, Tell, fit_shape_model, frame_of, load, silent, train, training_samples
 from ._turns import N_TURNS, settle
 from .evidence import Evidence
 from .heatmaps import check_maps
-from .patches import Patches
-from .profiles import Profiles
 from .results import SearchResult
 
 __all__ = ["ASMFitter"]
@@ -53,8 +50,9 @@ class ASMFitter(BaseEstimator):
         The shape model; None for ``AlignedASM(ASM(0.98))``. One that is fitted already is used as it is (learn it from
         more shapes than there are images); otherwise a clone is fitted to the training shapes.
     evidence : Evidence or str, default="patches"
-        ``"patches"``, ``"profiles"``, or an object: `Patches`, `Profiles`, `HeatMaps`, `CombinedEvidence`, or your
-        own (see `Evidence`).
+        ``"patches"``; ``"profiles"``, whose modes, prior and length are chosen by cross-validation; ``"auto"`` for the
+        better of the two in images left out; or an object with settings of its own: `Patches`, `Profiles`, `HeatMaps`,
+        `CombinedEvidence`, or one that you define (see `Evidence`).
     n_levels : int, default=None
         Levels, from coarse to fine; None for what suits the evidence.
     resolution : float, default=None
@@ -99,6 +97,9 @@ class ASMFitter(BaseEstimator):
         says where the object is.
     calibration_ : Calibration or None
         What was learned on left-out images; None where there were too few, or ``calibration`` is 0.
+    left_out_ : ndarray of shape (n, K, 2) or None
+        What searches that were trained without an image answered in it, NaN where they were not asked; not kept in
+        files.
     n_landmarks_ : int
         Number of landmarks.
 
@@ -128,6 +129,12 @@ class ASMFitter(BaseEstimator):
     >>> result.shape.shape, result.found
     ((21, 2), True)
     """
+
+    evidence_: Evidence
+    _evidence: Evidence
+    placement_: Placement | None
+    calibration_: Calibration | None
+    left_out_: np.ndarray | None
 
     def __init__(
         self,
@@ -169,8 +176,10 @@ class ASMFitter(BaseEstimator):
         shapes: Any = None,
         *,
         boxes: Any = None,
+        initial: Any = None,
         groups: Any = None,
         heatmaps: Any = None,
+        spacing: Any = None,
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
         """Learn the shape model, the evidence, the convention of boxes, and how right the answers are.
@@ -185,11 +194,17 @@ class ASMFitter(BaseEstimator):
         boxes : array_like of shape (n, 4), optional
             (x0, y0, x1, y1) as they will be given to `predict`, for instance by a detector; None for the tight boxes
             of the landmarks.
+        initial : array_like of shape (n, K, 2), optional
+            Shapes as `predict` will be given them to start from, instead of boxes: what another search or detector
+            answers in images that it was not trained on. Every training start is one of them, off by `jitter`.
         groups : array_like of shape (n,), optional
             Person or specimen of each image: cross-validation keeps a group together.
         heatmaps : sequence, optional
             For `HeatMaps`, alone or in a combination, whose weights are learned: the maps of each image, as `predict`
             takes them. Mirrored images are then not used.
+        spacing : float or array_like of shape (2,) or (n, 2), optional
+            Distance of pixels along x and y, in any unit, for all images or for each. Pixels that are not square are
+            made so, and `placement_` learns how large the objects are in that unit.
         callback : callable, optional
             Hears how far the training is: what is done, how many steps of it, and of how many.
 
@@ -204,51 +219,80 @@ class ASMFitter(BaseEstimator):
             When images and shapes do not fit together, or a parameter or a value is out of range.
         """
         tell = callback or silent
+        self._check_parameters()
         known = images if is_landmark_set(images) else None
         images, shapes, groups = split_set(images, shapes, groups)
+        scheme = scheme_of(shapes if known is None else known)
         if known is not None and hasattr(self.asm, "asm_"):
             shapes = recall(self.asm, known)
-        truth = self._learn(images, shapes, boxes, groups, heatmaps, tell)
+        shapes = as_shapes(shapes, n_dims=2, min_samples=4, allow_nan=True).astype(np.float64)
+        n = len(shapes)
+        groups = None if groups is None else check_groups(groups, n)
+        boxes = None if boxes is None else check_boxes(boxes, n=n)
+        if initial is not None:
+            initial = as_shapes(initial, name="initial", n_landmarks=shapes.shape[1], n_dims=2).astype(np.float64)
+            if initial.shape != shapes.shape:
+                raise ValueError(f"initial: got shape {initial.shape}; expected {shapes.shape}, one for each image.")
+        crops = None
+        if heatmaps is None and make_evidence(self.evidence).needs_images:
+            crops = images if isinstance(images, Crops) else Crops(images, shapes, spacing)
+            images, shapes = crops, crops.inside(shapes)
+            boxes = None if boxes is None else crops.inside(boxes.reshape(n, 2, 2)).reshape(n, 4)
+            initial = None if initial is None else crops.inside(initial)
+        elif spacing is not None:
+            raise ValueError("spacing: got one for evidence that looks at maps; expected images alone.")
+        self._evidence = make_evidence(self.evidence)
+        if crops is not None:
+            self._evidence = select(self, images, shapes, boxes, initial, groups, scheme, tell)
+        truth = self._learn(images, shapes, boxes, initial, groups, heatmaps, tell, scheme)
         wanted = self.calibration
         if wanted is None:  # evidence that does not learn sees its first image in `predict`
             wanted = heatmaps is not None or type(self.evidence_).train is not Evidence.train
         if wanted and images is not None and (heatmaps is not None or not self.evidence_.needs_maps):
-            self.calibration_: Calibration | None = calibrate(
-                self, images, truth, np.asarray(shapes), boxes, groups, heatmaps, tell
-            )
+            learned = calibrate(self, images, truth, shapes, boxes, initial, groups, heatmaps, tell)
+            self.calibration_, self.left_out_ = learned
+        if crops is not None:
+            poses = self._frame.pose_of(crops.outside(truth, squared=True))
+            self.placement_ = Placement.learn(poses, self._frame, crops.sizes, crops.units)
+            self.left_out_ = None if self.left_out_ is None else crops.outside(self.left_out_)
         if known is not None and not hasattr(self.asm, "asm_"):
             self.asm_.landmark_names_ = known.landmark_names
         return self
 
     def _blank(self, **changes: Any) -> Self:
         """Return an unfitted one of the same choices; a shape model that is fitted stays so."""
-        return type(self)(**{**self.get_params(deep=False), **changes})
+        blank = type(self)(**{**self.get_params(deep=False), **changes})
+        blank._evidence = make_evidence(blank.evidence)
+        return blank
 
-    def _learn(self, images: Any, shapes: Any, boxes: Any, groups: Any, heatmaps: Any, tell: Tell) -> np.ndarray:
-        """Learn everything but the calibration, and answer the shapes without gaps."""
+    def _learn(
+        self, images: Any, shapes: np.ndarray, boxes: Any, initial: Any, groups: Any, heatmaps: Any, tell: Tell,
+        scheme: Any,
+    ) -> np.ndarray:  # fmt: skip
+        """Learn everything but calibration and placement, and answer the shapes without gaps."""
         jitter = self._check_parameters()
-        shapes = as_shapes(shapes, n_dims=2, min_samples=4, allow_nan=True).astype(np.float64)
         n = len(shapes)
         rng = np.random.default_rng(self.random_state)
-        self._fit_shape_model(shapes)
+        self.asm_ = fit_shape_model(self.asm, shapes, scheme)
         scheme = self._scheme()
         if not np.isfinite(shapes).all():
             shapes = np.where(np.isfinite(shapes), shapes, self.asm_.complete(shapes).shapes)
-        poses = self._set_frame(shapes)
-        tight = boxes_of(shapes) if boxes is None else check_boxes(boxes, n=n)
+        self._frame, poses = frame_of(self.asm_, shapes)
+        self.n_landmarks_ = self._frame.n_landmarks
+        tight = boxes_of(shapes) if boxes is None else boxes
         self.box_ = BoxConvention.learn(tight, poses, self._frame)
         self.detection_: dict[str, Any] | None = None
-        self.placement_: Placement | None = None
-        self.evidence_ = clone(_make_evidence(self.evidence))
+        self.placement_ = None
+        self.evidence_ = clone(self._evidence)
         self.resolutions_ = self._levels()
         self.evidence_.prepare(self._frame, len(self.resolutions_), scheme)
         self.calibration_ = None
+        self.left_out_ = None
         bank, hidden = None, np.zeros((n, self.n_landmarks_), dtype=bool)
         if self.evidence_.needs_images:
             bank, hidden = load(
                 images, shapes, poses, self._frame, self.evidence_, self.resolutions_[-1], self.occlusion, rng, tell
             )
-            self.placement_ = Placement.learn(poses, self._frame, bank.sizes[:n])
         maps = None
         if heatmaps is not None:
             self._check_maps_wanted()
@@ -257,8 +301,8 @@ class ASMFitter(BaseEstimator):
             maps = None if bank is None else Maps(heatmaps, self.n_landmarks_, bank.sizes)
         mirror = getattr(scheme, "mirror", None) if self.mirror and maps is None else None
         given = training_samples(
-            shapes, tight, groups, bank, hidden, mirror if bank is not None else None, self.box_, self._frame,
-            self.n_perturbations, jitter, self.occlusion, rng,
+            shapes, tight, groups, bank, hidden, mirror if bank is not None else None, self.box_, initial,
+            self._frame, self.n_perturbations, jitter, self.occlusion, rng,
         )  # fmt: skip
         self.score_scale_ = train(
             self.evidence_, self._frame, self.resolutions_, bank, given, {"maps": maps or no_maps}, rng, self.n_jobs,
@@ -289,35 +333,8 @@ class ASMFitter(BaseEstimator):
             raise ValueError(f"calibration: got {count!r}; expected a number of folds of at least 2, 0 or None.")
         return check_jitter(self.jitter)
 
-    def _fit_shape_model(self, shapes: np.ndarray) -> None:
-        asm = self.asm
-        if asm is None:
-            asm = AlignedASM(ASM(0.98))
-        elif isinstance(asm, ASM):
-            asm = AlignedASM(asm)
-        elif not isinstance(asm, AlignedASM):
-            raise ValueError(f"asm: got a {type(asm).__name__}; expected an AlignedASM or an ASM.")
-        if hasattr(asm, "asm_"):
-            if tuple(asm.asm_.event_shape_) != shapes.shape[1:]:
-                raise ValueError(
-                    f"shapes: got {shapes.shape[1:]} landmarks; the fitted shape model has {asm.asm_.event_shape_}."
-                )
-            self.asm_ = asm
-        else:
-            self.asm_ = clone(asm).fit(shapes)
-            self.asm_.frame_ = "pixels"  # what it is searched in
-
     def _scheme(self) -> Any:
-        scheme = self.asm_.scheme
-        return get_scheme(scheme) if isinstance(scheme, str) else scheme
-
-    def _set_frame(self, shapes: np.ndarray) -> Planar:
-        basis = self.asm_.asm_.basis_
-        poses = Frame(basis, 0.0).pose_of(shapes)
-        angle = float(np.angle((poses.a / np.abs(poses.a)).mean()))
-        self._frame = Frame(basis, angle)
-        self.n_landmarks_ = self._frame.n_landmarks
-        return poses
+        return self.asm_.scheme_
 
     def _levels(self) -> tuple[float, ...]:
         finest = float(self.resolution or self.evidence_.resolution)
@@ -333,6 +350,7 @@ class ASMFitter(BaseEstimator):
         boxes: Any = None,
         initial: Any = None,
         heatmaps: Any = None,
+        spacing: Any = None,
         n_starts: int | None = None,
         n_turns: int | None = None,
         max_iter: int | None = None,
@@ -352,6 +370,10 @@ class ASMFitter(BaseEstimator):
             looked for where, as large as and turned as the objects of the training images stood.
         heatmaps : optional
             For `HeatMaps` evidence: maps (K, h, w) of the image, or a list of them, one for each image.
+        spacing : float or array_like of shape (2,) or (n, 2), optional
+            Distance of pixels along x and y, in the unit of `fit`, for all images or for each. Shapes are in the
+            pixels of the image as it is; `transform` and `expected_error` of answers are in square ones, as wide as
+            the narrower side of its pixels.
         n_starts : int, optional
             Searches from so many starts, the first of them unchanged and the others jittered, and answers the one with
             the least expected error. None for one start, or 40 where nobody says where the object is.
@@ -391,7 +413,9 @@ class ASMFitter(BaseEstimator):
         event: tuple[int, ...] = (4,)
         if boxes is None:
             given, event, name = initial, (self.n_landmarks_, 2), "initial"
-        asked, counts = self._requests(images, given, event, name, heatmaps)
+        if spacing is not None and heatmaps is not None:
+            raise ValueError("got spacing and heatmaps; expected one of them.")
+        asked, counts = self._requests(images, given, event, name, heatmaps, spacing)
         strict = counts is None
 
         def run(first: int, last: int) -> list[SearchResult]:
@@ -468,24 +492,14 @@ class ASMFitter(BaseEstimator):
 
     def _filled_shape(self, given: Any, name: str) -> np.ndarray:
         """Return a shape with its missing landmarks where the others imply them."""
-        shape = numbers(given, (self.n_landmarks_, 2), name)
-        known = np.isfinite(shape).all(axis=1)
-        if known.all():
-            return shape
-        if np.isinf(shape).any() or known.sum() < 3:
-            raise ValueError(
-                f"{name}: got infinity, or fewer than three landmarks; expected pixels, NaN where missing."
-            )
-        weights = np.where(known, 1.0, 1e-9)[None]
-        filled = np.where(known[:, None], shape, shape[known].mean(0))
-        return np.where(known[:, None], shape, self._frame.fit(filled[None], weights=weights).points[0])
+        return filled_shape(numbers(given, (self.n_landmarks_, 2), name), self._frame, name)
 
     def _requests(
-        self, images: Any, given: Any, event: tuple[int, ...], name: str, heatmaps: Any
+        self, images: Any, given: Any, event: tuple[int, ...], name: str, heatmaps: Any, spacing: Any = None
     ) -> tuple[list[Request], Any]:
         if heatmaps is not None:
             self._check_maps_wanted()
-        return requests(images, given, event, name, heatmaps)
+        return requests(images, given, event, name, heatmaps, spacing)
 
     def _search(
         self, requests: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
@@ -511,7 +525,7 @@ class ASMFitter(BaseEstimator):
             outcome = solver.solve(searches, max_iter)
             for j, (i, search) in enumerate(several):
                 results[i] = solver.answer(outcome, j, search)
-                if n_turns > 1 and search.box is not None and self.calibration_ is not None:
+                if n_turns > 1 and search.box is not None and search.squared.same and self.calibration_ is not None:
                     results[i] = self._settled(requests[i], search, results[i], n_turns)
         return results
 
@@ -565,13 +579,16 @@ class ASMFitter(BaseEstimator):
     def _begin(self, request: Request, name: str | None, n_starts: int | None) -> Search | None:
         """Read an image and find the starts in it; None where no face is found."""
         image = read_image(request.image)
+        squared = Squared(request.spacing)
+        image = squared.image(image)
         height, width = image.shape[:2]
         maps = None if request.maps is None else check_maps(request.maps, self.n_landmarks_, (width, height))
         if maps is None and self.evidence_.needs_maps:
             no_maps(request.number)
         box, several = None, None
         if name == "boxes":
-            box = check_boxes(numbers(request.given, (4,), "boxes"), (width, height), n=1)[0]
+            given = squared.boxes(numbers(request.given, (4,), "boxes"))
+            box = check_boxes(given, (width, height), n=1)[0]
         elif name is None and maps is None and self.detection_ is not None:
             box = self._detect(image)
             if box is None:
@@ -579,7 +596,7 @@ class ASMFitter(BaseEstimator):
         if box is not None:
             shape = self.box_.place(box[None], self._frame)[0]
         elif name is not None:
-            shape = numbers(request.given, (self.n_landmarks_, 2), name)
+            shape = squared(numbers(request.given, (self.n_landmarks_, 2), name))
             shape = as_shapes(shape, name=name, n_landmarks=self.n_landmarks_, n_dims=2).astype(np.float64)
             if not np.ptp(shape, axis=0).max() > 0:
                 raise ValueError(f"{name}: got landmarks that all coincide; expected a shape with extent.")
@@ -588,24 +605,16 @@ class ASMFitter(BaseEstimator):
         else:
             assert self.placement_ is not None
             rng = np.random.default_rng(self.random_state)
-            several = self.placement_.starts(self._frame, (width, height), n_starts or _N_PLACED, rng)
+            several = self.placement_.starts(self._frame, (width, height), n_starts or _N_PLACED, rng, squared.unit)
             shape = several[0]
         check_start(shape, image)
         if maps is not None and not self.evidence_.needs_images:
             _check_maps(maps)
         if several is None:
-            several = self._several(shape, n_starts or 1)
+            several = starts_about(shape, n_starts or 1, check_jitter(self.jitter), self.random_state)
         bank = self._solver().see(image, several) if self.evidence_.needs_images else None
-        return Search(several, np.array([width, height]), bank, maps, None if box is None else tuple(map(float, box)))
-
-    def _several(self, shape: np.ndarray, n_starts: int) -> np.ndarray:
-        """Return starts (n_starts, K, 2): the shape, and others about it."""
-        start = np.repeat(shape[None], n_starts, axis=0)
-        if n_starts > 1:
-            # A seed for each image: the answer does not depend on what else is in the batch.
-            rng = np.random.default_rng(self.random_state)
-            start[1:] = jittered(start[1:], check_jitter(self.jitter), rng)
-        return start
+        corners = None if box is None else tuple(squared.back(box.reshape(2, 2)).ravel().tolist())
+        return Search(several, np.array([width, height]), bank, maps, corners, squared)
 
     # --- faces ---------------------------------------------------------------------------------------------
 
@@ -693,14 +702,3 @@ def _check_maps(given: tuple[np.ndarray, np.ndarray]) -> None:
     n = np.count_nonzero(given[0].max(axis=(1, 2)) > 0)
     if n < 3:
         raise ValueError(f"heatmaps: got {n} maps with anything in them; expected at least three.")
-
-
-def _make_evidence(evidence: Any) -> Evidence:
-    if isinstance(evidence, Evidence):
-        return evidence
-    if isinstance(evidence, str) and evidence in _NAMED:
-        return _NAMED[evidence]()
-    raise ValueError(f"evidence: got {evidence!r}; expected 'patches', 'profiles' or an Evidence.")
-
-
-_NAMED = {"patches": Patches, "profiles": Profiles}

@@ -16,6 +16,10 @@ _RIDGES = 10.0 ** np.arange(-4.0, 3.5, 0.5)
 _CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)
 _PRIOR = 1e-4  # of the modes; chosen, like the exponents of the weights, on folds of 300-W train, plain and covered
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
+_LEAST_LOCAL = 64  # principal components of descriptors in the regressions of single landmarks, or as many as there
+# are images: the others cannot be told from noise
+_N_PRINCIPAL = 20_000  # descriptors that these components are learned from
+_BLOCK = 1 << 24  # numbers of descriptors held at once before they are reduced
 
 
 @saved
@@ -126,6 +130,37 @@ class Patches(Evidence):
         view._map(run, len(view))
         return out
 
+    def _reduced(self, view: View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return centred descriptors (n, K, c) of a training view, what was their mean (K, d), and the basis (d, c).
+
+        Where there are few images the descriptors are reduced to principal components, those of all landmarks
+        together; None for the basis where all are kept.
+        """
+        n, k = view.points.shape[:2]
+        d = self.n_cells**2 * N_ORIENTATIONS
+        c = max(_LEAST_LOCAL, np.unique(np.stack([view.index, view._flip]), axis=1).shape[1])
+        if c >= d:
+            features = self._describe(view, False)
+            center = features.mean(axis=0)
+            features -= center
+            return features, center, None
+        some = np.sort(rng.permutation(n)[: max(1, _N_PRINCIPAL // k)])
+        part = self._describe(view.take(some), False)
+        part -= part.mean(axis=0)
+        part = part.reshape(-1, d)
+        principal = np.ascontiguousarray(np.linalg.eigh(part.T @ part)[1][:, ::-1][:, :c])
+        features = np.empty((n, k, c), np.float32)
+        center = np.zeros((k, d))
+        step = max(1, _BLOCK // (k * d))
+        for first in range(0, n, step):
+            rows = np.arange(first, min(first + step, n))
+            part = self._describe(view.take(rows), False)
+            center += part.sum(axis=0)
+            features[rows] = part @ principal
+        center = (center / n).astype(np.float32)
+        features -= center @ principal
+        return features, center, principal
+
     # --- one step ------------------------------------------------------------------------------------------
 
     def _stage(self, view: View) -> dict[str, np.ndarray]:
@@ -210,19 +245,20 @@ class Patches(Evidence):
             What is proposed on images left out of the training.
         """
         context = view.level == 0 and view.iteration == 0
-        features = self._describe(view, context)
         aligned = view.in_model(view.points)
         wanted = (view.in_model(truth) - aligned).astype(np.float32)
-        center = features.mean(axis=0)
-        features -= center
         key = f"{view.level}.{view.iteration}"
         tangent = view._frame.tangent.astype(np.float32)
-        n, _, d = features.shape
+        n = len(view)
         shift = wanted.mean(axis=0)
         offset = shift.ravel() @ tangent.T
         target = (wanted - shift).reshape(n, -1) @ tangent.T
         if context:
-            weights, predicted = _context_ridge(features, target, fold, min(self.context_components, d), rng)
+            features = self._describe(view, True)
+            center = features.mean(axis=0)
+            features -= center
+            count = min(self.context_components, features.shape[-1])
+            weights, predicted = _context_ridge(features, target, fold, count, rng)
             scale = np.float32(np.abs(weights).max(initial=1e-30))
             self.stages_[key] = {
                 "center": np.ascontiguousarray(center.ravel()),
@@ -231,8 +267,11 @@ class Patches(Evidence):
                 "offset": offset.astype(np.float32),
             }
             return self._propose(view, aligned, predicted + offset, None, None)
+        features, center, principal = self._reduced(view, rng)
         local, displaced, log_error, expected = _local_ridge(features, wanted - shift, fold)
-        modes, predicted = _ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
+        if principal is not None:
+            local = principal @ local
+        modes, predicted = ridge(displaced.reshape(n, -1), target, fold, _RIDGES)
         error = np.exp(0.5 * (expected + log_error))
         # What displacements a move of pose and modes implies, shrunk as the regressors shrink them.
         gram = predicted.T.astype(np.float64) @ predicted
@@ -300,7 +339,7 @@ def _split(z: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[list[np.ndar
     return grams, moments
 
 
-def _ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression of y (n, t) on z (n, f); the penalty by cross-validation.
 
     Returns
@@ -367,7 +406,7 @@ def _context_ridge(
         part = features[some, j]
         vectors[j] = np.linalg.eigh(part.T @ part)[1][:, ::-1][:, :c]
         reduced[:, j] = features[:, j] @ vectors[j]
-    weights, predicted = _ridge(reduced.reshape(n, -1), target, fold, _CONTEXT_RIDGES)
+    weights, predicted = ridge(reduced.reshape(n, -1), target, fold, _CONTEXT_RIDGES)
     full = np.matmul(vectors, weights.reshape(k, c, -1)).reshape(k * d, -1)
     return np.ascontiguousarray(full), predicted
 

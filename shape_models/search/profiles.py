@@ -7,39 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from ._contours import neighbours
 from ._kernels import profile_distances, profile_gradients
 from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["Profiles"]
-
-
-def neighbours(n_landmarks: int, edges: Any = None) -> np.ndarray:
-    """Return for each landmark the two others whose difference is its tangent, (n_landmarks, 2).
-
-    Edges say which landmarks are joined; without them each landmark lies between those before and after it. At the
-    end of a line the landmark itself takes the place of the missing neighbour, and a landmark without edges is
-    treated as one of a single line.
-    """
-    order = np.arange(n_landmarks)
-    result = np.stack([np.maximum(order - 1, 0), np.minimum(order + 1, n_landmarks - 1)], axis=1)
-    if edges is None or len(edges) == 0:
-        return result
-    joined: list[list[int]] = [[] for _ in range(n_landmarks)]
-    for a, b in np.asarray(edges, dtype=int):
-        joined[a].append(int(b))
-        joined[b].append(int(a))
-    for k, others in enumerate(joined):
-        if len(others) == 1:
-            result[k] = sorted((k, others[0]))
-        elif len(others) >= 2:
-            result[k] = sorted(others)[:2] if len(others) == 2 else _two_in_order(k, others)
-    return result
-
-
-def _two_in_order(k: int, others: list[int]) -> tuple[int, int]:
-    """At a junction keep the line in which the numbers run on."""
-    near = sorted(others, key=lambda j: abs(j - k))[:2]
-    return min(near), max(near)
 
 
 @saved
@@ -190,10 +162,13 @@ class Profiles(Evidence):
         covariance += (1e-6 * level)[:, None, None] * np.eye(m)
         factors = np.stack([solve_triangular(np.linalg.cholesky(c), np.eye(m), lower=True) for c in covariance])
         right = (np.einsum("kab,nkb->nka", factors, centred) ** 2).sum(-1)
+        typical = np.quantile(right, 0.75, axis=0)
+        # A landmark without any gradient in most images would divide by nothing.
+        typical = np.maximum(typical, 1e-3 * max(float(typical.max()), 1e-3))
         stage = {
             "mean": np.ascontiguousarray(mean, np.float32),
             "factors": np.ascontiguousarray(factors, np.float32),
-            "typical": np.quantile(right, 0.75, axis=0).astype(np.float32),
+            "typical": typical.astype(np.float32),
         }
         self.stages_[str(view.level)] = stage
         return None
