@@ -130,3 +130,19 @@ def test_validation_faces(predictor, data_dir):
     exact = error(boxes)
     assert exact < 0.046
     assert error(jittered(boxes, 0.1), n_passes=2) < 1.15 * exact
+
+
+def test_a_face_is_followed_by_a_network():
+    """The tracker takes any predictor: the image judges its landmarks where it states no confidence."""
+    from skimage.data import astronaut
+
+    from shape_models.search import track
+
+    frames = [np.roll(astronaut(), 3 * k, axis=1) for k in range(5)]
+    frames[3] = np.full_like(frames[3], 90)
+    predictor = Predictor.from_pretrained("light-68")
+    alone = predictor(frames[0])[0].landmarks
+    out = list(track(frames, predictor))
+    assert [frame.faces[0].status for frame in out] == ["new", "tracked", "tracked", "predicted", "recovered"]
+    for k in (0, 2, 4):
+        assert np.linalg.norm(out[k].faces[0].landmarks - alone - [3 * k, 0], axis=1).mean() < 2.0

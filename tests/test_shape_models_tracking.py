@@ -13,8 +13,9 @@ import skimage.data
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
+from strategies import face_picture
 
-from shape_models import load_model
+from shape_models import load_model, make_faces
 from shape_models.search import ASMFitter, read_frames, track
 from shape_models.search._looks import alike, look_of
 from shape_models.search._motion import Motion
@@ -531,3 +532,13 @@ def test_looks_tell_faces_apart():
     grey = ASTRONAUT.mean(-1)
     assert alike(look_of(grey, box), look_of(grey, box)) == pytest.approx(1)
     assert np.isfinite(look_of(np.zeros((5, 5)), np.array([-10, -10, 40, 40]))).all()
+
+
+def test_an_object_without_a_detector_is_found_where_such_objects_stand(rng):
+    shapes = 0.4 * make_faces(20, rng=0)
+    fitter = ASMFitter(evidence="profiles", n_levels=2).fit([face_picture(s) for s in shapes], shapes)
+    frames = [face_picture(shapes[0] + np.array([0.5 * k, 0.0])) for k in range(6)]
+    out = list(track(frames, fitter, min_confidence=0.3))
+    assert [[face.id for face in frame.faces] for frame in out] == [[0]] * 6
+    for k, frame in enumerate(out):
+        assert np.linalg.norm(frame.faces[0].landmarks - shapes[0] - np.array([0.5 * k, 0.0]), axis=1).mean() < 4

