@@ -330,7 +330,7 @@ def distill(
 @click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
 @click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by up to this share.")
 @click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
-@click.option("--projected", is_flag=True, help="Measure the landmarks after the shape model.")
+@click.option("--fitted", "--projected", "fitted", is_flag=True, help="Measure the landmarks after the shape model.")
 @click.option("--label-offset", metavar="SHARE|SET", default="0", show_default=True,
               help="Move predictions to the right by this share of the eye distance, or by what the labels of 300w are "
               "off (see offset); the report says so.")  # fmt: skip
@@ -338,7 +338,7 @@ def distill(
 @json_option
 def evaluate(
     model: str, data: str, reading: dict[str, Any], protocol: str | None, flip: bool, passes: int | None, views: int,
-    jitter: float, detect: bool, projected: bool, label_offset: str, output: str | None, as_json: bool,
+    jitter: float, detect: bool, fitted: bool, label_offset: str, output: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (a shipped name or a file) on DATA, with intervals.
 
@@ -355,7 +355,7 @@ def evaluate(
         offset = label_offset
     measured = measure_model(
         Predictor.from_pretrained(model), _read(data, reading), protocol=protocol, flip_average=flip,
-        n_passes=passes, n_views=views, jitter=jitter, detect=detect, projected=projected, label_offset=offset,
+        n_passes=passes, n_views=views, jitter=jitter, detect=detect, fitted=fitted, label_offset=offset,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
     _print(json.dumps(measured.to_dict(), indent=1) if as_json else str(measured), output)
@@ -427,13 +427,13 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 @output_option("Folder for the results.", alias="--out", required=False, default=".", show_default=True)
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
-@click.option("--projected", is_flag=True, help="Write the landmarks after the shape model.")
+@click.option("--fitted", "--projected", "fitted", is_flag=True, help="Write the landmarks after the shape model.")
 @jobs_option
 @resume_option
 @json_option
 def predict(
     images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
-    projected: bool, jobs: int, resume: bool, as_json: bool,
+    fitted: bool, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json].
 
@@ -449,11 +449,11 @@ def predict(
     endings = [ending for form, ending in (("pts", ".pts"), ("overlay", "-landmarks.png")) if form in chosen]
     outputs(folder, [image.name for image in found], endings, [image.path for image in found])
     network = Predictor.from_pretrained(model)
-    if projected and network.shape_model is None:
-        raise ValueError(f"--projected: {model} has no shape model for its landmarks.")
+    if fitted and network.shape_model is None:
+        raise ValueError(f"--fitted: {model} has no shape model for its landmarks.")
     folder.mkdir(parents=True, exist_ok=True)
     items = {image.name: (image.path, image.name, None if table is None else table[image.name]) for image in found}
-    work = functools.partial(_predict_one, folder=folder, chosen=chosen, flip=flip, projected=projected)
+    work = functools.partial(_predict_one, folder=folder, chosen=chosen, flip=flip, fitted=fitted)
     journal = folder / "landmarks.jsonl"
     report = run_command(work, items, journal, model=network, jobs=jobs, resume=resume, label="predict")
 
@@ -488,7 +488,7 @@ def predict(
 
 
 def _predict_one(
-    network: Any, item: tuple[Path, str, Any], *, folder: Path, chosen: set[str], flip: bool, projected: bool
+    network: Any, item: tuple[Path, str, Any], *, folder: Path, chosen: set[str], flip: bool, fitted: bool
 ) -> dict[str, Any]:
     """Find the faces of one image and write what belongs to it alone."""
     from asmnet._recipes import save_overlay
@@ -499,7 +499,7 @@ def _predict_one(
     (folder / image_name).parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for i, face in enumerate(faces):
-        points = face.projected if projected else face.landmarks
+        points = face.fitted if fitted else face.landmarks
         name = image_name if len(faces) == 1 else f"{image_name}#{i}"
         if "pts" in chosen:
             write_landmarks(folder / f"{name}.pts", points)

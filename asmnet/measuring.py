@@ -94,7 +94,7 @@ def measure_model(
     n_views: int = 1,
     jitter: float = 0.0,
     detect: bool = False,
-    projected: bool = False,
+    fitted: bool = False,
     label_offset: float | str = 0.0,
     progress: bool = False,
 ) -> Measured:
@@ -117,7 +117,7 @@ def measure_model(
     detect : bool
         Take the detected face whose box overlaps the true one most, if it overlaps by at least 0.3; faces without one
         count as failures.
-    projected : bool
+    fitted : bool
         Measure the landmarks after the shape model.
     label_offset : float or str
         Move the predictions to the right along the line of the eyes by this share of their own eye distance before they
@@ -154,8 +154,8 @@ def measure_model(
     ('300w', None, True)
     """
     scheme = predictor.model.scheme
-    if projected and predictor.shape_model is None:
-        raise ValueError(f"projected: {predictor.model.name} has no shape model for its landmarks.")
+    if fitted and predictor.shape_model is None:
+        raise ValueError(f"fitted: {predictor.model.name} has no shape model for its landmarks.")
     if scheme is not None and samples.scheme is None:
         samples = samples.in_scheme(scheme)
     offset, notes = _offset(label_offset, scheme)
@@ -167,7 +167,7 @@ def measure_model(
     guess = np.full((*truth.shape[:2], 2), math.nan)
     for i, face in enumerate(found):
         if face is not None:
-            guess[i] = face.projected if projected else face.landmarks
+            guess[i] = face.fitted if fitted else face.landmarks
     if offset:
         guess = guess + offset * eye_line(guess, scheme)
     chosen = protocol or _DEFAULT_PROTOCOLS.get(getattr(scheme, "name", ""), "box")

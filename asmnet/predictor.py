@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from asmnet._forward import cut_crop, predict_crops
 from asmnet._pose_labels import DEGREES, turned_angles
 from asmnet.checkpoints import PretrainedModel, load_pretrained
 from asmnet.layers import fuse_norms
+from asmnet.uncertainty import Findings, Uncertainty, mean_distance, planar_turn
+from shape_models import fit_shape
 from shape_models.boxes import check_boxes
 from shape_models.images import read_image
 
@@ -129,8 +132,8 @@ class _Answer(NamedTuple):
     landmarks: np.ndarray
     pose: np.ndarray | None
     depth: np.ndarray | None
-    heatmaps: np.ndarray | None
-    matrices: np.ndarray
+    spread: np.ndarray | None  # of heat maps about their maxima, and the heights of these
+    height: np.ndarray | None
 
     def rows(self, which: np.ndarray) -> _Answer:
         return _Answer(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
@@ -167,9 +170,10 @@ class FacePrediction:
     landmarks : ndarray of shape (n_landmarks, 2)
         (x, y) in pixels of the image, the centre of the first pixel at (0, 0), as the network gives them; NaN
         where a heat map is flat.
-    projected : ndarray of shape (n_landmarks, 2) or None
-        The same after the shape model: the nearest plausible face; for networks that draw heat maps the plausible face
-        that fits the whole maps best, see `asmnet.hybrid.mean_shift`. None without a shape model for the scheme.
+    fitted : ndarray of shape (n_landmarks, 2) or None
+        Joined with the shape model, each landmark as far as it is uncertain: what is clear stays, what is not follows
+        from the rest. For networks that draw no heat maps, a search of the image that starts at `landmarks` is joined
+        too. None without a shape model for the scheme.
     pose : ndarray of shape (3,) or None
         Yaw, pitch, roll in degrees; None for networks without a pose head.
     pose_convention : str
@@ -183,6 +187,11 @@ class FacePrediction:
         networks without a depth head.
     turn : float
         Degrees by which `box` was turned about its centre to cut the face out upright, from x (right) towards y (down).
+    covariance : ndarray of shape (n_landmarks, 2, 2) or None
+        Of the true landmarks about `fitted`, squared pixels, as it was measured on training faces, see
+        `asmnet.uncertainty`; None where nothing is known of the errors of the network.
+    expected_error : float
+        Expected mean distance of `fitted` from the true landmarks, pixels; NaN likewise.
 
     Examples
     --------
@@ -195,13 +204,21 @@ class FacePrediction:
 
     box: np.ndarray
     landmarks: np.ndarray
-    projected: np.ndarray | None
+    fitted: np.ndarray | None
     pose: np.ndarray | None
     pose_convention: str = "300W-LP"
     plausibility: float = float("nan")
     clipped_modes: tuple[int, ...] = ()
     depth: np.ndarray | None = None
     turn: float = 0.0
+    covariance: np.ndarray | None = None
+    expected_error: float = float("nan")
+
+    @property
+    def projected(self) -> np.ndarray | None:
+        """The old name of `fitted`."""
+        warnings.warn("FacePrediction.projected is now called fitted.", DeprecationWarning, stacklevel=2)
+        return self.fitted
 
     @property
     def yaw(self) -> float:
@@ -235,7 +252,9 @@ class FacePrediction:
             "box": np.round(self.box, 2).tolist(),
             "turn": round(self.turn, 2),
             "landmarks": _rounded(self.landmarks),
-            "projected": None if self.projected is None else _rounded(self.projected),
+            "fitted": None if self.fitted is None else _rounded(self.fitted),
+            "covariance": None if self.covariance is None else [_rounded(one) for one in self.covariance],
+            "expected_error": None if np.isnan(self.expected_error) else round(self.expected_error, 2),
             "pose": None
             if self.pose is None
             else {
@@ -259,7 +278,12 @@ class Predictor:
     model : PretrainedModel
         See `load_pretrained`.
     shape_model : AlignedASM, optional
-        For the projected landmarks and the plausibility; by default the one that ships for the scheme, if any.
+        For the fitted landmarks and the plausibility; by default the one that ships for the scheme, if any.
+    uncertainty : Uncertainty, optional
+        What the landmarks are worth; by default what the model says of itself. Without either, the maxima of heat maps
+        are fitted as by `shape_models.search.fit_heatmaps`, and other landmarks are projected.
+    search : ASMFitter, optional
+        What `uncertainty` was learned with, for networks that draw no heat maps; by default ``"search68"``.
     device : str
         Where the network runs.
 
@@ -274,7 +298,15 @@ class Predictor:
     (2, (5, 2))
     """
 
-    def __init__(self, model: PretrainedModel, *, shape_model: Any = None, device: str = "cpu"):
+    def __init__(
+        self,
+        model: PretrainedModel,
+        *,
+        shape_model: Any = None,
+        uncertainty: Uncertainty | None = None,
+        search: Any = None,
+        device: str = "cpu",
+    ):
         self.model = model
         self.device = torch.device(device)
         self.network = fuse_norms(model.network).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -283,12 +315,19 @@ class Predictor:
 
             shape_model = load_model("face68")
         self.shape_model = shape_model
+        if uncertainty is None and "uncertainty" in model.header:
+            uncertainty = Uncertainty.from_header(model.header["uncertainty"])
+        self.uncertainty = uncertainty
+        self._search = search
 
     @functools.cached_property
-    def _fitter(self) -> Any:
-        from asmnet.hybrid import heatmap_fitter  # brings the search and its compiler along
+    def search(self) -> Any:
+        """The search of the image that the landmarks are joined with, where one is."""
+        if self._search is None:
+            from shape_models import load_model
 
-        return heatmap_fitter(self.shape_model)
+            return load_model("search68")
+        return self._search
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu") -> Predictor:
@@ -376,7 +415,7 @@ class Predictor:
                 self._look, images, flip=flip_average, views=VIEWS[:n_views], batch_size=batch_size
             )
             crops, answer = self._settled(look, owner, _Crops.of_boxes(np.concatenate(found)), n_passes)
-            for i, face in zip(owner.tolist(), self._records(crops, answer), strict=True):
+            for i, face in zip(owner.tolist(), self._records(images, owner, crops, answer), strict=True):
                 results[i].append(face)
         return results if many else results[0]
 
@@ -455,15 +494,8 @@ class Predictor:
         """Angles of the similarities that bring the upright mean shape to landmarks; those of the crops without one."""
         if self._upright is None:
             return crops.turns
-        known = np.isfinite(points).all(2)
-        weight = known / np.maximum(known.sum(1, keepdims=True), 1)
-
-        def centred(shapes: np.ndarray) -> np.ndarray:
-            z = np.where(known, shapes[..., 0] + 1j * shapes[..., 1], 0)
-            return z - (weight * z).sum(1, keepdims=True)
-
-        product = (weight * centred(points) * np.conj(centred(np.broadcast_to(self._upright, points.shape)))).sum(1)
-        return np.where(known.sum(1) > 1, np.angle(product), crops.turns)
+        factor = planar_turn(self._upright, points)
+        return np.where(np.isfinite(factor), np.angle(factor), crops.turns)
 
     def _extents(self, crops: _Crops) -> np.ndarray:
         """Sides of the crops in pixels."""
@@ -494,7 +526,7 @@ class Predictor:
         self, images: list[np.ndarray], owner: np.ndarray, crops: _Crops, *, flip: bool,
         views: Sequence[tuple[float, float, float]], batch_size: int,
     ) -> _Answer:  # fmt: skip
-        """Average the answers for shifted and scaled crops; the heat maps are those of the first."""
+        """Average the answers for shifted and scaled crops; what the heat maps say is that of the first."""
         seen = [self._run(images, owner, crops.viewed(*view), flip, batch_size) for view in views]
         points, pose, depth = (_mean([view[k] for view in seen]) for k in range(3))
         assert points is not None
@@ -524,28 +556,60 @@ class Predictor:
             if found.depth is not None:
                 parts["depth"].append(found.depth.double().cpu().numpy() * np.sqrt(extents[rows].prod(1))[:, None])
             if found.heatmaps and self.shape_model is not None:
+                from shape_models.search import heatmap_peaks
+
                 maps = found.heatmaps[-1].float().cpu().numpy()
-                parts["heatmaps"].append(maps)
                 # Pixel u of the map lies at (u + 1/2) / width - 1/2 in units of the crop.
                 step = 1 / np.array(maps.shape[:1:-1])
                 corner = (axes[rows] @ (step / 2 - 0.5)) + crops.centres[rows]
-                parts["matrices"].append(np.concatenate([axes[rows] * step, corner[..., None]], axis=2))
+                _, spread, height = heatmap_peaks(maps, np.concatenate([axes[rows] * step, corner[..., None]], axis=2))
+                parts["spread"].append(spread)
+                parts["height"].append(height)
         return _Answer(*(np.concatenate(part) if part else None for part in parts.values()))  # type: ignore[arg-type]
 
-    def _records(self, crops: _Crops, answer: _Answer) -> list[FacePrediction]:
+    def _findings(self, images: list[np.ndarray], owner: np.ndarray, answer: _Answer) -> Findings:
+        """Return what is joined with the shape model; the image is searched where the uncertainty was learned so."""
+        points = answer.landmarks
+        if answer.height is not None or self.uncertainty is None or self.uncertainty.search is None:
+            return Findings(points, answer.spread, answer.height)
+        return self._searched(images, owner, points)
+
+    def _searched(self, images: list[np.ndarray], owner: np.ndarray, points: np.ndarray) -> Findings:
+        places, confidence = np.full(points.shape, np.nan), np.zeros(points.shape[:2])
+        for i, results in enumerate(self.search.predict([images[k] for k in owner], initial=points)):
+            if results.status != "error":
+                places[i], confidence[i] = results.shape, results.confidence
+        return Findings(points, searched=places, confidence=confidence)
+
+    def _findings_in(self, image: np.ndarray, box: np.ndarray) -> Findings:
+        """Return what `learn_uncertainty` learns from: one look by a true box, and a search where no map is drawn."""
+        owner = np.zeros(1, dtype=int)
+        answer = self._look([image], owner, _Crops.of_boxes(box[None]), flip=False, views=VIEWS[:1], batch_size=1)
+        if answer.height is not None:
+            return Findings(answer.landmarks, answer.spread, answer.height)
+        return self._searched([image], owner, answer.landmarks)
+
+    def _records(
+        self, images: list[np.ndarray], owner: np.ndarray, crops: _Crops, answer: _Answer
+    ) -> list[FacePrediction]:
         points, pose, depth = answer.landmarks, answer.pose, answer.depth
-        projected = None
         n = len(points)
-        plausibility = np.full(n, np.nan)
+        fitted = covariance = None
+        error, plausibility = np.full(n, np.nan), np.full(n, np.nan)
         clipped: list[tuple[int, ...]] = [()] * n
         if self.shape_model is not None:
-            if answer.heatmaps is None:
-                projected = np.asarray(self.shape_model.project(points))
-            else:
-                from asmnet.hybrid import HeatmapSet, mean_shift
+            if self.uncertainty is not None:
+                fit, covariance, error = self.uncertainty.join(self.shape_model, self._findings(images, owner, answer))
+                fitted = fit.completed
+            elif answer.spread is not None and answer.height is not None:
+                from shape_models.search.heatmaps import TOGETHER, peak_errors
 
-                projected = mean_shift(self._fitter, HeatmapSet(answer.heatmaps, answer.matrices), points)
-            whole = np.where(np.isfinite(points), points, projected)
+                fit = fit_shape(self.shape_model, points, covariance=peak_errors(answer.spread, answer.height))
+                fitted, covariance = fit.completed, TOGETHER * fit.covariance
+                error = mean_distance(covariance)
+            else:
+                fitted = np.asarray(self.shape_model.project(points))
+            whole = np.where(np.isfinite(points), points, fitted)
             known = np.flatnonzero(np.isfinite(whole).all((1, 2)))
             if len(known):
                 report = self.shape_model.report(whole[known])
@@ -556,13 +620,15 @@ class Predictor:
             FacePrediction(
                 crops.boxes[i],
                 points[i],
-                None if projected is None else projected[i],
+                None if fitted is None else fitted[i],
                 None if pose is None else pose[i],
                 self.pose_convention,
                 float(plausibility[i]),
                 clipped[i],
                 None if depth is None else depth[i],
                 float(np.rad2deg(np.remainder(crops.turns[i] + np.pi, 2 * np.pi) - np.pi)),
+                None if covariance is None else covariance[i],
+                float(error[i]),
             )
             for i in range(n)
         ]

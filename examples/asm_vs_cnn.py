@@ -51,9 +51,9 @@ patches = load_model("search68")
 network, hourglass = Predictor.from_pretrained("asmnet-68"), Predictor.from_pretrained("hourglass-68")
 systems["regressed patches"] = lambda image, box: patches.predict(image, boxes=box).shape
 systems["ASMNet"] = lambda image, box: network(image, box)[0].landmarks
-systems["ASMNet + shape model"] = lambda image, box: network(image, box)[0].projected
+systems["ASMNet + shape model"] = lambda image, box: network(image, box)[0].fitted
 systems["heat maps"] = lambda image, box: hourglass(image, box)[0].landmarks
-systems["heat maps + shape model"] = lambda image, box: hourglass(image, box)[0].projected
+systems["heat maps + shape model"] = lambda image, box: hourglass(image, box)[0].fitted
 
 # The same boxes for all: tight around the landmarks, each side off by up to 6 %. Covers: a grey square on the face.
 boxes = np.concatenate([truth.min(axis=1), truth.max(axis=1)], axis=1)

@@ -96,8 +96,9 @@ def test_the_shape_model_is_fitted_to_heat_maps(blank, options):
         seen = np.arange(68) != 30 if blank else np.arange(68) >= 0
         np.testing.assert_allclose(found.landmarks[seen], expected[seen], atol=0.03)
     assert np.isnan(found.landmarks[30]).all() == blank
-    assert np.linalg.norm(found.projected - expected, axis=1).mean() < 1.5
-    np.testing.assert_allclose(model.project(found.projected), found.projected, atol=0.15)  # aligned anew
+    assert np.linalg.norm(found.fitted - expected, axis=1).mean() < 1.5
+    assert found.covariance.shape == (68, 2, 2)
+    assert 0 < found.expected_error < 5
     assert 0 <= found.plausibility <= 1
 
 
@@ -125,15 +126,15 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     boxes = [[60, 80, 160, 180], [-40, 100, 60, 200], [100, 100, 104, 104], [0, 0, 50, 50], [60, 80, 160, 180]]
     whole, outside, tiny, blind, again = predictor(image, boxes, n_passes=1)
     for found in (whole, outside, tiny):
-        assert np.isfinite(found.projected).all()
+        assert np.isfinite(found.fitted).all()
         size = 1.3 * (found.box[2:] - found.box[:2]).max()
         expected = size * units + (found.box[:2] + found.box[2:]) / 2
-        assert np.linalg.norm(found.projected - expected, axis=1).mean() < 0.02 * size
-    np.testing.assert_allclose(again.projected, whole.projected)
-    assert np.isnan(blind.projected).all()
+        assert np.linalg.norm(found.fitted - expected, axis=1).mean() < 0.02 * size
+    np.testing.assert_allclose(again.fitted, whole.fitted)
+    assert np.isnan(blind.fitted).all()
     assert np.isnan(blind.plausibility)
     assert json.loads(json.dumps(blind.to_dict(), allow_nan=False))["landmarks"][0] == [None, None]
-    assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7], n_passes=1)[0].projected.shape == (68, 2)
+    assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7], n_passes=1)[0].fitted.shape == (68, 2)
 
 
 def test_mirrored_heat_maps_are_averaged_where_they_lie():
@@ -145,7 +146,7 @@ def test_mirrored_heat_maps_are_averaged_where_they_lie():
     call = (np.zeros((200, 240, 3), np.uint8), [60, 40, 160, 140])
     (plain,), (averaged,) = (Predictor(drawing)(*call, n_passes=1, flip_average=flip) for flip in (False, True))
     np.testing.assert_allclose(averaged.landmarks, plain.landmarks, atol=1e-3)
-    np.testing.assert_allclose(averaged.projected, plain.projected, atol=1e-3)
+    np.testing.assert_allclose(averaged.fitted, plain.fitted, atol=1e-3)
 
 
 class Slope(Corners):
@@ -260,14 +261,14 @@ def test_flip_average_is_symmetric(face_net):
 def test_shape_model_gives_projection_and_plausibility(face_net):
     (face,) = face_net(np.zeros((80, 100), np.uint8), [20, 15, 70, 65], n_passes=1)
     model = load_model("face68")
-    np.testing.assert_allclose(face.projected, model.project(face.landmarks), atol=1e-9)
+    np.testing.assert_allclose(face.fitted, model.project(face.landmarks), atol=1e-9)
     report = model.report(face.landmarks)
     assert face.plausibility == pytest.approx(float(report.plausibility))
     assert face.clipped_modes == tuple(np.flatnonzero(report.clipped))
     assert face.pose_convention
     words = json.loads(json.dumps(face.to_dict()))
     assert words["pose"]["unit"] == "degrees"
-    assert len(words["projected"]) == 68
+    assert len(words["fitted"]) == 68
 
 
 def test_further_passes_use_the_turned_box_of_the_landmarks(face_net):

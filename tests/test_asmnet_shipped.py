@@ -35,7 +35,7 @@ def assert_on_the_astronaut(face):
     assert np.linalg.norm(face.landmarks[8] - CHIN) < 9
     assert face.pose is None or np.abs(face.pose).max() < 15
     assert face.plausibility > 0.01
-    assert np.linalg.norm(face.projected - face.landmarks, axis=1).max() < 6
+    assert np.linalg.norm(face.fitted - face.landmarks, axis=1).max() < 6
 
 
 def test_astronaut_from_a_box(predictor, astronaut):
@@ -92,23 +92,32 @@ def test_card_of_the_heat_map_network():
 
 
 @pytest.mark.data
-def test_heat_maps_of_validation_faces(hourglass, data_dir):
-    """Close to the card on every ninth face; where a quarter is covered, fitting the maps beats reading them off."""
-    from asmnet import pack_faces
-    from asmnet.hybrid import fit_heatmaps, occlude, predict_heatmaps
-    from shape_models import load_model
+@pytest.mark.parametrize("name", ["hourglass-68"])
+def test_the_joint_answer_on_validation_faces(name, data_dir):
+    """On every ninth face, plain and a quarter covered: no worse, better, and the expected error tells which is bad."""
+    from scipy.stats import spearmanr
+
+    from asmnet.data import load_image
     from shape_models.datasets import read_300w
 
-    faces = pack_faces(read_300w(data_dir / "300w", "val")).take(np.arange(0, 259, 9))
-    model, found = hourglass.model, {}
-    for kind, data in (("plain", faces), ("covered", occlude(faces, share=0.25, rng=5))):
-        maps = predict_heatmaps(model.network, data, model.preprocessing)
-        for method in ("raw", "rlms"):
-            points = fit_heatmaps(maps, data, load_model("face68"), method=method)
-            found[kind, method] = float(np.mean(nme(data.landmarks, points, normalizer="inter_ocular", scheme=IBUG68)))
-    assert found["plain", "raw"] < 0.040
-    assert found["plain", "rlms"] < 1.02 * found["plain", "raw"]
-    assert found["covered", "rlms"] < 0.95 * found["covered", "raw"]
+    call, rng = Predictor.from_pretrained(name), np.random.default_rng(5)
+    errors, expected = {"raw": [], "fitted": []}, []
+    for sample in list(read_300w(data_dir / "300w", "val"))[::9]:
+        box = np.concatenate([sample.landmarks.min(0), sample.landmarks.max(0)])
+        plain = load_image(sample.image)
+        covered, half = plain.copy(), (box[2:] - box[:2]) / 2
+        x, y = (box[:2] + rng.uniform(0, 1, 2) * half).round().astype(int).clip(0)
+        covered[y : y + int(half[1]), x : x + int(half[0])] = 127
+        for image in (plain, covered):
+            (face,) = call(image, box, n_passes=1)
+            eyes = np.linalg.norm(sample.landmarks[36] - sample.landmarks[45])
+            for kind, points in (("raw", face.landmarks), ("fitted", face.fitted)):
+                errors[kind].append(np.linalg.norm(points - sample.landmarks, axis=1).mean() / eyes)
+            expected.append(face.expected_error / eyes)
+    raw, fitted = (np.reshape(errors[kind], (-1, 2)) for kind in ("raw", "fitted"))
+    assert fitted[:, 0].mean() < raw[:, 0].mean()
+    assert fitted[:, 1].mean() < 0.95 * raw[:, 1].mean()
+    assert spearmanr(expected, errors["fitted"]).statistic > 0.6
 
 
 @pytest.mark.data

@@ -7,7 +7,7 @@ from .combination import CombinedEvidence
 from .detection import Detections, Detector, Faces, detect_faces, find_faces, is_face
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
-from .heatmaps import HeatMaps
+from .heatmaps import HeatMaps, fit_heatmaps, heatmap_peaks
 from .parts import PartsFitter
 from .parts import load_parts as load_parts
 from .patches import Patches
@@ -40,6 +40,8 @@ __all__ = [
     "animate_trace",
     "detect_faces",
     "find_faces",
+    "fit_heatmaps",
+    "heatmap_peaks",
     "is_face",
     "plot_trace",
     "read_frames",

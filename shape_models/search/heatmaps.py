@@ -1,15 +1,21 @@
-"""Heat maps from elsewhere, a network or any detector, as evidence: regularised landmark mean-shift."""
+"""Heat maps from elsewhere, a network or any detector: fitted as they are, or as evidence of a search."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from .._fitting import ShapeFit, fit_shape
 from .._typing import SchemeLike
 from .evidence import Evidence, Proposal, View, saved
 
-__all__ = ["HeatMaps"]
+__all__ = ["HeatMaps", "fit_heatmaps", "heatmap_peaks"]
+
+_SHARE, _POWER, _USUAL = 0.05, 3.0, 0.9  # see `fit_heatmaps`; the usual height is this quantile of those of a shape
+TOGETHER = 4.0  # errors of the maps of one shape go together: what that adds to covariances
+_TINY = 1e-12
 
 
 @saved
@@ -169,6 +175,158 @@ def _window_means(maps: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.nd
     safe = np.where(seen, mass, 1.0)
     mean = np.where(seen[:, None], np.stack([mean_x, mean_y], axis=1) / safe[:, None], at)
     return mean, np.where(seen, mass / np.where(total > 0, total, 1.0), 0.0)
+
+
+def heatmap_peaks(maps: Any, matrices: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where heat maps have their maxima, how wide they are about them, and how high.
+
+    Parameters
+    ----------
+    maps : array_like of shape (..., K, h, w)
+        How likely each landmark is where, in any unit; negative numbers count as 0.
+    matrices : array_like of shape (..., 2, 3), optional
+        Pixels (x, y) of the maps, centres at whole numbers, to the frame of the answer; None for pixels of the maps.
+
+    Returns
+    -------
+    points : ndarray of shape (..., K, 2)
+        The maxima, between the pixels where a parabola through the logarithms of their neighbours has its own; NaN
+        for a map that is empty, or holds something that is not finite.
+    covariance : ndarray of shape (..., K, 2, 2)
+        Second moment of the squares of each map about its maximum: the covariance of a Gaussian bump is twice that. A
+        second bump elsewhere widens it. NaN likewise.
+    height : ndarray of shape (..., K)
+        Of the maxima; 0 likewise.
+
+    Raises
+    ------
+    ValueError
+        For maps that are no numbers or have no pixels, and matrices that are not finite or not invertible.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models.search import heatmap_peaks
+    >>> y, x = np.mgrid[:32, :32]
+    >>> points, covariance, height = heatmap_peaks(np.exp(-((x - 9.25) ** 2 + (y - 20) ** 2) / 8)[None])
+    >>> points.round(2), covariance.round(1), height.round(2)
+    (array([[ 9.25, 20.  ]]), array([[[2.1, 0. ],
+            [0. , 2.1]]]), array([0.99]))
+    """
+    given = np.asarray(maps)
+    if given.ndim < 3 or 0 in given.shape[-3:] or given.dtype.kind not in "fiub":
+        raise ValueError(f"maps: got {given.dtype} of shape {given.shape}; expected numbers of shape (..., K, h, w).")
+    lead, (h, w) = given.shape[:-2], given.shape[-2:]
+    given = given.reshape(-1, h, w)
+    given = given.astype(np.float32 if given.dtype in (np.float16, np.float32) else np.float64, copy=False)
+    rows = np.arange(len(given))
+    best = given.reshape(len(given), -1).argmax(axis=1)  # of a map with NaN, the first of them
+    y, x = np.divmod(best, w)
+    height = given[rows, y, x].astype(np.float64)
+    seen = np.isfinite(height) & (height > 0)
+    height = np.where(seen, height, 0.0)
+    if not seen.all():
+        given = np.where(seen[:, None, None], given, 0)
+
+    def between(at: np.ndarray, n: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        low, middle, high = (np.log(np.maximum(v, _TINY)) for v in (before, height / safe, after))
+        bend = low - 2 * middle + high
+        inner = (at > 0) & (at < n - 1) & (bend < 0)
+        return np.asarray(at + np.where(inner, 0.5 * (low - high) / np.where(inner, bend, -1.0), 0.0))
+
+    safe = np.where(seen, height, 1.0)
+    sides = [
+        given[rows, np.clip(y + down, 0, h - 1), np.clip(x + right, 0, w - 1)] / safe
+        for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    ]
+    at = np.stack([between(x, w, *sides[:2]), between(y, h, *sides[2:])], axis=-1)
+    square = np.maximum(given, 0) / safe[:, None, None].astype(given.dtype)
+    square *= square
+    # Moments about the pixel of the maximum are exact in single precision; those about the maximum follow.
+    across, down = np.arange(w) - x[:, None], np.arange(h) - y[:, None]
+    powers = np.stack([np.ones(across.shape), across, across**2], axis=-1).astype(given.dtype)
+    along = np.matmul(square, powers).astype(np.float64)  # (n, h, 3)
+    total = np.where(seen, along[..., 0].sum(1), 1.0)
+    mean = np.stack([along[..., 1].sum(1), (along[..., 0] * down).sum(1)], axis=-1) / total[:, None]
+    xx, yy, xy = along[..., 2].sum(1), (along[..., 0] * down**2).sum(1), (along[..., 1] * down).sum(1)
+    second = np.stack([xx, xy, xy, yy], axis=-1).reshape(-1, 2, 2) / total[:, None, None]
+    off = at - np.stack([x, y], axis=-1)
+    cross = mean[:, :, None] * off[:, None]
+    second = second - cross - np.swapaxes(cross, 1, 2) + off[:, :, None] * off[:, None] + np.eye(2) / 12  # of a pixel
+    at, second = np.where(seen[:, None], at, np.nan), np.where(seen[:, None, None], second, np.nan)
+    points, covariance = at.reshape(*lead, 2), second.reshape(*lead, 2, 2)
+    if matrices is not None:
+        matrix = np.asarray(matrices, dtype=float)
+        if matrix.shape not in ((2, 3), (*lead[:-1], 2, 3)):
+            raise ValueError(f"matrices: got shape {matrix.shape}; expected (2, 3) or {(*lead[:-1], 2, 3)}.")
+        if not np.isfinite(matrix).all() or (np.abs(np.linalg.det(matrix[..., :2])) < 1e-12).any():
+            raise ValueError("matrices: got numbers that are not finite, or a matrix without an inverse.")
+        linear = matrix[..., None, :, :2]
+        points = (linear @ points[..., None])[..., 0] + matrix[..., None, :, 2]
+        covariance = linear @ covariance @ np.swapaxes(linear, -1, -2)
+    return points, covariance, height.reshape(lead)
+
+
+def fit_heatmaps(model: Any, maps: Any, matrices: Any = None, *, on_error: Any = "status") -> ShapeFit:
+    """Fit a shape model to heat maps, each shape by itself: `fit_shape` of their maxima with what the maps say of them.
+
+    The error of a maximum has the covariance of its map, times 0.05, times the third power of how much lower the
+    maximum is than those of the other maps of the shape: the lower a map, the less it saw. The constants gave the
+    smallest errors on training faces of 300-W, plain and covered, of two networks.
+
+    Parameters
+    ----------
+    model : AlignedASM, ASM or ShapeBasis
+        Of landmarks in the plane.
+    maps : array_like of shape (..., K, h, w)
+        How likely each landmark is where, in any unit; a map without a maximum is a missing landmark.
+    matrices : array_like of shape (..., 2, 3), optional
+        Pixels (x, y) of the maps, centres at whole numbers, to the frame of the answer; None for pixels of the maps.
+    on_error : {"status", "raise"}, default="status"
+        As in `fit_shape`.
+
+    Returns
+    -------
+    ShapeFit
+        In `completed` the most probable shapes, which stay with clear maps, and in `shapes` what the model takes for
+        plausible. The covariance is that of `fit_shape` times 4, since the errors of the maps of a shape go together,
+        as was measured on the same faces.
+
+    Raises
+    ------
+    ValueError
+        When maps and matrices, or maps and model, do not fit together.
+
+    References
+    ----------
+    See `fit_shape`; the maxima and their covariances are what C. M. Bishop, "Pattern recognition and machine learning"
+    (2006), section 4.4, calls the Laplace approximation of a map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from shape_models import load_model
+    >>> from shape_models.search import fit_heatmaps
+    >>> model = load_model("face68")
+    >>> face = 40 * model.asm_.mean_ + 32
+    >>> y, x = np.mgrid[:64, :64]
+    >>> maps = np.exp(-((x - face[:, :1, None]) ** 2 + (y - face[:, 1:, None]) ** 2) / 4)
+    >>> maps[8] = 0                                            # the chin was not seen
+    >>> fit = fit_heatmaps(model, maps)
+    >>> bool(np.abs(fit.completed - face).max() < 0.5), fit.status
+    (True, 'ok')
+    """
+    points, covariance, height = heatmap_peaks(maps, matrices)
+    fit = fit_shape(model, points, covariance=peak_errors(covariance, height), on_error=on_error)
+    return replace(fit, covariance=TOGETHER * fit.covariance)
+
+
+def peak_errors(covariance: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return the covariances (..., K, 2, 2) of the errors of maxima; infinity where there is none."""
+    usual = np.quantile(height, _USUAL, axis=-1, keepdims=True)
+    seen = height > 0
+    factor = np.where(seen, _SHARE * (usual / np.where(seen, height, 1.0)) ** _POWER, np.inf)
+    return factor[..., None, None] * np.where(seen[..., None, None], covariance, 1.0)
 
 
 def check_maps(given: Any, n_landmarks: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,11 @@
-"""Studies on real faces: what the ASM term of the loss, teachers, and a shape model on heat maps bring.
+"""Studies on real faces: what the ASM term of the loss and teachers bring.
 
-Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study.py asm-loss | distillation | hybrid | depth
+Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study.py asm-loss | distillation | depth
 
 All train on 300-W train and are measured on 300-W val; the last epoch counts, so that val chooses nothing. Trainings
 are kept in --out; a broken study goes on where it stopped.
 """
 
-import copy
 import os
 import shutil
 from dataclasses import replace
@@ -22,10 +21,9 @@ from asmnet._recipes import packed_side, predict_depths, prepare, with_depths
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import pack_faces
 from asmnet.distillation import distill
-from asmnet.hybrid import fit_heatmaps, occlude, predict_heatmaps
 from asmnet.training import keep_freed_memory
 from evaluation import bootstrap_interval, compare, nme
-from shape_models import IBUG68, load_model
+from shape_models import IBUG68
 from shape_models.datasets import read_300w
 
 ANCHORS = IBUG68.anchors["outer_eye_corners"]
@@ -179,29 +177,6 @@ def distillation(size, epochs, teacher, initial, preset, out):
     for name in ("tough", "tolerant", "both"):
         pair = (f"student, {name}", "student, none")
         click.echo(str(compare(found[pair[0]], found[pair[1]], groups=held_out.groups, names=pair)))
-
-
-@main.command()
-@click.option("--model", default="hourglass-68", show_default=True)
-@click.option("--share", default=0.25, show_default=True, help="Of the face that is covered.")
-def hybrid(model, share):
-    """Read the landmarks off the heat maps, clip them, or fit the shape model to the maps, with and without covers."""
-    trained, validation = load_pretrained(model), faces("val")
-    shape_model = load_model("face68")
-    robust = copy.copy(shape_model).set_params(loss="tukey")
-    for title, data in (("plain", validation), (f"{100 * share:.0f} % covered", occlude(validation, share=share))):
-        maps = predict_heatmaps(trained.network, data, trained.preprocessing)
-        found = {
-            "raw": errors(data, fit_heatmaps(maps, data, shape_model, method="raw")),
-            "clipped": errors(data, fit_heatmaps(maps, data, shape_model, method="clipped")),
-            "clipped, loss=tukey": errors(data, fit_heatmaps(maps, data, robust, method="clipped")),
-            "rlms": errors(data, fit_heatmaps(maps, data, shape_model, method="rlms")),
-        }
-        click.echo(f"\n{model}, {title}, NME % of {len(data)} faces")
-        for name, values in found.items():
-            row(name, values, data.groups)
-        for name in ("clipped", "clipped, loss=tukey", "rlms"):
-            click.echo(str(compare(found[name], found["raw"], groups=data.groups, names=(name, "raw"))))
 
 
 @main.command()

@@ -1,0 +1,386 @@
+"""How far a network's landmarks are off, told from its heat maps or from a search of the image: learned, and used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shape_models import ShapeFit, fit_shape
+
+__all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
+
+_LOGIT = 6.0  # bound of log-odds: a confidence of exactly 0 or 1 is no infinite evidence
+_NEAR = 0.002  # distances, as fractions of the size, below which two places are the same
+_TRUST = 0.5  # share of the covariances that `fit_shape` is told: gave the smallest errors on training faces
+_ROUNDS = 5
+_STEPS = 60
+
+
+class Findings(NamedTuple):
+    """What is known of some shapes before they are joined with the shape model.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, K, 2)
+        Landmarks of a network, pixels; NaN where missing.
+    spread : ndarray of shape (n, K, 2, 2), optional
+        Of its heat maps, see `shape_models.search.heatmap_peaks`; None for networks that draw none.
+    height : ndarray of shape (n, K), optional
+        Of their maxima.
+    searched : ndarray of shape (n, K, 2), optional
+        Where a search of the image that started at the landmarks ended; NaN where it could not begin.
+    confidence : ndarray of shape (n, K), optional
+        Of the landmarks of the search.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet.uncertainty import Findings
+    >>> Findings(np.zeros((1, 68, 2))).searched is None
+    True
+    """
+
+    points: np.ndarray
+    spread: np.ndarray | None = None
+    height: np.ndarray | None = None
+    searched: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+
+class Joined(NamedTuple):
+    """The joint answer for some shapes.
+
+    Parameters
+    ----------
+    fit : ShapeFit
+        The most probable shapes are its `completed`.
+    covariance : ndarray of shape (n, K, 2, 2)
+        Of the true landmarks about these, squared pixels.
+    expected_error : ndarray of shape (n,)
+        Expected mean distance of the landmarks from the true ones, pixels.
+
+    Examples
+    --------
+    >>> from asmnet.uncertainty import Joined
+    >>> Joined._fields
+    ('fit', 'covariance', 'expected_error')
+    """
+
+    fit: ShapeFit
+    covariance: np.ndarray
+    expected_error: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Scatter:
+    """Errors whose covariance is that of the landmark times exp(slopes · features), in fractions of the size."""
+
+    covariance: np.ndarray  # (K, 2, 2), in the upright frame
+    slopes: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance
+
+    def variance(self, features: np.ndarray) -> np.ndarray:
+        return 0.5 * np.trace(self(features), axis1=-2, axis2=-1)
+
+    @classmethod
+    def learn(cls, errors: np.ndarray, features: np.ndarray) -> _Scatter:
+        """Learn from errors (m, K, 2) and features (m, K, p): maximum likelihood, one part after the other."""
+        m, k, p = features.shape
+        slopes, scale = np.zeros(p), np.ones((m, k))
+        for _ in range(_ROUNDS):
+            standard = errors / np.sqrt(scale)[..., None]
+            covariance = np.einsum("mki,mkj->kij", standard, standard) / m
+            square = 0.5 * np.einsum("mki,kij,mkj->mk", errors, np.linalg.inv(covariance), errors)
+            # Half the square of a Gaussian of the plane is exponential: a gamma regression with the logarithm as link.
+            flat, target = features.reshape(-1, p), square.ravel()
+            slopes = np.zeros(p)
+            slopes[0] = np.log(target.mean())
+            for _ in range(_STEPS):
+                ratio = target / np.exp(np.clip(flat @ slopes, -30, 30))
+                step = np.linalg.solve(flat.T @ (flat * ratio[:, None]) + 1e-6 * m * np.eye(p), flat.T @ (ratio - 1))
+                slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())
+                if np.abs(step).max() < 1e-7:
+                    break
+            scale = np.exp(flat @ slopes).reshape(m, k)
+        return cls(covariance, slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """What the landmarks of a network are worth, learned by `learn_uncertainty`.
+
+    The logarithm of the variance of an error is linear in what is seen of the landmark: width and height of its heat
+    map; or confidence of the search that started there and its distance from the network. With a search the two
+    places are joined as Gaussians whose errors correlate. The shape model is fitted to that, and the covariance of the
+    answer is learned likewise from those that went in and came out.
+
+    Parameters
+    ----------
+    network, joined, answer : scatter
+        Of the network's landmarks, of those joined with the search, and of the answer.
+    search : scatter or None
+        Of the landmarks of the search; None for heat maps.
+    correlation : float
+        Of the errors of network and search.
+
+    References
+    ----------
+    Product of correlated Gaussians: C. M. Bishop, "Pattern recognition and machine learning" (2006), section 2.3;
+    gamma regression: P. McCullagh, J. A. Nelder, "Generalized linear models" (1989), chapter 8.
+
+    Examples
+    --------
+    >>> from asmnet import Predictor
+    >>> predictor = Predictor.from_pretrained("hourglass-68")
+    >>> predictor.uncertainty.search is None
+    True
+    """
+
+    network: _Scatter
+    joined: _Scatter
+    answer: _Scatter
+    search: _Scatter | None = None
+    correlation: float = 0.0
+
+    @classmethod
+    def learn(cls, model: Any, found: Findings, truth: np.ndarray) -> Uncertainty:
+        """Learn from findings and true landmarks.
+
+        Parameters
+        ----------
+        model : AlignedASM
+            The shape model.
+        found : Findings
+            Shapes that lack no landmark.
+        truth : ndarray of shape (n, K, 2)
+            Pixels.
+
+        Returns
+        -------
+        Uncertainty
+        """
+        size, turn = _size_and_turn(model, found.points)
+
+        def errors(points: np.ndarray) -> np.ndarray:
+            return np.asarray((truth - points) @ turn / size[:, None, None])
+
+        features = _features(found, size)
+        network = _Scatter.learn(errors(found.points), features)
+        learned = cls(network, network, network)
+        if found.searched is not None:
+            search = _Scatter.learn(errors(found.searched), features)
+            scale = np.sqrt(network.variance(features) * search.variance(features))
+            rho = float((0.5 * (errors(found.points) * errors(found.searched)).sum(-1) / scale).mean())
+            learned = replace(learned, search=search, correlation=rho)
+            learned = replace(learned, joined=_Scatter.learn(errors(learned._places(found, features)), features))
+        fit, own = learned._fit(model, found, size, turn, features)
+        return replace(learned, answer=_Scatter.learn(errors(fit.completed), own))
+
+    def join(self, model: Any, found: Findings) -> Joined:
+        """Join network, image and shape model.
+
+        Parameters
+        ----------
+        model : AlignedASM
+            The shape model.
+        found : Findings
+            Of any shapes; missing landmarks are filled in by the model.
+
+        Returns
+        -------
+        Joined
+            NaN for shapes with too few landmarks, whose ``fit.status`` says so.
+        """
+        size, turn = _size_and_turn(model, found.points)
+        fit, features = self._fit(model, found, size, turn, _features(found, size))
+        own = self.answer(features) * (size**2)[:, None, None, None]
+        covariance = turn[:, None] @ own @ np.swapaxes(turn, 1, 2)[:, None]
+        return Joined(fit, covariance, mean_distance(covariance))
+
+    def _places(self, found: Findings, features: np.ndarray) -> np.ndarray:
+        """Return the product of the Gaussians of network and search."""
+        if self.search is None or found.searched is None:
+            return found.points
+        first, second = self.network.variance(features), self.search.variance(features)
+        shared = self.correlation * np.sqrt(first * second)
+        weight = np.clip((first - shared) / (first + second - 2 * shared), 0.0, 1.0)
+        move = np.nan_to_num(found.searched - found.points, nan=0.0)
+        return found.points + weight[..., None] * move
+
+    def _fit(
+        self, model: Any, found: Findings, size: np.ndarray, turn: np.ndarray, features: np.ndarray
+    ) -> tuple[ShapeFit, np.ndarray]:
+        """Fit the shape model, and return what the covariance of the answer follows from."""
+        places = self._places(found, features)
+        noise = (self.joined if self.search is not None else self.network)(features)
+        area = (size**2)[:, None, None, None]
+        given = _TRUST * area * (turn[:, None] @ noise @ np.swapaxes(turn, 1, 2)[:, None])
+        seen = np.isfinite(places).all(-1) & np.isfinite(given).all((2, 3))
+        fit = fit_shape(model, places, covariance=np.where(seen[..., None, None], given, np.inf))
+        after = 0.5 * np.log(np.linalg.det(fit.covariance / area))
+        # A missing landmark is as uncertain as the least certain one that was seen.
+        before = 0.5 * np.log(np.linalg.det(noise))
+        before = np.where(seen, before, np.max(np.where(seen, before, -np.inf), axis=1, keepdims=True))
+        moved = np.linalg.norm(fit.completed - places, axis=2) / size[:, None]
+        moved = np.log(_NEAR + np.where(seen, moved, 0.0))
+        return fit, _with_means(before, after, moved)
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers, as JSON holds them.
+
+        Returns
+        -------
+        dict
+        """
+        out: dict[str, Any] = {"correlation": self.correlation}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            if isinstance(part, _Scatter):
+                values = (part.covariance[:, [0, 0, 1], [0, 1, 1]], part.slopes)
+                out[field.name] = [[float(f"{v:.4g}") for v in array.ravel()] for array in values]
+        return out
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any]) -> Uncertainty:
+        """Build from what `to_header` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The numbers.
+
+        Returns
+        -------
+        Uncertainty
+        """
+        parts: dict[str, Any] = {"correlation": float(header["correlation"])}
+        for name in ("network", "joined", "answer", "search"):
+            if name in header:
+                values, slopes = (np.array(part, dtype=float) for part in header[name])
+                parts[name] = _Scatter(values.reshape(-1, 3)[:, [0, 1, 1, 2]].reshape(-1, 2, 2), slopes)
+        return cls(**parts)
+
+
+def learn_uncertainty(predictor: Any, samples: Sequence[Any], *, rng: Any = 0, progress: bool = False) -> Uncertainty:
+    """Learn what the landmarks of a network are worth, from faces as they are and with a part of each covered.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With a shape model.
+    samples : sequence of Sample
+        Photographs with all their landmarks, such as the training faces; at least 50.
+    rng : seed or Generator
+        Of the covers: rectangles of one grey, of noise, or of a piece of another photograph.
+    progress : bool
+        Show how far it is.
+
+    Returns
+    -------
+    Uncertainty
+        For ``Predictor(..., uncertainty=)``, or as ``header["uncertainty"]`` (`Uncertainty.to_header`) of a model that
+        is saved.
+
+    Raises
+    ------
+    ValueError
+        For fewer faces, and for a predictor without a shape model.
+
+    Examples
+    --------
+    >>> from asmnet import Predictor
+    >>> from asmnet.uncertainty import learn_uncertainty
+    >>> learn_uncertainty(Predictor.from_pretrained("light-68"), [])
+    Traceback (most recent call last):
+    ValueError: samples: got 0 faces; expected at least 50.
+    """
+    from tqdm import tqdm
+
+    from asmnet.predictor import as_rgb
+    from shape_models.search._calibration import covered
+
+    if len(samples) < 50:
+        raise ValueError(f"samples: got {len(samples)} faces; expected at least 50.")
+    if predictor.shape_model is None:
+        raise ValueError("predictor: got one without a shape model; expected one to join the landmarks with.")
+    rng = np.random.default_rng(rng)
+    found, truth = [], []
+    for i in tqdm(range(len(samples)), disable=not progress, unit="face"):
+        image, shape = as_rgb(samples[i].image), np.asarray(samples[i].landmarks, dtype=float)
+        if not np.isfinite(shape).all():
+            continue
+        other = as_rgb(samples[int(rng.integers(len(samples)))].image)
+        box = np.concatenate([shape.min(0), shape.max(0)])
+        for picture in (image, covered(image, shape, other, rng)[0]):
+            findings = predictor._findings_in(picture, box)
+            if all(part is None or np.isfinite(part).all() for part in findings):
+                found.append(findings)
+                truth.append(shape)
+    if len(truth) < 50:
+        raise ValueError(f"samples: got {len(truth)} faces with all landmarks; expected at least 50.")
+    together = Findings(*(None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)))
+    return Uncertainty.learn(predictor.shape_model, together, np.array(truth))
+
+
+def mean_distance(covariance: np.ndarray) -> np.ndarray:
+    """Return the expected mean distance (n,) of landmarks from the true ones, as of round Gaussians (Rayleigh)."""
+    return np.asarray(np.sqrt(np.pi / 4 * np.trace(covariance, axis1=2, axis2=3)).mean(axis=1))
+
+
+def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the similarities that take a shape (K, 2) nearest to points (n, K, 2) as complex factors (n,).
+
+    Their absolute values are scales, their angles rotations; NaN where fewer than two landmarks are known.
+    """
+    known = np.isfinite(points).all(2)
+    weight = known / np.maximum(known.sum(1, keepdims=True), 1)
+
+    def centred(shapes: np.ndarray) -> np.ndarray:
+        z = np.where(known, shapes[..., 0] + 1j * shapes[..., 1], 0)
+        return np.where(known, z - (weight * z).sum(1, keepdims=True), 0)
+
+    own = centred(np.broadcast_to(mean, points.shape))
+    square = (weight * np.abs(own) ** 2).sum(1)
+    return (weight * centred(points) * own.conj()).sum(1) / np.where(square > 0, square, np.nan)
+
+
+def _size_and_turn(model: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return root mean squared distances from the middles (n,), and rotations (n, 2, 2) that take upright to points."""
+    mean = np.asarray(model.asm_.basis_.mean, dtype=float)
+    factor = planar_turn(mean, points)
+    size = np.abs(factor) * float(np.sqrt(((mean - mean.mean(0)) ** 2).sum(1).mean()))
+    unit = factor / np.where(np.abs(factor) > 0, np.abs(factor), np.nan)
+    turn = np.stack([unit.real, -unit.imag, unit.imag, unit.real], axis=-1).reshape(-1, 2, 2)
+    return size, turn
+
+
+def _features(found: Findings, size: np.ndarray) -> np.ndarray:
+    """Return what the variance of each landmark follows from, (n, K, p)."""
+    if found.spread is not None and found.height is not None:
+        seen = found.height > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            width = 0.25 * np.log(np.linalg.det(found.spread)) - np.log(size)[:, None]
+        height = np.log(np.where(seen, found.height, 1.0))
+        return _with_means(np.where(seen, width, np.nan), np.where(seen, height, np.nan))
+    if found.searched is None or found.confidence is None:
+        return np.ones((*found.points.shape[:2], 1))
+    away = np.linalg.norm(found.searched - found.points, axis=2) / size[:, None]
+    away = np.log(_NEAR + np.nan_to_num(away, nan=1.0))
+    certain = np.clip(found.confidence, 1e-9, 1 - 1e-9)
+    odds = np.clip(np.log(certain) - np.log1p(-certain), -_LOGIT, _LOGIT)
+    return _with_means(odds, away)
+
+
+def _with_means(*values: np.ndarray) -> np.ndarray:
+    """Return 1, values (n, K), and their means over the landmarks of each shape."""
+    means = []
+    for value in values:
+        known = np.isfinite(value)
+        mean = np.where(known, value, 0.0).sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+        means.append(np.broadcast_to(mean, value.shape))
+    return np.stack([np.ones_like(values[0]), *values, *means], axis=-1)
