@@ -343,6 +343,9 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         shipped = ", ".join(SHIPPED) or "none"
         raise FileNotFoundError(f"{name}: no shipped model (shipped: {shipped}) and no such file.")
     tensors, header = read_tensors(path, sha256=checksum)
+    beside = path.with_suffix(".uncertainty.json")
+    if checksum and beside.is_file():  # learned after the weights, which stay byte for byte
+        header["uncertainty"] = json.loads(beside.read_text(encoding="utf-8"))
     if header.get("kind") != "model":
         raise CheckpointError(
             f"{path}: holds {header.get('kind', 'something')!r}, not a model for use. "

@@ -222,9 +222,9 @@ class Uncertainty:
         given = _TRUST * area * (turn[:, None] @ noise @ np.swapaxes(turn, 1, 2)[:, None])
         seen = np.isfinite(places).all(-1) & np.isfinite(given).all((2, 3))
         fit = fit_shape(model, places, covariance=np.where(seen[..., None, None], given, np.inf))
-        after = 0.5 * np.log(np.linalg.det(fit.covariance / area))
+        with np.errstate(invalid="ignore"):  # of shapes that could not be fitted
+            after, before = (0.5 * np.log(np.linalg.det(part)) for part in (fit.covariance / area, noise))
         # A missing landmark is as uncertain as the least certain one that was seen.
-        before = 0.5 * np.log(np.linalg.det(noise))
         before = np.where(seen, before, np.max(np.where(seen, before, -np.inf), axis=1, keepdims=True))
         moved = np.linalg.norm(fit.completed - places, axis=2) / size[:, None]
         moved = np.log(_NEAR + np.where(seen, moved, 0.0))
@@ -266,19 +266,19 @@ class Uncertainty:
         return cls(**parts)
 
 
-def learn_uncertainty(predictor: Any, samples: Sequence[Any], *, rng: Any = 0, progress: bool = False) -> Uncertainty:
-    """Learn what the landmarks of a network are worth, from faces as they are and with a part of each covered.
+def learn_uncertainty(predictor: Any, images: Sequence[Any], landmarks: Any) -> Uncertainty:
+    """Learn what the landmarks of a network are worth, from photographs with true landmarks.
+
+    Let some of the photographs show faces of which a part is covered: what a cover looks like is learned from them.
 
     Parameters
     ----------
     predictor : Predictor
-        With a shape model.
-    samples : sequence of Sample
-        Photographs with all their landmarks, such as the training faces; at least 50.
-    rng : seed or Generator
-        Of the covers: rectangles of one grey, of noise, or of a piece of another photograph.
-    progress : bool
-        Show how far it is.
+        With a shape model. Looks once at each face, by the tight box of its landmarks.
+    images : sequence of array or path
+        At least 50.
+    landmarks : array_like of shape (n, K, 2)
+        The true ones, pixels; images with missing ones are left out.
 
     Returns
     -------
@@ -293,38 +293,34 @@ def learn_uncertainty(predictor: Any, samples: Sequence[Any], *, rng: Any = 0, p
 
     Examples
     --------
+    >>> import numpy as np
     >>> from asmnet import Predictor
     >>> from asmnet.uncertainty import learn_uncertainty
-    >>> learn_uncertainty(Predictor.from_pretrained("light-68"), [])
+    >>> learn_uncertainty(Predictor.from_pretrained("light-68"), [], np.empty((0, 68, 2)))
     Traceback (most recent call last):
-    ValueError: samples: got 0 faces; expected at least 50.
+    ValueError: landmarks: got 0 shapes without gaps; expected at least 50.
     """
-    from tqdm import tqdm
-
     from asmnet.predictor import as_rgb
-    from shape_models.search._calibration import covered
 
-    if len(samples) < 50:
-        raise ValueError(f"samples: got {len(samples)} faces; expected at least 50.")
     if predictor.shape_model is None:
         raise ValueError("predictor: got one without a shape model; expected one to join the landmarks with.")
-    rng = np.random.default_rng(rng)
-    found, truth = [], []
-    for i in tqdm(range(len(samples)), disable=not progress, unit="face"):
-        image, shape = as_rgb(samples[i].image), np.asarray(samples[i].landmarks, dtype=float)
-        if not np.isfinite(shape).all():
-            continue
-        other = as_rgb(samples[int(rng.integers(len(samples)))].image)
-        box = np.concatenate([shape.min(0), shape.max(0)])
-        for picture in (image, covered(image, shape, other, rng)[0]):
-            findings = predictor._findings_in(picture, box)
-            if all(part is None or np.isfinite(part).all() for part in findings):
-                found.append(findings)
-                truth.append(shape)
-    if len(truth) < 50:
-        raise ValueError(f"samples: got {len(truth)} faces with all landmarks; expected at least 50.")
-    together = Findings(*(None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)))
-    return Uncertainty.learn(predictor.shape_model, together, np.array(truth))
+    truth = np.asarray(landmarks, dtype=float)
+    if truth.ndim != 3 or len(truth) != len(images):
+        raise ValueError(
+            f"landmarks: got shape {truth.shape}; expected (n, K, 2), one for each of {len(images)} images."
+        )
+    rows, found = [], []
+    for i in np.flatnonzero(np.isfinite(truth).all((1, 2))):
+        box = np.concatenate([truth[i].min(0), truth[i].max(0)])
+        findings = predictor._findings_in(as_rgb(images[i]), box)
+        if all(part is None or np.isfinite(part).all() for part in findings):
+            rows.append(i)
+            found.append(findings)
+    if len(rows) < 50:
+        raise ValueError(f"landmarks: got {len(rows)} shapes without gaps; expected at least 50.")
+    parts = [None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)]
+    assert parts[0] is not None
+    return Uncertainty.learn(predictor.shape_model, Findings(parts[0], *parts[1:]), truth[rows])
 
 
 def mean_distance(covariance: np.ndarray) -> np.ndarray:
@@ -346,15 +342,16 @@ def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:
 
     own = centred(np.broadcast_to(mean, points.shape))
     square = (weight * np.abs(own) ** 2).sum(1)
-    return (weight * centred(points) * own.conj()).sum(1) / np.where(square > 0, square, np.nan)
+    factor = (weight * centred(points) * own.conj()).sum(1)
+    return np.where(square > 0, factor / np.where(square > 0, square, 1.0), complex(np.nan, np.nan))
 
 
 def _size_and_turn(model: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return root mean squared distances from the middles (n,), and rotations (n, 2, 2) that take upright to points."""
     mean = np.asarray(model.asm_.basis_.mean, dtype=float)
     factor = planar_turn(mean, points)
-    size = np.abs(factor) * float(np.sqrt(((mean - mean.mean(0)) ** 2).sum(1).mean()))
-    unit = factor / np.where(np.abs(factor) > 0, np.abs(factor), np.nan)
+    size = np.where(factor == 0, np.nan, np.abs(factor)) * float(np.sqrt(((mean - mean.mean(0)) ** 2).sum(1).mean()))
+    unit = np.exp(1j * np.angle(factor))
     turn = np.stack([unit.real, -unit.imag, unit.imag, unit.real], axis=-1).reshape(-1, 2, 2)
     return size, turn
 

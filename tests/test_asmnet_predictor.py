@@ -460,13 +460,12 @@ def test_wrong_calls_are_refused():
 
 def test_without_boxes_faces_are_searched_for(monkeypatch):
     """Detected boxes are brought to the network's convention, and a second pass takes the box of the landmarks."""
-    from shape_models.search import Detections, detection, detectors
+    from shape_models.search import Detections, detection
 
     def found(boxes):
         answer = Detections(np.array(boxes, dtype=float).reshape(-1, 4), np.ones(len(boxes)), "retinaface")
-        members = {"__init__": lambda self, **options: None, "__call__": lambda self, image: answer}
-        monkeypatch.setattr(detectors, "ScikitImage", type("ScikitImage", (), members))
-        monkeypatch.setattr(detection, "is_face", lambda image, boxes: np.ones(len(boxes), dtype=bool))
+        monkeypatch.setattr(detection, "cascade_faces", lambda image, **_: (answer.boxes, answer.scores, "retinaface"))
+        monkeypatch.setattr(detection, "is_face", lambda image, boxes, **_: np.ones(len(boxes), dtype=bool))
 
     found([[10.0, 10.0, 50.0, 50.0]])
     image = np.zeros((80, 100), np.uint8)

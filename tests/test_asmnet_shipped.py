@@ -92,7 +92,7 @@ def test_card_of_the_heat_map_network():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["hourglass-68"])
+@pytest.mark.parametrize("name", ["asmnet-68", "hourglass-68"])
 def test_the_joint_answer_on_validation_faces(name, data_dir):
     """On every ninth face, plain and a quarter covered: no worse, better, and the expected error tells which is bad."""
     from scipy.stats import spearmanr
