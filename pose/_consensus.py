@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._kernels import _INNER, _OPTIONS, LINEAR, _copy, _copy1, _project, _refine, _undistort
+from ._lens import project_point, undistort_point
+from ._refinement import LINEAR, refine
+from ._small_matrices import COMPILED, INNER, copy_matrix, copy_vector
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def _quartic(a, b, c, d, roots):
     """Write the real roots of x^4 + a x^3 + b x^2 + c x + d (Ferrari, then Newton); return how many."""
     p = b - 0.375 * a * a
@@ -52,7 +54,7 @@ def _quartic(a, b, c, d, roots):
     return count
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def _three_points(X, rays, picks, Rs, ts):
     """Write the poses that put three points on three unit rays; return how many (at most 4).
 
@@ -134,7 +136,7 @@ def _three_points(X, rays, picks, Rs, ts):
     return count
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _score(X, px, m, camera, distorted, threshold, R, t, w):
     """Write which points are within the threshold into w; return the truncated squared error and their number."""
     cost = 0.0
@@ -147,7 +149,7 @@ def _score(X, px, m, camera, distorted, threshold, R, t, w):
         w[i] = 0.0
         e = limit
         if c > 0.0:
-            u, v = _project(a, b, c, camera, distorted)
+            u, v = project_point(a, b, c, camera, distorted)
             e = (camera[0] * u + camera[2] - px[0, i]) ** 2 + (camera[1] * v + camera[3] - px[1, i]) ** 2
         if e < limit:
             w[i] = 1.0
@@ -158,7 +160,7 @@ def _score(X, px, m, camera, distorted, threshold, R, t, w):
     return cost, count
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, seed, inliers):
     """Find the pose with the least truncated squared error; write its inliers, return (their number, trials)."""
     total = X.shape[0]
@@ -175,7 +177,7 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
             continue
         u, v = (pixels[i, 0] - camera[2]) / camera[0], (pixels[i, 1] - camera[3]) / camera[1]
         if distorted:
-            u, v = _undistort(u, v, camera)
+            u, v = undistort_point(u, v, camera)
         size = np.sqrt(u * u + v * v + 1.0)
         rays[m, 0], rays[m, 1], rays[m, 2] = u / size, v / size, 1.0 / size
         px[0, m], px[1, m] = pixels[i, 0], pixels[i, 1]
@@ -214,16 +216,16 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
             if not cost < best or count < 4:
                 continue
             # Each new best is refined on its inliers, which gathers more of them.
-            _copy(Rs[n], R)
-            _copy1(ts[n], t)
-            _refine(
+            copy_matrix(Rs[n], R)
+            copy_vector(ts[n], t)
+            refine(
                 Y, px, w, m, camera, distorted, np.int64(LINEAR), 1.0, np.int64(6), 1e-4, np.int64(5), R, t, A, g, work
             )
             refined, refined_count = _score(P, px, m, camera, distorted, threshold, R, t, w)
             if refined > cost:
                 refined, refined_count = _score(P, px, m, camera, distorted, threshold, Rs[n], ts[n], w)
             best, best_count = refined, refined_count
-            _copy1(w, best_w)
+            copy_vector(w, best_w)
             share = (best_count / m) ** 3
             if share >= 1.0:
                 needed = 0.0
@@ -234,7 +236,7 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
     return best_count, trial
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def consensus_rows(X, pixels, cameras, distorted, threshold, confidence, max_trials, seed, inliers, trials):
     """Run the search on every row, each with the samples that it would draw alone."""
     for b in range(pixels.shape[0]):

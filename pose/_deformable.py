@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._kernels import _INNER, _OPTIONS, _cholesky_solve, _quaternion, _rotate
+from ._small_matrices import COMPILED, INNER, cholesky_solve, rotate_left, to_quaternion
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A, g, J):
     """Cost, J'WJ and J'W r of pixel errors over their noise plus |β|²; inf behind the camera.
 
@@ -63,7 +63,7 @@ def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A
     return cost
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_iter, R, t, beta, A, g, work):
     """Levenberg-Marquardt in place, coefficients held within their limits. Return (cost, iterations, converged)."""
     L, step, trial_R, trial_t, trial_beta, trial_A, trial_g, J = work
@@ -83,7 +83,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
                     A[j, 6 + i] = 0.0
                 A[6 + i, 6 + i] = 1.0
                 g[6 + i] = 0.0
-        if not _cholesky_solve(A, g, damping, n, L, step):
+        if not cholesky_solve(A, g, damping, n, L, step):
             if damping > 1e6:
                 return cost, iteration, False
             damping = max(10.0 * damping, 1e-6)
@@ -94,7 +94,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
         if turn > 1.0:
             damping = max(10.0 * damping, 1e-3)
             continue
-        _rotate(step[0], step[1], step[2], R, trial_R)
+        rotate_left(step[0], step[1], step[2], R, trial_R)
         for k in range(3):
             trial_t[k] = t[k] + step[3 + k]
         for i in range(m):
@@ -125,7 +125,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
     return cost, max_iter, False
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def fit_rows(
     first, last, mean, modes, limits, pixels, weights, cameras, precisions, tol, max_iter,
     matrices, translations, betas, quaternions, numbers, covariances, residuals,
@@ -156,7 +156,7 @@ def fit_rows(
         _, iterations, converged = _fit(
             mean, modes, limits, px, w, index, seen, camera, precisions[b], tol, max_iter, R, t, beta, A, g, work
         )
-        _quaternion(R, quaternions[b])
+        to_quaternion(R, quaternions[b])
         square = 0.0
         for p in range(seen):
             k = index[p]
@@ -176,7 +176,7 @@ def fit_rows(
         for k in range(6):
             for i in range(n):
                 unit[i] = -1.0 if i == k else 0.0
-            if _cholesky_solve(A, unit, 0.0, n, work[0], work[1]):
+            if cholesky_solve(A, unit, 0.0, n, work[0], work[1]):
                 for i in range(6):
                     covariances[b, i, k] = work[1][i]
             else:

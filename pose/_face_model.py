@@ -15,7 +15,7 @@ from shape_models.io import _load_basis, _save_basis, _scheme_from_json, _scheme
 from ._camera import Camera
 from ._head import flag_behind
 from ._inputs import check_points, check_weights
-from ._pnp import PnPResult, _ambiguity, _pack_cameras, _rotations, in_chunks, solve_pnp
+from ._pnp import PnPResult, as_rotations, error_ratio, in_chunks, pack_cameras, solve_pnp
 from ._pose import Pose
 from .reference import align_to, derive_reference, reference_landmarks
 
@@ -209,7 +209,7 @@ class FaceModel3D:
             if single and lost[0]:
                 camera.normalize(images)  # says which point the lens cannot have seen
             images = rays * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
-        cameras, _ = _pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
+        cameras, _ = pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
         deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))
         modes = np.array(self.basis.components).reshape(-1, n, 3) * deviations[:, None, None]
         limits = np.where(deviations > 0, self._limit(), 0.0)
@@ -240,7 +240,7 @@ class FaceModel3D:
         coefficients = betas * deviations
         shapes = mean + np.tensordot(betas, modes, axes=1)
         if camera.distortion is not None:
-            found = Pose(_rotations(quaternions), translations)
+            found = Pose(as_rotations(quaternions), translations)
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
                 points = found(shapes)
                 plane = camera._distort(points[..., :2] / points[..., 2:])
@@ -258,9 +258,9 @@ class FaceModel3D:
         status[lost] = "no inverse of the distortion"
         error = numbers[:, 0]
         second_error = np.reshape(values["second_error"], b)
-        ambiguity = _ambiguity(error, second_error, seen)
+        ambiguity = error_ratio(error, second_error, seen)
         values |= {
-            "pose": Pose(_rotations(quaternions), translations),
+            "pose": Pose(as_rotations(quaternions), translations),
             "reprojection_error": error,
             "residuals": residuals,
             "covariance": covariances,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._kernels import _INNER, _OPTIONS, _cholesky_solve, _copy, _rotate
+from ._small_matrices import COMPILED, INNER, cholesky_solve, copy_matrix, rotate_left
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _gather(X, x, weights, Y, w):
     """Copy the points that are seen into Y, rows X, Y, Z and those of the image; return how many there are."""
     n, dims = x.shape
@@ -26,7 +26,7 @@ def _gather(X, x, weights, Y, w):
     return m
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _mean(a, w, m):
     total = 0.0
     for i in range(m):
@@ -34,7 +34,7 @@ def _mean(a, w, m):
     return total
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _product(a, b, w, m):
     total = 0.0
     for i in range(m):
@@ -42,7 +42,7 @@ def _product(a, b, w, m):
     return total
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def moments_rows(first, last, objects, images, weights, centres, middles, scatters, crosses, counts, sizes):
     """Write means and second moments, with weights of sum 1, of the points that are seen.
 
@@ -83,7 +83,7 @@ def moments_rows(first, last, objects, images, weights, centres, middles, scatte
         sizes[b, 1], sizes[b, 2] = extent, reach
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _moved(R, S, C, M, N):
     """M = R S R' = Σ w Y Y' and N = C R' = Σ w x Y' of the turned points Y = R X."""
     for i in range(3):
@@ -98,7 +98,7 @@ def _moved(R, S, C, M, N):
             N[i, j] = C[i, 0] * R[j, 0] + C[i, 1] * R[j, 1] + C[i, 2] * R[j, 2]
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter, steps, done, losses):
     """Levenberg-Marquardt on (ω, log s) of Σ w |s (exp(ω) R X)_xy - x|², which needs only the second moments.
 
@@ -134,19 +134,19 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
             stationary = slope <= 1e-14 * s * size
             length = np.inf
             better = False
-            if _cholesky_solve(A, g, 0.0, 4, L, step):
+            if cholesky_solve(A, g, 0.0, 4, L, step):
                 length = 0.0
                 for i in range(4):
                     length = max(length, abs(step[i]))
                 factor = min(1.0, 1.0 / max(length, 1e-300))
-                _rotate(factor * step[0], factor * step[1], factor * step[2], R, trial)
+                rotate_left(factor * step[0], factor * step[1], factor * step[2], R, trial)
                 new_scale = s * np.exp(factor * step[3])
                 _moved(trial, scatters[b], crosses[b], M, N)
                 new = new_scale * new_scale * (M[0, 0] + M[1, 1]) - 2.0 * new_scale * (N[0, 0] + N[1, 1])
                 # Below 1e-7 the loss cannot tell better from worse: its change is rounding.
                 better = new <= value or length < 1e-7
             if better:
-                _copy(trial, R)
+                copy_matrix(trial, R)
                 s, value = new_scale, new
             damping *= 0.1 if better else 10.0
             if length < tol or stationary or (not better and damping > 1e12):
@@ -155,7 +155,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
         scales[b], losses[b] = s, value
 
 
-@njit(**_OPTIONS)
+@njit(**COMPILED)
 def residual_rows(first, last, rows, objects, images, weights, matrices, scales, centres, middles, squares):
     """Write the weighted mean of |s R (X - centre) - (x - middle)|² of the problems `rows`."""
     n, dims = images.shape[1], images.shape[2]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -17,34 +17,46 @@ from shape_models._array import DegenerateShapeError
 from ._camera import Camera
 from ._inputs import check_points, check_weights
 from ._pose import HeadAngles, Pose
+from ._status import ROW, STATUS, Status
 
 __all__ = ["PnPResult", "solve_pnp"]
 
-STATUS = (
-    "ok",
-    "too few points",
-    "object points coincide",
-    "object points on a line",
-    "image points coincide",
-    "no pose in front of the camera",
-    "not converged",
-    "poor fit",
-    "ill-conditioned",
-    "mirrored",
-    "too few places",
-)
 _REASONS = {
-    1: "got {points} points that are seen; expected at least {needed}.",
-    2: "got object points that all coincide: no pose follows from them.",
-    3: "got object points on one line: the rotation about it has no answer.",
-    4: "got image points that all coincide: the object is infinitely far away.",
-    5: "found no pose with all points in front of the camera: check the order and the frame (x right, y down, "
-    "z forward) of the object points.",
-    10: "got points that are seen at fewer than {needed} places of the object: several poses explain them equally "
-    "well.",
+    Status.TOO_FEW: "got {points} points that are seen; expected at least {needed}.",
+    Status.COINCIDENT: "got object points that all coincide: no pose follows from them.",
+    Status.COLLINEAR: "got object points on one line: the rotation about it has no answer.",
+    Status.IMAGE_COINCIDENT: "got image points that all coincide: the object is infinitely far away.",
+    Status.BEHIND: "found no pose with all points in front of the camera: check the order and the frame (x right, y "
+    "down, z forward) of the object points.",
+    Status.TOO_FEW_PLACES: "got points that are seen at fewer than {needed} places of the object: several poses explain "
+    "them equally well.",
 }
 _LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
-_PARALLEL_FROM = 64
+_PARALLEL_FROM = 64  # rows, from which threads pay for their start
+
+
+class _Options(NamedTuple):
+    """What `solve_rows` takes beside the data, in its order."""
+
+    distorted: bool
+    loss: int
+    loss_scale: float
+    n_parameters: int  # 6 for a pose, 7 with the focal length
+    tol: float
+    max_iter: int
+    noise: float  # negative: estimated from the residuals
+
+
+class _Solved(NamedTuple):
+    """What `solve_rows` writes, in its order; the second pose is the other minimum."""
+
+    quaternions: np.ndarray
+    translations: np.ndarray
+    second_quaternions: np.ndarray
+    second_translations: np.ndarray
+    rows: np.ndarray  # records of type ROW
+    covariances: np.ndarray
+    residuals: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +229,7 @@ def solve_pnp(
     objects, images, single = check_points(object_points, image_points)
     b, n = images.shape[:2]
     weights = check_weights(weights, b, n)
-    cameras, distorted = _pack_cameras(camera, b)
+    cameras, distorted = pack_cameras(camera, b)
     loss_id = _check_loss(loss, loss_scale)
     if focal not in ("known", "estimate"):
         raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
@@ -226,13 +238,14 @@ def solve_pnp(
     if not tol > 0 or max_iter < 1:
         raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
     starts = np.full((1, 4, 3), np.nan) if initial_pose is None else _pack_pose(initial_pose, b)
-    options = (distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), -1.0 if noise is None else noise)
+    spread = -1.0 if noise is None else noise
+    options = _Options(distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), spread)
     if focal == "known":
-        raw = _run(objects, images, weights, cameras, options, starts)
-        _flag_mirrored(raw, objects, images, weights, cameras, options)
+        solved = _run(objects, images, weights, cameras, options, starts)
+        _flag_mirrored(solved, objects, images, weights, cameras, options)
     else:
-        raw = _search_focal(objects, images, weights, cameras, options, starts)
-    return _result(raw, images, camera, cameras, single, focal == "estimate")
+        solved = _search_focal(objects, images, weights, cameras, options, starts)
+    return _result(solved, images, camera, cameras, single, focal == "estimate")
 
 
 def _check_loss(loss: str, loss_scale: float) -> int:
@@ -243,7 +256,7 @@ def _check_loss(loss: str, loss_scale: float) -> int:
     return _LOSSES[loss]
 
 
-def _pack_cameras(camera: Camera, b: int) -> tuple[np.ndarray, bool]:
+def pack_cameras(camera: Camera, b: int) -> tuple[np.ndarray, bool]:
     if not isinstance(camera, Camera):
         raise TypeError(
             f"camera: got {type(camera).__name__}; expected a Camera. Try Camera.from_matrix(K) or "
@@ -283,16 +296,22 @@ def _run(
     images: np.ndarray,
     weights: np.ndarray,
     cameras: np.ndarray,
-    options: tuple[Any, ...],
+    options: _Options,
     starts: np.ndarray,
-) -> tuple[np.ndarray, ...]:
+) -> _Solved:
     from ._kernels import solve_rows
 
     b, n = images.shape[:2]
-    out = (
-        np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 4)), np.empty((b, 3)), np.empty((b, 8)),
-        np.empty((b, 6, 6)), np.empty((b, n, 2)),
-    )  # fmt: skip
+    quaternions, translations = (np.empty((2, b, k)) for k in (4, 3))
+    out = _Solved(
+        quaternions[0],
+        translations[0],
+        quaternions[1],
+        translations[1],
+        np.empty(b, dtype=ROW),
+        np.empty((b, 6, 6)),
+        np.empty((b, n, 2)),
+    )
     arguments = (objects, images, weights, cameras, *options, starts, *out)
     in_chunks(lambda first, last: solve_rows(first, last, *arguments), b)
     return out
@@ -313,20 +332,20 @@ def in_chunks(run: Callable[[int, int], None], b: int) -> None:
 
 
 def _flag_mirrored(
-    raw: tuple[np.ndarray, ...],
+    solved: _Solved,
     objects: np.ndarray,
     images: np.ndarray,
     weights: np.ndarray,
     cameras: np.ndarray,
-    options: tuple[Any, ...],
+    options: _Options,
 ) -> None:
     """Fit the reflected object where the fit is not close, and change the status of rows that it fits far better.
 
     A mirrored view of a distant object is a view of the same object from elsewhere: only the perspective tells.
     """
-    numbers = raw[4]
+    found = solved.rows
     # The compiled code has tried the reflection in the view itself; these rows deserve a fit.
-    rows = np.flatnonzero(((numbers[:, 3] == 0) | (numbers[:, 3] == 7)) & (numbers[:, 7] > 0))
+    rows = np.flatnonzero(np.isin(found["status"], (Status.OK, Status.POOR_FIT)) & found["reversible"])
     if not len(rows):
         return
 
@@ -334,8 +353,11 @@ def _flag_mirrored(
         return array[rows] if len(array) > 1 else array
 
     reflected = chosen(objects) * (-1.0, 1.0, 1.0)
-    other = _run(reflected, chosen(images), chosen(weights), chosen(cameras), options, np.full((1, 4, 3), np.nan))
-    numbers[rows[(other[4][:, 3] == 0) & (other[4][:, 0] < numbers[rows, 0] / 3)], 3] = 9
+    start = np.full((1, 4, 3), np.nan)
+    other = _run(reflected, chosen(images), chosen(weights), chosen(cameras), options, start).rows
+    # Three times less error, in pixels: noise alone does not tell an object from its mirror image that clearly.
+    better = (other["status"] == Status.OK) & (other["rms"] < found["rms"][rows] / 3)
+    found["status"][rows[better]] = Status.MIRRORED
 
 
 def _search_focal(
@@ -343,29 +365,30 @@ def _search_focal(
     images: np.ndarray,
     weights: np.ndarray,
     cameras: np.ndarray,
-    options: tuple[Any, ...],
+    options: _Options,
     starts: np.ndarray,
-) -> tuple[np.ndarray, ...]:
+) -> _Solved:
     """Solve from several focal lengths with the focal length free, and keep the best of each row."""
-    best: tuple[np.ndarray, ...] | None = None
-    free = (*options[:3], 7, *options[4:])
+    best: _Solved | None = None
+    free = options._replace(n_parameters=7)
     for factor in (1.0, 0.4, 0.65, 1.6, 2.6, 5.0):
         scaled = cameras.copy()
         scaled[:, :2] *= factor
-        raw = _run(objects, images, weights, scaled, free, starts)
+        solved = _run(objects, images, weights, scaled, free, starts)
         if best is None:
-            best = raw
+            best = solved
             continue
         # Accept another start only where it is better by more than rounding, so that the order does not matter.
-        usable = raw[4][:, 3] == 0
-        better = usable & ((best[4][:, 3] != 0) | (raw[4][:, 0] < best[4][:, 0] * (1 - 1e-9)))
-        for mine, other in zip(best, raw, strict=True):
+        now, before = solved.rows, best.rows
+        lower = now["rms"] < before["rms"] * (1 - 1e-9)
+        better = (now["status"] == Status.OK) & ((before["status"] != Status.OK) | lower)
+        for mine, other in zip(best, solved, strict=True):
             mine[better] = other[better]
     assert best is not None
     return best
 
 
-def _ambiguity(error: np.ndarray, second_error: np.ndarray, images: np.ndarray) -> np.ndarray:
+def error_ratio(error: np.ndarray, second_error: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Return the ratio of two errors; of errors that are mere rounding it says nothing."""
     ambiguity = np.zeros(len(error))
     rows = np.flatnonzero(np.isfinite(second_error))
@@ -379,7 +402,7 @@ def _ambiguity(error: np.ndarray, second_error: np.ndarray, images: np.ndarray) 
     return ambiguity
 
 
-def _rotations(quaternions: np.ndarray) -> Rotation:
+def as_rotations(quaternions: np.ndarray) -> Rotation:
     """Return a Rotation of unit quaternions in which rows of NaN are kept."""
     bad = ~np.isfinite(quaternions).all(axis=-1)
     if not bad.any():
@@ -389,39 +412,39 @@ def _rotations(quaternions: np.ndarray) -> Rotation:
 
 
 def _result(
-    raw: tuple[np.ndarray, ...],
+    solved: _Solved,
     images: np.ndarray,
     camera: Camera,
     cameras: np.ndarray,
     single: bool,
     estimated: bool,
 ) -> PnPResult:
-    quaternions, translations, quaternions2, translations2, numbers, covariances, residuals = raw
-    codes = numbers[:, 3].astype(int)
-    error, second_error = numbers[:, 0], numbers[:, 1]
-    ambiguity = _ambiguity(error, second_error, images)
+    quaternions, translations, quaternions2, translations2, rows, covariances, residuals = solved
+    codes = rows["status"]
+    error, second_error = rows["rms"].copy(), rows["second_rms"].copy()
+    ambiguity = error_ratio(error, second_error, images)
     if estimated:
         ratio = cameras[:, 1] / cameras[:, 0]
-        focal = np.stack([numbers[:, 4], numbers[:, 4] * ratio], axis=-1)
+        focal = np.stack([rows["focal"], rows["focal"] * ratio], axis=-1)
         camera = Camera(focal[0] if single else focal, camera.principal_point, camera.distortion)
     if not single:
         return PnPResult(
-            Pose(_rotations(quaternions), translations),
+            Pose(as_rotations(quaternions), translations),
             error,
             residuals,
             covariances,
-            numbers[:, 2].astype(int),
-            codes == 0,
+            rows["n_iter"].copy(),
+            codes == Status.OK,
             np.array(STATUS)[codes],
-            Pose(_rotations(quaternions2), translations2),
+            Pose(as_rotations(quaternions2), translations2),
             second_error,
             ambiguity,
             camera,
-            numbers[:, 5],
+            rows["focal_std"].copy(),
         )
-    code = int(codes[0])
+    code = Status(codes[0])
     if code in _REASONS:
-        raise DegenerateShapeError(_REASONS[code].format(points=int(numbers[0, 6]), needed=5 if estimated else 4))
+        raise DegenerateShapeError(_REASONS[code].format(points=int(rows["n_points"][0]), needed=5 if estimated else 4))
     second = None
     if np.isfinite(second_error[0]):
         second = Pose(Rotation.from_quat(quaternions2[0]), translations2[0])
@@ -430,12 +453,12 @@ def _result(
         float(error[0]),
         residuals[0],
         covariances[0],
-        int(numbers[0, 2]),
-        code == 0,
+        int(rows["n_iter"][0]),
+        code == Status.OK,
         STATUS[code],
         second,
         float(second_error[0]),
         float(ambiguity[0]),
         camera,
-        float(numbers[0, 5]),
+        float(rows["focal_std"][0]),
     )

@@ -12,7 +12,7 @@ from shape_models._array import DegenerateShapeError
 
 from ._camera import Camera
 from ._inputs import check_points
-from ._pnp import PnPResult, _pack_cameras, solve_pnp
+from ._pnp import PnPResult, pack_cameras, solve_pnp
 from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
 __all__ = ["RansacResult", "solve_pnp_ransac"]
@@ -120,7 +120,7 @@ def solve_pnp_ransac(
     seed = _seed(rng)
     objects, images, single = check_points(object_points, image_points)
     b, n = images.shape[:2]
-    cameras, distorted = _pack_cameras(camera, b)
+    cameras, distorted = pack_cameras(camera, b)
     from ._consensus import consensus_rows
 
     inliers = np.zeros((b, n), dtype=bool)
