@@ -4,6 +4,8 @@ One equation and one frame: λ x = K (R X + t), x to the right of the image, y d
 :mod:`pose.conventions` for the names and signs of yaw, pitch and roll.
 """
 
+from shape_models.io import register
+
 from . import conventions, reference
 from ._camera import Camera, project_points
 from ._face_model import FaceFit, FaceModel3D, load_face_model
@@ -32,3 +34,5 @@ __all__ = [
     "solve_pnp_ransac",
     "solve_weak_perspective",
 ]
+
+register("FaceModel3D", load_face_model)

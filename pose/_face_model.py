@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
-from shape_models.io import _load_basis, _save_basis, _scheme_from_json, _scheme_to_json, read_archive
+from shape_models._archive import read_archive
+from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
 
 from ._camera import Camera
 from ._head import flag_behind
@@ -289,9 +290,9 @@ class FaceModel3D:
         (str, dict, dict)
             The kind, a header that JSON can hold, and arrays by name.
         """
-        header, arrays = _save_basis(self.basis)
+        header, arrays = save_basis(self.basis)
         header |= {
-            "scheme": _scheme_to_json(self.scheme),
+            "scheme": scheme_to_json(self.scheme),
             "noise": self.noise,
             "provenance": self.provenance,
             "unit": "millimetre",
@@ -331,8 +332,8 @@ def load_face_model(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
     (68, 3)
     """
     return FaceModel3D(
-        _load_basis(dict(header), dict(arrays)),
-        _scheme_from_json(header["scheme"]),
+        load_basis(dict(header), dict(arrays)),
+        scheme_from_json(header["scheme"]),
         arrays["weights"],
         float(header["noise"]),
         str(header["provenance"]),

@@ -28,8 +28,8 @@ _REASONS = {
     Status.IMAGE_COINCIDENT: "got image points that all coincide: the object is infinitely far away.",
     Status.BEHIND: "found no pose with all points in front of the camera: check the order and the frame (x right, y "
     "down, z forward) of the object points.",
-    Status.TOO_FEW_PLACES: "got points that are seen at fewer than {needed} places of the object: several poses explain "
-    "them equally well.",
+    Status.TOO_FEW_PLACES: "got points that are seen at fewer than {needed} places of the object: several poses "
+    "explain them equally well.",
 }
 _LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
 _PARALLEL_FROM = 64  # rows, from which threads pay for their start

@@ -14,6 +14,7 @@ coefficient
 
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
+from ._archive import ModelFileError
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
@@ -28,6 +29,7 @@ from ._diagnostics import (
     specificity,
 )
 from ._fitting import ShapeFit, fit_shape
+from ._kinds import register_search
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._probabilistic import BasisReport, Completion
 from ._procrustes import ProcrustesResult, generalized_procrustes, mirror_shapes
@@ -40,7 +42,7 @@ from ._transforms import Similarity
 from .curves import Curve, attach_curves, curve_length, resample_curve
 from .datasets import make_faces
 from .formats import LandmarkFile, LandmarkFileError, read_landmarks, read_pts, write_landmarks, write_pts
-from .io import ModelFileError, load_model, save_model
+from .io import load_model, save_model
 from .landmarks import (
     COFW29,
     IBUG68,
@@ -138,3 +140,5 @@ __all__ = [
 ]
 
 __version__ = "0.2.0"
+
+register_search()

@@ -1,14 +1,17 @@
 """Model files: what goes in comes out bit by bit, and nothing but a model comes in."""
 
-import importlib
 import io as stdio
 import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tempfile
+import tomllib
 import zipfile
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +36,9 @@ from shape_models import (
     save_model,
 )
 from shape_models import io as model_io
-from shape_models.io import ModelFileError, read_archive, write_archive
+from shape_models._archive import ModelFileError, read_archive, write_archive
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def fitted(kind):
@@ -167,26 +172,56 @@ def test_a_basis_of_another_library_is_saved_as_numbers(tmp_path):
     assert state(again) == state(basis)
 
 
-def test_other_packages_join_by_a_table(tmp_path, monkeypatch):
-    monkeypatch.setitem(model_io.LOADERS, "Fraction", "fractions:Fraction")
-    path = write_archive(tmp_path / "m.npz", "Fraction", {}, {})
-    with pytest.raises(ModelFileError, match="parts of this Fraction do not fit together"):
-        load_model(path)
+class Mine:
+    def to_archive(self):
+        return "Mine", {"a": 1}, {"b": np.arange(3)}
 
-    class Mine:
-        def to_archive(self):
-            return "Mine", {"a": 1}, {"b": np.arange(3)}
 
-    kind, header, arrays = read_archive(save_model(Mine(), path))
+def test_other_packages_register_their_kinds(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_io, "_LOADERS", dict(model_io._LOADERS))
+    path = save_model(Mine(), tmp_path / "m.npz")
+    kind, header, arrays = read_archive(path)
     assert (kind, header["a"], arrays["b"].tolist()) == ("Mine", 1, [0, 1, 2])
-    with pytest.raises(ModelFileError, match=r"kind 'Mine'; expected one of ASM, .*ShapeBasis"):
+    package = Mine.__module__.split(".")[0]
+    hint = rf"kind 'Mine'; expected one of ASM, .*ShapeBasis.*Try installing the package '{package}'"
+    with pytest.raises(ModelFileError, match=hint):
         load_model(path)
 
+    def load(header, arrays):
+        return header["a"], arrays["b"].sum()
 
-@pytest.mark.parametrize("kind", sorted(model_io.LOADERS))
-def test_every_kind_has_its_loader(kind):
-    module, _, function = model_io.LOADERS[kind].partition(":")
-    assert callable(getattr(importlib.import_module(module), function))
+    model_io.register("Mine", load)
+    model_io.register("Mine", load)
+    assert load_model(path) == (1, 3)
+    with pytest.raises(ValueError, match=r"'Mine', which .* reads; expected a name that is not taken"):
+        model_io.register("Mine", dict)
+    model_io.register("Broken", lambda header, arrays: arrays["none"])
+    with pytest.raises(ModelFileError, match="parts of this Broken do not fit together: no entry 'none'"):
+        load_model(write_archive(path, "Broken", {}, {}))
+
+
+def test_installed_packages_announce_their_kinds(tmp_path, monkeypatch):
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        announced = tomllib.load(file)["project"]["entry-points"][model_io.ENTRY_POINTS]
+    points = EntryPoints(EntryPoint(kind, value, model_io.ENTRY_POINTS) for kind, value in announced.items())
+    monkeypatch.setattr(model_io, "entry_points", points.select)
+    others = {k: v for k, v in model_io._LOADERS.items() if k != "FaceModel3D"}
+    monkeypatch.setattr(model_io, "_LOADERS", dict(others))
+    assert type(load_model(ROOT / "pose" / "face3d.npz")).__name__ == "FaceModel3D"
+    monkeypatch.setattr(model_io, "entry_points", lambda **kw: ())
+    monkeypatch.setattr(model_io, "_LOADERS", others)  # an import registers too
+    with pytest.raises(ModelFileError, match=r"kind 'FaceModel3D'; .* Try "):
+        load_model(ROOT / "pose" / "face3d.npz")
+
+
+def test_a_search_is_read_without_importing_it_first():
+    assert {"ASMFitter", "AppearanceModel", "PartsFitter"} <= set(model_io._LOADERS)
+    code = (
+        "import sys, shape_models as s; before = 'shape_models.search' in sys.modules; "
+        "print(before, type(s.load_model('search68')).__name__)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.split() == ["False", "AppearanceModel"]
 
 
 # --- What cannot be saved --------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ _SAVED = (
 
 def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """Return (kind, header, arrays) of a fitted search."""
-    from ..io import _save_aligned
+    from .._model_files import save_aligned
 
-    asm, arrays = _save_aligned(fitter.asm_)
+    asm, arrays = save_aligned(fitter.asm_)
     kind, evidence, some = fitter.evidence_.to_parts()
     parameters = {name: getattr(fitter, name) for name in _SAVED}
     parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
@@ -55,9 +55,9 @@ def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str,
 
 def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFitter:
     """Build the `ASMFitter` that `to_archive` took apart."""
-    from ..io import _load_aligned
+    from .._model_files import load_aligned
 
-    asm = _load_aligned(header["asm"], part_of(arrays, "asm."))
+    asm = load_aligned(header["asm"], part_of(arrays, "asm."))
     asm.frame_ = asm.frame_ or "pixels"  # what it is searched in
     saved = header["evidence"]
     evidence = evidence_from_parts(saved["kind"], saved["header"], part_of(arrays, "evidence."))

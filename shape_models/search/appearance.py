@@ -285,12 +285,12 @@ class Texture(Evidence):
         return Proposal(points, weights, 1.0 - before, 0.0, n_modes)
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        from ..io import _limit_to_json
+        from .._model_files import limit_to_json
 
         count = self.n_components
         header = {
             "n_components": count.item() if isinstance(count, np.generic) else count,
-            "limit": _limit_to_json(self.limit),
+            "limit": limit_to_json(self.limit),
             "n_iter": int(self.n_iter),
             "method": self.method,
         }
@@ -299,9 +299,9 @@ class Texture(Evidence):
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Texture:
-        from ..io import _limit_from_json
+        from .._model_files import limit_from_json
 
-        evidence = cls(**{**header, "limit": _limit_from_json(header["limit"])})
+        evidence = cls(**{**header, "limit": limit_from_json(header["limit"])})
         for key, array in arrays.items():
             level, name = key.split(".")
             evidence.stages_.setdefault(level, {})[name] = array
