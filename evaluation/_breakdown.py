@@ -213,7 +213,7 @@ def bin_table(
 def bins_of(values: np.ndarray, edges: Sequence[float]) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
     """Return the label and the faces of each bin, and a note on the faces outside."""
     steps = as_numpy(edges, "edges").astype(np.float64)
-    if steps.ndim != 1 or len(steps) < 2 or not (np.diff(steps) > 0).all():
+    if steps.ndim != 1 or len(steps) < 2 or not (steps[1:] > steps[:-1]).all():
         raise ValueError(f"edges: got {edges}; expected at least two numbers that increase.")
     parts = []
     for i, (low, high) in enumerate(itertools.pairwise(steps)):

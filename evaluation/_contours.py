@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy, as_shapes
+from shape_models._array import as_numpy, as_shapes, refuse_extremes_of
 
 __all__ = ["ContourDistance", "contour_distance", "dice", "point_to_contour"]
 
@@ -147,6 +147,7 @@ def point_to_contour(target: ArrayLike, points: ArrayLike, *, closed: bool = Tru
     contour = _contour(target, "target")
     given = as_shapes(points, name="points", n_dims=contour.shape[1], allow_nan=True)
     flat = given.reshape(-1, given.shape[-1]).astype(np.float64)
+    refuse_extremes_of(flat, "points", tiny=False)
     seen = np.isfinite(flat).all(axis=1)
     distance = np.full(len(flat), np.nan)
     distance[seen] = _to_segments(flat[seen], contour, closed)
@@ -208,6 +209,7 @@ def _contour(points: ArrayLike, name: str) -> np.ndarray:
     contour = as_shapes(points, name=name, n_dims=(2, 3)).astype(np.float64)
     if contour.ndim != 2 or len(contour) < 2:
         raise ValueError(f"{name}: got shape {contour.shape}; expected one contour, (n, 2) with at least two corners.")
+    refuse_extremes_of(contour, name)
     return contour
 
 

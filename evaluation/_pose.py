@@ -276,8 +276,10 @@ def _rotations(rotation: Any, name: str) -> np.ndarray:
             "Rotation. Try Rotation.from_euler(...) for angles, or euler_mae."
         )
     matrix = matrix.astype(np.float64)
-    off = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0)
-    bad = ~(off < 1e-4) | (np.linalg.det(np.where(np.isfinite(matrix), matrix, 0.0)) < 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0)
+    close = off < 1e-4  # False for NaN
+    bad = ~close | (np.linalg.det(np.where(close[..., None, None], matrix, 0.0)) < 0)
     if bad.any():
         where = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(

@@ -494,9 +494,10 @@ def refuse_extreme(low: float, high: float, name: str = "shapes") -> None:
         )
 
 
-def refuse_extremes_of(array: np.ndarray, name: str = "shapes") -> None:
-    """Raise as `refuse_extreme` does for the coordinates of an array, NaN aside."""
-    refuse_extreme(float(np.nanmin(array, initial=0.0)), float(np.nanmax(array, initial=0.0)), name)
+def refuse_extremes_of(array: np.ndarray, name: str = "shapes", *, tiny: bool = True) -> None:
+    """Raise as `refuse_extreme` does for the coordinates of an array, NaN aside; all next to 0 only where `tiny`."""
+    least = 0.0 if tiny else SMALLEST
+    refuse_extreme(float(np.nanmin(array, initial=-least)), float(np.nanmax(array, initial=least)), name)
 
 
 # --- Weights and confidence ------------------------------------------------------------------------------

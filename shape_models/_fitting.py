@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -241,7 +242,7 @@ def _record(solution: Solution) -> ShapeFit:
     problem, pose, completed = solution.problem, solution.pose, solution.completed
     xp = namespace_of(completed)
     basis = problem.frame.basis.like(completed)
-    flat = xp.reshape(pose(completed), (completed.shape[0], -1))
+    flat = xp.reshape(pose(completed), (completed.shape[0], math.prod(completed.shape[1:])))
     b = xp.matmul(flat - basis._flat_mean, basis._transposed) if solution.prior else solution.coefficients
     kept, clipped = b, xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._array import LARGEST, SMALLEST, DegenerateShapeError, as_shapes, as_weights, refuse_extreme, refuse_masked
+from ._array import LARGEST, SMALLEST, DegenerateShapeError, as_numpy, as_shapes, as_weights, refuse_extreme
 from ._mean_shape import (
     Mean,
     SecondMoment,
@@ -446,8 +446,7 @@ def checked_rule(criterion: str, scaling: bool, tangent: bool, tol: float, max_i
 
 def _permutation(mirror: Any, n_landmarks: int) -> np.ndarray:
     order = getattr(mirror, "mirror", mirror)
-    refuse_masked(order, "mirror")
-    order = np.asarray(order)
+    order = as_numpy(order, "mirror")
     if order.shape != (n_landmarks,) or order.dtype.kind not in "iu":
         raise ValueError(f"mirror: got {order.dtype} of shape {order.shape}; expected {n_landmarks} landmark indices.")
     if not (((order >= 0) & (order < n_landmarks)).all() and (order[order] == np.arange(n_landmarks)).all()):

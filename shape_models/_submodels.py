@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
-from ._array import as_numpy, as_shapes, refuse_extremes_of, refuse_masked
+from ._array import as_numpy, as_shapes, refuse_extremes_of
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._typing import ArrayLike, LimitLike, SchemeLike, ShapeModel
@@ -386,8 +386,7 @@ def _chosen(landmarks: Any, scheme: Any, n: int) -> np.ndarray:
     if scheme is not None:
         chosen = scheme.indices(landmarks)
     else:
-        refuse_masked(landmarks, "landmarks")
-        chosen = np.asarray(list(landmarks))
+        chosen = as_numpy(landmarks, "landmarks")
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise ValueError("landmarks: got something else than indices; expected them, as the model has no scheme.")
     if not len(chosen) or (chosen < 0).any() or (chosen >= n).any() or len(set(chosen.tolist())) < len(chosen):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import LARGEST, DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._typing import ArrayLike, ImageLike
 
 __all__ = ["ThinPlateSpline", "bending_energy_matrix"]
@@ -97,7 +97,7 @@ class ThinPlateSpline:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {source.shape[-2]}, as in source.")
         if not (np.isfinite(smoothing) and smoothing >= 0):
             raise ValueError(f"smoothing: got {smoothing!r}; expected a number from 0 up.")
-        refuse_extremes_of(target, "target")
+        refuse_extremes_of(target, "target", tiny=False)
         source, target = np.broadcast_arrays(source, target)
         seen = np.isfinite(source[..., 0]) & np.isfinite(target[..., 0])
         unit, centre, size = _normalised(source, seen)
@@ -170,8 +170,7 @@ class ThinPlateSpline:
 
     def _evaluate(self, points: np.ndarray, *, derivative: bool) -> tuple[np.ndarray, np.ndarray]:
         d, k, n = self.n_dims, self.source.shape[-2], points.shape[-2]
-        if (np.abs(points) > LARGEST).any():  # False for NaN
-            refuse_extremes_of(points, "points")
+        refuse_extremes_of(points, "points", tiny=False)
         knots = (self._filled - self.centre[..., None, :]) / self.size[..., None, None]
         unit = (points - self.centre[..., None, :]) / self.size[..., None, None]
         batch = np.broadcast_shapes(unit.shape[:-2], self.batch_shape)

@@ -350,8 +350,9 @@ def learn_box_convention(
     if found.ndim != 2:
         raise ValueError(f"detected: got shape {found.shape}; expected (n, 4), one box for each face.")
     if shapes.ndim == 3 and shapes.shape[-1] == 2:
-        points = np.asarray(shapes, dtype=np.float64)
+        points = shapes.astype(np.float64)
         tight = np.concatenate([np.fmin.reduce(points, axis=1), np.fmax.reduce(points, axis=1)], axis=1)
+        tight = _as_boxes(tight, "landmarks")
     else:
         tight = _as_boxes(landmarks, "landmarks")
     if tight.shape != found.shape:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import array_namespace, as_shapes
+from ._array import array_namespace, as_array, as_shapes
 from ._mediapipe import IBUG68_ERROR, IBUG68_VERTICES
 from .curves import Curve
 
@@ -322,8 +322,7 @@ class LandmarkScheme:
             raise ValueError(
                 f"got {name!r}; expected one of {', '.join(self.anchors) or '(no anchors)'} for {self.name}."
             )
-        if not hasattr(shapes, "dtype"):
-            shapes = np.asarray(shapes, dtype=float)
+        shapes = as_array(shapes)
         if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
             raise ValueError(
                 f"shapes: got an array of shape {tuple(shapes.shape)}; "

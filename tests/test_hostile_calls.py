@@ -1,0 +1,277 @@
+"""Every public function and every array it takes, handed what arrays of users are: it answers the same for the same
+numbers, and else says in the library's own words what it does not take.
+
+The doors of the models and metrics are in `test_shape_models_arrays.py` and `test_evaluation_inputs.py`; this file has
+the others, and the test that none is left out.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from no_torch import has_torch
+from scipy.spatial.transform import Rotation
+from test_evaluation_inputs import DOORS as METRICS
+from test_shape_models_arrays import ARGUMENTS as MODELS
+
+import shape_models as sm
+from pose import (
+    Camera,
+    FaceModel3D,
+    Pose,
+    WeakPerspective,
+    conventions,
+    estimate_head_pose,
+    project_points,
+    reference,
+    solve_pnp,
+    solve_pnp_ransac,
+    solve_weak_perspective,
+)
+from shape_models import boxes, contours, images
+from shape_models.search import is_face, refine
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = tuple(str(ROOT / name) for name in ("shape_models", "pose", "evaluation", "asmnet"))
+FACES = sm.make_faces(12, rng=0)
+PIXELS = (FACES - FACES.min()) * (140 / np.ptp(FACES)) + 50.0
+TIGHT = np.concatenate([PIXELS.min(axis=1), PIXELS.max(axis=1)], axis=1)
+MODEL = sm.AlignedASM().fit(FACES)
+SPLINE = sm.ThinPlateSpline.fit(FACES[0], FACES[1])
+ONES = np.ones(68)
+BOX = np.array([60.0, 70.0, 200.0, 210.0])
+BOXES = BOX + np.array([[0.0], [5.0], [30.0]])
+RING = np.stack([np.cos(np.linspace(0, 6, 40)), np.sin(np.linspace(0, 6, 40))], axis=1)
+DISC = np.hypot(*np.mgrid[-12:13, -12:13]) < 8
+CAMERA = Camera.from_image_size((640, 480))
+HEAD = np.array(reference.HEAD_IBUG68)
+POSE = Pose(conventions.read([20.0, -5.0, 3.0], "HopeNet"), [10.0, 5.0, 600.0])
+SEEN = project_points(HEAD, POSE, CAMERA)
+VIEW = WeakPerspective(1.0, Rotation.identity(), [0.0, 0.0])
+IMAGE = np.random.default_rng(0).integers(0, 255, (240, 256)).astype(np.uint8)
+NOISY = np.stack([SEEN, SEEN]) + np.random.default_rng(0).normal(size=(2, 68, 2))
+
+
+def search():
+    return sm.load_model("search68")
+
+
+DOORS = {
+    "affine_procrustes shapes": (lambda x: sm.affine_procrustes(x), FACES),
+    "bending_energy_matrix reference": (lambda x: sm.bending_energy_matrix(x), FACES[0]),
+    "centroid_size shapes": (lambda x: sm.centroid_size(x), FACES),
+    "condition points": (lambda x: sm.condition(MODEL, x, 0.01), FACES[0]),
+    "condition noise": (lambda x: sm.condition(MODEL, FACES[0], x), 0.1 * ONES),
+    "convert shapes": (lambda x: sm.convert(x, "ibug68", "cofw29"), FACES),
+    "curve_length points": (lambda x: sm.curve_length(x), RING),
+    "find_outliers shapes": (lambda x: sm.find_outliers(x), FACES),
+    "fit_shape points": (lambda x: sm.fit_shape(MODEL, x), PIXELS),
+    "fit_shape confidence": (lambda x: sm.fit_shape(MODEL, PIXELS, confidence=x), 0.5 * ONES),
+    "marginal landmarks": (lambda x: sm.marginal(MODEL, x), np.arange(20)),
+    "resample_curve points": (lambda x: sm.resample_curve(x, 9), RING),
+    "symmetry shapes": (lambda x: sm.symmetry(x, sm.IBUG68.mirror), FACES),
+    "symmetry mirror": (lambda x: sm.symmetry(FACES, x), sm.IBUG68.mirror),
+    "ThinPlateSpline.fit source": (lambda x: sm.ThinPlateSpline.fit(x, FACES[1]), FACES[0]),
+    "ThinPlateSpline.fit target": (lambda x: sm.ThinPlateSpline.fit(FACES[0], x), FACES[1]),
+    "ThinPlateSpline.__call__ points": (lambda x: SPLINE(x), RING),
+    "ThinPlateSpline.jacobian points": (lambda x: SPLINE.jacobian(x), RING),
+    "ThinPlateSpline.inverse points": (lambda x: SPLINE.inverse(x), FACES[1]),
+    "LandmarkScheme.anchor_points shapes": (lambda x: sm.IBUG68.anchor_points(x, "outer_eye_corners"), FACES),
+    "check_boxes boxes": (lambda x: boxes.check_boxes(x), BOXES),
+    "convert boxes": (lambda x: boxes.convert(x, "dlib-hog", "landmarks"), BOXES),
+    "overlap boxes": (lambda x: boxes.overlap(x, BOXES), BOXES),
+    "overlap others": (lambda x: boxes.overlap(BOXES, x), BOXES),
+    "suppress boxes": (lambda x: boxes.suppress(x), BOXES),
+    "suppress scores": (lambda x: boxes.suppress(BOXES, x), np.arange(3.0)),
+    "learn_box_convention detected": (lambda x: boxes.learn_box_convention(x, PIXELS), TIGHT),
+    "learn_box_convention landmarks": (lambda x: boxes.learn_box_convention(TIGHT, x), PIXELS),
+    "check_inside landmarks": (lambda x: images.check_inside(x, (256, 240)), PIXELS[0]),
+    "check_boxes_inside boxes": (lambda x: images.check_boxes_inside(x, (256, 240)), BOXES),
+    "outline_of_mask mask": (lambda x: contours.outline_of_mask(x), DISC),
+    "solve_pnp object_points": (lambda x: solve_pnp(x, SEEN, CAMERA), HEAD),
+    "solve_pnp image_points": (lambda x: solve_pnp(HEAD, x, CAMERA), SEEN),
+    "solve_pnp weights": (lambda x: solve_pnp(HEAD, SEEN, CAMERA, weights=x), ONES),
+    "solve_pnp_ransac image_points": (lambda x: solve_pnp_ransac(HEAD, x, CAMERA), SEEN),
+    "solve_weak_perspective object_points": (lambda x: solve_weak_perspective(x, SEEN), HEAD),
+    "solve_weak_perspective image_points": (lambda x: solve_weak_perspective(HEAD, x), SEEN),
+    "solve_weak_perspective weights": (lambda x: solve_weak_perspective(HEAD, SEEN, weights=x), ONES),
+    "estimate_head_pose landmarks": (lambda x: estimate_head_pose(x, CAMERA), SEEN),
+    "project_points object_points": (lambda x: project_points(x, POSE, CAMERA), HEAD),
+    "FaceModel3D.fit landmarks": (lambda x: FaceModel3D.bundled().fit(x, CAMERA), SEEN),
+    "Pose.from_matrix matrix": (lambda x: Pose.from_matrix(x), np.eye(4)),
+    "Pose.__call__ points": (lambda x: POSE(x), HEAD),
+    "Pose translation": (lambda x: Pose(Rotation.identity(), x), np.array([0.0, 0.0, 5.0])),
+    "WeakPerspective.__call__ points": (lambda x: VIEW(x), HEAD),
+    "Camera.project points": (lambda x: CAMERA.project(x), HEAD + np.array([0, 0, 900.0])),
+    "Camera.normalize pixels": (lambda x: CAMERA.normalize(x), SEEN),
+    "Camera.crop box": (lambda x: CAMERA.crop(x, 10), BOX),
+    "Camera focal_length": (lambda x: Camera(x, (0, 0)), np.array([500.0, 500.0])),
+    "Camera principal_point": (lambda x: Camera(500.0, x), np.array([320.0, 240.0])),
+    "conventions.convert values": (lambda x: conventions.convert(x, "HopeNet", "3DDFA"), np.array([[10.0, 20.0, 5.0]])),
+    "conventions.from_matrix matrix": (lambda x: conventions.from_matrix(x, "MediaPipe"), np.eye(3)),
+    "wrap_degrees angles": (lambda x: conventions.wrap_degrees(x), np.array([10.0, 200.0])),
+    "derive_reference shapes": (lambda x: reference.derive_reference(x), np.stack([HEAD, 1.01 * HEAD])),
+    "derive_weights landmarks": (lambda x: reference.derive_weights(x, CAMERA), NOISY),
+    "ASMFitter.predict boxes": (lambda x: search().predict(IMAGE, boxes=x), BOX),
+    "ASMFitter.confidence shapes": (lambda x: search().confidence(IMAGE, x), PIXELS[0]),
+    "is_face boxes": (lambda x: is_face(IMAGE, x), BOX),
+    "refine points": (lambda x: refine(IMAGE, x), PIXELS[0]),
+}
+SLOW = ("ASMFitter.predict", "refine", "is_face", "derive_weights", "solve_pnp_ransac", "FaceModel3D.fit")
+
+
+def same(value):
+    """Return the same numbers as arrays of other kinds."""
+    frozen = value.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+    yield "Fortran order", np.asfortranarray(value)
+    yield "strided", np.repeat(value, 2, axis=0)[::2]
+    yield "list", value.tolist()
+    if value.dtype.kind != "b":
+        yield "big-endian", value.astype(value.dtype.newbyteorder(">"))
+    if has_torch():
+        import torch
+
+        yield "tensor", torch.tensor(value)
+
+
+def wrong(value):
+    """Return what holds no numbers, or hides some."""
+    yield "masked", np.ma.array(value, mask=np.arange(value.size).reshape(value.shape) == 0)
+    yield "complex", value + 1j
+    yield "objects", np.array([None, "a", {}], dtype=object)
+    yield "strings", value.astype(str)
+    yield "text", "abc"
+    yield "mapping", {"points": value}
+    yield "dates", np.zeros(value.shape, "M8[s]")
+    if has_torch():
+        import torch
+
+        yield "meta tensor", torch.tensor(value).to("meta")
+        yield "sparse tensor", torch.tensor(value).to_sparse()
+
+
+def strange(value):
+    """Return numbers that may have an answer or none."""
+    yield "empty", value[:0]
+    yield "empty list", []
+    yield "None", None
+    yield "zero-d", np.array(1.0)
+    yield "flat", value.ravel()
+    yield "first", value[:1]
+    yield "deep", np.broadcast_to(value, (2, 2, 2, *value.shape))
+    if value.dtype.kind == "f":
+        yield "NaN", np.full(value.shape, np.nan)
+        yield "infinite", np.full(value.shape, np.inf)
+        yield "one infinite", np.where(np.arange(value.size).reshape(value.shape) == 1, -np.inf, value)
+        yield "coincident", np.ones_like(value)
+        yield "half", value.astype(np.float16)
+        if np.abs(value).max() > 0:
+            yield "huge", value * (1e160 / np.abs(value).max())
+            yield "tiny", value * (1e-200 / np.abs(value).max())
+        if has_torch():
+            import torch
+
+            yield "with a gradient", torch.tensor(value, requires_grad=True)
+
+
+def flat(thing, depth=0):
+    """Return all numbers of an answer in a row."""
+    if hasattr(thing, "as_matrix"):
+        thing = thing.as_matrix()
+    if hasattr(thing, "detach"):
+        thing = thing.detach().double().numpy()
+    if isinstance(thing, bool | int | float | np.ndarray | np.generic):
+        array = np.asarray(thing)
+        return [array.astype(float).ravel()] if array.dtype.kind in "biuf" else []
+    if isinstance(thing, dict | types.MappingProxyType):
+        return [part for value in thing.values() for part in flat(value, depth + 1)]
+    if isinstance(thing, list | tuple):
+        return [part for value in thing for part in flat(value, depth + 1)]
+    if hasattr(thing, "__dict__") and depth < 4:
+        return [part for value in vars(thing).values() for part in flat(value, depth + 1)]
+    return []
+
+
+def complaint(error):
+    """Return what is wrong with an error: it must be the library's own, a ValueError or TypeError."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    own = last.filename.startswith(PACKAGES) and not isinstance(error, np.linalg.LinAlgError)
+    if own and isinstance(error, ValueError | TypeError) and str(error):
+        return None
+    return f"{type(error).__name__}: {error} (at {Path(last.filename).name}:{last.lineno})"
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if not door.startswith(SLOW)])
+def test_the_same_numbers_have_the_same_answer(door):
+    call, value = DOORS[door]
+    expected = np.concatenate([*flat(call(value)), np.zeros(0)])
+    for kind, given in same(value):
+        found = np.concatenate([*flat(call(given)), np.zeros(0)])
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8, err_msg=kind)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_no_array_of_numbers_is_refused_in_our_words(door):
+    call, value = DOORS[door]
+    if door == "outline_of_mask mask":
+        value = value.astype(int)
+    for kind, given in wrong(value):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            call(given)
+        assert complaint(caught.value) is None, f"{kind}: {complaint(caught.value)}"
+
+
+ANYTHING = ("groups", "labels")  # of faces, which may have names of any kind
+NUMBERS = DOORS | {name: door[::-1] for name, door in METRICS.items() if not name.endswith(ANYTHING)}
+
+
+@pytest.mark.parametrize("door", NUMBERS)
+def test_strange_numbers_are_answered_or_refused_in_our_words(door):
+    """A warning of NumPy is an error here, so that nothing overflows in silence."""
+    call, value = NUMBERS[door]
+    for kind, given in strange(value):
+        error = None
+        try:
+            call(given)
+        except Exception as raised:
+            error = raised
+        assert error is None or complaint(error) is None, f"{kind}: {complaint(error)}"
+
+
+# --- none is left out -----------------------------------------------------------------------------------------------
+
+MODULES = (
+    "shape_models", "pose", "evaluation", "shape_models.boxes", "shape_models.images", "shape_models.contours",
+    "shape_models.curves", "shape_models.morphometrics",
+)  # fmt: skip
+ELSEWHERE = {  # tested in the file of their part
+    "attach_curves", "fit_with_kernel", "read_image", "read_values", "warp_image", "write_table", "group_table",
+    "bin_table", "fit_transform",
+}  # fmt: skip
+
+
+def test_no_array_is_left_out():
+    doors = " ".join([*DOORS, *METRICS, *MODELS]).replace(",", " ").split()
+    known = {part for door in doors for part in (door, door.split(".")[-1])} | ELSEWHERE
+    missing = set()
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for public in module.__all__:
+            thing = getattr(module, public)
+            methods = vars(thing) if inspect.isclass(thing) else {public: thing}
+            for method, function in methods.items():
+                function = getattr(function, "__func__", function)
+                if not inspect.isfunction(function) or method.startswith("_"):
+                    continue
+                if any("ArrayLike" in str(p.annotation) for p in inspect.signature(function).parameters.values()):
+                    if method not in known:
+                        missing.add(f"{name}.{public}.{method}")
+    assert not missing
+    assert sys.modules["shape_models"] is sm
