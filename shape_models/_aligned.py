@@ -167,7 +167,7 @@ class AlignedASM(BaseEstimator):
         return self
 
     @all_or_nothing
-    def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+    def fit_chunks(self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines.
 
         Planar shapes take two passes (the mean by its closed form, then the modes); solid ones, and other criteria,
@@ -458,7 +458,7 @@ OnError = Literal["status", "raise"]
 
 
 def _fit_chunks(
-    alignment: GeneralizedProcrustes, chunks: Any, *, load: Callable[[Any], Any] | None, map: Any
+    alignment: GeneralizedProcrustes, chunks: object, *, load: Callable[[Any], Any] | None, map: Any
 ) -> ShapeStatistics:
     """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
     if alignment.mirror is not None:

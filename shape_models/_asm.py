@@ -223,7 +223,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth, whole=whole, sample=flat)
 
-    def fit_chunks(self, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+    def fit_chunks(self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
 
         Equal to `fit` on all chunks together, to rounding.

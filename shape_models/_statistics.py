@@ -134,7 +134,7 @@ class ShapeStatistics:
 
     @classmethod
     def from_chunks(
-        cls, chunks: Any, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map
+        cls, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map
     ) -> ShapeStatistics:
         """Return the statistics of all chunks together, with one chunk in memory at a time.
 
@@ -214,7 +214,7 @@ def merge_all(parts: Iterable[ShapeStatistics]) -> ShapeStatistics:
     return total
 
 
-def map_chunks(function: Callable[[Any], Any], chunks: Any, *, map: Any = builtins.map) -> Iterator[Any]:
+def map_chunks(function: Callable[[Any], Any], chunks: object, *, map: Any = builtins.map) -> Iterator[Any]:
     """Yield ``function(chunk)`` for each chunk in order, for one pass over `chunks`."""
     if hasattr(chunks, "__dask_graph__"):
         yield from _dask_blocks(function, chunks)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from ._basis import ShapeBasis
     from ._limits import Limit
     from .datasets import LandmarkSamples
+    from .formats import LandmarkFile
     from .landmarks import LandmarkScheme
 
 __all__ = [
-    "Array", "ArrayLike", "ImageLike", "ImagesLike", "LimitLike", "SchemeLike", "Seed", "ShapeModel", "ShapesLike",
+    "Array", "ArrayLike", "ImageLike", "ImagesLike", "LandmarksLike", "LimitLike", "SchemeLike", "Seed", "ShapeModel",
+    "ShapesLike",
 ]  # fmt: skip
 
 
@@ -43,6 +45,7 @@ class Array(Protocol):
 ShapesLike: TypeAlias = "ArrayLike | LandmarkSamples"
 ImageLike: TypeAlias = "ArrayLike | Image | os.PathLike[str]"
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
+LandmarksLike: TypeAlias = "ArrayLike | LandmarkFile | Sequence[LandmarkFile] | LandmarkSamples"
 LimitLike: TypeAlias = "float | Limit | None"
 SchemeLike: TypeAlias = "LandmarkScheme | str"
 Seed: TypeAlias = "np.random.Generator | int"

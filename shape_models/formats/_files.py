@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._names import list_files
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import LandmarkFile, LandmarkFileError
 from ._registry import _FOREIGN_ENDINGS, options_of
@@ -143,7 +144,7 @@ def _read(path: Path, suffix: str, options: dict[str, Any]) -> LandmarkFile | li
     return reader(path, **_options(reader, options, suffix))
 
 
-def write_landmarks(path: str | os.PathLike, landmarks: Any, **options: Any) -> None:
+def write_landmarks(path: str | os.PathLike, landmarks: LandmarksLike, **options: Any) -> None:
     """Write a landmark file in the format that its extension names.
 
     Parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from decimal import Context, Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -149,7 +149,7 @@ def _integer(source: Source, token: str, name: str, line: int) -> int:
 
 def write_asf(
     path: str | os.PathLike,
-    landmarks: Any,
+    landmarks: LandmarksLike,
     *,
     image_size: tuple[int, int] | None = None,
     image_name: str | None = None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import IBUG68, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -192,7 +193,7 @@ def _box(source: Source, box: Any, where: str) -> np.ndarray:
     return corners
 
 
-def write_coco(path: str | os.PathLike, landmarks: Any) -> None:
+def write_coco(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
     """Write shapes as COCO keypoints that `read_coco` reads back to the last bit.
 
     Parameters

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
@@ -271,7 +272,7 @@ _STYLES = ("table", "morphoj", "geomorph")
 
 
 def write_csv(
-    path: str | os.PathLike, landmarks: Any, *, columns: Sequence[str] | None = None, style: str = "table"
+    path: str | os.PathLike, landmarks: LandmarksLike, *, columns: Sequence[str] | None = None, style: str = "table"
 ) -> None:
     """Write shapes into a table, one row each, that `read_csv` reads back to the last bit.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._labelled import stack
 from ._record import (
@@ -128,7 +129,7 @@ class _Handler(XmlHandler):
             parts[name] = (self.number("part", attributes, "x"), self.number("part", attributes, "y"))
 
 
-def write_dlib_xml(path: str | os.PathLike, landmarks: Any) -> None:
+def write_dlib_xml(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
     """Write shapes as boxes with parts that `read_dlib_xml` reads back to the last bit.
 
     Parameters

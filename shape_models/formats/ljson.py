@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -163,7 +164,7 @@ def _edges(source: Source, pairs: Any, n: int, where: str) -> np.ndarray:
     return _indices(source, [index for pair in pairs for index in pair], n, where).reshape(-1, 2)
 
 
-def write_ljson(path: str | os.PathLike, landmarks: Any, *, version: int = 3) -> None:
+def write_ljson(path: str | os.PathLike, landmarks: LandmarksLike, *, version: int = 3) -> None:
     """Write shapes into an ``.ljson`` file that `read_ljson` reads back to the last bit.
 
     Parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -147,7 +147,7 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
     return array
 
 
-def write_npy(path: str | os.PathLike, landmarks: Any, *, flat: bool = True) -> None:
+def write_npy(path: str | os.PathLike, landmarks: LandmarksLike, *, flat: bool = True) -> None:
     """Write one shape into a ``.npy`` file that `read_npy` reads back to the last bit.
 
     Parameters

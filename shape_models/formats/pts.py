@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._columns import Columns
 from ._record import (
@@ -193,7 +193,7 @@ def _read_idav(
     return LandmarkFile(array, tuple(labels), scheme, frame="physical", path=source.path)
 
 
-def write_pts(path: str | os.PathLike, landmarks: Any, *, origin: float = 1) -> None:
+def write_pts(path: str | os.PathLike, landmarks: LandmarksLike, *, origin: float = 1) -> None:
     """Write a ``.pts`` file that `read_pts` reads back to the last bit.
 
     Parameters

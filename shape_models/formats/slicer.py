@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -198,7 +199,7 @@ def _millimetres(source: Source, unit: Any, where: str) -> float:
     return _UNITS[name]
 
 
-def write_slicer(path: str | os.PathLike, landmarks: Any, *, coordinates: str = "LPS") -> None:
+def write_slicer(path: str | os.PathLike, landmarks: LandmarksLike, *, coordinates: str = "LPS") -> None:
     """Write point lists that 3D Slicer opens and `read_slicer` reads back to the last bit.
 
     Parameters

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     BLANKS,
@@ -238,7 +239,7 @@ def _points(
     return array
 
 
-def write_tps(path: str | os.PathLike, landmarks: Any, *, image_size: tuple[int, int] | None = None) -> None:
+def write_tps(path: str | os.PathLike, landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None) -> None:
     """Write specimens into a ``.tps`` file that `read_tps` reads back to the last bit.
 
     Parameters
