@@ -374,8 +374,8 @@ class Predictor:
             pass before, turned upright. By default every face is looked at twice: the first answer stands where the
             second agrees and the box was that of its landmarks, the second where it was not or the face was not
             upright; where the two disagree, the face is tried upright, lying on either side and upside down, and the
-            answer stands that changes least when the face is cut out anew and is the most plausible. 1 is twice as
-            fast, for upright faces in tight boxes.
+            answer stands that changes least when the face is cut out anew. 1 is twice as fast, for upright faces in
+            tight boxes.
         n_views : int
             From 1 to 7: average over that many crops, a little shifted and scaled, at as many times the cost.
         batch_size : int
@@ -441,7 +441,10 @@ class Predictor:
             for k in range(4):
                 start = crops.rows(doubtful).turned(k * np.pi / 2)
                 tried.append(self._again(look, owner[doubtful], start, look(owner[doubtful], start), 2))
-            scores = [apart / AGREEMENT + self._strangeness(c, a) / SHAPE_TOLERANCE for c, a, apart in tried]
+            # On 100 faces of 300-W val, plain, covered, turned by 60, 90 and 180 degrees and in boxes off by 20 %, how
+            # far the last two answers are apart told which orientation is right, and the shape did not. The given
+            # orientation stands unless another one is twice as stable.
+            scores = np.array([apart for _, _, apart in tried]) * np.array([0.5, 1, 1, 1])[:, None]
             best = np.argmin(np.nan_to_num(scores, nan=np.inf), axis=0)
             for k, (own, found, _) in enumerate(tried):
                 here, there = np.flatnonzero(best == k), np.searchsorted(rows, doubtful[best == k])
