@@ -13,8 +13,8 @@ from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
 from shape_models._archive import read_archive
 from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
 
+from ._behind import flag_behind
 from ._camera import Camera
-from ._head import flag_behind
 from ._inputs import check_points, check_weights
 from ._pnp import PnPResult, as_rotations, error_ratio, in_chunks, pack_cameras, solve_pnp
 from ._pose import Pose

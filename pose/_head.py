@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from shape_models import IBUG68, LandmarkScheme, get_scheme
 
+from ._behind import flag_behind
 from ._camera import Camera
+from ._face_model import FaceModel3D
 from ._inputs import check_weights
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
-if TYPE_CHECKING:
-    from ._face_model import FaceModel3D
-
 __all__ = ["estimate_head_pose"]
-
-Result = TypeVar("Result", bound=PnPResult)
 
 
 def estimate_head_pose(
@@ -90,16 +86,3 @@ def estimate_head_pose(
         firmness = firmness * check_weights(weights, len(np.atleast_2d(weights)), len(firmness))
     result = solve_pnp(points, landmarks, camera, weights=firmness, loss=loss, loss_scale=loss_scale)
     return flag_behind(result)
-
-
-def flag_behind(result: Result) -> Result:
-    """Mark heads that turn their back: the landmarks of a face cannot be seen on them."""
-    with np.errstate(invalid="ignore"):
-        behind = (result.pose.rotation.as_matrix()[..., 2, 2] < -0.5) & np.asarray(result.converged)
-    if not behind.any():
-        return result
-    if result.pose.single:
-        return replace(result, converged=False, status="seen from behind")
-    return replace(
-        result, converged=result.converged & ~behind, status=np.where(behind, "seen from behind", result.status)
-    )

@@ -101,12 +101,12 @@ def plot_deformation(
         raise ValueError(f"n_lines: got {n_lines}; expected at least 3.")
     is_model = hasattr(reference, "basis_") or hasattr(reference, "asm_") or hasattr(reference, "components")
     if is_model:
-        basis, pairs = _drawing._parts(reference, scheme, edges)
+        basis, pairs = _drawing.parts_of(reference, scheme, edges)
         first = np.asarray(basis.mean, dtype=np.float64)
         y_down = points_down(reference) if y_down is None else y_down
     else:
         first = as_shapes(reference, name="reference", n_dims=(2, 3)).astype(np.float64)
-        pairs = _drawing._edges(scheme, edges, first.shape[-2])
+        pairs = _drawing.edges_of(scheme, edges, first.shape[-2])
         y_down = True if y_down is None else y_down
     if is_model and np.shape(target) == (2,):
         first_mode, amount = np.asarray(target, dtype=float).tolist()
@@ -131,19 +131,19 @@ def plot_deformation(
     second = first + exaggeration * (second - first)
     first, second = first[:, list(plane)], second[:, list(plane)]
     spline = ThinPlateSpline.fit(first, second)
-    ax = _drawing._axes(ax, figsize=(5, 5))
+    ax = _drawing.get_axes(ax, figsize=(5, 5))
     from matplotlib.collections import LineCollection
 
     lines = [spline(line) for line in grid_lines(first, n_lines)]
     ax.add_collection(LineCollection(lines, colors=[_drawing.GREY], linewidths=0.6, zorder=1))
-    _drawing._draw(ax, second, pairs, color=_drawing.AFTER, zorder=3)
+    _drawing.draw_shapes(ax, second, pairs, color=_drawing.AFTER, zorder=3)
     ax.set_title(title, fontsize=9)
     ax.autoscale_view()
     ax.set_xticks([])
     ax.set_yticks([])
     for side in ax.spines.values():
         side.set_visible(False)
-    _drawing._frame(ax, y_down)
+    _drawing.fit_view(ax, y_down)
     return ax
 
 
@@ -200,11 +200,11 @@ def plot_solid(
     """
     if hasattr(shape, "basis_") or hasattr(shape, "asm_") or hasattr(shape, "components"):
         y_down = points_down(shape) if y_down is None else y_down
-        basis, pairs = _drawing._parts(shape, scheme, edges)
+        basis, pairs = _drawing.parts_of(shape, scheme, edges)
         array = as_shapes(basis.mean, name="shape", n_dims=3)
     else:
         array = as_shapes(shape, name="shape", n_dims=3, allow_nan=True)
-        pairs = _drawing._edges(scheme, edges, array.shape[-2])
+        pairs = _drawing.edges_of(scheme, edges, array.shape[-2])
     y_down = True if y_down is None else y_down
     color = _drawing.AFTER if color is None else color
     ax = _axes_3d(ax)
@@ -310,7 +310,7 @@ def export_modes(
         raise ValueError(f"form: got {form!r}; expected 'ply' or 'mrk.json'.")
     if n_modes < 1 or not (np.isfinite(size) and size > 0):
         raise ValueError(f"got n_modes={n_modes} and size={size!r}; expected positive numbers.")
-    basis, pairs = _drawing._parts(model, None, edges)
+    basis, pairs = _drawing.parts_of(model, None, edges)
     n_landmarks, n_dims = basis.event_shape
     faces = np.empty((0, 3), dtype=np.intp)
     if mesh is not None:

@@ -17,7 +17,7 @@ __all__ = ["AFTER", "BEFORE", "GREY"]
 BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
 
 
-def _axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
+def get_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     if ax is not None:
         return ax
     try:
@@ -27,19 +27,19 @@ def _axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     return pyplot.subplots(figsize=figsize, layout="constrained")[1]
 
 
-def _whole_numbers(ax: Axes) -> None:
+def as_whole_numbers(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _frame(ax: Axes, y_down: bool) -> None:
+def fit_view(ax: Axes, y_down: bool) -> None:
     ax.set_aspect("equal")
     if y_down != ax.yaxis_inverted():
         ax.invert_yaxis()
 
 
-def _draw(
+def draw_shapes(
     ax: Axes,
     points: np.ndarray,
     pairs: np.ndarray,
@@ -61,7 +61,7 @@ def _draw(
     ax.scatter(x, y, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
 
 
-def _edges(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int) -> np.ndarray:
+def edges_of(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int) -> np.ndarray:
     if scheme is not None:
         scheme = get_scheme(scheme)
         if scheme.n_landmarks != n_landmarks:
@@ -75,7 +75,7 @@ def _edges(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: int)
     return pairs
 
 
-def _is_plain(model: Any) -> bool:
+def is_plain(model: Any) -> bool:
     return not hasattr(model, "alignment_")
 
 
@@ -86,9 +86,9 @@ def upright(model: Any, scheme: Any = None) -> float:
     becomes vertical; otherwise the longer principal axis becomes horizontal or vertical, whichever is nearer. Solid
     shapes and models of shapes that were not superimposed here stay as they are.
     """
-    basis = _basis(model)
+    basis = basis_of(model)
     mean = np.asarray(basis.mean, dtype=np.float64)
-    if _is_plain(model) or mean.shape[1] != 2:
+    if is_plain(model) or mean.shape[1] != 2:
         return 0.0
     z = (mean - mean.mean(axis=0)) @ [1.0, 1.0j]
     scheme = getattr(model, "scheme_", None) if scheme is None else get_scheme(scheme)
@@ -119,7 +119,7 @@ def shared_legend(figure: Any) -> None:
     figure.legend(entries.values(), entries, **place)
 
 
-def _basis(model: Any) -> Any:
+def basis_of(model: Any) -> Any:
     """Return the basis of a fitted model of either kind."""
     from sklearn.utils.validation import check_is_fitted
 
@@ -137,13 +137,13 @@ def _basis(model: Any) -> Any:
     return basis
 
 
-def _parts(model: Any, scheme: Any, edges: Iterable[Sequence[int]] | None) -> tuple[Any, np.ndarray]:
-    basis = _basis(model)
+def parts_of(model: Any, scheme: Any, edges: Iterable[Sequence[int]] | None) -> tuple[Any, np.ndarray]:
+    basis = basis_of(model)
     scheme = getattr(model, "scheme_", None) if scheme is None else scheme
-    return basis, _edges(scheme, edges, basis.event_shape[0])
+    return basis, edges_of(scheme, edges, basis.event_shape[0])
 
 
-def _total_variance(model: Any, basis: Any) -> float:
+def total_variance_of(model: Any, basis: Any) -> float:
     total = getattr(getattr(model, "asm_", model), "total_variance_", None)
     if total is not None:
         return float(total)

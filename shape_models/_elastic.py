@@ -6,7 +6,7 @@ from math import gcd
 
 import numpy as np
 
-from ._kernels import _compiled
+from ._kernels import compiled
 
 __all__ = ["match"]
 
@@ -37,7 +37,7 @@ def match(template: np.ndarray, specimen: np.ndarray, stretch: float) -> tuple[f
     return _match(cosines, _STEPS, stretch)
 
 
-@_compiled
+@compiled
 def _match(cosines, steps, stretch):
     n = len(cosines)
     energy = np.full((n + 1, n + 1), 1e300)

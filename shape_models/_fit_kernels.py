@@ -33,13 +33,13 @@ from ._fit_algebra import (
     unknown,
     weigh,
 )
-from ._kernels import _compiled
+from ._kernels import compiled
 
 __all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "covariance", "least_squares",
            "posterior", "reweigh"]  # fmt: skip
 
 
-@_compiled
+@compiled
 def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, target, rounds, n_huber, limits, share):
     """Replace, in place, points that lie far off by pseudo-values; see `_posterior.reweigh`.
 
@@ -177,7 +177,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
                     kept[j] = max(inside * inside, least)
 
 
-@_compiled
+@compiled
 def _moves(shape, d, scaling, out):
     """Write the derivatives of a shape by its pose: translations, turns, logarithm of the size."""
     k = len(shape) // d
@@ -198,7 +198,7 @@ def _moves(shape, d, scaling, out):
     return n + 1 if scaling else n
 
 
-@_compiled
+@compiled
 def _away(u, d, scaling, most, a, t):
     """Write the pose that takes the steps u, in the order of `_moves`, away again."""
     n_turns = 1 if d == 2 else 3
@@ -223,7 +223,7 @@ def _away(u, d, scaling, most, a, t):
             t[c] -= a[c, e] * u[e]
 
 
-@_compiled
+@compiled
 def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge, longest, steps, found):
     """Turn the poses, and write the coefficients, to where the modes come nearest to the points: Gauss and Newton."""
     n, p = points.shape
@@ -274,7 +274,7 @@ def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge
                 break
 
 
-@_compiled
+@compiled
 def posterior(points, known, pose, shift, some, target, steps, completed, square):
     """Write the most probable whole shapes and turn the poses until these lie on the target.
 
@@ -425,7 +425,7 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
                         completed[i, d * j + c] = points[i, d * j + c]
 
 
-@_compiled
+@compiled
 def covariance(known, pose, share, base, some, kept, rest, out):
     """Write the covariance of each landmark (n, K, d, d) of the whole shapes, or of what the rows `kept` see of them.
 

@@ -30,7 +30,7 @@ __all__ = [
 FULL, PARTIAL, RIGID = 0, 1, 2
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {
         "fastmath": {"reassoc", "contract", "nsz", "arcp"},
         "error_model": "numpy",
@@ -42,7 +42,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(function)
 
 
-@_compiled
+@compiled
 def _centred_2d(flat, i, z):
     """Write shape i, centred, to z; return the centroid and the scatter."""
     k = flat.shape[1] // 2
@@ -59,7 +59,7 @@ def _centred_2d(flat, i, z):
     return cx, cy, scatter
 
 
-@_compiled
+@compiled
 def pair_2d(x, y, n, out):
     """Fit x[i] to y[i]; a single shape stands for all.
 
@@ -89,7 +89,7 @@ def pair_2d(x, y, n, out):
         out[i, 6], out[i, 7], out[i, 8], out[i, 9] = cx, cy, ex, ey
 
 
-@_compiled
+@compiled
 def step_2d(x, mean, rule, first, total, drift):
     """Add up shapes fitted to a centred mean, of size 1 except under RIGID.
 
@@ -136,7 +136,7 @@ def step_2d(x, mean, rule, first, total, drift):
     return explained, least
 
 
-@_compiled
+@compiled
 def normalise_2d(x, z, size, centre, drift):
     """Write the centred shapes of size 1 to z (n, 2 k), their sizes and centroids; add them up in `drift` (2 k)."""
     n, k = len(x), x.shape[1]
@@ -153,7 +153,7 @@ def normalise_2d(x, z, size, centre, drift):
             drift[j] += row[j]
 
 
-@_compiled
+@compiled
 def moment_times(z, m, turned, out):
     """Write Σ z (zᴴ m) for complex rows z and m, `turned` = i m, all as (re, im) pairs; return Σ |zᴴ m|²."""
     n, k2 = z.shape
@@ -176,7 +176,7 @@ def moment_times(z, m, turned, out):
     return total
 
 
-@_compiled
+@compiled
 def superimpose_2d(z, m, turned, inflation, out):
     """Turn and scale the rows of z, in place, onto m.
 
@@ -205,8 +205,8 @@ def superimpose_2d(z, m, turned, inflation, out):
         out[i, 3] = distance
 
 
-@_compiled
-def _turn(h, q, values, r):
+@compiled
+def turn_2d_kernel(h, q, values, r):
     """Write to `r` the rotation that maximises tr(Rᵀ h), h = Σ y xᵀ; return its gain, its margin, the mirrored gain."""
     det = _cofactors(h)[9]
     norm = 0.0
@@ -218,7 +218,7 @@ def _turn(h, q, values, r):
     return _polar(h, norm, r)
 
 
-@_compiled
+@compiled
 def _cofactors(x):
     c00 = x[1, 1] * x[2, 2] - x[1, 2] * x[2, 1]
     c01 = x[1, 2] * x[2, 0] - x[1, 0] * x[2, 2]
@@ -232,7 +232,7 @@ def _cofactors(x):
     return c00, c01, c02, c10, c11, c12, c20, c21, c22, x[0, 0] * c00 + x[0, 1] * c01 + x[0, 2] * c02
 
 
-@_compiled
+@compiled
 def _polar(h, norm, r):
     """As `_turn` where det h > 0 stands well off zero: the orthogonal polar factor.
 
@@ -283,7 +283,7 @@ def _polar(h, norm, r):
     return gain, gain - first, gain - 2 * last
 
 
-@_compiled
+@compiled
 def _horn(h, q, values, r):
     """As `_turn`, for any h.
 
@@ -355,7 +355,7 @@ def _horn(h, q, values, r):
     return values[best], 0.5 * (values[best] - second), -values[least]
 
 
-@_compiled
+@compiled
 def _centred_3d(flat, i, z):
     """Write shape i, centred, to the planes z (3, k); return the centroid and the scatter."""
     k = flat.shape[1] // 3
@@ -377,7 +377,7 @@ def _centred_3d(flat, i, z):
     return c0, c1, c2, scatter
 
 
-@_compiled
+@compiled
 def _cross(y, x, h):
     """Write Σ y xᵀ of two sets of planes (3, k)."""
     k = x.shape[1]
@@ -390,7 +390,7 @@ def _cross(y, x, h):
         h[a, 0], h[a, 1], h[a, 2] = s0, s1, s2
 
 
-@_compiled
+@compiled
 def pair_3d(x, y, n, rotation, out):
     """Fit x[i] to y[i]; a single shape stands for all.
 
@@ -406,13 +406,13 @@ def pair_3d(x, y, n, rotation, out):
         if i == 0 or len(y) > 1:
             ex, ey, ez, yy = _centred_3d(flat_y, i, v)
         _cross(v, u, h)
-        out[i, 0], out[i, 1], out[i, 2] = _turn(h, q, values, rotation[i])
+        out[i, 0], out[i, 1], out[i, 2] = turn_2d_kernel(h, q, values, rotation[i])
         out[i, 3], out[i, 4] = xx, yy
         out[i, 5], out[i, 6], out[i, 7] = cx, cy, cz
         out[i, 8], out[i, 9], out[i, 10] = ex, ey, ez
 
 
-@_compiled
+@compiled
 def _add(sums, factor, r, z):
     """Add factor r z to `sums`, all planes (3, k)."""
     for a in range(3):
@@ -421,7 +421,7 @@ def _add(sums, factor, r, z):
             sums[a, j] += p * z[0, j] + q * z[1, j] + s * z[2, j]
 
 
-@_compiled
+@compiled
 def step_3d(x, mean, rule, first, total, drift):
     """As `step_2d`, in three dimensions."""
     n, k = x.shape[0], x.shape[1]
@@ -435,7 +435,7 @@ def step_3d(x, mean, rule, first, total, drift):
         cx, cy, cz, xx = _centred_3d(flat, i, z)
         least = min(least, xx / (xx + k * (cx * cx + cy * cy + cz * cz) + 1e-300))
         _cross(m, z, h)
-        gain, _, _ = _turn(h, q, values, r)
+        gain, _, _ = turn_2d_kernel(h, q, values, r)
         safe = xx if xx > 0 else 1.0
         explained += gain * gain / safe
         factor = gain / safe if rule == 0 else (1 / np.sqrt(safe) if rule == 1 else 1.0)
@@ -449,7 +449,7 @@ def step_3d(x, mean, rule, first, total, drift):
     return explained, least
 
 
-@_compiled
+@compiled
 def apply(x, matrix, translation, out):
     """Write matrix[i] x + translation[i] for every landmark; matrix is (n, d, d)."""
     n, k, d = x.shape
@@ -468,7 +468,7 @@ def apply(x, matrix, translation, out):
                     out[i, j, a] = p * x[i, j, 0] + q * x[i, j, 1] + r * x[i, j, 2] + s
 
 
-@_compiled
+@compiled
 def squared_distances(x, y, out):
     """Write Σ ‖x[i] - y‖² over the landmarks."""
     n, k, d = x.shape

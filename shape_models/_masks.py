@@ -247,11 +247,11 @@ def holds_masks(path: str | os.PathLike) -> bool:
     >>> holds_masks("no-such-folder")
     False
     """
-    from .formats._files import _READERS
+    from .formats._files import READERS
 
     top = Path(path)
     if not top.is_dir():
         return False
     pictures = set(IMAGES) - {".npy"}
     suffixes = {p.suffix.lower() for p in top.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    return bool(suffixes & pictures) and not (suffixes & (set(_READERS) | {".npz"}))
+    return bool(suffixes & pictures) and not (suffixes & (set(READERS) | {".npz"}))

@@ -66,7 +66,7 @@ def landmarks_of_masks(
     ...     landmarks_of_masks(folder, 24).shapes().shape
     (3, 24, 2)
     """
-    from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, _given
+    from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, as_given
 
     masks = read_masks(path, label=label, repair=repair)
     for name, outline in zip(masks.names, masks.outlines, strict=True):
@@ -81,7 +81,7 @@ def landmarks_of_masks(
         plain = name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name
         sample = LandmarkSample(None, shape, group=plain, name=plain)
         entries.append(Entry(None, plain, None, sample, plain))
-    return LandmarkSamples(entries, _given, scheme=found.scheme, source=str(path))
+    return LandmarkSamples(entries, as_given, scheme=found.scheme, source=str(path))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,15 +13,15 @@ from ._drawing import (
     AFTER,
     BEFORE,
     GREY,
-    _axes,
-    _basis,
-    _draw,
-    _edges,
-    _frame,
-    _is_plain,
-    _parts,
-    _total_variance,
-    _whole_numbers,
+    as_whole_numbers,
+    basis_of,
+    draw_shapes,
+    edges_of,
+    fit_view,
+    get_axes,
+    is_plain,
+    parts_of,
+    total_variance_of,
     turned,
     upright,
 )
@@ -105,19 +105,19 @@ def plot_shape(
     shapes = shapes.reshape(-1, *shapes.shape[-2:])
     if not all(0 <= i < shapes.shape[2] for i in plane):
         raise ValueError(f"plane: got {plane}; expected two of the {shapes.shape[2]} coordinates.")
-    pairs = _edges(scheme, edges, shapes.shape[1])
-    ax = _axes(ax)
+    pairs = edges_of(scheme, edges, shapes.shape[1])
+    ax = get_axes(ax)
     if image is not None:
         pixels = np.asarray(image)
         ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
     points = shapes[..., list(plane)]
     for i, one in enumerate(points):
-        _draw(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
+        draw_shapes(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
     if numbers:
         for k, (x, y) in enumerate(points[0]):
             if np.isfinite(x):
                 ax.annotate(str(k), (x, y), textcoords="offset points", xytext=(3, 3), fontsize=6, color=color)
-    _frame(ax, y_down)
+    fit_view(ax, y_down)
     return ax
 
 
@@ -167,7 +167,7 @@ def plot_modes(
     >>> [text.get_text() for text in ax.get_yticklabels()][0][:6]
     'mode 1'
     """
-    basis, pairs = _parts(model, scheme, edges)
+    basis, pairs = parts_of(model, scheme, edges)
     if n_modes < 1 or len(steps) < 1:
         raise ValueError(f"got {n_modes} modes and {len(steps)} steps; expected at least one of each.")
     n_modes = min(n_modes, basis.n_components)
@@ -185,13 +185,13 @@ def plot_modes(
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
     y_down = points_down(model) if y_down is None else y_down
     down = 1 if y_down else -1
-    ax = _axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
+    ax = get_axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
     for row in range(n_modes):
         for column, shape in enumerate(shapes[row]):
             place = np.array([column * size[0], row * size[1] * down])
-            _draw(ax, mean + place, pairs, color=GREY, size=1.5 if len(pairs) else 6, alpha=0.6, zorder=1)
-            _draw(ax, shape + place, pairs, color=AFTER, size=2 if len(pairs) else 8, zorder=2)
-    total = _total_variance(model, basis)
+            draw_shapes(ax, mean + place, pairs, color=GREY, size=1.5 if len(pairs) else 6, alpha=0.6, zorder=1)
+            draw_shapes(ax, shape + place, pairs, color=AFTER, size=2 if len(pairs) else 8, zorder=2)
+    total = total_variance_of(model, basis)
     share = 100 * spread**2 / total if total > 0 else np.zeros_like(spread)
     ax.set_xticks(
         [column * size[0] for column in range(len(steps))], [f"{step:+g} √λ" if step else "mean" for step in steps]
@@ -206,7 +206,7 @@ def plot_modes(
     ax.set_ylim(edge[0] - 0.06 * size[1], edge[-1] + 0.06 * size[1])
     for side in ax.spines.values():
         side.set_visible(False)
-    _frame(ax, y_down)
+    fit_view(ax, y_down)
     return ax
 
 
@@ -237,21 +237,21 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     >>> ax.get_ylabel()
     'fraction of the variance, %'
     """
-    basis = _basis(model)
+    basis = basis_of(model)
     variances = np.asarray(basis.variances, dtype=np.float64)
-    total = _total_variance(model, basis)
+    total = total_variance_of(model, basis)
     if not total > 0:
         raise ValueError("got a model without variance; expected at least one mode with some.")
     share = 100 * variances[:n_modes] / total
     number = np.arange(1, len(share) + 1)
-    ax = _axes(ax, figsize=(6, 3.6))
+    ax = get_axes(ax, figsize=(6, 3.6))
     ax.bar(number, share, color=AFTER, label="mode")
     ax.plot(number, np.cumsum(share), color=BEFORE, marker="o", markersize=3, label="up to the mode")
     ax.set_xlabel("mode")
     ax.set_ylabel("fraction of the variance, %")
     ax.set_ylim(0, 103)
     ax.set_xlim(0.4, len(share) + 0.6)
-    _whole_numbers(ax)
+    as_whole_numbers(ax)
     ax.legend(frameon=False, loc="center right")
     return ax
 
@@ -300,7 +300,7 @@ def plot_clip(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['before', 'after']
     """
-    basis, pairs = _parts(model, scheme, edges)
+    basis, pairs = parts_of(model, scheme, edges)
     shape = as_shapes(
         shape, name="shape", n_landmarks=basis.event_shape[0], n_dims=basis.event_shape[1], allow_nan=True
     )
@@ -310,15 +310,15 @@ def plot_clip(
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)
-    given = np.where(missing[:, None], np.asarray(basis.mean), shape) if _is_plain(model) else shape
+    given = np.where(missing[:, None], np.asarray(basis.mean), shape) if is_plain(model) else shape
     after = np.asarray(model.project(given, confidence=weights))[:, list(plane)]
     before = shape[:, list(plane)]
-    ax = _axes(ax)
+    ax = get_axes(ax)
     if image is not None:
         pixels = np.asarray(image)
         ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
-    _draw(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
-    _draw(ax, after, pairs, color=AFTER, label="after", zorder=3)
+    draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
+    draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before
     far = np.linalg.norm(np.nan_to_num(moved), axis=1) > 0.01 * np.ptp(after, axis=0).max()
     if far.any():
@@ -327,7 +327,7 @@ def plot_clip(
             zorder=2.5,
         )  # fmt: skip
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)  # beside: a title may stand above
-    _frame(ax, y_down)
+    fit_view(ax, y_down)
     return ax
 
 
@@ -363,7 +363,7 @@ def plot_coefficients(
     >>> ax.get_ylabel()
     'coefficient, √λ'
     """
-    basis = _basis(model)
+    basis = basis_of(model)
     report = model.report(shape)
     spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
     b = np.asarray(report.coefficients)
@@ -372,7 +372,7 @@ def plot_coefficients(
     units = np.divide(b, spread, out=np.zeros_like(b), where=spread > 0)[:n_modes]
     clipped = np.asarray(report.clipped)[:n_modes]
     number = np.arange(1, len(units) + 1)
-    ax = _axes(ax, figsize=(6, 3))
+    ax = get_axes(ax, figsize=(6, 3))
     ax.bar(number, units, color=np.where(clipped, BEFORE, AFTER))
     if isinstance(basis.limit, Box):
         for sign in (-1, 1):
@@ -380,7 +380,7 @@ def plot_coefficients(
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xlabel("mode")
     ax.set_ylabel("coefficient, √λ")
-    _whole_numbers(ax)
+    as_whole_numbers(ax)
     ax.set_title(f"{int(np.asarray(report.clipped).sum())} of {basis.n_components} modes clipped", fontsize=9)
     return ax
 
@@ -419,7 +419,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     """
     if not curves:
         raise ValueError("curves: got none; expected at least one, such as {'generalization': generalization(shapes)}.")
-    ax = _axes(ax, figsize=(6, 3.6))
+    ax = get_axes(ax, figsize=(6, 3.6))
     colors = iter([AFTER, BEFORE, "#edae49", "#30638e", "#6a4c93"])
     right = None
     for name, curve in curves.items():
@@ -437,7 +437,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     ax.set_xlabel("modes")
     ax.set_ylabel("mean distance of landmarks")
     ax.set_ylim(bottom=0)
-    _whole_numbers(ax)
+    as_whole_numbers(ax)
     handles = [line for one in (ax, right) if one is not None for line in one.get_lines()]
     ax.legend(handles=handles, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8)
     return ax

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ EVERYWHERE = {
 INSIDE_FUNCTIONS = {
     "matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript", "threadpoolctl", "av",
 }  # fmt: skip
+NAMED = re.compile(r"(shape_models|pose|evaluation|asmnet)(\.\w+)*(:\w+|\.\w+)")  # "pose:f", "asmnet.cli"
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "shape_models", "asmnet", "pose", "evaluation", "examples", "tests",
 }  # fmt: skip
@@ -56,7 +58,9 @@ def _imports(tree, own):
             if not guard:
                 stack.extend(ast.iter_child_nodes(node))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.fullmatch(node.value):
+            yield node.value.split(".")[0].split(":")[0], node.lineno, False  # an import by a string
+        elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name.split(".")[0], node.lineno, id(node) in top
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -72,6 +76,77 @@ def test_imports_follow_the_house(package):
             assert not (at_top and root in INSIDE_FUNCTIONS), (
                 f"{path.relative_to(ROOT)}:{line} imports {root} at module level"
             )
+
+
+def _modules():
+    found = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for p in PACKAGES for path in _sources(p)}
+    return {name.removesuffix(".__init__"): path for name, path in found.items()}
+
+
+def _imported_names(name, path):
+    """Yield (module, name or None, node) for every import in a file, relative ones resolved."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            for alias in node.names:
+                yield base, alias.name, node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None, node
+
+
+def test_no_private_name_crosses_a_file():
+    modules = _modules()
+    crossing = []
+    for name, path in modules.items():
+        own = set()  # modules of ours, as this file calls them
+        tree = ast.parse(path.read_text())
+        for base, imported, node in _imported_names(name, path):
+            if base.split(".")[0] not in PACKAGES or imported is None:
+                continue
+            if f"{base}.{imported}" in modules:
+                own |= {alias.asname or alias.name for alias in node.names if alias.name == imported}
+            elif imported.startswith("_") and not imported.startswith("__"):
+                crossing.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {imported} of {base}")
+        crossing += [
+            f"{path.relative_to(ROOT)}:{node.lineno} takes {node.value.id}.{node.attr}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own
+            and node.attr.startswith("_") and not node.attr.startswith("__")
+        ]  # fmt: skip
+    assert not crossing, crossing
+
+
+def _circles(graph):
+    """Return the sets of modules that reach each other."""
+    reach = {name: set(after) for name, after in graph.items()}
+    for middle in reach:
+        for after in reach.values():
+            if middle in after:
+                after |= reach[middle]
+    return {frozenset(b for b in reach[a] if a in reach.get(b, ())) for a in reach if a in reach[a]}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_imports_itself_round_a_circle(package):
+    """An ``__init__`` gathers and is left out. In pose and evaluation imports in functions and for types count too."""
+    strict = package in ("pose", "evaluation")
+    modules = _modules()
+    files = {name: modules[name] for name in modules if modules[name].stem != "__init__"}
+    graph = {
+        name: {
+            target
+            for base, imported, node in _imported_names(name, path)
+            for target in (f"{base}.{imported}", base)
+            if target in files and target != name and (strict or node.col_offset == 0)
+        }
+        for name, path in files.items()
+        if name.split(".")[0] == package
+    }
+    assert not _circles(graph)
 
 
 @pytest.mark.parametrize("package", PACKAGES[:3])

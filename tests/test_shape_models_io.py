@@ -221,7 +221,7 @@ def test_a_search_is_read_without_importing_it_first():
         "print(before, type(s.load_model('search68')).__name__)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert out.stdout.split() == ["False", "AppearanceModel"]
+    assert out.stdout.split() == ["False", "ASMFitter"]
 
 
 # --- What cannot be saved --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
 from ..formats._record import Source as FileSource
+from ..formats._registry import SELDOM
 from ..landmarks import LandmarkScheme, get_scheme
 from ._arrays import read_arrays
 from ._index import Folder, of_split, only_image
@@ -185,7 +186,7 @@ class _Reading:
         """Read the shapes of one file, in the frame that is asked for."""
         options = {"missing": self.missing, "image_size": self.image_size, "scheme": self.scheme, **self.options}
         own = {k: v for k, v in options.items() if v is not None and k in _keywords(extension)}
-        found = known._READERS[extension](path, **own)
+        found = known.READERS[extension](path, **own)
         return [self.framed(file, extension) for file in (found if isinstance(found, list) else [found])]
 
     def framed(self, file: LandmarkFile, extension: str = "") -> LandmarkFile:
@@ -251,7 +252,7 @@ def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
 
 @functools.cache
 def _keywords(extension: str) -> set[str]:
-    reader = known._READERS.get(extension)
+    reader = known.READERS.get(extension)
     if reader is None:
         return set()
     return {p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -314,13 +315,13 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any)
     parts = split_table(table) if table.is_file() else {}
     folder.files = [path for path in folder.files if path != table]
     chosen = None if extension is None else _extensions(root, extension)
-    own = [suffix for suffix in known._READERS if suffix in known._OWN]
-    others = [suffix for suffix in known._READERS if suffix not in (*known._OWN, *known._SELDOM)]
+    own = [suffix for suffix in known.READERS if suffix in known.OWN]
+    others = [suffix for suffix in known.READERS if suffix not in (*known.OWN, *SELDOM)]
     paths = folder.ending(*(own if chosen is None else chosen))
     notes = []
     rest = [] if chosen is not None else folder.ending(*others)
     if chosen is None and not paths:
-        paths, rest = rest or folder.ending(*known._SELDOM), []
+        paths, rest = rest or folder.ending(*SELDOM), []
     arrays = [] if chosen is not None else folder.ending(".npz")
     if not paths and len(arrays) == 1:
         return _from_arrays(arrays[0], reading, images)
@@ -330,7 +331,7 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any)
         notes.append(f"left out {_files(arrays)}. Try its path")
     if not paths:
         raise LandmarkFileError(
-            f"{root}: got no landmark files ({', '.join(chosen or known._READERS)}) in this folder; expected some."
+            f"{root}: got no landmark files ({', '.join(chosen or known.READERS)}) in this folder; expected some."
         )
     if rest:
         kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
@@ -521,7 +522,7 @@ def _set(entries: list[Entry], reading: _Reading, labels: tuple[str, ...] | None
 
 def _extensions(path: Path, extension: str | Sequence[str]) -> list[str]:
     given = extension.split(",") if isinstance(extension, str) else list(extension)
-    return [known._extension(path, item.strip(), known._READERS) for item in given]
+    return [known.extension_of(path, item.strip(), known.READERS) for item in given]
 
 
 def _names_of(files: Sequence[LandmarkFile], path: Path, folder: Folder) -> list[str]:

@@ -299,7 +299,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         ['0', '1', '2']
         """
         entries = [replace(entry, source=self._arranged(entry)) for entry in progress(self._entries)]
-        return self._copy(entries, load=_given, frame=self.frame if entries else self._frame)
+        return self._copy(entries, load=as_given, frame=self.frame if entries else self._frame)
 
     def with_shapes(self, shapes: Any, **changes: Any) -> LandmarkSamples:
         """Return the same samples with other landmarks, such as those a model made of them.
@@ -347,7 +347,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
             if _per_landmark(seen, sample):  # a visibility of 0 says that the landmark is missing
                 attributes["visibility"] = np.where((seen == 0) & np.isfinite(shape).all(axis=1), 1, seen)
             entries.append(replace(entry, source=replace(sample, landmarks=shape, attributes=attributes, **own)))
-        return self._copy(entries, load=_given, **{**changes, "frame": own["frame"]})
+        return self._copy(entries, load=as_given, **{**changes, "frame": own["frame"]})
 
     def select(self, which: Any) -> LandmarkSamples:
         """Return some of the samples.
@@ -537,7 +537,7 @@ def named(entries: Iterable[Entry]) -> list[Entry]:
     return [replace(e, name=name) for e, name in zip(entries, number_repeated([e.name for e in entries]), strict=True)]
 
 
-def _given(entry: Entry) -> LandmarkSample:
+def as_given(entry: Entry) -> LandmarkSample:
     return entry.source
 
 

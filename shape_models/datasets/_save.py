@@ -92,17 +92,17 @@ def save_landmarks(
             np.save(stream, shapes[0] if single else shapes, allow_pickle=False)
         return path
     if suffix:
-        if suffix not in known._WRITERS:
+        if suffix not in known.WRITERS:
             raise LandmarkFileError(
-                f"{path}: got the extension {path.suffix!r}; expected one of .npz, {', '.join(known._WRITERS)}, or a "
+                f"{path}: got the extension {path.suffix!r}; expected one of .npz, {', '.join(known.WRITERS)}, or a "
                 "folder."
             )
         _write(path, _records(samples, suffix, size), size)
         return path
     kind = extension or _USUAL[samples.frame]
     kind = kind.lower() if kind.startswith(".") else f".{kind.lower()}"
-    if kind not in known._WRITERS:
-        raise LandmarkFileError(f"{path}: got the extension {kind!r}; expected one of {', '.join(known._WRITERS)}.")
+    if kind not in known.WRITERS:
+        raise LandmarkFileError(f"{path}: got the extension {kind!r}; expected one of {', '.join(known.WRITERS)}.")
     targets = [path.joinpath(*name.split("/")) for name in samples.names]
     targets = [target.with_name(target.name + kind) for target in targets]
     for record, target in progress(list(zip(_records(samples, kind, size), targets, strict=True))):

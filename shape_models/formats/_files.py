@@ -11,12 +11,8 @@ from .._names import list_files
 from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import LandmarkFile, LandmarkFileError
-from ._registry import _FOREIGN_ENDINGS, options_of
+from ._registry import FOREIGN_ENDINGS, OWN, READERS, WRITERS, options_of
 from ._registry import ONE as _ONE
-from ._registry import OWN as _OWN
-from ._registry import READERS as _READERS
-from ._registry import SELDOM as _SELDOM  # noqa: F401  (for the reader of sets)
-from ._registry import WRITERS as _WRITERS
 
 
 def read_landmarks(
@@ -95,16 +91,16 @@ def read_landmarks(
     path = Path(path)
     if scheme is not None:
         options["scheme"] = get_scheme(scheme)
-    wanted = None if extension is None else _extension(path, extension, _READERS)
+    wanted = None if extension is None else extension_of(path, extension, READERS)
     if not path.is_dir():
-        return _read(path, wanted or _extension(path, path.suffix, _READERS), options)
+        return _read(path, wanted or extension_of(path, path.suffix, READERS), options)
     found: dict[str, list[Path]] = {}
     for candidate in list_files(path):
         suffix = candidate.suffix.lower()
-        if suffix == wanted or (wanted is None and suffix in _OWN):
+        if suffix == wanted or (wanted is None and suffix in OWN):
             found.setdefault(suffix, []).append(candidate)
     if not found:
-        raise LandmarkFileError(f"{path}: got no file of {wanted or ', '.join(_OWN)} in this folder; expected some.")
+        raise LandmarkFileError(f"{path}: got no file of {wanted or ', '.join(OWN)} in this folder; expected some.")
     if len(found) > 1:
         raise LandmarkFileError(
             f"{path}: got files of {', '.join(sorted(found))}; expected one of them. Try extension=."
@@ -117,13 +113,13 @@ def read_landmarks(
     return files
 
 
-def _extension(path: Path, extension: str, known: dict[str, Callable]) -> str:
+def extension_of(path: Path, extension: str, known: dict[str, Callable]) -> str:
     suffix = extension.lower() if extension.startswith(".") else f".{extension.lower()}"
     if suffix not in known:
         problem = f"got the extension {extension!r}; expected one of {', '.join(known)}"
-        if suffix in _FOREIGN_ENDINGS and known is _READERS:
-            problem = f"this looks like {_FOREIGN_ENDINGS[suffix]}"
-        if path.suffix == extension and not path.exists() and known is _READERS:
+        if suffix in FOREIGN_ENDINGS and known is READERS:
+            problem = f"this looks like {FOREIGN_ENDINGS[suffix]}"
+        if path.suffix == extension and not path.exists() and known is READERS:
             problem = f"got no such file or folder, and the extension {extension!r}"
         raise LandmarkFileError(f"{path}: {problem}.")
     return suffix
@@ -140,7 +136,7 @@ def _options(function: Callable, options: dict[str, Any], suffix: str) -> dict[s
 
 
 def _read(path: Path, suffix: str, options: dict[str, Any]) -> LandmarkFile | list[LandmarkFile]:
-    reader = _READERS[suffix]
+    reader = READERS[suffix]
     return reader(path, **_options(reader, options, suffix))
 
 
@@ -175,10 +171,10 @@ def write_landmarks(path: str | os.PathLike, landmarks: LandmarksLike, **options
     10
     """
     path = Path(path)
-    suffix = _extension(path, path.suffix, _WRITERS)
+    suffix = extension_of(path, path.suffix, WRITERS)
     if suffix in _ONE and isinstance(landmarks, list | tuple) and any(isinstance(f, LandmarkFile) for f in landmarks):
         if len(landmarks) != 1:
             raise LandmarkFileError(f"{path}: got {len(landmarks)} shapes; this format holds one. Try .csv or .tps.")
         landmarks = landmarks[0]
-    writer = _WRITERS[suffix]
+    writer = WRITERS[suffix]
     writer(path, landmarks, **_options(writer, options, suffix))

@@ -32,7 +32,7 @@ from .via import read_via
 
 Reader = Callable[..., LandmarkFile | list[LandmarkFile]]
 _HEADER_WORD = re.compile(r"[xyz]|[xyz][_ .]?[0-9]+|[0-9]+[_ .][xyz]|.+[_ .][xyz]", re.IGNORECASE)
-_FOREIGN_ENDINGS = {
+FOREIGN_ENDINGS = {
     ".mat": "MATLAB. Try writing the points as .txt or .csv there, or archive= for a public set",
     ".xlsx": "a spreadsheet. Try saving the sheet as .csv", ".xls": "a spreadsheet. Try saving the sheet as .csv",
     ".ods": "a spreadsheet. Try saving the sheet as .csv", ".parquet": "a table of Parquet. Try writing it as .csv",

@@ -18,12 +18,12 @@ _COS = np.cos(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.
 _SIN = np.sin(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
 
 
-def _jit(function: Any) -> Any:
+def jit(function: Any) -> Any:
     return numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})(function)
 
 
-@_jit
-def _bilinear(buffer, offset, height, width, x, y):
+@jit
+def bilinear(buffer, offset, height, width, x, y):
     """Value between four pixels; outside, the nearest pixel of the border."""
     x = min(max(x, 0.0), width - 1.0)
     y = min(max(y, 0.0), height - 1.0)
@@ -39,14 +39,14 @@ def _bilinear(buffer, offset, height, width, x, y):
     return top + v * (bottom - top)
 
 
-@_jit
+@jit
 def sample(buffer, offset, height, width, points, out):
     """Fill `out` (n,) with the image at `points` (n, 2)."""
     for k in range(points.shape[0]):
-        out[k] = _bilinear(buffer, offset, height, width, points[k, 0], points[k, 1])
+        out[k] = bilinear(buffer, offset, height, width, points[k, 0], points[k, 1])
 
 
-@_jit
+@jit
 def halve(image, out):
     """Fill `out` (floor(h / 2), floor(w / 2)) with every second pixel of `image` smoothed by (1, 3, 3, 1) / 8.
 
@@ -69,7 +69,7 @@ def halve(image, out):
             )
 
 
-@_jit
+@jit
 def warp(buffer, offset, height, width, matrix, out):
     """Fill `out` (h, w) with the image at matrix @ (x, y, 1) for every pixel (x, y) of `out`."""
     h, w = out.shape
@@ -78,10 +78,10 @@ def warp(buffer, offset, height, width, matrix, out):
         x0 = matrix[0, 1] * i + matrix[0, 2]
         y0 = matrix[1, 1] * i + matrix[1, 2]
         for j in range(w):
-            out[i, j] = _bilinear(buffer, offset, height, width, x0 + dx * j, y0 + dy * j)
+            out[i, j] = bilinear(buffer, offset, height, width, x0 + dx * j, y0 + dy * j)
 
 
-@_jit
+@jit
 def _channels(image, out):
     """Gradient energy in eight directions, pooled over 2 x 2 pixels; `out` (h / 2, w / 2, 8)."""
     height, width = image.shape
@@ -105,7 +105,7 @@ def _channels(image, out):
                         out[i, j, c] += along * along * scale
 
 
-@_jit
+@jit
 def _smooth(channels, work):
     """Binomial smoothing (1, 2, 1) / 4 along both axes, in place."""
     rows, columns, n = channels.shape
@@ -122,7 +122,7 @@ def _smooth(channels, work):
                 channels[i, j, c] = half * work[i, j, c] + quarter * (work[up, j, c] + work[down, j, c])
 
 
-@_jit
+@jit
 def _pick(channels, x, y, out):
     """Read the eight channels at (x, y) of the half-resolution grid into `out`."""
     rows, columns, n = channels.shape
@@ -141,7 +141,7 @@ def _pick(channels, x, y, out):
         )
 
 
-@_jit
+@jit
 def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
     """Histograms of gradient directions on a grid of cells round each point.
 
@@ -184,7 +184,7 @@ def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
                 out[s, k, e] = np.sqrt(out[s, k, e] * factor)
 
 
-@_jit
+@jit
 def profile_gradients(buffer, table, points, steps, n_half, out):
     """Differences of the picture along a line through each point.
 
@@ -201,15 +201,15 @@ def profile_gradients(buffer, table, points, steps, n_half, out):
             x, y = points[s, k, 0], points[s, k, 1]
             dx, dy = steps[s, k, 0], steps[s, k, 1]
             t = n_half + 0.5
-            before = _bilinear(buffer, offset, height, width, x - t * dx, y - t * dy)
+            before = bilinear(buffer, offset, height, width, x - t * dx, y - t * dy)
             for e in range(2 * n_half + 1):
                 t = e - n_half + 0.5
-                after = _bilinear(buffer, offset, height, width, x + t * dx, y + t * dy)
+                after = bilinear(buffer, offset, height, width, x + t * dx, y + t * dy)
                 out[s, k, e] = after - before
                 before = after
 
 
-@_jit
+@jit
 def profile_distances(gradients, means, factors, out):
     """Squared Mahalanobis distance of every window of a profile, divided by its sum of magnitudes, to its model.
 

@@ -18,7 +18,7 @@ from ._checks import check_shape
 from ._fitter_file import load_fitter
 from ._frame import Planar
 from ._images import ImageBank, read_image
-from ._kernels import _bilinear, _jit
+from ._kernels import bilinear, jit
 from .evidence import Evidence, Proposal, View, saved
 from .fitter import ASMFitter
 from .results import SearchResult
@@ -33,7 +33,7 @@ _FINEST = 2048  # pixels along the longer side of the mean shape
 _METHODS = ("simultaneous", "project_out")
 
 
-@_jit
+@jit
 def _warp(buffer, table, to_level, points, corners, shares, out):
     """Fill `out` (n, P) with the pictures at Σ shares[p, c] * points[i, corners[p, c]]."""
     for i in range(points.shape[0]):
@@ -45,7 +45,7 @@ def _warp(buffer, table, to_level, points, corners, shares, out):
                 y += shares[p, c] * points[i, corners[p, c], 1]
             x = x * to_level[i, 0, 0] + to_level[i, 0, 1]
             y = y * to_level[i, 1, 0] + to_level[i, 1, 1]
-            out[i, p] = _bilinear(buffer, table[i, 0], table[i, 1], table[i, 2], x, y)
+            out[i, p] = bilinear(buffer, table[i, 0], table[i, 1], table[i, 2], x, y)
 
 
 class Mesh:
