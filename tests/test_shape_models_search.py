@@ -27,6 +27,7 @@ from shape_models.search import (
 )
 from shape_models.search import _kernels as kernels
 from shape_models.search import fitter as fitting
+from shape_models.search._begin import begin
 from shape_models.search._calibration import Calibration, covered, disturbed
 from shape_models.search._contours import neighbours
 from shape_models.search._frame import Frame, estimate
@@ -431,7 +432,7 @@ def test_several_starts_answer_the_one_with_the_least_expected_error(patches, fa
     images, shapes = faces
     far = shapes[53] + [14.0, 6.0]
     many = patches.predict(images[53], initial=far, n_starts=8)
-    found = patches._solver().solve([patches._begin(fitting.Request(images[53], 0, far, None), "initial", 8)])
+    found = patches._solver().solve([begin(patches, fitting.Request(images[53], 0, far, None), "initial", 8)])
     np.testing.assert_allclose(many.expected_error, found.expected_error.min(), rtol=1e-6)
     np.testing.assert_allclose(many.shape, found.points[0, found.expected_error[0].argmin()], rtol=0, atol=1e-6)
 

@@ -14,27 +14,25 @@ from .._array import as_shapes
 from .._fitted import all_or_nothing
 from .._provenance import is_landmark_set, recall
 from ..boxes import check_boxes
+from ._begin import begin, search
 from ._calibration import Calibration
-from ._checks import check_count, check_groups, check_jitter, check_start, numbers
+from ._checks import check_count, check_groups, check_jitter, numbers
 from ._contours import scheme_of
-from ._crops import Crops, Squared
-from ._images import read_image, split_set
+from ._crops import Crops
+from ._images import split_set
 from ._left_out import CHUNK, calibrate
 from ._placement import Placement
 from ._requests import Request, arranged, requests
 from ._selection import make_evidence, select
-from ._solver import FLOOR, Search, Solver, no_maps
-from ._starts import BoxConvention, Jitter, boxes_of, filled_shape, start_from_peaks, starts_about
+from ._solver import Solver, no_maps
+from ._starts import BoxConvention, Jitter, boxes_of, filled_shape
 from ._threads import in_chunks
 from ._training import Maps, Tell, fit_shape_model, frame_of, load, silent, train, training_samples
-from ._turns import N_TURNS, settle
+from ._turns import N_TURNS
 from .evidence import Evidence
-from .heatmaps import check_maps
 from .results import SearchResult
 
 __all__ = ["ASMFitter"]
-
-_N_PLACED = 40  # starts where nobody says where the object is
 
 
 class ASMFitter(BaseEstimator):
@@ -420,7 +418,7 @@ class ASMFitter(BaseEstimator):
 
         def run(first: int, last: int) -> list[SearchResult]:
             kind = name if given is not None else None
-            return self._search(asked[first:last], kind, n_starts, n_turns, max_iter, strict)
+            return search(self, asked[first:last], kind, n_starts, n_turns, max_iter, strict)
 
         return arranged(in_chunks(run, len(asked), self.n_jobs, CHUNK), counts)
 
@@ -473,7 +471,7 @@ class ASMFitter(BaseEstimator):
             for i, request in enumerate(asked[first:last]):
                 try:
                     begun.append(
-                        self._begin(request._replace(given=self._filled_shape(request.given, "shapes")), "shapes", 1)
+                        begin(self, request._replace(given=self._filled_shape(request.given, "shapes")), "shapes", 1)
                     )
                     rows.append(i)
                 except ValueError:
@@ -500,49 +498,6 @@ class ASMFitter(BaseEstimator):
         if heatmaps is not None:
             self._check_maps_wanted()
         return requests(images, given, event, name, heatmaps, spacing)
-
-    def _search(
-        self, requests: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
-        strict: bool,
-    ) -> list[SearchResult]:  # fmt: skip
-        results: list[Any] = [None] * len(requests)
-        begun: dict[int, list[tuple[int, Search]]] = {}
-        for i, request in enumerate(requests):
-            try:
-                search = self._begin(request, name, n_starts)
-            except ValueError as error:
-                if strict:
-                    raise
-                results[i] = self._failed("error", str(error))
-                continue
-            if search is None:
-                results[i] = self._failed("no face", "no face was found")
-            else:
-                begun.setdefault(len(search.starts), []).append((i, search))
-        for several in begun.values():
-            searches = [search for _, search in several]
-            solver = self._solver()
-            outcome = solver.solve(searches, max_iter)
-            for j, (i, search) in enumerate(several):
-                results[i] = solver.answer(outcome, j, search)
-                if n_turns > 1 and search.box is not None and search.squared.same and self.calibration_ is not None:
-                    results[i] = self._settled(requests[i], search, results[i], n_turns)
-        return results
-
-    def _settled(self, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
-        """Search anew where an answer is turned or doubtful."""
-        solver, box = self._solver(), np.array([search.box])
-
-        def turned(angle: float) -> np.ndarray:
-            return self.box_.place(box, self._frame, turn=angle)[0]
-
-        def again(starts: np.ndarray) -> list[SearchResult]:
-            bank = solver.see(read_image(request.image), starts) if self.evidence_.needs_images else None
-            others = [Search(start[None], search.size, bank, search.maps, search.box) for start in starts]
-            outcome = solver.solve(others)
-            return [solver.answer(outcome, j, other) for j, other in enumerate(others)]
-
-        return settle(solver, first, turned, again, n_turns)
 
     def starts(self, boxes: Any, *, degrees: float = 0.0) -> np.ndarray:
         """Return where searches from boxes start: the mean shape, placed by the convention of boxes.
@@ -572,49 +527,6 @@ class ASMFitter(BaseEstimator):
         """
         check_is_fitted(self, "evidence_")
         return self.box_.place(check_boxes(boxes), self._frame, turn=float(np.deg2rad(degrees)))
-
-    def _failed(self, status: str, message: str) -> SearchResult:
-        return SearchResult.failed(self.n_landmarks_, len(self._frame.variances), status=status, message=message)
-
-    def _begin(self, request: Request, name: str | None, n_starts: int | None) -> Search | None:
-        """Read an image and find the starts in it; None where no face is found."""
-        image = read_image(request.image)
-        squared = Squared(request.spacing)
-        image = squared.image(image)
-        height, width = image.shape[:2]
-        maps = None if request.maps is None else check_maps(request.maps, self.n_landmarks_, (width, height))
-        if maps is None and self.evidence_.needs_maps:
-            no_maps(request.number)
-        box, several = None, None
-        if name == "boxes":
-            given = squared.boxes(numbers(request.given, (4,), "boxes"))
-            box = check_boxes(given, (width, height), n=1)[0]
-        elif name is None and maps is None and self.detection_ is not None:
-            box = self._detect(image)
-            if box is None:
-                return None
-        if box is not None:
-            shape = self.box_.place(box[None], self._frame)[0]
-        elif name is not None:
-            shape = squared(numbers(request.given, (self.n_landmarks_, 2), name))
-            shape = as_shapes(shape, name=name, n_landmarks=self.n_landmarks_, n_dims=2).astype(np.float64)
-            if not np.ptp(shape, axis=0).max() > 0:
-                raise ValueError(f"{name}: got landmarks that all coincide; expected a shape with extent.")
-        elif maps is not None:
-            shape = start_from_peaks(maps, self._frame, FLOOR)
-        else:
-            assert self.placement_ is not None
-            rng = np.random.default_rng(self.random_state)
-            several = self.placement_.starts(self._frame, (width, height), n_starts or _N_PLACED, rng, squared.unit)
-            shape = several[0]
-        check_start(shape, image)
-        if maps is not None and not self.evidence_.needs_images:
-            _check_maps(maps)
-        if several is None:
-            several = starts_about(shape, n_starts or 1, check_jitter(self.jitter), self.random_state)
-        bank = self._solver().see(image, several) if self.evidence_.needs_images else None
-        corners = None if box is None else tuple(squared.back(box.reshape(2, 2)).ravel().tolist())
-        return Search(several, np.array([width, height]), bank, maps, corners, squared)
 
     # --- faces ---------------------------------------------------------------------------------------------
 
@@ -675,13 +587,6 @@ class ASMFitter(BaseEstimator):
                 "HeatMaps, alone or in a CombinedEvidence; evidence of your own says needs_maps = True."
             )
 
-    def _detect(self, image: np.ndarray) -> np.ndarray | None:
-        from .detection import detected
-
-        assert self.detection_ is not None
-        found = detected(image, self.detection_, getattr(self, "_detector", None))
-        return found[0] if len(found) else None
-
     # --- files ---------------------------------------------------------------------------------------------
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
@@ -696,9 +601,3 @@ class ASMFitter(BaseEstimator):
 
         check_is_fitted(self, "evidence_")
         return fitter_to_archive(self)
-
-
-def _check_maps(given: tuple[np.ndarray, np.ndarray]) -> None:
-    n = np.count_nonzero(given[0].max(axis=(1, 2)) > 0)
-    if n < 3:
-        raise ValueError(f"heatmaps: got {n} maps with anything in them; expected at least three.")
