@@ -122,7 +122,8 @@ def write_page(example: Example, folder: Path, extra: Path) -> None:
 
 def thumbnail(example: Example, folder: Path) -> str | None:
     """Return the file name of the picture that stands for an example, None where it has none."""
-    found = sorted(p.name for p in folder.glob(f"{example.name}*") if p.suffix in PICTURES)
+    own = (f"{example.name}.", f"{example.name}-")  # and not those of a name that begins alike
+    found = sorted(p.name for p in folder.iterdir() if p.suffix in PICTURES and p.name.startswith(own))
     stills = [name for name in found if not name.endswith(".gif")]
     return (stills or found or [None])[0]
 
