@@ -467,7 +467,13 @@ class Ellipsoid(_OneNumber):
 
 
 def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
-    return as_array(coefficients, "coefficients"), as_array(scale, "scale")
+    coefficients, scale = as_array(coefficients, "coefficients"), as_array(scale, "scale")
+    if not coefficients.ndim or not scale.ndim or coefficients.shape[-1] != scale.shape[-1]:
+        raise ValueError(
+            f"coefficients: got shape {tuple(coefficients.shape)} with a scale of shape {tuple(scale.shape)}; expected "
+            "the same number of modes on the last axis of both."
+        )
+    return coefficients, scale
 
 
 def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float) -> np.ndarray:

@@ -114,6 +114,9 @@ class Similarity:
         matrix = _numbers(matrix, "matrix")
         if matrix.ndim < 2 or matrix.shape[-2:] not in ((3, 3), (4, 4)):
             raise ValueError(f"matrix: got shape {matrix.shape}; expected (..., 3, 3) or (..., 4, 4).")
+        if not np.isfinite(matrix).all():
+            raise ValueError("matrix: got NaN or infinity; expected finite numbers.")
+        matrix = matrix.astype(np.float32) if matrix.dtype.itemsize < 4 else matrix
         n_dims = matrix.shape[-1] - 1
         last = np.zeros(n_dims + 1, dtype=matrix.dtype)
         last[-1] = 1
@@ -329,8 +332,9 @@ def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarr
         raise ValueError("got NaN or infinity in a transform; expected finite numbers.")
     if not (scale > 0).all():
         raise ValueError(f"scale: got {scale.min():g}; expected positive factors.")
-    off = np.abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(rotation.shape[-1])).max(initial=0)
-    if off > np.sqrt(np.finfo(rotation.dtype).eps):
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(rotation.shape[-1])).max(initial=0)
+    if not off <= np.sqrt(np.finfo(rotation.dtype).eps):
         raise ValueError(
             f"rotation: got a matrix that misses orthogonality by {off:.2g}; expected R R^T = I. "
             "Try Similarity.from_matrix, which takes the scale out."
