@@ -98,7 +98,7 @@ def _centre_object(Y, w, m, centre, eigenvalues, V):
             scatter[j, k] = scatter[k, j] = s
         trace += scatter[j, j]
     size = np.sqrt(trace / total)
-    if not size > 1e-12 * farthest:
+    if not size > 1e-12 * farthest:  # up to the rounding of the coordinates
         return COINCIDENT, size, total
     for k in range(3):
         for i in range(m):
@@ -131,7 +131,7 @@ def _places(Y, m, needed):
         new = 1
         for j in range(i):
             near = (Y[0, i] - Y[0, j]) ** 2 + (Y[1, i] - Y[1, j]) ** 2 + (Y[2, i] - Y[2, j]) ** 2
-            if near < 1e-18:
+            if near < 1e-18:  # 1e-9 of the size of the object, squared
                 new = 0
                 break
         count += new
@@ -154,7 +154,7 @@ def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
         for j in range(3):
             turn[i, j] = 1.0 if i == j else 0.0
     off = np.sqrt(mu * mu + mv * mv)
-    if off > 0.05:
+    if off > 0.05:  # 3 degrees; rays nearer to the axis gain nothing by a turn
         turned = np.empty((3, 3))
         angle = np.arctan(off)
         rotate_left(mv / off * angle, -mu / off * angle, 0.0, turn, turned)

@@ -183,10 +183,11 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
             damping = max(10.0 * damping, 1e-4)
         # A step that is neither singular nor longer than the linearisation reaches.
         while True:
-            if damping > 1e12:
+            if damping > 1e12:  # no step is short enough: at a minimum, or at an end of all numbers
                 return cost, iteration, size < 1e-5
             if cholesky_solve(A, g, damping, n, L, step):
                 turn = norm3(step[0], step[1], step[2])
+                # 1.5 radians, and a factor e of the focal length.
                 if turn < 1.5 and (n < 7 or abs(step[6]) < 1.0):
                     break
             damping = max(10.0 * damping, 1e-6)

@@ -24,7 +24,7 @@ INNER = {**COMPILED, "no_cpython_wrapper": True}
 def rotate_left(wx, wy, wz, R, out):
     """Out = exp([w]) R, by Rodrigues' formula."""
     angle2 = wx * wx + wy * wy + wz * wz
-    if angle2 < 1e-12:
+    if angle2 < 1e-12:  # where the quotients below cancel; the series is exact to 1e-24 there
         s, c = 1.0 - angle2 / 6.0, 0.5 - angle2 / 24.0
     else:
         angle = np.sqrt(angle2)
@@ -54,7 +54,7 @@ def cholesky_solve(A, g, damping, n, L, out):
             for k in range(j):
                 s -= L[i, k] * L[j, k]
             if i == j:
-                if not s > 1e-14 * A[i, i]:
+                if not s > 1e-14 * A[i, i]:  # a pivot that rounding alone could have left
                     return False
                 L[i, i] = np.sqrt(s)
             else:
@@ -84,7 +84,7 @@ def eigen_symmetric(A, V):
             on += A[i, i] * A[i, i]
             for j in range(i):
                 off += A[i, j] * A[i, j]
-        if off <= 1e-32 * on:
+        if off <= 1e-32 * on:  # squares: off the diagonal 1e-16 of what is on it
             break
         for p in range(2):
             for q in range(p + 1, 3):

@@ -171,7 +171,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                 wy = y1 / d1 - l21 * wz
                 wx = y0 / m00 - l10 * wy - l20 * wz
                 step = norm3(wx, wy, wz)
-                if step > 1.0:
+                if step > 1.0:  # a radian: farther the quadratic model says nothing
                     wx, wy, wz = wx / step, wy / step, wz / step
                 rotate_left(wx, wy, wz, R, trial)
                 new = 0.0
@@ -181,7 +181,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                         s += omega[i, j] * trial[j // 3, j % 3]
                     G[i // 3, i % 3] = s
                     new += s * trial[i // 3, i % 3]
-                if new <= energy or step < 1e-7:
+                if new <= energy or step < 1e-7:  # below, the change of energy is rounding
                     moved = True
                     energy = new
                     copy_matrix(trial, R)
@@ -273,6 +273,7 @@ def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, e
         if depths[1] > 0 and (energies[1] < energies[0] or depths[0] <= 0):
             best = 1
         misfit = energies[best] / (total * depths[best] * depths[best] * spread)
+        # From four times its size away on, an object has no other minima than these two.
         if m > 5 and depths[best] > 4.0 and misfit < 0.01:
             # A rival counts when it misses by less than a tenth of the size of the target.
             return count, 0.01
@@ -287,7 +288,7 @@ def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, e
         _translation(C, T, t)
         known = False
         for j in range(count):
-            if angle_cosine(C, candidates[j]) > 0.9999:
+            if angle_cosine(C, candidates[j]) > 0.9999:  # within 0.8 degrees: the same minimum
                 known = True
                 if energy < energies[j]:
                     energies[j], depths[j] = energy, t[2]
