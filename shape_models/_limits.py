@@ -467,13 +467,13 @@ class Ellipsoid(_OneNumber):
 
 
 def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
-    coefficients, scale = as_array(coefficients, "coefficients"), as_array(scale, "scale")
-    if not coefficients.ndim or not scale.ndim or coefficients.shape[-1] != scale.shape[-1]:
+    values, widths = as_array(coefficients, "coefficients"), as_array(scale, "scale")
+    if not values.ndim or not widths.ndim or values.shape[-1] != widths.shape[-1]:
         raise ValueError(
-            f"coefficients: got shape {tuple(coefficients.shape)} with a scale of shape {tuple(scale.shape)}; expected "
-            "the same number of modes on the last axis of both."
+            f"coefficients: got shape {tuple(values.shape)} with a scale of shape {tuple(widths.shape)}; expected the "
+            "same number of modes on the last axis of both."
         )
-    return coefficients, scale
+    return values, widths
 
 
 def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float) -> np.ndarray:
