@@ -69,10 +69,12 @@ def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:
 
 
 def numbers(value: Any, event: tuple[int, ...], name: str) -> np.ndarray:
+    if value is None:
+        raise ValueError(f"{name}: got None; expected an array of shape {event}.")
     try:
         array = as_numpy(value, name).astype(float)
     except TypeError as error:
         raise ValueError(f"{name}: got no numbers; expected an array of shape {event}. {error}") from None
     if array.shape != event:
-        raise ValueError(f"{name}: got {value if value is None else array.shape}; expected an array of shape {event}.")
+        raise ValueError(f"{name}: got {array.shape}; expected an array of shape {event}.")
     return array
