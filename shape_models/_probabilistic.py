@@ -379,6 +379,7 @@ def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
         if compiled is not None:
             return Completion(compiled[0].reshape(shapes.shape), compiled[1].reshape(*lead, *compiled[1].shape[1:]))
     patterns, index = np.unique(masks, axis=0, return_inverse=True)
+    index = index.reshape(-1)  # NumPy 2.0.0 keeps the axis
     order = np.argsort(index, kind="stable")
     device = device_of(shapes)
     mean = xp.reshape(basis._flat_mean, (n_landmarks, n_dims))
