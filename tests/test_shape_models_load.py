@@ -65,6 +65,17 @@ def test_landmarks_belong_to_one_image(tmp_path, source):
     assert load_landmarks(tmp_path if source == "folder" else tmp_path / "a.tps")[0].image == tmp_path / "a.tif"
 
 
+def test_foreign_names_beside_a_scheme_are_said(tmp_path):
+    """Names that are not those of the scheme say nothing about its order; numbers do not need to."""
+    points = np.arange(58.0).reshape(29, 2)
+    for labels, said in (([f"punkt {chr(97 + i)}" for i in range(26)] + ["x1", "y1", "z1"], True), (None, False)):
+        labels = labels or [f"p{i}" for i in range(29)]
+        write_landmarks(tmp_path / "a.csv", LandmarkFile(points, tuple(labels)))
+        samples = load_landmarks(tmp_path / "a.csv", scheme="cofw29")
+        np.testing.assert_array_equal(samples.shapes()[0], points)
+        assert any("not as in cofw29" in note for note in samples.notes) is said
+
+
 def test_formats_are_mixed_and_what_may_be_anything_is_named(tmp_path):
     write_pts(tmp_path / "a.pts", FACES[0])
     write_landmarks(tmp_path / "b.ljson", FACES[1])

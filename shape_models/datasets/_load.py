@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._names import IMAGE_SUFFIXES, list_files, natural_key, number_repeated, own_order, plain_name
+from .._names import (
+    IMAGE_SUFFIXES,
+    list_files,
+    names_scheme,
+    natural_key,
+    number_repeated,
+    numbers_of,
+    own_order,
+    plain_name,
+)
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
@@ -517,6 +526,11 @@ def _set(entries: list[Entry], reading: _Reading, labels: tuple[str, ...] | None
             labels = tuple(np.array(labels, dtype=object)[own_order(labels, scheme)])
         except ValueError as error:
             raise LandmarkFileError(f"{more.get('source') or 'labels'}: {error}") from None
+        if scheme is not None and not names_scheme(labels, scheme) and numbers_of(labels) is None:
+            more["notes"] = [
+                *more.get("notes", ()),
+                f"the landmarks are called {labels[0]}, ..., not as in {scheme.name}: taken in the order of the file",
+            ]
     return LandmarkSamples(entries, reading, scheme=scheme, labels=labels, frame=None, **more)
 
 
