@@ -224,7 +224,7 @@ def label_offset(
     ...     Image.fromarray(astronaut()).save(Path(folder) / "a.png")
     ...     write_pts(Path(folder) / "a.pts", face + [2.0, 0.0])
     ...     offsets, _ = label_offset(predictor, load_landmarks(folder, scheme="ibug68"))
-    >>> 0.01 < offsets[0] < 0.04
+    >>> 0.01 < float(offsets[0]) < 0.04
     True
     """
     scheme = predictor.model.scheme

@@ -33,7 +33,7 @@ def _per_image(values: Any, n: int, event: tuple[int, ...], name: str, single: b
     except (TypeError, ValueError) as error:
         if not single and isinstance(values, list | tuple | np.ndarray) and len(values) == n:
             return [_array_or_given(value, name) for value in values]
-        raise type(error)(
+        raise ValueError(
             f"{name}: got no numbers; expected an array of shape {one if single else (n, *event)}. {error}"
         ) from None
     if single:
