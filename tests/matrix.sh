@@ -68,7 +68,7 @@ interpreter() {
     return 1
 }
 
-tools="hypothesis pytest pytest-benchmark pytest-xdist array-api-strict"
+tools="hypothesis pytest pytest-benchmark pytest-xdist array-api-strict opencv-python-headless poselib"
 parts=".[plot,h5,dask]"
 [ "$#" -gt 0 ] || set -- a b laws lowest py312 py313 pre
 for wanted_row in "$@"; do

@@ -1,5 +1,6 @@
 """Intervals that cover, rates by Wilson, comparisons and tables."""
 
+import inspect
 import math
 
 import numpy as np
@@ -160,7 +161,8 @@ def test_bca_agrees_with_scipy(rng):
     from scipy.stats import bootstrap
 
     values = rng.lognormal(size=120)
-    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=rng).confidence_interval
+    seeded = {"rng" if "rng" in inspect.signature(bootstrap).parameters else "random_state": rng}
+    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", **seeded).confidence_interval
     ours = bootstrap_interval(values, n_resamples=20_000)
     width = theirs.high - theirs.low
     assert ours.low == pytest.approx(theirs.low, abs=0.03 * width)
