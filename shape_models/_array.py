@@ -79,7 +79,7 @@ def namespace_of(array: Any) -> Any:
 
 def device_of(array: Any) -> Any:
     """Return the device of an array, None for NumPy."""
-    return None if isinstance(array, np.ndarray | np.generic) else array.device
+    return None if isinstance(array, (np.ndarray, np.generic)) else array.device
 
 
 def is_array(value: Any) -> bool:
