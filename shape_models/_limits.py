@@ -113,7 +113,57 @@ class _OneNumber(Limit):
         return f"{type(self).__name__}({self.value!r})"
 
 
-class Box(_OneNumber):
+class _HalfWidth(_OneNumber):
+    """What is bounded mode by mode, |bᵢ| ≤ k√λᵢ."""
+
+    _name = "k"
+
+    def __init__(self, k: float) -> None:
+        object.__setattr__(self, "value", k)
+        self.__post_init__()
+
+    @property
+    def k(self) -> float:
+        """Half width in standard deviations."""
+        return self.value
+
+    def exceeds(self, coefficients: Array, scale: Array) -> Any:
+        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of bool of shape (..., n_components)
+            True where a coefficient is outside.
+        """
+        coefficients, scale = _arrays(coefficients, scale)
+        return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
+
+    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        size : (int, int)
+            Number of samples and number of modes.
+
+        Returns
+        -------
+        ndarray of the shape `size`
+            Standardised coefficients bᵢ/√λᵢ within the limit.
+        """
+        return _truncated_normal(rng, size, self.value)
+
+
+class Box(_HalfWidth):
     """The box ``|bᵢ| ≤ k√λᵢ``: the classical limit of an active shape model.
 
     Each coefficient is clipped by itself, which is the nearest point of the box. A mode without variance stays at 0.
@@ -142,17 +192,6 @@ class Box(_OneNumber):
     >>> Box(2.0) == 2.0
     True
     """
-
-    _name = "k"
-
-    def __init__(self, k: float) -> None:
-        object.__setattr__(self, "value", k)
-        self.__post_init__()
-
-    @property
-    def k(self) -> float:
-        """Half width in standard deviations."""
-        return self.value
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int | float | np.integer | np.floating):
@@ -201,41 +240,6 @@ class Box(_OneNumber):
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
         return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
 
-    def exceeds(self, coefficients: Array, scale: Array) -> Any:
-        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
-
-        Parameters
-        ----------
-        coefficients : array of shape (..., n_components)
-            Coefficients bᵢ of the modes, in the units of the shapes.
-        scale : array of shape (n_components,)
-            Standard deviations √λᵢ of the modes.
-
-        Returns
-        -------
-        array of bool of shape (..., n_components)
-            True where a coefficient is outside.
-        """
-        coefficients, scale = _arrays(coefficients, scale)
-        return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
-
-    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Source of the draws.
-        size : (int, int)
-            Number of samples and number of modes.
-
-        Returns
-        -------
-        ndarray of the shape `size`
-            Standardised coefficients bᵢ/√λᵢ within the limit.
-        """
-        return _truncated_normal(rng, size, self.value)
-
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         bound = _bound(self.value, scale)
         if coefficients.shape[-1] > len(scale):
@@ -244,7 +248,7 @@ class Box(_OneNumber):
         np.maximum(coefficients, -bound, out=coefficients)
 
 
-class SoftBox(_OneNumber):
+class SoftBox(_HalfWidth):
     """The box ``|bᵢ| ≤ sᵢ = k√λᵢ`` entered smoothly: bᵢ becomes sᵢ tanh(bᵢ / sᵢ).
 
     For gradients: the derivative is never exactly zero, so a coefficient outside the box can come back.
@@ -266,17 +270,6 @@ class SoftBox(_OneNumber):
     >>> SoftBox(3.0).clip(np.array([0.1, 3.0, 100.0]), np.ones(3)).round(3)
     array([0.1  , 2.285, 3.   ])
     """
-
-    _name = "k"
-
-    def __init__(self, k: float) -> None:
-        object.__setattr__(self, "value", k)
-        self.__post_init__()
-
-    @property
-    def k(self) -> float:
-        """Half width in standard deviations."""
-        return self.value
 
     def clip(self, coefficients: Array, scale: Array) -> Any:
         """Return s tanh(b / s); see `Limit.clip`.
@@ -303,41 +296,6 @@ class SoftBox(_OneNumber):
         # Beyond 32 s the hyperbolic tangent is 1 to rounding, and b / s could overflow.
         near = xp.clip(coefficients, -32 * bound, 32 * bound)
         return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
-
-    def exceeds(self, coefficients: Array, scale: Array) -> Any:
-        """Say which ``|bᵢ|`` exceed k√λᵢ; see `Limit.exceeds`.
-
-        Parameters
-        ----------
-        coefficients : array of shape (..., n_components)
-            Coefficients bᵢ of the modes, in the units of the shapes.
-        scale : array of shape (n_components,)
-            Standard deviations √λᵢ of the modes.
-
-        Returns
-        -------
-        array of bool of shape (..., n_components)
-            True where a coefficient is outside.
-        """
-        coefficients, scale = _arrays(coefficients, scale)
-        return namespace_of(coefficients).abs(coefficients) > _bound(self.value, scale)
-
-    def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw from the normal law cut off at ±k; see `Limit.truncated_normal`.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Source of the draws.
-        size : (int, int)
-            Number of samples and number of modes.
-
-        Returns
-        -------
-        ndarray of the shape `size`
-            Standardised coefficients bᵢ/√λᵢ within the limit.
-        """
-        return _truncated_normal(rng, size, self.value)
 
 
 class Ellipsoid(_OneNumber):
