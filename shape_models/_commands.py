@@ -17,7 +17,8 @@ from typing import Any
 import click
 import numpy as np
 
-from ._names import IMAGE_SUFFIXES, image_names, list_files
+from ._files import plain_json
+from ._names import image_names, list_images
 
 ENTRY_POINTS = "shape_models.commands"
 
@@ -215,9 +216,7 @@ def find_images(arguments: Sequence[str | Path]) -> list[Image]:
     roots: list[Path | None] = []
     for argument in map(Path, arguments):
         if argument.is_dir():
-            found = [path for path in list_files(argument) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-            if not found:
-                raise DataError(f"{argument}: got no image in this folder; expected {', '.join(IMAGE_SUFFIXES)}.")
+            found = list_images(argument)
             paths += found
             roots += [argument] * len(found)
         elif argument.is_file():
@@ -311,13 +310,7 @@ def outputs(folder: Path, names: Sequence[str], endings: Sequence[str], inputs: 
 
 def say(as_json: bool, record: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Print one JSON object, or lines."""
-    click.echo(json.dumps(record, default=_plain) if as_json else "\n".join(lines))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else str(value)
+    click.echo(json.dumps(record, default=plain_json) if as_json else "\n".join(lines))
 
 
 def counted(n: int, what: str, several: str | None = None) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic", "regular", "write_bytes", "write_text"]
+import numpy as np
+
+__all__ = ["atomic", "plain_json", "regular", "write_bytes", "write_text"]
 
 _PREFIX = ".part-"  # of the names of files that are being written
 
@@ -84,6 +86,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write bytes as a whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
+
+
+def plain_json(value: object) -> object:
+    """Return what JSON can hold in the place of an array, a NumPy scalar or anything else: for ``default=``."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def _irregular(path: Path) -> str:

@@ -35,6 +35,14 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(found, key=natural_key)
 
 
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files among `list_files`; a folder without one is refused."""
+    found = [path for path in list_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not found:
+        raise ValueError(f"{folder}: got no image in this folder; expected {', '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
 def plain_name(name: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> str:
     """Return the name of an image or shape as it is used everywhere: slashes, no suffix, no root, never ``..``."""
     text = _CONTROL.sub("_", _ROOT.sub("", name.strip().replace("\\", "/")))

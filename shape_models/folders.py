@@ -19,10 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ._files import atomic
-from ._names import IMAGE_SUFFIXES, image_names, natural_key
+from ._files import atomic, plain_json
+from ._names import image_names, list_images
 
 __all__ = ["FolderReport", "read_records", "run"]
 
@@ -137,7 +135,7 @@ def run(
     n_good = 0
     with path.open("a", encoding="utf-8", newline="\n") as file:
         for number, record in enumerate(_mapped(work, todo, model, map), 1):
-            file.write(json.dumps(record, default=_plain) + "\n")
+            file.write(json.dumps(record, default=plain_json) + "\n")
             file.flush()
             n_good += record["status"] == "ok"
             if progress is not None:
@@ -224,11 +222,7 @@ def _named(items: Any) -> dict[str, Any]:
         folder = Path(items)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: got no such folder; expected one with images, or a list of files.")
-        found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        paths = sorted((p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)),
-                       key=natural_key)  # fmt: skip
-        if not paths:
-            raise ValueError(f"{folder}: got no image in this folder; expected {', '.join(IMAGE_SUFFIXES)}.")
+        paths = list_images(folder)
         roots = [folder] * len(paths)
     elif isinstance(items, Sequence) and all(isinstance(item, str | os.PathLike) for item in items):
         paths = [Path(item) for item in items]
@@ -305,9 +299,3 @@ class _Arrived:
             while len(_KEPT) > _MOST_KEPT:
                 _KEPT.popitem(last=False)
         return _KEPT[self.path]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else str(value)
