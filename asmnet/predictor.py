@@ -18,7 +18,6 @@ from asmnet._pose_labels import DEGREES, turned_angles
 from asmnet.checkpoints import PretrainedModel, load_pretrained
 from asmnet.layers import fuse_norms
 from asmnet.uncertainty import Findings, Uncertainty, mean_distance, planar_turn
-from shape_models import fit_shape
 from shape_models.boxes import check_boxes
 from shape_models.images import read_image
 
@@ -605,10 +604,10 @@ class Predictor:
                 fit, covariance, error = self.uncertainty.join(self.shape_model, self._findings(images, owner, answer))
                 fitted = fit.completed
             elif answer.spread is not None and answer.height is not None:
-                from shape_models.search.heatmaps import TOGETHER, peak_errors
+                from shape_models.search.heatmaps import fit_peaks
 
-                fit = fit_shape(self.shape_model, points, covariance=peak_errors(answer.spread, answer.height))
-                fitted, covariance = fit.completed, TOGETHER * fit.covariance
+                fit = fit_peaks(self.shape_model, points, answer.spread, answer.height)
+                fitted, covariance = fit.completed, fit.covariance
                 error = mean_distance(covariance)
             else:
                 fitted = np.asarray(self.shape_model.project(points))

@@ -14,7 +14,7 @@ from .evidence import Evidence, Proposal, View, saved
 __all__ = ["HeatMaps", "fit_heatmaps", "heatmap_peaks"]
 
 _SHARE, _POWER, _USUAL = 0.05, 3.0, 0.9  # see `fit_heatmaps`; the usual height is this quantile of those of a shape
-TOGETHER = 4.0  # errors of the maps of one shape go together: what that adds to covariances
+_TOGETHER = 4.0  # errors of the maps of one shape go together: what that adds to covariances
 _TINY = 1e-12
 
 
@@ -315,12 +315,18 @@ def fit_heatmaps(model: Any, maps: Any, matrices: Any = None, *, on_error: Any =
     >>> bool(np.abs(fit.completed - face).max() < 0.5), fit.status
     (True, 'ok')
     """
-    points, covariance, height = heatmap_peaks(maps, matrices)
-    fit = fit_shape(model, points, covariance=peak_errors(covariance, height), on_error=on_error)
-    return replace(fit, covariance=TOGETHER * fit.covariance)
+    return fit_peaks(model, *heatmap_peaks(maps, matrices), on_error=on_error)
 
 
-def peak_errors(covariance: np.ndarray, height: np.ndarray) -> np.ndarray:
+def fit_peaks(
+    model: Any, points: np.ndarray, covariance: np.ndarray, height: np.ndarray, *, on_error: Any = "status"
+) -> ShapeFit:
+    """Fit a shape model to what `heatmap_peaks` answers; see `fit_heatmaps`."""
+    fit = fit_shape(model, points, covariance=_peak_errors(covariance, height), on_error=on_error)
+    return replace(fit, covariance=_TOGETHER * fit.covariance)
+
+
+def _peak_errors(covariance: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Return the covariances (..., K, 2, 2) of the errors of maxima; infinity where there is none."""
     usual = np.quantile(height, _USUAL, axis=-1, keepdims=True)
     seen = height > 0
