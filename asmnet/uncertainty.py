@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shape_models import ShapeFit, fit_shape
+from shape_models import ShapeFit, estimate_similarity, fit_shape
 
 __all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
 
@@ -333,24 +333,15 @@ def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:
 
     Their absolute values are scales, their angles rotations; NaN where fewer than two landmarks are known.
     """
-    known = np.isfinite(points).all(2)
-    weight = known / np.maximum(known.sum(1, keepdims=True), 1)
-
-    def centred(shapes: np.ndarray) -> np.ndarray:
-        z = np.where(known, shapes[..., 0] + 1j * shapes[..., 1], 0)
-        return np.where(known, z - (weight * z).sum(1, keepdims=True), 0)
-
-    own = centred(np.broadcast_to(mean, points.shape))
-    square = (weight * np.abs(own) ** 2).sum(1)
-    factor = (weight * centred(points) * own.conj()).sum(1)
-    return np.where(square > 0, factor / np.where(square > 0, square, 1.0), complex(np.nan, np.nan))
+    fit = estimate_similarity(mean, points, on_error="status")
+    return np.asarray(fit.scale * (fit.rotation[:, 0, 0] + 1j * fit.rotation[:, 1, 0]))
 
 
 def _size_and_turn(model: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return root mean squared distances from the middles (n,), and rotations (n, 2, 2) that take upright to points."""
     mean = np.asarray(model.asm_.basis_.mean, dtype=float)
     factor = planar_turn(mean, points)
-    size = np.where(factor == 0, np.nan, np.abs(factor)) * float(np.sqrt(((mean - mean.mean(0)) ** 2).sum(1).mean()))
+    size = np.abs(factor) * float(np.sqrt(((mean - mean.mean(0)) ** 2).sum(1).mean()))
     unit = np.exp(1j * np.angle(factor))
     turn = np.stack([unit.real, -unit.imag, unit.imag, unit.real], axis=-1).reshape(-1, 2, 2)
     return size, turn
