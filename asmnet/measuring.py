@@ -11,7 +11,7 @@ import numpy as np
 
 from asmnet._pose_labels import CONVENTION
 from asmnet._recipes import eye_line, offset_along_eyes, percent
-from asmnet.data import given_rotations, load_image
+from asmnet.data import given_rotations, load_image, tight_boxes
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.robustness import jittered
 from evaluation import EulerError, bootstrap_interval, euler_mae, evaluate
@@ -160,7 +160,7 @@ def measure_model(
         samples = samples.in_scheme(scheme)
     offset, notes = _offset(label_offset, scheme)
     truth = samples.shapes()
-    tight = np.concatenate([np.nanmin(truth[..., :2], 1), np.nanmax(truth[..., :2], 1)], 1)
+    tight = tight_boxes(truth[..., :2])
     boxes = jittered(tight, jitter) if jitter else tight
     options: dict[str, Any] = {"flip_average": flip_average, "n_views": n_views, "n_passes": n_passes}
     found = list(_predicted(predictor, samples, tight, None if detect else boxes, options, progress))
@@ -231,7 +231,7 @@ def label_offset(
     if scheme is None or scheme.mirror is None:
         raise ValueError(f"label_offset: {predictor.model.name} has no scheme with a mirror map.")
     truth = samples.shapes()[..., :2]
-    tight = np.concatenate([np.nanmin(truth, 1), np.nanmax(truth, 1)], 1)
+    tight = tight_boxes(truth)
     found = _predicted(predictor, samples, tight, tight, {"flip_average": True}, progress)
     guess = np.array([face.landmarks for face in found if face is not None])
     return offset_along_eyes(truth, guess, scheme), np.asarray(samples.groups)
@@ -267,7 +267,8 @@ def _predicted(
             yield predictor(image, boxes[i], **options)[0]
             continue
         faces = predictor(image, **options)
-        overlaps = overlap([_box_of(face) for face in faces], tight[i : i + 1])[:, 0] if faces else np.zeros(1)
+        boxes_found = [tight_boxes(face.landmarks) for face in faces]
+        overlaps = overlap(boxes_found, tight[i : i + 1])[:, 0] if faces else np.zeros(1)
         yield faces[int(np.argmax(overlaps))] if overlaps.max() >= _LEAST_OVERLAP else None
 
 
@@ -303,8 +304,3 @@ def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePredictio
     size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
     off = np.abs(guess - away).mean(axis=1) / size
     return off[np.isfinite(off)]
-
-
-def _box_of(face: FacePrediction) -> np.ndarray:
-    return np.concatenate([np.fmin.reduce(face.landmarks), np.fmax.reduce(face.landmarks)])
-
