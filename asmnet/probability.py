@@ -8,105 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asmnet.losses import pose_loss, register_criterion
+from asmnet._criteria import register_criterion
+from asmnet._decoding import map_covariance, map_mean, spatial_softmax
+from asmnet._drawing import gaussian_maps
+from asmnet.losses import pose_loss
 
 __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
-
-
-def spatial_softmax(logits: Tensor) -> Tensor:
-    """Turn maps (..., height, width) of any numbers into probabilities: positive, each map summing to 1.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (..., height, width)
-        Any numbers.
-
-    Returns
-    -------
-    Tensor of the shape of `logits`
-        Probabilities.
-
-    Examples
-    --------
-    >>> import torch
-    >>> float(spatial_softmax(torch.zeros(1, 4, 4)).sum())
-    1.0
-    """
-    return torch.softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
-
-
-def _axes(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the crop units of the pixel centres along x and y: -0.5 and 0.5 are the edges of the map."""
-    height, width = maps.shape[-2:]
-    x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5) / width - 0.5
-    y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5) / height - 0.5
-    return x, y
-
-
-def map_mean(maps: Tensor) -> Tensor:
-    """Return the mean place (..., 2) of probability maps (..., height, width), in crop units.
-
-    Parameters
-    ----------
-    maps : Tensor of shape (..., height, width)
-        Probabilities, each map summing to 1.
-
-    Returns
-    -------
-    Tensor of shape (..., 2)
-        Crop units.
-
-    References
-    ----------
-    Sun, Xiao, Wei, Liang, Wei: Integral human pose regression, ECCV 2018, Eq. (2).
-
-    Examples
-    --------
-    >>> import torch
-    >>> map_mean(torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]))
-    tensor([[0.2500, 0.0000]])
-    """
-    x, y = _axes(maps)
-    return torch.stack([(maps.sum(-2) * x).sum(-1), (maps.sum(-1) * y).sum(-1)], dim=-1)
-
-
-def map_covariance(maps: Tensor) -> Tensor:
-    """Return the covariance (..., 2, 2) of the place under probability maps (..., height, width), crop units squared.
-
-    Parameters
-    ----------
-    maps : Tensor of shape (..., height, width)
-        Probabilities, each map summing to 1.
-
-    Returns
-    -------
-    Tensor of shape (..., 2, 2)
-        Squared crop units.
-
-    Examples
-    --------
-    >>> import torch
-    >>> map_covariance(torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]))
-    tensor([[[0.0000, 0.0000],
-             [0.0000, 0.0625]]])
-    """
-    x, y = _axes(maps)
-    mean = map_mean(maps)
-    dx, dy = x - mean[..., :1], y - mean[..., 1:]
-    along_x, along_y = maps.sum(-2), maps.sum(-1)
-    xx, yy = (along_x * dx.square()).sum(-1), (along_y * dy.square()).sum(-1)
-    xy = torch.einsum("...hw,...h,...w->...", maps, dy, dx)
-    return torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))
-
-
-def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Draw Gaussians about points (..., 2) in crop units as probability maps; `sigma` in pixels of the map."""
-    height, width = size
-    x = torch.arange(width, dtype=points.dtype, device=points.device) - ((points[..., :1] + 0.5) * width - 0.5)
-    y = torch.arange(height, dtype=points.dtype, device=points.device) - ((points[..., 1:] + 0.5) * height - 0.5)
-    scale = -0.5 / sigma**2
-    # The softmax of each axis: a landmark far outside still has the nearest edge as its place, and never 0 / 0.
-    return torch.softmax(scale * y.square(), -1)[..., :, None] * torch.softmax(scale * x.square(), -1)[..., None, :]
 
 
 @register_criterion("integral")

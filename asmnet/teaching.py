@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asmnet._assistance import KDCriterion
+from asmnet._criteria import register_criterion
 from asmnet.checkpoints import load_pretrained
-from asmnet.distillation import KDCriterion
-from asmnet.losses import register_criterion
 from asmnet.probability import IntegralCriterion
 
 __all__ = ["TaughtCriterion"]

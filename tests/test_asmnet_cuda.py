@@ -62,10 +62,10 @@ def test_a_step_never_waits(network, tmp_path):
     trainer = _Trainer(
         config(network), faces(32), None, tmp_path, extra=(), anchors=None, initial=None, device="cuda", progress=False
     )
-    rows = trainer._order(0)
+    rows = trainer.epochs.order(0)
 
     def step(index):
-        trainer._part(trainer.network, trainer._batch(rows[:8], 0, index, 0), 0)
+        trainer._part(trainer.network, trainer.epochs.batch(rows[:8], 0, index, 0), 0)
         torch.nn.utils.clip_grad_norm_(trainer.network.parameters(), 5.0)
         trainer.optimizer.step()
         trainer.average.update(trainer.network)

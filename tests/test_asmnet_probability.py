@@ -11,8 +11,7 @@ from asmnet.augmentation import CropTransform
 from asmnet.checkpoints import PretrainedModel, save_pretrained
 from asmnet.data import Batch, Preprocessing
 from asmnet.distillation import KDCriterion
-from asmnet.networks import StackedHeatmapNet, build_network
-from asmnet.networks._registry import Prediction
+from asmnet.networks import Prediction, StackedHeatmapNet, build_network
 from asmnet.probability import IntegralCriterion, gaussian_maps, map_covariance, map_mean, spatial_softmax
 from asmnet.teaching import TaughtCriterion
 

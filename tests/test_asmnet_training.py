@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from asmnet import Augmentation, LandmarkDataset, Preprocessing, TrainConfig, train
+from asmnet._optimization import learning_rate
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.heatmaps import HeatmapCriterion, mirror_coherence_loss
 from asmnet.losses import landmark_loss
 from asmnet.networks import build_network
-from asmnet.training import NonFiniteLossError, _Trainer, face_errors, learning_rate, predict_dataset
+from asmnet.training import NonFiniteLossError, _Trainer, face_errors, predict_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -353,7 +354,7 @@ def test_remainders_are_used_or_joined(n, changes, steps, tmp_path):
     trainer = _Trainer(
         config, drawn_faces(n, 0), None, tmp_path, extra=(), anchors=None, initial=None, device="cpu", progress=False
     )
-    assert [part.stop - part.start for part in trainer.steps] == steps
+    assert [part.stop - part.start for part in trainer.epochs.steps] == steps
     assert math.isfinite(train(config, drawn_faces(n, 0), folder=tmp_path).history[0].loss)
 
 

@@ -1,13 +1,7 @@
 """Network architectures, one a file, and the register they are built from by name."""
 
-from asmnet.networks._registry import (
-    NetworkSpec,
-    Prediction,
-    build_network,
-    network_names,
-    network_spec,
-    register_network,
-)
+from asmnet._prediction import Prediction
+from asmnet.networks._registry import NetworkSpec, build_network, network_names, network_spec, register_network
 from asmnet.networks.asmnet import ASMNet
 from asmnet.networks.efficientnet import EfficientNet
 from asmnet.networks.hourglass import StackedHeatmapNet

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, pool, register_network
+from asmnet._prediction import Prediction, pool
+from asmnet.networks._registry import register_network
 from asmnet.networks.mobilenet import RegressionHeads, check_images, initialise, mobilenet_features
 
 __all__ = ["ASMNet"]

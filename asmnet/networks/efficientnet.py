@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, pool, register_network
+from asmnet._prediction import Prediction, pool
+from asmnet.networks._registry import register_network
 from asmnet.networks.mobilenet import RegressionHeads, check_images
 
 __all__ = ["EfficientNet"]

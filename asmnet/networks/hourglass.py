@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asmnet.heatmaps import DECODERS, decode_heatmaps, map_to_units
-from asmnet.networks._registry import Prediction, full_precision, register_network
+from asmnet._decoding import DECODERS, decode_heatmaps, map_mean, spatial_softmax
+from asmnet._drawing import map_to_units
+from asmnet._prediction import Prediction, full_precision
+from asmnet.networks._registry import register_network
 from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
-from asmnet.probability import map_mean, spatial_softmax
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asmnet.networks._registry import Prediction, full_precision, pool, register_network
+from asmnet._decoding import map_mean, spatial_softmax
+from asmnet._prediction import Prediction, full_precision, pool
+from asmnet.networks._registry import register_network
 from asmnet.networks.mobilenet import InvertedResidual, check_images, conv_norm_act, initialise, mobilenet_features
-from asmnet.probability import map_mean, spatial_softmax
 
 __all__ = ["LightHeatmapNet"]
 

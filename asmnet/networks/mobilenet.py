@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from asmnet.networks._registry import Prediction, full_precision, pool, register_network
+from asmnet._prediction import Prediction, full_precision, pool
+from asmnet.networks._registry import register_network
 
 __all__ = ["InvertedResidual", "MobileNetV2", "conv_norm_act", "load_torchvision_weights", "mobilenet_features"]
 

@@ -1,0 +1,192 @@
+"""Heat maps drawn about landmarks, in one stated pixel frame.
+
+A heat map has one pixel for `ratio` input pixels. Pixel centres are at integers in both, so an input coordinate x and
+a map coordinate u of the same place satisfy ``x = (u + 1/2) ratio - 1/2``. That equation stands in :func:`to_map` and
+:func:`to_image` only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_map(points: Tensor, *, ratio: float) -> Tensor:
+    """Return input coordinates as heat map coordinates: ``u = (x + 1/2) / ratio - 1/2``.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    ratio : float
+        Pixels of the input in one pixel of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_map(torch.tensor([[0.5, 2.5]]), ratio=2)
+    tensor([[0., 1.]])
+    """
+    return (points + 0.5) / ratio - 0.5
+
+
+def to_image(points: Tensor, *, ratio: float) -> Tensor:
+    """Return heat map coordinates as input coordinates: ``x = (u + 1/2) ratio - 1/2``.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    ratio : float
+        Pixels of the input in one pixel of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the input.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_image(torch.tensor([[0.0, 1.0]]), ratio=2)
+    tensor([[0.5000, 2.5000]])
+    """
+    return (points + 0.5) * ratio - 0.5
+
+
+def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return crop units (edges at -0.5 and 0.5) as map coordinates of a map of (height, width).
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    size : (int, int)
+        Height and width of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Pixels of the map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> units_to_map(torch.tensor([[-0.5, 0.0]]), (64, 64))
+    tensor([[-0.5000, 31.5000]])
+    """
+    return torch.stack([(points[..., 0] + 0.5) * size[1], (points[..., 1] + 0.5) * size[0]], dim=-1) - 0.5
+
+
+def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return map coordinates as crop units; undoes `units_to_map`.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., 2)
+        Points (x, y).
+    size : (int, int)
+        Height and width of the map.
+
+    Returns
+    -------
+    Tensor of shape (..., 2)
+        Crop units.
+
+    Examples
+    --------
+    >>> import torch
+    >>> map_to_units(torch.tensor([[-0.5, 31.5]]), (64, 64))
+    tensor([[-0.5000,  0.0000]])
+    """
+    return torch.stack([(points[..., 0] + 0.5) / size[1], (points[..., 1] + 0.5) / size[0]], dim=-1) - 0.5
+
+
+def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, peak: float = 1.0) -> Tensor:
+    """Draw a Gaussian at every landmark, centred with sub-pixel precision.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., n_landmarks, 2)
+        Map coordinates (x, y). A missing landmark (NaN) gives a map of zeros.
+    size : (int, int)
+        Height and width of the maps.
+    sigma : float
+        Standard deviation in map pixels.
+    peak : float
+        Value at the centre.
+
+    Returns
+    -------
+    Tensor of shape (..., n_landmarks, height, width)
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = draw_heatmaps(torch.tensor([[3.25, 2.0]]), (8, 8))
+    >>> decode_heatmaps(maps, method="parabola")
+    tensor([[3.2500, 2.0000]])
+    """
+    if points.ndim < 2 or points.shape[-1] != 2:
+        raise ValueError(f"got points of shape {tuple(points.shape)}; expected (..., n_landmarks, 2).")
+    if sigma <= 0:
+        raise ValueError(f"got sigma={sigma:g}; expected a positive number of map pixels.")
+    height, width = size
+    missing = torch.isnan(points).any(dim=-1)
+    points = torch.where(missing[..., None], torch.zeros_like(points), points)
+    x = torch.arange(width, dtype=points.dtype, device=points.device) - points[..., 0, None]
+    y = torch.arange(height, dtype=points.dtype, device=points.device) - points[..., 1, None]
+    scale = -0.5 / sigma**2
+    maps = peak * torch.exp(scale * y**2)[..., :, None] * torch.exp(scale * x**2)[..., None, :]
+    return maps.masked_fill(missing[..., None, None], 0.0)
+
+
+def draw_published_heatmaps(points: Tensor, size: tuple[int, int], *, ratio: int = 2) -> Tensor:
+    """Draw the targets of the published SAT and hourglass networks.
+
+    The centre is the input coordinate over `ratio`, truncated to an integer; the Gaussian has sigma 1, support 7 x 7
+    and peak 20. Truncation loses up to ``ratio`` input pixels: prefer :func:`draw_heatmaps` for new work.
+
+    Parameters
+    ----------
+    points : Tensor of shape (..., n_landmarks, 2)
+        Input coordinates (x, y). A missing landmark (NaN) gives a map of zeros.
+    size : (int, int)
+        Height and width of the maps.
+    ratio : int
+        Input pixels per map pixel.
+
+    Returns
+    -------
+    Tensor of shape (..., n_landmarks, height, width)
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = draw_published_heatmaps(torch.tensor([[9.9, 20.0]]), (64, 64))
+    >>> float(maps[0, 10, 4]), float(maps[0, 10, 8])
+    (20.0, 0.0)
+    """
+    centre = torch.trunc(points / ratio)
+    maps = draw_heatmaps(centre, size, sigma=1.0, peak=20.0)
+    missing = torch.isnan(centre).any(dim=-1)
+    centre = torch.where(missing[..., None], torch.zeros_like(centre), centre)
+    x = torch.arange(size[1], device=points.device) - centre[..., 0, None]
+    y = torch.arange(size[0], device=points.device) - centre[..., 1, None]
+    inside = (y.abs() <= 3)[..., :, None] & (x.abs() <= 3)[..., None, :]
+    return maps * inside
+
+
+def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Draw Gaussians about points (..., 2) in crop units as probability maps; `sigma` in pixels of the map."""
+    height, width = size
+    x = torch.arange(width, dtype=points.dtype, device=points.device) - ((points[..., :1] + 0.5) * width - 0.5)
+    y = torch.arange(height, dtype=points.dtype, device=points.device) - ((points[..., 1:] + 0.5) * height - 0.5)
+    scale = -0.5 / sigma**2
+    # The softmax of each axis: a landmark far outside still has the nearest edge as its place, and never 0 / 0.
+    return torch.softmax(scale * y.square(), -1)[..., :, None] * torch.softmax(scale * x.square(), -1)[..., None, :]

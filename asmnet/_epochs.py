@@ -1,0 +1,136 @@
+"""Which faces a training sees when: the order of each epoch, its steps, and the batches of these."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asmnet._configuration import TrainConfig
+from asmnet.augmentation import CropTransform
+from asmnet.data import Batch, LandmarkDataset
+
+
+def seed_of(*parts: int) -> int:
+    """Mix integers to one seed, alike on every machine."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Epochs:
+    """The faces of a training, epoch by epoch, the same in every process.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Batch size, seed and augmentation.
+    sets : sequence of LandmarkDataset
+        The training set, then the extra ones.
+    network : Module
+        Its norms say how many faces a part of a batch must have at least.
+    n_parts : int
+        Parts a batch is cut into, over processes and one after the other.
+    device : device
+        Where the crops are made.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sets: Sequence[LandmarkDataset],
+        network: nn.Module,
+        *,
+        n_parts: int,
+        device: torch.device,
+    ):
+        self.config, self.sets, self.n_parts, self.device = config, tuple(sets), n_parts, device
+        self.steps = self._steps(n_parts * _least_part(network, config.preprocessing.size))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the rows (set, index) of an epoch, shuffled."""
+        rng = np.random.default_rng([self.config.seed, 1, epoch])
+        n_own, extra = len(self.sets[0]), self.sets[1:]
+        rows = np.stack([np.zeros(n_own, np.int64), np.arange(n_own)], 1)
+        if extra and self.config.extra_share > 0:
+            sizes = np.array([len(part) for part in extra])
+            n = min(int(sizes.sum()), round(self.config.extra_share * n_own))
+            picked = rng.permutation(sizes.sum())[:n]
+            which = np.searchsorted(np.cumsum(sizes), picked, side="right")
+            index = picked - (np.cumsum(sizes) - sizes)[which]
+            rows = np.concatenate([rows, np.stack([which + 1, index], 1)])
+        return rng.permutation(rows)
+
+    def _steps(self, least: int) -> list[slice]:
+        """Return where the batches of an epoch begin and end.
+
+        An incomplete last batch that is too small for its parts joins the one before.
+        """
+        config, n = self.config, len(self.order(0))
+        if config.batch_size < least:
+            raise ValueError(
+                f"batch_size: got {config.batch_size} in {self.n_parts} part(s); expected at least {least}, since "
+                f"batch norm needs two faces at a time at {config.preprocessing.size} pixels."
+            )
+        if n < (config.batch_size if config.drop_last else least):
+            hint = "Try a smaller batch_size, or drop_last=false." if n >= least else "Try more faces."
+            raise ValueError(f"dataset: got {n} faces for batches of {config.batch_size}; expected a batch. {hint}")
+        ends = list(range(config.batch_size, n + 1, config.batch_size)) or [n]
+        if not config.drop_last and ends[-1] < n:
+            if n - ends[-1] >= least:
+                ends.append(n)
+            else:
+                ends[-1] = n
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def batch(self, rows: np.ndarray, *seed: int) -> Batch:
+        """Cut the crops of rows of `order`, augmented by draws of their own `seed`."""
+        generator = torch.Generator(self.device).manual_seed(seed_of(self.config.seed, 2, *seed))
+        batches = [
+            self.sets[which].batch(
+                rows[rows[:, 0] == which, 1], self.config.preprocessing, augmentation=self.config.augmentation,
+                generator=generator, device=self.device,
+            )
+            for which in np.unique(rows[:, 0])
+        ]  # fmt: skip
+        return batches[0] if len(batches) == 1 else _join(batches)
+
+
+def _least_part(network: nn.Module, size: int) -> int:
+    """Return how many faces a network needs at once: two where a norm sees one number for each channel and face."""
+    seen = []
+
+    def look(module: nn.Module, inputs: Any) -> None:
+        seen.append(inputs[0][0, 0].numel() == 1)
+
+    shadow = copy.deepcopy(network).to("meta").train()
+    for module in shadow.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(look)
+    with torch.no_grad():
+        shadow(torch.zeros(2, 3, size, size, device="meta"))
+    return 2 if any(seen) else 1
+
+
+def _join(batches: Sequence[Batch]) -> Batch:
+    """Concatenate batches of several sets; what one of them lacks is unknown in its rows."""
+
+    def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+        if all(part is None for part in parts):
+            return None
+        shape = next(part for part in parts if part is not None).shape[1:]
+        return torch.cat([
+            batch.images.new_full((len(batch.images), *shape), math.nan) if part is None else part
+            for batch, part in zip(batches, parts, strict=True)
+        ])  # fmt: skip
+
+    parts = CropTransform.__dataclass_fields__
+    merged = CropTransform(*(torch.cat([getattr(batch.crops, name) for batch in batches]) for name in parts))
+    names = ("images", "landmarks", "asm_landmarks", "pose", "weight", "indices", "depth")
+    fields = {name: joined([getattr(batch, name) for batch in batches]) for name in names}
+    every = sorted(set().union(*(batch.companions for batch in batches)))
+    companions = {name: joined([batch.companions.get(name) for batch in batches]) for name in every}
+    return Batch(**fields, crops=merged, companions=companions)  # type: ignore[arg-type]
