@@ -92,6 +92,7 @@ def decode_heatmaps(
     Examples
     --------
     >>> import torch
+    >>> from asmnet.heatmaps import decode_heatmaps, draw_heatmaps
     >>> decode_heatmaps(draw_heatmaps(torch.tensor([[3.25, 2.0]]), (8, 8)), method="quarter")
     tensor([[3.2500, 2.0000]])
     """

@@ -128,6 +128,7 @@ def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, 
     Examples
     --------
     >>> import torch
+    >>> from asmnet.heatmaps import decode_heatmaps, draw_heatmaps
     >>> maps = draw_heatmaps(torch.tensor([[3.25, 2.0]]), (8, 8))
     >>> decode_heatmaps(maps, method="parabola")
     tensor([[3.2500, 2.0000]])
