@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from asmnet.networks import build_network
+from asmnet.checkpoints import SHIPPED, load_pretrained
+from asmnet.networks import build_network, network_names, network_spec
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -118,3 +120,35 @@ def model_card(header: Mapping[str, Any]) -> str:
         text = json.dumps(header["config"], indent=1, sort_keys=True)
         lines += ["", "## Configuration", "", "```json", text, "```"]
     return "\n".join(lines) + "\n"
+
+
+def describe_networks(n_landmarks: int) -> list[dict[str, Any]]:
+    """Return a row for each registered network, with the models trained on it that ship."""
+    trained: dict[str, list[dict[str, Any]]] = {}
+    for name in sorted(SHIPPED):
+        header = load_pretrained(name).header
+        size = (Path(__file__).parent / "weights" / f"{name}.safetensors").stat().st_size
+        first = next(iter(header.get("metrics", [])), ("", "not measured"))
+        row = {"name": name, "megabytes": size / 1e6, "error": first[1], "error_is": first[0]}
+        trained.setdefault(header["network"], []).append(row)
+    rows = []
+    for name in network_names():
+        spec = network_spec(name)
+        network = build_network(name, n_landmarks)
+        rows.append(
+            {
+                "name": name,
+                "title": spec.title,
+                "size": spec.input_size,
+                "parameters": count_parameters(network),
+                "gflop": count_flops(network, spec.input_size) / 1e9,
+                "models": trained.get(name, []),
+            }
+        )
+    return rows
+
+
+def model_information(name_or_path: str) -> dict[str, Any]:
+    """Return the header of a model and its card."""
+    header = load_pretrained(name_or_path).header
+    return {**header, "card": model_card(header)}

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from asmnet._face import FacePrediction
+from asmnet._images import load_image
+from pose import conventions
 from shape_models._files import atomic
 
 
@@ -61,3 +64,29 @@ def save_faces(
             axes.set(xlim=(low[0] - room, high[0] + room), ylim=(high[1] + room, low[1] - room))
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:
+    """Draw landmarks and the axes of the head on a photograph, as large as it is."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(load_image(path))
+    draw = ImageDraw.Draw(image)
+    for face in faces:
+        points = face.landmarks[np.isfinite(face.landmarks).all(1)]
+        if not len(points):
+            continue
+        span = float((points.max(0) - points.min(0)).max())
+        radius = max(1.0, span / 120)
+        for x, y in points.tolist():
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(40, 230, 40))
+        if face.pose is not None:
+            radians = np.deg2rad([face.pitch, face.yaw, face.roll])
+            axes = conventions.read(radians, face.pose_convention).as_matrix()
+            start = points.mean(0)
+            arrows = ((0, 1.0, (230, 50, 50)), (1, 1.0, (50, 200, 50)), (2, -1.0, (70, 110, 255)))
+            for column, sign, colour in arrows:  # the third axis points out of the face, towards the viewer
+                end = start + 0.5 * span * sign * axes[:2, column]
+                draw.line((*start.tolist(), *end.tolist()), fill=colour, width=max(1, round(span / 80)))
+    with atomic(out) as temporary:
+        image.save(temporary, format="PNG")

@@ -185,6 +185,21 @@ class CropTransform:
         """
         return (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
 
+    def rows(self, which: slice | Tensor) -> CropTransform:
+        """Return some of the crops.
+
+        Parameters
+        ----------
+        which : slice or Tensor of int or bool
+            Which of them.
+
+        Returns
+        -------
+        CropTransform
+            Of these.
+        """
+        return CropTransform(self.centre[which], self.axes[which], self.angle[which], self.flipped[which])
+
     def turn(self, rotations: Tensor) -> Tensor:
         """Turn head rotations (batch, 3, 3), object to camera with x right and y down, as the crop turns the image.
 
@@ -212,6 +227,7 @@ def crop_transform(
     *,
     margin: float,
     square: bool = True,
+    turns: Tensor | None = None,
     augmentation: Augmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> CropTransform:
@@ -225,6 +241,8 @@ def crop_transform(
         Side of the crop over the larger side of the box.
     square : bool
         When False each side of the crop follows its own side of the box, as in the paper's preparation.
+    turns : Tensor of shape (batch,), optional
+        Radians by which the boxes are turned about their centres, from x (right) towards y (down).
     augmentation : Augmentation, optional
         Without one the crop is exact and nothing is drawn.
     generator : Generator, optional
@@ -249,7 +267,7 @@ def crop_transform(
         bad = int((size <= 0).any(1).nonzero()[0])
         raise ValueError(f"boxes: got {boxes[bad].tolist()} at index {bad}; expected x0 < x1 and y0 < y1.")
     sides = margin * (size.amax(1, keepdim=True).expand(-1, 2) if square else size)
-    angle = torch.zeros(n, dtype=boxes.dtype, device=boxes.device)
+    angle = torch.zeros(n, dtype=boxes.dtype, device=boxes.device) if turns is None else turns
     flipped = torch.zeros(n, dtype=torch.bool, device=boxes.device)
     if augmentation is not None:
         draws = _Draws(generator, boxes.device)
@@ -257,7 +275,7 @@ def crop_transform(
         sides = sides * (augmentation.scale * draws.centred(n, 1).to(boxes)).exp()
         stretch = (augmentation.aspect * draws.centred(n, 1).to(boxes) / 2).exp()
         sides = sides * torch.cat([stretch, 1 / stretch], 1)
-        angle = draws.normal(n).clamp(-2, 2).to(boxes) * (augmentation.rotation * torch.pi / 180)
+        angle = angle + draws.normal(n).clamp(-2, 2).to(boxes) * (augmentation.rotation * torch.pi / 180)
         flipped = draws.uniform(n) < augmentation.flip
     cos, sin = angle.cos(), angle.sin()
     sign = 1 - 2 * flipped.to(boxes.dtype)

@@ -160,7 +160,8 @@ def _train(
     import os
 
     from asmnet import train as run
-    from asmnet._recipes import finish, packed_side, prepare
+    from asmnet._finishing import finish
+    from asmnet._preparation import packed_side, prepare
     from asmnet.data import pack_faces
     from asmnet.networks import network_spec
     from asmnet.training import keep_freed_memory
@@ -264,7 +265,8 @@ def distill(
     The tough teacher learns the landmarks, the tolerant one the landmarks as the shape model sees them; the student
     learns from both. It ends as NAME.safetensors with its card in the folder student of --out.
     """
-    from asmnet._recipes import finish, prepare
+    from asmnet._finishing import finish
+    from asmnet._preparation import prepare
     from asmnet.data import pack_faces
     from asmnet.distillation import distill as run
     from asmnet.networks import network_spec
@@ -383,7 +385,7 @@ def offset(model: str, data: str, reading: dict[str, Any], output: str | None, a
     cannot learn it.
     """
     from asmnet import Predictor
-    from asmnet._recipes import percent
+    from asmnet._scores import percent
     from asmnet.measuring import label_offset
     from evaluation import bootstrap_interval
 
@@ -479,29 +481,37 @@ def predict(
         say(True, {record["path"]: record["faces"] for record in records()}, [])
     else:
         for record in records():
-            n = len(record["faces"])
-            click.echo(f"{record['path']}: " + (f"{n} face(s)" if n else "no face found"))
+            found_here = [face for face in record["faces"] if face["status"] == "ok"]
+            click.echo(f"{record['path']}: " + (f"{len(found_here)} face(s)" if found_here else "no face found"))
+    refused = 0
+    for record in records():
+        messages = [face["message"] for face in record["faces"] if face["status"] != "ok"]
+        refused += len(messages)
+        for message in messages:
+            click.echo(f"{record['path']}: {message}", err=True)
     if report.errors:
         for name, message in report.errors.items():
             click.echo(f"{items[name][0]}: {message}", err=True)
         raise DataError(f"{len(report.errors)} of {len(found)} images could not be used.")
+    if refused:
+        raise DataError(f"{refused} of the boxes could not be used.")
 
 
 def _predict_one(
     network: Any, item: tuple[Path, str, Any], *, folder: Path, chosen: set[str], flip: bool, fitted: bool
 ) -> dict[str, Any]:
     """Find the faces of one image and write what belongs to it alone."""
-    from asmnet._recipes import save_overlay
+    from asmnet._pictures import save_overlay
     from shape_models import write_landmarks
 
     path, image_name, boxes = item
-    faces = network(path, boxes, flip_average=flip)
+    faces = network(path, boxes, flip_average=flip, fit=fitted or "json" in chosen or "csv" in chosen)
     (folder / image_name).parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for i, face in enumerate(faces):
         points = face.fitted if fitted else face.landmarks
         name = image_name if len(faces) == 1 else f"{image_name}#{i}"
-        if "pts" in chosen:
+        if "pts" in chosen and face.status == "ok":
             write_landmarks(folder / f"{name}.pts", points)
         angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
         rows.append([name, str(path), i, *[f"{v:.3f}" for v in points.ravel()], *angles, face.plausibility])
@@ -543,7 +553,7 @@ def export(model: str, out: str | None, output: str | None, opset: int, as_json:
 @json_option
 def info(model: str | None, landmarks: int, as_json: bool) -> None:
     """List the networks with parameters, FLOPs, and what shipped models measured; or describe MODEL."""
-    from asmnet._recipes import describe_networks, model_information
+    from asmnet._card import describe_networks, model_information
 
     if model is not None:
         words = model_information(model)

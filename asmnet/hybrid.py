@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from asmnet._inference import predict_packed
 from asmnet.data import LandmarkDataset, Preprocessing
 
 __all__ = ["HeatmapSet", "predict_heatmaps"]
@@ -36,7 +37,6 @@ class HeatmapSet:
     matrices: np.ndarray
 
 
-@torch.no_grad()
 def predict_heatmaps(
     network: nn.Module,
     dataset: LandmarkDataset,
@@ -84,24 +84,9 @@ def predict_heatmaps(
     >>> predict_heatmaps(network, data, Preprocessing(size=32)).maps.shape
     (1, 2, 16, 16)
     """
-    training = network.training
-    network.eval()
-    maps, matrices = [], []
-    try:
-        for start in range(0, len(dataset), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(dataset)))
-            batch = dataset.batch(rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device)
-            prediction = network(batch.images.contiguous(memory_format=torch.channels_last))
-            if not prediction.heatmaps:
-                raise ValueError(f"{type(network).__name__} draws no heat maps; expected one such as 'hourglass'.")
-            last = prediction.heatmaps[-1].float()
-            height, width = last.shape[-2:]
-            # Crop units of map pixel u: (u + 1/2) / width - 1/2, then the crop's own map to pixels.
-            step = torch.tensor([1.0 / width, 1.0 / height], dtype=torch.float64)
-            axes, centre = batch.crops.axes.double().cpu(), batch.crops.centre.double().cpu()
-            corner = (axes @ (step / 2 - 0.5)[:, None])[..., 0] + centre
-            matrices.append(torch.cat([axes * step, corner[..., None]], dim=2).numpy())
-            maps.append(last.cpu().numpy())
-    finally:
-        network.train(training)
-    return HeatmapSet(np.concatenate(maps), np.concatenate(matrices))
+    found = predict_packed(
+        network, dataset, preprocessing, boxes=boxes, maps=True, batch_size=batch_size, device=device
+    )
+    if found.maps is None or found.matrices is None:
+        raise ValueError(f"{type(network).__name__} draws no heat maps; expected one such as 'hourglass'.")
+    return HeatmapSet(found.maps, found.matrices)

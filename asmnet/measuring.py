@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from asmnet._crops import tight_boxes
+from asmnet._packing import given_rotations
 from asmnet._pose_labels import CONVENTION
-from asmnet._recipes import eye_line, offset_along_eyes, percent
-from asmnet.data import given_rotations, load_image, tight_boxes
+from asmnet._scores import eye_line, offset_along_eyes, percent
+from asmnet.data import load_image
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.robustness import jittered
 from evaluation import EulerError, bootstrap_interval, euler_mae, evaluate
@@ -163,6 +165,7 @@ def measure_model(
     tight = tight_boxes(truth[..., :2])
     boxes = jittered(tight, jitter) if jitter else tight
     options: dict[str, Any] = {"flip_average": flip_average, "n_views": n_views, "n_passes": n_passes}
+    options["fit"] = fitted
     found = list(_predicted(predictor, samples, tight, None if detect else boxes, options, progress))
     guess = np.full((*truth.shape[:2], 2), math.nan)
     for i, face in enumerate(found):
@@ -232,7 +235,7 @@ def label_offset(
         raise ValueError(f"label_offset: {predictor.model.name} has no scheme with a mirror map.")
     truth = samples.shapes()[..., :2]
     tight = tight_boxes(truth)
-    found = _predicted(predictor, samples, tight, tight, {"flip_average": True}, progress)
+    found = _predicted(predictor, samples, tight, tight, {"flip_average": True, "fit": False}, progress)
     guess = np.array([face.landmarks for face in found if face is not None])
     return offset_along_eyes(truth, guess, scheme), np.asarray(samples.groups)
 

@@ -11,7 +11,9 @@ import numpy as np
 from skimage.filters import gaussian
 from skimage.transform import AffineTransform, resize, warp
 
-from asmnet.data import LandmarkDataset, tight_boxes
+from asmnet._crops import tight_boxes
+from asmnet._scores import normalizer_of
+from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
 from evaluation import bootstrap_interval, nme
 
@@ -53,13 +55,14 @@ def robustness(predictor: Predictor, dataset: LandmarkDataset, *, n_passes: int 
     ['as it is', 'turned by 15 degrees']
     """
     scheme = predictor.model.scheme
-    kind = "inter_ocular" if scheme is not None and "outer_eye_corners" in scheme.anchors else "box_geometric_mean"
+    kind = normalizer_of(scheme)
 
     def measured(changed: LandmarkDataset, boxes: np.ndarray) -> Any:
         found: list[np.ndarray] = []
         for start in range(0, len(boxes), BATCH):
             rows = slice(start, start + BATCH)
-            faces = predictor(list(changed.images[rows]), list(boxes[rows, None]), n_passes=n_passes, batch_size=BATCH)
+            given = list(changed.images[rows]), list(boxes[rows, None])
+            faces = predictor(*given, n_passes=n_passes, batch_size=BATCH, fit=False)
             found += [face.landmarks for (face,) in faces]
         errors = nme(changed.landmarks, np.array(found), normalizer=kind, scheme=scheme)
         return bootstrap_interval(errors, groups=np.asarray(dataset.groups))

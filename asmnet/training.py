@@ -23,7 +23,7 @@ from tqdm import tqdm
 from asmnet._configuration import TrainConfig
 from asmnet._criteria import build_criterion
 from asmnet._epochs import Epochs, seed_of
-from asmnet._forward import predict_crops
+from asmnet._inference import predict_packed
 from asmnet._optimization import (
     WeightAverage,
     learning_rate,
@@ -31,7 +31,7 @@ from asmnet._optimization import (
     running_statistics,
     set_running_statistics,
 )
-from asmnet._pose_labels import DEGREES, angles_in_degrees
+from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
@@ -128,7 +128,6 @@ class TrainResult:
     config: TrainConfig
 
 
-@torch.no_grad()
 def predict_dataset(
     network: nn.Module,
     dataset: LandmarkDataset,
@@ -175,23 +174,10 @@ def predict_dataset(
     >>> landmarks.shape, pose.shape
     ((1, 2, 2), (1, 3))
     """
-    if flip_average and dataset.mirror is None:
-        raise ValueError("flip_average needs the mirror map of the landmarks; the dataset has none.")
-    training = network.training
-    network.eval()
-    all_points, all_poses = [], []
-    try:
-        for start in range(0, len(dataset), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(dataset)))
-            batch = dataset.batch(rows, preprocessing, boxes=None if boxes is None else boxes[rows], device=device)
-            prediction = predict_crops(network, batch.images, dataset.mirror if flip_average else None)
-            points, pose = prediction.landmarks, prediction.pose
-            all_points.append(batch.crops.to_pixels(points.double()))
-            if pose is not None:
-                all_poses.append(DEGREES * pose.double())
-    finally:
-        network.train(training)
-    return torch.cat(all_points).cpu().numpy(), torch.cat(all_poses).cpu().numpy() if all_poses else None
+    found = predict_packed(
+        network, dataset, preprocessing, boxes=boxes, flip_average=flip_average, batch_size=batch_size, device=device
+    )
+    return found.landmarks, found.pose
 
 
 def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> np.ndarray:

@@ -300,8 +300,6 @@ def learn_uncertainty(predictor: Any, images: Sequence[Any], landmarks: Any) -> 
     Traceback (most recent call last):
     ValueError: landmarks: got 0 shapes without gaps; expected at least 50.
     """
-    from asmnet.predictor import as_rgb
-
     if predictor.shape_model is None:
         raise ValueError("predictor: got one without a shape model; expected one to join the landmarks with.")
     truth = np.asarray(landmarks, dtype=float)
@@ -312,7 +310,7 @@ def learn_uncertainty(predictor: Any, images: Sequence[Any], landmarks: Any) -> 
     rows, found = [], []
     for i in np.flatnonzero(np.isfinite(truth).all((1, 2))).tolist():
         box = np.concatenate([truth[i].min(0), truth[i].max(0)])
-        findings = predictor._findings_in(as_rgb(images[i]), box)
+        findings = predictor.findings(images[i], box)
         if all(part is None or np.isfinite(part).all() for part in findings):
             rows.append(i)
             found.append(findings)

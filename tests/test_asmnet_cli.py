@@ -215,6 +215,23 @@ def test_predict_names_what_it_cannot_use_and_goes_on(trained, folder, tmp_path)
     assert list(json.loads((tmp_path / "landmarks.json").read_text())) == [str(folder / "00.png")]
 
 
+def test_predict_names_boxes_it_cannot_use_and_uses_their_neighbours(trained, folder, tmp_path):
+    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
+    boxes.write_text("image,x0,y0,x1,y1\n00.png,30,30,130,140\n00.png,900,30,990,140\n01.png,30,30,130,140\n")
+    forms = [word for form in ("json", "csv", "pts", "overlay") for word in ("--format", form)]
+    result = run(
+        "predict", folder / "00.png", folder / "01.png", "--model", trained[1], "--boxes", boxes, "--out", out, *forms,
+        ok=False,
+    )  # fmt: skip
+    assert "boxes[1]: got [900" in result.output
+    assert "1 of the boxes could not be used" in result.output
+    faces = json.loads((out / "landmarks.json").read_text())[str(folder / "00.png")]
+    assert [face["status"] for face in faces] == ["ok", "error"]
+    assert sorted(path.name for path in out.glob("*.pts")) == ["00#0.pts", "01.pts"]
+    with (out / "landmarks.csv").open() as file:
+        assert [row["x0"] == "nan" for row in csv.DictReader(file)] == [False, True, False]
+
+
 def test_info(trained):
     text = run("info").output
     assert "asmnet " in text

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
-from asmnet._forward import cut_crop
+from asmnet._crops import cut_faces
+from asmnet.augmentation import crop_transform
 from asmnet.checkpoints import PretrainedModel
 from asmnet.heatmaps import decode_heatmaps, draw_heatmaps, map_to_units, units_to_map
 from asmnet.layers import fuse_norms
@@ -332,7 +333,9 @@ def test_turned_crops_lie_where_they_say(turn, size):
     spot = np.array([150.0, 110.0])
     image[:] = (255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / 200))[..., None]
     centre, extents = np.array([130.0, 120.0]), np.array([120.0, 90.0])
-    crop = cut_crop(image, centre, extents, size, turn)[..., 0].astype(float)
+    box = torch.from_numpy(np.concatenate([centre - extents / 2, centre + extents / 2]))[None]
+    frames = crop_transform(box, margin=1.0, square=False, turns=torch.tensor([turn], dtype=torch.float64))
+    crop = cut_faces([image], frames, size)[0, 0].double().numpy()
     v, u = np.mgrid[:size, :size]
     found = np.array([(crop * u).sum(), (crop * v).sum()]) / crop.sum()
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -432,6 +435,88 @@ def test_wrong_images_are_refused(image, words):
 def test_wrong_boxes_are_refused(boxes, words):
     with pytest.raises(ValueError, match=words):
         predictor(Corners())(np.zeros((80, 100), np.uint8), boxes)
+
+
+BAD_BOXES = {
+    "NaN": [np.nan, 1, 2, 3],
+    "swapped": [70, 10, 40, 40],
+    "outside": [120, 10, 150, 40],
+    "fractions": [0.2, 0.2, 0.8, 0.8],
+    "tiny": [10, 10, 10.001, 10.001],
+    "huge": [-1e4, -1e4, 1e4, 1e4],
+}
+
+
+@pytest.mark.parametrize("name", BAD_BOXES)
+def test_a_bad_box_leaves_its_neighbours_as_they_are(name, face_net):
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8)
+    first, last = [18, 12, 72, 66], [30, 20, 80, 75]
+    bad, good = BAD_BOXES[name], face_net(image, [first, last])
+    faces = face_net(image, [first, bad, last])
+    assert [face.status for face in faces] == ["ok", "error", "ok"]
+    for face, alone in zip((faces[0], faces[2]), good, strict=True):
+        np.testing.assert_allclose(face.landmarks, alone.landmarks, atol=1e-3)
+        np.testing.assert_allclose(face.fitted, alone.fitted, atol=1e-3)
+        np.testing.assert_array_equal(face.box, alone.box)
+    failed = faces[1]
+    np.testing.assert_array_equal(failed.box, bad)
+    assert failed.landmarks.shape == failed.fitted.shape == (68, 2)
+    assert np.isnan(failed.landmarks).all()
+    assert failed.message.startswith("boxes[1]: got")
+    assert json.loads(json.dumps(failed.to_dict(), allow_nan=False))["status"] == "error"
+    # in a list of images too, where a single face of an image is no single face asked for
+    batch = face_net([image, image, image], [[first], [bad], [last]])
+    assert [face.status for (face,) in batch] == ["ok", "error", "ok"]
+    np.testing.assert_allclose(batch[2][0].landmarks, good[1].landmarks, atol=1e-3)
+    assert all(face.status == "error" for face in face_net(image, [bad, bad]))
+
+
+def test_a_bad_image_leaves_its_neighbours_as_they_are(face_net, tmp_path):
+    image, box = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8), [18, 12, 72, 66]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    bad = [np.full((40, 40), np.nan), tmp_path / "broken.png", tmp_path / "nowhere.png", np.zeros((1, 9), np.uint8)]
+    for wrong in bad:
+        first, (failed,), last = face_net([image, wrong, image], [[box], [box], [box]])
+        assert (first[0].status, failed.status, last[0].status) == ("ok", "error", "ok")
+        assert failed.message
+        np.testing.assert_allclose(last[0].landmarks, first[0].landmarks, atol=1e-3)
+
+
+def test_boxes_of_another_shape_are_refused_also_in_a_batch(face_net):
+    image = np.zeros((80, 100), np.uint8)
+    with pytest.raises(ValueError, match=r"expected \(k, 4\)"):
+        face_net([image, image], [[[1, 2, 3]], [[10, 10, 40, 40]]])
+
+
+def test_without_the_fit_only_the_network_answers(face_net, monkeypatch):
+    image, box = np.random.default_rng(0).integers(0, 255, (80, 100, 3)).astype(np.uint8), [18, 12, 72, 66]
+    (whole,) = face_net(image, box)
+    monkeypatch.setattr(type(face_net.shape_model), "project", lambda *_, **__: pytest.fail("was fitted"))
+    (raw,) = face_net(image, box, fit=False)
+    np.testing.assert_array_equal(raw.landmarks, whole.landmarks)
+    np.testing.assert_array_equal(raw.pose, whole.pose)
+    assert whole.fitted is not None
+    assert raw.fitted is None
+    assert raw.covariance is None
+    assert np.isnan([raw.plausibility, raw.expected_error]).all()
+
+
+def test_heat_maps_are_read_once_however_often_the_network_looks(monkeypatch):
+    from shape_models import search
+
+    model = load_model("face68")
+    face = np.asarray(model.asm_.basis_.mean)
+    units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
+    drawing = PretrainedModel(Drawing(units), "test", "hourglass", {}, IBUG68, Preprocessing(size=128), None, {})
+    call, read = search.heatmap_peaks, []
+    monkeypatch.setattr(search, "heatmap_peaks", lambda *args: read.append(len(args[0])) or call(*args))
+    image, box = np.zeros((200, 240, 3), np.uint8), [60, 40, 160, 140]
+    (found,) = Predictor(drawing)(image, box, n_passes=4)
+    assert read == [1]
+    assert np.isfinite(found.covariance).all()
+    (raw,) = Predictor(drawing)(image, box, n_passes=4, fit=False)
+    np.testing.assert_array_equal(raw.landmarks, found.landmarks)
+    assert read == [1]
 
 
 def test_boxes_may_reach_beyond_the_image_and_be_tiny():

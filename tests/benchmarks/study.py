@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from asmnet import Preprocessing, TrainConfig, predict_dataset, train
+from asmnet._inference import predict_packed
 from asmnet._pose_labels import angles_in_degrees, head_depths
-from asmnet._recipes import packed_side, predict_depths, prepare, with_depths
+from asmnet._preparation import packed_side, prepare, with_depths
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import pack_faces
 from asmnet.distillation import distill
@@ -201,7 +202,7 @@ def depth(model):
         click.echo(f"    yaw {first} to {last}: {100 * error[part].mean():.2f}, {part.sum()} faces")
     trained = load_pretrained(model)
     validation = with_depths(faces("val"), IBUG68)
-    predicted = predict_depths(trained.network, validation, trained.preprocessing)
+    predicted = predict_packed(trained.network, validation, trained.preprocessing).depth
     size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
     click.echo(f"{model}: depths of its depth head against those of the 3-D face model, 300-W val")
     row("depth head", np.nanmean(np.abs(predicted - validation.depths), axis=1) / size, validation.groups)

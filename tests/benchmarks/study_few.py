@@ -19,7 +19,7 @@ from bench_search_accuracy import load_fly_wings, load_hands, load_imm
 from study import errors, faces, row
 
 from asmnet import LandmarkDataset, TrainConfig, predict_dataset, train, transfer_trunk
-from asmnet._forward import cut_crop
+from asmnet._crops import cut_rectangle
 from asmnet.training import keep_freed_memory
 from evaluation import compare
 from shape_models import ASM, IMM58, AlignedASM
@@ -37,7 +37,7 @@ def object_set(name):
     packed, points = [], []
     for image, shape, extent, centre in zip(images, shapes, side, middle, strict=True):
         rgb = np.repeat(np.asarray(image)[..., None], 3, axis=2) if image.ndim == 2 else image
-        packed.append(cut_crop(rgb, centre, np.array([extent, extent]), SIDE))
+        packed.append(cut_rectangle(rgb, centre, np.array([extent, extent]), SIDE))
         points.append((shape - centre) * SIDE / extent + (SIDE - 1) / 2)
     scheme = IMM58 if name == "imm" else None
     mirror = None if scheme is None else np.asarray(scheme.mirror)

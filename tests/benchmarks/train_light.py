@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from asmnet import Augmentation, Preprocessing, TrainConfig, pack_faces, train
-from asmnet._recipes import finish, with_depths, with_pose
+from asmnet._finishing import finish
+from asmnet._preparation import with_depths, with_pose
 from asmnet.checkpoints import load_pretrained
 from asmnet.teaching import TaughtCriterion
 from shape_models import ASM, IBUG68

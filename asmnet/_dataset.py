@@ -1,0 +1,451 @@
+"""Packed faces with all that is known of them, and batches cut out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asmnet._crops import tight_boxes
+from asmnet._pose_labels import scaled_angles
+from asmnet._preprocessing import Preprocessing
+from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step takes.
+
+    Attributes
+    ----------
+    images : Tensor of shape (batch, 3, size, size)
+        Normalised.
+    landmarks : Tensor of shape (batch, n_landmarks, 2)
+        Crop units; NaN is missing.
+    asm_landmarks : Tensor or None
+        A(G), moved as the landmarks.
+    pose : Tensor of shape (batch, 3) or None
+        (yaw, pitch, roll) over 65 degrees; NaN is unknown.
+    weight : Tensor of shape (batch,)
+        Of each sample in the landmark loss.
+    indices : Tensor of shape (batch,)
+        Rows of the dataset.
+    crops : CropTransform
+        To pixels of the stored images.
+    companions : dict of str to Tensor
+        The companion landmarks of the dataset, moved as the landmarks.
+    depth : Tensor of shape (batch, n_landmarks) or None
+        z in crop units (the square root of the crop's area is 1), away from the viewer; NaN is unknown.
+
+    Examples
+    --------
+    >>> from asmnet.data import Batch
+    >>> Batch.__dataclass_fields__["images"].name
+    'images'
+    """
+
+    images: Tensor
+    landmarks: Tensor
+    asm_landmarks: Tensor | None
+    pose: Tensor | None
+    weight: Tensor
+    indices: Tensor
+    crops: CropTransform
+    companions: dict[str, Tensor] = field(default_factory=dict)
+    depth: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LandmarkDataset:
+    """Packed faces with their landmarks, ready to be cut into batches.
+
+    Made by `pack_faces` from any reader of `shape_models.datasets`, or by `LandmarkDataset.from_arrays`.
+
+    Attributes
+    ----------
+    images : ndarray of uint8 of shape (n, side, side, 3)
+        May be a memory map.
+    landmarks : ndarray of shape (n, n_landmarks, 2)
+        Pixels of the packed images; NaN is missing.
+    boxes : ndarray of shape (n, 4)
+        x0, y0, x1, y1, tight around the landmarks, in the same pixels.
+    to_source : ndarray of shape (n, 3)
+        Scale, x and y offset: source pixel = scale * packed pixel + offset.
+    names, groups : tuple of str
+        File and image or person of each.
+    mirror : ndarray of int or None
+        Index of each landmark's mirror image; without it nothing is flipped.
+    weights : ndarray of shape (n,)
+        Of each sample in the landmark loss.
+    asm_landmarks : ndarray or None
+        The landmarks as the shape model sees them.
+    rotations : ndarray of shape (n, 3, 3) or None
+        Head to camera (x right, y down, z forward); NaN is unknown.
+    companions : dict of str to ndarray of shape (n, n_landmarks, 2)
+        Further landmarks by name, in the same pixels, such as the predictions of teachers; augmentation moves them
+        with the face.
+    depths : ndarray of shape (n, n_landmarks) or None
+        z of the landmarks in pixels of the packed images, away from the viewer; NaN is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asmnet import LandmarkDataset
+    >>> points = np.array([[[4.0, 4.0], [12.0, 10.0]]])
+    >>> data = LandmarkDataset.from_arrays(np.zeros((1, 16, 16, 3), np.uint8), points)
+    >>> len(data), data.boxes
+    (1, array([[ 4.,  4., 12., 10.]]))
+    """
+
+    images: np.ndarray
+    landmarks: np.ndarray
+    boxes: np.ndarray
+    to_source: np.ndarray
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    mirror: np.ndarray | None = None
+    weights: np.ndarray = field(default=None)  # type: ignore[arg-type]
+    asm_landmarks: np.ndarray | None = None
+    rotations: np.ndarray | None = None
+    companions: dict[str, np.ndarray] = field(default_factory=dict)
+    depths: np.ndarray | None = None
+    _resident: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self):
+        n = len(self.images)
+        if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
+            raise ValueError(
+                f"images: got {self.images.dtype} of shape {self.images.shape}; expected uint8 (n, side, side, 3)."
+            )
+        if self.landmarks.ndim != 3 or len(self.landmarks) != n or self.landmarks.shape[-1] != 2:
+            raise ValueError(f"landmarks: got shape {self.landmarks.shape}; expected ({n}, n_landmarks, 2).")
+        if self.weights is None:
+            object.__setattr__(self, "weights", np.ones(n, np.float32))
+        if self.mirror is not None:  # a copy: torch does not take read-only arrays
+            object.__setattr__(self, "mirror", np.array(self.mirror))
+        if self.mirror is not None and sorted(self.mirror.tolist()) != list(range(self.n_landmarks)):
+            raise ValueError(f"mirror: expected a permutation of {self.n_landmarks} landmarks.")
+
+    @classmethod
+    def from_arrays(cls, images: np.ndarray, landmarks: np.ndarray, **fields: Any) -> LandmarkDataset:
+        """Build from images in memory and landmarks in their pixels; boxes, names and maps are filled in.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, size, size, 3)
+            Square images, uint8.
+        landmarks : ndarray of shape (n, n_landmarks, 2)
+            In their pixels.
+        **fields : ndarray
+            Other fields of the dataset.
+
+        Returns
+        -------
+        LandmarkDataset
+            In memory.
+        """
+        landmarks = np.asarray(landmarks, dtype=np.float64)
+        n = len(images)
+        fields.setdefault("boxes", tight_boxes(landmarks))
+        fields.setdefault("to_source", np.tile([1.0, 0.0, 0.0], (n, 1)))
+        fields.setdefault("names", tuple(str(i) for i in range(n)))
+        fields.setdefault("groups", fields["names"])
+        return cls(np.asarray(images), landmarks, **fields)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of points of each face."""
+        return self.landmarks.shape[1]
+
+    def source_landmarks(self, landmarks: np.ndarray | None = None) -> np.ndarray:
+        """Map landmarks (default: the true ones) from packed pixels to pixels of the source images.
+
+        Parameters
+        ----------
+        landmarks : ndarray of shape (n, n_landmarks, 2), optional
+            In pixels of the packed images; the true ones by default.
+
+        Returns
+        -------
+        ndarray of shape (n, n_landmarks, 2)
+            Pixels of the source images.
+        """
+        points = self.landmarks if landmarks is None else landmarks
+        return self.to_source[:, None, :1] * points + self.to_source[:, None, 1:]
+
+    def to(self, device: torch.device | str) -> LandmarkDataset:
+        """Return the faces with a copy on a device, from which the batches for that device are then cut.
+
+        On a graphics card the images stay behind, and are sent batch by batch, where they would take more than half of
+        the memory that is free.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Where to.
+
+        Returns
+        -------
+        LandmarkDataset
+            The same faces.
+        """
+        on = torch.device(device)
+        with_images = on.type != "cuda" or self.images.nbytes <= torch.cuda.mem_get_info(on)[0] / 2
+        arrays = self._arrays(np.arange(len(self)), with_images=with_images)
+        moved = replace(self)
+        moved._resident.update({name: torch.from_numpy(array).to(on) for name, array in arrays.items()})
+        return moved
+
+    def _arrays(self, rows: np.ndarray, *, with_images: bool = True) -> dict[str, np.ndarray]:
+        """Return a copy of all there is of some faces, landmarks in double precision, and the mirror map."""
+        names = ("landmarks", "boxes", "asm_landmarks", "rotations", "depths")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        found |= {f"companion {name}": value for name, value in self.companions.items()}
+        out = {name: np.array(value[rows], dtype=np.float64) for name, value in found.items()}
+        out["weights"] = np.array(self.weights[rows], dtype=np.float32)
+        if self.mirror is not None:
+            out["mirror"] = self.mirror
+        if with_images:
+            out["images"] = np.ascontiguousarray(self.images[rows])
+        return out
+
+    def _tensors(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """Return some faces on a device: from the copy that is there, else sent."""
+        here = self._resident
+        if not here or here["boxes"].device != device:
+            return {name: _send(array, device) for name, array in self._arrays(rows).items()}
+        index = _send(rows, device)
+        found = {name: value if name == "mirror" else value[index] for name, value in here.items()}
+        if "images" not in found:
+            found["images"] = _send(np.ascontiguousarray(self.images[rows]), device)
+        return found
+
+    def take(self, indices: Any) -> LandmarkDataset:
+        """Return some of the faces, by indices or a mask.
+
+        Parameters
+        ----------
+        indices : array_like of int or bool
+            Which faces.
+
+        Returns
+        -------
+        LandmarkDataset
+            Of these faces.
+        """
+        rows = np.arange(len(self))[np.asarray(indices)]
+        moved = {
+            name: value[rows]
+            for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations", "depths")
+            if (value := getattr(self, name)) is not None
+        }
+        moved["companions"] = {name: value[rows] for name, value in self.companions.items()}
+        names, groups = tuple(self.names[i] for i in rows), tuple(self.groups[i] for i in rows)
+        return replace(self, **moved, names=names, groups=groups)
+
+    def with_weight(self, weight: float) -> LandmarkDataset:
+        """Return the dataset with one weight for all samples.
+
+        Parameters
+        ----------
+        weight : float
+            Not negative.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
+        return replace(self, weights=np.full(len(self), weight, np.float32))
+
+    def crop_landmarks(self, preprocessing: Preprocessing) -> np.ndarray:
+        """Return the landmarks in units of the plain crop, the frame that the shape model of the loss is fitted in.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing
+            That of the network.
+
+        Returns
+        -------
+        ndarray of shape (n, n_landmarks, 2)
+            In crop units.
+        """
+        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
+        return crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
+
+    def with_asm(self, project: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing) -> LandmarkDataset:
+        """Return the dataset with A(G): `project` applied to each complete face in units of its plain crop.
+
+        Parameters
+        ----------
+        project : callable
+            Takes and returns landmarks (m, n_landmarks, 2) in crop units.
+        preprocessing : Preprocessing
+            That of the network.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
+        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
+        units = crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
+        complete = np.isfinite(units).all((1, 2))
+        out = np.full_like(units, np.nan)
+        if complete.any():
+            out[complete] = project(units[complete])
+        return replace(self, asm_landmarks=crops.to_pixels(torch.from_numpy(out)).numpy())
+
+    def with_rotations(self, rotations: np.ndarray) -> LandmarkDataset:
+        """Return the dataset with head rotations (n, 3, 3), head to camera; NaN where unknown.
+
+        Parameters
+        ----------
+        rotations : ndarray of shape (n, 3, 3)
+            Head to camera.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
+        rotations = np.asarray(rotations, dtype=np.float64)
+        if rotations.shape != (len(self), 3, 3):
+            raise ValueError(f"rotations: got shape {rotations.shape}; expected ({len(self)}, 3, 3).")
+        return replace(self, rotations=rotations)
+
+    def with_companion(self, name: str, landmarks: np.ndarray) -> LandmarkDataset:
+        """Return the dataset with further landmarks under a name, in pixels of the packed images.
+
+        Parameters
+        ----------
+        name : str
+            What they are called.
+        landmarks : ndarray of shape (n, n_landmarks, 2)
+            Pixels of the packed images.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
+        landmarks = np.asarray(landmarks, dtype=np.float64)
+        if landmarks.shape != self.landmarks.shape:
+            raise ValueError(
+                f"{name}: got landmarks of shape {landmarks.shape}; expected {self.landmarks.shape}, as the true ones."
+            )
+        return replace(self, companions={**self.companions, name: landmarks})
+
+    def with_depths(self, depths: np.ndarray) -> LandmarkDataset:
+        """Return the dataset with depths (n, n_landmarks) in pixels of the packed images; NaN where unknown.
+
+        Parameters
+        ----------
+        depths : ndarray of shape (n, n_landmarks)
+            Pixels of the packed images.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+        """
+        depths = np.asarray(depths, dtype=np.float64)
+        if depths.shape != self.landmarks.shape[:2]:
+            raise ValueError(f"depths: got shape {depths.shape}; expected {self.landmarks.shape[:2]}.")
+        return replace(self, depths=depths)
+
+    def batch(
+        self,
+        indices: Any,
+        preprocessing: Preprocessing,
+        *,
+        augmentation: Augmentation | None = None,
+        generator: torch.Generator | None = None,
+        boxes: np.ndarray | None = None,
+        size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Batch:
+        """Cut a batch.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Rows.
+        preprocessing : Preprocessing
+            Margin, form and normalisation of the crop.
+        augmentation : Augmentation, optional
+            Without one the crops are plain.
+        generator : Generator, optional
+            Source of the draws of the augmentation.
+        boxes : ndarray of shape (len(indices), 4), optional
+            Instead of the tight boxes, in packed pixels.
+        size : int, optional
+            Instead of the size of `preprocessing`.
+        device : device
+            Where the crops are made.
+
+        Returns
+        -------
+        Batch
+            Crops with all that is known of them.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        device = torch.empty(0, device=device).device  # names the card where `device` does not
+        faces = self._tensors(rows, device)
+        if boxes is not None:
+            faces["boxes"] = _send(np.array(boxes, dtype=np.float64), device)
+        if augmentation is not None and self.mirror is None and augmentation.flip:
+            augmentation = replace(augmentation, flip=0.0)
+        crops = crop_transform(
+            faces["boxes"],
+            margin=preprocessing.margin,
+            square=preprocessing.square,
+            augmentation=augmentation,
+            generator=generator,
+        )
+
+        def mirrored(values: Tensor) -> Tensor:
+            """Swap left and right in the rows that are flipped; axis 1 counts the landmarks."""
+            if "mirror" not in faces:
+                return values
+            which = crops.flipped.reshape(-1, *[1] * (values.ndim - 1))
+            return torch.where(which, values[:, faces["mirror"]], values)
+
+        def moved(name: str) -> Tensor:
+            return mirrored(crops.to_units(faces[name])).float()
+
+        depth = None
+        if self.depths is not None:
+            unit = torch.linalg.det(crops.axes).abs().sqrt()
+            depth = mirrored(faces["depths"] / unit[:, None]).float()
+        pose = None
+        if self.rotations is not None:
+            pose = scaled_angles(crops.turn(faces["rotations"])).float()
+        pixels = sample_crops(faces["images"], crops, size or preprocessing.size)
+        if augmentation is not None:
+            pixels = jitter_light(pixels, augmentation, generator=generator)
+        return Batch(
+            preprocessing.normalise(pixels),
+            moved("landmarks"),
+            None if self.asm_landmarks is None else moved("asm_landmarks"),
+            pose,
+            faces["weights"],
+            torch.from_numpy(rows),
+            crops,
+            {name: moved(f"companion {name}") for name in self.companions},
+            depth,
+        )
+
+
+def _send(array: np.ndarray, device: torch.device) -> Tensor:
+    """Bring an array to a device without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

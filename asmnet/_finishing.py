@@ -1,0 +1,128 @@
+"""The end of a training: the network measured, and written with its card."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asmnet._card import model_card
+from asmnet._inference import Answers, predict_packed
+from asmnet._pictures import save_faces
+from asmnet._pose_labels import CONVENTION, angles_in_degrees
+from asmnet._scores import normalizer_of, offset_along_eyes, percent
+from asmnet.checkpoints import PretrainedModel, load_pretrained, save_pretrained
+from asmnet.data import LandmarkDataset
+from asmnet.predictor import Predictor
+from asmnet.robustness import robustness
+from asmnet.training import TrainResult
+from evaluation import bootstrap_interval, landmark_table, nme
+from shape_models import LandmarkScheme, ShapeBasis
+from shape_models._files import write_text
+
+POSE_LABELS = (
+    "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
+    "`Camera.from_image_size` of the packed square around the face."
+)
+
+
+def finish(
+    result: TrainResult,
+    validation: LandmarkDataset | None,
+    *,
+    basis: ShapeBasis | None,
+    scheme: LandmarkScheme | None,
+    name: str,
+    licence: str,
+    data: str,
+    limits: str = "",
+    training: str = "",
+    pose_labels: str = "",
+) -> Path:
+    """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
+    result.network.to("cpu")
+    config = result.config
+    header: dict[str, Any] = {
+        "licence": licence,
+        "data": data,
+        "limits": limits,
+        "training": training,
+        "config": config.to_dict(),
+        "metrics": [],
+        "tables": {},
+    }
+    if getattr(getattr(result.network, "heads", None), "pose", None) is not None:
+        header |= {"pose_convention": CONVENTION, "pose_labels": pose_labels or POSE_LABELS}
+    if validation is not None:
+        metrics, header["tables"] = measure(result, validation, scheme)
+        header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
+    model = PretrainedModel(
+        result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
+    )
+    if validation is not None:
+        header["tables"]["Changed images"] = robustness_table(Predictor(model), validation)
+    path = result.folder / f"{name}.safetensors"
+    save_pretrained(model, path)
+    write_text(path.with_suffix(".md"), model_card(load_pretrained(path).header))
+    return path
+
+
+def robustness_table(predictor: Predictor, dataset: LandmarkDataset) -> str:
+    """Return the errors on changed images as a table of a card: one look, and as many as the predictor takes itself."""
+    once, settled = robustness(predictor, dataset, n_passes=1), robustness(predictor, dataset)
+    width = max(map(len, once))
+    lines = [f"{'NME, true boxes':<{width}}  {'one look':<23}looks until settled (the default)"]
+    return "\n".join(lines + [f"{name:<{width}}  {percent(once[name]):<23}{percent(settled[name])}" for name in once])
+
+
+def measure(
+    result: TrainResult, validation: LandmarkDataset, scheme: LandmarkScheme | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the numbers and tables of a card, and draw the worst faces."""
+    kind, groups, truth = normalizer_of(scheme), np.asarray(validation.groups), validation.source_landmarks()
+
+    def seen(*, flip_average: bool = False) -> tuple[Answers, np.ndarray, np.ndarray]:
+        found = predict_packed(
+            result.network, validation, result.config.preprocessing, flip_average=flip_average
+        )
+        points = validation.source_landmarks(found.landmarks)
+        return found, points, np.asarray(nme(truth, points, normalizer=kind, scheme=scheme))
+
+    def interval(values: np.ndarray, which: np.ndarray | slice = slice(None)) -> str:
+        return percent(bootstrap_interval(values, groups=groups[which]))
+
+    found, points, errors = seen()
+    metrics = {f"NME ({kind}), {len(validation)} validation faces, true boxes": interval(errors)}
+    if validation.mirror is not None:
+        _, symmetric, flipped = seen(flip_average=True)
+        metrics["the same, flip averaging"] = interval(flipped)
+        if scheme is not None and "outer_eye_corners" in scheme.anchors:
+            name = "labels right of flip-averaged predictions, of the eye distance; mirrored training cannot learn it"
+            metrics[name] = interval(offset_along_eyes(truth, symmetric, scheme))
+    metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(errors > 0.1)):.2f} %"
+    if found.pose is not None and validation.rotations is not None:
+        angles = angles_in_degrees(validation.rotations)
+        known = np.isfinite(angles).all(1)
+        mae = np.abs(found.pose - angles)[known].mean(0)
+        metrics["pose MAE against the labels, yaw / pitch / roll"] = " / ".join(f"{v:.2f}" for v in mae) + " degrees"
+    if found.depth is not None and validation.depths is not None:
+        size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
+        known = np.isfinite(validation.depths).all(axis=1)
+        if len(set(groups[known])) > 1:
+            name = "depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"
+            off = np.abs(found.depth - validation.depths)[known].mean(axis=1) / size[known]
+            metrics[name] = interval(off, known)
+    tables = {}
+    if scheme is not None and scheme.groups:
+        distances = np.linalg.norm(points - truth, axis=-1)
+        relative = distances * (errors / distances.mean(1))[:, None]
+        table = landmark_table(relative, scheme=scheme, by="group", groups=groups)
+        tables["Error by part of the face"] = str(table)
+    if importlib.util.find_spec("matplotlib") is not None:
+        worst = np.argsort(-errors)[:12]
+        shown, titles = validation.take(worst), [f"{100 * error:.1f} %" for error in errors[worst]]
+        images, path = np.asarray(shown.images), result.folder / "worst.png"
+        save_faces(images, shown.landmarks, found.landmarks[worst], titles, path)
+    return metrics, tables

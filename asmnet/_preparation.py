@@ -1,0 +1,66 @@
+"""What a training needs of its faces beside the landmarks: A(G), head rotations and depths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from asmnet._configuration import TrainConfig
+from asmnet._pose_labels import head_depths, head_rotations
+from asmnet._preprocessing import Preprocessing
+from asmnet.data import LandmarkDataset
+from shape_models import ASM, LandmarkScheme, ShapeBasis
+
+
+def prepare(
+    config: TrainConfig,
+    dataset: LandmarkDataset,
+    validation: LandmarkDataset | None,
+    *,
+    scheme: LandmarkScheme | None,
+    pose: bool = True,
+) -> tuple[LandmarkDataset, LandmarkDataset | None, ShapeBasis | None]:
+    """Add what the criterion needs: A(G) of a shape model fitted on the training crops, pose and depth labels."""
+    units = dataset.crop_landmarks(config.preprocessing)
+    complete = units[np.isfinite(units).all((1, 2))]
+    basis = None
+    if len(complete) > 2:
+        basis = ASM(config.asm_share).fit(complete).basis_
+        dataset = dataset.with_asm(basis.project, config.preprocessing)
+    if pose and scheme is not None:
+        try:
+            dataset = with_pose(dataset, scheme)
+            validation = None if validation is None else with_pose(validation, scheme)
+        except ValueError as error:
+            raise ValueError(f"no pose labels for {scheme.name}: {error} Try training without pose.") from error
+    if config.network_options.get("depth_head"):
+        if scheme is None and dataset.depths is None:
+            raise ValueError("depth_head: the faces name no scheme, without which there are no depth labels.")
+        dataset = with_depths(dataset, scheme)
+        validation = None if validation is None else with_depths(validation, scheme)
+    else:  # a network without the head has no use for depths that came with the data
+        dataset = replace(dataset, depths=None)
+        validation = None if validation is None else replace(validation, depths=None)
+    return dataset, validation, basis
+
+
+def packed_side(preprocessing: Preprocessing) -> int:
+    """Return the side to pack faces at: as many pixels as the crop will have, so that none are made up."""
+    return max(256, 32 * math.ceil(1.9 * preprocessing.size / preprocessing.margin / 32))
+
+
+def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:
+    """Add the head rotations that the landmarks imply, where the data give none."""
+    if dataset.rotations is not None:
+        return dataset
+    return dataset.with_rotations(head_rotations(dataset.landmarks, dataset.images.shape[1], scheme))
+
+
+def with_depths(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> LandmarkDataset:
+    """Add the depths of the 3-D face model fitted to the landmarks, where the data give none."""
+    if dataset.depths is not None:
+        return dataset
+    assert scheme is not None
+    return dataset.with_depths(head_depths(dataset.landmarks, dataset.images.shape[1], scheme))

@@ -1,0 +1,34 @@
+"""Errors of faces as cards and reports state them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evaluation import Interval
+from shape_models import LandmarkScheme
+
+
+def percent(interval: Interval) -> str:
+    """Write an interval of fractions in percent."""
+    return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+
+
+def normalizer_of(scheme: LandmarkScheme | None) -> str:
+    """Return by what errors are divided: the distance of the outer eye corners, or the size of the box."""
+    return "inter_ocular" if scheme is not None and "outer_eye_corners" in scheme.anchors else "box_geometric_mean"
+
+
+def offset_along_eyes(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
+    """Return how far true landmarks lie to the right of predicted ones, (n,), as a share of the true eye distance."""
+    unit = eye_line(truth, scheme)
+    along = ((truth - prediction) * unit).sum(-1) / (unit**2).sum(-1)
+    return np.nanmean(along, axis=1)
+
+
+def eye_line(shapes: np.ndarray, scheme: LandmarkScheme | None) -> np.ndarray:
+    """Return the vector (n, 1, 2) from the outer eye corner at the image's left to that at its right."""
+    pair = None if scheme is None else scheme.anchors.get("outer_eye_corners")
+    if pair is None:
+        raise ValueError(f"no eye corners are known for {'no scheme' if scheme is None else scheme.name}.")
+    first, second = (shapes[:, list(ends)].mean(axis=1) for ends in pair)
+    return (second - first)[:, None]
