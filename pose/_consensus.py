@@ -10,7 +10,7 @@ from ._refinement import LINEAR, refine
 from ._small_matrices import COMPILED, INNER, copy_matrix, copy_vector
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, forceinline=True)
 def _quartic(a, b, c, d, roots):
     """Write the real roots of x^4 + a x^3 + b x^2 + c x + d (Ferrari, then Newton); return how many."""
     p = b - 0.375 * a * a
@@ -54,7 +54,7 @@ def _quartic(a, b, c, d, roots):
     return count
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, forceinline=True)
 def _three_points(X, rays, picks, Rs, ts):
     """Write the poses that put three points on three unit rays; return how many (at most 4).
 

@@ -16,8 +16,10 @@ COMPILED: dict[str, Any] = {
 }
 
 
-# For functions that only compiled code calls: their Python entry need not be compiled.
-INNER = {**COMPILED, "no_cpython_wrapper": True}
+# For functions that only compiled code calls: their Python entry need not be compiled, and they become part of each
+# caller, as a call that is left would go to one translation in the process that compiles and to another in those that
+# read the cache, with other last digits.
+INNER = {**COMPILED, "no_cpython_wrapper": True, "forceinline": True}
 
 
 @njit(**INNER)

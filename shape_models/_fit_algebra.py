@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._kernels import compiled, turn_2d_kernel
+from ._kernels import inner, turn_2d_kernel
 
 __all__ = [
     "FULL",
@@ -74,7 +74,7 @@ class Target(NamedTuple):
     inflation: Any
 
 
-@compiled
+@inner
 def dots(rows, x, out):
     """Write the products of the rows with x."""
     q, p = rows.shape
@@ -98,7 +98,7 @@ def dots(rows, x, out):
         i += 1
 
 
-@compiled
+@inner
 def mix(rows, u, out):
     """Write Σ uᵢ rowᵢ."""
     q, p = rows.shape
@@ -118,7 +118,7 @@ def mix(rows, u, out):
         i += 1
 
 
-@compiled
+@inner
 def cholesky(a, n):
     """Put the factor of the lower triangle in its place."""
     for j in range(n):
@@ -153,7 +153,7 @@ def cholesky(a, n):
             i += 1
 
 
-@compiled
+@inner
 def invert_factor(a, n, out):
     """Write the inverse of a lower triangle, zeros above it."""
     for r in range(n):
@@ -178,7 +178,7 @@ def invert_factor(a, n, out):
         row[r] = f0
 
 
-@compiled
+@inner
 def forward(a, n, b):
     for i in range(n):
         row = a[i]
@@ -188,7 +188,7 @@ def forward(a, n, b):
         b[i] = (b[i] - s) / row[i]
 
 
-@compiled
+@inner
 def backward(a, n, b):
     for i in range(n - 1, -1, -1):
         row = a[i]
@@ -198,7 +198,7 @@ def backward(a, n, b):
             b[c] -= s * row[c]
 
 
-@compiled
+@inner
 def move(a, t, y, out):
     """Write a y + t for every landmark."""
     d = len(t)
@@ -214,7 +214,7 @@ def move(a, t, y, out):
                 out[3 * j + c] = a[c, 0] * u + a[c, 1] * v + a[c, 2] * w + t[c]
 
 
-@compiled
+@inner
 def back(a, t, z, out):
     """Write the y of z = a y + t, a a scaled rotation."""
     d = len(t)
@@ -229,7 +229,7 @@ def back(a, t, z, out):
             out[d * j + c] = total / s
 
 
-@compiled
+@inner
 def align(x, target, rule, inflation, a, t, work):
     """Write the pose that superimposes x on the target; return how far a is from the identity."""
     d = len(t)
@@ -287,7 +287,7 @@ def align(x, target, rule, inflation, a, t, work):
     return off
 
 
-@compiled
+@inner
 def compose(a, t, pose, shift, work):
     """Put the pose (a, t) after another, in place."""
     d = len(t)
@@ -307,7 +307,7 @@ def compose(a, t, pose, shift, work):
         shift[c] = work[4, c]
 
 
-@compiled
+@inner
 def invert(m, d, out):
     """Write the inverse of a symmetric matrix of two or three rows."""
     if d == 2:
@@ -327,7 +327,7 @@ def invert(m, d, out):
         out[2, 2] = (m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]) / det
 
 
-@compiled
+@inner
 def put_errors(known, i, a, share, base, d, out):
     """Write the covariance of the errors of shape i in the frame of the model, (K, d, d).
 
@@ -359,7 +359,7 @@ def put_errors(known, i, a, share, base, d, out):
                     out[j, c, e] = v if c == e else 0.0
 
 
-@compiled
+@inner
 def put_gains(errors, seen, noise, small, out):
     """Write σ² (σ² + M)⁻¹ of each landmark, 0 where it is missing."""
     k, d = errors.shape[0], errors.shape[1]
@@ -374,7 +374,7 @@ def put_gains(errors, seen, noise, small, out):
         invert(small, d, out[j])
 
 
-@compiled
+@inner
 def weigh(gains, v, out):
     """Write the product of the gain of each landmark with its vector."""
     k, d = gains.shape[0], gains.shape[1]
@@ -390,7 +390,7 @@ def weigh(gains, v, out):
                 out[3 * j + c] = g[0] * v[3 * j] + g[1] * v[3 * j + 1] + g[2] * v[3 * j + 2]
 
 
-@compiled
+@inner
 def pull(some, gains, share, certain, v, work, out):
     """Write Σ Bₖ w gain vₖ."""
     k, d = gains.shape[0], gains.shape[1]
@@ -407,7 +407,7 @@ def pull(some, gains, share, certain, v, work, out):
     dots(some.rows, work, out)
 
 
-@compiled
+@inner
 def put_gram(some, gains, out, packed):
     """Write Σ Bₖ gain Bₖ' and the ridge, the lower triangle."""
     k, d = gains.shape[0], gains.shape[1]
@@ -446,7 +446,7 @@ def put_gram(some, gains, out, packed):
         out[r, r] += some.ridge[r]
 
 
-@compiled
+@inner
 def select(values, scratch, at):
     """Return the value that stands at a place in rising order."""
     n = len(values)
@@ -474,7 +474,7 @@ def select(values, scratch, at):
     return scratch[at]
 
 
-@compiled
+@inner
 def median(values, weights, equal, scratch):
     """Return the first value up to which more than half of the weight lies."""
     n = len(values)
@@ -492,7 +492,7 @@ def median(values, weights, equal, scratch):
     return values[order[n - 1]]
 
 
-@compiled
+@inner
 def unknown(seen, errors, where):
     """Write the coordinates that are missing or not exact; return their number."""
     k, d = errors.shape[0], errors.shape[1]
@@ -509,14 +509,14 @@ def unknown(seen, errors, where):
     return count
 
 
-@compiled
+@inner
 def by_precision(some, count, d):
     """Say whether the system of the unknown coordinates is the cheaper one."""
     q = len(some.ridge)
     return len(some.precision) > 0 and count**3 < q**3 + 3 * q * q * (count // d)
 
 
-@compiled
+@inner
 def put_certainty(seen, errors, noise, small, out):
     """Write M⁻¹ of each landmark that is not exact, 0 where it is missing; a direction without error gets little."""
     k, d = errors.shape[0], errors.shape[1]
@@ -531,7 +531,7 @@ def put_certainty(seen, errors, noise, small, out):
         invert(small, d, out[j])
 
 
-@compiled
+@inner
 def put_block(some, where, count, certainty, out):
     """Write the precision of the unknown coordinates, the lower triangle."""
     d = certainty.shape[1]

@@ -33,7 +33,7 @@ from ._fit_algebra import (
     unknown,
     weigh,
 )
-from ._kernels import compiled
+from ._kernels import compiled, inner
 
 __all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "covariance", "least_squares",
            "posterior", "reweigh"]  # fmt: skip
@@ -177,7 +177,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
                     kept[j] = max(inside * inside, least)
 
 
-@compiled
+@inner
 def _moves(shape, d, scaling, out):
     """Write the derivatives of a shape by its pose: translations, turns, logarithm of the size."""
     k = len(shape) // d
@@ -198,7 +198,7 @@ def _moves(shape, d, scaling, out):
     return n + 1 if scaling else n
 
 
-@compiled
+@inner
 def _away(u, d, scaling, most, a, t):
     """Write the pose that takes the steps u, in the order of `_moves`, away again."""
     n_turns = 1 if d == 2 else 3

@@ -30,11 +30,12 @@ __all__ = [
 FULL, PARTIAL, RIGID = 0, 1, 2
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], **more: Any) -> Any:
     options: dict[str, Any] = {
         "fastmath": {"reassoc", "contract", "nsz", "arcp"},
         "error_model": "numpy",
         "nogil": True,
+        **more,
     }
     try:
         return numba.njit(cache=True, **options)(function)
@@ -42,7 +43,16 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(function)
 
 
-@compiled
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a function into each compiled function that calls it.
+
+    A call that is left would go to one translation in the process that compiles and to another in those that read the
+    cache, with other last digits.
+    """
+    return compiled(function, forceinline=True)
+
+
+@inner
 def _centred_2d(flat, i, z):
     """Write shape i, centred, to z; return the centroid and the scatter."""
     k = flat.shape[1] // 2
@@ -205,7 +215,7 @@ def superimpose_2d(z, m, turned, inflation, out):
         out[i, 3] = distance
 
 
-@compiled
+@inner
 def turn_2d_kernel(h, q, values, r):
     """Write to `r` the rotation that maximises tr(Rᵀ h), h = Σ y xᵀ; return its gain, its margin, the mirrored gain."""
     det = _cofactors(h)[9]
@@ -218,7 +228,7 @@ def turn_2d_kernel(h, q, values, r):
     return _polar(h, norm, r)
 
 
-@compiled
+@inner
 def _cofactors(x):
     c00 = x[1, 1] * x[2, 2] - x[1, 2] * x[2, 1]
     c01 = x[1, 2] * x[2, 0] - x[1, 0] * x[2, 2]
@@ -232,7 +242,7 @@ def _cofactors(x):
     return c00, c01, c02, c10, c11, c12, c20, c21, c22, x[0, 0] * c00 + x[0, 1] * c01 + x[0, 2] * c02
 
 
-@compiled
+@inner
 def _polar(h, norm, r):
     """As `_turn` where det h > 0 stands well off zero: the orthogonal polar factor.
 
@@ -283,7 +293,7 @@ def _polar(h, norm, r):
     return gain, gain - first, gain - 2 * last
 
 
-@compiled
+@inner
 def _horn(h, q, values, r):
     """As `_turn`, for any h.
 
@@ -355,7 +365,7 @@ def _horn(h, q, values, r):
     return values[best], 0.5 * (values[best] - second), -values[least]
 
 
-@compiled
+@inner
 def _centred_3d(flat, i, z):
     """Write shape i, centred, to the planes z (3, k); return the centroid and the scatter."""
     k = flat.shape[1] // 3
@@ -377,7 +387,7 @@ def _centred_3d(flat, i, z):
     return c0, c1, c2, scatter
 
 
-@compiled
+@inner
 def _cross(y, x, h):
     """Write Σ y xᵀ of two sets of planes (3, k)."""
     k = x.shape[1]
@@ -412,7 +422,7 @@ def pair_3d(x, y, n, rotation, out):
         out[i, 8], out[i, 9], out[i, 10] = ex, ey, ez
 
 
-@compiled
+@inner
 def _add(sums, factor, r, z):
     """Add factor r z to `sums`, all planes (3, k)."""
     for a in range(3):

@@ -170,6 +170,8 @@ def generalized_procrustes(
     The orientation of the mean is that of the inputs on average: it is turned as near as a rotation can to the sum of
     the centred inputs, each divided by its size. Upright faces give an upright mean, the order of the samples does
     not matter, and turning one input turns the frame of the whole result a little, never the shape of the mean.
+    With ``reflection=True`` shapes about as flat as their noise fit either way round, and may then settle on the side
+    of the first one.
 
     Nothing is mirrored in silence. With ``reflection=False``, ``result.mirrored`` names the shapes whose squared
     distance to the mean would fall by more than half if they were mirrored: usually a flipped image.

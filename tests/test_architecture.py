@@ -220,3 +220,22 @@ def test_public_functions_take_choices_by_keyword():
         if len(positional) > 4 or any(isinstance(p.default, bool) for p in positional):
             wrong.append(path)
     assert not wrong
+
+
+def test_compiled_functions_contain_what_they_call():
+    """A call that is left would have other last digits in the process that compiles than in those after it."""
+    from numba.core.dispatcher import Dispatcher
+
+    seen = 0
+    for package in ("shape_models", "pose", "evaluation"):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if module.name.endswith("__main__"):
+                continue
+            for name, caller in vars(importlib.import_module(module.name)).items():
+                if isinstance(caller, Dispatcher):
+                    for callee in caller.py_func.__code__.co_names:
+                        called = caller.py_func.__globals__.get(callee)
+                        if isinstance(called, Dispatcher):
+                            seen += 1
+                            assert called.targetoptions.get("forceinline"), f"{module.name}: {name} calls {callee}"
+    assert seen > 50

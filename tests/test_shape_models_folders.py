@@ -249,7 +249,7 @@ def test_search_in_two_processes(pictures, tmp_path):
         words, numbers = words_and_numbers(one / name)
         other_words, other_numbers = words_and_numbers(two / name)
         assert words == other_words
-        # A process of its own lays its arrays elsewhere in memory, which changes the last digits of a sum.
+        # Another process may have other last digits, which a search amplifies.
         np.testing.assert_allclose(other_numbers, numbers, rtol=1e-4, atol=1e-4)
     assert invoke("search", "search68", pictures, "-o", two, "--jobs", 0).exit_code == 2
 

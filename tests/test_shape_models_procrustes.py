@@ -336,6 +336,8 @@ def test_order_of_the_samples_does_not_matter(data, d, kw):
     shapes = data.draw(shape_sets(d))
     order = data.draw(st.permutations(range(len(shapes))))
     a, b = (generalized_procrustes(s, tol=1e-11, max_iter=500, **kw) for s in (shapes, shapes[order]))
+    # A shape as flat as its noise fits its mean nearly as well mirrored; the side is then that of the first shape.
+    assume(not kw.get("reflection") or np.linalg.svd(a.mean, compute_uv=False)[-1] > 0.25)
     np.testing.assert_allclose(a.aligned[order], b.aligned, atol=1e-6 * np.abs(a.aligned).max())
 
 

@@ -6,10 +6,9 @@ one compiled loop serves images of different sizes. All coordinates are (x, y) w
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
+
+from .._kernels import compiled, inner
 
 __all__ = ["N_ORIENTATIONS", "describe", "halve", "profile_distances", "profile_gradients", "sample", "warp"]
 
@@ -18,11 +17,7 @@ _COS = np.cos(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.
 _SIN = np.sin(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
 
 
-def jit(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})(function)
-
-
-@jit
+@inner
 def bilinear(buffer, offset, height, width, x, y):
     """Value between four pixels; outside, the nearest pixel of the border."""
     x = min(max(x, 0.0), width - 1.0)
@@ -39,14 +34,14 @@ def bilinear(buffer, offset, height, width, x, y):
     return top + v * (bottom - top)
 
 
-@jit
+@compiled
 def sample(buffer, offset, height, width, points, out):
     """Fill `out` (n,) with the image at `points` (n, 2)."""
     for k in range(points.shape[0]):
         out[k] = bilinear(buffer, offset, height, width, points[k, 0], points[k, 1])
 
 
-@jit
+@compiled
 def halve(image, out):
     """Fill `out` (floor(h / 2), floor(w / 2)) with every second pixel of `image` smoothed by (1, 3, 3, 1) / 8.
 
@@ -69,7 +64,7 @@ def halve(image, out):
             )
 
 
-@jit
+@inner
 def warp(buffer, offset, height, width, matrix, out):
     """Fill `out` (h, w) with the image at matrix @ (x, y, 1) for every pixel (x, y) of `out`."""
     h, w = out.shape
@@ -81,7 +76,7 @@ def warp(buffer, offset, height, width, matrix, out):
             out[i, j] = bilinear(buffer, offset, height, width, x0 + dx * j, y0 + dy * j)
 
 
-@jit
+@inner
 def _channels(image, out):
     """Gradient energy in eight directions, pooled over 2 x 2 pixels; `out` (h / 2, w / 2, 8)."""
     height, width = image.shape
@@ -105,7 +100,7 @@ def _channels(image, out):
                         out[i, j, c] += along * along * scale
 
 
-@jit
+@inner
 def _smooth(channels, work):
     """Binomial smoothing (1, 2, 1) / 4 along both axes, in place."""
     rows, columns, n = channels.shape
@@ -122,7 +117,7 @@ def _smooth(channels, work):
                 channels[i, j, c] = half * work[i, j, c] + quarter * (work[up, j, c] + work[down, j, c])
 
 
-@jit
+@inner
 def _pick(channels, x, y, out):
     """Read the eight channels at (x, y) of the half-resolution grid into `out`."""
     rows, columns, n = channels.shape
@@ -141,7 +136,7 @@ def _pick(channels, x, y, out):
         )
 
 
-@jit
+@compiled
 def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
     """Histograms of gradient directions on a grid of cells round each point.
 
@@ -184,7 +179,7 @@ def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
                 out[s, k, e] = np.sqrt(out[s, k, e] * factor)
 
 
-@jit
+@compiled
 def profile_gradients(buffer, table, points, steps, n_half, out):
     """Differences of the picture along a line through each point.
 
@@ -209,7 +204,7 @@ def profile_gradients(buffer, table, points, steps, n_half, out):
                 before = after
 
 
-@jit
+@compiled
 def profile_distances(gradients, means, factors, out):
     """Squared Mahalanobis distance of every window of a profile, divided by its sum of magnitudes, to its model.
 

@@ -13,12 +13,13 @@ from .._aligned import AlignedASM
 from .._array import DegenerateShapeError, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
+from .._kernels import compiled
 from .._typing import ArrayLike, ImageLike, ImagesLike
 from ._checks import check_shape
 from ._fitter_file import load_fitter
 from ._frame import Planar
 from ._images import ImageBank, read_image
-from ._kernels import bilinear, jit
+from ._kernels import bilinear
 from .evidence import Evidence, Proposal, View, saved
 from .fitter import ASMFitter
 from .results import SearchResult
@@ -33,7 +34,7 @@ _FINEST = 2048  # pixels along the longer side of the mean shape
 _METHODS = ("simultaneous", "project_out")
 
 
-@jit
+@compiled
 def _warp(buffer, table, to_level, points, corners, shares, out):
     """Fill `out` (n, P) with the pictures at Σ shares[p, c] * points[i, corners[p, c]]."""
     for i in range(points.shape[0]):
