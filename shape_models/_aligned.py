@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._alignment import GeneralizedProcrustes
 from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
+from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
-from ._fitting import check_choices
 from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent
-from ._posterior import Solution, solve
+from ._posterior import Solution, check_choices, solve
 from ._probabilistic import Completion
 from ._problem import Problem
 from ._procrustes import checked_rule
@@ -27,10 +27,10 @@ from ._similarity import estimate_similarity
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._tails import predictive
 from ._transforms import Similarity
-from ._typing import ArrayLike, SchemeLike
-from .landmarks import get_scheme
+from ._typing import ArrayLike
+from .landmarks import SchemeLike, get_scheme
 
-__all__ = ["AlignedASM"]
+__all__ = ["AlignedASM", "ShapeModel"]
 
 
 class AlignedASM(BaseEstimator):
@@ -455,6 +455,9 @@ class AlignedASM(BaseEstimator):
 
 
 OnError = Literal["status", "raise"]
+
+
+ShapeModel: TypeAlias = AlignedASM | ASM | ShapeBasis
 
 
 def _fit_chunks(

@@ -26,9 +26,10 @@ from ._array import (
 from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis, kept
 from ._fitted import all_or_nothing
+from ._limits import LimitLike
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
-from ._typing import ArrayLike, LimitLike
+from ._typing import ArrayLike
 
 __all__ = ["ASM"]
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _drawing
+from ._aligned import ShapeModel
 from ._array import as_shapes
 from ._files import write_text
 from ._provenance import points_down
 from ._similarity import estimate_similarity
 from ._thin_plate import ThinPlateSpline
-from ._typing import ArrayLike, ShapeModel
+from ._typing import ArrayLike
 from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:

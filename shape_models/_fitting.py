@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import gammaincc
 
+from ._aligned import ShapeModel
 from ._array import device_of, namespace_of, to_numpy
-from ._posterior import Solution, solve
+from ._posterior import Solution, check_choices, solve
 from ._problem import Problem, beside
 from ._tails import predictive
 from ._transforms import Similarity
-from ._typing import ArrayLike, ShapeModel
+from ._typing import ArrayLike
 
-__all__ = ["ShapeFit", "check_choices", "fit_shape"]
+__all__ = ["ShapeFit", "fit_shape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,14 +229,6 @@ def _known(law: Any) -> Any:
     if law is None:
         raise ValueError("got a record made while torch traced, whose values were not known; expected plain values.")
     return law
-
-
-def check_choices(loss: str, on_error: str = "status") -> None:
-    """Raise for a loss or a policy that does not exist."""
-    if loss not in ("linear", "huber", "tukey"):
-        raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey'.")
-    if on_error not in ("status", "raise"):
-        raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
 
 
 def _record(solution: Solution) -> ShapeFit:

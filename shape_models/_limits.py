@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ._array import as_array, namespace_of
 from ._typing import Array
 
-__all__ = ["Box", "Ellipsoid", "Limit", "SoftBox", "as_limit"]
+__all__ = ["Box", "Ellipsoid", "Limit", "LimitLike", "SoftBox", "as_limit"]
 
 _N_STEPS = 10  # two more than bring the secular equation to rounding for √λ twelve decades apart
 
@@ -451,7 +451,10 @@ def _bound(k: float, scale: Array) -> Any:
     return k * scale
 
 
-def as_limit(limit: Any) -> Limit | None:
+LimitLike: TypeAlias = float | Limit | None
+
+
+def as_limit(limit: LimitLike) -> Limit | None:
     """Return a `Limit`, or None for no limit; a number k means ``Box(k)``.
 
     Raises

@@ -17,7 +17,7 @@ from ._transforms import Similarity
 if TYPE_CHECKING:
     from . import _fit_kernels
 
-__all__ = ["Normal", "Solution", "complete_rows", "solve"]
+__all__ = ["Normal", "Solution", "check_choices", "complete_rows", "solve"]
 
 _ROUNDS, _N_HUBER = 7, 2  # of reweighting; the first by Huber's loss, which has no local optima
 _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
@@ -140,6 +140,14 @@ def _pose(matrix: np.ndarray, shift: np.ndarray, dtype: Any) -> Similarity:
     scale = np.sqrt(np.square(matrix[:, 0]).sum(axis=-1))
     parts = matrix / scale[:, None, None], shift, scale
     return Similarity._of(*(part.astype(dtype, copy=False) for part in parts))
+
+
+def check_choices(loss: str, on_error: str = "status") -> None:
+    """Raise for a loss or a policy that does not exist."""
+    if loss not in ("linear", "huber", "tukey"):
+        raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey'.")
+    if on_error not in ("status", "raise"):
+        raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
 
 
 def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: Similarity | None = None) -> Solution:

@@ -26,9 +26,19 @@ from ._transforms import Similarity
 
 if TYPE_CHECKING:
     from ._fit_kernels import Known
-    from ._tails import Tails
 
-__all__ = ["Frame", "Problem", "beside", "least_noise", "spread"]
+__all__ = ["Frame", "Problem", "Tails", "beside", "least_noise", "spread"]
+
+
+class Tails(NamedTuple):
+    """Of the law of a hidden landmark about its completion, Student's t; see `_tails`."""
+
+    scale: float  # s
+    prior_degrees: float  # ν
+    degrees: float  # η
+    power: float  # γ
+    size: float  # τ, a variance in the frame of the model
+    skill: float  # what the completion takes from the squared error of the mean pasted in, as a share
 
 
 class Frame(NamedTuple):

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._aligned import AlignedASM
+from ._aligned import AlignedASM, ShapeModel
 from ._alignment import GeneralizedProcrustes
 from ._array import as_numpy, as_shapes, refuse_extremes_of
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._typing import ArrayLike, LimitLike, SchemeLike, ShapeModel
-from .landmarks import get_scheme
+from ._limits import LimitLike
+from ._typing import ArrayLike
+from .landmarks import SchemeLike, get_scheme
 
 __all__ = ["condition", "fit_with_kernel", "marginal"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import fdtri, gammaln
@@ -12,7 +11,7 @@ from scipy.special import fdtri, gammaln
 from ._array import to_numpy
 from ._completion import completion_basis
 from ._posterior import Solution, solve
-from ._problem import Frame, Problem
+from ._problem import Frame, Problem, Tails
 from ._superimposition import fit_pair
 from ._transforms import Similarity
 
@@ -22,17 +21,6 @@ _FEWEST_SAMPLES = 10
 _FOLDS, _PROBLEMS = 5, 600
 _LANDMARKS = 6  # of a shape that are looked at, about
 _MOST_DEGREES = 1e6
-
-
-class Tails(NamedTuple):
-    """Of the law of a hidden landmark about its completion, Student's t; see `Predictive`."""
-
-    scale: float  # s
-    prior_degrees: float  # ν
-    degrees: float  # η
-    power: float  # γ
-    size: float  # τ, a variance in the frame of the model
-    skill: float  # what the completion takes from the squared error of the mean pasted in, as a share
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,18 +12,7 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ._aligned import AlignedASM
-    from ._asm import ASM
-    from ._basis import ShapeBasis
-    from ._limits import Limit
-    from .datasets import LandmarkSamples
-    from .formats import LandmarkFile
-    from .landmarks import LandmarkScheme
-
-__all__ = [
-    "Array", "ArrayLike", "ImageLike", "ImagesLike", "LandmarksLike", "LimitLike", "SchemeLike", "Seed", "ShapeModel",
-    "ShapesLike",
-]  # fmt: skip
+__all__ = ["Array", "ArrayLike", "ImageLike", "ImagesLike", "LandmarkSet", "Seed"]
 
 
 class Array(Protocol):
@@ -42,11 +31,18 @@ class Array(Protocol):
     def __truediv__(self, other: Any, /) -> Any: ...
 
 
-ShapesLike: TypeAlias = "ArrayLike | LandmarkSamples"
+class LandmarkSet(Protocol):
+    """Shapes that know what their landmarks are called and which frame they stand in, as `LandmarkSamples` do."""
+
+    @property
+    def landmark_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def frame(self) -> str: ...
+
+    def lengths(self) -> np.ndarray: ...
+    def like(self, names: Sequence[str] | None, frame: str | None) -> np.ndarray: ...
+
+
 ImageLike: TypeAlias = "ArrayLike | Image | os.PathLike[str]"
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
-LandmarksLike: TypeAlias = "ArrayLike | LandmarkFile | Sequence[LandmarkFile] | LandmarkSamples"
-LimitLike: TypeAlias = "float | Limit | None"
-SchemeLike: TypeAlias = "LandmarkScheme | str"
 Seed: TypeAlias = "np.random.Generator | int"
-ShapeModel: TypeAlias = "AlignedASM | ASM | ShapeBasis"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._aligned import AlignedASM
+from ._aligned import AlignedASM, ShapeModel
 from ._array import DegenerateShapeError
 from ._deformation import grid_lines
 from ._drawing import upright
@@ -18,7 +18,6 @@ from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
 from ._thin_plate import ThinPlateSpline
-from ._typing import ShapeModel
 from .landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["write_explorer"]

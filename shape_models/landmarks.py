@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -353,7 +353,10 @@ def _device_of(array: Any) -> dict:
     return {} if device is None else {"device": device}
 
 
-def get_scheme(name: str | LandmarkScheme) -> LandmarkScheme:
+SchemeLike: TypeAlias = LandmarkScheme | str
+
+
+def get_scheme(name: SchemeLike) -> LandmarkScheme:
     """Return a landmark scheme by its name.
 
     Parameters

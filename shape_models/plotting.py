@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._aligned import ShapeModel
 from ._array import as_shapes
 from ._deformation import export_modes, plot_deformation, plot_solid
 from ._drawing import (
@@ -27,7 +28,7 @@ from ._drawing import (
 )
 from ._limits import Box
 from ._provenance import points_down
-from ._typing import ArrayLike, ImageLike, ShapeModel
+from ._typing import ArrayLike, ImageLike
 from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:

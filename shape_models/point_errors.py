@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
+from ._aligned import ShapeModel
 from ._array import as_numpy, as_shapes
 from ._fitting import ShapeFit, fit_shape
-from ._typing import ArrayLike, ShapeModel
+from ._typing import ArrayLike
 
 __all__ = ["PointErrors", "learn_point_errors"]
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .._names import list_files
-from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError
+from ._record import LandmarkFile, LandmarkFileError, LandmarksLike
 from ._registry import FOREIGN_ENDINGS, OWN, READERS, WRITERS, options_of
 from ._registry import ONE as _ONE
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._array import as_numpy
 from .._files import atomic as replacing
+from .._typing import ArrayLike, LandmarkSet
 from ..images import image_size as image_size_of
 from ..landmarks import LandmarkScheme, get_scheme
 
@@ -135,6 +136,9 @@ class LandmarkFile:
     def curves(self) -> list[np.ndarray]:
         """The curves drawn beside the landmarks, arrays of shape (n_points, n_dims) in the same frame."""
         return list(self.attributes.get("curves") or ())
+
+
+LandmarksLike: TypeAlias = "ArrayLike | LandmarkFile | Sequence[LandmarkFile] | LandmarkSet"
 
 
 class Source:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import LandmarksLike
 from ..landmarks import IBUG68, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    LandmarksLike,
     Missing,
     Source,
     as_files,

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
     LandmarkFile,
     LandmarkFileError,
+    LandmarksLike,
     Missing,
     Source,
     as_files,

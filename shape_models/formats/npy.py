@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .._typing import LandmarksLike
 from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarkFileError,
+    LandmarksLike,
     Missing,
     as_points,
     atomic,

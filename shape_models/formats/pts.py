@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import numpy as np
 
-from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._columns import Columns
 from ._record import (
     EXACT,
     LandmarkFile,
+    LandmarksLike,
     Missing,
     Source,
     as_points,

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import LandmarksLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     BLANKS,
     EXACT,
     LandmarkFile,
     LandmarkFileError,
+    LandmarksLike,
     Missing,
     Source,
     as_files,

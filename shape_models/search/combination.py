@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import SchemeLike
+from ..landmarks import SchemeLike
 from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
 
 __all__ = ["CombinedEvidence"]

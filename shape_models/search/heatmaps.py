@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._fitting import ShapeFit, fit_shape
-from .._typing import SchemeLike
+from ..landmarks import SchemeLike
 from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["HeatMaps", "fit_heatmaps", "heatmap_peaks"]

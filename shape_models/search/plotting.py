@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .._files import write_bytes, write_text
-from .._typing import ImageLike, SchemeLike
+from .._typing import ImageLike
+from ..landmarks import SchemeLike
 from ._images import read_image
 from .results import SearchResult
 

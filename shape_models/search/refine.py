@@ -9,8 +9,8 @@ import numpy as np
 
 from .._array import as_numpy
 from .._fitting import fit_shape
-from .._typing import ArrayLike, ImagesLike, SchemeLike
-from ..landmarks import convert, get_scheme
+from .._typing import ArrayLike, ImagesLike
+from ..landmarks import SchemeLike, convert, get_scheme
 from ._images import image_count
 from .fitter import ASMFitter
 
