@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ._array import as_numpy, as_shapes
+from ._mat73 import opened
 from ._typing import ArrayLike, ImageLike
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
 
 MAX_PIXELS = 160_000_000  # the largest camera backs have 151 million; beyond, a small file can fill the memory
 _DEPTHS = (1, 255, 1023, 4095, 16383, 65535)  # what cameras, scanners and programs count to
+_CELLS = ("IsT", "IsTr")  # what COFW calls the images of the test and the training set
 _OPEN_LOCK = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_MAXIMUM = 256, 257, 258, 281
@@ -210,6 +212,19 @@ def _stored(path: Path) -> tuple[Path, int] | None:
     return (path.parent, int(path.name)) if path.parent.is_file() else None
 
 
+def _read_stored(path: Path, index: int) -> np.ndarray:
+    """Return an image (height, width) or (height, width, 3) out of the cell array of COFW."""
+    with opened(path, ImageFileError) as file:
+        cells = next((file[key] for key in _CELLS if key in file), None)
+        if cells is None or cells.dtype.kind != "O" or index >= cells.size:
+            n = 0 if cells is None else cells.size
+            raise ImageFileError(f"{path}: got {n} images; expected one with the number {index}, counted from 0.")
+        image = file[cells[np.unravel_index(index, cells.shape)]]
+        if image.ndim not in (2, 3) or image.dtype != np.uint8 or image.size > MAX_PIXELS:
+            raise ImageFileError(f"{path}: image {index}: got {image.dtype} of {image.shape}; expected an image.")
+        return image[()].T  # MATLAB's arrays are stored transposed
+
+
 def check_inside(
     landmarks: ArrayLike, size: tuple[int, int], *, name: str = "landmarks", index: int | str | None = None
 ) -> None:
@@ -314,9 +329,7 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
             with _opened(path) as file:
                 image, declared = _decoded(file)
         else:
-            from .datasets.matlab import read_stored_image
-
-            image = read_stored_image(*stored)
+            image = _read_stored(*stored)
     elif hasattr(image, "mode") and hasattr(image, "convert") and hasattr(image, "load"):
         image, declared = _decoded(image)
     elif hasattr(image, "detach"):  # a tensor that may need gradients, or lie on another device

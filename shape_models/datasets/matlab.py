@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._mat73 import opened
 from ..formats import LandmarkFileError
-from ..images import MAX_PIXELS, ImageFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, of_split
 from ._mat5 import read_mat5
@@ -94,43 +92,11 @@ def _load_cofw(entry: Entry) -> LandmarkSample:
     return LandmarkSample(entry.image, points, box, attributes, entry.group, entry.split)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a MATLAB file of version 7.3; whatever fails while it is open is a damaged file."""
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("COFW is MATLAB v7.3, which needs h5py. Try pip install shape-models[h5].") from None
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (LandmarkFileError, ImageFileError):
-        raise
-    except Exception as error:  # HDF5 has many ways to fail on a damaged file
-        raise LandmarkFileError(f"{path}: cannot be read as MATLAB v7.3 ({str(error)[:80]}).") from None
-
-
-def read_stored_image(path: Path, index: int) -> np.ndarray:
-    """Return an image (height, width) or (height, width, 3) out of the cell array ``IsT`` or ``IsTr`` of COFW."""
-    with _opened(path) as file:
-        cells = next((file[key] for key in _COFW_IMAGES if key in file), None)
-        if cells is None or cells.dtype.kind != "O" or index >= cells.size:
-            n = 0 if cells is None else cells.size
-            raise ImageFileError(f"{path}: got {n} images; expected one with the number {index}, counted from 0.")
-        image = file[cells[np.unravel_index(index, cells.shape)]]
-        if image.ndim not in (2, 3) or image.dtype != np.uint8 or image.size > MAX_PIXELS:
-            raise ImageFileError(f"{path}: image {index}: got {image.dtype} of {image.shape}; expected an image.")
-        return image[()].T  # MATLAB's arrays are stored transposed
-
-
-_COFW_IMAGES = ("IsT", "IsTr")
-
-
 def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return (n, 87): x of all landmarks, y, occlusion; (n, 4): x, y, width, height; and whether there are images."""
     suffix = "Tr" if part == "train" else "T"
     arrays = []
-    with _opened(path) as file:
+    with opened(path, LandmarkFileError) as file:
         pictures = f"Is{suffix}" in file
         for key, rows in ((f"phis{suffix}", 87), (f"bboxes{suffix}", 4)):
             dataset = file.get(key)

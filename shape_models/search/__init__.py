@@ -1,12 +1,12 @@
 """Active shape model search: find the shapes of a model in images."""
 
-from ._fitter_file import load_fitter as load_fitter
 from .appearance import AppearanceModel
 from .appearance import load_appearance as load_appearance
 from .combination import CombinedEvidence
 from .detection import Detections, Detector, Faces, detect_faces, find_faces, is_face
 from .evidence import Evidence, Proposal, View
 from .fitter import ASMFitter
+from .fitter import load_fitter as load_fitter
 from .heatmaps import HeatMaps, fit_heatmaps, heatmap_peaks
 from .parts import PartsFitter
 from .parts import load_parts as load_parts

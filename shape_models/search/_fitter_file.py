@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import clone
 
+from .._model_files import load_aligned, save_aligned
 from ._calibration import Calibration
 from ._frame import Frame
 from ._judge import Judge
 from ._placement import Placement
 from ._starts import BoxConvention
 from .evidence import evidence_from_parts, part_of
-from .fitter import ASMFitter
 
-__all__ = ["fitter_to_archive", "load_fitter"]
+__all__ = ["fitter_to_archive", "read_fitter"]
 
+F = TypeVar("F")
 _SAVED = (
     "n_levels", "resolution", "level_step", "jitter", "n_perturbations", "mirror", "occlusion", "calibration",
     "tolerance", "random_state",
 )  # fmt: skip
 
 
-def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+def fitter_to_archive(fitter: Any) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """Return (kind, header, arrays) of a fitted search."""
-    from .._model_files import save_aligned
-
     asm, arrays = save_aligned(fitter.asm_)
     kind, evidence, some = fitter.evidence_.to_parts()
     parameters = {name: getattr(fitter, name) for name in _SAVED}
@@ -53,17 +53,15 @@ def fitter_to_archive(fitter: ASMFitter) -> tuple[str, dict[str, Any], dict[str,
     return "ASMFitter", header, arrays
 
 
-def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFitter:
-    """Build the `ASMFitter` that `to_archive` took apart."""
-    from .._model_files import load_aligned
-
+def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str, np.ndarray]) -> F:
+    """Build what `fitter_to_archive` took apart, an `ASMFitter`, which `make` makes of its parameters."""
     asm = load_aligned(header["asm"], part_of(arrays, "asm."))
     asm.frame_ = asm.frame_ or "pixels"  # what it is searched in
     saved = header["evidence"]
     evidence = evidence_from_parts(saved["kind"], saved["header"], part_of(arrays, "evidence."))
     parameters = dict(header["parameters"])
     parameters["jitter"] = tuple(parameters["jitter"])
-    fitter = ASMFitter(asm, evidence=clone(evidence), **parameters)
+    fitter: Any = make(asm, evidence=clone(evidence), **parameters)
     fitter.asm_ = asm
     fitter._frame = Frame(asm.asm_.basis_, header["angle"])
     fitter.n_landmarks_ = fitter._frame.n_landmarks

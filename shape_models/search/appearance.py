@@ -16,12 +16,11 @@ from .._basis import ShapeBasis
 from .._kernels import compiled
 from .._typing import ArrayLike, ImageLike, ImagesLike
 from ._checks import check_shape
-from ._fitter_file import load_fitter
 from ._frame import Planar
 from ._images import ImageBank, read_image
 from ._kernels import bilinear
 from .evidence import Evidence, Proposal, View, saved
-from .fitter import ASMFitter
+from .fitter import ASMFitter, load_fitter
 from .results import SearchResult
 
 __all__ = ["AppearanceModel"]

@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 
 from ..boxes import BoxConvention
-from .detection import Detections, Detector, cascade_faces
+from ._cascade import Detections, Detector, cascade_faces
 
 __all__ = ["DlibHog", "MediaPipe", "RetinaFace", "ScikitImage", "YuNet", "get_detector"]
 

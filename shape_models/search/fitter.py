@@ -19,6 +19,7 @@ from ._calibration import Calibration
 from ._checks import check_count, check_groups, check_jitter, numbers
 from ._contours import scheme_of
 from ._crops import Crops
+from ._fitter_file import fitter_to_archive, read_fitter
 from ._images import split_set
 from ._left_out import CHUNK, calibrate
 from ._placement import Placement
@@ -597,7 +598,10 @@ class ASMFitter(BaseEstimator):
         (str, dict, dict)
             The kind, a header that JSON can hold, and arrays by name.
         """
-        from ._fitter_file import fitter_to_archive
-
         check_is_fitted(self, "evidence_")
         return fitter_to_archive(self)
+
+
+def load_fitter(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> ASMFitter:
+    """Build the `ASMFitter` that `to_archive` took apart."""
+    return read_fitter(ASMFitter, header, arrays)

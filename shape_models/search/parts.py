@@ -21,7 +21,7 @@ from ._crops import Crops
 from ._images import split_set
 from ._training import Tell, silent
 from .evidence import part_of
-from .fitter import ASMFitter
+from .fitter import ASMFitter, load_fitter
 from .results import SearchResult
 
 __all__ = ["PartsFitter"]
@@ -303,8 +303,6 @@ class PartsFitter(BaseEstimator):
 
 def load_parts(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> PartsFitter:
     """Build the `PartsFitter` that `to_archive` took apart."""
-    from ._fitter_file import load_fitter
-
     whole = load_fitter(header["whole"], part_of(arrays, "whole."))
     indices = {part["name"]: np.array(part["indices"], dtype=np.intp) for part in header["parts"]}
     fitter = PartsFitter({name: rows.tolist() for name, rows in indices.items()})
