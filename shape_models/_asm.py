@@ -6,17 +6,15 @@ import builtins
 import math
 import warnings
 from collections.abc import Callable
-from numbers import Integral, Real
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from scipy import linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._array import (
-    DegenerateShapeError,
     as_numpy,
     as_shapes,
     refuse_extreme,
@@ -27,13 +25,12 @@ from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis, kept
 from ._fitted import all_or_nothing
 from ._limits import LimitLike
+from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
 from ._typing import ArrayLike
 
 __all__ = ["ASM"]
-
-_EPS = float(np.finfo(np.float64).eps)
 
 
 class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -197,7 +194,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         shapes = remember(self, shapes)
         array = self._check(shapes, reset=True)
-        self._check_parameters(*_flat(array).shape)
+        check_settings(self, *_flat(array).shape)
         flat = _flat(array).astype(np.float64, copy=False)
         low, high = float(flat.min()), float(flat.max())
         if math.isnan(low):
@@ -284,7 +281,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"got {n} sample(s); expected at least 2 to learn how shapes vary.")
         if self.shrinkage == "ledoit_wolf":
             raise ValueError("shrinkage: 'ledoit_wolf' needs each shape, not only their sums. Try 'oas' or a number.")
-        self._check_parameters(n, p)
+        check_settings(self, n, p)
         self.event_shape_ = statistics.event_shape
         self.n_features_in_ = p
         if hasattr(self, "feature_names_in_"):
@@ -510,66 +507,16 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"shapes: got shapes of {array.shape[1:]}; expected {self.event_shape_}, as in fit.{hint}")
         return array
 
-    def _check_parameters(self, n: int, p: int) -> None:
-        most = min(n - 1, p)
-        k = self.n_components
-        if isinstance(k, Integral) and not isinstance(k, bool):
-            if not 1 <= k <= most:
-                raise ValueError(
-                    f"n_components: got {k}; expected 1 to min(n_samples - 1, n_features) = {most} for {n} shapes of "
-                    f"{p} coordinates, a fraction of the variance in (0, 1), or None."
-                )
-        elif k is not None and (not isinstance(k, Real) or isinstance(k, bool) or not 0 < float(k) < 1):
-            raise ValueError(
-                f"n_components: got {k!r}; expected a count of modes, a fraction in (0, 1), or None for all modes."
-            )
-        a = self.shrinkage
-        if a is not None and a not in ("ledoit_wolf", "oas"):
-            if not isinstance(a, Real) or isinstance(a, bool) or not 0 <= float(a) <= 1:
-                raise ValueError(f"shrinkage: got {a!r}; expected 'ledoit_wolf', 'oas', a number in [0, 1] or None.")
-        if not isinstance(self.tol, Real) or not 0 < float(self.tol) < math.inf:
-            raise ValueError(f"tol: got {self.tol!r}; expected a positive number.")
-        if not isinstance(self.max_iter, Integral) or self.max_iter < 1:
-            raise ValueError(f"max_iter: got {self.max_iter!r}; expected a count of at least 1.")
-
-    def _refuse_equal_shapes(self, total_variance: float, mean: np.ndarray) -> None:
-        if math.sqrt(total_variance) <= 8 * _EPS * float(np.linalg.norm(mean)):
-            raise DegenerateShapeError("all shapes are equal; expected shapes that vary, at least in one coordinate.")
-
-    def _count_modes(self, values: np.ndarray, n: int, p: int) -> int:
-        if isinstance(self.n_components, Integral):
-            return int(self.n_components)
-        rank = int((values[: n - 1] > values[0] * max(n, p) * _EPS).sum())
-        if self.n_components is None:
-            return rank
-        shares = np.cumsum(values) / values.sum()
-        return min(int(np.searchsorted(shares, float(self.n_components), side="right")) + 1, rank)
-
     def _fit_missing(self, flat: np.ndarray) -> Self:
-        from ._missing import fit_missing
+        from ._missing import fit_missing, refuse_unseen
 
         if self.shrinkage == "ledoit_wolf":
             raise ValueError("shrinkage: 'ledoit_wolf' needs complete shapes; got missing landmarks. Try 'oas'.")
         n, p = flat.shape
-        seen = ~np.isnan(flat)
-        per_landmark = seen.reshape(n, *self.event_shape_).sum(axis=0)
-        few = np.argwhere(per_landmark < 2)
-        if len(few):
-            index = int(few[0][0])
-            raise ValueError(
-                f"landmark {index} is seen in {int(per_landmark[tuple(few[0])])} of {n} shapes; expected at least 2. "
-                "Try LandmarkScheme.subset to leave it out."
-            )
-        empty = np.flatnonzero(~seen.any(axis=1))
-        if len(empty):
-            raise ValueError(
-                f"shape {int(empty[0])} has no landmark at all ({len(empty)} such shapes); expected at least one in "
-                "each. Try leaving these shapes out."
-            )
-        self._refuse_equal_shapes(float(np.nanvar(flat, axis=0, ddof=1).sum()), np.nanmean(flat, axis=0))
-        result = fit_missing(
-            flat, lambda values: self._count_modes(values, n, p), tol=float(self.tol), max_iter=int(self.max_iter)
-        )
+        refuse_unseen(flat, self.event_shape_)
+        refuse_equal_shapes(float(np.nanvar(flat, axis=0, ddof=1).sum()), np.nanmean(flat, axis=0))
+        count = partial(count_modes, self.n_components, n=n, p=p)
+        result = fit_missing(flat, count, tol=float(self.tol), max_iter=int(self.max_iter))
         record = {"n_iter": result.n_iter, "converged": result.converged}
         if not result.converged:
             warnings.warn(
@@ -596,23 +543,10 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Keep the modes of the covariance, or of a matrix with the same eigenvalues whose vectors `lift` turns."""
         p = mean.size
         total = float(np.trace(matrix))
-        self._refuse_equal_shapes(total, mean)
-        if n_modes is None and isinstance(self.n_components, Integral):
-            n_modes = int(self.n_components)
-        values, vectors = _eigh(matrix, n_modes)
-        q = self._count_modes(values, n, p) if n_modes is None else n_modes
-        values, vectors = values[:q], vectors[:, :q]
-        components = (vectors if lift is None else lift(vectors)).T
-        a = self._shrinkage(total, float(np.square(matrix).sum()), n, p, fourth)
-        kept = (1 - a) * values + a * total / p
-        noise = (total - float(kept.sum())) / (p - q) if q < p else 0.0
-        if noise <= kept[0] * max(n, p) * _EPS:  # nothing but rounding is left
-            noise = 0.0
-        size = np.abs(components)
-        # The first of the entries that are largest to rounding: symmetric shapes have such ties.
-        lead = np.argmax(size >= (1 - 1e-6) * size.max(axis=1, keepdims=True), axis=1)
-        components = components * np.where(components[np.arange(q), lead] < 0, -1.0, 1.0)[:, None]
-        basis = ShapeBasis(mean.reshape(self.event_shape_), components, kept, self.limit, noise_variance=noise)
+        found = find_modes(self, mean, matrix, n, lift=lift, fourth=fourth, n_modes=n_modes)
+        basis = ShapeBasis(
+            mean.reshape(self.event_shape_), found.components, found.variances, self.limit, noise_variance=found.noise
+        )
         if lift is None:
             whole = matrix
         if p > MOST_FEATURES:
@@ -622,7 +556,13 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if sample is not None:
             sample = sample[np.linspace(0, n - 1, min(n, MOST_SAMPLES)).astype(int)].reshape(-1, *self.event_shape_)
         self._set_model(
-            basis, n_samples=n, total_variance=total, shrinkage=a, covariance=whole, sample=sample, **(record or {})
+            basis,
+            n_samples=n,
+            total_variance=total,
+            shrinkage=found.shrinkage,
+            covariance=whole,
+            sample=sample,
+            **(record or {}),
         )
         return self
 
@@ -656,22 +596,6 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_iter_ = n_iter
         self.converged_ = converged
 
-    def _shrinkage(self, total: float, square: float, n: int, p: int, fourth: float | None) -> float:
-        """Return the weight a of the shrinkage; `square` is the sum of the squared eigenvalues."""
-        if self.shrinkage is None:
-            return 0.0
-        if not isinstance(self.shrinkage, str):
-            return float(self.shrinkage)
-        mu = total * (n - 1) / n / p  # both estimates are stated for the divisor n
-        square *= ((n - 1) / n) ** 2
-        if self.shrinkage == "oas":
-            away = square / p**2 - mu**2 / p
-            return 1.0 if away <= 0 else min((square / p**2 + mu**2) / ((n + 1) * away), 1.0)
-        assert fourth is not None
-        delta = square / p - mu**2
-        beta = min((fourth / n - square) / (n * p), delta)
-        return beta / delta if delta > 0 else 1.0
-
     def _where_seen(self, array: np.ndarray, act: Callable[..., Any], shape: tuple[int, ...]) -> np.ndarray:
         """Call `act` on the complete shapes, and on the others with a confidence of 0 for what is missing."""
         seen = ~np.isnan(array) if array.ndim == 2 else ~np.isnan(array[..., 0])
@@ -690,13 +614,3 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1)
-
-
-def _eigh(matrix: np.ndarray, n_largest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues in falling order, none negative, and eigenvectors as columns; all or the largest."""
-    n = len(matrix)
-    if n_largest is not None and n >= 300 and n_largest <= n // 4:
-        values, vectors = linalg.eigh(matrix, subset_by_index=(n - n_largest, n - 1))
-    else:
-        values, vectors = np.linalg.eigh(matrix)
-    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]

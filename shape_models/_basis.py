@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,25 +17,21 @@ from ._array import (
     as_confidence,
     device_of,
     enter,
-    float_dtype,
     is_traced,
-    layout_hint,
     leave,
     namespace_of,
     plain_memory,
     renamed,
-    to_numpy,
     values_known,
     working_dtype,
 )
+from ._blocks import FEW, project_in_blocks
 from ._limits import Limit, as_limit
+from ._operands import check_arrays, moved_array, own_array, refuse_missing, shape_message
 from ._probabilistic import BasisReport, Completion
 from ._typing import ArrayLike, Seed
 
 __all__ = ["ShapeBasis"]
-
-_FEW = 256  # shapes whose differences from the mean stay in the cache
-_MANY = 2500  # shapes in one product: waking the threads of BLAS costs little, and the coefficients stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +107,12 @@ class ShapeBasis:
     _moved: ClassVar[dict[tuple[Any, Any, Any], ShapeBasis]]
 
     def __post_init__(self) -> None:
-        names = ("mean", "components", "variances")
-        given = [as_array(getattr(self, name), name) for name in names]
-        xp = namespace_of(given[0])
-        arrays = [_own(a, name, xp) for a, name in zip(given, names, strict=True)]
+        given = {name: as_array(getattr(self, name), name) for name in ("mean", "components", "variances")}
+        xp = namespace_of(given["mean"])
+        arrays = [own_array(array, name, xp) for name, array in given.items()]
         dtype = xp.result_type(*arrays)
         mean, components, variances = (xp.astype(a, dtype, copy=False) for a in arrays)
-        _check_arrays(mean, components, variances, xp)
+        check_arrays(mean, components, variances, xp)
         noise = self.noise_variance
         if isinstance(noise, bool | np.ma.MaskedArray) or not math.isfinite(noise) or noise < 0:
             raise ValueError(f"noise_variance: got {noise}; expected a finite number that is not negative.")
@@ -150,7 +146,8 @@ class ShapeBasis:
         return basis
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.mean, self.components, self.variances, self.limit, self.noise_variance)
+        make = partial(ShapeBasis, noise_variance=self.noise_variance)
+        return make, (self.mean, self.components, self.variances, self.limit)
 
     def __repr__(self) -> str:
         return (
@@ -210,7 +207,7 @@ class ShapeBasis:
         key = (xp, dtype, device)
         moved = None if is_traced(x) else self._moved.get(key)
         if moved is None:
-            arrays = [_move(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
+            arrays = [moved_array(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
             moved = ShapeBasis._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
             # A tensor made in inference mode, by a tracer or without memory must not be met again outside.
             plain = getattr(xp, "Tensor", type(moved.mean)) is type(moved.mean)
@@ -224,21 +221,10 @@ class ShapeBasis:
         event = self.event_shape
         lead = shapes.ndim - len(event)
         if lead < 0 or tuple(shapes.shape[lead:]) != event:
-            raise ValueError(self._shape_message(tuple(shapes.shape)))
+            raise ValueError(shape_message(event, tuple(shapes.shape)))
         shape = (*shapes.shape[:lead], self.n_features)
         flat = shapes.reshape(shape) if isinstance(shapes, np.ndarray) else context.xp.reshape(shapes, shape)
         return flat, context, self._on(context, shapes)
-
-    def _shape_message(self, got: tuple[int, ...], name: str = "shapes") -> str:
-        event = self.event_shape
-        expected = "(..., " + ", ".join(map(str, event)) + ")"
-        if len(event) == 2 and got[-2:-1] == event[:1]:
-            return f"{name}: got {got[-1]} coordinates per landmark; expected {event[1]}, as in the basis."
-        message = f"{name}: got an array of shape {got}; expected {expected}, the landmarks of the basis."
-        if len(event) == 2:
-            hint = layout_hint(got, event[0], (event[1],), name)
-            return message + (hint or " Try LandmarkScheme.subset or convert to select common landmarks.")
-        return message + " Try a basis fitted on shapes of this kind, or shapes.reshape(n_samples, -1)."
 
     def encode(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
@@ -364,19 +350,19 @@ class ShapeBasis:
             xp = self._place.xp
             rows = xp.reshape(flat, (-1, flat.shape[-1]))
             b = xp.addmm(-(self._flat_mean @ self._transposed), rows, self._transposed)
-            _refuse_missing(flat, b, self.event_shape)
+            refuse_missing(flat, b, self.event_shape)
             return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
         # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
         with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
             b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
-        _refuse_missing(flat, b, self.event_shape)
+        refuse_missing(flat, b, self.event_shape)
         return b
 
     @staticmethod
     def _fuses(rows: Any) -> bool:
         """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
-        many = hasattr(rows, "__torch_function__") and rows.ndim > 1 and not is_traced(rows)
-        return many and math.prod(rows.shape[:-1]) > _FEW
+        many = rows.ndim > 1 and math.prod(rows.shape[:-1]) > FEW
+        return many and hasattr(rows, "__torch_function__") and not is_traced(rows)
 
     def _decode(self, b: Any) -> Any:
         xp = self._place.xp
@@ -444,7 +430,7 @@ class ShapeBasis:
             memory = shapes if type(shapes) is np.ndarray else plain_memory(shapes)
             if memory is not None:
                 with np.errstate(invalid="ignore", over="ignore"):
-                    result = self._project_numpy(memory)
+                    result = project_in_blocks(self, memory)
                 return result if memory is shapes else namespace_of(shapes).asarray(result)
         flat, context, basis = self._enter(shapes)
         b = basis._coefficients(flat, confidence)
@@ -479,7 +465,7 @@ class ShapeBasis:
         array([-2.,  0.])
         """
         flat, context, basis = self._enter(shapes)
-        _refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(flat, flat, basis.event_shape)
         report = _probabilistic.report(basis, flat)
         values = vars(report).items()
         return BasisReport(**{k: value if k == "clipped" else leave(value, context.given) for k, value in values})
@@ -512,7 +498,7 @@ class ShapeBasis:
         np.float64(5.0)
         """
         flat, context, basis = self._enter(shapes)
-        _refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(flat, flat, basis.event_shape)
         return leave(_probabilistic.mahalanobis(basis, flat), context.given)
 
     def log_likelihood(self, shapes: ArrayLike) -> Any:
@@ -546,7 +532,7 @@ class ShapeBasis:
         np.float64(-3.6758)
         """
         flat, context, basis = self._enter(shapes)
-        _refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(flat, flat, basis.event_shape)
         return leave(_probabilistic.log_likelihood(basis, flat), context.given)
 
     def sample(
@@ -627,138 +613,8 @@ class ShapeBasis:
                [0.   , 0.01 ]])
         """
         flat, context, basis = self._enter(shapes)
-        xp = context.xp
         n_landmarks = basis.event_shape[0]
-        rows = xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))
+        rows = context.xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))
         completion = _probabilistic.complete(basis, rows, joint)
-        filled = xp.reshape(completion.shapes, (*flat.shape[:-1], *basis.event_shape))
+        filled = context.xp.reshape(completion.shapes, (*flat.shape[:-1], *basis.event_shape))
         return Completion(leave(filled, context.given), leave(completion.covariance, context.given))
-
-    def _project_numpy(self, shapes: np.ndarray) -> np.ndarray:
-        """Project with as few passes over memory, and as few products that wake the threads of BLAS, as there are."""
-        flat, context, basis = self._enter(shapes)
-        limit = basis.limit
-        if flat.ndim == 1 or math.prod(flat.shape[:-1]) <= _FEW:
-            b = np.dot(flat - basis._flat_mean, basis._transposed)
-            _refuse_missing(flat, b, basis.event_shape)
-            if limit is not None:
-                limit._clip_in_place(b, basis._scale)
-            out = np.dot(b, basis.components)
-            out += basis._flat_mean
-            return leave(out.reshape(shapes.shape), context.given)
-        # The mean is taken off the coefficients, which are few, and comes back as one more mode of coefficient 1.
-        rows = flat.reshape(-1, flat.shape[-1])
-        widened = np.zeros((rows.shape[1], len(basis._scale) + 1), dtype=rows.dtype)
-        widened[:, :-1] = basis._transposed
-        offset = np.dot(basis._flat_mean, widened)
-        offset[-1] = -1
-        with_mean = np.concatenate([basis.components, basis._flat_mean[None]])
-        out = np.empty(rows.shape, dtype=rows.dtype)
-        buffer = np.empty((min(_MANY, len(rows)), len(with_mean)), dtype=rows.dtype)
-        for start in range(0, len(rows), _MANY):
-            block = rows[start : start + _MANY]
-            b = np.matmul(block, widened, out=buffer[: len(block)])
-            b -= offset
-            _refuse_missing(flat, b, basis.event_shape)
-            if limit is not None:
-                limit._clip_in_place(b, basis._scale)
-            np.matmul(b, with_mean, out=out[start : start + _MANY])
-        return leave(out.reshape(shapes.shape), context.given)
-
-
-def _rebuild(mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
-    return ShapeBasis(mean, components, variances, limit, noise_variance=noise)
-
-
-def _own(array: Any, name: str, xp: Any) -> Any:
-    """Return a floating copy of an array of the basis."""
-    if not isinstance(array, np.ndarray) and namespace_of(array) is not xp:
-        raise ValueError(f"{name}: got an array of another library than the mean; expected the same for all three.")
-    try:
-        dtype = float_dtype(array.dtype, np if isinstance(array, np.ndarray) else xp)
-    except TypeError:
-        raise ValueError(f"{name}: got an array of {array.dtype}; expected real numbers.") from None
-    if isinstance(array, np.ndarray):
-        return xp.asarray(np.array(array, dtype=dtype))
-    return xp.astype(array, dtype, copy=True)
-
-
-def _check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
-    n_features = math.prod(mean.shape)
-    if mean.ndim < 1 or n_features == 0:
-        raise ValueError(
-            f"mean: got an array of shape {tuple(mean.shape)}; expected (n_landmarks, n_dims) or (n_features,)."
-        )
-    if components.ndim != 2 or components.shape[1] != n_features or components.shape[0] < 1:
-        hint = ""
-        if components.ndim == 3 and math.prod(components.shape[1:]) == n_features:
-            hint = " Try components.reshape(len(components), -1)."
-        elif components.ndim == 2 and components.shape[0] == n_features:
-            hint = " Try components.T: each row is one mode."
-        raise ValueError(
-            f"components: got an array of shape {tuple(components.shape)}; expected (n_components, {n_features}), "
-            f"for a mean of shape {tuple(mean.shape)}.{hint}"
-        )
-    n_components = components.shape[0]
-    if n_components > n_features:
-        raise ValueError(f"components: got {n_components} modes; expected at most {n_features}, one a coordinate.")
-    if tuple(variances.shape) != (n_components,):
-        raise ValueError(
-            f"variances: got an array of shape {tuple(variances.shape)}; expected ({n_components},), one a mode."
-        )
-    for name, array in (("mean", mean), ("components", components), ("variances", variances)):
-        if not bool(xp.all(xp.isfinite(array))):
-            raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")
-    if bool(xp.any(variances < 0)):
-        raise ValueError(
-            f"variances: got {float(xp.min(variances)):g}; expected numbers that are not negative. "
-            "Try np.maximum(variances, 0) for the rounding errors of an eigenvalue routine."
-        )
-    gram = xp.matmul(components, xp.permute_dims(components, (1, 0)))
-    error = float(xp.max(xp.abs(gram - xp.eye(n_components, dtype=gram.dtype, device=device_of(gram)))))
-    allowed = max(1e-6, 64 * float(xp.finfo(gram.dtype).eps))
-    if not error <= allowed:  # huge entries overflow to NaN
-        raise ValueError(
-            f"components: got rows that differ from orthonormal by {error:.2g}; expected at most {allowed:.2g}. "
-            "Try np.linalg.qr(components.T)[0].T."
-        )
-
-
-def _move(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
-    if namespace_of(array) is not xp:
-        # A copy: a tensor would share, and complain about, the read-only memory.
-        array = xp.asarray(np.array(to_numpy(array)), device=device)
-    elif device is not None and array.device != device:
-        array = xp.asarray(array, device=device)
-    return xp.astype(array, dtype, copy=False)
-
-
-def _refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]) -> None:
-    """Raise for NaN and infinity, which no coefficient survives, so that only the coefficients are looked at."""
-    if isinstance(coefficients, np.ndarray):
-        flat = coefficients.reshape(-1)
-        if (
-            math.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all()
-        ):  # the square needs no temporary, but may overflow
-            return
-    else:
-        if not values_known(coefficients):
-            return
-        xp = namespace_of(coefficients)
-        if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
-            return
-    values = to_numpy(shapes)
-    bad = ~np.isfinite(values)
-    if not bad.any():
-        raise ValueError(
-            f"shapes: got coordinates up to {np.abs(values).max():.3g}, too large for {values.dtype}; expected numbers "
-            "whose sums are finite. Try another unit."
-        )
-    first = tuple(int(i) for i in np.argwhere(bad)[0])
-    where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
-    if np.isnan(values[first]):
-        raise ValueError(
-            f"shapes: got a missing landmark (NaN) at index {where}; expected complete shapes. "
-            "Try basis.complete(shapes) to fill it, or confidence= with 0 for what is missing."
-        )
-    raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers.")

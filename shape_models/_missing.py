@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["MissingFit", "fit_missing"]
+__all__ = ["MissingFit", "fit_missing", "refuse_unseen"]
 
 # The noise never falls below this fraction of the mean variance: keeps every conditional covariance invertible.
 NOISE_FLOOR = 1e-8
@@ -23,6 +23,26 @@ class MissingFit:
     log_likelihood: float
     n_iter: int
     converged: bool
+
+
+def refuse_unseen(flat: np.ndarray, event_shape: tuple[int, ...]) -> None:
+    """Raise for a landmark that fewer than two shapes show, and for a shape that shows none."""
+    n = len(flat)
+    seen = ~np.isnan(flat)
+    per_landmark = seen.reshape(n, *event_shape).sum(axis=0)
+    few = np.argwhere(per_landmark < 2)
+    if len(few):
+        index = int(few[0][0])
+        raise ValueError(
+            f"landmark {index} is seen in {int(per_landmark[tuple(few[0])])} of {n} shapes; expected at least 2. "
+            "Try LandmarkScheme.subset to leave it out."
+        )
+    empty = np.flatnonzero(~seen.any(axis=1))
+    if len(empty):
+        raise ValueError(
+            f"shape {int(empty[0])} has no landmark at all ({len(empty)} such shapes); expected at least one in "
+            "each. Try leaving these shapes out."
+        )
 
 
 def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol: float, max_iter: int) -> MissingFit:

@@ -18,6 +18,7 @@ from ._array import as_shapes, to_numpy
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._limits import Box, Ellipsoid, SoftBox
+from ._modes import check_settings
 from ._problem import Frame
 from ._tails import Tails
 from .curves import Curve
@@ -79,7 +80,7 @@ def load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     parameters = dict(header["parameters"])
     asm = ASM(**{**parameters, "limit": limit_from_json(parameters["limit"])})
     basis = load_basis(header, arrays)
-    asm._check_parameters(integer(header, "n_samples"), basis.n_features)
+    check_settings(asm, integer(header, "n_samples"), basis.n_features)
     if not number(header, "total_variance") >= (1 - 1e-6) * float(basis.variances.sum()) > 0:
         raise ValueError("total_variance: got less than the modes have; expected at least their sum.")
     asm._set_model(

@@ -19,6 +19,7 @@ from ._array import (
     values_known,
 )
 from ._basis import ShapeBasis
+from ._operands import shape_message
 from ._provenance import recall
 from ._similarity import row_status
 from ._superimposition import PairFit, fit_pair
@@ -135,7 +136,7 @@ class Problem:
         xp, dtype, given = context.xp, context.dtype, context.given
         n_landmarks, n_dims = frame.basis.event_shape
         if array.ndim < 2 or tuple(array.shape[-2:]) != (n_landmarks, n_dims):
-            raise ValueError(frame.basis._shape_message(tuple(array.shape), name))
+            raise ValueError(shape_message(frame.basis.event_shape, tuple(array.shape), name))
         lead = tuple(int(n) for n in array.shape[:-2])
         array = xp.reshape(array, (-1, n_landmarks, n_dims))
         looked_at = values_known(array)
