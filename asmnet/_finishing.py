@@ -19,7 +19,7 @@ from asmnet.predictor import Predictor
 from asmnet.robustness import robustness
 from asmnet.training import TrainResult
 from evaluation import bootstrap_interval, landmark_table, nme
-from shape_models import LandmarkScheme, ShapeBasis
+from shape_models import AlignedASM, LandmarkScheme, ShapeBasis
 from shape_models._files import write_text
 
 POSE_LABELS = (
@@ -33,6 +33,7 @@ def finish(
     validation: LandmarkDataset | None,
     *,
     basis: ShapeBasis | None,
+    shape_model: AlignedASM | None = None,
     scheme: LandmarkScheme | None,
     name: str,
     licence: str,
@@ -59,8 +60,9 @@ def finish(
         metrics, header["tables"] = measure(result, validation, scheme)
         header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
     model = PretrainedModel(
-        result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header
-    )
+        result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header,
+        shape_model,
+    )  # fmt: skip
     if validation is not None:
         header["tables"]["Changed images"] = robustness_table(Predictor(model), validation)
     path = result.folder / f"{name}.safetensors"

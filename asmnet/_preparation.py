@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from asmnet._configuration import TrainConfig
 from asmnet._pose_labels import head_depths, head_rotations
 from asmnet._preprocessing import Preprocessing
 from asmnet.data import LandmarkDataset
-from shape_models import ASM, LandmarkScheme, ShapeBasis
+from shape_models import ASM, AlignedASM, LandmarkScheme, ShapeBasis
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -44,6 +47,17 @@ def prepare(
         dataset = replace(dataset, depths=None)
         validation = None if validation is None else replace(validation, depths=None)
     return dataset, validation, basis
+
+
+def fit_shape_model(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> AlignedASM | None:
+    """Fit the shape model that predictions are joined with to the complete faces; None where there is none to fit."""
+    shapes = dataset.source_landmarks()
+    complete = shapes[np.isfinite(shapes).all((1, 2))]
+    try:
+        return AlignedASM(ASM(0.98), scheme=scheme).fit(complete)
+    except ValueError as error:
+        logger.warning("no shape model for the landmarks: %s", error)
+        return None
 
 
 def packed_side(preprocessing: Preprocessing) -> int:

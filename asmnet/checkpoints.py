@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from asmnet.data import Preprocessing
 from asmnet.networks import build_network
-from shape_models import Box, LandmarkScheme, ShapeBasis, get_scheme
+from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis
 from shape_models._files import write_bytes, write_text
+from shape_models._model_files import load_aligned, save_aligned, scheme_from_json, scheme_to_json
 
 __all__ = [
     "CheckpointError",
@@ -218,6 +219,8 @@ class PretrainedModel:
         The shape model of the loss, in crop units.
     header : dict
         Licences, metrics, the training configuration and whatever else was written.
+    shape_model : AlignedASM or None
+        The shape model of the training landmarks, which predictions are joined with.
 
     Examples
     --------
@@ -234,6 +237,7 @@ class PretrainedModel:
     preprocessing: Preprocessing
     basis: ShapeBasis | None
     header: dict[str, Any]
+    shape_model: AlignedASM | None = None
 
 
 def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = True) -> str:
@@ -278,8 +282,16 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     limit = None if model.basis is None else model.basis.limit
     if not (limit is None or isinstance(limit, Box)):
         raise ValueError(f"basis: got the limit {limit!r}; expected a Box or None in a checkpoint.")
+    own: dict[str, Any] = {}
+    if model.shape_model is not None:
+        own["shape_model"], arrays = save_aligned(model.shape_model)
+        tensors |= {f"shape_model.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    scheme = scheme_to_json(model.scheme)
+    if scheme is not None and len(scheme) > 1:  # not one that goes by its name
+        own["scheme_parts"] = scheme
     header = {
         **model.header,
+        **own,
         "kind": "model",
         "name": model.name,
         "network": model.network_name,
@@ -354,7 +366,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     try:
         preprocessing = Preprocessing(**header["preprocessing"])
         network = build_network(header["network"], int(header["n_landmarks"]), **header["network_options"])
-        state = {n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")}
+        state = _part(tensors, "network.")
         own = network.state_dict()
         network.load_state_dict({n: v.to(own[n].dtype) if n in own else v for n, v in state.items()})
         basis = None
@@ -363,8 +375,13 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
             basis = ShapeBasis(
                 mean, components, variances, header["basis_limit"], noise_variance=header["basis_noise_variance"]
             )
-        scheme = None if header["scheme"] is None else get_scheme(header["scheme"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        shape_model = None
+        if "shape_model" in header:
+            arrays = {name: value.numpy() for name, value in _part(tensors, "shape_model.").items()}
+            shape_model = load_aligned(header["shape_model"], arrays)
+        named = None if header["scheme"] is None else {"name": header["scheme"]}
+        scheme = scheme_from_json(header.get("scheme_parts", named))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the contents do not make a model ({error}).") from error
     if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
         raise CheckpointError(f"{path}: holds weights that are not finite.")
@@ -377,7 +394,12 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         preprocessing,
         basis,
         header,
+        shape_model,
     )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def pretrained_names() -> list[str]:

@@ -95,6 +95,20 @@ Examples
 
 
 _data = source_options(archive=("--archive", "--format"))
+_shape_model = click.option(
+    "--shape-model", metavar="NAME|FILE", help="An AlignedASM to join the landmarks with [default: that of MODEL]."
+)
+
+
+def _predictor(model: str, shape_model: str | None) -> Any:
+    from asmnet import Predictor
+    from asmnet.checkpoints import load_pretrained
+    from shape_models import AlignedASM, load_model
+
+    shapes = None if shape_model is None else load_model(shape_model)
+    if shapes is not None and not isinstance(shapes, AlignedASM):
+        raise ValueError(f"--shape-model: got a {type(shapes).__name__}; expected an AlignedASM.")
+    return Predictor(load_pretrained(model), shape_model=shapes)
 
 
 @main.command()
@@ -161,7 +175,7 @@ def _train(
 
     from asmnet import train as run
     from asmnet._finishing import finish
-    from asmnet._preparation import packed_side, prepare
+    from asmnet._preparation import fit_shape_model, packed_side, prepare
     from asmnet.data import pack_faces
     from asmnet.networks import network_spec
     from asmnet.training import keep_freed_memory
@@ -199,7 +213,8 @@ def _train(
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":
         path = finish(
-            result, held_out, basis=basis, scheme=scheme, name=name, licence=licence,
+            result, held_out, basis=basis, shape_model=fit_shape_model(packed, scheme), scheme=scheme, name=name,
+            licence=licence,
             data=f"{len(packed)} faces ({source})" + ("" if held_out is None else f", {len(held_out)} to choose by"),
             training=_started_from(initial, trunk),
             pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
@@ -266,7 +281,7 @@ def distill(
     learns from both. It ends as NAME.safetensors with its card in the folder student of --out.
     """
     from asmnet._finishing import finish
-    from asmnet._preparation import prepare
+    from asmnet._preparation import fit_shape_model, prepare
     from asmnet.data import pack_faces
     from asmnet.distillation import distill as run
     from asmnet.networks import network_spec
@@ -307,7 +322,7 @@ def distill(
         overwrite=overwrite, device=device, progress=True,
     )  # fmt: skip
     path = finish(
-        result.student, held_out, basis=basis, scheme=own_scheme,
+        result.student, held_out, basis=basis, shape_model=fit_shape_model(packed, own_scheme), scheme=own_scheme,
         name=name or Path(output).resolve().name, licence=licence,
         data=f"{len(packed)} faces ({_named(data, reading)})",
         training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
@@ -327,6 +342,7 @@ def distill(
 @click.argument("data", type=click.Path(exists=True))
 @_data
 @click.option("--protocol", help="See evaluation.protocols [default: the one of the landmarks of the model].")
+@_shape_model
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--passes", type=click.IntRange(1), help="Looks at each face [default: as many as the predictor takes].")
 @click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
@@ -339,8 +355,9 @@ def distill(
 @output_option("Write the report to a file instead.", required=False)
 @json_option
 def evaluate(
-    model: str, data: str, reading: dict[str, Any], protocol: str | None, flip: bool, passes: int | None, views: int,
-    jitter: float, detect: bool, fitted: bool, label_offset: str, output: str | None, as_json: bool,
+    model: str, data: str, reading: dict[str, Any], protocol: str | None, shape_model: str | None, flip: bool,
+    passes: int | None, views: int, jitter: float, detect: bool, fitted: bool, label_offset: str,
+    output: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (a shipped name or a file) on DATA, with intervals.
 
@@ -348,7 +365,6 @@ def evaluate(
     300-W, the six subsets of WFLW, bins of yaw. Angles and depths that come with DATA (300W-LP, AFLW2000-3D) are
     measured beside them, where MODEL gives some.
     """
-    from asmnet import Predictor
     from asmnet.measuring import measure_model
 
     try:
@@ -356,7 +372,7 @@ def evaluate(
     except ValueError:
         offset = label_offset
     measured = measure_model(
-        Predictor.from_pretrained(model), _read(data, reading), protocol=protocol, flip_average=flip,
+        _predictor(model, shape_model), _read(data, reading), protocol=protocol, flip_average=flip,
         n_passes=passes, n_views=views, jitter=jitter, detect=detect, fitted=fitted, label_offset=offset,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
@@ -430,18 +446,18 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
 @click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 @click.option("--fitted", "--projected", "fitted", is_flag=True, help="Write the landmarks after the shape model.")
+@_shape_model
 @jobs_option
 @resume_option
 @json_option
 def predict(
     images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
-    fitted: bool, jobs: int, resume: bool, as_json: bool,
+    fitted: bool, shape_model: str | None, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json].
 
     Results lie in folders as the images do; of several faces in one image each gets a number, NAME#0, NAME#1 ...
     """
-    from asmnet import Predictor
     from shape_models._files import atomic
     from shape_models.folders import read_records
 
@@ -450,7 +466,7 @@ def predict(
     chosen, folder = set(forms or ("overlay", "json")), Path(output)
     endings = [ending for form, ending in (("pts", ".pts"), ("overlay", "-landmarks.png")) if form in chosen]
     outputs(folder, [image.name for image in found], endings, [image.path for image in found])
-    network = Predictor.from_pretrained(model)
+    network = _predictor(model, shape_model)
     if fitted and network.shape_model is None:
         raise ValueError(f"--fitted: {model} has no shape model for its landmarks.")
     folder.mkdir(parents=True, exist_ok=True)

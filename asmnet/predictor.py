@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,12 @@ from asmnet._looks import VIEWS, Look, Settling
 from asmnet.checkpoints import PretrainedModel, count_landmarks, load_pretrained
 from asmnet.layers import fuse_norms
 from asmnet.uncertainty import Findings, Uncertainty, mean_distance
+from shape_models import AlignedASM, load_model
 from shape_models._typing import ArrayLike, ImageLike
 from shape_models.boxes import check_boxes
+
+if TYPE_CHECKING:
+    from shape_models.search import ASMFitter
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
@@ -32,7 +36,8 @@ class Predictor:
     model : PretrainedModel
         See `load_pretrained`.
     shape_model : AlignedASM, optional
-        For the fitted landmarks and the plausibility; by default the one that ships for the scheme, if any.
+        For the fitted landmarks and the plausibility; by default the one that ships for the scheme, or else the one
+        that was fitted to the training landmarks and stands in the model, if any.
     uncertainty : Uncertainty, optional
         What the landmarks are worth; by default what the model says of itself. Without either, the maxima of heat maps
         are fitted as by `shape_models.search.fit_heatmaps`, and other landmarks are projected.
@@ -56,18 +61,23 @@ class Predictor:
         self,
         model: PretrainedModel,
         *,
-        shape_model: Any = None,
+        shape_model: AlignedASM | None = None,
         uncertainty: Uncertainty | None = None,
-        search: Any = None,
+        search: ASMFitter | None = None,
         device: str = "cpu",
     ):
         self.model = model
         self.device = torch.device(device)
         self.network = fuse_norms(model.network).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if shape_model is None and model.scheme is not None and model.scheme.name == "ibug68":
-            from shape_models import load_model
-
-            shape_model = load_model("face68")
+            shape_model = load_model("face68")  # of more faces than most have
+        if shape_model is None:
+            shape_model = model.shape_model
+        if shape_model is not None and shape_model.asm_.event_shape_ != (count_landmarks(model), 2):
+            raise ValueError(
+                f"shape_model: got one of shapes {shape_model.asm_.event_shape_}; expected "
+                f"({count_landmarks(model)}, 2), as the network answers."
+            )
         self.shape_model = shape_model
         if uncertainty is None and "uncertainty" in model.header:
             uncertainty = Uncertainty.from_header(model.header["uncertainty"])
@@ -75,11 +85,9 @@ class Predictor:
         self._search = search
 
     @functools.cached_property
-    def search(self) -> Any:
+    def search(self) -> ASMFitter:
         """The search of the image that the landmarks are joined with, where one is."""
         if self._search is None:
-            from shape_models import load_model
-
             return load_model("search68")
         return self._search
 
@@ -273,7 +281,9 @@ class Predictor:
         if not search:
             return Findings(points)
         places, confidence = np.full(points.shape, np.nan), np.zeros(points.shape[:2])
-        for i, result in enumerate(self.search.predict([images[k] for k in owner], initial=points)):
+        found = self.search.predict([images[k] for k in owner], initial=points)
+        assert isinstance(found, list)
+        for i, result in enumerate(found):
             if result.status != "error":
                 places[i], confidence[i] = result.shape, result.confidence
         return Findings(points, searched=places, confidence=confidence)

@@ -102,8 +102,8 @@ def _translation(R, T, t):
 
 
 @njit(**INNER)
-def _descend(omega, R, G, trial, max_iter, tol):
-    """Newton's method for r'Ω r on the rotations, in place; returns E."""
+def _energy(omega, R, G):
+    """Set G to Ω r, half the gradient; return r'Ω r."""
     energy = 0.0
     for i in range(9):
         s = 0.0
@@ -111,6 +111,13 @@ def _descend(omega, R, G, trial, max_iter, tol):
             s += omega[i, j] * R[j // 3, j % 3]
         G[i // 3, i % 3] = s
         energy += s * R[i // 3, i % 3]
+    return energy
+
+
+@njit(**INNER)
+def _descend(omega, R, G, trial, max_iter, tol):
+    """Newton's method for r'Ω r on the rotations, in place; returns E."""
+    energy = _energy(omega, R, G)
     damping = 0.0
     D = np.empty((3, 9))
     for _ in range(max_iter):
@@ -174,13 +181,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                 if step > 1.0:  # a radian: farther the quadratic model says nothing
                     wx, wy, wz = wx / step, wy / step, wz / step
                 rotate_left(wx, wy, wz, R, trial)
-                new = 0.0
-                for i in range(9):
-                    s = 0.0
-                    for j in range(9):
-                        s += omega[i, j] * trial[j // 3, j % 3]
-                    G[i // 3, i % 3] = s
-                    new += s * trial[i // 3, i % 3]
+                new = _energy(omega, trial, G)
                 if new <= energy or step < 1e-7:  # below, the change of energy is rounding
                     moved = True
                     energy = new

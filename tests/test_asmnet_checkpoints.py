@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asmnet import ASMNet, Preprocessing, build_network
+from asmnet import ASMNet, Predictor, Preprocessing, build_network
 from asmnet.checkpoints import (
     SHIPPED,
     CheckpointError,
@@ -19,7 +19,7 @@ from asmnet.checkpoints import (
     save_pretrained,
     write_tensors,
 )
-from shape_models import ASM, IBUG68, Ellipsoid, make_faces
+from shape_models import ASM, IBUG68, AlignedASM, Ellipsoid, LandmarkScheme, get_scheme, make_faces
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +190,28 @@ def test_a_header_of_any_length_is_no_pickle(length, tmp_path):
     content = path.read_bytes()
     assert content[0] == 0x80
     assert read_tensors(path)[0]["x"].tolist() == [1, 1]
+
+
+def test_the_shape_model_of_any_landmarks_travels_with_the_network(tmp_path):
+    """Without a scheme, with a bundled one, and with one of the user's own."""
+    rng = np.random.default_rng(0)
+    mine = LandmarkScheme("kite", 4, mirror=[0, 2, 1, 3], anchors={"width": ([1], [2])})
+    for scheme, n in ((None, 4), (get_scheme("cofw29"), 29), (mine, 4)):
+        shapes = 40 * rng.normal(size=(1, n, 2)) + rng.normal(size=(30, n, 2)) + [80, 90]
+        shape_model = AlignedASM(ASM(0.98), scheme=scheme).fit(shapes)
+        network = build_network("asmnet", n, width=0.25)
+        options = {"width": 0.25}
+        form = Preprocessing(size=32)
+        model = PretrainedModel(network, "any", "asmnet", options, scheme, form, None, {}, shape_model)
+        path = tmp_path / f"{n}.safetensors"
+        digest = save_pretrained(model, path)
+        assert digest == save_pretrained(model, tmp_path / "again.safetensors")
+        loaded = load_pretrained(path)
+        assert loaded.scheme == scheme
+        damaged = shapes[0] + 8 * rng.normal(size=(n, 2))
+        np.testing.assert_allclose(loaded.shape_model.project(damaged), shape_model.project(damaged), rtol=1e-12)
+        (face,) = Predictor(loaded)(np.zeros((60, 60), np.uint8), [10, 10, 40, 50], n_passes=1)
+        np.testing.assert_allclose(face.fitted, shape_model.project(face.landmarks))
+        assert 0 <= face.plausibility <= 1
+    with pytest.raises(ValueError, match=r"shape_model: got one of shapes \(4, 2\); expected \(29, 2\)"):
+        Predictor(load_pretrained(tmp_path / "29.safetensors"), shape_model=shape_model)

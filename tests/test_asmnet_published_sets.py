@@ -8,12 +8,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from asmnet import Predictor
+from asmnet.checkpoints import load_pretrained
 from asmnet.cli import main
 from asmnet.data import pack_faces
 from asmnet.measuring import LABEL_OFFSETS, label_offset, measure_model
 from asmnet.reproduction import PAPERS, reproduce
 from evaluation.published import PUBLISHED
-from shape_models import make_faces, write_pts
+from shape_models import ASM, AlignedASM, load_model, make_faces, save_model, write_pts
 from shape_models.datasets import load_landmarks, read_cofw
 from shape_models.images import ImageFileError, image_exists, image_size, read_image
 
@@ -275,6 +276,29 @@ def test_any_landmarks_have_a_protocol(tmp_path):
                             "--json", "--passes", 1))  # fmt: skip
     assert [row["subset"] for row in report["rows"]] == ["all"]
     assert np.isfinite(report["rows"][0]["metrics"]["NME"]["estimate"])
+
+    # and a shape model, that of the training faces, or any other
+    model = load_pretrained(tmp_path / "net" / "net.safetensors")
+    assert model.shape_model.asm_.n_samples_ == N
+    samples = load_landmarks(tmp_path, extension="pts")
+    fitted = measure_model(Predictor(model), samples, fitted=True, n_passes=1).report.predictions
+    raw = measure_model(Predictor(model), samples, n_passes=1).report.predictions
+    np.testing.assert_allclose(fitted, model.shape_model.project(raw))
+    assert np.abs(fitted - raw).max() > 0.1
+    other = save_model(AlignedASM(ASM(2)).fit(shapes[:, :9]), tmp_path / "other.npz")
+    errors = [
+        json.loads(run("evaluate", tmp_path / "net" / "net.safetensors", tmp_path, "--extension", "pts", "--json",
+                       "--passes", 1, "--fitted", *more))["rows"][0]["metrics"]["NME"]["estimate"]
+        for more in ([], ["--shape-model", other])
+    ]  # fmt: skip
+    assert errors[0] != errors[1]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\n0.png,30,30,110,100\n")
+    run("predict", tmp_path / "0.png", "--model", tmp_path / "net" / "net.safetensors", "--boxes", boxes, "--fitted",
+        "--shape-model", other, "--format", "json", "--out", tmp_path / "found")  # fmt: skip
+    (face,) = json.loads((tmp_path / "found" / "landmarks.json").read_text())[str(tmp_path / "0.png")]
+    np.testing.assert_allclose(face["fitted"], load_model(other).project(face["landmarks"]), atol=0.02)
+    assert face["pose"] is None  # nothing taught one
 
 
 def test_folders_of_asmnet_with_any_scheme_groups_and_pose(tmp_path):

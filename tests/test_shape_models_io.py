@@ -210,7 +210,7 @@ def test_installed_packages_announce_their_kinds(tmp_path, monkeypatch):
     assert type(load_model(ROOT / "pose" / "face3d.npz")).__name__ == "FaceModel3D"
     monkeypatch.setattr(model_io, "entry_points", lambda **kw: ())
     monkeypatch.setattr(model_io, "_LOADERS", others)  # an import registers too
-    with pytest.raises(ModelFileError, match=r"kind 'FaceModel3D'; .* Try "):
+    with pytest.raises(ModelFileError, match=r"kind 'FaceModel3D'; .* Try installing the package 'pose'"):
         load_model(ROOT / "pose" / "face3d.npz")
 
 
