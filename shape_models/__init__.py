@@ -12,6 +12,7 @@ coefficient
     The amount b of one mode in one shape, in the units of the shape.
 """
 
+from . import datasets as _datasets
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
 from ._archive import ModelFileError
@@ -33,6 +34,7 @@ from ._kinds import register_search
 from ._limits import Box, Ellipsoid, Limit, SoftBox
 from ._probabilistic import BasisReport, Completion
 from ._procrustes import ProcrustesResult, generalized_procrustes, mirror_shapes
+from ._provenance import gather_files_by as _gather_files_by
 from ._similarity import estimate_similarity
 from ._sliding import Sliding, SlidingRecord
 from ._statistics import ShapeStatistics
@@ -142,3 +144,4 @@ __all__ = [
 __version__ = "0.2.0"
 
 register_search()
+_gather_files_by(_datasets.load_landmarks)

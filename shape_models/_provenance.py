@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from ._typing import LandmarkSet
 
 
 def remember(estimator: Any, shapes: Any) -> Any:
@@ -50,11 +53,15 @@ def as_landmark_set(shapes: Any) -> Any:
     So landmarks that the files name are matched by their names, and files in different frames are refused.
     """
     several = isinstance(shapes, list | tuple) and len(shapes) > 0 and all(map(_is_file, shapes))
-    if not several and not _is_file(shapes):
-        return shapes
-    from .datasets import load_landmarks
+    return _gather[0](shapes) if several or _is_file(shapes) else shapes
 
-    return load_landmarks(shapes)
+
+def gather_files_by(make: Callable[[Any], LandmarkSet]) -> None:
+    """Say what makes a set of landmark files; the package of sets, which stands above this one, does so."""
+    _gather[:] = [make]
+
+
+_gather: list[Callable[[Any], LandmarkSet]] = []
 
 
 def _is_file(thing: Any) -> bool:

@@ -1,0 +1,142 @@
+"""What comes in becomes an array: real numbers as they are, and everything else refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from .._provenance import as_landmark_set, is_landmark_set
+from ._library import namespace_of, to_numpy
+
+__all__ = ["as_array", "as_numpy", "called", "refuse_masked"]
+
+
+def as_array(x: Any, name: str = "shapes", *, booleans: bool = False) -> Any:
+    """Return real numbers as an array: arrays of other libraries as they are, everything else as a plain NumPy array.
+
+    Parameters
+    ----------
+    x : array_like
+        An array of any library, a number, or nested lists of numbers. NumPy subclasses (matrices) lose their class.
+    name : str
+        What messages call the argument.
+    booleans : bool
+        Whether booleans are welcome, for a mask.
+
+    Raises
+    ------
+    TypeError
+        For what is no array of real numbers: a masked array, also one within a list, a set, a mapping, an iterator,
+        text, complex numbers, records, objects; for a tensor that is sparse or on the meta device.
+    ValueError
+        For a list whose parts differ in length.
+    """
+    if type(x) is not np.ndarray:
+        x = _opened(x, name)
+    dtype = x.dtype
+    if isinstance(x, np.ndarray):
+        good = dtype.kind in "fiu" or (booleans and dtype.kind == "b")
+    else:
+        xp = namespace_of(x)
+        good = xp.isdtype(dtype, ("real floating", "integral")) or (booleans and xp.isdtype(dtype, "bool"))
+    if not good:
+        raise TypeError(f"{name}: got {called(dtype)}; expected real numbers.{_dtype_hint(dtype, name)}")
+    return x
+
+
+def as_numpy(x: Any, name: str = "shapes", *, booleans: bool = False) -> np.ndarray:
+    """Return real numbers as a NumPy array, from any library and device; see `as_array` for what is refused.
+
+    Raises
+    ------
+    TypeError
+        Also for a tensor that requires a gradient, which would be lost.
+    """
+    x = as_array(x, name, booleans=booleans)
+    if isinstance(x, np.ndarray):
+        return x
+    if getattr(x, "requires_grad", False):
+        raise TypeError(
+            f"{name}: got a tensor that requires a gradient; expected numbers, since this function works in NumPy and "
+            f"would lose it. Try {name}.detach()."
+        )
+    return to_numpy(x)
+
+
+_NUMPY = (np.ndarray, np.generic)
+
+
+def _opened(x: Any, name: str) -> Any:
+    """Return what holds numbers as an array of some type, and refuse all other containers."""
+    if hasattr(x, "__torch_function__"):
+        xp = namespace_of(x)
+        if x.layout is not xp.strided:
+            raise TypeError(f"{name}: got a sparse tensor ({x.layout}); expected a dense one. Try {name}.to_dense().")
+        if x.is_meta:
+            raise TypeError(f"{name}: got a tensor on the meta device, which has no numbers; expected one that has.")
+        return x
+    refuse_masked(x, name)
+    if isinstance(x, _NUMPY):
+        return np.asarray(x)
+    known = as_landmark_set(x)
+    if is_landmark_set(known):
+        return known.lengths() if isinstance(x, list | tuple) or known is x else known.lengths()[0]
+    if is_array_api_obj(x):
+        return x
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise TypeError(f"{name}: got a sparse matrix; expected a dense array. Try {name}.toarray().")
+    if isinstance(x, str | bytes | Set | Mapping | Iterator):
+        hint = f" Try list({name})." if isinstance(x, Iterator) else ""
+        raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.{hint}")
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            f"{name}: got a list whose parts differ in length; expected the same number of landmarks in every shape. "
+            "Try filling missing landmarks with NaN."
+        ) from None
+    except (TypeError, RuntimeError) as error:  # tensors within a list that NumPy cannot read
+        raise TypeError(f"{name}: got a list that is no array of numbers: {error}") from None
+    if array.dtype == object and not array.ndim:
+        raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.")
+    return array
+
+
+def refuse_masked(x: Any, name: str = "shapes") -> None:
+    """Raise for a masked array, also within lists: its mask would be lost and what lies under it taken for landmarks.
+
+    This is the rule everywhere: a masked array is refused, never read, and NaN marks what is missing.
+    """
+    if _masked(x):
+        raise TypeError(
+            f"{name}: got a masked array; expected an array in which what is missing is NaN. Try "
+            f"np.ma.filled({name}.astype(float), np.nan)."
+        )
+
+
+def _masked(x: Any) -> bool:
+    kind = type(x)
+    if kind is np.ndarray or kind is float or kind is int:
+        return False
+    if kind is list or kind is tuple:
+        return any(map(_masked, x))
+    return isinstance(x, np.ma.MaskedArray)
+
+
+def called(dtype: Any) -> str:
+    """Name a type in a message."""
+    return "an array of objects" if getattr(dtype, "kind", "") == "O" else f"an array of {dtype}"
+
+
+def _dtype_hint(dtype: Any, name: str) -> str:
+    text = str(dtype)
+    if text == "object":
+        return " Every shape must have the same landmarks and dimensions; missing landmarks are NaN."
+    if getattr(dtype, "names", None):
+        return f" Try numpy.lib.recfunctions.structured_to_unstructured({name})."
+    if "complex" in text:
+        return " Try stacking real and imaginary part on a last axis."
+    return f" Try {name}.astype(float)." if isinstance(dtype, np.dtype) else f" Try {name}.to(float)."

@@ -1,0 +1,93 @@
+"""What an array is: its library, its device, and whether its values may be looked at."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import array_api_compat.numpy as _numpy
+import numpy as np
+from array_api_compat import array_namespace
+
+__all__ = ["device_of", "is_array", "is_traced", "namespace_of", "plain_memory", "to_numpy", "values_known"]
+
+
+def namespace_of(array: Any) -> Any:
+    """Return the array API namespace of one array, quickly and in a way that compilers can trace.
+
+    `array_namespace` looks every type up through cached helpers, which torch.compile warns about.
+    """
+    if isinstance(array, np.ndarray):
+        return _numpy
+    if hasattr(array, "__torch_function__"):
+        import array_api_compat.torch as xp
+
+        return xp
+    return array_namespace(array)
+
+
+def device_of(array: Any) -> Any:
+    """Return the device of an array, None for NumPy."""
+    return None if isinstance(array, (np.ndarray, np.generic)) else array.device
+
+
+def is_array(value: Any) -> bool:
+    """Say whether a value is an array of some library, in a way that compilers can trace."""
+    if isinstance(value, np.ndarray) or hasattr(value, "__torch_function__"):
+        return True
+    return hasattr(value, "__array_namespace__") and not isinstance(value, np.generic)
+
+
+def is_traced(array: Any) -> bool:
+    """Say whether a compiler or exporter follows the computation, so that values must not be looked at."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__torch_function__"):
+        return False
+    xp = namespace_of(array)
+    return bool(xp.compiler.is_compiling() or xp.jit.is_tracing())
+
+
+def values_known(*arrays: Any) -> bool:
+    """Say whether values may be looked at: not while torch compiles, exports or maps over a batch."""
+    for a in arrays:
+        if isinstance(a, np.ndarray) or not hasattr(a, "__torch_function__"):
+            continue
+        if is_traced(a):
+            return False
+        try:
+            bool(a.reshape(-1)[:1].any())
+        except RuntimeError:  # vmap and fake tensors have no values to look at
+            return False
+    return True
+
+
+def plain_memory(array: Any) -> np.ndarray | None:
+    """Return the memory of a CPU tensor as a NumPy array, or None where a gradient or a transform follows the tensor.
+
+    NumPy can write in place and skip the overhead of a call, which a computation that is followed cannot.
+    """
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is None or type(array) is not torch.Tensor or is_traced(array):
+        return None
+    if array.dtype not in (torch.float64, torch.float32) or array.device.type != "cpu":
+        return None
+    if array.layout is not torch.strided or (array.requires_grad and torch.is_grad_enabled()):
+        return None
+    n_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+    if n_modes is None or n_modes() or torch.autograd.forward_ad.unpack_dual(array).tangent is not None:
+        return None
+    try:
+        return array.detach().numpy()
+    except RuntimeError:  # vmap and the other transforms of torch.func
+        return None
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return the numbers of an array of any library, without its gradient, as a NumPy array."""
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+        if array.dtype.is_floating_point and array.dtype.itemsize < 4:
+            array = array.float()  # NumPy has no bfloat16
+        return array.numpy()
+    return np.asarray(array)
