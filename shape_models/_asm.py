@@ -22,12 +22,13 @@ from ._array import (
     renamed,
 )
 from ._basis import ShapeBasis
-from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis, kept
+from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
 from ._fitted import all_or_nothing
 from ._limits import LimitLike
 from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
+from ._tails import learn_tails
 from ._typing import ArrayLike
 
 __all__ = ["ASM"]
@@ -357,11 +358,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         covariance = self.covariance_
         if covariance is None:
             return self.basis_
-        return kept(
-            self.basis_,
-            "completion",
-            lambda: completion_basis(self.mean_, covariance, self.n_samples_, self.basis_.limit),
-        )
+        make = partial(completion_basis, self.mean_, covariance, self.n_samples_, self.basis_.limit)
+        return self.basis_._derived("completion", make)
 
     def _learned_tails(self, frame: Any) -> Any:
         """Return the `Tails` of what completes, learned at their first use; None where there is nothing to learn from.
@@ -370,8 +368,6 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         sample, covariance = self._sample, self.covariance_
         if self._tails is None and sample is not None and covariance is not None:
-            from ._tails import learn_tails
-
             self._tails = learn_tails(frame, sample, covariance, self.n_samples_)
             self._sample = None
         return self._tails

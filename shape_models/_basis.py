@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from . import _probabilistic
 from ._array import (
-    Context,
-    as_array,
     as_confidence,
-    device_of,
-    enter,
-    is_traced,
     leave,
     namespace_of,
     plain_memory,
     renamed,
     values_known,
-    working_dtype,
 )
-from ._blocks import FEW, project_in_blocks
-from ._limits import Limit, as_limit
-from ._operands import check_arrays, moved_array, own_array, refuse_missing, shape_message
+from ._blocks import project_in_blocks
+from ._operands import Operands, refuse_missing
 from ._probabilistic import BasisReport, Completion
 from ._typing import ArrayLike, Seed
 
 __all__ = ["ShapeBasis"]
 
 
-@dataclass(frozen=True, eq=False)
-class ShapeBasis:
+@dataclass(frozen=True, eq=False, repr=False)
+class ShapeBasis(Operands):
     """A mean shape, orthonormal modes with their variances, and the limit on the coefficients of the modes.
 
     A basis is a value: it never changes, and acts on shapes of any array library that follows the array API standard
@@ -93,83 +84,6 @@ class ShapeBasis:
     array([0.6, 0.3])
     """
 
-    mean: Any
-    components: Any
-    variances: Any
-    limit: Any = 3.0
-    noise_variance: float = field(default=0.0, kw_only=True)
-
-    # Derived from the fields in `_fill`; ClassVar keeps them out of the fields.
-    _flat_mean: ClassVar[Any]
-    _transposed: ClassVar[Any]
-    _scale: ClassVar[Any]
-    _place: ClassVar[Context]
-    _moved: ClassVar[dict[tuple[Any, Any, Any], ShapeBasis]]
-
-    def __post_init__(self) -> None:
-        given = {name: as_array(getattr(self, name), name) for name in ("mean", "components", "variances")}
-        xp = namespace_of(given["mean"])
-        arrays = [own_array(array, name, xp) for name, array in given.items()]
-        dtype = xp.result_type(*arrays)
-        mean, components, variances = (xp.astype(a, dtype, copy=False) for a in arrays)
-        check_arrays(mean, components, variances, xp)
-        noise = self.noise_variance
-        if isinstance(noise, bool | np.ma.MaskedArray) or not math.isfinite(noise) or noise < 0:
-            raise ValueError(f"noise_variance: got {noise}; expected a finite number that is not negative.")
-        self._fill(mean, components, variances, as_limit(self.limit), float(noise))
-
-    def _fill(self, mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> None:
-        xp = namespace_of(mean)
-        values = {
-            "mean": mean,
-            "components": components,
-            "variances": variances,
-            "limit": limit,
-            "noise_variance": noise,
-            "_flat_mean": xp.reshape(mean, (-1,)),
-            # Through one dimension, so that the rows lie in memory as the product wants them.
-            "_transposed": xp.reshape(xp.reshape(xp.permute_dims(components, (1, 0)), (-1,)), components.shape[::-1]),
-            "_scale": xp.sqrt(variances),
-            "_place": Context(xp, mean.dtype, device_of(mean), mean.dtype),
-            "_moved": {},
-        }
-        for name, value in values.items():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            object.__setattr__(self, name, value)
-
-    @classmethod
-    def _trusted(cls, mean: Any, components: Any, variances: Any, limit: Limit | None, noise: float) -> ShapeBasis:
-        """Make a basis of arrays known to be right, without checks or copies: this also works inside a tracer."""
-        basis = object.__new__(cls)
-        basis._fill(mean, components, variances, limit, noise)
-        return basis
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(ShapeBasis, noise_variance=self.noise_variance)
-        return make, (self.mean, self.components, self.variances, self.limit)
-
-    def __repr__(self) -> str:
-        return (
-            f"ShapeBasis(event_shape={self.event_shape}, n_components={self.n_components}, "
-            f"limit={self.limit!r}, noise_variance={self.noise_variance!r})"
-        )
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one shape, that of the mean."""
-        return tuple(self.mean.shape)
-
-    @property
-    def n_components(self) -> int:
-        """Number of modes."""
-        return self.components.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Number of coordinates of one shape."""
-        return self.components.shape[1]
-
     def like(self, x: Any) -> ShapeBasis:
         """Return this basis in the array library, float type and on the device of an array.
 
@@ -193,38 +107,7 @@ class ShapeBasis:
         >>> basis.like(np.zeros(4, dtype=np.float32)).mean.dtype
         dtype('float32')
         """
-        x = as_array(x, "x", booleans=True)
-        xp = namespace_of(x)
-        dtype = xp.float64 if xp.isdtype(x.dtype, "bool") else working_dtype(x)
-        return self._on(Context(xp, dtype, device_of(x), dtype), x)
-
-    def _on(self, context: Context, x: Any) -> ShapeBasis:
-        """Return the basis where an array is computed with."""
-        own = self._place
-        xp, dtype, device, _ = context
-        if own.xp is xp and own.dtype == dtype and own.device == device:
-            return self
-        key = (xp, dtype, device)
-        moved = None if is_traced(x) else self._moved.get(key)
-        if moved is None:
-            arrays = [moved_array(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
-            moved = ShapeBasis._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
-            # A tensor made in inference mode, by a tracer or without memory must not be met again outside.
-            plain = getattr(xp, "Tensor", type(moved.mean)) is type(moved.mean)
-            if plain and not is_traced(x) and not getattr(moved.mean, "is_inference", bool)():
-                self._moved[key] = moved
-        return moved
-
-    def _enter(self, shapes: Any) -> tuple[Any, Context, ShapeBasis]:
-        """Return the shapes as (..., n_features) in the working type, where they are computed, and the basis there."""
-        shapes, context = enter(shapes)
-        event = self.event_shape
-        lead = shapes.ndim - len(event)
-        if lead < 0 or tuple(shapes.shape[lead:]) != event:
-            raise ValueError(shape_message(event, tuple(shapes.shape)))
-        shape = (*shapes.shape[:lead], self.n_features)
-        flat = shapes.reshape(shape) if isinstance(shapes, np.ndarray) else context.xp.reshape(shapes, shape)
-        return flat, context, self._on(context, shapes)
+        return self._beside(x)
 
     def encode(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
@@ -332,15 +215,6 @@ class ShapeBasis:
             raise ValueError("coefficients: got infinity; expected finite numbers. Try basis.clip(coefficients) first.")
         return leave(basis._decode(b), context.given)
 
-    def _enter_coefficients(self, coefficients: Any) -> tuple[Any, Context, ShapeBasis]:
-        b, context = enter(coefficients, "coefficients")
-        if b.ndim < 1 or b.shape[-1] != self.n_components:
-            raise ValueError(
-                f"coefficients: got an array of shape {tuple(b.shape)}; expected (..., {self.n_components}), one for "
-                "each mode. Try basis.encode(shapes)."
-            )
-        return b, context, self._on(context, b)
-
     def _coefficients(self, flat: Any, confidence: Any = None) -> Any:
         """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
         if confidence is not None:
@@ -357,21 +231,6 @@ class ShapeBasis:
             b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
         refuse_missing(flat, b, self.event_shape)
         return b
-
-    @staticmethod
-    def _fuses(rows: Any) -> bool:
-        """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
-        many = rows.ndim > 1 and math.prod(rows.shape[:-1]) > FEW
-        return many and hasattr(rows, "__torch_function__") and not is_traced(rows)
-
-    def _decode(self, b: Any) -> Any:
-        xp = self._place.xp
-        if self._fuses(b):
-            flat = xp.addmm(self._flat_mean, xp.reshape(b, (-1, b.shape[-1])), self.components)
-            return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
-        flat = xp.matmul(b, self.components)
-        flat += self._flat_mean
-        return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
 
     def project(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ._array import leave
-from ._operands import refuse_missing
+from ._operands import FEW, Operands, refuse_missing
 
-__all__ = ["FEW", "project_in_blocks"]
+__all__ = ["project_in_blocks"]
 
-FEW = 256  # shapes whose differences from the mean stay in the cache
 _MANY = 2500  # shapes in one product: waking the threads of BLAS costs little, and the coefficients stay in the cache
 
 
-def project_in_blocks(basis: Any, shapes: np.ndarray) -> np.ndarray:
+def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
     """Project with as few passes over memory, and as few products that wake the threads of BLAS, as there are."""
     flat, context, basis = basis._enter(shapes)
     limit = basis.limit

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from scipy.special import multigammaln
 
 from ._basis import ShapeBasis
+from ._transforms import pose_directions
 
-__all__ = ["MOST_FEATURES", "MOST_SAMPLES", "completion_basis", "kept", "pose_directions"]
+__all__ = ["MOST_FEATURES", "MOST_SAMPLES", "completion_basis"]
 
 MOST_FEATURES = 300  # coordinates for which the whole covariance is kept and shrunk
 MOST_SAMPLES = 1000  # shapes that are kept to learn how far completions are off
 _SMOOTH = ((1.0, 0.1), (1.0, 0.3), (2.0, 0.1), (2.0, 0.3))  # reach in spacings of the landmarks, fraction of white
 _AMOUNTS = np.concatenate([[3e-4, 1e-3, 3e-3], np.geomspace(5e-3, 0.97, 25)])
-
-
-_KEPT: weakref.WeakKeyDictionary[ShapeBasis, dict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
-def kept(basis: ShapeBasis, name: Any, make: Callable[[], Any]) -> Any:
-    """Return what is derived from a basis, from the last call if there was one."""
-    known = _KEPT.setdefault(basis, {})
-    if name not in known:
-        known[name] = make()
-    return known[name]
-
-
-def pose_directions(mean: np.ndarray, scaling: bool = True) -> np.ndarray:
-    """Return the derivatives of a shape by its pose as flat rows: translations, turns, logarithm of the size."""
-    k, d = mean.shape
-    rows = [np.broadcast_to(axis, (k, d)) for axis in np.eye(d)]
-    if d == 2:
-        rows.append(np.stack([-mean[:, 1], mean[:, 0]], axis=1))
-    else:
-        rows += [np.cross(axis, mean) for axis in np.eye(3)]
-    if scaling:
-        rows.append(mean)
-    return np.stack([row.ravel() for row in rows])
 
 
 def completion_basis(mean: np.ndarray, covariance: np.ndarray, n_samples: int, limit: object = None) -> ShapeBasis:

@@ -234,7 +234,7 @@ def _known(law: Any) -> Any:
 def _record(solution: Solution) -> ShapeFit:
     problem, pose, completed = solution.problem, solution.pose, solution.completed
     xp = namespace_of(completed)
-    basis = problem.frame.basis.like(completed)
+    basis = problem.frame.basis._beside(completed)
     flat = xp.reshape(pose(completed), (completed.shape[0], math.prod(completed.shape[1:])))
     b = xp.matmul(flat - basis._flat_mean, basis._transposed) if solution.prior else solution.coefficients
     kept, clipped = b, xp.zeros_like(b, dtype=xp.bool)

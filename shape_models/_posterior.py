@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ._array import device_of, leave, namespace_of, to_numpy, values_known
-from ._basis import ShapeBasis
-from ._completion import kept, pose_directions
 from ._limits import Box
+from ._operands import Operands
 from ._problem import Frame, Problem, beside, least_noise, spread
-from ._transforms import Similarity
+from ._transforms import Similarity, pose_directions
 
 if TYPE_CHECKING:
     from . import _fit_kernels
@@ -43,15 +42,15 @@ class Normal(NamedTuple):
     compiled: _fit_kernels.Gaussian | None
 
     @classmethod
-    def of(cls, basis: ShapeBasis, scaling: bool | None = True) -> Normal:
+    def of(cls, basis: Operands, scaling: bool | None = True) -> Normal:
         """Return the Gaussian of a basis; modes lose their share in the directions of the pose.
 
         Without scaling the pose has no size, with None there is no pose.
         """
-        return kept(basis, ("normal", scaling), lambda: cls._new(basis, scaling))
+        return basis._derived(("normal", scaling), lambda: cls._new(basis, scaling))
 
     @classmethod
-    def _new(cls, basis: ShapeBasis, scaling: bool | None) -> Normal:
+    def _new(cls, basis: Operands, scaling: bool | None) -> Normal:
         mean = to_numpy(basis.mean).astype(np.float64)
         moves = np.empty((0, mean.size)) if scaling is None else pose_directions(mean, scaling)
         modes = to_numpy(basis.components).astype(np.float64)
@@ -81,7 +80,7 @@ class Normal(NamedTuple):
         return cls(mean.ravel(), rows, len(moves), noise, np.linalg.inv(gram), compiled)
 
 
-def complete_rows(basis: ShapeBasis, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def complete_rows(basis: Operands, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return shapes (n, K, d) without gaps and the covariance of each landmark, with no pose; None without loops.
 
     Shapes with the same gaps follow one another, so that they share their matrices.
@@ -161,7 +160,7 @@ def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: 
         pose, share, points = _reweigh(problem, pose, loss)
     if not prior:
         pose, coefficients = _least_squares(problem, pose, share)
-        basis = frame.basis.like(points)
+        basis = frame.basis._beside(points)
         return Solution(problem, prior, pose, share, points, pose.inverse(basis._decode(coefficients)), coefficients)
     if problem.certain:
         same = loss == "linear" and start is None
@@ -258,7 +257,7 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
         dtype = problem.points.dtype
         points = points.reshape(problem.points.shape).astype(dtype, copy=False)
         return _pose(matrix, shift, dtype), share.astype(dtype, copy=False), points
-    basis = frame.basis.like(problem.points)
+    basis = frame.basis._beside(problem.points)
     system = _System(problem, some)
     seen = (problem.confidence > 0)[..., None]
     gains = system.gains(pose)
@@ -337,7 +336,7 @@ def _least_squares(problem: Problem, pose: Similarity, share: Any) -> tuple[Simi
     """
     xp = namespace_of(problem.points)
     frame = problem.frame
-    basis = frame.basis.like(problem.points)
+    basis = frame.basis._beside(problem.points)
     largest = max(float(xp.max(basis.variances)), float(np.finfo(np.float64).tiny))
     eps = float(xp.finfo(problem.points.dtype).eps)
     some, loops = Normal.of(frame.basis, frame.scaling), _loops(problem)
@@ -538,7 +537,7 @@ class Solution:
         frame, d = problem.frame, problem.points.shape[2]
         xp = namespace_of(self.completed)
         some = Normal.of(frame.prior if self.prior else frame.basis, frame.scaling)
-        rows, rest = kept(frame.basis, ("rest", id(frame.prior), frame.scaling), lambda: _leftover(frame))
+        rows, rest = frame.basis._derived(("rest", id(frame.prior), frame.scaling), lambda: _leftover(frame))
         loops = _loops(problem)
         if loops is not None and some.compiled is not None:
             if whole:

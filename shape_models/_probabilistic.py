@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ._array import device_of, namespace_of, to_numpy, values_known
+from ._operands import Operands
+from ._posterior import complete_rows
 
 __all__ = [
     "BasisReport",
@@ -166,7 +168,7 @@ class BasisReport:
         return f"{int(clipped.any(axis=-1).sum())} of {distance.size} shapes clipped, {middle}"
 
 
-def _by_landmark(basis: Any) -> Any:
+def _by_landmark(basis: Operands) -> Any:
     """Return the modes as (n_landmarks, n_components, n_dims)."""
     xp = namespace_of(basis.components)
     event = basis.event_shape
@@ -174,7 +176,7 @@ def _by_landmark(basis: Any) -> Any:
     return xp.permute_dims(modes, (1, 0, 2))
 
 
-def _weighted_gram(basis: Any, w: Any) -> Any:
+def _weighted_gram(basis: Operands, w: Any) -> Any:
     """Return Σ wₖ VₖVₖᵀ over the landmarks, (..., n_components, n_components), as one matrix product."""
     xp = namespace_of(w)
     modes = _by_landmark(basis)
@@ -190,7 +192,7 @@ def _per_coordinate(w: Any, n_dims: int) -> Any:
     return xp.reshape(repeated, (*w.shape[:-1], w.shape[-1] * n_dims))
 
 
-def _excess(basis: Any, w: Any) -> Any:
+def _excess(basis: Operands, w: Any) -> Any:
     """Return ρ - 1 = σ²/λ - 1, finite also for modes without variance."""
     xp = namespace_of(w)
     tiny = float(xp.finfo(w.dtype).eps) ** 2 * basis.noise_variance
@@ -198,7 +200,7 @@ def _excess(basis: Any, w: Any) -> Any:
     return basis.noise_variance / variance - 1.0
 
 
-def weighted_coefficients(basis: Any, flat: Any, w: Any) -> Any:
+def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
     """Return the coefficients of shapes (..., n_features) of which each landmark is trusted by w, in [0, 1].
 
     With ρᵢ = σ²/λᵢ and N = V (I - W) Vᵀ the expectation of `ShapeBasis.encode` is (I + N (ρ - I))⁻¹ V W (x - mean), in
@@ -248,7 +250,7 @@ def _refuse(flat: Any, d: Any, spread: Any, event_shape: tuple[int, ...]) -> Non
         )
 
 
-def _residual(basis: Any, flat: Any) -> tuple[Any, Any]:
+def _residual(basis: Operands, flat: Any) -> tuple[Any, Any]:
     """Return the coefficients and the squared distance of shapes to the span of the modes."""
     xp = namespace_of(flat)
     d = flat - basis._flat_mean
@@ -257,7 +259,7 @@ def _residual(basis: Any, flat: Any) -> tuple[Any, Any]:
     return b, xp.sum(rest * rest, axis=-1)
 
 
-def _squared_mahalanobis(basis: Any, b: Any) -> Any:
+def _squared_mahalanobis(basis: Operands, b: Any) -> Any:
     """Return Σ bᵢ²/λᵢ over the modes with variance."""
     xp = namespace_of(b)
     varies = basis._scale > 0
@@ -272,13 +274,13 @@ def _root(square: Any) -> Any:
     return xp.where(zero, xp.zeros_like(square), xp.sqrt(xp.where(zero, xp.ones_like(square), square)))
 
 
-def mahalanobis(basis: Any, flat: Any) -> Any:
+def mahalanobis(basis: Operands, flat: Any) -> Any:
     """Return the root of Σ bᵢ²/λᵢ for shapes (..., n_features)."""
     xp = namespace_of(flat)
     return _root(_squared_mahalanobis(basis, xp.matmul(flat - basis._flat_mean, basis._transposed)))
 
 
-def log_likelihood(basis: Any, flat: Any) -> Any:
+def log_likelihood(basis: Operands, flat: Any) -> Any:
     """Return the log density of shapes (..., n_features) under the Gaussian of the basis."""
     variances = to_numpy(basis.variances).astype(np.float64)
     n_outside = flat.shape[-1] - variances.shape[0]
@@ -297,7 +299,7 @@ def log_likelihood(basis: Any, flat: Any) -> Any:
     return -0.5 * (square + constant)
 
 
-def report(basis: Any, flat: Any) -> BasisReport:
+def report(basis: Operands, flat: Any) -> BasisReport:
     """Return the report on shapes (..., n_features)."""
     from scipy.special import gammaincc
 
@@ -326,7 +328,7 @@ def report(basis: Any, flat: Any) -> BasisReport:
     )
 
 
-def sample(basis: Any, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
+def sample(basis: Operands, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
     """Return random shapes (n_samples, n_features) beside the basis."""
     if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 0:
         raise ValueError(f"n_samples: got {n_samples!r}; expected a number of shapes that is not negative. Try 1.")
@@ -350,7 +352,7 @@ def sample(basis: Any, n_samples: int, rng: Any, truncated: bool, noise: bool) -
     return xp.astype(flat, basis.mean.dtype, copy=False)
 
 
-def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
+def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
     """Return the completion of shapes (..., n_landmarks, n_dims), one landmark a row also for plain features.
 
     With the latent coefficients a, of prior variance Δ = Λ - σ², the rest is noise: E[x] = mean + Vᵀ E[a],
@@ -373,8 +375,6 @@ def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
         where = tuple(int(i) for i in np.argwhere(np.isinf(to_numpy(shapes)))[0])
         raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers or NaN.")
     if isinstance(rows, np.ndarray) and not joint and n_dims in (2, 3) and len(rows):
-        from ._posterior import complete_rows
-
         compiled = complete_rows(basis, rows)
         if compiled is not None:
             return Completion(compiled[0].reshape(shapes.shape), compiled[1].reshape(*lead, *compiled[1].shape[1:]))
@@ -412,7 +412,7 @@ def complete(basis: Any, shapes: Any, joint: bool) -> Completion:
     return Completion(xp.reshape(points, shapes.shape), xp.reshape(covariance, (*lead, *covariance.shape[1:])))
 
 
-def _posterior(basis: Any, w: Any) -> tuple[Any, Any]:
+def _posterior(basis: Operands, w: Any) -> tuple[Any, Any]:
     """Return, for masks (..., n_landmarks), the map from V W (x - mean) to E[a], and Cov[a]."""
     xp = namespace_of(w)
     n = basis.components.shape[0]
@@ -429,7 +429,7 @@ def _posterior(basis: Any, w: Any) -> tuple[Any, Any]:
     return inverse * outer, (eye - xp.matmul(gram, inverse)) * outer
 
 
-def _spread(basis: Any, covariance: Any, hidden: Any, joint: bool) -> Any:
+def _spread(basis: Operands, covariance: Any, hidden: Any, joint: bool) -> Any:
     """Return the covariance of the hidden landmarks from that of the latent coefficients."""
     xp = namespace_of(covariance)
     modes = _by_landmark(basis)

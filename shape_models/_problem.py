@@ -18,8 +18,7 @@ from ._array import (
     to_numpy,
     values_known,
 )
-from ._basis import ShapeBasis
-from ._operands import shape_message
+from ._operands import Operands, shape_message
 from ._provenance import recall
 from ._similarity import row_status
 from ._superimposition import PairFit, fit_pair
@@ -45,8 +44,8 @@ class Tails(NamedTuple):
 class Frame(NamedTuple):
     """What of a model is needed for a fit."""
 
-    basis: ShapeBasis  # the modes that are reported and clipped
-    prior: ShapeBasis  # the Gaussian that fills in
+    basis: Operands  # the modes that are reported and clipped
+    prior: Operands  # the Gaussian that fills in
     mean: np.ndarray  # what whole shapes are superimposed on
     rule: str  # how, as in `_procrustes`; "tangent" for a bare basis, whose alignment is not known
     inflation: float
@@ -61,7 +60,7 @@ class Frame(NamedTuple):
         if isinstance(model, Frame):
             return model
         asm = None
-        if isinstance(model, ShapeBasis):
+        if isinstance(model, Operands):
             basis = prior = model
         else:
             if not (hasattr(model, "fit") and (hasattr(model, "asm_") or hasattr(model, "basis_"))):
@@ -105,7 +104,7 @@ class Frame(NamedTuple):
         return found.inverse if self.rule == "tangent" else found
 
 
-def least_noise(basis: ShapeBasis) -> float:
+def least_noise(basis: Operands) -> float:
     """Return the noise variance, never quite 0, so that all systems can be solved."""
     largest = float(np.max(to_numpy(basis.variances), initial=0.0))
     return max(float(basis.noise_variance), 1e-9 * largest, float(np.finfo(np.float64).tiny))

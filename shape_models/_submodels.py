@@ -14,6 +14,7 @@ from ._array import as_numpy, as_shapes, refuse_extremes_of
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._limits import LimitLike
+from ._transforms import pose_directions
 from ._typing import ArrayLike
 from .landmarks import SchemeLike, get_scheme
 
@@ -73,7 +74,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
             if len(chosen) < n_dims:
                 raise ValueError(f"landmarks: got {len(chosen)}; expected at least {n_dims}, which fix a pose.")
             mean = mean - mean.mean(axis=0)
-            pose = _pose_directions(mean, model.alignment_.scaling)
+            pose = _moves(mean, model.alignment_.scaling)
             off = np.eye(mean.size) - pose @ pose.T
             scale = 1 / float(np.linalg.norm(mean)) if model.alignment_.scaling else 1.0
             mean, covariance = mean * scale, off @ covariance @ off * scale**2
@@ -287,7 +288,7 @@ def _choose_kernel(aligned: np.ndarray, amplitude: float | None, length: float |
                 mean = rest.mean(axis=0)
                 flat = (rest - mean).reshape(len(rest), -1)
                 total = flat.T @ flat / max(len(flat) - 1, 1) + _kernel_covariance(mean, a, l)
-                pose = _pose_directions(mean - mean.mean(axis=0), True)
+                pose = _moves(mean - mean.mean(axis=0), True)
                 values, vectors = np.linalg.eigh(total)
                 keep = slice(pose.shape[1], None)
                 floor = 1e-4 * values[-1]  # digitising error: no direction is ever exact
@@ -305,23 +306,14 @@ def _kernel_covariance(mean: np.ndarray, amplitude: float, length: float) -> np.
     unit = float(np.sqrt((centred**2).sum() / len(mean)))
     apart = ((centred[:, None] - centred[None]) ** 2).sum(axis=-1) / unit**2
     kernel = (amplitude * unit) ** 2 * np.exp(-0.5 * apart / length**2)
-    pose = _pose_directions(centred, True)
+    pose = _moves(centred, True)
     off = np.eye(mean.size) - pose @ pose.T
     return off @ np.kron(kernel, np.eye(mean.shape[1])) @ off
 
 
-def _pose_directions(centred: np.ndarray, scaling: bool) -> np.ndarray:
-    """Return an orthonormal basis of the moves that are translations, turns and changes of size of a shape."""
-    k, d = centred.shape
-    moves = [np.broadcast_to(np.eye(d)[i], (k, d)).ravel() for i in range(d)]
-    for i in range(d):
-        for j in range(i + 1, d):
-            turned = np.zeros((k, d))
-            turned[:, i], turned[:, j] = -centred[:, j], centred[:, i]
-            moves.append(turned.ravel())
-    if scaling:
-        moves.append(centred.ravel())
-    return np.linalg.qr(np.stack(moves, axis=1))[0]
+def _moves(centred: np.ndarray, scaling: bool) -> np.ndarray:
+    """Return an orthonormal basis, as columns, of the moves that are translations, turns and changes of size."""
+    return np.linalg.qr(pose_directions(centred, scaling).T)[0]
 
 
 def _basis_from(mean: np.ndarray, covariance: np.ndarray, n_components: int, limit: Any) -> ShapeBasis:

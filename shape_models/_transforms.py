@@ -11,7 +11,7 @@ import numpy as np
 from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
 from ._typing import ArrayLike
 
-__all__ = ["Similarity"]
+__all__ = ["Similarity", "pose_directions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,3 +347,16 @@ def _move(part: Any, xp: Any, dtype: Any, device: Any) -> Any:
         part = part if part.dtype == dtype else xp.astype(part, dtype)
         return part if device_of(part) == device else array_api_compat.to_device(part, device)
     return xp.asarray(np.array(to_numpy(part)), dtype=dtype, device=device)
+
+
+def pose_directions(mean: np.ndarray, scaling: bool = True) -> np.ndarray:
+    """Return the derivatives of a shape by its pose as flat rows: translations, turns, logarithm of the size."""
+    k, d = mean.shape
+    rows = [np.broadcast_to(axis, (k, d)) for axis in np.eye(d)]
+    if d == 2:
+        rows.append(np.stack([-mean[:, 1], mean[:, 0]], axis=1))
+    else:
+        rows += [np.cross(axis, mean) for axis in np.eye(3)]
+    if scaling:
+        rows.append(mean)
+    return np.stack([row.ravel() for row in rows])

@@ -14,7 +14,6 @@ from no_torch import has_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shape_models", "pose", "evaluation", "asmnet")
-NO_CIRCLES = ("pose", "evaluation", "asmnet")  # not even by imports within functions or for type checking
 MAY_IMPORT = {
     "shape_models": set(),
     "pose": {"shape_models"},
@@ -131,10 +130,10 @@ def _circles(graph):
     return {frozenset(b for b in reach[a] if a in reach.get(b, ())) for a in reach if a in reach[a]}
 
 
-def _graph(package, *, everywhere):
-    """Return who imports whom in a package, by modules; an ``__init__`` gathers, and stands for what it gathers.
+def _graph(package):
+    """Return who imports whom in a package, also within functions and for type checking.
 
-    Without `everywhere` imports within functions and for type checking are left out.
+    An ``__init__`` gathers, and stands for what it gathers.
     """
     modules = _modules()
     gathered = {
@@ -147,18 +146,16 @@ def _graph(package, *, everywhere):
     for name, path in files.items():
         if name.split(".")[0] == package:
             graph[name] = set()
-            for base, imported, node in _imported_names(name, path):
+            for base, imported, _ in _imported_names(name, path):
                 while (base, imported) in gathered:
                     base = gathered[base, imported]
-                if everywhere or node.col_offset == 0:
-                    graph[name] |= {f"{base}.{imported}", base} & files.keys() - {name}
+                graph[name] |= {f"{base}.{imported}", base} & files.keys() - {name}
     return graph
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_imports_itself_round_a_circle(package):
-    """In the packages of `NO_CIRCLES` imports within functions and for type checking count too."""
-    assert not _circles(_graph(package, everywhere=package in NO_CIRCLES))
+    assert not _circles(_graph(package))
 
 
 @pytest.mark.parametrize("package", PACKAGES[:3])

@@ -18,9 +18,9 @@ from shape_models import (
     fit_shape,
     make_faces,
 )
-from shape_models._completion import pose_directions
 from shape_models._posterior import solve
 from shape_models._problem import Problem
+from shape_models._transforms import pose_directions
 
 
 @pytest.fixture(scope="module")
