@@ -182,7 +182,7 @@ class ShapeBasis(Operands):
         array([ 4. , -0.5])
         """
         b, context, basis = self._enter_coefficients(coefficients)
-        return leave(b if basis.limit is None else basis.limit.clip(b, basis._scale), context.given)
+        return leave(basis._clip(b), context.given)
 
     def decode(self, coefficients: ArrayLike) -> Any:
         """Return the shapes mean + Σ bᵢ vᵢ; the inverse of `encode` on the span of the modes.
@@ -224,12 +224,12 @@ class ShapeBasis(Operands):
             xp = self._place.xp
             rows = xp.reshape(flat, (-1, flat.shape[-1]))
             b = xp.addmm(-(self._flat_mean @ self._transposed), rows, self._transposed)
-            refuse_missing(flat, b, self.event_shape)
+            refuse_missing(self, flat, b)
             return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
         # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
         with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
             b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
-        refuse_missing(flat, b, self.event_shape)
+        refuse_missing(self, flat, b)
         return b
 
     def project(
@@ -292,10 +292,7 @@ class ShapeBasis(Operands):
                     result = project_in_blocks(self, memory)
                 return result if memory is shapes else namespace_of(shapes).asarray(result)
         flat, context, basis = self._enter(shapes)
-        b = basis._coefficients(flat, confidence)
-        if basis.limit is not None:
-            b = basis.limit.clip(b, basis._scale)
-        return leave(basis._decode(b), context.given)
+        return leave(basis._decode(basis._clip(basis._coefficients(flat, confidence))), context.given)
 
     def report(self, shapes: ArrayLike) -> BasisReport:
         """Say which modes are clipped, by how much, how far shapes are from the model and how plausible they are.
@@ -324,7 +321,7 @@ class ShapeBasis(Operands):
         array([-2.,  0.])
         """
         flat, context, basis = self._enter(shapes)
-        refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(basis, flat, flat)
         report = _probabilistic.report(basis, flat)
         values = vars(report).items()
         return BasisReport(**{k: value if k == "clipped" else leave(value, context.given) for k, value in values})
@@ -357,7 +354,7 @@ class ShapeBasis(Operands):
         np.float64(5.0)
         """
         flat, context, basis = self._enter(shapes)
-        refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(basis, flat, flat)
         return leave(_probabilistic.mahalanobis(basis, flat), context.given)
 
     def log_likelihood(self, shapes: ArrayLike) -> Any:
@@ -391,7 +388,7 @@ class ShapeBasis(Operands):
         np.float64(-3.6758)
         """
         flat, context, basis = self._enter(shapes)
-        refuse_missing(flat, flat, basis.event_shape)
+        refuse_missing(basis, flat, flat)
         return leave(_probabilistic.log_likelihood(basis, flat), context.given)
 
     def sample(
@@ -426,7 +423,7 @@ class ShapeBasis(Operands):
         ((1000, 2, 2), True)
         """
         flat = _probabilistic.sample(self, n_samples, rng, truncated, noise)
-        return namespace_of(flat).reshape(flat, (flat.shape[0], *self.event_shape))
+        return self._place.xp.reshape(flat, (flat.shape[0], *self.event_shape))
 
     def complete(self, shapes: ArrayLike, *, joint: bool = False) -> Completion:
         """Fill missing landmarks with their conditional mean given those seen, and say how sure they are.

@@ -20,7 +20,7 @@ def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
     limit = basis.limit
     if flat.ndim == 1 or math.prod(flat.shape[:-1]) <= FEW:
         b = np.dot(flat - basis._flat_mean, basis._transposed)
-        refuse_missing(flat, b, basis.event_shape)
+        refuse_missing(basis, flat, b)
         if limit is not None:
             limit._clip_in_place(b, basis._scale)
         out = np.dot(b, basis.components)
@@ -39,7 +39,7 @@ def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
         block = rows[start : start + _MANY]
         b = np.matmul(block, widened, out=buffer[: len(block)])
         b -= offset
-        refuse_missing(flat, b, basis.event_shape)
+        refuse_missing(basis, flat, b)
         if limit is not None:
             limit._clip_in_place(b, basis._scale)
         np.matmul(b, with_mean, out=out[start : start + _MANY])

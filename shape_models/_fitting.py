@@ -237,9 +237,8 @@ def _record(solution: Solution) -> ShapeFit:
     basis = problem.frame.basis._beside(completed)
     flat = xp.reshape(pose(completed), (completed.shape[0], math.prod(completed.shape[1:])))
     b = xp.matmul(flat - basis._flat_mean, basis._transposed) if solution.prior else solution.coefficients
-    kept, clipped = b, xp.zeros_like(b, dtype=xp.bool)
+    kept, clipped = basis._clip(b), xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:
-        kept = basis.limit.clip(b, basis._scale)
         rounding = 16 * float(xp.finfo(b.dtype).eps) * xp.max(xp.abs(flat), axis=-1, keepdims=True)
         clipped = basis.limit.exceeds(b, basis._scale) & (xp.abs(kept - b) > rounding)
         clipped = clipped & ~xp.asarray(problem.failed, device=device_of(b))[:, None]

@@ -76,6 +76,10 @@ class Limit:
             "SoftBox or None. Try truncated=False."
         )
 
+    def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
+        """Clip what is known to fit together, in a library that is known."""
+        return self.clip(coefficients, scale)
+
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         """Clip the columns that have a scale; one more column holds 1 and stays."""
         own = coefficients[..., : len(scale)]
@@ -100,6 +104,24 @@ class _OneNumber(Limit):
                 f"{type(self).__name__}: got {self._name}={value}; expected a number that is not negative. Try 3.0."
             )
         object.__setattr__(self, "value", float(value))
+
+    def clip(self, coefficients: Array, scale: Array) -> Any:
+        """Bring coefficients into the set, as the limit describes it; see `Limit.clip`.
+
+        Parameters
+        ----------
+        coefficients : array of shape (..., n_components)
+            Coefficients bᵢ of the modes, in the units of the shapes.
+        scale : array of shape (n_components,)
+            Standard deviations √λᵢ of the modes.
+
+        Returns
+        -------
+        array of shape (..., n_components)
+            Coefficients within the limit.
+        """
+        coefficients, scale = _arrays(coefficients, scale)
+        return self._within(coefficients, scale, namespace_of(coefficients))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, _OneNumber):
@@ -219,23 +241,7 @@ class Box(_HalfWidth):
         """
         return _bound(self.value, scale)
 
-    def clip(self, coefficients: Array, scale: Array) -> Any:
-        """Clip each coefficient to ±k√λᵢ; see `Limit.clip`.
-
-        Parameters
-        ----------
-        coefficients : array of shape (..., n_components)
-            Coefficients bᵢ of the modes, in the units of the shapes.
-        scale : array of shape (n_components,)
-            Standard deviations √λᵢ of the modes.
-
-        Returns
-        -------
-        array of shape (..., n_components)
-            Coefficients within the limit.
-        """
-        coefficients, scale = _arrays(coefficients, scale)
-        xp = namespace_of(coefficients)
+    def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         bound = _bound(self.value, scale)
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
         return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
@@ -271,23 +277,7 @@ class SoftBox(_HalfWidth):
     array([0.1  , 2.285, 3.   ])
     """
 
-    def clip(self, coefficients: Array, scale: Array) -> Any:
-        """Return s tanh(b / s); see `Limit.clip`.
-
-        Parameters
-        ----------
-        coefficients : array of shape (..., n_components)
-            Coefficients bᵢ of the modes, in the units of the shapes.
-        scale : array of shape (n_components,)
-            Standard deviations √λᵢ of the modes.
-
-        Returns
-        -------
-        array of shape (..., n_components)
-            Coefficients within the limit.
-        """
-        coefficients, scale = _arrays(coefficients, scale)
-        xp = namespace_of(coefficients)
+    def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         if self.value == math.inf:
             return xp.where(scale > 0, coefficients, xp.zeros_like(scale))
         bound = _bound(self.value, scale)
@@ -340,23 +330,7 @@ class Ellipsoid(_OneNumber):
         """Mahalanobis radius of the ball."""
         return self.value
 
-    def clip(self, coefficients: Array, scale: Array) -> Any:
-        """Return the nearest point of the ball; see `Limit.clip`.
-
-        Parameters
-        ----------
-        coefficients : array of shape (..., n_components)
-            Coefficients bᵢ of the modes, in the units of the shapes.
-        scale : array of shape (n_components,)
-            Standard deviations √λᵢ of the modes.
-
-        Returns
-        -------
-        array of shape (..., n_components)
-            Coefficients within the limit.
-        """
-        coefficients, scale = _arrays(coefficients, scale)
-        xp = namespace_of(coefficients)
+    def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         zero = xp.zeros_like(scale)
         if self.value == 0:
             return xp.where(scale < 0, coefficients, zero)

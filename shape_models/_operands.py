@@ -148,6 +148,10 @@ class Operands:
         flat = shapes.reshape(shape) if isinstance(shapes, np.ndarray) else context.xp.reshape(shapes, shape)
         return flat, context, self._on(context, shapes)
 
+    def _clip(self, b: Any) -> Any:
+        """Bring coefficients into the limit."""
+        return b if self.limit is None else self.limit._within(b, self._scale, self._place.xp)
+
     def _derived(self, name: Any, make: Callable[[], Any]) -> Any:
         """Return what is derived from the operands, from the last call if there was one."""
         if name not in self._kept:
@@ -256,7 +260,7 @@ def moved_array(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
     return xp.astype(array, dtype, copy=False)
 
 
-def refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...]) -> None:
+def refuse_missing(basis: Operands, shapes: Any, coefficients: Any) -> None:
     """Raise for NaN and infinity, which no coefficient survives, so that only the coefficients are looked at."""
     if isinstance(coefficients, np.ndarray):
         flat = coefficients.reshape(-1)
@@ -266,7 +270,7 @@ def refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...])
     else:
         if not values_known(coefficients):
             return
-        xp = namespace_of(coefficients)
+        xp = basis._place.xp
         if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
             return
     values = to_numpy(shapes)
@@ -277,7 +281,7 @@ def refuse_missing(shapes: Any, coefficients: Any, event_shape: tuple[int, ...])
             "whose sums are finite. Try another unit."
         )
     first = tuple(int(i) for i in np.argwhere(bad)[0])
-    where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
+    where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], basis.event_shape)))
     if np.isnan(values[first]):
         raise ValueError(
             f"shapes: got a missing landmark (NaN) at index {where}; expected complete shapes. "

@@ -281,7 +281,7 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
             pose, star, near = move @ pose, move(star), move(near)
             z = xp.where(seen, pose(problem.points), zero)
         b = xp.matmul(xp.reshape(star, (star.shape[0], -1)) - basis._flat_mean, basis._transposed)
-        apart = z - basis._decode(b if limit is None else limit.clip(b, basis._scale))
+        apart = z - basis._decode(basis._clip(b))
         distance = xp.sqrt(xp.sum(apart * _apply(gains, apart), axis=-1) + float(xp.finfo(z.dtype).smallest_normal))
         sigma = _median(distance, weight, xp) / _MEDIAN_LENGTH[d]
         sigma = xp.where(sigma > floor, sigma, xp.full_like(sigma, floor))

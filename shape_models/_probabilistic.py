@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import device_of, namespace_of, to_numpy, values_known
+from ._array import to_numpy, values_known
 from ._operands import Operands
 from ._posterior import complete_rows
 
@@ -170,7 +170,7 @@ class BasisReport:
 
 def _by_landmark(basis: Operands) -> Any:
     """Return the modes as (n_landmarks, n_components, n_dims)."""
-    xp = namespace_of(basis.components)
+    xp = basis._place.xp
     event = basis.event_shape
     modes = xp.reshape(basis.components, (basis.components.shape[0], event[0], -1))
     return xp.permute_dims(modes, (1, 0, 2))
@@ -178,23 +178,22 @@ def _by_landmark(basis: Operands) -> Any:
 
 def _weighted_gram(basis: Operands, w: Any) -> Any:
     """Return Σ wₖ VₖVₖᵀ over the landmarks, (..., n_components, n_components), as one matrix product."""
-    xp = namespace_of(w)
+    xp = basis._place.xp
     modes = _by_landmark(basis)
     n = modes.shape[1]
     outer = xp.matmul(modes, xp.permute_dims(modes, (0, 2, 1)))
     return xp.reshape(xp.matmul(w, xp.reshape(outer, (-1, n * n))), (*w.shape[:-1], n, n))
 
 
-def _per_coordinate(w: Any, n_dims: int) -> Any:
+def _per_coordinate(w: Any, n_dims: int, xp: Any) -> Any:
     """Repeat weights (..., n_landmarks) for each coordinate: (..., n_features)."""
-    xp = namespace_of(w)
     repeated = xp.broadcast_to(xp.expand_dims(w, axis=-1), (*w.shape, n_dims))
     return xp.reshape(repeated, (*w.shape[:-1], w.shape[-1] * n_dims))
 
 
 def _excess(basis: Operands, w: Any) -> Any:
     """Return ρ - 1 = σ²/λ - 1, finite also for modes without variance."""
-    xp = namespace_of(w)
+    xp = basis._place.xp
     tiny = float(xp.finfo(w.dtype).eps) ** 2 * basis.noise_variance
     variance = xp.where(basis.variances > tiny, basis.variances, xp.full_like(basis.variances, tiny))
     return basis.noise_variance / variance - 1.0
@@ -206,16 +205,16 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
     With ρᵢ = σ²/λᵢ and N = V (I - W) Vᵀ the expectation of `ShapeBasis.encode` is (I + N (ρ - I))⁻¹ V W (x - mean), in
     which a confidence of 1 leaves the identity without rounding. σ² = 0 is the pseudo-inverse Λ^½ (√W VᵀΛ^½)⁺ √W.
     """
-    xp = namespace_of(flat)
+    xp = basis._place.xp
     n_dims = flat.shape[-1] // w.shape[-1]
-    spread = _per_coordinate(w, n_dims)
+    spread = _per_coordinate(w, n_dims, xp)
     d = xp.where(spread > 0, flat - basis._flat_mean, xp.zeros_like(flat))
-    _refuse(flat, d, spread, basis.event_shape)
+    _refuse(basis, flat, d, spread)
     right = xp.matmul(d * spread, basis._transposed)
     scale = basis._scale
     if basis.noise_variance > 0:
         matrix = _weighted_gram(basis, 1.0 - w) * _excess(basis, w)
-        matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=device_of(flat))
+        matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=basis._place.device)
     else:
         matrix = xp.expand_dims(scale, axis=-1) * _weighted_gram(basis, w) * scale
         rtol = scale.shape[0] * float(xp.finfo(flat.dtype).eps)
@@ -235,15 +234,15 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
     return solution if basis.noise_variance > 0 else solution * scale
 
 
-def _refuse(flat: Any, d: Any, spread: Any, event_shape: tuple[int, ...]) -> None:
+def _refuse(basis: Operands, flat: Any, d: Any, spread: Any) -> None:
     """Raise for NaN and infinity where the confidence is positive."""
-    xp = namespace_of(flat)
+    xp = basis._place.xp
     if not values_known(flat, spread) or bool(xp.all(xp.isfinite(d))):
         return
     bad = to_numpy((spread > 0) & ~xp.isfinite(flat))
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], event_shape)))
+        where = (*first[:-1], *(int(i) for i in np.unravel_index(first[-1], basis.event_shape)))
         raise ValueError(
             f"shapes: got NaN or infinity at index {where}, where the confidence is positive; expected finite "
             "numbers. Try a confidence of 0 for what is missing."
@@ -252,7 +251,7 @@ def _refuse(flat: Any, d: Any, spread: Any, event_shape: tuple[int, ...]) -> Non
 
 def _residual(basis: Operands, flat: Any) -> tuple[Any, Any]:
     """Return the coefficients and the squared distance of shapes to the span of the modes."""
-    xp = namespace_of(flat)
+    xp = basis._place.xp
     d = flat - basis._flat_mean
     b = xp.matmul(d, basis._transposed)
     rest = d - xp.matmul(b, basis.components)
@@ -261,23 +260,22 @@ def _residual(basis: Operands, flat: Any) -> tuple[Any, Any]:
 
 def _squared_mahalanobis(basis: Operands, b: Any) -> Any:
     """Return Σ bᵢ²/λᵢ over the modes with variance."""
-    xp = namespace_of(b)
+    xp = basis._place.xp
     varies = basis._scale > 0
     ratio = xp.where(varies, b / xp.where(varies, basis._scale, xp.ones_like(basis._scale)), xp.zeros_like(b))
     return xp.sum(ratio * ratio, axis=-1)
 
 
-def _root(square: Any) -> Any:
+def _root(square: Any, xp: Any) -> Any:
     """Return the square root, with derivative 0 at 0."""
-    xp = namespace_of(square)
     zero = square <= 0
     return xp.where(zero, xp.zeros_like(square), xp.sqrt(xp.where(zero, xp.ones_like(square), square)))
 
 
 def mahalanobis(basis: Operands, flat: Any) -> Any:
     """Return the root of Σ bᵢ²/λᵢ for shapes (..., n_features)."""
-    xp = namespace_of(flat)
-    return _root(_squared_mahalanobis(basis, xp.matmul(flat - basis._flat_mean, basis._transposed)))
+    xp = basis._place.xp
+    return _root(_squared_mahalanobis(basis, xp.matmul(flat - basis._flat_mean, basis._transposed)), xp)
 
 
 def log_likelihood(basis: Operands, flat: Any) -> Any:
@@ -303,9 +301,9 @@ def report(basis: Operands, flat: Any) -> BasisReport:
     """Return the report on shapes (..., n_features)."""
     from scipy.special import gammaincc
 
-    xp = namespace_of(flat)
+    xp = basis._place.xp
     b, rest = _residual(basis, flat)
-    amount = xp.zeros_like(b) if basis.limit is None else basis.limit.clip(b, basis._scale) - b
+    amount = basis._clip(b) - b
     clipped = xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:
         rounding = 16 * float(xp.finfo(flat.dtype).eps) * xp.max(xp.abs(flat), axis=-1, keepdims=True)
@@ -317,13 +315,13 @@ def report(basis: Operands, flat: Any) -> BasisReport:
         dof = flat.shape[-1]
     plausibility = np.asarray(gammaincc(dof / 2, total / 2) if dof else np.ones_like(total))
     if xp.__name__ != "array_api_compat.numpy":
-        plausibility = xp.asarray(plausibility, device=device_of(flat))
+        plausibility = xp.asarray(plausibility, device=basis._place.device)
     return BasisReport(
         coefficients=b,
         clipped=clipped,
         amount=amount,
-        distance=_root(rest + xp.sum(amount * amount, axis=-1)),
-        mahalanobis=_root(_squared_mahalanobis(basis, b)),
+        distance=_root(rest + xp.sum(amount * amount, axis=-1), xp),
+        mahalanobis=_root(_squared_mahalanobis(basis, b), xp),
         plausibility=xp.astype(plausibility, flat.dtype, copy=False),
     )
 
@@ -347,8 +345,8 @@ def sample(basis: Operands, n_samples: int, rng: Any, truncated: bool, noise: bo
     if noise and basis.noise_variance > 0:
         e = rng.standard_normal(flat.shape) * math.sqrt(basis.noise_variance)
         flat += e - (e @ components.T) @ components
-    xp = namespace_of(basis.mean)
-    flat = xp.asarray(flat, device=device_of(basis.mean)) if not isinstance(basis.mean, np.ndarray) else flat
+    xp = basis._place.xp
+    flat = xp.asarray(flat, device=basis._place.device) if not isinstance(basis.mean, np.ndarray) else flat
     return xp.astype(flat, basis.mean.dtype, copy=False)
 
 
@@ -359,7 +357,7 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
     Cov[x] = Vᵀ Cov[a] V + σ² I on what is missing, and with A = I + N (ρ - I) of `weighted_coefficients`
     E[a] = (I - ρ) A⁻¹ V W (x - mean), Cov[a] = σ² (I - ρ) A⁻¹. One A serves all shapes of one mask.
     """
-    xp = namespace_of(shapes)
+    xp = basis._place.xp
     if not values_known(shapes):
         raise ValueError(
             "complete: got shapes whose values torch cannot look at while it traces; expected plain ones. Try "
@@ -381,7 +379,7 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
     patterns, index = np.unique(masks, axis=0, return_inverse=True)
     index = index.reshape(-1)  # NumPy 2.0.0 keeps the axis
     order = np.argsort(index, kind="stable")
-    device = device_of(shapes)
+    device = basis._place.device
     mean = xp.reshape(basis._flat_mean, (n_landmarks, n_dims))
     width = n_landmarks * n_dims * (n_landmarks * n_dims if joint else n_components)
     per_chunk = max(1, _CHUNK // width)
@@ -414,9 +412,9 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
 
 def _posterior(basis: Operands, w: Any) -> tuple[Any, Any]:
     """Return, for masks (..., n_landmarks), the map from V W (x - mean) to E[a], and Cov[a]."""
-    xp = namespace_of(w)
+    xp = basis._place.xp
     n = basis.components.shape[0]
-    eye = xp.eye(n, dtype=w.dtype, device=device_of(w))
+    eye = xp.eye(n, dtype=w.dtype, device=basis._place.device)
     if basis.noise_variance > 0:
         excess = _excess(basis, w)
         inverse = xp.linalg.inv(_weighted_gram(basis, 1.0 - w) * excess + eye)
@@ -431,15 +429,15 @@ def _posterior(basis: Operands, w: Any) -> tuple[Any, Any]:
 
 def _spread(basis: Operands, covariance: Any, hidden: Any, joint: bool) -> Any:
     """Return the covariance of the hidden landmarks from that of the latent coefficients."""
-    xp = namespace_of(covariance)
+    xp = basis._place.xp
     modes = _by_landmark(basis)
     n_landmarks, _, n_dims = modes.shape
-    device = device_of(covariance)
+    device = basis._place.device
     if joint:
-        flat = basis.components * xp.expand_dims(_per_coordinate(hidden, n_dims), axis=-2)
+        flat = basis.components * xp.expand_dims(_per_coordinate(hidden, n_dims, xp), axis=-2)
         result = xp.matmul(xp.matmul(xp.matrix_transpose(flat), covariance), flat)
         eye = xp.eye(n_landmarks * n_dims, dtype=result.dtype, device=device)
-        result = result + basis.noise_variance * eye * xp.expand_dims(_per_coordinate(hidden, n_dims), axis=-1)
+        result = result + basis.noise_variance * eye * xp.expand_dims(_per_coordinate(hidden, n_dims, xp), axis=-1)
         result = 0.5 * (result + xp.matrix_transpose(result))
         return xp.reshape(result, (*hidden.shape[:-1], n_landmarks, n_dims, n_landmarks, n_dims))
     right = xp.matmul(xp.expand_dims(covariance, axis=-3), modes)

@@ -51,13 +51,13 @@ def float_dtype(dtype: Any, xp: Any = np) -> Any:
     raise TypeError(f"got {called(dtype)}; expected real numbers. Try shapes.astype(float).")
 
 
-def working_dtype(x: Any) -> Any:
+def working_dtype(x: Any, xp: Any = None) -> Any:
     """Return the type to compute in: x.dtype, but float32 for half precision, float64 for integers and long double."""
     dtype = x.dtype
     if isinstance(x, np.ndarray):
         dtype = float_dtype(dtype)
         return np.dtype(np.float32) if dtype.itemsize < 4 else dtype.newbyteorder("=")
-    xp = namespace_of(x)
+    xp = namespace_of(x) if xp is None else xp
     if dtype == xp.float64 or dtype == xp.float32:
         return dtype
     if xp.isdtype(dtype, "real floating"):
@@ -75,7 +75,8 @@ def enter(x: Any, name: str = "shapes") -> tuple[Any, Context]:
         if context is not None:
             return x, context
     x = as_array(x, name)
-    xp, dtype, given = namespace_of(x), working_dtype(x), x.dtype
+    xp, given = namespace_of(x), x.dtype
+    dtype = working_dtype(x, xp)
     if given != dtype:
         x = xp.astype(x, dtype)
         if not xp.isdtype(given, "real floating"):

@@ -72,8 +72,7 @@ _NUMPY = (np.ndarray, np.generic)
 def _opened(x: Any, name: str) -> Any:
     """Return what holds numbers as an array of some type, and refuse all other containers."""
     if hasattr(x, "__torch_function__"):
-        xp = namespace_of(x)
-        if x.layout is not xp.strided:
+        if str(x.layout) != "torch.strided":
             raise TypeError(f"{name}: got a sparse tensor ({x.layout}); expected a dense one. Try {name}.to_dense().")
         if x.is_meta:
             raise TypeError(f"{name}: got a tensor on the meta device, which has no numbers; expected one that has.")

@@ -42,8 +42,8 @@ def is_traced(array: Any) -> bool:
     """Say whether a compiler or exporter follows the computation, so that values must not be looked at."""
     if isinstance(array, np.ndarray) or not hasattr(array, "__torch_function__"):
         return False
-    xp = namespace_of(array)
-    return bool(xp.compiler.is_compiling() or xp.jit.is_tracing())
+    torch = sys.modules["torch"]  # whoever holds a tensor has imported it
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def values_known(*arrays: Any) -> bool:
@@ -65,7 +65,7 @@ def plain_memory(array: Any) -> np.ndarray | None:
 
     NumPy can write in place and skip the overhead of a call, which a computation that is followed cannot.
     """
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    torch = sys.modules.get("torch")
     if torch is None or type(array) is not torch.Tensor or is_traced(array):
         return None
     if array.dtype not in (torch.float64, torch.float32) or array.device.type != "cpu":
