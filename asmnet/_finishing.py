@@ -86,9 +86,7 @@ def measure(
     kind, groups, truth = normalizer_of(scheme), np.asarray(validation.groups), validation.source_landmarks()
 
     def seen(*, flip_average: bool = False) -> tuple[Answers, np.ndarray, np.ndarray]:
-        found = predict_packed(
-            result.network, validation, result.config.preprocessing, flip_average=flip_average
-        )
+        found = predict_packed(result.network, validation, result.config.preprocessing, flip_average=flip_average)
         points = validation.source_landmarks(found.landmarks)
         return found, points, np.asarray(nme(truth, points, normalizer=kind, scheme=scheme))
 

@@ -68,9 +68,7 @@ class Look:
             own = frames.rows(rows)
             pixels = cut_faces([self.images[k] for k in owner[rows]], own, self.form.size).to(self.device)
             images = self.form.normalise(pixels)
-            parts.append(
-                predict_batch(self.network, images, own, self.mirror, maps=maps, convention=self.convention)
-            )
+            parts.append(predict_batch(self.network, images, own, self.mirror, maps=maps, convention=self.convention))
         return Answers.joined(parts)
 
 

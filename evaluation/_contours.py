@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy, as_shapes, refuse_extremes_of
+from shape_models._array import as_count, as_numpy, as_shapes, refuse_extremes_of
 
 __all__ = ["ContourDistance", "contour_distance", "dice", "point_to_contour"]
 
@@ -97,8 +97,7 @@ def contour_distance(
     one, other = (_contour(x, name) for x, name in ((target, "target"), (prediction, "prediction")))
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"prediction: got points in {other.shape[1]} dimensions; expected {one.shape[1]}.")
-    if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer) or n_points < 2:
-        raise ValueError(f"n_points: got {n_points!r}; expected a whole number of at least 2.")
+    n_points = as_count(n_points, "n_points", 2)
     there = _to_segments(_spread(one, closed, n_points), other, closed)
     back = _to_segments(_spread(other, closed, n_points), one, closed)
     # Corners crowd where a contour bends: means are over the even points alone, the extremes over all.

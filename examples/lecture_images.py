@@ -219,6 +219,7 @@ print(f"covered landmarks, fitted less projected: {gain.estimate:+.2f} px [{gain
 # An ellipse of 90 % should hold the truth nine times in ten. With $z^2 = (x-\mu)^\top\Sigma^{-1}(x-\mu)$, which is
 # $\chi^2_2$ distributed for an honest $\Sigma$, it holds the truth where $z^2 < 4.6$.
 
+
 # %%
 def squares(points, covariance):
     """Return z squared of each landmark."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_numpy, as_shapes, refuse_extreme, refuse_masked
+from ._array import DegenerateShapeError, as_count, as_numpy, as_shapes, refuse_extreme, refuse_masked
 from ._typing import ArrayLike, Seed
 
 __all__ = [
@@ -307,8 +307,7 @@ def specificity(
     True
     """
     data = _Data(shapes)
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 2:
-        raise ValueError(f"n_samples: got {n_samples!r}; expected at least 2 random shapes. Try 1000.")
+    n_samples = as_count(n_samples, "n_samples", 2, expected="at least 2 random shapes. Try 1000")
     top = _top(data, None, max_components, "max_components")
     rng = np.random.default_rng(rng)
     drawn = rng.standard_normal((n_samples, top)) * np.sqrt(data.variances[:top])
@@ -375,8 +374,7 @@ def advise_n_components(
     True
     """
     data = _Data(shapes)
-    if isinstance(n_permutations, bool) or not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
-        raise ValueError(f"n_permutations: got {n_permutations!r}; expected at least 1. Try 50.")
+    n_permutations = as_count(n_permutations, "n_permutations", expected="at least 1. Try 50")
     if not 0 < quantile < 1:
         raise ValueError(f"quantile: got {quantile!r}; expected a number between 0 and 1. Try 0.95.")
     rng = np.random.default_rng(rng)
@@ -466,9 +464,8 @@ def _folds(n: int, n_folds: int | None, groups: Any) -> list[np.ndarray]:
             raise ValueError("groups: got one group; expected at least 2. Try groups=None to leave out single shapes.")
         folds = [np.flatnonzero(index == i) for i in range(len(labels))]
     else:
-        count = n if n_folds is None else n_folds
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 2 <= count <= n:
-            raise ValueError(f"n_folds: got {n_folds!r}; expected a number from 2 to {n}. Try 10.")
+        expected = f"a number from 2 to {n}. Try 10"
+        count = as_count(n if n_folds is None else n_folds, "n_folds", 2, n, expected=expected)
         folds = np.array_split(np.arange(n), count)
     largest = max(map(len, folds))
     if n - largest < 2:
@@ -483,9 +480,7 @@ def _top(data: _Data, folds: list[np.ndarray] | None, asked: Any, name: str) -> 
         most = min(most, data.n - max(map(len, folds)) - 1)
     if asked is None:
         return most
-    if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or not 1 <= asked <= most:
-        raise ValueError(f"{name}: got {asked!r}; expected a number from 1 to {most}, the modes of every model.")
-    return int(asked)
+    return as_count(asked, name, 1, most, expected=f"a number from 1 to {most}, the modes of every model")
 
 
 def _held_out(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import to_numpy, values_known
+from ._array import as_count, to_numpy, values_known
 from ._operands import Operands
 from ._posterior import complete_rows
 
@@ -328,12 +328,11 @@ def report(basis: Operands, flat: Any) -> BasisReport:
 
 def sample(basis: Operands, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
     """Return random shapes (n_samples, n_features) beside the basis."""
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 0:
-        raise ValueError(f"n_samples: got {n_samples!r}; expected a number of shapes that is not negative. Try 1.")
+    n_samples = as_count(n_samples, "n_samples", 0, expected="a number of shapes that is not negative. Try 1")
     if not isinstance(rng, np.random.Generator):
         rng = np.random.default_rng(rng)
     scale = to_numpy(basis._scale).astype(np.float64)
-    z = np.zeros((int(n_samples), scale.shape[0]))
+    z = np.zeros((n_samples, scale.shape[0]))
     varies = scale > 0
     size = (z.shape[0], int(varies.sum()))
     if truncated and basis.limit is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._array import DegenerateShapeError
+from ._array import DegenerateShapeError, as_count
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve
@@ -88,8 +88,7 @@ class Sliding:
     def __post_init__(self) -> None:
         if self.criterion not in ("bending_energy", "procrustes"):
             raise ValueError(f"criterion: got {self.criterion!r}; expected 'bending_energy' or 'procrustes'.")
-        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
-            raise ValueError(f"max_iter: got {self.max_iter!r}; expected at least 1 round.")
+        as_count(self.max_iter, "max_iter", expected="at least 1 round")
         if not (np.isfinite(self.tol) and self.tol >= 0):
             raise ValueError(f"tol: got {self.tol!r}; expected a number from 0 up.")
         sliders = _sliders(self.curves)

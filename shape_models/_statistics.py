@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import as_numpy, as_shapes, refuse_extreme
+from ._array import as_count, as_numpy, as_shapes, refuse_extreme
 from ._typing import ArrayLike
 
 __all__ = ["ShapeStatistics"]
@@ -68,8 +68,7 @@ class ShapeStatistics:
 
     def __post_init__(self) -> None:
         mean, scatter = (as_numpy(getattr(self, n), n).astype(np.float64, copy=False) for n in ("mean", "scatter"))
-        if not isinstance(self.n_samples, int | np.integer) or isinstance(self.n_samples, bool) or self.n_samples < 0:
-            raise ValueError(f"n_samples: got {self.n_samples}; expected a count.")
+        as_count(self.n_samples, "n_samples", 0, expected="a count")
         if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
             raise ValueError(
                 "got NaN or infinity in the mean or the scatter; expected finite numbers. Try "

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes
+from ._array import DegenerateShapeError, as_count, as_shapes
 from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
@@ -222,8 +222,7 @@ def correspond(
     arc_length False
     elastic True
     """
-    if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer) or n_points < 4:
-        raise ValueError(f"n_points: got {n_points!r}; expected at least 4 landmarks.")
+    n_points = as_count(n_points, "n_points", 4, expected="at least 4 landmarks")
     if method not in ("auto", "elastic", "arc_length"):
         raise ValueError(f"method: got {method!r}; expected 'auto', 'elastic' or 'arc_length'.")
     if stretch is not None and not (np.isfinite(stretch) and stretch > 0):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._array import as_numpy
+from .._array import as_count, as_numpy
 from ..images import check_boxes_inside, check_inside
 
 __all__ = ["check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
@@ -17,11 +17,8 @@ _MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than 
 
 def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
     """Refuse what is no whole number from `least` on; None is left to the caller's default."""
-    if value is None:
-        return
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        raise ValueError(f"{name}: got {value!r}; expected a whole number of at least {least}.")
+    if value is not None:
+        as_count(value, name, least, most, expected=f"a whole number of at least {least}")
 
 
 def check_jitter(jitter: Any) -> tuple[float, float, float]:

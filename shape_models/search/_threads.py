@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_count
+
 __all__ = ["Threads", "in_chunks", "n_threads", "serial"]
 
 
@@ -19,9 +21,7 @@ def n_threads(n_jobs: int | None) -> int:
         return 1
     if n_jobs == -1:
         return available
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs < 1:
-        raise ValueError(f"n_jobs: got {n_jobs!r}; expected a positive number, -1 or None.")
-    return int(n_jobs)
+    return as_count(n_jobs, "n_jobs", expected="a positive number, -1 or None")
 
 
 def serial(run: Callable[[int, int], None], n: int) -> None:

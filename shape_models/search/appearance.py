@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._aligned import AlignedASM
-from .._array import DegenerateShapeError, as_shapes
+from .._array import DegenerateShapeError, as_count, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
 from .._kernels import compiled
@@ -447,12 +447,11 @@ class AppearanceModel(BaseEstimator):
         DegenerateShapeError
             When the landmarks span no area.
         """
-        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, int | np.integer) or self.max_iter < 0:
-            raise ValueError(f"max_iter: got {self.max_iter!r}; expected a whole number that is not negative.")
+        n_iter = as_count(self.max_iter, "max_iter", 0, expected="a whole number that is not negative")
         evidence = Texture(
             n_components=self.n_texture_components,
             limit=self.texture_limit,
-            n_iter=int(self.max_iter),
+            n_iter=n_iter,
             method=self.method,
         )
         fitter = ASMFitter(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_count
 from .._fitting import ShapeFit, fit_shape
 from ..landmarks import SchemeLike
 from .evidence import Evidence, Proposal, View, saved
@@ -72,8 +73,7 @@ class HeatMaps(Evidence):
             raise ValueError(f"width: got {width!r}; expected a fraction of the mean shape above 0, up to 1.")
         if not 0.0 <= float(prior) < np.inf:
             raise ValueError(f"prior: got {prior!r}; expected a finite number that is not negative.")
-        if isinstance(n_iter, bool) or not isinstance(n_iter, int | np.integer) or n_iter < 1:
-            raise ValueError(f"n_iter: got {n_iter!r}; expected a whole number of at least 1.")
+        as_count(n_iter, "n_iter")
         self.width = width
         self.prior = prior
         self.n_iter = n_iter

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from .._array import as_count
 from ._contours import neighbours
 from ._kernels import profile_distances, profile_gradients
 from .evidence import Evidence, Proposal, View, saved
@@ -67,8 +68,7 @@ class Profiles(Evidence):
         edges: Any = None,
     ) -> None:
         for name, value in (("n_side", n_side), ("reach", reach), ("n_iter", n_iter)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
+            as_count(value, name)
         if not 0.0 <= float(shrinkage) <= 1.0:
             raise ValueError(f"shrinkage: got {shrinkage!r}; expected 0 to 1.")
         if np.ndim(modes) != 1 or not len(modes) or not all(0.0 < float(m) <= 1.0 for m in modes):

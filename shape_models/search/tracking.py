@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_count
 from ..boxes import overlap
 from ..images import read_values
 from ._looks import alike, look_of
@@ -201,10 +202,8 @@ def track(
     if min_confidence is not None and not (isinstance(min_confidence, Real) and 0 <= min_confidence <= 1):
         raise ValueError(f"min_confidence: got {min_confidence!r}; expected a number from 0 to 1.")
     for name, value in (("detect_every", detect_every), ("max_unseen", max_unseen), ("max_faces", max_faces)):
-        if value is None and name == "max_faces":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1.")
+        if value is not None or name != "max_faces":
+            as_count(value, name)
     tracker = _Tracker(
         _source(predictor, detector, judge), float(smoothing), int(detect_every), int(max_unseen), max_faces,
         _BEGIN if min_confidence is None else float(min_confidence),
