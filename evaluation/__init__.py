@@ -15,10 +15,11 @@ from ._curves import (
     failure_rate,
 )
 from ._errors import ErrorArray, landmark_errors, nme
+from ._evaluate import evaluate
 from ._intervals import bootstrap_interval, rate_interval, wilson_interval
 from ._normalizers import normalizing_distance
 from ._pose import EulerError, euler_mae, geodesic_error
-from ._reports import Report, ReportRow, evaluate
+from ._reports import Report, ReportRow
 from ._tables import Interval, Table
 
 __all__ = [

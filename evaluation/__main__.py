@@ -16,9 +16,10 @@ from shape_models.datasets import LandmarkSamples
 from shape_models.landmarks import get_scheme
 
 from ._comparison import compare
+from ._evaluate import evaluate
 from ._files import attributes_of, read_attributes
 from ._pairs import pair
-from ._reports import Report, evaluate
+from ._reports import Report
 from .protocols import get_protocol
 from .published import PUBLISHED
 

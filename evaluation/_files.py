@@ -11,7 +11,7 @@ import numpy as np
 from shape_models._names import plain_name
 from shape_models.datasets import LandmarkSamples
 
-from ._reports import angles_in_degrees
+from ._evaluate import angles_in_degrees
 
 __all__ = ["attributes_of", "read_attributes"]
 

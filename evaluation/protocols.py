@@ -6,18 +6,19 @@ and `print(protocol)` says all that two numbers must share to be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models import estimate_similarity
-from shape_models._array import as_numpy, refuse_masked
+from shape_models._array import as_numpy
 from shape_models.landmarks import get_scheme
 
+from ._crops import AlignedCrop, LandmarkBoxCrop
 from ._errors import ErrorArray, nme
+from ._subsets import Combination, Subset, plain_key
 
 __all__ = [
     "PROTOCOLS",
@@ -28,278 +29,6 @@ __all__ = [
     "Subset",
     "get_protocol",
 ]
-
-
-@dataclass(frozen=True)
-class Subset:
-    """A row of the table: the faces whose attribute has a value, or lies in a range.
-
-    Parameters
-    ----------
-    name : str
-        Heading of the row.
-    attribute : str, optional
-        Attribute of the faces; all faces without one.
-    equals : tuple, optional
-        Values that belong to the subset.
-    low, high : float, optional
-        Range of the absolute value, ``low <= |value| < high`` (``<= high`` with `closed`).
-    closed : bool
-        Whether the range holds its upper end.
-    n : int, optional
-        Number of faces in the published set; a report says when it has another.
-
-    Examples
-    --------
-    >>> from evaluation.protocols import Subset
-    >>> Subset("profile", "yaw", low=60, high=90, closed=True).mask({"yaw": [5, -70, 90, 95]}, 4)
-    array([False,  True,  True, False])
-    """
-
-    name: str
-    attribute: str | None = None
-    equals: tuple[Any, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    closed: bool = False
-    n: int | None = None
-
-    def given(self, attributes: Mapping[str, Any]) -> bool:
-        """Return whether the attribute that the subset needs is there.
-
-        Parameters
-        ----------
-        attributes : mapping of str to anything
-            What is known of the faces.
-
-        Returns
-        -------
-        bool
-            Whether the subset can be taken.
-        """
-        return self.attribute is None or _key(self.attribute) in map(_key, attributes)
-
-    def mask(self, attributes: Mapping[str, ArrayLike], n_faces: int) -> np.ndarray:
-        """Return which faces belong to the subset.
-
-        Parameters
-        ----------
-        attributes : mapping of str to array_like of shape (n_faces,)
-            Values of the faces; case, spaces, ``-`` and ``_`` in the names do not matter.
-        n_faces : int
-            Number of faces.
-
-        Returns
-        -------
-        ndarray of bool of shape (n_faces,)
-
-        Raises
-        ------
-        ValueError
-            When the attribute is missing, has another number of values, or text in place of numbers.
-        """
-        if self.attribute is None:
-            return np.ones(n_faces, bool)
-        if not self.given(attributes):
-            raise ValueError(
-                f"attributes: the subset {self.name!r} needs {self.attribute!r}; got {sorted(attributes) or 'none'}."
-            )
-        values = _attribute(attributes, self.attribute)
-        if values.shape != (n_faces,):
-            raise ValueError(f"attributes[{self.attribute!r}]: got shape {values.shape}; expected ({n_faces},).")
-        if self.equals:
-            if (values.dtype.kind in "US") != all(isinstance(value, str) for value in self.equals):
-                raise ValueError(
-                    f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected some of "
-                    f"{', '.join(map(repr, self.equals))}. Text and numbers are never equal: try astype."
-                )
-            return np.isin(values, self.equals)
-        if values.dtype.kind not in "fiu":
-            raise ValueError(f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected numbers.")
-        size = np.abs(values.astype(np.float64))
-        low, high = -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high
-        return (size >= low) & ((size <= high) if self.closed else (size < high))
-
-
-@dataclass(frozen=True)
-class Combination:
-    """A row that is a weighted mean of other rows.
-
-    Parameters
-    ----------
-    name : str
-        Heading of the row.
-    parts : tuple of (str, float)
-        Subsets and their weights; divided by their sum.
-
-    Examples
-    --------
-    >>> from evaluation.protocols import Combination
-    >>> full = Combination("full", (("common", 554), ("challenging", 135)))
-    >>> round(full.mean({"common": 3.56, "challenging": 6.13}), 3)
-    4.064
-    """
-
-    name: str
-    parts: tuple[tuple[str, float], ...]
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weights that add up to one."""
-        total = sum(weight for _, weight in self.parts)
-        return {name: weight / total for name, weight in self.parts}
-
-    def mean(self, values: Mapping[str, float]) -> float:
-        """Return the weighted mean of the values of the parts.
-
-        Parameters
-        ----------
-        values : mapping of str to float
-            Value of each part.
-
-        Returns
-        -------
-        float
-            In the unit of the values.
-        """
-        return sum(weight * values[name] for name, weight in self.weights.items())
-
-
-@dataclass(frozen=True)
-class LandmarkBoxCrop:
-    """The frame of ASMNet and KD-Loss: the box of the true landmarks, widened, stretched to a square.
-
-    Both axes have their own scale, so that errors in this frame differ from errors in the photograph.
-
-    Parameters
-    ----------
-    size : float
-        Side of the square in pixels.
-    margin : float
-        Added on every side, in pixels of the photograph.
-    pad : float
-        Added on every side, as a share of the box.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from evaluation.protocols import LandmarkBoxCrop
-    >>> truth = np.array([[[10.0, 10.0], [60.0, 110.0]]])
-    >>> to_crop, _ = LandmarkBoxCrop(size=200, margin=0).maps(truth)
-    >>> to_crop(truth)[0].tolist()
-    [[0.0, 0.0], [200.0, 200.0]]
-    """
-
-    size: float = 224.0
-    margin: float = 10.0
-    pad: float = 0.0
-
-    def maps(self, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-        """Return the map from the photograph into the frame, and the one back, for faces (n, n_landmarks, 2).
-
-        Parameters
-        ----------
-        target : ndarray of shape (n_faces, n_landmarks, 2)
-            True landmarks.
-
-        Returns
-        -------
-        (callable, callable)
-            Each maps points of all faces at once.
-        """
-        low, high = np.fmin.reduce(target, axis=1), np.fmax.reduce(target, axis=1)
-        wide = self.margin + self.pad * (high - low)
-        corner = np.maximum(low - wide, 0.0)[:, None]
-        scale = self.size / (high + wide - corner[:, 0])[:, None]
-        return (lambda points: (points - corner) * scale), (lambda points: points / scale + corner)
-
-    def __str__(self) -> str:
-        wide = " and ".join(
-            text for value, text in ((self.margin, f"{self.margin:g} px"), (self.pad, f"{self.pad:.0%}")) if value
-        )
-        return (
-            f"box of the true landmarks{' widened by ' + wide if wide else ''}, stretched to {self.size:g} x "
-            f"{self.size:g}"
-        )
-
-
-@dataclass(frozen=True)
-class AlignedCrop:
-    """The frame of sdu-face-alignment: turned upright by the true landmarks, then a square about their box.
-
-    A similarity takes the eye centres, the nose tip and the corners of the mouth of the true face to the five points of
-    ArcFace (112 x 112), doubled and moved by 80 pixels into 384 x 384. The box of the turned landmarks, its top raised
-    by `extend`, is made square, enlarged by `scale` and resized.
-
-    Parameters
-    ----------
-    extend : float
-        Pixels above the box in the frame of 384 pixels; the published script has one number for each test set.
-    size : float
-        Side of the crop in pixels.
-    scale : float
-        Enlargement of the square.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from evaluation.protocols import AlignedCrop
-    >>> from shape_models import make_faces
-    >>> truth = make_faces(2, rng=0)
-    >>> to_crop, back = AlignedCrop(extend=36).maps(truth)
-    >>> bool(np.allclose(back(to_crop(truth)), truth))
-    True
-    """
-
-    extend: float
-    size: float = 128.0
-    scale: float = 1.2
-
-    def maps(self, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-        """Return the map from the photograph into the frame, and the one back, for faces (n, 68, 2).
-
-        Parameters
-        ----------
-        target : ndarray of shape (n_faces, 68, 2)
-            True landmarks of the 68-point scheme.
-
-        Returns
-        -------
-        (callable, callable)
-            Each maps points of all faces at once.
-        """
-        five = np.stack(
-            [target[:, [36, 39]].mean(axis=1), target[:, [42, 45]].mean(axis=1), *(target[:, i] for i in (30, 48, 54))],
-            axis=1,
-        )
-        place = 2 * _ARCFACE + 80.0
-        seen = np.isfinite(five).all(axis=-1)
-        low, high = (end.reduce(np.where(seen[..., None], five, np.nan), axis=1) for end in (np.fmin, np.fmax))
-        lost = ~((high - low).max(axis=1) > 0)  # fewer than two places: no frame, and so no error
-        upright = estimate_similarity(np.where(lost[:, None, None], place, five), place)
-        target = np.where(lost[:, None, None], np.nan, target)
-        turned = upright(target)
-        low, high = np.fmin.reduce(turned, axis=1), np.fmax.reduce(turned, axis=1)
-        low[:, 1] -= self.extend
-        side = self.scale * (high - low).max(axis=1)[:, None, None]
-        corner = ((low + high) / 2)[:, None] - side / 2
-        back = upright.inverse
-        return (
-            lambda points: (upright(points) - corner) * self.size / side,
-            lambda points: back(points * side / self.size + corner),
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"turned upright by five true landmarks, square about their box raised by {self.extend:g} px, "
-            f"x {self.scale:g}, {self.size:g} x {self.size:g}"
-        )
-
-
-# five points of the ArcFace alignment in 112 x 112 (right eye, left eye of the picture, nose, corners of the mouth)
-_ARCFACE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
 
 
 @dataclass(frozen=True)
@@ -442,22 +171,6 @@ class Protocol:
             lines.append(f"resampled   by {self.groups}{', required' if self.need_groups else ''}")
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join([*lines, f"source      {self.source}"])
-
-
-def missing_values(attributes: Mapping[str, ArrayLike], attribute: str) -> int:
-    """Return how many faces have NaN for an attribute."""
-    values = _attribute(attributes, attribute)
-    return int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
-
-
-def _attribute(attributes: Mapping[str, ArrayLike], name: str) -> np.ndarray:
-    values = {_key(key): value for key, value in attributes.items()}[_key(name)]
-    refuse_masked(values, f"attributes[{name!r}]")
-    return np.asarray(values)
-
-
-def _key(name: str) -> str:
-    return "".join(c for c in name.lower() if c not in "-_ ")
 
 
 _WFLW_PARTS = (
@@ -610,7 +323,7 @@ def get_protocol(name: str | Protocol) -> Protocol:
     """
     if isinstance(name, Protocol):
         return name
-    known = {_key(key): protocol for key, protocol in PROTOCOLS.items()}
-    if not isinstance(name, str) or _key(name) not in known:
+    known = {plain_key(key): protocol for key, protocol in PROTOCOLS.items()}
+    if not isinstance(name, str) or plain_key(name) not in known:
         raise ValueError(f"protocol: got {name!r}; expected one of {', '.join(PROTOCOLS)}, or a Protocol.")
-    return known[_key(name)]
+    return known[plain_key(name)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_count, as_numpy, as_shapes, refuse_extreme, refuse_masked
+from ._array import as_count
+from ._left_out import CHUNK, SpanOfData, held_out, left_out_folds, most_modes, spectrum
 from ._typing import ArrayLike, Seed
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
     "leave_one_out",
     "specificity",
 ]
-
-_CHUNK = 2**22  # numbers in the largest temporary array
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +145,7 @@ def compactness(shapes: ArrayLike) -> ModeCurve:
     >>> compactness(shapes).value
     array([0.8, 1. ])
     """
-    data = _Data(shapes)
+    data = SpanOfData(shapes)
     variances, total = data.variances, data.variances.sum()
     inside = np.cumsum(variances)
     outside = total - inside
@@ -205,15 +202,15 @@ def generalization(
     >>> len(curve.value), bool(curve.value[-1] < curve.value[0])
     (10, True)
     """
-    data = _Data(shapes)
-    folds = _folds(data.n, n_folds, groups)
-    top = _top(data, folds, max_components, "max_components")
+    data = SpanOfData(shapes)
+    folds = left_out_folds(data.n, n_folds, groups)
+    top = most_modes(data, folds, max_components, "max_components")
     errors = np.empty((data.n, top))
-    for test, modes, _, held in _held_out(data, folds, top):
+    for test, modes, _, held in held_out(data, folds, top):
         coefficients = np.einsum("tr,rk->tk", held, modes)
         rest = data.points(held)[:, None, :]
         parts = data.points(modes.T)
-        per_chunk = max(1, _CHUNK // parts.size)
+        per_chunk = max(1, CHUNK // parts.size)
         for first in range(0, len(test), per_chunk):
             some = slice(first, first + per_chunk)
             rebuilt = np.cumsum(coefficients[some, :, None] * parts, axis=1)
@@ -253,14 +250,14 @@ def leave_one_out(
     >>> result.per_landmark.shape
     (68,)
     """
-    data = _Data(shapes)
-    folds = _folds(data.n, n_folds, groups)
+    data = SpanOfData(shapes)
+    folds = left_out_folds(data.n, n_folds, groups)
     if isinstance(n_components, float) and 0 < n_components < 1:
         share = np.cumsum(data.variances) / data.variances.sum()
         n_components = int(np.searchsorted(share, n_components)) + 1
-    top = _top(data, folds, n_components, "n_components")
+    top = most_modes(data, folds, n_components, "n_components")
     errors = np.empty((data.n, data.n_landmarks))
-    for test, modes, _, held in _held_out(data, folds, top):
+    for test, modes, _, held in held_out(data, folds, top):
         errors[test] = data.distances(data.points(held - held @ modes @ modes.T))
     return LeaveOneOut(errors, errors.mean(axis=0), errors.mean(axis=1), top)
 
@@ -306,9 +303,9 @@ def specificity(
     >>> bool(curve.value[-1] > curve.value[0])
     True
     """
-    data = _Data(shapes)
+    data = SpanOfData(shapes)
     n_samples = as_count(n_samples, "n_samples", 2, expected="at least 2 random shapes. Try 1000")
-    top = _top(data, None, max_components, "max_components")
+    top = most_modes(data, None, max_components, "max_components")
     rng = np.random.default_rng(rng)
     drawn = rng.standard_normal((n_samples, top)) * np.sqrt(data.variances[:top])
     squares = np.zeros((n_samples, data.n)) + (data.y**2).sum(axis=1)
@@ -373,7 +370,7 @@ def advise_n_components(
     >>> 0 < advice.parallel_analysis < 100
     True
     """
-    data = _Data(shapes)
+    data = SpanOfData(shapes)
     n_permutations = as_count(n_permutations, "n_permutations", expected="at least 1. Try 50")
     if not 0 < quantile < 1:
         raise ValueError(f"quantile: got {quantile!r}; expected a number between 0 and 1. Try 0.95.")
@@ -381,16 +378,16 @@ def advise_n_components(
     rank = len(data.variances)
     permuted = np.empty((n_permutations, rank))
     for row in permuted:
-        row[:] = _spectrum(rng.permuted(data.centred, axis=0), rank)
+        row[:] = spectrum(rng.permuted(data.centred, axis=0), rank)
     thresholds = np.quantile(permuted, quantile, axis=0)
     exceeds = data.variances > thresholds
     n_parallel = rank if exceeds.all() else int(np.argmin(exceeds))
 
     order = rng.permutation(data.n)
-    folds = [order[fold] for fold in _folds(data.n, n_folds, None)]
+    folds = [order[fold] for fold in left_out_folds(data.n, n_folds, None)]
     top = max(0, min(rank - 1, data.n - max(map(len, folds)) - 2))
     likelihood = np.zeros(top + 1)
-    for test, modes, variances, held in _held_out(data, folds, rank):
+    for test, modes, variances, held in held_out(data, folds, rank):
         variances = np.maximum(variances, np.finfo(float).tiny)
         scores = (held @ modes) ** 2
         outside = np.cumsum(variances[::-1])[::-1][: top + 1] / np.arange(rank, rank - top - 1, -1)
@@ -408,103 +405,3 @@ def advise_n_components(
         n_components=np.arange(top + 1),
         log_likelihood=likelihood,
     )
-
-
-class _Data:
-    """Shapes as coordinates in their own span: y (n_samples, rank), whose axes are the modes."""
-
-    def __init__(self, shapes: Any) -> None:
-        array = as_numpy(shapes)
-        if array.ndim == 2:
-            array = array[:, :, None]
-        array = as_shapes(array, min_samples=3, min_landmarks=1).astype(np.float64)
-        refuse_extreme(float(array.min()), float(array.max()))
-        self.n, self.n_landmarks, self.n_dims = array.shape
-        flat = array.reshape(self.n, -1)
-        self.centred = flat - flat.mean(axis=0)
-        _, s, components = np.linalg.svd(self.centred, full_matrices=False)
-        size = max(float(np.abs(flat).max()), np.finfo(float).tiny)
-        rounding = np.finfo(float).eps * max(flat.shape) * max(float(s[0]), size)
-        rank = int((s > rounding).sum())
-        if rank == 0:
-            raise DegenerateShapeError(
-                "shapes: got shapes that are all equal; expected some variation. Try more, or other, shapes."
-            )
-        self.components = components[:rank]
-        self.y = self.centred @ self.components.T
-        self.variances = s[:rank] ** 2 / (self.n - 1)
-
-    def points(self, y: np.ndarray) -> np.ndarray:
-        """Return vectors of the span as vectors of coordinates."""
-        return y @ self.components
-
-    def distances(self, residuals: np.ndarray) -> np.ndarray:
-        """Return the length of residuals (..., n_features) at each landmark, (..., n_landmarks)."""
-        return np.sqrt((residuals.reshape(*residuals.shape[:-1], self.n_landmarks, self.n_dims) ** 2).sum(axis=-1))
-
-
-def _spectrum(centred: np.ndarray, rank: int) -> np.ndarray:
-    """Return the leading variances of centred data, by way of the smaller of the two scatter matrices."""
-    n, n_features = centred.shape
-    scatter = centred.T @ centred if n_features <= n else centred @ centred.T
-    return np.maximum(np.linalg.eigvalsh(scatter)[::-1][:rank], 0) / (n - 1)
-
-
-def _folds(n: int, n_folds: int | None, groups: Any) -> list[np.ndarray]:
-    """Return the indices left out, fold by fold."""
-    if groups is not None:
-        if n_folds is not None:
-            raise ValueError("n_folds: got a number beside groups; expected one of the two. Try n_folds=None.")
-        refuse_masked(groups, "groups")
-        groups = np.asarray(groups)
-        if groups.shape != (n,):
-            raise ValueError(f"groups: got an array of shape {groups.shape}; expected ({n},), one label a shape.")
-        labels, index = np.unique(groups, return_inverse=True)
-        if len(labels) < 2:
-            raise ValueError("groups: got one group; expected at least 2. Try groups=None to leave out single shapes.")
-        folds = [np.flatnonzero(index == i) for i in range(len(labels))]
-    else:
-        expected = f"a number from 2 to {n}. Try 10"
-        count = as_count(n if n_folds is None else n_folds, "n_folds", 2, n, expected=expected)
-        folds = np.array_split(np.arange(n), count)
-    largest = max(map(len, folds))
-    if n - largest < 2:
-        raise ValueError(f"got {n} shapes of which {largest} are left out at once; expected at least 2 to learn from.")
-    return folds
-
-
-def _top(data: _Data, folds: list[np.ndarray] | None, asked: Any, name: str) -> int:
-    """Return the number of modes asked for, or the most that every model has."""
-    most = len(data.variances)
-    if folds is not None:
-        most = min(most, data.n - max(map(len, folds)) - 1)
-    if asked is None:
-        return most
-    return as_count(asked, name, 1, most, expected=f"a number from 1 to {most}, the modes of every model")
-
-
-def _held_out(
-    data: _Data, folds: list[np.ndarray], top: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield, for each fold: its indices, the modes (rank, top) and variances of the rest, its shapes about their mean.
-
-    The scatter of the rest about its own mean m is Σ y yᵀ - Σ_left out y yᵀ - n m mᵀ. Modes without variance are 0, as
-    they could be anything.
-    """
-    y = data.y
-    rank = y.shape[1]
-    scatter = y.T @ y
-    per_chunk = max(1, _CHUNK // rank**2)
-    for first in range(0, len(folds), per_chunk):
-        some = folds[first : first + per_chunk]
-        scatters, means = np.empty((len(some), rank, rank)), np.empty((len(some), rank))
-        for j, test in enumerate(some):
-            out, n = y[test], data.n - len(test)
-            means[j] = (y.sum(axis=0) - out.sum(axis=0)) / n
-            scatters[j] = scatter - out.T @ out - n * np.outer(means[j], means[j])
-        values, vectors = np.linalg.eigh(scatters)
-        values, vectors = values[:, ::-1][:, :top], vectors[:, :, ::-1][:, :, :top]
-        sure = values > rank * np.finfo(float).eps * values[:, :1]
-        for j, test in enumerate(some):
-            variances = np.where(sure[j], values[j], 0.0) / (data.n - len(test) - 1)
-            yield test, vectors[j] * sure[j], variances, y[test] - means[j]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation import nme
-from evaluation.protocols import _ARCFACE, PROTOCOLS, AlignedCrop, LandmarkBoxCrop, Protocol, Subset, get_protocol
+from evaluation._crops import ARCFACE
+from evaluation.protocols import PROTOCOLS, AlignedCrop, LandmarkBoxCrop, Protocol, Subset, get_protocol
 from shape_models import IBUG68, Similarity, estimate_similarity, make_faces
 from shape_models.landmarks import get_scheme
 
@@ -185,7 +186,7 @@ def test_the_crops_are_the_published_ones():
         "ibug": (36, 128, 1.2), "cofw": (45, 128, 1.2), "300w": (40, 128, 1.2), "aflw2000-3d": (30, 128, 1.2),
     }  # fmt: skip
     five = np.stack([FACES[:, [36, 39]].mean(1), FACES[:, [42, 45]].mean(1), *FACES[:, [30, 48, 54]].swapaxes(0, 1)], 1)
-    upright = estimate_similarity(five, 2 * _ARCFACE + 80)(FACES)
+    upright = estimate_similarity(five, 2 * ARCFACE + 80)(FACES)
     wide, high = np.ptp(upright, axis=1).T
     tall = high + 36 > wide
     top = AlignedCrop(extend=36, size=1.0, scale=1.0).maps(FACES)[0](FACES)[:, :, 1].min(axis=1)

@@ -73,7 +73,8 @@ def test_generalization_is_that_of_models_fitted_from_scratch(shapes):
 @pytest.mark.parametrize("choice", [{"n_folds": 4}, {"groups": list("abcaabbcccabbacaacbb")}, {}])
 @pytest.mark.parametrize("chunk", [1, 10**6])
 def test_leaving_out_folds_and_groups(monkeypatch, choice, chunk):
-    monkeypatch.setattr("shape_models._diagnostics._CHUNK", chunk)
+    for module in ("_diagnostics", "_left_out"):
+        monkeypatch.setattr(f"shape_models.{module}.CHUNK", chunk)
     shapes = make()
     result = leave_one_out(shapes, 3, **choice)
     if "groups" in choice:
