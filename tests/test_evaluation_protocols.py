@@ -149,7 +149,8 @@ def test_a_face_without_a_frame_has_no_error_and_spoils_no_other(name):
     errors = get_protocol(name).errors(truth, FACES + NOISE, undefined="nan")
     assert errors.undefined.tolist() == [i in (1, 2) for i in range(40)]
     rest = np.delete(np.arange(40), [1, 2])
-    np.testing.assert_array_equal(errors.values[rest], get_protocol(name).errors(FACES[rest], (FACES + NOISE)[rest]))
+    alone = get_protocol(name).errors(FACES[rest], (FACES + NOISE)[rest])
+    np.testing.assert_allclose(errors.values[rest], alone, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

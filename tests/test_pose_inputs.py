@@ -104,7 +104,7 @@ def test_the_layout_of_opencv():
     for objects, images in ((HEAD, PIXELS[:, None]), (HEAD[:, None], PIXELS[:, None]), (HEAD[:, None], PIXELS)):
         found = solve_pnp(objects, images, CAMERA)
         assert found.status == "ok"
-        np.testing.assert_array_equal(found.pose.as_matrix(), expected.pose.as_matrix())
+        np.testing.assert_allclose(found.pose.as_matrix(), expected.pose.as_matrix(), rtol=0, atol=1e-6)
         assert solve_weak_perspective(objects, images).status == "ok"
         assert solve_pnp_ransac(objects, images, CAMERA).status == "ok"
     assert estimate_head_pose(PIXELS[:, None], CAMERA).status == "ok"
@@ -173,13 +173,14 @@ def test_the_two_solvers_name_the_same_failures():
 def test_weak_perspective_costs_no_more_than_pnp():
     views = np.random.default_rng(0).normal(size=(2000, 68, 2)) + PIXELS
 
-    def cost(solve):
+    solvers = (lambda x: solve_weak_perspective(HEAD, x)), (lambda x: solve_pnp(HEAD, x, CAMERA))
+    for solve in solvers:
         solve(views[:64])  # compiled
-        times = []
-        for _ in range(3):
+    times = np.empty((5, 2))
+    for row in times:  # in turns, and the least of each: other work on the machine slows both
+        for i, solve in enumerate(solvers):
             start = time.process_time()
             solve(views)
-            times.append(time.process_time() - start)
-        return min(times)
-
-    assert cost(lambda x: solve_weak_perspective(HEAD, x)) < 1.5 * cost(lambda x: solve_pnp(HEAD, x, CAMERA))
+            row[i] = time.process_time() - start
+    weak, pnp = times.min(axis=0)
+    assert weak < 1.5 * pnp  # measured: 0.8

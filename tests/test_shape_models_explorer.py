@@ -49,7 +49,7 @@ def in_browser(tmp_path, model, scenario, *, size=(1100, 800), **options):
         "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={tmp_path / 'profile'}",
         f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=8000", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
-    out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    out = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     found = re.search(r'<pre id="result">(.*?)</pre>', out.stdout, re.DOTALL)
     assert found, f"the page did not finish: {out.stderr[-2000:]}"
     result = json.loads(html.unescape(found[1]))
@@ -65,7 +65,7 @@ def in_node(tmp_path, model, expression):
     code = f"{numerics}\nconst model = {numbers}, f = shapeNumerics(model);\nconsole.log(JSON.stringify({expression}));"
     file = tmp_path / "numerics.js"
     file.write_text(code, encoding="utf-8")
-    out = subprocess.run([NODE, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    out = subprocess.run([NODE, str(file)], capture_output=True, text=True, timeout=600, check=False)
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
 

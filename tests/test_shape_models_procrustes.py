@@ -219,7 +219,7 @@ def test_degenerate_points_name_the_property(source, target, message):
         assert (found @ found).status.tolist() == ["ok", word, "ok"]
         assert np.isnan(found(batch[0])[1]).all()
         alone = estimate_similarity(batch[0][::2], batch[1][::2], loss=loss)
-        np.testing.assert_array_equal(found[[0, 2]].as_matrix(), alone.as_matrix())
+        np.testing.assert_allclose(found[[0, 2]].as_matrix(), alone.as_matrix(), rtol=0, atol=1e-9)
         assert alone.status.tolist() == ["ok", "ok"]
     assert estimate_similarity(source, target, on_error="status").status == word
 
@@ -242,12 +242,12 @@ def test_bad_shapes_do_not_change_the_mean_of_the_others(d, weighted, kw):
     assert {i: s for i, s in enumerate(result.status) if s != "ok"} == words
     assert result.transforms.status.tolist() == result.status.tolist()
     for name in ("aligned", "distances"):
-        np.testing.assert_array_equal(getattr(result, name)[good], getattr(alone, name))
+        np.testing.assert_allclose(getattr(result, name)[good], getattr(alone, name), rtol=0, atol=1e-9)
         assert np.isnan(getattr(result, name)[list(words)]).all()
-    np.testing.assert_array_equal(result.mean, alone.mean)
+    np.testing.assert_allclose(result.mean, alone.mean, rtol=0, atol=1e-9)
     assert result.disparity == alone.disparity
     estimator = GeneralizedProcrustes(on_error="status", **kw)
-    np.testing.assert_array_equal(estimator.fit_transform(x, weights=weights), result.aligned)
+    np.testing.assert_allclose(estimator.fit_transform(x, weights=weights), result.aligned, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match=r"infinite|Try other units"):
         generalized_procrustes(x, weights=weights, **kw)
     with pytest.raises(DegenerateShapeError, match=r"1 of 2 that can be superimposed.*coincident"):

@@ -170,7 +170,7 @@ def test_parts_come_nearer_than_a_whole_of_few_modes(parted, faces):
     assert off[1] < off[0]
     others = np.setdiff1d(np.arange(68), np.concatenate(list(parted.indices_.values())))
     for a, b in zip(whole, joined, strict=True):
-        np.testing.assert_array_equal(a.shape[others], b.shape[others])
+        np.testing.assert_allclose(a.shape[others], b.shape[others], rtol=0, atol=1e-4)
         assert b.expected_error > 0
         assert ((b.confidence >= 0) & (b.confidence <= 1)).all()
 
