@@ -19,6 +19,7 @@ from asmnet._dataset import LandmarkDataset
 from asmnet._images import load_image
 from asmnet._pose_labels import CONVENTION
 from pose import conventions
+from shape_models._options import check_flags
 from shape_models.images import ImageFileError, check_inside
 
 CACHE_VERSION = 2
@@ -128,6 +129,7 @@ def pack_faces(
     ...     pack_faces([sample], size=32, cache=folder).images.shape
     (1, 32, 32, 3)
     """
+    check_flags(skip_corrupt=skip_corrupt, progress=progress)
     if mirror is None:
         scheme = getattr(samples, "scheme", None)
         mirror = None if scheme is None else scheme.mirror

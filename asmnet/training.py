@@ -36,6 +36,7 @@ from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
+from shape_models._options import check_flags
 
 __all__ = [
     "EpochRecord",
@@ -267,6 +268,7 @@ def train(
     ...     len(train(config, data, folder=out).history)
     1
     """
+    check_flags(resume=resume, overwrite=overwrite, progress=progress)
     folder = Path(folder)
     if (folder / "last.safetensors").is_file() and not (resume or overwrite):
         raise FileExistsError(

@@ -161,7 +161,7 @@ def compare(
             f"second: got errors by another definition ({other.definition}) than the first ({one.definition})."
         )
     unit = one.unit or other.unit or unit
-    if len(names) != 2:
+    if isinstance(names, str) or len(names) != 2:
         raise ValueError(f"names: got {names!r}; expected two.")
     counts = ~(one.undefined | other.undefined)
     both = counts & ~(one.failed | other.failed)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_count, as_numpy, as_shapes, refuse_extremes_of
+from shape_models._options import check_flags
 
 __all__ = ["ContourDistance", "contour_distance", "dice", "point_to_contour"]
 
@@ -94,6 +95,7 @@ def contour_distance(
     >>> print(contour_distance(10 * circle, 11 * circle))
     mean 1.000, 95 % below 1.000, largest 1.000
     """
+    check_flags(closed=closed)
     one, other = (_contour(x, name) for x, name in ((target, "target"), (prediction, "prediction")))
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"prediction: got points in {other.shape[1]} dimensions; expected {one.shape[1]}.")
@@ -143,6 +145,7 @@ def point_to_contour(target: ArrayLike, points: ArrayLike, *, closed: bool = Tru
     >>> point_to_contour(jaw, [[5.0, 2.0], [13.0, 14.0], [1.0, 0.0]], closed=False)
     array([2., 5., 0.])
     """
+    check_flags(closed=closed)
     contour = _contour(target, "target")
     given = as_shapes(points, name="points", n_dims=contour.shape[1], allow_nan=True)
     flat = given.reshape(-1, given.shape[-1]).astype(np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy
+from shape_models._array import as_count, as_numpy
 
 from ._errors import ErrorArray
 
@@ -233,8 +233,7 @@ def auc_threshold_weighted(errors: ArrayLike, *, threshold: float = 0.1, n_thres
     0.95
     """
     limit = checked_threshold(threshold, errors)
-    if n_thresholds < 2:
-        raise ValueError(f"n_thresholds: got {n_thresholds}; expected at least 2.")
+    as_count(n_thresholds, "n_thresholds", 2)
     values, n, _ = _scored(errors)
     return float(threshold_weights(values, limit, n_thresholds).sum() / n)
 
@@ -265,7 +264,7 @@ def _scored(errors: ArrayLike) -> tuple[np.ndarray, int, str]:
 def checked_threshold(threshold: float, errors: ArrayLike) -> float:
     """Return a threshold that is one positive number, and a fraction where the errors are."""
     try:
-        value = float(threshold)
+        value = np.nan if isinstance(threshold, bool | str) else float(threshold)
     except (TypeError, ValueError):
         raise ValueError(f"threshold: got {threshold!r}; expected one positive number, such as 0.08.") from None
     if not (np.isfinite(value) and value > 0):

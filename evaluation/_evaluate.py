@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, as_shapes, refuse_masked
+from shape_models._options import as_generator
 from shape_models._provenance import as_landmark_set
 from shape_models.datasets import LandmarkSamples
 
@@ -125,7 +126,7 @@ def evaluate(
     for t in rules.thresholds:
         checked_threshold(t, errors)
     columns, flags = _columns(rules, errors)
-    generators = np.random.default_rng(rng).spawn(len(parts))
+    generators = as_generator(rng).spawn(len(parts))
     rows, means, rates = [], {}, {}
     for (label, inside), generator in zip(parts, generators, strict=True):
         part = resampled_means(columns[inside], group_codes(people, inside), n_resamples, generator)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 from shape_models._array import as_numpy, refuse_masked
+from shape_models._options import as_generator
 
 from ._errors import ErrorArray
 from ._tables import Interval
@@ -105,7 +106,7 @@ def bootstrap_interval(
     if np.ndim(function(numbers)) or not np.isfinite(function(numbers)):
         raise ValueError(f"statistic: got {function(numbers)!r} from all faces; expected one finite number.")
     members = [np.array([i]) for i in range(len(numbers))] if codes is None else _members(codes, n_groups)
-    generator = np.random.default_rng(rng)
+    generator = as_generator(rng)
     replicates = np.array(
         [
             float(function(numbers[np.concatenate([members[g] for g in generator.integers(n_groups, size=n_groups)])]))
@@ -324,7 +325,7 @@ def _mean_replicates(
     sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng: int | np.random.Generator | None
 ) -> np.ndarray:
     """Means of the columns over `n_resamples` draws of the rows with replacement: (n_resamples, m)."""
-    generator = np.random.default_rng(rng)
+    generator = as_generator(rng)
     if len(sums) > _MAX_ROWS:
         block = generator.permutation(len(sums)) % _MAX_ROWS
         sums, counts = (

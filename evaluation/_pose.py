@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy
+from shape_models._options import check_flags
 
 from ._breakdown import bins_of
 from ._intervals import mean_intervals
@@ -51,6 +52,7 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     >>> geodesic_error(Rotation.from_euler("y", 10, degrees=True), turned).round(9)
     array([ 10.,  20., 180.])
     """
+    check_flags(degrees=degrees)
     truth, guess = _rotations(target, "target"), _rotations(prediction, "prediction")
     try:
         truth, guess = np.broadcast_arrays(truth, guess)
@@ -236,6 +238,7 @@ def euler_mae(
     MAE 1.000 degrees (pitch 1.000, yaw 2.000, roll 0.000; 300W-LP angles against labels;
     1 of 2 faces, |angle| <= 99)
     """
+    check_flags(degrees=degrees)
     if not isinstance(convention, str) or not convention.strip():
         raise ValueError(f"convention: got {convention!r}; expected the name of a convention, such as '300W-LP'.")
     truth, guess = (_angles(x, name) for x, name in ((target, "target"), (prediction, "prediction")))

@@ -359,4 +359,6 @@ def project_points(object_points: Any, pose: Pose, camera: Camera) -> np.ndarray
     array([[319.5, 239.5],
            [351.5, 239.5]])
     """
+    if not isinstance(camera, Camera):
+        raise TypeError(f"camera: got {type(camera).__name__}; expected a Camera. Try Camera.from_image_size(size).")
     return camera.project(pose(object_points))

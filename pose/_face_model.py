@@ -93,6 +93,8 @@ class FaceModel3D:
     provenance: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.basis, ShapeBasis):
+            raise TypeError(f"basis: got {type(self.basis).__name__}; expected a ShapeBasis. Try asm.basis_.")
         if self.basis.event_shape != (self.scheme.n_landmarks, 3):
             raise ValueError(
                 f"basis: got an event shape of {self.basis.event_shape}; expected ({self.scheme.n_landmarks}, 3) for "

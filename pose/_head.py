@@ -76,6 +76,8 @@ def estimate_head_pose(
     """
     scheme = get_scheme(scheme)
     if model is not None:
+        if not isinstance(model, FaceModel3D):
+            raise TypeError(f"model: got {type(model).__name__}; expected a FaceModel3D. Try FaceModel3D.bundled().")
         if model.scheme != scheme:
             raise ValueError(f"model: got one of {model.scheme.name}; expected {scheme.name}.")
         if loss != "linear":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models._array import DegenerateShapeError
+from shape_models._array import DegenerateShapeError, as_count
 
 from ._camera import Camera
 from ._inputs import check_points, check_weights
@@ -235,8 +235,9 @@ def solve_pnp(
         raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
     if noise is not None and not 0 <= noise < np.inf:
         raise ValueError(f"noise: got {noise}; expected a standard deviation in pixels.")
-    if not tol > 0 or max_iter < 1:
-        raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
+    if not tol > 0:
+        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    as_count(max_iter, "max_iter")
     starts = np.full((1, 4, 3), np.nan) if initial_pose is None else _pack_pose(initial_pose, b)
     spread = -1.0 if noise is None else noise
     options = _Options(distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), spread)

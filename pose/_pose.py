@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import as_shapes
+from shape_models._options import check_flags
 
 from . import conventions
 from ._inputs import as_reals
@@ -201,6 +202,7 @@ class Pose:
         ndarray of shape (3,) or (b, 3)
             In the order of the sequence.
         """
+        check_flags(degrees=degrees)
         return self.rotation.as_euler(sequence, degrees=degrees)
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:

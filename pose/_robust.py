@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from shape_models._array import DegenerateShapeError
+from shape_models._array import DegenerateShapeError, as_count
+from shape_models._options import as_generator
 
 from ._camera import Camera
 from ._inputs import check_points
@@ -115,9 +116,8 @@ def solve_pnp_ransac(
         raise ValueError(f"threshold: got {threshold}; expected a positive number of pixels.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1.")
-    if max_trials < 1:
-        raise ValueError(f"max_trials: got {max_trials}; expected at least 1.")
-    seed = _seed(rng)
+    as_count(max_trials, "max_trials")
+    seed = int(as_generator(rng).integers(2**62))
     objects, images, single = check_points(object_points, image_points)
     b, n = images.shape[:2]
     cameras, distorted = pack_cameras(camera, b)
@@ -154,13 +154,6 @@ def solve_pnp_ransac(
             values["second"] = None
         return RansacResult(**values, inliers=inliers[0], n_trials=int(trials[0]))
     return RansacResult(**values, inliers=inliers, n_trials=trials)
-
-
-def _seed(rng: Any) -> int:
-    try:
-        return int(np.random.default_rng(rng).integers(2**62))
-    except (TypeError, ValueError):
-        raise ValueError(f"rng: got {rng!r}; expected a whole number, a numpy Generator or None.") from None
 
 
 def _again(

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models._array import DegenerateShapeError
+from shape_models._array import DegenerateShapeError, as_count
+from shape_models._options import check_flags
 
 from ._inputs import check_points, check_weights
 from ._pnp import in_chunks
@@ -151,11 +152,13 @@ def solve_weak_perspective(
     >>> print(solve_weak_perspective(HEAD_IBUG68, view(HEAD_IBUG68)).angles())
     yaw -40.0, pitch 5.0, roll 10.0 degrees (300W-LP)
     """
+    check_flags(refine=refine)
     objects, images, single = check_points(object_points, image_points, (2, 3))
     b, n, dims = images.shape
     w = check_weights(weights, b, n)
-    if not tol > 0 or max_iter < 1:
-        raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
+    if not tol > 0:
+        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    as_count(max_iter, "max_iter")
     from ._orthographic import moments_rows, refine_rows, residual_rows
 
     moments = tuple(np.zeros((b, *shape)) for shape in ((3,), (dims,), (3, 3), (dims, 3)))

@@ -50,6 +50,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from shape_models._options import check_flags
+
 from ._inputs import as_reals
 
 __all__ = [
@@ -237,6 +239,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
     >>> write(R, "6DRepNet", beyond_profile=True).round(6) + 0.0
     array([  0., 100.,   0.])
     """
+    check_flags(beyond_profile=beyond_profile)
     convention = get(convention)
     _check(rotation)
     if convention.unit == "matrix":

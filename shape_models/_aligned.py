@@ -358,6 +358,7 @@ class AlignedASM(BaseEstimator):
         BasisReport
             As ``asm_.basis_.report``; lengths are in units of the mean, whose centroid size is 1.
         """
+        check_is_fitted(self)
         return self.asm_.basis_.report(self.align(shapes, on_error="raise")[0])
 
     def _solve(
@@ -452,6 +453,11 @@ class AlignedASM(BaseEstimator):
         if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
             raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
         check_choices(self.loss)
+        for name, kind in (("asm", ASM), ("alignment", GeneralizedProcrustes)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                got = value.__name__ if isinstance(value, type) else repr(value)[:80]
+                raise TypeError(f"{name}: got {got}; expected an estimator. Try {name}={kind.__name__}().")
 
 
 OnError = Literal["status", "raise"]

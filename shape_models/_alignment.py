@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._array import as_shapes
 from ._fitted import all_or_nothing
 from ._mean_shape import seen_weights, to_tangent
+from ._options import check_flags
 from ._procrustes import ProcrustesResult, checked_rule, generalized_procrustes
 from ._similarity import OnError, Pair, as_similarity
 from ._transforms import Similarity
@@ -149,6 +150,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
             As `estimate_similarity`.
         """
         check_is_fitted(self, "mean_shape_")
+        check_flags(reflection=self.reflection)
         rule = checked_rule(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
         pair = Pair.of(shapes, self.mean_shape_, weights, ("shapes", "mean_shape_"), model=True)
         options: dict[str, Any] = {"reflection": self.reflection, "inflation": self.inflation_}

@@ -16,6 +16,7 @@ import numpy as np
 
 from ._array import refuse_masked
 from ._files import atomic, regular
+from ._options import as_path
 
 __all__ = ["ModelFileError", "read_archive", "write_archive"]
 
@@ -83,7 +84,7 @@ def write_archive(
     """
     from . import __version__
 
-    path = Path(path)
+    path = as_path(path)
     whole = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "library_version": __version__}
     clash = whole.keys() & header.keys()
     if clash:
@@ -146,7 +147,7 @@ def read_archive(
     ...         print("refused")
     refused
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         size = regular(path).stat().st_size
     except FileNotFoundError:

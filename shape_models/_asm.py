@@ -26,6 +26,7 @@ from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
 from ._fitted import all_or_nothing
 from ._limits import LimitLike
 from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
+from ._options import as_generator, check_flags
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
 from ._tails import learn_tails
@@ -277,6 +278,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ValueError
             As `fit`; also for ``shrinkage="ledoit_wolf"``, which needs each shape.
         """
+        if not isinstance(statistics, ShapeStatistics):
+            got = type(statistics).__name__
+            raise TypeError(f"statistics: got {got}; expected ShapeStatistics. Try fit, which takes shapes.")
         n, p = statistics.n_samples, statistics.mean.size
         if n < 2:
             raise ValueError(f"got {n} sample(s); expected at least 2 to learn how shapes vary.")
@@ -422,8 +426,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, *event_shape_)
         """
+        check_flags(truncated=truncated)
         check_is_fitted(self)
-        return self.basis_.sample(n_samples, rng=np.random.default_rng(rng), truncated=truncated)
+        return self.basis_.sample(n_samples, rng=as_generator(rng), truncated=truncated)
 
     def score(self, shapes: ArrayLike, y: object = None) -> float:
         """Return minus the mean over the shapes of the squared distance ‖x - project(x)‖²; higher is better.

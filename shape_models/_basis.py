@@ -19,6 +19,7 @@ from ._array import (
 )
 from ._blocks import project_in_blocks
 from ._operands import Operands, refuse_missing
+from ._options import check_flags
 from ._probabilistic import BasisReport, Completion
 from ._typing import ArrayLike, Seed
 
@@ -468,6 +469,7 @@ class ShapeBasis(Operands):
         array([[0.027, 0.   ],
                [0.   , 0.01 ]])
         """
+        check_flags(joint=joint)
         flat, context, basis = self._enter(shapes)
         n_landmarks = basis.event_shape[0]
         rows = context.xp.reshape(flat, (*flat.shape[:-1], n_landmarks, basis.n_features // n_landmarks))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._array import as_count
 from ._left_out import CHUNK, SpanOfData, held_out, left_out_folds, most_modes, spectrum
+from ._options import as_generator
 from ._typing import ArrayLike, Seed
 
 __all__ = [
@@ -306,7 +307,7 @@ def specificity(
     data = SpanOfData(shapes)
     n_samples = as_count(n_samples, "n_samples", 2, expected="at least 2 random shapes. Try 1000")
     top = most_modes(data, None, max_components, "max_components")
-    rng = np.random.default_rng(rng)
+    rng = as_generator(rng)
     drawn = rng.standard_normal((n_samples, top)) * np.sqrt(data.variances[:top])
     squares = np.zeros((n_samples, data.n)) + (data.y**2).sum(axis=1)
     modes = data.points(np.eye(data.y.shape[1]))
@@ -374,7 +375,7 @@ def advise_n_components(
     n_permutations = as_count(n_permutations, "n_permutations", expected="at least 1. Try 50")
     if not 0 < quantile < 1:
         raise ValueError(f"quantile: got {quantile!r}; expected a number between 0 and 1. Try 0.95.")
-    rng = np.random.default_rng(rng)
+    rng = as_generator(rng)
     rank = len(data.variances)
     permuted = np.empty((n_permutations, rank))
     for row in permuted:

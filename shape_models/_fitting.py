@@ -11,6 +11,7 @@ from scipy.special import gammaincc
 
 from ._aligned import ShapeModel
 from ._array import device_of, namespace_of, to_numpy
+from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
 from ._problem import Problem, beside
 from ._tails import predictive
@@ -161,7 +162,7 @@ def fit_shape(
     covariance : float or array, optional
         Of shape (n_landmarks,), (..., n_landmarks) or (..., n_landmarks, n_dims, n_dims). Of the error of each point,
         in squared units of the points, instead of `confidence`: a variance the same in all directions, or a matrix. 0
-        is exact, infinity is missing.
+        is exact, infinity is missing, and so is a standard deviation above a thousand sizes of the shape.
     loss : {"linear", "huber", "tukey"}, default="linear"
         What a point far from its place counts. "linear" believes what is said of it; "huber" bounds the pull of points
         that are further off than most, "tukey" takes it away.
@@ -218,6 +219,7 @@ def fit_shape(
     >>> bool(spread[8] > 3 * spread[33])                      # the chin is less certain than the nose
     True
     """
+    check_flags(prior=prior)
     check_choices(loss, on_error)
     problem = Problem.of(model, points, confidence=confidence, covariance=covariance)
     if on_error == "raise":

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._array import as_numpy
+from ._options import check_flags
 from ._typing import ArrayLike
 
 __all__ = ["IMAGES", "Masks", "holds_masks", "outline_of_mask", "read_masks", "signed_area"]
@@ -59,6 +60,7 @@ def outline_of_mask(
     >>> outline.min(axis=0), outline.max(axis=0)
     (array([2.5, 1.5]), array([5.5, 3.5]))
     """
+    check_flags(repair=repair)
     from scipy import ndimage
     from skimage.measure import find_contours
 
@@ -200,6 +202,7 @@ def read_masks(
     ...     read_masks(folder).names
     ['set.npy[0]', 'set.npy[1]', 'set.npy[2]']
     """
+    check_flags(repair=repair)
     from .images import read_values
 
     if isinstance(path, str | os.PathLike):

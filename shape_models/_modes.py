@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg
 
-from ._array import DegenerateShapeError
+from ._array import DegenerateShapeError, as_count
 
 __all__ = ["Modes", "check_settings", "count_modes", "find_modes", "refuse_equal_shapes"]
 
@@ -46,8 +46,7 @@ def check_settings(asm: Any, n: int, p: int) -> None:
             raise ValueError(f"shrinkage: got {a!r}; expected 'ledoit_wolf', 'oas', a number in [0, 1] or None.")
     if not isinstance(asm.tol, Real) or not 0 < float(asm.tol) < math.inf:
         raise ValueError(f"tol: got {asm.tol!r}; expected a positive number.")
-    if not isinstance(asm.max_iter, Integral) or asm.max_iter < 1:
-        raise ValueError(f"max_iter: got {asm.max_iter!r}; expected a count of at least 1.")
+    as_count(asm.max_iter, "max_iter", expected="a count of at least 1")
 
 
 def refuse_equal_shapes(total_variance: float, mean: np.ndarray) -> None:

@@ -205,6 +205,8 @@ def _posterior(
 
 def _started(problem: Problem, start: Similarity) -> Similarity:
     """Return frame of the points → model, from the other way round as the user gives it."""
+    if not isinstance(start, Similarity):
+        raise TypeError(f"start: got {type(start).__name__}; expected a Similarity. Try Similarity.from_matrix.")
     d = problem.points.shape[2]
     start = start.like(problem.points)
     xp = namespace_of(problem.points)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._array import as_count, to_numpy, values_known
 from ._operands import Operands
+from ._options import as_generator, check_flags
 from ._posterior import complete_rows
 
 __all__ = [
@@ -328,9 +329,9 @@ def report(basis: Operands, flat: Any) -> BasisReport:
 
 def sample(basis: Operands, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
     """Return random shapes (n_samples, n_features) beside the basis."""
+    check_flags(truncated=truncated, noise=noise)
     n_samples = as_count(n_samples, "n_samples", 0, expected="a number of shapes that is not negative. Try 1")
-    if not isinstance(rng, np.random.Generator):
-        rng = np.random.default_rng(rng)
+    rng = as_generator(rng)
     scale = to_numpy(basis._scale).astype(np.float64)
     z = np.zeros((n_samples, scale.shape[0]))
     varies = scale > 0

@@ -40,6 +40,9 @@ class Tails(NamedTuple):
     size: float  # τ, a variance in the frame of the model
     skill: float  # what the completion takes from the squared error of the mean pasted in, as a share
 
+# Of the size of the shape: an error with this standard deviation says nothing, and one much larger drowns the rest.
+_MOST_SPREAD = 1e3
+
 
 class Frame(NamedTuple):
     """What of a model is needed for a fit."""
@@ -147,10 +150,12 @@ class Problem:
         w = xp.astype(~missing, dtype)
         noise, exact = None, True
         if confidence is not None:
+            least = least_noise(frame.basis)
             w = _confidence(confidence, array, lead) * w
+            w = xp.where(w < least / (least + _MOST_SPREAD**2 * float(np.sum(frame.mean**2))), xp.zeros_like(w), w)
             exact = False
         elif covariance is not None:
-            noise, lost = _covariance(covariance, array, lead)
+            noise, lost = _bounded(*_covariance(covariance, array, lead), _MOST_SPREAD**2 * _squared_size(array))
             w = xp.where(lost, xp.zeros_like(w), w)
             exact = False
         certain = exact and looked_at and not bool(xp.any(missing))
@@ -334,3 +339,37 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
                 "expected 0 (exact) to infinity (missing), in squared units of the points."
             )
     return c, lost
+
+
+def _squared_size(points: Any) -> Any:
+    """Return the squared centroid size of what is seen, (n,); infinity where it says nothing."""
+    xp = namespace_of(points)
+    seen = xp.astype(~xp.any(xp.isnan(points), axis=-1, keepdims=True), points.dtype)
+    zero = xp.zeros_like(points)
+    with np.errstate(over="ignore", invalid="ignore"):
+        filled = xp.where(seen > 0, points, zero)
+        count = xp.sum(seen, axis=-2, keepdims=True)
+        centre = xp.sum(filled, axis=-2, keepdims=True) / xp.where(count > 0, count, xp.ones_like(count))
+        off = xp.where(seen > 0, points - centre, zero)
+        size = xp.sum(off * off, axis=(-2, -1))
+    return xp.where(size > 0, size, xp.full_like(size, float("inf")))
+
+
+def _bounded(covariance: Any, lost: Any, most: Any) -> tuple[Any, Any]:
+    """Return covariances with no variance above `most` (n,) in any direction; where all are above, it is lost."""
+    xp = namespace_of(covariance)
+    if covariance.ndim == 2:
+        lost = lost | (covariance > most[:, None])
+        return xp.where(lost, xp.zeros_like(covariance), covariance), lost
+    most = most[:, None, None]
+    over = xp.linalg.diagonal(covariance) > most
+    if not values_known(covariance) or not bool(xp.any(over)):
+        return covariance, lost
+    values, vectors = xp.linalg.eigh(covariance)
+    rounding = 4 * xp.finfo(values.dtype).eps * values[..., -1:]  # of the small ones beside the largest
+    values = xp.where(values < rounding, xp.broadcast_to(rounding, values.shape), values)
+    lost = lost | xp.all(values > most, axis=-1)
+    values = xp.where(values > most, xp.broadcast_to(most, values.shape), values)
+    bounded = (vectors * values[..., None, :]) @ xp.matrix_transpose(vectors)
+    covariance = xp.where(xp.any(over, axis=-1)[..., None, None], bounded, covariance)
+    return xp.where(lost[..., None, None], xp.zeros_like(covariance), covariance), lost

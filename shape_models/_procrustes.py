@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._array import LARGEST, SMALLEST, DegenerateShapeError, as_numpy, as_shapes, as_weights, refuse_extreme
+from ._array import LARGEST, SMALLEST, DegenerateShapeError, as_count, as_numpy, as_shapes, as_weights, refuse_extreme
 from ._mean_shape import (
     Mean,
     SecondMoment,
@@ -21,6 +21,7 @@ from ._mean_shape import (
     seen_weights,
     to_tangent,
 )
+from ._options import check_flags
 from ._robust import reweighted
 from ._similarity import OnError
 from ._superimposition import MANY_COORDINATES, fit_pair
@@ -196,6 +197,7 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
+    check_flags(reflection=reflection)
     if loss != "linear":
         if loss not in ("huber", "tukey") or sliding is not None:
             raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey', and 'linear' with sliding.")
@@ -437,12 +439,12 @@ def checked_rule(criterion: str, scaling: bool, tangent: bool, tol: float, max_i
     """Return the rule of scaling: "full", "partial" or "rigid"."""
     if criterion not in ("full", "partial"):
         raise ValueError(f"criterion: got {criterion!r}; expected 'full' or 'partial'.")
+    check_flags(scaling=scaling, tangent=tangent)
     if tangent and not scaling:
         raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
     if not (np.isfinite(tol) and tol > 0):
         raise ValueError(f"tol: got {tol}; expected a positive number.")
-    if max_iter < 1:
-        raise ValueError(f"max_iter: got {max_iter}; expected at least 1.")
+    as_count(max_iter, "max_iter")
     return criterion if scaling else "rigid"
 
 

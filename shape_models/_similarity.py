@@ -24,6 +24,7 @@ from ._array import (
     values_known,
     working_dtype,
 )
+from ._options import check_flags
 from ._superimposition import PairFit, batch_shape, fit_pair
 from ._transforms import Similarity
 from ._typing import ArrayLike
@@ -99,6 +100,7 @@ def estimate_similarity(
     >>> float(np.round(t.scale, 6)), bool(np.allclose(t(source), target))
     (2.0, True)
     """
+    check_flags(scaling=scaling, reflection=reflection)
     if loss not in ("linear", "huber"):
         raise ValueError(f"loss: got {loss!r}; expected 'linear' or 'huber'.")
     pair = Pair.of(source, target, weights)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_count
+from ._options import check_flags
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve
@@ -86,6 +87,7 @@ class Sliding:
     sliders: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_flags(rescale=self.rescale)
         if self.criterion not in ("bending_energy", "procrustes"):
             raise ValueError(f"criterion: got {self.criterion!r}; expected 'bending_energy' or 'procrustes'.")
         as_count(self.max_iter, "max_iter", expected="at least 1 round")

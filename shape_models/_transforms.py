@@ -248,7 +248,8 @@ class Similarity:
     def __matmul__(self, other: Any) -> Similarity:
         """Compose: ``(a @ b)(x) == a(b(x))``."""
         if not isinstance(other, Similarity):
-            return NotImplemented
+            got = type(other).__name__
+            raise TypeError(f"got {got}; expected a Similarity to compose with; points go in brackets.")
         if other.n_dims != self.n_dims:
             raise ValueError(f"got transforms of {self.n_dims} and {other.n_dims} dimensions; expected the same.")
         if namespace_of(self.scale) is not namespace_of(other.scale):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_count, as_shapes
 from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
+from ._options import check_flags
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
 from .curves import Curve
@@ -66,6 +67,7 @@ def landmarks_of_masks(
     ...     landmarks_of_masks(folder, 24).shapes().shape
     (3, 24, 2)
     """
+    check_flags(repair=repair)
     from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, as_given
 
     masks = read_masks(path, label=label, repair=repair)
@@ -222,6 +224,7 @@ def correspond(
     arc_length False
     elastic True
     """
+    check_flags(rotation=rotation)
     n_points = as_count(n_points, "n_points", 4, expected="at least 4 landmarks")
     if method not in ("auto", "elastic", "arc_length"):
         raise ValueError(f"method: got {method!r}; expected 'auto', 'elastic' or 'arc_length'.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._options import check_flags
 from ._typing import ArrayLike
 
 __all__ = ["Curve", "attach_curves", "curve_length", "resample_curve"]
@@ -56,6 +57,7 @@ class Curve:
     name: str = ""
 
     def __post_init__(self) -> None:
+        check_flags(closed=self.closed)
         indices, fixed = _whole(self.indices, "indices"), _whole(self.fixed, "fixed")
         least = 4 if self.closed else 3
         if len(indices) < least:
@@ -218,6 +220,7 @@ def curve_length(points: ArrayLike, *, closed: bool = False) -> Any:
     >>> float(curve_length(square)), float(curve_length(square, closed=True))
     (3.0, 4.0)
     """
+    check_flags(closed=closed)
     return arc_lengths(_points(points, closed), closed)[..., -1]
 
 
@@ -271,6 +274,7 @@ def resample_curve(
     >>> resample_curve(square, 4, closed=True).tolist() == square
     True
     """
+    check_flags(closed=closed, return_fixed=return_fixed)
     array = _points(points, closed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise ValueError(f"n: got {n!r}; expected the number of points.")

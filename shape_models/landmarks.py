@@ -78,6 +78,8 @@ class LandmarkScheme:
 
     def __post_init__(self) -> None:
         n = self.n_landmarks
+        if not isinstance(self.name, str):
+            raise ValueError(f"name: got {self.name!r}; expected a text.")
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"n_landmarks: got {n!r}; expected a positive integer.")
         names = tuple(map(str, self.names)) or tuple(f"landmark_{i}" for i in range(n))

@@ -19,6 +19,7 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._files import write_text
+from ._options import as_path
 from ._procrustes import generalized_procrustes, mirror_shapes
 from ._typing import ArrayLike
 
@@ -55,7 +56,7 @@ def centroid_size(shapes: ArrayLike) -> Any:
     >>> float(centroid_size([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])) ** 2
     8.000000000000002
     """
-    array = as_shapes(shapes, allow_nan=True).astype(np.float64)
+    array = as_shapes(shapes, allow_nan=True, min_landmarks=1).astype(np.float64)
     refuse_extremes_of(array)
     return np.sqrt(((array - array.mean(axis=-2, keepdims=True)) ** 2).sum(axis=(-2, -1)))
 
@@ -379,6 +380,8 @@ def write_table(
 
     array = as_shapes(shapes, n_dims=(2, 3), min_samples=1, allow_nan=True)
     model = AlignedASM(ASM(None, limit=None)).fit(array) if model is None else model
+    if not isinstance(model, AlignedASM):
+        raise TypeError(f"model: got {type(model).__name__}; expected a fitted AlignedASM, or None.")
     aligned, _ = model.align(array)
     scores = np.asarray(model.asm_.transform(np.asarray(aligned)))[:, :n_components]
     missing = np.isnan(array).any(axis=(1, 2))
@@ -402,6 +405,6 @@ def write_table(
     writer.writerow(table)
     for row in zip(*table.values(), strict=True):
         writer.writerow(["NA" if isinstance(v, float) and np.isnan(v) else v for v in row])
-    target = Path(path)
+    target = as_path(path)
     write_text(target, text.getvalue())
     return target

@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from test_evaluation_inputs import DOORS as METRICS
 from test_shape_models_arrays import ARGUMENTS as MODELS
 
+import evaluation
 import shape_models as sm
 from pose import (
     Camera,
@@ -243,6 +244,120 @@ def test_strange_numbers_are_answered_or_refused_in_our_words(door):
         except Exception as raised:
             error = raised
         assert error is None or complaint(error) is None, f"{kind}: {complaint(error)}"
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+ERRORS = np.linspace(0.01, 0.2, 20)
+JAW = PIXELS[0][:17]
+FLAGS = {
+    "generalized_procrustes scaling": lambda x: sm.generalized_procrustes(FACES, scaling=x),
+    "generalized_procrustes reflection": lambda x: sm.generalized_procrustes(FACES, reflection=x),
+    "GeneralizedProcrustes scaling": lambda x: sm.GeneralizedProcrustes(scaling=x).fit(FACES),
+    "GeneralizedProcrustes tangent": lambda x: sm.GeneralizedProcrustes(tangent=x).fit(FACES),
+    "estimate_similarity scaling": lambda x: sm.estimate_similarity(FACES[0], FACES[1], scaling=x),
+    "estimate_similarity reflection": lambda x: sm.estimate_similarity(FACES[0], FACES[1], reflection=x),
+    "fit_shape prior": lambda x: sm.fit_shape(MODEL, PIXELS, prior=x),
+    "sample truncated": lambda x: MODEL.sample(2, rng=0, truncated=x),
+    "complete joint": lambda x: MODEL.asm_.basis_.complete(FACES[0], joint=x),
+    "resample_curve closed": lambda x: sm.resample_curve(JAW, 9, closed=x),
+    "curve_length closed": lambda x: sm.curve_length(JAW, closed=x),
+    "Curve closed": lambda x: sm.Curve((0, 1, 2, 3), closed=x),
+    "Sliding rescale": lambda x: sm.Sliding([sm.Curve((0, 1, 2))], rescale=x),
+    "outline_of_mask repair": lambda x: contours.outline_of_mask(DISC, repair=x),
+    "contour_distance closed": lambda x: evaluation.contour_distance(JAW, JAW + 1, closed=x),
+    "point_to_contour closed": lambda x: evaluation.point_to_contour(JAW, PIXELS[0], closed=x),
+    "geodesic_error degrees": lambda x: evaluation.geodesic_error(np.eye(3), np.eye(3), degrees=x),
+    "euler_mae degrees": lambda x: evaluation.euler_mae(np.eye(3), np.eye(3), convention="a", degrees=x),
+    "solve_weak_perspective refine": lambda x: solve_weak_perspective(HEAD, SEEN, refine=x),
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_text_is_no_flag(flag):
+    """The word "no" counts as true in Python."""
+    for given in ("no", "False", "", 2, 0.5, [True]):
+        with pytest.raises(ValueError, match=f"{flag.split()[-1]}: got .*; expected True or False"):
+            FLAGS[flag](given)
+    for given in (np.True_, True, 1):
+        FLAGS[flag](given)
+
+
+COUNTS = {
+    "generalized_procrustes max_iter": lambda x: sm.generalized_procrustes(FACES, max_iter=x),
+    "solve_pnp max_iter": lambda x: solve_pnp(HEAD, SEEN, CAMERA, max_iter=x),
+    "solve_weak_perspective max_iter": lambda x: solve_weak_perspective(HEAD, SEEN, max_iter=x),
+    "solve_pnp_ransac max_trials": lambda x: solve_pnp_ransac(HEAD, SEEN, CAMERA, max_trials=x),
+    "ASM max_iter": lambda x: sm.ASM(max_iter=x).fit(FACES),
+    "ASM.sample n_samples": lambda x: MODEL.sample(x),
+    "make_faces n_samples": lambda x: sm.make_faces(x),
+    "resample_curve n": lambda x: sm.resample_curve(JAW, x),
+    "auc_threshold_weighted n_thresholds": lambda x: evaluation.auc_threshold_weighted(ERRORS, n_thresholds=x),
+    "bootstrap_interval n_resamples": lambda x: evaluation.bootstrap_interval(ERRORS, n_resamples=x),
+    "leave_one_out n_folds": lambda x: sm.leave_one_out(FACES, 2, n_folds=x),
+}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_count_is_a_whole_number(count):
+    for given in (2.5, -1, np.nan, np.inf, "9", True, [3]):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            COUNTS[count](given)
+        assert complaint(caught.value) is None, f"{given!r}: {complaint(caught.value)}"
+
+
+SEEDS = {
+    "ASM.sample": lambda x: MODEL.sample(3, rng=x),
+    "ShapeBasis.sample": lambda x: MODEL.asm_.basis_.sample(3, rng=x),
+    "make_faces": lambda x: sm.make_faces(3, rng=x),
+    "specificity": lambda x: sm.specificity(FACES, n_samples=5, rng=x).value,
+    "solve_pnp_ransac": lambda x: solve_pnp_ransac(HEAD, SEEN, CAMERA, rng=x).inliers,
+    "bootstrap_interval": lambda x: evaluation.bootstrap_interval(ERRORS, n_resamples=20, rng=x).low,
+    "evaluate": lambda x: evaluation.evaluate(PIXELS, PIXELS + 1, "300w", n_resamples=20, rng=x).errors.values,
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_seed_is_a_whole_number_or_a_generator(seed):
+    call = SEEDS[seed]
+    for given in ("a", -1, 1.5, {}):
+        with pytest.raises(ValueError, match=r"rng: got .*; expected a whole number, a numpy Generator or None"):
+            call(given)
+    np.testing.assert_allclose(call(5), call(np.random.default_rng(5)), rtol=1e-9)
+
+
+KINDS = {  # another kind of thing, and what is tried instead
+    "AlignedASM number": (lambda: sm.AlignedASM(0.95).fit(FACES), r"asm: got 0.95; .* Try asm=ASM\(\)"),
+    "AlignedASM class": (lambda: sm.AlignedASM(sm.ASM).fit(FACES), r"asm: got ASM; .* Try asm=ASM\(\)"),
+    "AlignedASM basis": (lambda: sm.AlignedASM(MODEL.asm_.basis_).fit(FACES), "asm: got ShapeBasis"),
+    "AlignedASM aligned": (lambda: sm.AlignedASM(sm.AlignedASM()).fit(FACES), "asm: got AlignedASM"),
+    "AlignedASM alignment": (lambda: sm.AlignedASM(alignment=sm.ASM()).fit(FACES), "alignment: got ASM"),
+    "fit_statistics": (lambda: sm.ASM().fit_statistics(FACES), "statistics: got ndarray"),
+    "fit_shape start": (lambda: sm.fit_shape(MODEL, PIXELS, start=np.eye(3)), "Try Similarity.from_matrix"),
+    "Similarity @": (lambda: MODEL.align(FACES)[1] @ FACES, "points go in brackets"),
+    "write_table model": (lambda: sm.write_table("a.csv", FACES, "face68"), "model: got str"),
+    "estimate_head_pose model": (lambda: estimate_head_pose(SEEN, CAMERA, model="face"), r"FaceModel3D.bundled\(\)"),
+    "FaceModel3D basis": (lambda: FaceModel3D(None), "basis: got NoneType"),
+    "project_points camera": (lambda: project_points(HEAD, POSE, None), "camera: got NoneType"),
+    "load_landmarks path": (lambda: sm.read_landmarks(None), "path: got None; expected the path of a file"),
+    "write_landmarks turned round": (
+        lambda: sm.write_landmarks(FACES[0], "a.pts"), r"path: got an array of shape \(68, 2\); .* first argument"),
+    "save_model path": (lambda: sm.save_model(MODEL, None), "path: got None; expected the path of a file"),
+    "save_model turned round": (lambda: sm.save_model("a.npz", MODEL), "got a str; expected a ShapeBasis"),
+    "LandmarkScheme name": (lambda: sm.LandmarkScheme(None, 2), "name: got None"),
+    "compare names": (lambda: evaluation.compare(ERRORS, ERRORS, names="ab"), "names: got 'ab'"),
+    "auc threshold": (lambda: evaluation.auc(ERRORS, threshold="0.08"), "threshold: got 0.08; expected a positive"),
+    "failure_rate threshold": (lambda: evaluation.failure_rate(ERRORS, threshold=True), "threshold: got True"),
+    "centroid_size nothing": (lambda: sm.centroid_size(np.zeros((0, 2))), "landmark"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_kind_of_thing_is_refused_in_our_words(kind):
+    call, words = KINDS[kind]
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        call()
+    assert complaint(caught.value) is None
 
 
 # --- none is left out -----------------------------------------------------------------------------------------------

@@ -60,6 +60,30 @@ def test_no_confidence_is_missing_and_full_confidence_is_plain(faces, model):
     np.testing.assert_allclose(fit_shape(model, faces, confidence=np.ones(68)).shapes, model.project(faces), rtol=1e-9)
 
 
+@pytest.mark.parametrize("loss", ["linear", "huber", "tukey"])
+def test_errors_far_beyond_the_shape_say_nothing(faces, model, loss):
+    """A covariance without end is that of a missing landmark; a direction without end is left free."""
+    missing = np.where(np.arange(68) < 5, np.inf, 1.0)
+    expected = fit_shape(model, faces[0], covariance=missing * 1e-6, loss=loss)
+    for large in (1e14, 1e20, 1e100, 1e300):
+        some = np.where(np.isinf(missing), large, 1e-6)
+        found = fit_shape(model, faces[0], covariance=some, loss=loss)
+        np.testing.assert_allclose(found.shapes, expected.shapes, rtol=1e-9)
+        for everywhere in (large, np.full(68, large), large * np.eye(2) * np.ones((68, 1, 1))):
+            found = fit_shape(model, faces[:2], covariance=everywhere, loss=loss)
+            assert found.status.tolist() == ["too few landmarks"] * 2
+            assert np.isnan(found.shapes).all()
+    assert fit_shape(model, faces[0], confidence=np.full(68, 1e-300)).status == "too few landmarks"
+    along = np.gradient(faces[0], axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    size = np.linalg.norm(faces[0] - faces[0].mean(axis=0))
+    free = [
+        fit_shape(model, faces[0], covariance=size**2 * (s * along[:, :, None] * along[:, None] + 1e-6 * np.eye(2)))
+        for s in (1e4, 1e8)
+    ]
+    np.testing.assert_allclose(free[1].shapes, free[0].shapes, atol=1e-3 * size)
+
+
 def test_more_certain_points_never_widen_a_covariance(faces, model, rng):
     known = rng.uniform(0.1, 4.0, size=68)
     sure = np.where(rng.random(68) < 0.5, known, known * rng.random(68))

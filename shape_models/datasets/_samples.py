@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
+from .._options import as_generator
 from ..formats import LandmarkFileError
 from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
@@ -592,7 +593,7 @@ def split_by_group(
     groups = list(members.values())
     parts: list[list[int]] = [[] for _ in shares]
     wanted = shares * len(samples)
-    order = np.random.default_rng(rng).permutation(len(groups))
+    order = as_generator(rng).permutation(len(groups))
     for rank, which in enumerate(order):
         lack = wanted - [len(part) for part in parts]
         empty = [i for i, part in enumerate(parts) if not part]

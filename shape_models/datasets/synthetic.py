@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .._options import as_generator
 from ..landmarks import IBUG68, LandmarkScheme, get_scheme
 from ._samples import Entry, LandmarkSample, LandmarkSamples
 
@@ -72,7 +73,7 @@ def make_faces(
     scheme = get_scheme(scheme)
     if scheme.name not in _PLACES or scheme != get_scheme(scheme.name):
         raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_PLACES)}.")
-    generator = np.random.default_rng(0 if rng is None else rng)
+    generator = as_generator(0 if rng is None else rng)
     n = int(n_samples)
     traits, rotations = _draw_traits(n, generator), _rotations(n, generator)
     scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n, 1, 1)))

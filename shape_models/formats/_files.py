@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._names import list_files
+from .._options import as_path
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import LandmarkFile, LandmarkFileError, LandmarksLike
 from ._registry import FOREIGN_ENDINGS, OWN, READERS, WRITERS, options_of
@@ -87,7 +88,7 @@ def read_landmarks(
     >>> len(files), files[2].path.name, files[2].points.shape
     (3, '2.pts', (68, 2))
     """
-    path = Path(path)
+    path = as_path(path)
     if scheme is not None:
         options["scheme"] = get_scheme(scheme)
     wanted = None if extension is None else extension_of(path, extension, READERS)
@@ -169,7 +170,7 @@ def write_landmarks(path: str | os.PathLike, landmarks: LandmarksLike, **options
     ...     len(read_landmarks(path))
     10
     """
-    path = Path(path)
+    path = as_path(path)
     suffix = extension_of(path, path.suffix, WRITERS)
     if suffix in _ONE and isinstance(landmarks, list | tuple) and any(isinstance(f, LandmarkFile) for f in landmarks):
         if len(landmarks) != 1:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._array import as_shapes
 from .._fitted import all_or_nothing
+from .._options import as_generator, check_flags
 from .._provenance import is_landmark_set, recall
 from ..boxes import check_boxes
 from ._begin import begin, search
@@ -270,8 +271,9 @@ class ASMFitter(BaseEstimator):
     ) -> np.ndarray:  # fmt: skip
         """Learn everything but calibration and placement, and answer the shapes without gaps."""
         jitter = self._check_parameters()
+        check_flags(mirror=self.mirror)
         n = len(shapes)
-        rng = np.random.default_rng(self.random_state)
+        rng = as_generator(self.random_state, "random_state")
         self.asm_ = fit_shape_model(self.asm, shapes, scheme)
         scheme = self._scheme()
         if not np.isfinite(shapes).all():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .._options import check_flags
 from ._kernels import N_ORIENTATIONS, describe
 from .evidence import Evidence, Proposal, View, saved
 
@@ -77,6 +78,7 @@ class Patches(Evidence):
         context_components: int = 32,
         fill: bool = True,
     ) -> None:
+        check_flags(fill=fill)
         for name, value, least in (
             ("n_steps", n_steps, 1), ("n_cells", n_cells, 1), ("context_components", context_components, 1),
         ):  # fmt: skip

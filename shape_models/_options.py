@@ -1,0 +1,34 @@
+"""What options may be: flags, random generators and paths, each refused in the same words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["as_generator", "as_path", "check_flags"]
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither true nor false; any text would count as true."""
+    for name, value in flags.items():
+        if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
+            raise ValueError(f"{name}: got {value!r}; expected True or False.")
+
+
+def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
+    """Return the generator of a seed, or the generator itself."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got {rng!r}; expected a whole number, a numpy Generator or None.") from None
+
+
+def as_path(path: Any, name: str = "path") -> Path:
+    """Return the path that a text or a path names."""
+    if not isinstance(path, str | os.PathLike):
+        got = f"an array of shape {path.shape}" if isinstance(path, np.ndarray) else repr(path)[:80]
+        raise TypeError(f"{name}: got {got}; expected the path of a file. Try {name} as the first argument.")
+    return Path(path)
