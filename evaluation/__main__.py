@@ -9,8 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from shape_models._commands import Command, json_option, output_option, read, source_options
-from shape_models._files import write_text
+from shape_models._commands import Command, json_option, output_option, read, save_figure, say, source_options
 from shape_models._names import names_scheme
 from shape_models.datasets import LandmarkSamples
 from shape_models.landmarks import get_scheme
@@ -37,7 +36,7 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--name", help="What to call the model; the file name by default.")
 @click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
               help="Faces without a prediction: an error, or failures.")  # fmt: skip
-@source_options("groups")
+@source_options("--groups")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
@@ -74,26 +73,24 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
         targets, predictions, how = pair(faces, read(path, own), allow_missing=options["unpaired"] == "failure")
         pairing.append(how)
         name = options["name"] if path == prediction and options["name"] else Path(path).stem
-        reports.append(
-            evaluate(
-                targets,
-                predictions,
-                rules,
-                attributes=known or None,
-                groups=groups,
-                name=name,
-                missing=options["unpaired"],
-                confidence=options["confidence"],
-                n_resamples=options["resamples"],
-                rng=options["seed"],
-            )
-        )
-    text = _text(reports, pairing, options)
-    if options["output"]:
-        write_text(options["output"], text + "\n")
-    else:
-        click.echo(text)
-    _pictures(reports, rules.thresholds[-1], options)
+        reports.append(evaluate(
+            targets, predictions, rules, attributes=known or None, groups=groups, name=name,
+            missing=options["unpaired"], **_interval(options),
+        ))  # fmt: skip
+    say(False, None, [_text(reports, pairing, options)], options["output"])
+    if options["ced"]:
+        from .plotting import plot_ced
+
+        threshold, confidence = rules.thresholds[-1], options["confidence"]
+        save_figure(lambda: plot_ced(reports, threshold=threshold, confidence=confidence), options["ced"])
+    if options["landmark_plot"]:
+        from .plotting import plot_landmark_errors
+
+        save_figure(lambda: plot_landmark_errors(reports[0]), options["landmark_plot"])
+
+
+def _interval(options: dict[str, Any]) -> dict[str, Any]:
+    return {"confidence": options["confidence"], "n_resamples": options["resamples"], "rng": options["seed"]}
 
 
 def _attributes(faces: LandmarkSamples, path: str | None) -> dict[str, np.ndarray]:
@@ -109,7 +106,10 @@ def _attributes(faces: LandmarkSamples, path: str | None) -> dict[str, np.ndarra
     place = {name: i for i, name in enumerate(names)}
     lacking = [name for name in faces.names if name not in place]
     if lacking:
-        raise ValueError(f"{path}: {len(lacking)} faces of {faces.source} have no row, the first is {lacking[0]!r}.")
+        raise ValueError(
+            f"{path}: {len(lacking)} faces of {faces.source} have no row, the first is "
+            f"{lacking[0]!r}; expected one for each."
+        )
     order = [place[name] for name in faces.names]
     return {**known, **{key: values[order] for key, values in columns.items()}}
 
@@ -132,9 +132,7 @@ def _same(name: str, other: str) -> bool:
 def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) -> str:
     form = options["form"]
     if form == "json":
-        found: list[Any] = [
-            {**report.to_dict(), "pairing": how} for report, how in zip(reports, pairing, strict=True)
-        ]  # fmt: skip
+        found: Any = [{**report.to_dict(), "pairing": how} for report, how in zip(reports, pairing, strict=True)]
         return json.dumps(found[0] if len(found) == 1 else found, indent=2)
     told = [how for how in dict.fromkeys(pairing) if "order" in how]
     if form == "csv":
@@ -150,40 +148,9 @@ def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) ->
     parts += [table.to_markdown() if form == "markdown" else str(table) for table in tables]
     if len(reports) == 2:
         first, second = reports
-        parts.append(
-            str(
-                compare(
-                    first.errors,
-                    second.errors,
-                    groups=first.groups,
-                    names=(first.name, second.name),
-                    confidence=options["confidence"],
-                    n_resamples=options["resamples"],
-                    rng=options["seed"],
-                )
-            )
-        )
+        names = (first.name, second.name)
+        parts.append(str(compare(first.errors, second.errors, groups=first.groups, names=names, **_interval(options))))
     return "\n\n".join([*parts, *told])
-
-
-def _pictures(reports: list[Report], threshold: float, options: dict[str, Any]) -> None:
-    if not (options["ced"] or options["landmark_plot"]):
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from shape_models._files import atomic
-
-    from .plotting import plot_ced, plot_landmark_errors
-
-    for path, draw in (
-        (options["ced"], lambda: plot_ced(reports, threshold=threshold, confidence=options["confidence"])),
-        (options["landmark_plot"], lambda: plot_landmark_errors(reports[0])),
-    ):
-        if path:
-            figure = draw().figure
-            with atomic(path) as temporary:
-                figure.savefig(temporary, dpi=150)
 
 
 if __name__ == "__main__":

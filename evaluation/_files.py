@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
 
+from shape_models._commands import read_named
 from shape_models._names import plain_name
 from shape_models.datasets import LandmarkSamples
 
@@ -39,24 +39,9 @@ def read_attributes(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, 
     path : path
         One row for each face; the column `name` or `image` is the name.
     """
-    place = Path(path)
-    header, rows = _rows(place)
-    key = next((i for i, name in enumerate(header) if name.lower() in ("name", "image")), None)
-    if key is None:
-        raise ValueError(f"{place}: got the columns {', '.join(header)}; expected one called name or image.")
-    columns = {name: _typed([row[i] for row in rows]) for i, name in enumerate(header) if i != key}
-    return [plain_name(row[key]) for row in rows], columns
-
-
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = [row for row in csv.reader(file) if row]
-    if len(table) < 2:
-        raise ValueError(f"{path}: got {len(table)} lines; expected a header and at least one face.")
-    for line, row in enumerate(table[1:], start=2):
-        if len(row) != len(table[0]):
-            raise ValueError(f"{path}:{line}: got {len(row)} fields; expected {len(table[0])}.")
-    return [name.strip() for name in table[0]], table[1:]
+    key, header, rows = read_named(Path(path))
+    columns = {name: _typed([row[i] for _, row in rows]) for i, name in enumerate(header) if i != key}
+    return [plain_name(row[key]) for _, row in rows], columns
 
 
 def _typed(values: list[str]) -> np.ndarray:

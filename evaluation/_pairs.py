@@ -63,9 +63,15 @@ def pair(
     extra = sorted(set(names) - set(wanted), key=natural_key)
     lacking = [name for name in wanted if name not in place]
     if extra and len(extra) == len(names):
-        raise ValueError(f"{guess.source}: no face has a name of {truth.source} ({names[0]!r} against {wanted[0]!r}).")
+        raise ValueError(
+            f"{guess.source}: no face has a name of {truth.source} ({names[0]!r} against "
+            f"{wanted[0]!r}); expected the same names. "
+            "Try the same folders and file names."
+        )
     if extra:
-        raise ValueError(f"{guess.source}: {len(extra)} faces have no truth, the first is {extra[0]!r}.")
+        raise ValueError(
+            f"{guess.source}: {len(extra)} faces have no truth, the first is {extra[0]!r}; expected one for each."
+        )
     if lacking and not allow_missing:
         raise ValueError(
             f"{guess.source}: {len(lacking)} faces have no prediction, the first is {lacking[0]!r}. "

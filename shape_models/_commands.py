@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from ._files import plain_json
-from ._names import image_names, list_images
+from ._aligned import AlignedASM
+from ._array import DegenerateShapeError
+from ._asm import ASM
+from ._basis import ShapeBasis
+from ._drawing import basis_of
+from ._files import atomic, plain_json, write_text
+from ._names import composed, image_names, list_images
+from .formats._record import FRAMES
+from .formats._source import Source
+from .formats._table import Rows, read_table
+from .io import load_model
 
 ENTRY_POINTS = "shape_models.commands"
 
@@ -105,46 +116,49 @@ class _Missing(click.ParamType):
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-_SOURCE = (
-    click.option("--scheme", help="What the landmarks are: ibug68, wflw98, cofw29, imm58, muct68, ..."),
-    click.option("--split", help="Part of a set that has parts: train, val, test, ..."),
-    click.option("--missing", type=_Missing(), help="What marks a missing landmark: -1, or 0,0, or negative."),
-    click.option("--origin", type=click.IntRange(0, 1), help="Number of the first pixel in .pts files. [default: 1]"),
-    click.option("--frame", type=click.Choice(["pixels", "y_up", "relative", "physical"]),
-                 help="What the numbers are, where the format cannot say it."),
-    click.option("--image-size", nargs=2, type=click.IntRange(1), metavar="W H",
-                 help="Width and height of the images, where they do not lie beside the files."),
-    click.option("--extension", metavar="EXT,...", help="Which files of a folder: csv, or pts,json."),
-    click.option("--archive", help="see source_options"),
-    click.option("--groups", metavar="COLUMN", help="Column that names the person or photograph of each shape."),
-    click.option("--read", "options", multiple=True, metavar="NAME=VALUE",
-                 help="Another option of the format: scaled=true, part=face, columns=..., group=specimen, decimal=,"),
-)  # fmt: skip
-_ARCHIVE = "Read the folder as a public set: 300w, wflw, cofw, aflw2000, asmnet, ..."
-READING = ("scheme", "split", "missing", "origin", "frame", "image_size", "extension", "archive", "groups", "options")
+_SOURCE: dict[str, dict[str, Any]] = {
+    "--scheme": {"help": "What the landmarks are: ibug68, wflw98, cofw29, imm58, muct68, ..."},
+    "--split": {"help": "Part of a set that has parts: train, val, test, ..."},
+    "--missing": {"type": _Missing(), "help": "What marks a missing landmark: -1, or 0,0, or negative."},
+    "--origin": {"type": click.IntRange(0, 1), "help": "Number of the first pixel in .pts files. [default: 1]"},
+    "--frame": {"type": click.Choice(FRAMES), "help": "What the numbers are, where the format cannot say it."},
+    "--image-size": {"nargs": 2, "type": click.IntRange(1), "metavar": "W H",
+                     "help": "Width and height of the images, where they do not lie beside the files."},
+    "--extension": {"metavar": "EXT,...", "help": "Which files of a folder: csv, or pts,json."},
+    "--archive": {"help": "Read the folder as a public set: 300w, wflw, cofw, aflw2000, asmnet, ..."},
+    "--groups": {"metavar": "COLUMN", "help": "Column that names the person or image of each shape."},
+    "--read": {"multiple": True, "metavar": "NAME=VALUE", "help": "Another option of the format: scaled=true, "
+               "part=face, columns=..., group=specimen, decimal=,"},
+}  # fmt: skip
 
 
-def source_options(*without: str, archive: Sequence[str] = ("--archive",)) -> Callable[[Any], Any]:
-    """Give a command the options of `load_landmarks`; they arrive together, as `reading`."""
+def together(name: str, *options: Callable[[Any], Any], parse: Callable[..., Any] = dict) -> Callable[[Any], Any]:
+    """Give a command options that arrive together, as one mapping called `name`."""
 
     def decorate(command: Any) -> Any:
         @functools.wraps(command)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            reading = {name: kwargs.pop(name) for name in READING if name not in without}
-            reading |= settings(reading.pop("options"), "--read")
-            if reading.get("archive") == "folder":
-                reading["archive"] = None
-            return command(*args, reading=reading, **kwargs)
+        def run(*args: Any, **given: Any) -> Any:
+            return command(*args, **{name: parse({key: given.pop(key) for key in keys})}, **given)
 
-        wrapped = run
-        for name, option in reversed(list(zip(READING, _SOURCE, strict=True))):
-            if name == "archive":
-                option = click.option(*archive, "archive", help=_ARCHIVE)
-            if name not in without:
-                wrapped = option(wrapped)
-        return wrapped
+        before = len(getattr(command, "__click_params__", ()))
+        for option in reversed(options):
+            option(run)
+        keys = [parameter.name for parameter in getattr(run, "__click_params__", [])[before:]]
+        return run
 
     return decorate
+
+
+def source_options(*without: str, also: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """Give a command the options of `load_landmarks`; they arrive together, as `reading`."""
+    flags = {"--archive": ("--archive", *also, "archive")}
+    options = [click.option(*flags.get(k, (k,)), **o) for k, o in _SOURCE.items() if k not in without]
+    return together("reading", *options, parse=_reading)
+
+
+def _reading(given: dict[str, Any]) -> dict[str, Any]:
+    given |= settings(given.pop("read"), "--read")
+    return {**given, "archive": None} if given["archive"] == "folder" else given
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -162,8 +176,8 @@ def settings(items: Sequence[str], option: str) -> dict[str, Any]:
     """Parse NAME=VALUE; the value is JSON where it can be, else text."""
     found: dict[str, Any] = {}
     for name, text in pairs(items, option).items():
-        if name in READING:
-            raise click.UsageError(f"{option}: got {name!r}; expected its own option, --{name.replace('_', '-')}.")
+        if (own := f"--{name.replace('_', '-')}") in _SOURCE:
+            raise click.UsageError(f"{option}: got {name!r}; expected its own option, {own}.")
         try:
             found[name] = json.loads(text)
         except json.JSONDecodeError:
@@ -172,6 +186,8 @@ def settings(items: Sequence[str], option: str) -> dict[str, Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+boxes_option = click.option("--boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                            help="A table with the columns image, x0, y0, x1, y1, a row for each object.")  # fmt: skip
 
 
 def output_option(help: str, *, alias: str | None = None, **options: Any) -> Callable[[Any], Any]:
@@ -202,6 +218,33 @@ def progress(items: Sequence[Any], label: str = "", *, least: int = 200) -> Iter
         yield from bar
 
 
+class Steps:
+    """A bar for each part of a training, on the terminal's error channel."""
+
+    def __init__(self) -> None:
+        self.what, self.done = "", 0
+        self.bar: Any = None
+
+    def __enter__(self) -> Any:
+        return self.tell
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if what != self.what:
+            self.close()
+            self.what, self.done = what, 0
+            self.bar = click.progressbar(length=total, label=what, file=sys.stderr, hidden=not sys.stderr.isatty())
+            self.bar.__enter__()
+        self.bar.update(done - self.done)
+        self.done = done
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
 @dataclass(frozen=True)
 class Image:
     """An image that a command was given, with the name that its outputs get."""
@@ -223,7 +266,7 @@ def find_images(arguments: Sequence[str | Path]) -> list[Image]:
             paths.append(argument)
             roots.append(None)
         else:
-            raise DataError(f"{argument}: got no such file or folder.")
+            raise DataError(f"{argument}: got no such file or folder; expected images.")
     return [Image(path, name) for path, name in zip(paths, image_names(paths, roots), strict=True)]
 
 
@@ -232,37 +275,36 @@ _EXTENTS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top",
 _NAMES = ("image", "name", "file", "filename", "image_name", "file_name", "path", "image_path")
 
 
+def read_named(path: str | Path) -> tuple[int, list[str], Rows]:
+    """Read a table of images or faces: which column names them, what all are called, and the rows with their lines."""
+    header, rows = read_table(Source.of(path))
+    key = next((i for name in _NAMES for i, other in enumerate(header) if other.lower() == name), None)
+    if key is None:
+        raise DataError(f"{path}: got the columns {', '.join(header)[:80]}; expected a first line that names the "
+                        "columns, one of them image or name.")  # fmt: skip
+    if not rows:
+        raise DataError(f"{path}: got no rows; expected one for each under {','.join(header)}.")
+    return key, header, rows
+
+
 def read_boxes(path: str | Path, images: Sequence[Image]) -> dict[str, list[list[float]]]:
     """Return the boxes (x0, y0, x1, y1) of each image by its name, out of a table whose header names the columns."""
-    text = Path(path).read_text(encoding="utf-8-sig")
-    first = text.split("\n", 1)[0]
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count)) if any(row)]
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    key = next((name for name in _NAMES if name in header), None)
-    corners = next((names for names in (*_CORNERS, *_EXTENTS) if set(names) <= set(header)), None)
-    if key is None or corners is None:
-        raise DataError(
-            f"{path}: got a table that begins with {first.strip()[:60]!r}; expected a first line that names the "
-            "columns, in any order: image,x0,y0,x1,y1 (or image,x,y,width,height)."
-        )
-    if len(rows) < 2:
-        raise DataError(f"{path}: got no boxes; expected a row for each under {','.join(rows[0])}.")
-    places = [header.index(name) for name in corners]
+    source = Source.of(path)
+    key, header, rows = read_named(path)
+    lower = [name.lower() for name in header]
+    corners = next((names for names in (*_CORNERS, *_EXTENTS) if set(names) <= set(lower)), None)
+    if corners is None:
+        raise DataError(f"{path}: got the columns {', '.join(header)[:80]}; expected image,x0,y0,x1,y1, in any order, "
+                        "or image,x,y,width,height.")  # fmt: skip
+    places = [lower.index(name) for name in corners]
     table: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(rows[1:], 2):
-        try:
-            if len(row) != len(header):
-                raise ValueError(f"got {len(row)} fields")
-            box = [float(row[place]) for place in places]
-            if not np.isfinite(box).all():
-                raise ValueError("got a number that is not finite")
-        except ValueError as error:
-            raise DataError(f"{path}, row {number}: {error}; expected {', '.join((key, *corners))}.") from None
+    for line, row in rows:
+        box = [source.number(row[place], header[place], line) for place in places]
         if corners in _EXTENTS:  # the last pixel is included
             box[2:] = [box[0] + box[2] - 1, box[1] + box[3] - 1]
         if not (box[2] > box[0] and box[3] > box[1]):
-            raise DataError(f"{path}, row {number}: got the corners {box}; expected x0 < x1 and y0 < y1.")
-        table.setdefault(row[header.index(key)].strip(), []).append(box)
+            raise DataError(f"{path}, line {line}: got the corners {box}; expected x0 < x1 and y0 < y1.")
+        table.setdefault(composed(row[key]), []).append(box)
     return {image.name: _boxes_of(image, images, table, path) for image in images}
 
 
@@ -272,19 +314,66 @@ def _boxes_of(
     """Find an image in the table by its path, its name, or the last part of either, where that says which."""
     suffix = image.path.suffix
     for keys in ((str(image.path), image.path.as_posix()), (image.name, image.name + suffix)):
-        for name in keys:
+        for name in map(composed, keys):
             if name in table:
                 return table[name]
-    for part in (image.path.name, image.path.stem):
+    for part in map(composed, (image.path.name, image.path.stem)):
         if part in table:
-            others = [o for o in images if part in (o.path.name, o.path.stem)]
+            others = [o for o in images if part in map(composed, (o.path.name, o.path.stem))]
             if len(others) > 1:
                 raise DataError(
                     f"{source}: got {part!r}, the name of {' and of '.join(str(o.path) for o in others[:2])}; expected "
                     f"their paths, such as {image.name}{suffix}."
                 )
             return table[part]
-    raise DataError(f"{source}: got no box for {image.path}.")
+    raise DataError(f"{source}: got no box for {image.path}; expected a row with its name.")
+
+
+# --- Models ----------------------------------------------------------------------------------------------
+
+
+def load_shape_model(name: str) -> Any:
+    """Load a model of shapes, and no other kind."""
+    model = load_model(name)
+    if not isinstance(model, AlignedASM | ASM | ShapeBasis):
+        raise ValueError(
+            f"{name}: got a {type(model).__name__}; expected a shape model (AlignedASM, ASM or ShapeBasis)."
+        )
+    return model
+
+
+def names_and_frame(model: Any) -> tuple[Any, str | None]:
+    """Return what the landmarks of a model are called and which frame it was fitted in, None where it is not known."""
+    scheme = getattr(model, "scheme_", None)
+    names = getattr(model, "landmark_names_", None) if scheme is None else scheme.names
+    return names, getattr(model, "frame_", None)
+
+
+def shapes_for(model: Any, data: Any) -> np.ndarray:
+    """Return the landmarks of a set as a model takes them: its number, its order, its direction of y."""
+    scheme = getattr(model, "scheme_", None)
+    if scheme is not None and data.scheme is not None and scheme.name != data.scheme.name:
+        raise ValueError(
+            f"got landmarks of {data.scheme.name}; the model has those of {scheme.name}. "
+            f"Try `shape-models convert` with --to-scheme {scheme.name}."
+        )
+    expected, got = tuple(basis_of(model).event_shape), data.shapes().shape[1:]
+    if expected != got:
+        raise ValueError(
+            f"got shapes of {got} landmarks and dimensions; the model has {expected}. "
+            "Try `shape-models convert` to another scheme."
+        )
+    return data.like(*names_and_frame(model))
+
+
+@contextmanager
+def by_name(names: Sequence[str]) -> Iterator[None]:
+    """Call a shape that is at fault by its name instead of its place."""
+    try:
+        yield
+    except DegenerateShapeError as error:
+        text = re.sub(r"\bshapes?\[([0-9]+)\]", lambda match: names[int(match[1])], str(error))
+        raise DataError(text) from error
 
 
 # --- Writing ---------------------------------------------------------------------------------------------
@@ -308,9 +397,33 @@ def outputs(folder: Path, names: Sequence[str], endings: Sequence[str], inputs: 
             taken[target] = name
 
 
-def say(as_json: bool, record: Mapping[str, Any], lines: Sequence[str]) -> None:
-    """Print one JSON object, or lines."""
-    click.echo(json.dumps(record, default=plain_json) if as_json else "\n".join(lines))
+def say(as_json: bool, record: Any, lines: Sequence[str], output: str | None = None) -> None:
+    """Print one JSON object, or lines, or write them to a file."""
+    text = json.dumps(record, default=plain_json) if as_json else "\n".join(lines)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, as a whole or not at all."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(chain([header], rows))
+
+
+def save_figure(draw: Callable[[], Any], path: str | Path) -> None:
+    """Write what a function draws into a picture, without a window."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'") from error
+    matplotlib.use("Agg")
+    figure = draw().figure
+    if Path(path).suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
+        raise DataError(f"{path}: got the extension {Path(path).suffix!r}; expected .png, .svg or .pdf.")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def counted(n: int, what: str, several: str | None = None) -> str:

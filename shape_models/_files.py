@@ -37,6 +37,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, temporary = _locked(target)
     except ValueError as error:  # a null byte
         raise OSError(f"{asked!r}: got a name that no file can have ({error}).") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{asked}: got no folder {Path(asked).parent}; expected one that exists.") from None
     except OSError as error:
         raise _named(error, asked) from None
     try:

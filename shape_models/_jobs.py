@@ -6,7 +6,7 @@ import builtins
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,13 +43,15 @@ def run_command(
         )
 
 
-def refuse_failed(report: FolderReport, total: int) -> None:
+def refuse_failed(
+    report: FolderReport, total: int, what: str = "file", called: Mapping[str, Any] | None = None
+) -> None:
     """End with an error that lists what could not be used."""
     if report.errors:
         for name, message in report.errors.items():
-            click.echo(f"{name}: {message}", err=True)
+            click.echo(f"{(called or {}).get(name, name)}: {message}", err=True)
         raise DataError(
-            f"{len(report.errors)} of {counted(total, 'file')} could not be used: {few(list(report.errors))}."
+            f"{len(report.errors)} of {counted(total, what)} could not be used: {few(list(report.errors))}."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -27,10 +28,15 @@ def natural_key(path: str | PurePath) -> tuple:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return all files below a folder in natural order; what is hidden, or made by a system for itself, is left out."""
-    found = []
-    for here, folders, names in os.walk(folder):
+    """Return all files below a folder in natural order; linked folders too; what is hidden is left out."""
+    found, walked = [], [Path(folder).resolve()]
+    for here, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _SYSTEM]
+        for link in sorted(name for name in folders if Path(here, name).is_symlink()):
+            real = Path(here, link).resolve()
+            if any(real.is_relative_to(other) or other.is_relative_to(real) for other in walked):
+                folders.remove(link)  # what lies in it is met elsewhere, or would be met for ever
+            walked.append(real)
         found += [Path(here, name) for name in names if not name.startswith(".")]
     return sorted(found, key=natural_key)
 
@@ -43,9 +49,14 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
+def composed(text: str) -> str:
+    """Return text with each letter and its accents as one character, as file systems disagree about it (NFC)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def plain_name(name: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> str:
     """Return the name of an image or shape as it is used everywhere: slashes, no suffix, no root, never ``..``."""
-    text = _CONTROL.sub("_", _ROOT.sub("", name.strip().replace("\\", "/")))
+    text = _CONTROL.sub("_", _ROOT.sub("", composed(name.strip()).replace("\\", "/")))
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]
     if not parts:
         return ""
@@ -104,12 +115,12 @@ def keep_suffixes(paths: Sequence[PurePath]) -> list[str]:
     counts: dict[str, int] = {}
     for name in names:
         counts[name] = counts.get(name, 0) + 1
-    mixed = [path.as_posix() if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
+    mixed = [composed(path.as_posix()) if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
     return mixed if len(set(mixed)) == len(mixed) else [path.as_posix() for path in paths]
 
 
 def _without_suffix(path: PurePath) -> str:
-    return path.with_suffix("").as_posix()
+    return composed(path.with_suffix("").as_posix())
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
@@ -199,5 +210,5 @@ def _some(names: Sequence[str]) -> str:
 
 def _keys(labels: Sequence[str]) -> list[str]:
     """Return labels without the differences of case and of the space between words, where they stay different."""
-    keys = [re.sub(r"[\s_-]+", "_", label.strip().casefold()) for label in labels]
+    keys = [re.sub(r"[\s_-]+", "_", composed(label).strip().casefold()) for label in labels]
     return keys if len(set(keys)) == len(keys) else list(labels)

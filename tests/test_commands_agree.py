@@ -15,7 +15,7 @@ from strategies import face_picture
 import shape_models._commands as commands
 from evaluation.__main__ import main as evaluate
 from pose.__main__ import main as pose
-from shape_models import IBUG68, LandmarkFile, make_faces, write_landmarks, write_pts
+from shape_models import IBUG68, LandmarkFile, LandmarkFileError, make_faces, write_landmarks, write_pts
 from shape_models.cli import main
 from shape_models.datasets import load_landmarks
 
@@ -247,14 +247,14 @@ def test_boxes_are_read_by_the_names_of_their_columns(tmp_path):
     assert wide["b"] == [[2, 2, 4, 5]]
     for text, message in (
         ("p1/a.png,1,2,3,4\n", "expected a first line that names the columns"),
-        ("image,x0,y0,x1,y1\n", "got no boxes"),
+        ("image,x0,y0,x1,y1\n", "got no rows"),
         ("image,x0,y0,x1,y1\na.png,1,2,3,4\nb,1,2,3,4\n", "'a.png', the name of"),
-        ("image,x0,y0,x1,y1\nb,1,2,3\n", "row 2: got 4 fields"),
-        ("image,x0,y0,x1,y1\nb,1,2,x,4\n", "row 2: could not convert"),
+        ("image,x0,y0,x1,y1\nb,1,2,3\n", "line 2: got 4 fields"),
+        ("image,x0,y0,x1,y1\nb,1,2,x,4\n", "line 2: x1: got 'x'; expected a number"),
         ("image,x0,y0,x1,y1\nb,5,2,3,4\n", "expected x0 < x1"),
         ("image,x0,y0,x1,y1\nb,1,2,3,4\n", "got no box for"),
     ):
-        with pytest.raises(commands.DataError, match=message):
+        with pytest.raises((commands.DataError, LandmarkFileError), match=message):
             read(text)
 
 

@@ -323,7 +323,8 @@ def test_flip_and_anchors_take_any_array_library(library):
 def test_a_name_that_two_schemes_share_is_one_place():
     from itertools import permutations
 
-    from shape_models.landmarks import SCHEMES, _exact
+    from shape_models._scheme_conversion import exact_points
+    from shape_models.landmarks import SCHEMES
 
     checked = 0
     for source, target in permutations(SCHEMES.values(), 2):
@@ -332,7 +333,7 @@ def test_a_name_that_two_schemes_share_is_one_place():
             (a, b) for pair in [{"ibug68", "wflw98"}, {"muct76", "muct68"}] for a, b in permutations(pair)
         }
         try:
-            exact = _exact(source, target)
+            exact = exact_points(source, target)
         except ValueError:
             continue
         for name in shared:

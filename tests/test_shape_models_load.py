@@ -455,7 +455,8 @@ def test_a_table_of_splits_stands_beside_any_format(tmp_path):
     assert (samples.groups, samples.splits) == (["ann", "ann", "bea", "bea"], ["train", "train", "test", "test"])
     assert load_landmarks(tmp_path, group="plate", split="test", groups="plate").groups == ["w2", "w3"]
     (tmp_path / "split.csv").write_text("v0.jpg,ann,train\n")
-    with pytest.raises(LandmarkFileError, match=r"split.csv: names none of the landmarks in this folder, such as w0"):
+    with pytest.raises(LandmarkFileError, match=r"split.csv: got v0, of which there are no landmarks, and "
+        "nothing of w0"):
         load_landmarks(tmp_path, group="plate")
 
 

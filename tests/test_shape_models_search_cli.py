@@ -125,12 +125,12 @@ def test_training_tells_how_far_it_is(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "ASMFitter", few)
     heard = []
 
-    class Progress(_cli._Progress):
+    class Progress(_cli.Steps):
         def tell(self, what, done, total):
             heard.append((what, done, total))
             super().tell(what, done, total)
 
-    monkeypatch.setattr(_cli, "_Progress", Progress)
+    monkeypatch.setattr(_cli, "Steps", Progress)
     root, _ = folder
     for evidence in ("profiles", "patches"):
         heard.clear()
@@ -173,17 +173,17 @@ def test_parts_are_read_from_a_file_and_refused_in_words(folder, tmp_path):
     import click
 
     from shape_models import IBUG68
-    from shape_models.search._cli import _parts
+    from shape_models.search._part_words import parse_parts
 
     table = tmp_path / "parts.json"
     table.write_text('{"a": [0, 1, 5], "b": "2-4"}')
     lines = tmp_path / "parts.txt"
     lines.write_text("# teeth\na=0,1,5\n\nb=2-4\n")
     for file in (table, lines):
-        assert _parts([str(file)], None) == {"a": [0, 1, 5], "b": [2, 3, 4]}
-    assert _parts(["mouth"], IBUG68) == {"mouth": IBUG68.groups["mouth"].tolist()}
+        assert parse_parts([str(file)], None) == {"a": [0, 1, 5], "b": [2, 3, 4]}
+    assert parse_parts(["mouth"], IBUG68) == {"mouth": IBUG68.groups["mouth"].tolist()}
     for wrong in ("a=1-", "a=x", "nose tip", "a=3-1"):
         with pytest.raises(click.UsageError, match="expected"):
-            _parts([wrong], None)
+            parse_parts([wrong], None)
     with pytest.raises(click.UsageError, match="twice"):
-        _parts(["a=1-3", "a=4-6"], None)
+        parse_parts(["a=1-3", "a=4-6"], None)

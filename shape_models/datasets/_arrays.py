@@ -5,11 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..formats import LandmarkFileError
-from ..formats._record import MAX_BYTES
+from ..formats._source import MAX_BYTES
 from ..formats.npy import parse_array
 
 
@@ -46,3 +47,36 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[int | None, ...]] | None 
         if found != expected or arrays[name].dtype.kind != "f":
             raise LandmarkFileError(f"{path}, array {name}: got shape {found}; expected numbers of shape {expected}.")
     return arrays
+
+
+def absent(value: Any) -> bool:
+    return (isinstance(value, str) and not value) or (isinstance(value, float) and np.isnan(value))
+
+
+def curves_of(path: Path, arrays: dict[str, np.ndarray], n: int) -> list[list[np.ndarray]]:
+    """Return the curves of each sample: their points stand one behind the other, and ``curve_sizes`` counts them."""
+    if not {"curves", "curve_sizes"} <= arrays.keys():
+        return [[] for _ in range(n)]
+    points, sizes = arrays.pop("curves"), arrays.pop("curve_sizes")
+    numbers = points.ndim == sizes.ndim == 2 and points.dtype.kind == "f" and sizes.dtype.kind in "iuf"
+    counted = numbers and len(sizes) == n and bool(((sizes >= 0) & (sizes % 1 == 0)).all())
+    if not counted or sizes.sum() != len(points):
+        raise LandmarkFileError(
+            f"{path}, array curves: got {points.shape} and sizes {sizes.shape}; expected points and the number of them "
+            "in each curve of each sample."
+        )
+    sizes = sizes.astype(np.int64)
+    ends = np.cumsum(sizes.ravel()).tolist()
+    parts = [points[end - size : end] for end, size in zip(ends, sizes.ravel().tolist(), strict=True)]
+    width = sizes.shape[1]
+    return [[part for part in parts[i * width : (i + 1) * width] if len(part)] for i in range(n)]
+
+
+def texts_of(path: Path, arrays: dict[str, np.ndarray], key: str, n: int) -> list[str] | None:
+    array = arrays.pop(key, None)
+    if array is None:
+        return None
+    if array.shape != (n,) or (array.dtype.kind != "U" and key in ("images", "labels")):
+        raise LandmarkFileError(f"{path}, array {key}: got {array.dtype} of {array.shape}; expected {n} names.")
+    values = array.tolist()
+    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]

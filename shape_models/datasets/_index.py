@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .._names import IMAGE_SUFFIXES, list_files, natural_key
+from .._names import IMAGE_SUFFIXES, composed, list_files, natural_key
 from ..formats import LandmarkFileError
 from ._samples import Entry
 
@@ -22,11 +22,11 @@ class Folder:
         self._images: dict[tuple[Path, str], list[Path]] = {}
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                self._images.setdefault((path.parent, path.stem), []).append(path)
+                self._images.setdefault((path.parent, composed(path.stem)), []).append(path)
 
     def name(self, path: Path) -> str:
         """Return what a file of the folder is called: its path below the folder without the suffix."""
-        return path.relative_to(self.root).with_suffix("").as_posix()
+        return composed(path.relative_to(self.root).with_suffix("").as_posix())
 
     def ending(self, *extensions: str) -> list[Path]:
         """Return the files with one of these extensions, in natural order."""
@@ -42,7 +42,7 @@ class Folder:
 
     def image(self, parent: Path, stem: str) -> Path | None:
         """Return the image of this stem in a folder."""
-        return only_image(self._images.get((parent, stem), ()))
+        return only_image(self._images.get((parent, composed(stem)), ()))
 
     def image_anywhere(self, stem: str) -> Path | None:
         """Return the image of this stem in any folder."""
@@ -50,7 +50,7 @@ class Folder:
             self._stems: dict[str, list[Path]] = {}
             for (_, name), paths in self._images.items():
                 self._stems.setdefault(name, []).extend(paths)
-        return only_image(self._stems.get(stem, ()))
+        return only_image(self._stems.get(composed(stem), ()))
 
 
 def only_image(paths: Sequence[Path]) -> Path | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -25,14 +24,15 @@ from .._names import (
 )
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
-from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, size_of_image, whole_missing
-from ..formats._record import Source as FileSource
+from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, whole_missing
 from ..formats._registry import SELDOM
 from ..landmarks import LandmarkScheme, get_scheme
-from ._arrays import read_arrays
+from ._arrays import absent, curves_of, read_arrays, texts_of
 from ._index import Folder, of_split, only_image
-from ._samples import Entry, LandmarkSample, LandmarkSamples
+from ._reading import Reading
+from ._samples import Entry, LandmarkSamples
 from .archives import (
+    compare_names,
     looks_like_300w,
     read_300w,
     read_helen,
@@ -52,7 +52,6 @@ ARCHIVES: dict[str, Callable[..., LandmarkSamples]] = {
     "helen": read_helen, "imm": read_imm, "muct": read_muct, "wflw": read_wflw, "youtube68": read_youtube68,
 }  # fmt: skip
 _LATE = (".pts", ".npy")  # hold one shape and name no image: read when a sample is asked for
-_SAY_FRAME = (".tps", ".asf")  # formats whose frame is part of the format
 
 
 def load_landmarks(
@@ -152,7 +151,7 @@ def load_landmarks(
     size: Any = 1 if missing is None else np.size(missing)
     mark_missing(np.zeros((0, 3 if size == 3 else 2)), missing)  # refuses what is no such thing
     given = {name: value for name, value in options.items() if value is not None}
-    reading = _Reading(scheme, missing, frame, image_size, given, unused)
+    reading = Reading(scheme, missing, frame, image_size, given, unused)
     if isinstance(source, LandmarkSamples):
         samples = source
     elif isinstance(source, str | os.PathLike):
@@ -180,101 +179,14 @@ def load_landmarks(
     return samples if split is None else samples._copy(of_split(samples._entries, split))
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How files are read; what `load_landmarks` was told, once."""
-
-    scheme: LandmarkScheme | None = None
-    missing: Missing = None
-    frame: str | None = None
-    image_size: tuple[int, int] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    unused: str = "raise"
-
-    def read(self, path: Path, extension: str) -> list[LandmarkFile]:
-        """Read the shapes of one file, in the frame that is asked for."""
-        options = {"missing": self.missing, "image_size": self.image_size, "scheme": self.scheme, **self.options}
-        own = {k: v for k, v in options.items() if v is not None and k in _keywords(extension)}
-        found = known.READERS[extension](path, **own)
-        return [self.framed(file, extension) for file in (found if isinstance(found, list) else [found])]
-
-    def framed(self, file: LandmarkFile, extension: str = "") -> LandmarkFile:
-        """Give a file the frame that was declared, and make pixels where the size of the image is known."""
-        written = file.attributes.get("frame") if extension == ".csv" else None
-        if written in FRAMES:
-            file = replace(
-                file, frame=str(written), attributes={k: v for k, v in file.attributes.items() if k != "frame"}
-            )
-        if self.frame is not None and file.frame != self.frame:
-            if extension in _SAY_FRAME:
-                raise LandmarkFileError(
-                    f"{file.path}: got frame {self.frame!r}; the format says {file.frame!r}. Try without it."
-                )
-            file = replace(file, frame=self.frame)
-        if file.frame in ("relative", "y_up") and file.points.shape[1] == 2 and extension not in _SAY_FRAME:
-            size = self.image_size
-            if size is None and file.path is not None and file.image_name:
-                size = size_of_image(FileSource(file.path, text=""), file.image_name, None)
-            return file if size is None else in_pixels(file, size)
-        return file
-
-    def check(self, extensions: Iterable[str], where: Path) -> None:
-        """Refuse an option that none of the formats has."""
-        extensions = sorted(extensions)
-        known_options = {name for extension in extensions for name in _keywords(extension)}
-        for name in self.options:
-            if name not in known_options and self.unused == "raise":
-                raise ValueError(
-                    f"{where}: got the option {name!r}, which {', '.join(extensions)} does not have; expected one of "
-                    f"{', '.join(sorted(known_options)) or '(none)'}."
-                )
-
-    def __call__(self, entry: Entry) -> LandmarkSample:
-        """Read one sample."""
-        if isinstance(entry.source, LandmarkFile):
-            file = entry.source
-        else:
-            (file,) = self.read(entry.source, entry.source.suffix.lower())
-        attributes = {key: value for key, value in file.attributes.items() if key != "box"}
-        return LandmarkSample(
-            entry.image, file.points, file.attributes.get("box"), attributes, entry.group, entry.split, name=entry.name,
-            labels=file.labels, frame=file.frame, image_name=file.image_name,
-        )  # fmt: skip
-
-
-def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
-    """Turn fractions of an image, or y from its bottom, into pixels with y from the top."""
-    width, height = size
-
-    def turned(points: Any) -> np.ndarray:
-        points = np.asarray(points, dtype=np.float64)
-        return points * [width, height] if file.frame == "relative" else [0, height - 1] + points * [1, -1]
-
-    attributes = dict(file.attributes)
-    if attributes.get("curves"):
-        attributes["curves"] = [turned(curve) for curve in attributes["curves"]]
-    if attributes.get("box") is not None:
-        corners = turned(np.reshape(attributes["box"], (2, 2)))
-        attributes["box"] = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-    return replace(file, points=turned(file.points), frame="pixels", attributes=attributes)
-
-
-@functools.cache
-def _keywords(extension: str) -> set[str]:
-    reader = known.READERS.get(extension)
-    if reader is None:
-        return set()
-    return {p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY}
-
-
 # --- Sources ---------------------------------------------------------------------------------------------
 
 
 def _from_path(
-    path: Path, reading: _Reading, archive: str | None, split: str | None, extension: Any, images: Any
+    path: Path, reading: Reading, archive: str | None, split: str | None, extension: Any, images: Any
 ) -> LandmarkSamples:
     if not path.exists():
-        raise LandmarkFileError(f"{path}: got no such file or folder.")
+        raise LandmarkFileError(f"{path}: got no such file or folder; expected landmarks.")
     if archive is not None:
         return _from_archive(path, archive, reading, split)
     if path.is_file():
@@ -299,11 +211,13 @@ def _from_path(
 def _is_300w(path: Path, extension: Any) -> bool:
     if extension is not None or not path.is_dir():
         return False
-    listed = (path / "split.csv").is_file() and any(file.suffix.lower() == ".pts" for file in list_files(path))
-    return listed or looks_like_300w(path)
+    if not (path / "split.csv").is_file():
+        return looks_like_300w(path)
+    first = next((file for file in list_files(path) if file.suffix.lower() == ".pts" and file.is_file()), None)
+    return first is not None and re.search(rb"n_points\s*:\s*68\b", first.read_bytes()) is not None
 
 
-def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None) -> LandmarkSamples:
+def _from_archive(path: Path, archive: str, reading: Reading, split: str | None) -> LandmarkSamples:
     if archive not in ARCHIVES:
         raise ValueError(f"archive: got {archive!r}; expected one of {', '.join(ARCHIVES)}.")
     reader = ARCHIVES[archive]
@@ -312,13 +226,13 @@ def _from_archive(path: Path, archive: str, reading: _Reading, split: str | None
     takes = inspect.signature(reader).parameters
     for name in wanted:
         if name not in takes and name != "scheme":
-            raise ValueError(f"{name}: got {wanted[name]!r}; the archive {archive} has no such choice.")
+            raise ValueError(f"{name}: got {wanted[name]!r}; the archive {archive} has no such choice. Try without it.")
     if reading.image_size is not None or reading.frame not in (None, "pixels"):
-        raise ValueError(f"got a frame or an image size; the archive {archive} is in pixels.")
+        raise ValueError(f"got a frame or an image size; the archive {archive} is in pixels. Try without it.")
     return reader(path, **{name: value for name, value in wanted.items() if name in takes})
 
 
-def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any) -> LandmarkSamples:
+def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) -> LandmarkSamples:
     root = folder.root
     table = root / "split.csv"
     parts = split_table(table) if table.is_file() else {}
@@ -366,8 +280,8 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any)
                 labels = file.labels
             group, part = parts.get(_group(name), (_group(name), _split(file)))
             entries.append(Entry(image, group, part, file, name))
-    if parts and not any(_group(entry.name) in parts for entry in entries):
-        raise LandmarkFileError(f"{table}: names none of the landmarks in this folder, such as {entries[0].name}.")
+    if parts:
+        notes += compare_names(table, parts, [_group(entry.name) for entry in entries])
     late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
     if late is not None:  # the first of the files that are read late says whether they have names of landmarks
         path = entries[late].source
@@ -388,7 +302,7 @@ def _from_folder(folder: Folder, reading: _Reading, extension: Any, images: Any)
     return _set(entries, reading, labels, source=str(root), notes=notes)
 
 
-def _from_files(files: list[LandmarkFile], reading: _Reading, path: Path | None = None) -> LandmarkSamples:
+def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None = None) -> LandmarkSamples:
     if path is None:
         files = [reading.framed(file) for file in files]
     named = [bool(_own_name(file)) for file in files]
@@ -407,7 +321,7 @@ def _from_files(files: list[LandmarkFile], reading: _Reading, path: Path | None 
     return _set(entries, reading, labels, named=all(named), source="" if path is None else str(path))
 
 
-def _from_array(array: Any, reading: _Reading, path: Path | None = None) -> LandmarkSamples:
+def _from_array(array: Any, reading: Reading, path: Path | None = None) -> LandmarkSamples:
     from .._array import as_shapes
 
     reading.check([".npy"], path or Path("array"))
@@ -416,6 +330,11 @@ def _from_array(array: Any, reading: _Reading, path: Path | None = None) -> Land
     shapes = shapes[None] if shapes.ndim == 2 else shapes
     if shapes.ndim != 3:
         raise ValueError(f"{where}: got an array of shape {shapes.shape}; expected (n, n_landmarks, n_dims).")
+    if shapes.shape[1] == 1 and len(shapes) > 1:
+        raise ValueError(
+            f"{where}: got {len(shapes)} shapes of one landmark; expected (n, n_landmarks, n_dims). "
+            "Try np.swapaxes(shapes, 0, 1) for the points of one shape, as OpenCV gives them."
+        )
     frame = reading.frame or "physical"
     stem = "" if path is None else f"{path.stem}#"
     files = [reading.framed(LandmarkFile(mark_missing(whole_missing(s), reading.missing), frame=frame)) for s in shapes]
@@ -425,14 +344,14 @@ def _from_array(array: Any, reading: _Reading, path: Path | None = None) -> Land
 
 def _stack(path: Path) -> np.ndarray | None:
     """Return the array of a ``.npy`` file that holds many shapes, None when it holds one."""
-    from ..formats._record import read_bytes
+    from ..formats._source import read_bytes
     from ..formats.npy import parse_array
 
     array = parse_array(path, read_bytes(path))
     return array if array.ndim == 3 else None
 
 
-def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
+def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
     arrays = read_arrays(path)
     solid = [name for name, array in arrays.items() if array.ndim == 3]
     key = "shapes" if "shapes" in arrays or len(solid) != 1 else solid[0]
@@ -446,10 +365,12 @@ def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
         raise LandmarkFileError(
             f"{path}: got {shapes.shape[1]} landmarks; expected {reading.scheme.n_landmarks} ({reading.scheme.name})."
         )
-    pictures, own, groups, parts = (_texts(path, arrays, key, n) for key in ("images", "names", "groups", "split"))
-    labels = _texts(path, arrays, "labels", shapes.shape[1])
+    pictures, own, groups, parts = (texts_of(path, arrays, key, n) for key in ("images", "names", "groups", "split"))
+    labels = texts_of(path, arrays, "labels", shapes.shape[1])
     stored = arrays.pop("frame", np.array(""))
-    frame = reading.frame or (str(stored) if stored.ndim == 0 and str(stored) in FRAMES else None)
+    if stored.ndim or str(stored) not in ("", *FRAMES):
+        raise LandmarkFileError(f"{path}, array frame: got {str(stored)[:40]!r}; expected one of {', '.join(FRAMES)}.")
+    frame = reading.frame or str(stored) or None
     frame = frame or ("physical" if pictures is None else "pixels")
     boxes = arrays.pop("box", None)
     if boxes is not None and boxes.shape != (n, 4):
@@ -457,12 +378,12 @@ def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
     folder = path.parent if images is None else Path(images)
     raw = own or pictures
     names = [str(i) for i in range(n)] if raw is None else _distinct(raw)
-    curves = _curves(path, arrays, n)
+    curves = curves_of(path, arrays, n)
     attributes = {name: array for name, array in arrays.items() if array.ndim and len(array) == n}
     entries = []
     for i, name in enumerate(names):
         values = {key: array[i].item() if array.ndim == 1 else array[i] for key, array in attributes.items()}
-        values = {key: value for key, value in values.items() if not _absent(value)}
+        values = {key: value for key, value in values.items() if not absent(value)}
         if boxes is not None and np.isfinite(boxes[i]).all():
             values["box"] = boxes[i]
         if curves[i]:
@@ -480,43 +401,10 @@ def _from_arrays(path: Path, reading: _Reading, images: Any) -> LandmarkSamples:
     return _set(entries, reading, None if labels is None else tuple(labels), named=raw is not None, source=str(path))
 
 
-def _absent(value: Any) -> bool:
-    return (isinstance(value, str) and not value) or (isinstance(value, float) and np.isnan(value))
-
-
-def _curves(path: Path, arrays: dict[str, np.ndarray], n: int) -> list[list[np.ndarray]]:
-    """Return the curves of each sample: their points stand one behind the other, and ``curve_sizes`` counts them."""
-    if not {"curves", "curve_sizes"} <= arrays.keys():
-        return [[] for _ in range(n)]
-    points, sizes = arrays.pop("curves"), arrays.pop("curve_sizes")
-    numbers = points.ndim == sizes.ndim == 2 and points.dtype.kind == "f" and sizes.dtype.kind in "iuf"
-    counted = numbers and len(sizes) == n and bool(((sizes >= 0) & (sizes % 1 == 0)).all())
-    if not counted or sizes.sum() != len(points):
-        raise LandmarkFileError(
-            f"{path}, array curves: got {points.shape} and sizes {sizes.shape}; expected points and the number of them "
-            "in each curve of each sample."
-        )
-    sizes = sizes.astype(np.int64)
-    ends = np.cumsum(sizes.ravel()).tolist()
-    parts = [points[end - size : end] for end, size in zip(ends, sizes.ravel().tolist(), strict=True)]
-    width = sizes.shape[1]
-    return [[part for part in parts[i * width : (i + 1) * width] if len(part)] for i in range(n)]
-
-
-def _texts(path: Path, arrays: dict[str, np.ndarray], key: str, n: int) -> list[str] | None:
-    array = arrays.pop(key, None)
-    if array is None:
-        return None
-    if array.shape != (n,) or (array.dtype.kind != "U" and key in ("images", "labels")):
-        raise LandmarkFileError(f"{path}, array {key}: got {array.dtype} of {array.shape}; expected {n} names.")
-    values = array.tolist()
-    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
-
-
 # --- Parts -----------------------------------------------------------------------------------------------
 
 
-def _set(entries: list[Entry], reading: _Reading, labels: tuple[str, ...] | None, **more: Any) -> LandmarkSamples:
+def _set(entries: list[Entry], reading: Reading, labels: tuple[str, ...] | None, **more: Any) -> LandmarkSamples:
     """Build the set; `labels` are those of the first sample that has some, in the order of its file."""
     first = next((entry.source for entry in entries if isinstance(entry.source, LandmarkFile)), None)
     schemes = {e.source.scheme.name for e in entries if isinstance(e.source, LandmarkFile) and e.source.scheme}
@@ -611,7 +499,9 @@ def _grouped(samples: LandmarkSamples, by: str | Callable[[Path], str]) -> Landm
 
 def _labelled(samples: LandmarkSamples, labels: tuple[str, ...]) -> LandmarkSamples:
     if samples.labels is not None:
-        raise ValueError(f"labels: got {len(labels)} names; the source has its own ({samples.labels[0]} ...).")
+        raise ValueError(
+            f"labels: got {len(labels)} names; the source has its own ({samples.labels[0]} ...). Try without it."
+        )
     loaded = samples.loaded()
     shapes = loaded.shapes()
     if len(labels) != shapes.shape[1]:

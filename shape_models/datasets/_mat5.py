@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..formats import LandmarkFileError
-from ..formats._record import read_bytes
+from ..formats._source import read_bytes
 
 _TYPES = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
@@ -35,7 +35,7 @@ def read_mat5(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.nd
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
         hint = " Files of version 7.3 are HDF5." if data[:10] == b"MATLAB 7.3" else ""
-        raise LandmarkFileError(f"{path}: got no MATLAB file of version 5 to 7.2.{hint}")
+        raise LandmarkFileError(f"{path}: got no MATLAB file of version 5 to 7.2; expected one.{hint}")
     found: dict[str, np.ndarray | None] = {}
     budget = _LARGEST
     at = 128
@@ -54,7 +54,7 @@ def read_mat5(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.nd
                 if name in wanted:
                     found[name] = array
     except (_Broken, zlib.error) as error:
-        raise LandmarkFileError(f"{path}: damaged MATLAB file ({error}).") from None
+        raise LandmarkFileError(f"{path}: got a damaged MATLAB file ({error}); expected a whole one.") from None
     arrays = {}
     for name, shape in wanted.items():
         array = found.get(name)

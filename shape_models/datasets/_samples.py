@@ -11,12 +11,11 @@ from typing import Any, overload
 import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
-from .._options import as_generator
 from ..formats import LandmarkFileError
 from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
 
-__all__ = ["LandmarkSample", "LandmarkSamples", "split_by_group"]
+__all__ = ["LandmarkSample", "LandmarkSamples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +274,9 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         scheme = get_scheme(scheme)
         where = f"{self.source}: " if self.source else ""
         if self.scheme is not None and self.scheme.name != scheme.name:
-            raise ValueError(f"{where}got scheme {scheme.name}; this set is in {self.scheme.name}.")
+            raise ValueError(
+                f"{where}got scheme {scheme.name}; expected {self.scheme.name}, that of this set. Try convert."
+            )
         labels = self.labels
         if labels is not None:
             labels = tuple(labels[i] for i in own_order(labels, scheme, where=where))
@@ -350,6 +351,32 @@ class LandmarkSamples(Sequence[LandmarkSample]):
             entries.append(replace(entry, source=replace(sample, landmarks=shape, attributes=attributes, **own)))
         return self._copy(entries, load=as_given, **{**changes, "frame": own["frame"]})
 
+    def without(self, *attributes: str) -> LandmarkSamples:
+        """Return the samples without some of their attributes.
+
+        Parameters
+        ----------
+        *attributes : str
+            Their names.
+
+        Returns
+        -------
+        LandmarkSamples
+            In memory.
+
+        Examples
+        --------
+        >>> from shape_models.datasets import make_face_samples
+        >>> samples = make_face_samples(3, rng=0)
+        >>> samples.without("yaw").attributes.keys() <= samples.attributes.keys()
+        True
+        """
+        entries = [
+            replace(entry, source=replace(s, attributes={k: v for k, v in s.attributes.items() if k not in attributes}))
+            for entry, s in zip(self._entries, self, strict=True)
+        ]
+        return self._copy(entries, load=as_given, frame=self.frame)
+
     def select(self, which: Any) -> LandmarkSamples:
         """Return some of the samples.
 
@@ -378,7 +405,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
             raise ValueError(f"got an array of {chosen.dtype} of shape {chosen.shape}; expected indices or a mask.")
         if chosen.size and not (chosen.min() >= -len(self) and chosen.max() < len(self)):
-            raise ValueError(f"got an index outside 0...{len(self) - 1}.")
+            raise ValueError(f"got an index outside 0...{len(self) - 1}; expected indices of samples.")
         return self._copy(self._entries[i] for i in chosen.tolist())
 
     def shapes(self) -> np.ndarray:
@@ -544,62 +571,3 @@ def as_given(entry: Entry) -> LandmarkSample:
 
 def _per_landmark(value: Any, sample: LandmarkSample) -> bool:
     return isinstance(value, np.ndarray) and value.shape[:1] == (len(sample.landmarks),)
-
-
-def split_by_group(
-    samples: LandmarkSamples, fractions: Sequence[float], *, rng: int | np.random.Generator | None = None
-) -> tuple[LandmarkSamples, ...]:
-    """Split samples at random so that no image or person stands on two sides.
-
-    Groups are drawn in a random order and each goes whole to the part that is furthest below its fraction.
-
-    Parameters
-    ----------
-    samples : LandmarkSamples
-        What to split, by `samples.groups`.
-    fractions : sequence of float
-        Fraction of each part; positive, with the sum 1.
-    rng : int or numpy.random.Generator, optional
-        The same seed gives the same split.
-
-    Returns
-    -------
-    tuple of LandmarkSamples
-        One part for each fraction, each in the order of `samples`. The sizes come near the fractions, within the size
-        of a group or so.
-
-    Raises
-    ------
-    ValueError
-        For fractions that are not positive or do not sum to 1, and for fewer groups than parts.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from shape_models.datasets import make_face_samples, split_by_group
-    >>> samples = make_face_samples(100, faces_per_person=5, rng=0)
-    >>> train, test = split_by_group(samples, (0.8, 0.2), rng=0)
-    >>> len(train), len(test), set(train.groups) & set(test.groups)
-    (80, 20, set())
-    """
-    shares = np.asarray(fractions, dtype=float)
-    if shares.ndim != 1 or not shares.size or not (shares > 0).all() or not np.isclose(shares.sum(), 1.0):
-        raise ValueError(f"fractions: got {fractions!r}; expected positive numbers with the sum 1.")
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(samples.groups):
-        members.setdefault(group, []).append(index)
-    if len(members) < shares.size:
-        raise ValueError(f"got {len(members)} groups; expected at least one for each of {shares.size} parts.")
-    groups = list(members.values())
-    parts: list[list[int]] = [[] for _ in shares]
-    wanted = shares * len(samples)
-    order = as_generator(rng).permutation(len(groups))
-    for rank, which in enumerate(order):
-        lack = wanted - [len(part) for part in parts]
-        empty = [i for i, part in enumerate(parts) if not part]
-        if len(order) - rank <= len(empty):  # the last groups go to the parts that have none
-            target = max(empty, key=lambda i: lack[i])
-        else:
-            target = int(np.argmax(lack))
-        parts[target].extend(groups[which])
-    return tuple(samples.select(sorted(part)) for part in parts)

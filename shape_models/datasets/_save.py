@@ -16,7 +16,7 @@ from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
 from ..formats._record import as_image_size, refuse_frame
 from ..images import image_exists, image_size
-from ._load import in_pixels
+from ._reading import in_pixels
 from ._samples import LandmarkSamples
 
 __all__ = ["save_landmarks"]

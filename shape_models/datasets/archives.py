@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .._names import plain_name
+from .._names import few, plain_name
 from ..formats import LandmarkFile, LandmarkFileError, read_asf, read_csv, read_pts
-from ..formats._record import Missing, Source
+from ..formats._record import Missing
+from ..formats._source import Source
 from ..landmarks import IBUG68, IMM58, MUCT68, MUCT76, WFLW98
 from ._arrays import read_arrays
 from ._index import Folder, at, of_split
@@ -79,8 +81,12 @@ def read_300w(
     ...     samples, samples[0].group
     (LandmarkSamples(1 samples, ibug68), 'ibug/image_003')
     """
-    table = Path(folder) / "split.csv"
-    entries = _300w_from_table(table) if table.is_file() else _300w_from_folders(Folder(folder))
+    table, notes = Path(folder) / "split.csv", list[str]()
+    if table.is_file():
+        entries, found = _300w_from_table(table), Folder(folder)
+        notes = compare_names(table, [entry.name for entry in entries], map(found.name, found.ending(".pts")))
+    else:
+        entries = _300w_from_folders(Folder(folder))
     if not entries:
         raise LandmarkFileError(
             f"{folder}: got no .pts files in {', '.join(_300W_FOLDERS)}, and no split.csv; "
@@ -91,7 +97,8 @@ def read_300w(
         wanted = {"common", "challenging"}
 
     load = partial(_load_300w, origin=origin, missing=missing)
-    return LandmarkSamples(of_split(named(entries), split, wanted), load, scheme=IBUG68, source=str(folder))
+    chosen = of_split(named(entries), split, wanted)
+    return LandmarkSamples(chosen, load, scheme=IBUG68, source=str(folder), notes=notes)
 
 
 def _load_300w(entry: Entry, *, origin: float, missing: Missing) -> LandmarkSample:
@@ -104,14 +111,34 @@ def split_table(table: Path) -> dict[str, tuple[str, str]]:
     return {entry.name: (entry.group, str(entry.split)) for entry in _300w_from_table(table)}
 
 
+def compare_names(table: Path, listed: Iterable[str], present: Iterable[str]) -> list[str]:
+    """Return what to say of names in a table without landmarks, or the other way round; both at once is an error."""
+    wanted, known = dict.fromkeys(listed), dict.fromkeys(present)
+    absent = [name for name in wanted if name not in known]
+    unlisted = [name for name in known if name not in wanted]
+    if absent and unlisted:
+        raise LandmarkFileError(
+            f"{table}: got {few(absent)}, of which there are no landmarks, and nothing of {few(unlisted)}; "
+            "expected the "
+            "names of the landmark files."
+        )
+    return [
+        f"{table.name}: {words} {few(names)}"
+        for words, names in (("no landmarks of", absent), ("no word of", unlisted))
+        if names
+    ]
+
+
 def _300w_from_table(table: Path) -> list[Entry]:
-    entries = []
+    entries: list[Entry] = []
     source = Source(table)
     for line, text in source.lines():
         try:
             row = [field.strip() for field in next(csv.reader([text]))]
         except csv.Error as error:
             raise at(table, line, f"not a table: {error}.") from None
+        if not entries and [field.lower() for field in row[2:]] == ["split"]:
+            continue  # a header
         if len(row) != 3 or not all(row) or not Path(row[0]).name.strip("."):
             raise at(table, line, f"got {len(row)} fields; expected file, source image and split.")
         image = table.parent / row[0]
@@ -445,7 +472,9 @@ def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
     if path.suffix.lower() == ".asf":
         file = read_asf(path, scheme=IMM58)
         if file.frame != "pixels":
-            raise LandmarkFileError(f"{path}: got relative coordinates and no image beside the file to scale them.")
+            raise LandmarkFileError(
+                f"{path}: got relative coordinates and no image beside the file to scale them; expected one."
+            )
     else:
         file = read_pts(path, origin=origin, scheme=IMM58)
     attributes = {"person": person, "pose": int(pose), "sex": sex}

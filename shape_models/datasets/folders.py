@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ..formats import LandmarkFileError, read_npy
-from ..formats._record import Missing, read_bytes
+from ..formats._record import Missing
+from ..formats._source import read_bytes
 from ..formats.npy import parse_array
 from ..landmarks import LandmarkScheme, get_scheme
 from ._index import Folder

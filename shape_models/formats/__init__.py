@@ -1,8 +1,9 @@
 """Landmark files of the formats in use: one reader and one writer a format, and two functions that choose by name."""
 
 from ._files import read_landmarks, write_landmarks
-from ._record import LandmarkFile, LandmarkFileError
+from ._record import LandmarkFile
 from ._registry import READABLE, WRITABLE
+from ._source import LandmarkFileError
 from .asf import read_asf, write_asf
 from .coco import read_coco, write_coco
 from .csv import read_csv, write_csv

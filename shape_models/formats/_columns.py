@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ._record import LandmarkFile, LandmarkFileError, Source, record, shorten
+from ._record import LandmarkFile, record
+from ._source import LandmarkFileError, Source, shorten
 
 _MEANINGS = "x, y, z; v visibility (0 is missing); c confidence; i number of the landmark; l label; - nothing"
 

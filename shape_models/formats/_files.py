@@ -10,9 +10,10 @@ from typing import Any
 from .._names import list_files
 from .._options import as_path
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError, LandmarksLike
+from ._record import LandmarkFile, LandmarksLike
 from ._registry import FOREIGN_ENDINGS, OWN, READERS, WRITERS, options_of
 from ._registry import ONE as _ONE
+from ._source import LandmarkFileError
 
 
 def read_landmarks(

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ._record import Source, shorten, whole_missing
+from ._record import whole_missing
+from ._source import Source, shorten
 
 _MAX_CELLS = 100_000_000
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,19})", re.DOTALL)

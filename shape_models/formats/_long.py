@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ._labelled import joint_order
-from ._record import Source, shorten, whole_missing
+from ._record import whole_missing
+from ._source import Source, shorten
 from ._table import Rows
 
 Shape = tuple[np.ndarray, tuple[str, ...] | None, dict[str, Any]]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import stat
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 
@@ -22,34 +17,12 @@ from .._files import atomic as replacing
 from .._typing import ArrayLike, LandmarkSet
 from ..images import image_size as image_size_of
 from ..landmarks import LandmarkScheme, get_scheme
+from ._source import BLANKS, LINE_END, LandmarkFileError, Source, shorten
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
-MAX_BYTES = 1 << 30
 EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
 Missing = str | float | Sequence[float] | None  # what marks a missing landmark in a file: see mark_missing
-_MISSING = ("nan", "na", "null", "none")
 _PER_LANDMARK = {"visibility", "confidence", "columns"}
-_PLAIN = re.compile(r"[0-9.eE+-]*")
-_INFINITE = frozenset((np.inf, -np.inf))
-_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also ends lines at code-page letters, such as byte 85
-BLANKS = " \t\v\f\xa0\ufeff"  # likewise str.strip
-_SEPARATOR = re.compile(r"[,;]+")
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
-
-class LandmarkFileError(ValueError):
-    """A landmark file that cannot be read or written; the message names the file, the line and the field.
-
-    Examples
-    --------
-    >>> from shape_models import LandmarkFileError, read_pts
-    >>> try:
-    ...     read_pts("no-such-file.pts")
-    ... except LandmarkFileError as error:
-    ...     print(error)
-    no-such-file.pts: got no such file; expected a landmark file or a folder.
-    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,186 +112,6 @@ class LandmarkFile:
 
 
 LandmarksLike: TypeAlias = "ArrayLike | LandmarkFile | Sequence[LandmarkFile] | LandmarkSet"
-
-
-class Source:
-    """The text of a file, with the name and the line that its errors quote."""
-
-    def __init__(self, path: str | os.PathLike, text: str | None = None, *, decimal: str = ".") -> None:
-        if decimal not in (".", ","):
-            raise ValueError(f"decimal: got {decimal!r}; expected '.' or ','.")
-        self.path = Path(path)
-        self.text = read_text(self.path) if text is None else text
-        self.decimal = decimal
-
-    @classmethod
-    def of(cls, path: str | os.PathLike | Source, *, decimal: str = ".") -> Source:
-        """Return a source that has been opened already as it is."""
-        if isinstance(path, Source):
-            return path if path.decimal == decimal else cls(path.path, path.text, decimal=decimal)
-        return cls(path, decimal=decimal)
-
-    def error(self, problem: str, line: int | None = None) -> LandmarkFileError:
-        where = f"{self.path}" if line is None else f"{self.path}, line {line}"
-        return LandmarkFileError(f"{where}: {problem}")
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield (number from 1, line without surrounding space) of every line that is not empty."""
-        parts = _LINE_END.split(self.text) if "\r" in self.text else self.text.split("\n")
-        for number, line in enumerate(parts, 1):
-            line = line.strip(BLANKS)
-            if line:
-                yield number, line
-
-    def fields(self, line: str) -> list[str]:
-        """Return the fields of a line between blanks, commas or semicolons, decimal points in their numbers."""
-        if self.decimal == ",":
-            return line.replace(";", " ").replace(",", ".").split()
-        if "," not in line and ";" not in line:
-            return line.split()
-        fields = line.split()
-        commas = [bool(_DECIMAL_COMMA.fullmatch(token)) for token in fields]
-        if (
-            len(fields) > 1
-            and any(commas)
-            and all(c or _NUMBER.fullmatch(t) for c, t in zip(commas, fields, strict=True))
-        ):
-            return fields  # decimal commas: the error of a number that is none says what to do
-        return _SEPARATOR.sub(" ", line).split()
-
-    @cached_property
-    def json(self) -> Any:
-        """The parsed content of a JSON file."""
-        return read_json(self)
-
-    def number(self, token: str, name: str, line: int | None = None) -> float:
-        """Return the finite number that a field spells, or NaN where it says so."""
-        if _NUMBER.fullmatch(token):
-            value = float(token)
-            if np.isfinite(value):
-                return value
-            raise self.error(f"{name}: got {shorten(token)}, which is too large.", line)
-        if token.lower() in _MISSING:
-            return np.nan
-        hint = " Try decimal=','." if _DECIMAL_COMMA.fullmatch(token) else ""
-        raise self.error(f"{name}: got {shorten(token)!r}; expected a number.{hint}", line)
-
-    def numbers(self, tokens: Sequence[str], names: Sequence[str], line: int | None = None) -> list[float]:
-        """Return what `number` does of many fields of one line, faster; an empty field is missing."""
-        if _PLAIN.fullmatch("".join(tokens)):  # then float() takes what _NUMBER takes
-            try:
-                values = list(map(float, tokens))
-            except ValueError:
-                pass
-            else:
-                if _INFINITE.isdisjoint(values):
-                    return values
-        return [self.number(t, name, line) if t else np.nan for t, name in zip(tokens, names, strict=True)]
-
-    def count(self, token: str, name: str, line: int | None = None) -> int:
-        """Return the count that a field declares. Nothing may be allocated by it: it is compared with what is there."""
-        if re.fullmatch("[0-9]{1,9}", token):
-            return int(token)
-        raise self.error(f"{name}: got {shorten(token)!r}; expected a count.", line)
-
-
-def shorten(text: str, limit: int = 40) -> str:
-    """Cut a quotation so that it fits into a message."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, or a LandmarkFileError that says why there is none."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise LandmarkFileError(f"{path}: got no regular file; expected a landmark file or a folder.")
-        if status.st_size > MAX_BYTES:
-            raise LandmarkFileError(f"{path}: got {status.st_size} bytes; expected a landmark file below 1 GiB.")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise LandmarkFileError(f"{path}: got no such file; expected a landmark file or a folder.") from None
-    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        if isinstance(error, LandmarkFileError):
-            raise
-        raise LandmarkFileError(f"{path}: cannot be read ({error}).") from None
-
-
-def read_text(path: Path) -> str:
-    """Decode a file: UTF-8 or UTF-16 by their marks, UTF-8, else the code page of western Windows, else Latin-1."""
-    data = read_bytes(path)
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
-    except UnicodeDecodeError:
-        try:
-            text = data.decode("cp1252")
-        except UnicodeDecodeError:
-            text = data.decode("latin-1")
-    text = text.removeprefix("\ufeff")
-    if "\0" in text:
-        raise LandmarkFileError(f"{path}: got binary data; expected text.")
-    return text
-
-
-def read_json(source: Source) -> Any:
-    """Parse JSON; NaN, infinities, endless numbers and endless nesting are refused."""
-
-    def refuse(token: str) -> None:
-        raise ValueError(f"{token} is not JSON")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise ValueError(f"got the key {shorten(repeated)!r} twice in one object")
-        return members
-
-    try:
-        return json.loads(source.text, parse_constant=refuse, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise source.error(f"not JSON: {error.msg}.", error.lineno) from None
-    except (ValueError, RecursionError) as error:
-        raise source.error(f"not JSON that can be read: {shorten(str(error), 80)}.") from None
-
-
-def json_number(source: Source, value: Any, name: str) -> float:
-    """Return a finite number of a JSON file, or NaN for null."""
-    if value is None:
-        return np.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise source.error(f"{name}: got {shorten(repr(value))}; expected a number or null.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = np.inf
-    if not np.isfinite(number):
-        raise source.error(f"{name}: got a number that is too large.")
-    return number
-
-
-def json_numbers(source: Source, values: list, name: str) -> np.ndarray:
-    """Return what `json_number` does of many values, faster."""
-    if set(map(type, values)) <= {int, float}:
-        try:
-            array = np.array(values, dtype=np.float64)
-        except OverflowError:
-            array = np.array([np.inf])
-        if np.isfinite(array).all():
-            return array
-    return np.array([json_number(source, value, name) for value in values])
-
-
-def json_field(source: Source, parent: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """Return a member of a JSON object after checking that it is there and of its kind."""
-    if not isinstance(parent, dict) or key not in parent:
-        raise source.error(f"{where}: got no {key!r}; expected one.")
-    value = parent[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(names.get(k, k.__name__) for k in kinds)
-        raise source.error(f"{where}: {key}: got {shorten(repr(value))}; expected {expected}.")
-    return value
 
 
 def size_of_image(source: Source, name: str | None, image_size: Any) -> tuple[int, int] | None:
@@ -444,8 +237,11 @@ def refuse_frame(path: str | os.PathLike, landmarks: Any, allowed: tuple[str, ..
 def one_line(path: str | os.PathLike, name: str, value: Any) -> str:
     """Return the text of a value that a line of a file is to hold, and to give back."""
     text = str(value)
-    if _LINE_END.search(text) or text != text.strip(BLANKS):
-        raise LandmarkFileError(f"{Path(path)}: {name}: got {shorten(text)!r}, which one line cannot hold.")
+    if LINE_END.search(text) or text != text.strip(BLANKS):
+        raise LandmarkFileError(
+            f"{Path(path)}: {name}: got {shorten(text)!r}, which one line cannot hold; "
+            "expected none of its ends, and no space around."
+        )
     return text
 
 

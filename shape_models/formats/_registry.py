@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ._record import LandmarkFile, LandmarkFileError, Source
+from ._record import LandmarkFile
+from ._source import LandmarkFileError, Source
 from ._xml import root_of
 from .asf import read_asf, write_asf
 from .coco import read_coco, write_coco
@@ -73,7 +74,10 @@ class ByContent:
         for name in options:
             if name not in options_of(reader):
                 kind = reader.__name__.removeprefix("read_")
-                raise source.error(f"got the option {name!r}, which files of this kind ({kind}) do not have.")
+                raise source.error(
+                    f"got the option {name!r}, which files of this kind ({kind}) do not have. "
+                    f"Try {', '.join(sorted(options_of(reader)))}."
+                )
         return reader(source, **options)
 
 
@@ -175,7 +179,7 @@ def _write_json(path: str | os.PathLike, landmarks: Any, *, coordinates: str | N
     if str(path).lower().endswith(".mrk.json"):
         write_slicer(path, landmarks, **({} if coordinates is None else {"coordinates": coordinates}))
     elif coordinates is not None:
-        raise TypeError("got the option 'coordinates', which .json of COCO does not have; .mrk.json has it.")
+        raise TypeError("got the option 'coordinates', which .json of COCO does not have. Try .mrk.json.")
     else:
         write_coco(path, landmarks)
 

@@ -11,21 +11,19 @@ import numpy as np
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_image_size,
     as_points,
     check_scheme,
     mark_missing,
     one_line,
-    shorten,
     size_of_image,
     spell,
     whole_missing,
     write_text,
 )
+from ._source import LandmarkFileError, Source, shorten
 
 __all__ = ["read_asf", "write_asf"]
 
@@ -99,9 +97,11 @@ def read_asf(
             )
         tokens.append(fields)
     if len(tokens) != declared or not tokens:
-        raise source.error(f"number of points: got {declared}, but the file has {len(tokens)} points.")
+        raise source.error(
+            f"number of points: got {declared}, but the file has {len(tokens)} points; expected as many."
+        )
     if len(rest) > 1:
-        raise source.error(f"got {shorten(rest[1][1])!r} after the name of the image.", rest[1][0])
+        raise source.error(f"got {shorten(rest[1][1])!r} after the name of the image; expected nothing.", rest[1][0])
     image_name = rest[0][1] if rest else None
     size = size_of_image(source, image_name, image_size)
     order = _order(source, rows, tokens)
@@ -189,7 +189,10 @@ def write_asf(
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
     if one_line(path, "image_name", name).startswith("#"):
-        raise LandmarkFileError(f"{Path(path)}: image_name: got {shorten(name)!r}, which one line cannot hold.")
+        raise LandmarkFileError(
+            f"{Path(path)}: image_name: got {shorten(name)!r}, which one line cannot hold; "
+            "expected a name without line ends."
+        )
     factors: tuple[Decimal | None, Decimal | None] = (None, None)
     if frame == "pixels":
         if image_size is None:
@@ -197,7 +200,9 @@ def write_asf(
         width, height = as_image_size(image_size)
         factors = Decimal(width), Decimal(height)
     elif frame != "relative":
-        raise LandmarkFileError(f"{Path(path)}: got the frame {frame!r}; this format holds 'pixels' or 'relative'.")
+        raise LandmarkFileError(
+            f"{Path(path)}: got the frame {frame!r}; expected 'pixels' or 'relative', as this format holds."
+        )
     n = len(points)
     columns = getattr(landmarks, "attributes", {}).get("columns")
     if columns is None or np.shape(columns) != (n, 4):

@@ -12,21 +12,16 @@ import numpy as np
 from ..landmarks import IBUG68, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_files,
     as_points,
-    json_field,
-    json_number,
-    json_numbers,
     mark_missing,
     record,
     refuse_frame,
-    shorten,
     write_text,
 )
+from ._source import LandmarkFileError, Source, json_field, json_number, json_numbers, shorten
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -175,7 +170,12 @@ def _by_id(source: Source, content: dict, name: str) -> dict[Any, dict]:
         return {}
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise source.error(f"{name}: got {shorten(repr(items))}; expected a list of objects.")
-    return {_key(item.get("id")): item for item in items if _key(item.get("id")) is not None}
+    found: dict[Any, dict] = {}
+    for item in items:
+        key = _key(item.get("id"))
+        if found.setdefault(key, item) != item and key is not None:
+            raise source.error(f"{name}: got the id {shorten(str(key))} twice; expected different ones.")
+    return {key: item for key, item in found.items() if key is not None}
 
 
 def _size(image: dict) -> tuple[int, int] | None:
@@ -234,7 +234,7 @@ def write_coco(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
         points = as_points(file.points, path, n_dims=(2,))
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing.")
+            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing; expected one.")
         visibility = np.asarray(file.attributes.get("visibility", 2))
         if visibility.shape != (len(points),):
             visibility = np.full(len(points), 2)
@@ -277,5 +277,5 @@ def write_coco(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise LandmarkFileError(f"{Path(path)}: a box is not finite.") from None
+        raise LandmarkFileError(f"{Path(path)}: got a box that is not finite; expected four numbers.") from None
     write_text(path, text + "\n")

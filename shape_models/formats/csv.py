@@ -18,19 +18,17 @@ from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_files,
     record,
     refuse_frame,
     same_count,
-    shorten,
     spell,
     whole_missing,
     write_text,
 )
+from ._source import LandmarkFileError, Source, shorten
 from ._table import Rows, read_table
 
 __all__ = ["read_csv", "write_csv"]
@@ -46,7 +44,7 @@ def read_csv(
     path: str | os.PathLike,
     *,
     group: str | Sequence[str] | None = None,
-    columns: Mapping[str, str | None] | Sequence[str] | None = None,
+    columns: Mapping[str | int, str | None] | Sequence[str] | None = None,
     header: bool = True,
     rows: str | None = None,
     decimal: str = ".",
@@ -78,7 +76,8 @@ def read_csv(
         What to call columns of the file (``{"pos_h": "x", "remark": None}``; None leaves one out), or the names of
         all columns.
     header : bool
-        Whether the first row holds the names; without it they are given by `columns`.
+        Whether the first row holds the names; without it they are given by `columns`: all, or some by their number
+        (``{0: "image", 3: "x0", 4: "y0"}``), and the others are left out.
     rows : {"shapes", "landmarks"}, optional
         What a row is, where columns ``X.1, Y.1, X.2 ...`` leave it open.
     decimal : {".", ","}
@@ -130,8 +129,8 @@ def read_csv(
         shapes = _wide(source, names, _numbered(names), table)
     elif "x" in lower and "y" in lower:
         shapes = read_long(source, names, lower, table, [group] if isinstance(group, str) else group)
-    elif any(place[0] in "xyz" for place in _named(names).values()):
-        shapes = _wide(source, names, _named(names), table)
+    elif any(place[0] in "xyz" for place in _named(source, names).values()):
+        shapes = _wide(source, names, _named(source, names), table)
     else:
         raise source.error(
             f"header: got {shorten(', '.join(names), 80)}; expected columns x0, y0, ... or columns x and y. "
@@ -177,18 +176,26 @@ def _numbered(names: Sequence[str]) -> _Places:
     return {column: place for column, place in places.items() if place[0] in "xyz" or place[1] in known}
 
 
-def _named(names: Sequence[str]) -> _Places:
+def _named(source: Source, names: Sequence[str]) -> _Places:
     """Return the columns called by a landmark and an axis, of the landmarks that have x and y."""
     places: _Places = {}
     for column, name in enumerate(names):
         if match := _NAMED.fullmatch(name):
             word = match[2].lower()
-            places[column] = word if len(word) == 1 else "v" if word.startswith("vis") else "c", match[1]
+            places[column] = word if len(word) == 1 else "v" if word.startswith("vis") else "c", match[1].strip()
         elif match := _AXIS_FIRST.fullmatch(name):
             places[column] = match[1].lower(), match[2]
     axes: dict[str, set[str]] = {}
     for axis, label in places.values():
         axes.setdefault(label, set()).add(axis)
+    for label, found in axes.items():
+        lacking = {"x", "y"} - found
+        if len(lacking) == 1 and len(axes) > 1 and any({"x", "y"} <= other for other in axes.values()):
+            have, lack = (found & {"x", "y"}).pop(), lacking.pop()
+            raise source.error(
+                f"header: got {have} of {shorten(label)} and no {lack}; expected both. Try columns= to rename or leave "
+                "out a column.", 1
+            )  # fmt: skip
     places = {column: place for column, place in places.items() if {"x", "y"} <= axes[place[1]]}
     if all(names[column][-2] == "." and place[1].isdecimal() for column, place in places.items()):
         return {column: (axis, int(label)) for column, (axis, label) in places.items()}  # R's 1.X, 1.Y, 2.X ...

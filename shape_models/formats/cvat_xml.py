@@ -9,7 +9,8 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._labelled import stack
-from ._record import LandmarkFile, Missing, Source, record, shorten
+from ._record import LandmarkFile, Missing, record
+from ._source import Source, shorten
 from ._xml import XmlHandler
 
 __all__ = ["read_cvat_xml"]

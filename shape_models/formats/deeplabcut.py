@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError, Missing, Source, read_bytes, record, shorten
+from ._record import LandmarkFile, Missing, record
+from ._source import LandmarkFileError, Source, read_bytes, shorten
 from ._table import read_rows
 
 __all__ = ["read_deeplabcut"]

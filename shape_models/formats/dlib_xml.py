@@ -11,20 +11,8 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._labelled import stack
-from ._record import (
-    LandmarkFile,
-    LandmarkFileError,
-    LandmarksLike,
-    Missing,
-    Source,
-    as_files,
-    as_points,
-    record,
-    refuse_frame,
-    shorten,
-    spell,
-    write_text,
-)
+from ._record import LandmarkFile, LandmarksLike, Missing, as_files, as_points, record, refuse_frame, spell, write_text
+from ._source import LandmarkFileError, Source, shorten
 from ._xml import XmlHandler
 
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
@@ -120,12 +108,12 @@ class _Handler(XmlHandler):
             self.boxes.append({"image": self.image, "box": corners, "attributes": others, "parts": {}})
         elif tag == "part":
             if "box" not in self.stack or not self.boxes:
-                raise self.error("part: got one outside a box.")
+                raise self.error("part: got one outside a box; expected them in boxes.")
             name, parts = attributes.get("name"), self.boxes[-1]["parts"]
             if name is None:
                 raise self.error("part: got no name; expected one.")
             if name in parts:
-                raise self.error(f"part: got the name {shorten(name)!r} twice in one box.")
+                raise self.error(f"part: got the name {shorten(name)!r} twice in one box; expected each once.")
             parts[name] = (self.number("part", attributes, "x"), self.number("part", attributes, "y"))
 
 
@@ -165,7 +153,7 @@ def write_dlib_xml(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
         points = as_points(file.points, path, n_dims=(2,))
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing.")
+            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing; expected one.")
         digits = max(2, len(str(len(points) - 1)))
         labels = file.labels or tuple(f"{i:0{digits}d}" for i in range(len(points)))
         if len(set(labels)) != len(points):
@@ -205,5 +193,7 @@ def _whole(value: float) -> str:
 
 def _quote(path: str | os.PathLike, text: str) -> str:
     if _FORBIDDEN.search(text):
-        raise LandmarkFileError(f"{Path(path)}: got the name {shorten(text)!r}, which XML cannot hold.")
+        raise LandmarkFileError(
+            f"{Path(path)}: got the name {shorten(text)!r}, which XML cannot hold; expected letters."
+        )
     return "'" + text.translate(_ESCAPES) + "'"

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._labelled import stack
-from ._record import LandmarkFile, Missing, Source, json_field, json_number, record, shorten
+from ._record import LandmarkFile, Missing, record
+from ._source import Source, json_field, json_number, shorten
 
 __all__ = ["read_labelme"]
 

@@ -12,21 +12,17 @@ import numpy as np
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_files,
     as_points,
     check_scheme,
-    json_field,
-    json_number,
     mark_missing,
     refuse_frame,
-    shorten,
     whole_missing,
     write_text,
 )
+from ._source import LandmarkFileError, Source, json_field, json_number, shorten
 
 __all__ = ["read_ljson", "write_ljson"]
 

@@ -11,17 +11,16 @@ import numpy as np
 from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
     as_points,
     atomic,
     check_scheme,
     mark_missing,
-    read_bytes,
     refuse_frame,
     whole_missing,
 )
+from ._source import LandmarkFileError, read_bytes
 
 __all__ = ["read_npy", "write_npy"]
 
@@ -129,15 +128,18 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
         size *= length
     rest = len(data) - stream.tell()
     if any(length < 0 for length in shape) or size * dtype.itemsize != rest:
-        raise LandmarkFileError(f"{where}: the header declares shape {str(shape)[:80]}, but {rest} bytes follow it.")
+        raise LandmarkFileError(
+            f"{where}: the header declares shape {str(shape)[:80]}, but {rest} bytes follow "
+            "it; expected as many as it takes."
+        )
     try:
         array = np.frombuffer(data, dtype, size, stream.tell()) if size else np.empty(0, dtype)
         array = array.reshape(shape, order="F" if fortran else "C")
     except ValueError as error:
-        raise LandmarkFileError(f"{where}: got no array ({error}).") from None
+        raise LandmarkFileError(f"{where}: got no array ({error}); expected what numpy.save writes.") from None
     if dtype.kind == "U":
         if size and np.ascontiguousarray(array).view(dtype.byteorder + "u4").max() > 0x10FFFF:
-            raise LandmarkFileError(f"{where}: got text with characters that do not exist.")
+            raise LandmarkFileError(f"{where}: got text with characters that do not exist; expected Unicode.")
         return array.astype(f"U{dtype.itemsize // 4}")
     if dtype.kind == "b":
         return np.ascontiguousarray(array).view(np.uint8) != 0  # a byte that is neither 0 nor 1 is no bool

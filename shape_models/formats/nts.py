@@ -8,7 +8,8 @@ import re
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, Missing, Source, record, shorten
+from ._record import LandmarkFile, Missing, record
+from ._source import Source, shorten
 
 __all__ = ["read_nts"]
 
@@ -109,7 +110,10 @@ def read_nts(
 def _labels(source: Source, lines: list[tuple[int, str]], n: int) -> list[str]:
     """Take labels off the lines: one a line, or several between blanks."""
     labels: list[str] = []
-    one = bool(lines) and (source.path.suffix.lower() == ".dta" or len(lines[0][1].split()) == 1)
+    first = lines[0][1].split() if lines else []
+    one = len(first) == 1 or source.path.suffix.lower() == ".dta"
+    if len(first) == n and len(lines) > 1 and re.match(r"[+-]?[.0-9]", lines[1][1]):  # then come the numbers
+        one = False
     while lines and len(labels) < n:
         line = lines.pop(0)[1]
         labels += [line] if one else line.split()

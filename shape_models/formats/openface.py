@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..landmarks import IBUG68, LandmarkScheme, get_scheme
-from ._record import LandmarkFile, Missing, Source, record
+from ._record import LandmarkFile, Missing, record
+from ._source import Source
 from ._table import read_table
 
 __all__ = ["read_openface"]

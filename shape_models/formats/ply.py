@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, LandmarkFileError, Missing, Source, read_bytes, record, shorten
+from ._record import LandmarkFile, Missing, record
+from ._source import LandmarkFileError, Source, read_bytes, shorten
 
 __all__ = ["read_ply"]
 
@@ -86,7 +87,9 @@ def read_ply(
         order = "<" if coding == "binary_little_endian" else ">"
         kind = np.dtype([(name, order + code) for name, code in properties])
         if n * kind.itemsize > len(data) - start:
-            raise source.error(f"the header declares {n} vertices, but {len(data) - start} bytes follow it.")
+            raise source.error(
+                f"the header declares {n} vertices, but {len(data) - start} bytes follow it; expected all."
+            )
         table = np.frombuffer(data, kind, n, start)
         values = np.column_stack([table[axis].astype(np.float64) for axis in "xyz"])
     if np.isinf(values).any():
@@ -130,5 +133,5 @@ def _ascii(source: Source, n: int, names: list[str]) -> np.ndarray:
             raise LandmarkFileError(f"{source.path}: got {len(fields)} fields of a vertex; expected {len(names)}.")
         rows.append([source.number(fields[names.index(axis)], axis, number) for axis in "xyz"])
     if len(rows) != n:
-        raise source.error(f"the header declares {n} vertices, but {len(rows)} follow it.")
+        raise source.error(f"the header declares {n} vertices, but {len(rows)} follow it; expected all.")
     return np.array(rows)

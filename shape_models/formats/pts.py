@@ -15,17 +15,16 @@ from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
-    Source,
     as_points,
     check_scheme,
     exactly,
     mark_missing,
     refuse_frame,
-    shorten,
     spell,
     whole_missing,
     write_text,
 )
+from ._source import Source, shorten
 
 __all__ = ["read_pts", "write_pts"]
 
@@ -98,7 +97,7 @@ def read_pts(
     layout = Columns(source, written if columns is None else columns, table)
     points, stored = _numbers(source, layout, origin)
     if declared is not None and len(points) != declared:
-        raise source.error(f"n_points: got {declared}, but the file has {len(points)} points.")
+        raise source.error(f"n_points: got {declared}, but the file has {len(points)} points; expected as many.")
     if not len(points):
         raise source.error("got no points; expected at least one.")
     if missing is not None:
@@ -156,17 +155,19 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, st
                 continue
             state, line = "points", after.strip()
         elif state == "end":
-            raise source.error(f"got {shorten(line)!r} after the closing brace.", number)
+            raise source.error(f"got {shorten(line)!r} after the closing brace; expected one shape a file.", number)
         line, brace, after = line.partition("}")
         if line.strip():
             rows.append((number, line.strip()))
         if brace:
             state = "end"
             if after.strip():
-                raise source.error(f"got {shorten(after)!r} after the closing brace.", number)
+                raise source.error(
+                    f"got {shorten(after)!r} after the closing brace; expected one shape a file.", number
+                )
     if state != "end":
         missing = "a closing brace" if state == "points" else "points between braces"
-        raise source.error(f"the file ends without {missing}.")
+        raise source.error(f"the file ends without {missing}; expected n_points lines between braces.")
     return declared, columns, rows
 
 
@@ -185,7 +186,9 @@ def _read_idav(
         point = [source.number(token, axis, number) for axis, token in zip("xyz", fields[1:], strict=True)]
         points.append([np.nan] * 3 if point == [9999.0] * 3 else point)
     if len(points) != declared:
-        raise source.error(f"number of points: got {declared}, but the file has {len(points)} points.")
+        raise source.error(
+            f"number of points: got {declared}, but the file has {len(points)} points; expected as many."
+        )
     if not points:
         raise source.error("got no points; expected at least one.")
     check_scheme(source.path, len(points), scheme)

@@ -15,20 +15,16 @@ import numpy as np
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_files,
     as_points,
-    json_field,
-    json_number,
     record,
     refuse_frame,
-    shorten,
     whole_missing,
     write_text,
 )
+from ._source import LandmarkFileError, Source, json_field, json_number, shorten
 
 __all__ = ["read_slicer", "write_slicer"]
 

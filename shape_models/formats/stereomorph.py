@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
-from ._record import LandmarkFile, Missing, Source, record, shorten, whole_missing
+from ._record import LandmarkFile, Missing, record, whole_missing
+from ._source import Source, shorten
 
 __all__ = ["read_stereomorph"]
 

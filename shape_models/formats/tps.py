@@ -13,13 +13,10 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._record import (
-    BLANKS,
     EXACT,
     LandmarkFile,
-    LandmarkFileError,
     LandmarksLike,
     Missing,
-    Source,
     as_files,
     as_image_size,
     as_points,
@@ -27,12 +24,12 @@ from ._record import (
     exactly,
     mark_missing,
     one_line,
-    shorten,
     size_of_image,
     spell,
     whole_missing,
     write_text,
 )
+from ._source import BLANKS, LandmarkFileError, Source, shorten
 
 __all__ = ["read_tps", "write_tps"]
 
@@ -138,7 +135,9 @@ def read_tps(
             for rows in (specimen["rows"], *specimen["curves"])
         ]
         if not all(np.isfinite(block[~np.isnan(block)]).all() for block in blocks):
-            raise source.error(f"specimen {index}: SCALE: the product is too large.", specimen["line"])
+            raise source.error(
+                f"specimen {index}: SCALE: the product is too large; expected finite lengths.", specimen["line"]
+            )
         check_scheme(source.path, len(blocks[0]), scheme)
         attributes = {"id": specimen["keys"].pop("id", None), "scale": scale, "curves": blocks[1:], **specimen["keys"]}
         for key, lines in specimen["counted"]:
@@ -163,7 +162,8 @@ def _parse(source: Source) -> list[dict[str, Any]]:
     def finish_curves() -> None:
         if specimens and len(specimens[-1]["curves"]) != n_curves:
             raise source.error(
-                f"CURVES: got {n_curves}, but the specimen has {len(specimens[-1]['curves'])}.", specimens[-1]["line"]
+                f"CURVES: got {n_curves}, but the specimen has {len(specimens[-1]['curves'])}; expected as many.",
+                specimens[-1]["line"],
             )
 
     for number, line in source.lines():
@@ -276,7 +276,9 @@ def write_tps(path: str | os.PathLike, landmarks: LandmarksLike, *, image_size: 
         if points.size:
             points = as_points(points, path)
         elif points.shape not in ((0, 2), (0, 3)):
-            raise LandmarkFileError(f"{Path(path)}: specimen {index} has landmarks of shape {points.shape}.")
+            raise LandmarkFileError(
+                f"{Path(path)}: specimen {index} has landmarks of shape {points.shape}; expected (n_landmarks, 2 or 3)."
+            )
         operation = None
         if file.frame == "relative":
             raise LandmarkFileError(

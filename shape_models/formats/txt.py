@@ -9,7 +9,8 @@ import numpy as np
 
 from ..landmarks import LandmarkScheme, get_scheme
 from ._columns import Columns
-from ._record import FRAMES, LandmarkFile, Missing, Source, mark_missing, record, whole_missing
+from ._record import FRAMES, LandmarkFile, Missing, mark_missing, record, whole_missing
+from ._source import Source
 
 __all__ = ["read_txt"]
 

@@ -1,85 +1,62 @@
-"""The commands `shape-models train-search`, `shape-models search` and `shape-models track`."""
+"""The commands ``shape-models train-search``, ``search``, ``refine`` and ``track``."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from .._aligned import AlignedASM
 from .._asm import ASM
 from .._commands import (
-    Image,
+    Steps,
+    boxes_option,
     counted,
     find_images,
     json_option,
     output_option,
     outputs,
     read,
-    read_boxes,
     say,
     source_options,
-)
-from .._files import atomic
+    write_table,
+)  # fmt: skip
 from .._jobs import jobs_option, refuse_failed, resume_option, run_command
-from .._names import image_names, number_repeated
+from .._names import image_names, list_files
 from ..folders import read_records
 from ..io import load_model, save_model
-from ..landmarks import get_scheme
+from ._part_words import parse_parts
 
-__all__ = ["search", "track_command", "train_search"]
+__all__ = ["refine", "search", "track_command", "train_search"]
 
-_FORMATS = ("pts", "asf", "npy", "csv", "ljson")
+_form = click.option("--format", "form", type=click.Choice(["pts", "asf", "npy", "csv", "ljson"]), default="pts",
+                     show_default=True)  # fmt: skip
+_overlay = click.option("--overlay/--no-overlay", default=True, show_default=True,
+                        help="Write images with the landmarks drawn in.")  # fmt: skip
+_spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="X Y",
+                        help="Distance of pixels along x and y, where they are not square.")  # fmt: skip
 
 
 @click.command("train-search", short_help="Train a search on images with landmarks.")
 @click.argument("source", type=click.Path(exists=True))
 @output_option("The .npz to write.", type=click.Path(dir_okay=False, path_type=Path))
 @source_options()
-@click.option(
-    "--evidence",
-    type=click.Choice(["auto", "patches", "profiles", "both"]),
-    default="auto",
-    show_default=True,
-    help="auto: the better of patches and profiles in images left out.",
-)
-@click.option(
-    "--components", type=float, default=0.98, show_default=True, help="Share of variance, or number of modes."
-)
+@click.option("--evidence", type=click.Choice(["auto", "patches", "profiles", "both"]), default="auto",
+              show_default=True, help="auto: the better of patches and profiles in images left out.")  # fmt: skip
+@click.option("--components", type=float, default=0.98, show_default=True,
+              help="Fraction of the variance, or number of modes.")  # fmt: skip
 @click.option("--group-by", metavar="N", type=int, help="Images whose names share the first N letters show one person.")
-@click.option(
-    "--parts",
-    multiple=True,
-    metavar="FILE or NAME=1-10,12",
-    help="Parts with models of their own, by landmarks counted from 0; NAME alone is a group of the scheme.",
-)
-@click.option(
-    "--spacing",
-    nargs=2,
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="X Y",
-    help="Distance of pixels along x and y, where they are not square.",
-)
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.html",
-    help="Leave images out, and write a page on how good the search is.",
-)
-@click.option(
-    "--folds",
-    type=click.IntRange(2),
-    help="How often images are left out for the report; by default one "
-    "image or group at a time up to 15, and a fifth of them above.",
-)
+@click.option("--parts", multiple=True, metavar="FILE or NAME=1-10,12", help="Parts with models of their own, by "
+              "landmarks counted from 0; NAME alone is a group of the scheme.")  # fmt: skip
+@_spacing
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
+              help="Leave images out, and write a page on how good the search is.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), help="How often images are left out for the report; by default one "
+              "image or group at a time up to 15, and a fifth of them above.")  # fmt: skip
 @click.option("--faces", is_flag=True, help="Learn what face detection means for this model: no boxes needed later.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
@@ -96,6 +73,7 @@ def train_search(
     from . import ASMFitter, CombinedEvidence, PartsFitter, Patches, Profiles
     from ._contours import contours, scheme_of
     from ._images import split_set
+    from ._report import cross_validated_report
 
     if output.suffix != ".npz":
         raise click.UsageError(f"output: got {output.name!r}; expected a name that ends with .npz.")
@@ -108,7 +86,7 @@ def train_search(
     paths, shapes, groups = split_set(data, None, groups)
     groups = groups if len(set(groups)) < len(data) else None
     scheme = scheme_of(data)
-    chosen = _parts(parts, scheme)
+    chosen = parse_parts(parts, scheme)
     if scheme is None and chosen:
         scheme = contours(chosen, shapes)
 
@@ -119,7 +97,7 @@ def train_search(
 
     began = time.perf_counter()
     fitter = make()
-    with _Progress() as tell:
+    with Steps() as tell:
         fitter.fit(data, groups=groups, spacing=spacing, callback=tell)
         if faces:
             getattr(fitter, "whole_", fitter).fit_detection(data, callback=tell)
@@ -135,126 +113,24 @@ def train_search(
             f"{evidence}, {seconds:.0f} s"
         ]
         if report is not None:
-            record["report"], said = _write_report(
+            record["report"], said = cross_validated_report(
                 report, fitter, make, paths, shapes, data, groups, spacing, folds, scheme, seconds, tell
             )
             lines += said
     say(as_json, record, lines)
 
 
-def _write_report(
-    report: Path, fitter: Any, make: Any, paths: Any, shapes: np.ndarray, data: Any, groups: Any, spacing: Any,
-    folds: int | None, scheme: Any, seconds: float, tell: Any,
-) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
-    """Leave images out, write the page, and return its numbers and what to print."""
-    from ._cross_validation import cross_validate
-    from ._report import advice, write_report
-
-    result = cross_validate(make, lambda: make(True), paths, shapes, groups, spacing, folds, tell)
-    write_report(report, fitter, result, paths, shapes, data.names, groups, getattr(scheme, "edges", None), seconds)
-    median, boxed = float(np.median(result.error)), float(np.median(result.boxed_error))
-    record = {
-        "file": str(report), "median_error": median, "mean_error": float(np.minimum(result.error, 1.0).mean()),
-        "median_error_in_true_boxes": boxed, "lost": int(result.lost.sum()), "n_folds": result.n_folds,
-    }  # fmt: skip
-    said = [
-        f"{report}: in images left out the median error is {median:.2%} of the size of the shape ({boxed:.2%} in the "
-        f"true boxes), {result.lost.sum()} of {len(shapes)} lost"
-    ]
-    return record, [*said, *advice(result, groups)]
-
-
-def _parts(given: Sequence[str], scheme: Any) -> dict[str, list[int]]:
-    """Return the landmarks of each part: NAME=1-10,12, the name of a group, or a file with one of these a line."""
-    items: list[str] = []
-    for item in given:
-        path = Path(item)
-        if "=" in item or not path.is_file():
-            items.append(item)
-        elif path.suffix.lower() == ".json":
-            table = json.loads(path.read_text(encoding="utf-8-sig"))
-            if not isinstance(table, dict):
-                raise click.UsageError(f"{path}: got no object; expected names and their landmarks.")
-            for name, which in table.items():
-                items.append(f"{name}={which if isinstance(which, str) else ','.join(map(str, which))}")
-        else:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            items += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    chosen: dict[str, list[int]] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name = name.strip()
-        if name in chosen:
-            raise click.UsageError(f"--parts: got {name!r} twice; expected each once.")
-        if not equals:
-            groups = getattr(scheme, "groups", {})
-            if name not in groups:
-                known = ", ".join(groups) or "none"
-                raise click.UsageError(
-                    f"--parts: got {item!r}; expected NAME=1-10,12, a file, or a group of the scheme ({known})."
-                )
-            chosen[name] = groups[name].tolist()
-            continue
-        rows: list[int] = []
-        for piece in text.replace(" ", "").split(","):
-            first, dash, last = piece.partition("-")
-            if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-                raise click.UsageError(f"--parts: got {item!r}; expected NAME=1-10,12, landmarks counted from 0.")
-            rows += range(int(first), int(last if dash else first) + 1)
-        chosen[name] = rows
-    return chosen
-
-
-class _Progress:
-    """A bar for each part of a training, on the terminal's error channel."""
-
-    def __init__(self) -> None:
-        self.what, self.done = "", 0
-        self.bar: Any = None
-
-    def __enter__(self) -> Any:
-        return self.tell
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        if what != self.what:
-            self.close()
-            self.what, self.done = what, 0
-            self.bar = click.progressbar(length=total, label=what, file=sys.stderr, hidden=not sys.stderr.isatty())
-            self.bar.__enter__()
-        self.bar.update(done - self.done)
-        self.done = done
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
-
 @click.command("search", short_help="Find landmarks in images.")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @output_option("Folder to fill.", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="pts", show_default=True)
-@click.option("--boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A table with the columns image, x0, y0, x1, y1, a row for each object.")  # fmt: skip
+@_form
+@boxes_option
 @click.option("--whole", is_flag=True, help="The object fills the image: its box is the image.")
-@click.option(
-    "--starts",
-    type=click.IntRange(1),
-    help="Searches per image, of which the best counts. [default: 1, or 40 where nobody says where the object is]",
-)
-@click.option(
-    "--spacing",
-    nargs=2,
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="X Y",
-    help="Distance of pixels along x and y, in the unit of the training.",
-)
-@click.option(
-    "--overlay/--no-overlay", default=True, show_default=True, help="Write pictures with the landmarks drawn in."
-)
+@click.option("--starts", type=click.IntRange(1), help="Searches per image, of which the best counts. [default: 1, or "
+              "40 where nobody says where the object is]")  # fmt: skip
+@_spacing
+@_overlay
 @jobs_option
 @resume_option
 @json_option
@@ -268,35 +144,34 @@ def search(
     each. Without --boxes and --whole faces are detected, where the model knows how; otherwise the object is looked for
     where, as large as and turned as those of the training images stood.
     """
+    from ._each import objects_of, search_one
+
     fitter = _search_model(model)
     if boxes is not None and whole:
         raise click.UsageError("got --boxes and --whole; expected one of them.")
     if boxes is None and not whole and fitter.detection_ is None and fitter.placement_ is None:
         raise click.UsageError("the model does not know where its objects stand: give --boxes or --whole.")
-    found, given = _objects(find_images(images), boxes)
+    found, given = objects_of(find_images(images), boxes)
     endings = [f".{form}", *([".png"] if overlay else [])]
     outputs(output, [image.name for image in found], endings, [image.path for image in found])
     output.mkdir(parents=True, exist_ok=True)
     items = {image.name: (image.path, image.name, None if given is None else given[i]) for i, image in enumerate(found)}
-    work = partial(_search_one, output=output, form=form, whole=whole, starts=starts, spacing=spacing, overlay=overlay)
+    work = partial(search_one, output=output, form=form, whole=whole, starts=starts, spacing=spacing, overlay=overlay)
     journal = output / "results.jsonl"
     run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="search")
-    status = {}
-    with atomic(output / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["image", "name", "status", "expected_error", "score", "plausibility", "confidence", "message"])
-        for record in read_records(journal, items):
-            path, name, _ = items[record["name"]]
-            if record["status"] == "ok":
-                numbers = [f"{record[key]:.4g}" for key in ("expected_error", "score", "plausibility")]
-                numbers.append(f"{record['confidence']:.3f}")
-                status[name], words = record["found"], record["words"]
-            else:
-                numbers, status[name], words = ["nan", "nan", "0", "0.000"], "error", record["message"]
-            table.writerow([path, name, status[name], *numbers, words])
-    counts: dict[str, int] = {}
-    for one in status.values():
-        counts[one] = counts.get(one, 0) + 1
+    status, rows = {}, []
+    for record in read_records(journal, items):
+        path, name, _ = items[record["name"]]
+        if record["status"] == "ok":
+            numbers = [f"{record[key]:.4g}" for key in ("expected_error", "score", "plausibility")]
+            numbers.append(f"{record['confidence']:.3f}")
+            status[name], words = record["found"], record["words"]
+        else:
+            numbers, status[name], words = ["nan", "nan", "0", "0.000"], "error", record["message"]
+        rows.append([path, name, status[name], *numbers, words])
+    columns = ["image", "name", "status", "expected_error", "score", "plausibility", "confidence", "message"]
+    write_table(output / "results.csv", columns, rows)
+    counts = Counter(status.values())
     words = ", ".join(f"{n} {one}" for one, n in sorted(counts.items()))
     say(as_json, {"output": str(output), "status": status}, [f"{words}; see {output / 'results.csv'}"])
     if not set(counts) - {"error", "no face"}:
@@ -312,38 +187,54 @@ def _search_model(model: str, *, parts: bool = True) -> Any:
     return fitter
 
 
-def _search_one(
-    fitter: Any,
-    item: tuple[Path, str, Any],
-    *,
-    output: Path,
-    form: str,
-    whole: bool,
-    starts: int | None,
-    spacing: tuple[float, float] | None,
-    overlay: bool,
-) -> dict[str, Any]:
-    """Search one image and write what was found."""
-    from ..formats import LandmarkFile, write_landmarks
-    from ._images import read_image
+@click.command("refine", short_help="Make landmarks of any detector better.")
+@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.argument("landmarks", type=click.Path(exists=True))
+@output_option("Folder to fill.", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--model", default="search68", show_default=True, help="A file of train-search, or a bundled search.")
+@_form
+@source_options()
+@_overlay
+@jobs_option
+@resume_option
+@json_option
+def refine(
+    images: Path, landmarks: str, output: Path, model: str, form: str, reading: dict[str, Any], overlay: bool,
+    jobs: int, resume: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make LANDMARKS of any detector better by what IMAGES, a file or a folder, show and by the shape of the object.
 
-    path, name, box = item
-    picture = read_image(path)
-    if whole:
-        box = [0.0, 0.0, max(picture.shape[1] - 1.0, 1.0), max(picture.shape[0] - 1.0, 1.0)]
-    result = fitter.predict(picture, boxes=box, spacing=spacing, n_starts=starts)
-    if result.found:
-        labels, scheme = getattr(fitter.asm_, "landmark_names_", None), fitter.asm_.scheme_
-        options = {"image_size": (picture.shape[1], picture.shape[0])} if form == "asf" else {}
-        target = output / f"{name}.{form}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_landmarks(target, LandmarkFile(result.shape, labels, scheme, path.name), **options)
-        if overlay:
-            _overlay(output / f"{name}.png", picture, [result.shape], scheme)
-    return {
-        "found": result.status, "expected_error": result.expected_error, "score": result.score,
-        "plausibility": result.plausibility, "confidence": float(result.confidence.mean()), "words": result.message,
-    }  # fmt: skip
+    LANDMARKS, of any format and scheme, are matched to the images by their names, several of one image too. Writes a
+    landmark file for each, in the scheme of the model, and refined.csv: how many landmarks were kept, searched,
+    carried by the others, and missing.
+    """
+    from ._each import landmarks_of_images, refine_one
+
+    fitter = _search_model(model, parts=False)
+    samples = read(landmarks, reading)
+    items, scheme = landmarks_of_images(samples, find_images([images]), fitter)
+    outputs(output, list(items), [f".{form}", *([".png"] if overlay else [])], _inputs(items, samples))
+    output.mkdir(parents=True, exist_ok=True)
+    work = partial(refine_one, output=output, form=form, scheme=scheme, overlay=overlay)
+    journal = output / "refined.jsonl"
+    report = run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="refine")
+    records = list(read_records(journal, items))
+    numbers = ["expected_error", "plausibility", "given_confidence", "confidence", "moved"]
+    counts = ["kept", "searched", "carried", "missing"]
+    rows = [[r["name"], r["status"], *(r.get(key, "") for key in numbers + counts), r["message"]] for r in records]
+    write_table(output / "refined.csv", ["name", "status", *numbers, *counts, "message"], rows)
+    total = {key: sum(r.get(key, 0) for r in records) for key in counts}
+    words = ", ".join(f"{total[key]} {key}" for key in counts)
+    say(as_json, {"output": str(output), "refined": records}, [
+        f"{counted(len(items) - len(report.errors), 'shape')}: {words} landmarks; see {output / 'refined.csv'}"
+    ])  # fmt: skip
+    refuse_failed(report, len(items), "shape")
+
+
+def _inputs(items: dict[str, Any], samples: Any) -> list[Path]:
+    """Return the files that a command reads, none of which it may replace."""
+    source = Path(samples.source)
+    return [*(item[0] for item in items.values()), *(list_files(source) if source.is_dir() else [source])]
 
 
 @click.command("track", short_help="Follow faces through videos.")
@@ -368,6 +259,7 @@ def track_command(
     Writes a table NAME.csv for each, with a row for every face of every frame: frame, id, status, confidence, unseen,
     x0, y0, x1, y1, ... of the smoothed landmarks.
     """
+    from ._each import track_one
     from .video import read_frames
 
     fitter = _search_model(model, parts=False)
@@ -378,7 +270,7 @@ def track_command(
     output.mkdir(parents=True, exist_ok=True)
     items = {name: (source, name) for name, source in zip(names, sources, strict=True)}
     options = {"detector": detector, "smoothing": smoothing, "max_faces": max_faces, "max_unseen": max_unseen}
-    work = partial(_track_one, output=output, overlay=overlay, options=options)
+    work = partial(track_one, output=output, overlay=overlay, options=options)
     journal = output / "tracks.jsonl"
     report = run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="track")
     records = list(read_records(journal, items))
@@ -388,76 +280,3 @@ def track_command(
         for r in records if r["status"] == "ok"
     ])  # fmt: skip
     refuse_failed(report, len(items))
-
-
-def _track_one(
-    fitter: Any, item: tuple[Path, str], *, output: Path, overlay: bool, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Follow the faces of one video and write where they are, frame by frame."""
-    from ..images import read_values
-    from . import read_frames, track
-
-    source, name = item
-    table = output / f"{name}.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    counts, ids = {"frames": 0, "seen": 0, "predicted": 0, "lost": 0}, set()
-    last: list[Any] = []
-
-    def frames() -> Any:
-        for frame in read_frames(source):
-            last[:] = [frame]
-            yield frame
-
-    with atomic(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        coordinates = [f"{axis}{k}" for k in range(fitter.n_landmarks_) for axis in "xy"]
-        rows.writerow(["frame", "id", "status", "confidence", "unseen", *coordinates])
-        for frame in track(frames(), fitter, **options):
-            counts["frames"] += 1
-            for face in frame.faces:
-                ids.add(face.id)
-                counts["seen" if face.seen else face.status] += 1
-                points = [f"{value:.3f}" for value in face.landmarks.ravel()]
-                rows.writerow(
-                    [frame.index, face.id, face.status, f"{face.confidence.mean():.3f}", face.unseen, *points]
-                )
-            if overlay and frame.status == "ok":
-                picture = output / name / f"frame_{frame.index:06d}.png"
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                shapes = [face.landmarks for face in frame.faces if face.status != "lost"]
-                _overlay(picture, read_values(last[0]), shapes, fitter.asm_.scheme_)
-    return {**counts, "ids": len(ids)}
-
-
-def _objects(images: Sequence[Image], table: Path | None) -> tuple[list[Image], list[list[float]] | None]:
-    """Return an entry for each object to search, and its box; several boxes of one image are numbered."""
-    if table is None:
-        return list(images), None
-    boxes = read_boxes(table, images)
-    pairs = [(image, box) for image in images for box in boxes[image.name]]
-    names = number_repeated([image.name for image, _ in pairs])
-    return [Image(image.path, name) for (image, _), name in zip(pairs, names, strict=True)], [box for _, box in pairs]
-
-
-def _overlay(path: Path, picture: np.ndarray, shapes: Sequence[np.ndarray], scheme: Any) -> None:
-    from skimage.draw import disk, line
-    from skimage.io import imsave
-
-    from ._images import grey
-
-    canvas = np.repeat((255 * grey(picture)[..., None]).astype(np.uint8), 3, axis=2)
-    if picture.ndim == 3 and picture.shape[2] >= 3 and picture.dtype == np.uint8:
-        canvas = np.ascontiguousarray(picture[..., :3])
-    height, width = canvas.shape[:2]
-    scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
-    for shape in shapes:
-        points = np.round(shape).astype(int)
-        for a, b in getattr(scheme, "edges", np.empty((0, 2), int)):
-            rows, columns = line(points[a, 1], points[a, 0], points[b, 1], points[b, 0])
-            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-            canvas[rows[inside], columns[inside]] = (255, 200, 0)
-        radius = max(1.5, 0.008 * float(np.ptp(shape, axis=0).max()))
-        for x, y in shape:
-            canvas[disk((y, x), radius, shape=(height, width))] = (255, 0, 0)
-    with atomic(path) as temporary:
-        imsave(temporary, canvas, check_contrast=False)

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from .._files import write_text
-from ._cross_validation import CrossValidation, interval
+from ._cross_validation import CrossValidation, cross_validate, interval
 from ._images import grey, read_image
 
-__all__ = ["advice", "write_report"]
+__all__ = ["advice", "cross_validated_report", "write_report"]
 
 _WORST = 6
 _PICTURE = 420  # pixels along the longer side of a picture in the page
@@ -93,6 +93,25 @@ def write_report(
     parts += ["<h2>Landmarks</h2>", _landmarks(fitter, result, shapes, edges), "<h2>Modes of the shape</h2>"]
     parts += [_mode(fitter, k, edges) for k in range(min(_MODES, _n_modes(fitter)))]
     write_text(path, "\n".join([*parts, "</body></html>\n"]))
+
+
+def cross_validated_report(
+    report: Path, fitter: Any, make: Any, paths: Any, shapes: np.ndarray, data: Any, groups: Any, spacing: Any,
+    folds: int | None, scheme: Any, seconds: float, tell: Any,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Leave images out, write the page, and return its numbers and what to print."""
+    result = cross_validate(make, lambda: make(True), paths, shapes, groups, spacing, folds, tell)
+    write_report(report, fitter, result, paths, shapes, data.names, groups, getattr(scheme, "edges", None), seconds)
+    median, boxed = float(np.median(result.error)), float(np.median(result.boxed_error))
+    record = {
+        "file": str(report), "median_error": median, "mean_error": float(np.minimum(result.error, 1.0).mean()),
+        "median_error_in_true_boxes": boxed, "lost": int(result.lost.sum()), "n_folds": result.n_folds,
+    }  # fmt: skip
+    said = [
+        f"{report}: in images left out the median error is {median:.2%} of the size of the shape ({boxed:.2%} in the "
+        f"true boxes), {result.lost.sum()} of {len(shapes)} lost"
+    ]
+    return record, [*said, *advice(result, groups)]
 
 
 def _n_modes(fitter: Any) -> int:
