@@ -346,14 +346,14 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     >>> load_pretrained("resnet-1000")
     Traceback (most recent call last):
         ...
-    FileNotFoundError: resnet-1000: no shipped model (...) and no such file.
+    FileNotFoundError: resnet-1000: no shipped model and no such file; expected one of ..., or a file.
     """
     name = str(name_or_path)
     checksum = SHIPPED.get(name)
     path = Path(__file__).parent / "weights" / f"{name}.safetensors" if checksum else Path(name_or_path)
     if not path.is_file():
         shipped = ", ".join(SHIPPED) or "none"
-        raise FileNotFoundError(f"{name}: no shipped model (shipped: {shipped}) and no such file.")
+        raise FileNotFoundError(f"{name}: no shipped model and no such file; expected one of {shipped}, or a file.")
     tensors, header = read_tensors(path, sha256=checksum)
     beside = path.with_suffix(".uncertainty.json")
     if checksum and beside.is_file():  # learned after the weights, which stay byte for byte

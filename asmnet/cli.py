@@ -193,7 +193,8 @@ def train(
     )  # fmt: skip
     if first:
         path = _finish(
-            result, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces ({_named(data, reading)})"
+            result, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
+                f"({_named(data, reading)})"
             + ("" if chosen_by is None else f", {len(chosen_by)} to choose by"), training=training,
             pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
         )  # fmt: skip
@@ -281,7 +282,8 @@ def distill(
         anchors=_anchors(samples), progress=True, **run,
     )  # fmt: skip
     path = _finish(
-        result.student, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces ({_named(data, reading)})",
+        result.student, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
+            f"({_named(data, reading)})",
         training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
     )  # fmt: skip
     record: dict[str, Any] = {"model": str(path)}

@@ -158,8 +158,7 @@ def measure_model(
     scheme = predictor.model.scheme
     if fitted and predictor.shape_model is None:
         raise ValueError(f"fitted: {predictor.model.name} has no shape model for its landmarks.")
-    if scheme is not None and samples.scheme is None:
-        samples = samples.in_scheme(scheme)
+    samples = _in_scheme_of(predictor, samples)
     offset, notes = _offset(label_offset, scheme)
     truth = samples.shapes()
     tight = tight_boxes(truth[..., :2])
@@ -233,11 +232,26 @@ def label_offset(
     scheme = predictor.model.scheme
     if scheme is None or scheme.mirror is None:
         raise ValueError(f"label_offset: {predictor.model.name} has no scheme with a mirror map.")
+    samples = _in_scheme_of(predictor, samples)
     truth = samples.shapes()[..., :2]
     tight = tight_boxes(truth)
     found = _predicted(predictor, samples, tight, tight, {"flip_average": True, "fit": False}, progress)
     guess = np.array([face.landmarks for face in found if face is not None])
     return offset_along_eyes(truth, guess, scheme), np.asarray(samples.groups)
+
+
+def _in_scheme_of(predictor: Predictor, samples: LandmarkSamples) -> LandmarkSamples:
+    """Return samples whose landmarks are those of the model; others are refused."""
+    scheme, n = predictor.model.scheme, predictor.model.header["n_landmarks"]
+    got = samples.scheme
+    if scheme is not None and got is not None and got.name != scheme.name:
+        raise ValueError(
+            f"samples: got landmarks of {got.name}; expected those of {scheme.name}, as the model has. "
+            f"Try `shape-models convert` with --to-scheme {scheme.name}."
+        )
+    if len(samples) and len(samples[0].landmarks) != n:
+        raise ValueError(f"samples: got {len(samples[0].landmarks)} landmarks; expected {n}, as the model has.")
+    return samples if scheme is None or got is not None else samples.in_scheme(scheme)
 
 
 def _offset(value: float | str, scheme: LandmarkScheme | None) -> tuple[float, tuple[str, ...]]:

@@ -47,7 +47,7 @@ class ImageFileError(ValueError):
     ...         read_image(path)
     ...     except ImageFileError as error:
     ...         print(str(error).split("a.png: ")[1])
-    got no image of a known format.
+    got no image of a known format; expected PNG, JPEG, TIFF or the like.
     """
 
 
@@ -422,7 +422,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except Image.DecompressionBombError:
         raise ImageFileError(f"{path}: got more than {MAX_PIXELS:,} pixels; expected a smaller image.") from None
     except UnidentifiedImageError:
-        raise ImageFileError(f"{path}: got no image of a known format.") from None
+        raise ImageFileError(f"{path}: got no image of a known format; expected PNG, JPEG, TIFF or the like.") from None
     except Exception as error:  # damaged data fail in the ways of their format
         raise ImageFileError(f"{path}: cannot be read as an image ({error}).") from error
 

@@ -114,7 +114,7 @@ def _animation(path: Path) -> Iterator[np.ndarray]:
     try:
         picture = Image.open(path)
     except OSError:
-        raise ValueError(f"{path}: got no image of a known format.") from None
+        raise ValueError(f"{path}: got no image of a known format; expected PNG, JPEG, TIFF or the like.") from None
     with picture:
         for frame in ImageSequence.Iterator(picture):
             yield read_image(frame.convert("RGB"))
