@@ -101,7 +101,8 @@ def _look(labeller: Any, image: Any, box: Any) -> tuple[np.ndarray, float] | Non
     """Return the landmarks of one object and their expected error, or None where nothing is found."""
     given = None if box is None else np.asarray(box, dtype=float)
     if isinstance(labeller, ASMFitter):
-        answer = labeller.predict([image], boxes=None if given is None else given[None])[0]
+        found = labeller.predict([image], boxes=None if given is None else given[None])
+        answer = found[0] if isinstance(found, list) else found
         return None if answer.status == "error" else (answer.shape, float(answer.expected_error))
     faces = labeller([image], boxes=None if given is None else [given[None]])[0]
     fitted = [face for face in faces if face.fitted is not None and face.expected_error is not None]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, as_shapes
-from shape_models._provenance import as_landmark_set, is_landmark_set
+from shape_models._provenance import as_landmark_set
+from shape_models.datasets import LandmarkSamples
 
 from ._normalizers import as_faces, chunks, lengths, point_distances
 from ._pairs import pair
@@ -293,7 +294,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def _pair(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
     target, prediction = as_landmark_set(target), as_landmark_set(prediction)
-    if is_landmark_set(target) and is_landmark_set(prediction):
+    if isinstance(target, LandmarkSamples) and isinstance(prediction, LandmarkSamples):
         target, prediction, _ = pair(target, prediction, allow_missing=True)
     truth = as_shapes(target, name="target", n_dims=(2, 3), allow_nan=True)
     guess = as_shapes(prediction, name="prediction", allow_nan=True)

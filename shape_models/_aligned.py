@@ -19,7 +19,7 @@ from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
 from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent
 from ._posterior import Solution, check_choices, solve
-from ._probabilistic import Completion
+from ._probabilistic import BasisReport, Completion
 from ._problem import Problem
 from ._procrustes import checked_rule
 from ._provenance import recall, remember
@@ -27,7 +27,7 @@ from ._similarity import estimate_similarity
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._tails import predictive
 from ._transforms import Similarity
-from ._typing import ArrayLike
+from ._typing import ArrayLike, Mapper
 from .landmarks import SchemeLike, get_scheme
 
 __all__ = ["AlignedASM", "ShapeModel"]
@@ -111,9 +111,9 @@ class AlignedASM(BaseEstimator):
 
     def __init__(
         self,
-        asm: Any = None,
+        asm: ASM | None = None,
         *,
-        alignment: Any = None,
+        alignment: GeneralizedProcrustes | None = None,
         scheme: SchemeLike | None = None,
         loss: Literal["linear", "huber", "tukey"] = "linear",
         refinements: int = 0,
@@ -167,7 +167,9 @@ class AlignedASM(BaseEstimator):
         return self
 
     @all_or_nothing
-    def fit_chunks(self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+    def fit_chunks(
+        self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Mapper = builtins.map
+    ) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines.
 
         Planar shapes take two passes (the mean by its closed form, then the modes); solid ones, and other criteria,
@@ -345,7 +347,7 @@ class AlignedASM(BaseEstimator):
             _law=predictive(solution),
         )
 
-    def report(self, shapes: ArrayLike) -> Any:
+    def report(self, shapes: ArrayLike) -> BasisReport:
         """Say how each shape relates to the model, measured in the frame of the model.
 
         Parameters

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -27,12 +27,15 @@ from ._fitted import all_or_nothing
 from ._limits import LimitLike
 from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
 from ._options import as_generator, check_flags
+from ._probabilistic import BasisReport, Completion
 from ._provenance import recall, remember
 from ._statistics import ShapeStatistics
 from ._tails import learn_tails
-from ._typing import ArrayLike
+from ._typing import Array, ArrayLike, Mapper
 
 __all__ = ["ASM"]
+
+A = TypeVar("A", bound=Array)
 
 
 class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -223,7 +226,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         return self._learn(n, mean, centred @ centred.T / (n - 1), lift=lift, fourth=fourth, whole=whole, sample=flat)
 
-    def fit_chunks(self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map) -> Self:
+    def fit_chunks(
+        self, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Mapper = builtins.map
+    ) -> Self:
         """Learn from shapes that do not fit in memory, or lie on several machines; one pass.
 
         Equal to `fit` on all chunks together, to rounding.
@@ -330,8 +335,14 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.basis_.decode(as_numpy(coefficients, "coefficients"))
 
+    @overload
+    def project(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    @overload
     def project(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> np.ndarray: ...
+    def project(
+        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
     ) -> Any:
         """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
 
@@ -376,7 +387,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._sample = None
         return self._tails
 
-    def complete(self, shapes: ArrayLike) -> Any:
+    def complete(self, shapes: ArrayLike) -> Completion:
         """Fill missing landmarks with their conditional mean; the same as ``completion_basis_.complete``.
 
         Parameters
@@ -392,7 +403,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.completion_basis_.complete(shapes)
 
-    def report(self, shapes: ArrayLike) -> Any:
+    def report(self, shapes: ArrayLike) -> BasisReport:
         """Say how each shape relates to the model; the same as ``basis_.report``.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from ._blocks import project_in_blocks
 from ._operands import Operands, refuse_missing
 from ._options import check_flags
 from ._probabilistic import BasisReport, Completion
-from ._typing import ArrayLike, Seed
+from ._typing import Array, ArrayLike, Seed
 
 __all__ = ["ShapeBasis"]
+
+A = TypeVar("A", bound=Array)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,7 +87,7 @@ class ShapeBasis(Operands):
     array([0.6, 0.3])
     """
 
-    def like(self, x: Any) -> ShapeBasis:
+    def like(self, x: ArrayLike) -> ShapeBasis:
         """Return this basis in the array library, float type and on the device of an array.
 
         Half precision stands for float32, in which it is computed, and integers for float64.
@@ -110,8 +112,14 @@ class ShapeBasis(Operands):
         """
         return self._beside(x)
 
+    @overload
+    def encode(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    @overload
     def encode(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> np.ndarray: ...
+    def encode(
+        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
     ) -> Any:
         """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
 
@@ -156,7 +164,11 @@ class ShapeBasis(Operands):
         flat, context, basis = self._enter(shapes)
         return leave(basis._coefficients(flat, renamed(confidence, weights)), context.given)
 
-    def clip(self, coefficients: ArrayLike) -> Any:
+    @overload
+    def clip(self, coefficients: A) -> A: ...
+    @overload
+    def clip(self, coefficients: ArrayLike) -> np.ndarray: ...
+    def clip(self, coefficients: Array | ArrayLike) -> Any:
         """Bring coefficients into the limit of the basis.
 
         Parameters
@@ -185,7 +197,11 @@ class ShapeBasis(Operands):
         b, context, basis = self._enter_coefficients(coefficients)
         return leave(basis._clip(b), context.given)
 
-    def decode(self, coefficients: ArrayLike) -> Any:
+    @overload
+    def decode(self, coefficients: A) -> A: ...
+    @overload
+    def decode(self, coefficients: ArrayLike) -> np.ndarray: ...
+    def decode(self, coefficients: Array | ArrayLike) -> Any:
         """Return the shapes mean + Σ bᵢ vᵢ; the inverse of `encode` on the span of the modes.
 
         Parameters
@@ -233,8 +249,14 @@ class ShapeBasis(Operands):
         refuse_missing(self, flat, b)
         return b
 
+    @overload
+    def project(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    @overload
     def project(
         self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> np.ndarray: ...
+    def project(
+        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
     ) -> Any:
         """Return, for each shape, the nearest one of the set {mean + Σ bᵢvᵢ, ``|bᵢ| ≤ k√λᵢ``}.
 
@@ -327,7 +349,11 @@ class ShapeBasis(Operands):
         values = vars(report).items()
         return BasisReport(**{k: value if k == "clipped" else leave(value, context.given) for k, value in values})
 
-    def mahalanobis(self, shapes: ArrayLike) -> Any:
+    @overload
+    def mahalanobis(self, shapes: A) -> A: ...
+    @overload
+    def mahalanobis(self, shapes: ArrayLike) -> np.ndarray: ...
+    def mahalanobis(self, shapes: Array | ArrayLike) -> Any:
         """Return the Mahalanobis distance within the model, the root of Σ bᵢ²/λᵢ over the modes with variance.
 
         Parameters
@@ -358,7 +384,11 @@ class ShapeBasis(Operands):
         refuse_missing(basis, flat, flat)
         return leave(_probabilistic.mahalanobis(basis, flat), context.given)
 
-    def log_likelihood(self, shapes: ArrayLike) -> Any:
+    @overload
+    def log_likelihood(self, shapes: A) -> A: ...
+    @overload
+    def log_likelihood(self, shapes: ArrayLike) -> np.ndarray: ...
+    def log_likelihood(self, shapes: Array | ArrayLike) -> Any:
         """Return the logarithm of the density of shapes under N(mean, Σ λᵢ vᵢvᵢᵀ + σ² (I - Σ vᵢvᵢᵀ)).
 
         Parameters

@@ -21,6 +21,8 @@ from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import ColorType
+    from mpl_toolkits.mplot3d import Axes3D
 
 __all__ = ["export_modes", "grid_lines", "plot_deformation", "plot_solid"]
 
@@ -150,16 +152,16 @@ def plot_deformation(
 
 def plot_solid(
     shape: ArrayLike,
-    ax: Any = None,
+    ax: Axes3D | None = None,
     *,
     scheme: str | LandmarkScheme | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     numbers: bool = False,
-    color: Any = None,
+    color: ColorType | None = None,
     label: str | None = None,
     y_down: bool | None = None,
     view: tuple[float, float] = (15.0, -60.0),
-) -> Any:
+) -> Axes3D:
     """Draw solid shapes in three dimensions, joined where a scheme or `edges` says so, with equal units on all axes.
 
     Parameters

@@ -19,7 +19,12 @@ IMAGES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".pbm", ".jpg", ".jpe
 
 
 def outline_of_mask(
-    mask: ArrayLike, *, label: Any = None, level: float | None = None, repair: bool = False, name: str = "mask"
+    mask: ArrayLike,
+    *,
+    label: ArrayLike | None = None,
+    level: float | None = None,
+    repair: bool = False,
+    name: str = "mask",
 ) -> np.ndarray:
     """Return the outline of the one object in a mask.
 
@@ -165,7 +170,7 @@ class Masks(NamedTuple):
 def read_masks(
     path: str | os.PathLike | Iterable[str | os.PathLike],
     *,
-    label: Any = None,
+    label: ArrayLike | None = None,
     level: float | None = None,
     repair: bool = False,
 ) -> Masks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,9 +25,11 @@ from ._mean_shape import (
 from ._options import check_flags
 from ._robust import reweighted
 from ._similarity import OnError
+from ._sliding import Sliding
 from ._superimposition import MANY_COORDINATES, fit_pair
 from ._transforms import Similarity
 from ._typing import ArrayLike
+from .curves import Curve
 
 if TYPE_CHECKING:
     from ._sliding import SlidingRecord
@@ -105,7 +108,7 @@ def generalized_procrustes(
     tangent: bool | None = None,
     weights: ArrayLike | None = None,
     mirror: ArrayLike | None = None,
-    sliding: Any = None,
+    sliding: Sliding | Sequence[Curve] | None = None,
     loss: Literal["linear", "huber", "tukey"] = "linear",
     tol: float = 1e-8,
     max_iter: int = 100,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._typing import LandmarkSet
 
@@ -68,6 +68,6 @@ def _is_file(thing: Any) -> bool:
     return hasattr(thing, "image_name") and hasattr(thing, "points") and hasattr(thing, "labels")
 
 
-def is_landmark_set(shapes: Any) -> bool:
+def is_landmark_set(shapes: Any) -> TypeGuard[LandmarkSet]:
     """Say whether shapes come with names and a frame (`shape_models.datasets.LandmarkSamples`)."""
     return hasattr(shapes, "landmark_names") and hasattr(shapes, "like")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._array import as_count, as_numpy, as_shapes, refuse_extreme
-from ._typing import ArrayLike
+from ._typing import ArrayLike, Mapper
 
 __all__ = ["ShapeStatistics"]
 
@@ -133,7 +133,7 @@ class ShapeStatistics:
 
     @classmethod
     def from_chunks(
-        cls, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Any = builtins.map
+        cls, chunks: object, *, load: Callable[[Any], Any] | None = None, map: Mapper = builtins.map
     ) -> ShapeStatistics:
         """Return the statistics of all chunks together, with one chunk in memory at a time.
 
@@ -213,7 +213,7 @@ def merge_all(parts: Iterable[ShapeStatistics]) -> ShapeStatistics:
     return total
 
 
-def map_chunks(function: Callable[[Any], Any], chunks: object, *, map: Any = builtins.map) -> Iterator[Any]:
+def map_chunks(function: Callable[[Any], Any], chunks: object, *, map: Mapper = builtins.map) -> Iterator[Any]:
     """Yield ``function(chunk)`` for each chunk in order, for one pass over `chunks`."""
     if hasattr(chunks, "__dask_graph__"):
         yield from _dask_blocks(function, chunks)

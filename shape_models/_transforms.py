@@ -9,7 +9,7 @@ import array_api_compat
 import numpy as np
 
 from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
-from ._typing import ArrayLike
+from ._typing import Array, ArrayLike
 
 __all__ = ["Similarity", "pose_directions"]
 
@@ -188,7 +188,7 @@ class Similarity:
     def _parts(self) -> tuple[Any, Any, Any]:
         return self.rotation, self.translation, self.scale
 
-    def like(self, array: Any) -> Similarity:
+    def like(self, array: Array) -> Similarity:
         """Return the same transform in the library, float type and on the device of `array`.
 
         Parameters

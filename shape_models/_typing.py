@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -12,7 +13,17 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Array", "ArrayLike", "ImageLike", "ImagesLike", "LandmarkSet", "Seed"]
+__all__ = [
+    "Array",
+    "ArrayLike",
+    "ImageLike",
+    "ImagesLike",
+    "LandmarkSet",
+    "MapsLike",
+    "Mapper",
+    "Seed",
+    "ShapesLike",
+]
 
 
 class Array(Protocol):
@@ -38,11 +49,31 @@ class LandmarkSet(Protocol):
     def landmark_names(self) -> tuple[str, ...] | None: ...
     @property
     def frame(self) -> str: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def images(self) -> list[Path | None]: ...
+    @property
+    def groups(self) -> list[str]: ...
+    @property
+    def source(self) -> str: ...
 
+    def __len__(self) -> int: ...
+    def shapes(self) -> np.ndarray: ...
     def lengths(self) -> np.ndarray: ...
     def like(self, names: Sequence[str] | None, frame: str | None) -> np.ndarray: ...
 
 
+class Client(Protocol):
+    """A cluster, such as a ``dask.distributed.Client``."""
+
+    def map(self, function: Callable[..., Any], /, *iterables: Any, **options: Any) -> Any: ...
+    def gather(self, futures: Any, /) -> Any: ...
+
+
 ImageLike: TypeAlias = "ArrayLike | Image | os.PathLike[str]"
-ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
+ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike] | LandmarkSet"
+MapsLike: TypeAlias = "ArrayLike | Sequence[ArrayLike]"
+Mapper: TypeAlias = "Callable[..., Iterable[Any]] | Client"
 Seed: TypeAlias = "np.random.Generator | int"
+ShapesLike: TypeAlias = "ArrayLike | Sequence[ArrayLike] | LandmarkSet"

@@ -182,7 +182,9 @@ def learn_box_convention(
     return BoxConvention(name, tuple(median[:2]), tuple(median[2:]), tuple(spread), int(kept.sum()), source)
 
 
-def check_boxes(boxes: ArrayLike, image_size: Any = None, *, n: int | None = None, name: str = "boxes") -> np.ndarray:
+def check_boxes(
+    boxes: ArrayLike, image_size: ArrayLike | None = None, *, n: int | None = None, name: str = "boxes"
+) -> np.ndarray:
     """Check boxes that a caller gave, and return them as an array of shape (n, 4).
 
     Parameters
@@ -229,7 +231,10 @@ def check_boxes(boxes: ArrayLike, image_size: Any = None, *, n: int | None = Non
     if not np.isfinite(array).all():
         where = int(np.argwhere(~np.isfinite(array))[0, 0])
         raise ValueError(f"{name}: got NaN or infinity at index {where}; expected pixels. Try to leave the box out.")
-    size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+    size = None
+    if image_size is not None:
+        width, height = np.asarray(image_size).tolist()[:2]
+        size = int(width), int(height)
     fractions = (np.abs(array) <= 1.5).all(axis=1) & (array[:, 2:] > array[:, :2]).all(axis=1)
     if fractions.any():
         factors = "[width, height, width, height]" if size is None else f"[{size[0]}, {size[1]}, {size[0]}, {size[1]}]"

@@ -15,7 +15,9 @@ from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, sig
 from ._options import check_flags
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
+from ._typing import ArrayLike
 from .curves import Curve
+from .datasets import LandmarkSamples
 from .landmarks import LandmarkScheme
 
 __all__ = [
@@ -32,8 +34,8 @@ _FOLDS = 20  # of the cross-validation, at most
 
 
 def landmarks_of_masks(
-    path: str | os.PathLike, n_points: int = 64, *, label: Any = None, repair: bool = False, **options: Any
-) -> Any:
+    path: str | os.PathLike, n_points: int = 64, *, label: ArrayLike | None = None, repair: bool = False, **options: Any
+) -> LandmarkSamples:
     """Read masks and return their corresponding landmarks as a set with names, scheme and frame.
 
     Parameters

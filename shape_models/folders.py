@@ -13,7 +13,7 @@ import os
 import pickle
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from ._files import atomic, plain_json
 from ._names import image_names, list_images
+from ._typing import Mapper
 
 __all__ = ["FolderReport", "read_records", "run"]
 
@@ -62,11 +63,11 @@ class FolderReport:
 
 def run(
     work: Callable[[Any, Any], Mapping[str, Any]],
-    items: Any,
+    items: Mapping[str, Any] | Iterable[Any],
     journal: str | os.PathLike[str],
     *,
-    model: Any = None,
-    map: Any = builtins.map,
+    model: object = None,
+    map: Mapper = builtins.map,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderReport:
@@ -144,7 +145,7 @@ def run(
     return FolderReport(path, n_good, len(named) - len(todo), errors)
 
 
-def read_records(journal: str | os.PathLike[str], names: Any = None) -> Iterator[dict[str, Any]]:
+def read_records(journal: str | os.PathLike[str], names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
     r"""Read what `run` wrote down, one record at a time.
 
     Parameters

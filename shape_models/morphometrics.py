@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class Symmetry:
     fluctuating: np.ndarray
 
 
-def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Any = "partial") -> Symmetry:
+def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Literal["full", "partial"] = "partial") -> Symmetry:
     """Take shapes of symmetric objects apart into symmetric and asymmetric components (object symmetry).
 
     The shapes and their mirror images, with left and right exchanged, are superimposed together. The mean of a shape

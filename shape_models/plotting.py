@@ -33,6 +33,7 @@ from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import ColorType
 
 __all__ = [
     "export_modes", "plot_clip", "plot_coefficients", "plot_deformation", "plot_diagnostics", "plot_modes",
@@ -48,7 +49,7 @@ def plot_shape(
     edges: Iterable[Sequence[int]] | None = None,
     image: ImageLike | None = None,
     numbers: bool = False,
-    color: Any = AFTER,
+    color: ColorType = AFTER,
     size: float | None = None,
     label: str | None = None,
     y_down: bool | None = None,

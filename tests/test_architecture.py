@@ -34,7 +34,8 @@ EVERYWHERE = {
     *sys.stdlib_module_names, "numpy", "scipy", "sklearn", "numba", "skimage", "array_api_compat", "click",
 }  # fmt: skip
 INSIDE_FUNCTIONS = {
-    "matplotlib", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript", "threadpoolctl", "av",
+    "matplotlib", "mpl_toolkits", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript",
+    "threadpoolctl", "av",
 }  # fmt: skip
 NAMED = re.compile(r"(shape_models|pose|evaluation|asmnet)(\.\w+)*(:\w+|\.\w+)")  # "pose:f", "asmnet.cli"
 TOP_LEVEL = {

@@ -14,7 +14,8 @@ from .._array import DegenerateShapeError, as_count, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
 from .._kernels import compiled
-from .._typing import ArrayLike, ImageLike, ImagesLike
+from .._limits import LimitLike
+from .._typing import ArrayLike, ImageLike, ImagesLike, ShapesLike
 from ._checks import check_shape
 from ._frame import Planar
 from ._images import ImageBank, read_image
@@ -401,10 +402,10 @@ class AppearanceModel(BaseEstimator):
 
     def __init__(
         self,
-        asm: Any = None,
+        asm: AlignedASM | None = None,
         *,
-        n_texture_components: Any = 0.95,
-        texture_limit: Any = 3.0,
+        n_texture_components: int | float | None = 0.95,
+        texture_limit: LimitLike = 3.0,
         resolution: float = 64.0,
         n_levels: int = 3,
         max_iter: int = 20,
@@ -424,7 +425,7 @@ class AppearanceModel(BaseEstimator):
         self.calibration = calibration
         self.n_jobs = n_jobs
 
-    def fit(self, images: Any, shapes: ArrayLike | None = None, *, boxes: ArrayLike | None = None) -> Self:
+    def fit(self, images: ImagesLike, shapes: ArrayLike | None = None, *, boxes: ArrayLike | None = None) -> Self:
         """Learn shape, texture and the convention of boxes.
 
         Parameters
@@ -473,7 +474,7 @@ class AppearanceModel(BaseEstimator):
         return self
 
     def predict(
-        self, images: ImagesLike, *, boxes: ArrayLike | None = None, initial: Any = None
+        self, images: ImagesLike, *, boxes: ArrayLike | None = None, initial: ShapesLike | None = None
     ) -> SearchResult | list[SearchResult]:
         """Find the shape in one image or in each of many.
 

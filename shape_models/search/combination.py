@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import SchemeLike
+from ..landmarks import LandmarkScheme
 from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
 
 __all__ = ["CombinedEvidence"]
@@ -32,7 +33,7 @@ class CombinedEvidence(Evidence):
     2
     """
 
-    def __init__(self, parts: Any) -> None:
+    def __init__(self, parts: Sequence[Evidence]) -> None:
         if np.ndim(parts) != 1 or not len(parts) or not all(isinstance(part, Evidence) for part in parts):
             raise ValueError(f"parts: got {parts!r}; expected a list of Evidence.")
         self.parts = parts
@@ -79,7 +80,7 @@ class CombinedEvidence(Evidence):
         """Whether any part learns from images with a part hidden."""
         return any(part.learns_occlusion for part in self.parts)
 
-    def prepare(self, frame: Any, n_levels: int, scheme: SchemeLike) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Tell the parts about the model.
 
         Parameters

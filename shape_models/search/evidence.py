@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from .._transforms import Similarity
+from ..landmarks import LandmarkScheme
 from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import sample
@@ -124,7 +125,7 @@ class View:
             raise ValueError("got no images; expected them for evidence that looks at pixels.")
         return self._bank
 
-    def sample(self, points: Any) -> np.ndarray:
+    def sample(self, points: np.ndarray) -> np.ndarray:
         """Read the picture, smoothed to the pixels of this level, at any points.
 
         Parameters
@@ -284,7 +285,7 @@ class Evidence(BaseEstimator):
     needs_maps: bool = False
     learns_occlusion: bool = False
 
-    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Hear about the model before training; by default nothing.
 
         Parameters

@@ -10,13 +10,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._aligned import AlignedASM
 from .._array import as_shapes
 from .._fitted import all_or_nothing
 from .._options import as_generator, check_flags
 from .._provenance import is_landmark_set, recall
+from .._typing import ArrayLike, ImagesLike, MapsLike, ShapesLike
 from ..boxes import check_boxes
 from ._begin import begin, search
 from ._calibration import Calibration
+from ._cascade import Detector
 from ._checks import check_count, check_groups, check_jitter, numbers
 from ._contours import scheme_of
 from ._crops import Crops
@@ -138,9 +141,9 @@ class ASMFitter(BaseEstimator):
 
     def __init__(
         self,
-        asm: Any = None,
+        asm: AlignedASM | None = None,
         *,
-        evidence: Any = "patches",
+        evidence: Evidence | str = "patches",
         n_levels: int | None = None,
         resolution: float | None = None,
         level_step: float | None = None,
@@ -172,14 +175,14 @@ class ASMFitter(BaseEstimator):
     @all_or_nothing
     def fit(
         self,
-        images: Any,
-        shapes: Any = None,
+        images: ImagesLike | None,
+        shapes: ShapesLike | None = None,
         *,
-        boxes: Any = None,
-        initial: Any = None,
-        groups: Any = None,
-        heatmaps: Any = None,
-        spacing: Any = None,
+        boxes: ArrayLike | None = None,
+        initial: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        heatmaps: MapsLike | None = None,
+        spacing: ArrayLike | None = None,
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
         """Learn the shape model, the evidence, the convention of boxes, and how right the answers are.
@@ -346,12 +349,12 @@ class ASMFitter(BaseEstimator):
 
     def predict(
         self,
-        images: Any,
+        images: ImagesLike,
         *,
-        boxes: Any = None,
-        initial: Any = None,
-        heatmaps: Any = None,
-        spacing: Any = None,
+        boxes: ShapesLike | None = None,
+        initial: ShapesLike | None = None,
+        heatmaps: MapsLike | None = None,
+        spacing: ArrayLike | None = None,
         n_starts: int | None = None,
         n_turns: int | None = None,
         max_iter: int | None = None,
@@ -425,7 +428,7 @@ class ASMFitter(BaseEstimator):
 
         return arranged(in_chunks(run, len(asked), self.n_jobs, CHUNK), counts)
 
-    def confidence(self, images: Any, shapes: Any, *, heatmaps: Any = None) -> Any:
+    def confidence(self, images: ImagesLike, shapes: ShapesLike, *, heatmaps: MapsLike | None = None) -> Any:
         """Return how well images support given shapes, which are not moved.
 
         Parameters
@@ -502,7 +505,7 @@ class ASMFitter(BaseEstimator):
             self._check_maps_wanted()
         return requests(images, given, event, name, heatmaps, spacing)
 
-    def starts(self, boxes: Any, *, degrees: float = 0.0) -> np.ndarray:
+    def starts(self, boxes: ArrayLike, *, degrees: float = 0.0) -> np.ndarray:
         """Return where searches from boxes start: the mean shape, placed by the convention of boxes.
 
         Parameters
@@ -535,10 +538,10 @@ class ASMFitter(BaseEstimator):
 
     def fit_detection(
         self,
-        images: Any,
-        shapes: Any = None,
+        images: ImagesLike,
+        shapes: ShapesLike | None = None,
         *,
-        detector: Any = "scikit-image",
+        detector: str | Detector = "scikit-image",
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
         """Learn what the boxes of a detector mean for this model, so that `predict` needs no boxes.
@@ -572,13 +575,13 @@ class ASMFitter(BaseEstimator):
         check_is_fitted(self, "evidence_")
         tell = callback or silent
         known = images if is_landmark_set(images) else None
-        images, shapes, _ = split_set(images, shapes)
+        given, shapes, _ = split_set(images, shapes)
         shapes = shapes if known is None else recall(self.asm_, known)
         shapes = as_shapes(shapes, n_landmarks=self.n_landmarks_, n_dims=2, min_samples=5).astype(np.float64)
         # The boxes that would make the search start right there.
         boxes = self.box_.boxes_for(self._frame.pose_of(shapes), self._frame)
         self.detection_ = learn_detection(
-            images, boxes, lambda i: tell("detecting", i + 1, len(boxes)), detector=detector
+            given, boxes, lambda i: tell("detecting", i + 1, len(boxes)), detector=detector
         )
         self._detector = None if isinstance(detector, str) else detector
         return self

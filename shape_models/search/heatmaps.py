@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from .._aligned import ShapeModel
 from .._array import as_count
 from .._fitting import ShapeFit, fit_shape
-from ..landmarks import SchemeLike
+from .._typing import ArrayLike
+from ..landmarks import LandmarkScheme
 from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["HeatMaps", "fit_heatmaps", "heatmap_peaks"]
@@ -79,7 +81,7 @@ class HeatMaps(Evidence):
         self.n_iter = n_iter
         self.n_levels_ = 1
 
-    def prepare(self, frame: Any, n_levels: int, scheme: SchemeLike) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Note how many levels there are.
 
         Parameters
@@ -177,7 +179,7 @@ def _window_means(maps: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.nd
     return mean, np.where(seen, mass / np.where(total > 0, total, 1.0), 0.0)
 
 
-def heatmap_peaks(maps: Any, matrices: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def heatmap_peaks(maps: ArrayLike, matrices: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return where heat maps have their maxima, how wide they are about them, and how high.
 
     Parameters
@@ -266,7 +268,13 @@ def heatmap_peaks(maps: Any, matrices: Any = None) -> tuple[np.ndarray, np.ndarr
     return points, covariance, height.reshape(lead)
 
 
-def fit_heatmaps(model: Any, maps: Any, matrices: Any = None, *, on_error: Any = "status") -> ShapeFit:
+def fit_heatmaps(
+    model: ShapeModel,
+    maps: ArrayLike,
+    matrices: ArrayLike | None = None,
+    *,
+    on_error: Literal["status", "raise"] = "status",
+) -> ShapeFit:
     """Fit a shape model to heat maps, each shape by itself: `fit_shape` of their maxima with what the maps say of them.
 
     The error of a maximum has the covariance of its map, times 0.05, times the third power of how much lower the

@@ -15,6 +15,7 @@ from .._array import as_shapes
 from .._asm import ASM
 from .._fitted import all_or_nothing
 from .._provenance import is_landmark_set
+from .._typing import ArrayLike, ImagesLike, ShapesLike
 from ..landmarks import get_scheme
 from ._contours import scheme_of
 from ._crops import Crops
@@ -81,7 +82,14 @@ class PartsFitter(BaseEstimator):
     ((21, 2), True)
     """
 
-    def __init__(self, parts: Any, *, whole: Any = None, part: Any = None, n_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, ArrayLike],
+        *,
+        whole: ASMFitter | None = None,
+        part: ASMFitter | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.parts = parts
         self.whole = whole
         self.part = part
@@ -90,12 +98,12 @@ class PartsFitter(BaseEstimator):
     @all_or_nothing
     def fit(
         self,
-        images: Any,
-        shapes: Any = None,
+        images: ImagesLike,
+        shapes: ShapesLike | None = None,
         *,
-        boxes: Any = None,
-        groups: Any = None,
-        spacing: Any = None,
+        boxes: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        spacing: ArrayLike | None = None,
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
         """Train the search for the whole, and then one for each part.
@@ -190,7 +198,13 @@ class PartsFitter(BaseEstimator):
         return self.whole_.detection_
 
     def predict(
-        self, images: Any, *, boxes: Any = None, initial: Any = None, spacing: Any = None, n_starts: int | None = None
+        self,
+        images: ImagesLike,
+        *,
+        boxes: ShapesLike | None = None,
+        initial: ShapesLike | None = None,
+        spacing: ArrayLike | None = None,
+        n_starts: int | None = None,
     ) -> SearchResult | list[Any]:
         """Find the shape in one image or in each of many.
 
@@ -224,7 +238,7 @@ class PartsFitter(BaseEstimator):
         results: list[Any] = [answers] if single else list(answers)
         if not all(isinstance(result, SearchResult) for result in results):
             raise ValueError("got several boxes or shapes in an image; expected one in each.")
-        many = [images] if single else images
+        many: Any = [images] if single else images
         rows = [i for i, result in enumerate(results) if result.found]
         if not rows:
             return answers
@@ -258,7 +272,7 @@ class PartsFitter(BaseEstimator):
         error = np.where(seen, expected / safe, whole.expected_error)
         return replace(whole, shape=shape, confidence=confidence, expected_error=float(error.mean()))
 
-    def confidence(self, images: Any, shapes: Any) -> Any:
+    def confidence(self, images: ImagesLike, shapes: ShapesLike) -> Any:
         """Return how well images support given shapes, as `ASMFitter.confidence`, judged by the parts.
 
         Parameters

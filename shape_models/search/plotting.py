@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .._typing import ImageLike
 from ..landmarks import SchemeLike
 from ._images import read_image
 from .results import SearchResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["animate_trace", "plot_trace"]
 
@@ -63,8 +66,12 @@ def _check(result: Any) -> SearchResult:
 
 
 def plot_trace(
-    result: SearchResult, image: ImageLike | None = None, *, scheme: SchemeLike | None = None, figure: Any = None
-) -> Any:
+    result: SearchResult,
+    image: ImageLike | None = None,
+    *,
+    scheme: SchemeLike | None = None,
+    figure: Figure | None = None,
+) -> Figure:
     """Draw a search: start and answer on the picture, the way of the landmarks, and the numbers of each step.
 
     Parameters

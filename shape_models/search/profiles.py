@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from .._array import as_count
+from ..landmarks import LandmarkScheme
 from ._contours import neighbours
 from ._kernels import profile_distances, profile_gradients
 from .evidence import Evidence, Proposal, View, saved
@@ -63,9 +65,9 @@ class Profiles(Evidence):
         reach: int = 5,
         n_iter: int = 10,
         shrinkage: float = 0.1,
-        modes: Any = (0.5, 0.6, 0.7, 0.8, 0.9),
+        modes: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
         prior: float = 1e-3,
-        edges: Any = None,
+        edges: Iterable[Sequence[int]] | None = None,
     ) -> None:
         for name, value in (("n_side", n_side), ("reach", reach), ("n_iter", n_iter)):
             as_count(value, name)
@@ -82,7 +84,7 @@ class Profiles(Evidence):
         self.edges = edges
         self.stages_: dict[str, dict[str, np.ndarray]] = {}
 
-    def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
+    def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Find the normals' neighbours and the number of modes for each level.
 
         Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from .._array import as_count
+from .._typing import ImageLike
 from ..boxes import overlap
 from ..images import read_values
+from ._cascade import Detector
 from ._looks import alike, look_of
 from ._motion import Motion, outline_distance
 from .detection import find_faces, map_boxes
@@ -121,10 +124,10 @@ class TrackedFrame:
 
 
 def track(
-    frames: Any,
+    frames: Iterable[ImageLike] | str | os.PathLike[str],
     predictor: Any = None,
     *,
-    detector: Any = None,
+    detector: str | Detector | None = None,
     smoothing: float = 1.0,
     detect_every: int = 10,
     max_unseen: int = 30,

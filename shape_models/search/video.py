@@ -15,7 +15,7 @@ from .._names import IMAGE_SUFFIXES, natural_key
 __all__ = ["read_frames"]
 
 
-def read_frames(source: Any) -> Iterator[Any]:
+def read_frames(source: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]:
     """Return the frames of a video in order, read as they are asked for.
 
     Parameters
