@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from asmnet._criteria import register_criterion
+from asmnet._prediction import Prediction
+from asmnet.data import Batch
 from asmnet.losses import pose_loss
 
 
@@ -310,7 +311,7 @@ class KDCriterion:
             raise ValueError(f"teachers: the main loss of the preset {preset!r} needs the tolerant teacher.")
         self.pose_weight = pose_weight
 
-    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+    def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
         missing = [name for name in self.teachers if name not in batch.companions]
         if missing:
@@ -330,7 +331,8 @@ class KDCriterion:
         total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
 
         def mean(values: Tensor) -> Tensor:
-            return (count * values).sum() / total
+            out: Tensor = (count * values).sum() / total
+            return out
 
         known = {name: torch.where(seen, value, torch.zeros_like(value)) for name, value in teachers.items()}
         main = kd_main_loss(points, truth, known.get("tolerant"), form=self.preset.main, reduction="none")

@@ -129,7 +129,7 @@ class TrainConfig:
     picture_epochs: int = 0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self)
         spec = network_spec(self.network)
         check_options(f"network_options of {self.network}", spec.factory, self.network_options, ("n_landmarks",))

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
 
 from asmnet._options import check_options
+from asmnet._prediction import Prediction
+from asmnet.data import Batch
 
-_CRITERIA: dict[str, Callable[..., Any]] = {}
+
+class Criterion(Protocol):
+    """What a training minimises: the terms of a batch by name, with their sum under ``"loss"``."""
+
+    def __call__(self, prediction: Prediction, batch: Batch, epoch: int, /) -> dict[str, Tensor]: ...
 
 
-def register_criterion(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+_Factory = TypeVar("_Factory", bound=Callable[..., Criterion])
+_CRITERIA: dict[str, Callable[..., Criterion]] = {}
+
+
+def register_criterion(name: str) -> Callable[[_Factory], _Factory]:
     """Enter a criterion under `name`; used as a decorator of a class or a function that builds one.
 
     The factory is called as ``factory(**options, n_epochs=..., steps_per_epoch=...)`` and returns a callable of
@@ -41,7 +53,7 @@ def register_criterion(name: str) -> Callable[[Callable[..., Any]], Callable[...
     True
     """
 
-    def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(factory: _Factory) -> _Factory:
         known = _CRITERIA.get(name)
         if known is not None and getattr(known, "__qualname__", "") != getattr(factory, "__qualname__", None):
             raise ValueError(f"a criterion called {name!r} is registered already; choose another name.")
@@ -68,7 +80,9 @@ def criterion_names() -> list[str]:
     return sorted(_CRITERIA)
 
 
-def build_criterion(name: str, *, n_epochs: int, steps_per_epoch: int, options: Mapping[str, Any] | None = None) -> Any:
+def build_criterion(
+    name: str, *, n_epochs: int, steps_per_epoch: int, options: Mapping[str, Any] | None = None
+) -> Criterion:
     """Build a registered criterion.
 
     Parameters

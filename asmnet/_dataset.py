@@ -14,6 +14,7 @@ from asmnet._crops import tight_boxes
 from asmnet._pose_labels import scaled_angles
 from asmnet._preprocessing import Preprocessing
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
+from shape_models._typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class LandmarkDataset:
     depths: np.ndarray | None = None
     _resident: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.images)
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
             raise ValueError(
@@ -162,7 +163,7 @@ class LandmarkDataset:
     @property
     def n_landmarks(self) -> int:
         """Number of points of each face."""
-        return self.landmarks.shape[1]
+        return int(self.landmarks.shape[1])
 
     def source_landmarks(self, landmarks: np.ndarray | None = None) -> np.ndarray:
         """Map landmarks (default: the true ones) from packed pixels to pixels of the source images.
@@ -178,7 +179,7 @@ class LandmarkDataset:
             Pixels of the source images.
         """
         points = self.landmarks if landmarks is None else landmarks
-        return self.to_source[:, None, :1] * points + self.to_source[:, None, 1:]
+        return np.asarray(self.to_source[:, None, :1] * points + self.to_source[:, None, 1:])
 
     def to(self, device: torch.device | str) -> LandmarkDataset:
         """Return the faces with a copy on a device, from which the batches for that device are then cut.
@@ -227,7 +228,7 @@ class LandmarkDataset:
             found["images"] = _send(np.ascontiguousarray(self.images[rows]), device)
         return found
 
-    def take(self, indices: Any) -> LandmarkDataset:
+    def take(self, indices: ArrayLike) -> LandmarkDataset:
         """Return some of the faces, by indices or a mask.
 
         Parameters
@@ -364,7 +365,7 @@ class LandmarkDataset:
 
     def batch(
         self,
-        indices: Any,
+        indices: ArrayLike,
         preprocessing: Preprocessing,
         *,
         augmentation: Augmentation | None = None,

@@ -155,7 +155,8 @@ def spatial_softmax(logits: Tensor) -> Tensor:
     >>> float(spatial_softmax(torch.zeros(1, 4, 4)).sum())
     1.0
     """
-    return torch.softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
+    maps: Tensor = torch.softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
+    return maps
 
 
 def _axes(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,4 +220,5 @@ def map_covariance(maps: Tensor) -> Tensor:
     along_x, along_y = maps.sum(-2), maps.sum(-1)
     xx, yy = (along_x * dx.square()).sum(-1), (along_y * dy.square()).sum(-1)
     xy = torch.einsum("...hw,...h,...w->...", maps, dy, dx)
-    return torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))
+    covariance: Tensor = torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))
+    return covariance

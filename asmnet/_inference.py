@@ -84,14 +84,14 @@ def predict_batch(
 
 
 def _averaged(network: nn.Module, images: Tensor, mirror: Sequence[int] | np.ndarray | None) -> Prediction:
-    plain = network(images)
+    plain: Prediction = network(images)
     if mirror is None:
         return plain
-    other = network(images.flip(3))
+    other: Prediction = network(images.flip(3))
     order = torch.as_tensor(np.array(mirror), device=images.device)
 
     def sign(*signs: float) -> Tensor:
-        return plain.landmarks.new_tensor(signs)
+        return torch.tensor(signs).to(plain.landmarks)
 
     def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
         return None if first is None or second is None else (first + second) / 2

@@ -139,7 +139,7 @@ class Settling:
         asked = crops.around(answer.landmarks, crops.turns)
         off = np.abs(asked.boxes - crops.boxes).max(1) / asked.sides.max(1)
         fits = (off <= BOX_TOLERANCE) & (np.abs(self._turns(answer.landmarks, crops) - crops.turns) <= TURN_TOLERANCE)
-        return fits & ~(self._strangeness(crops, answer) > SHAPE_TOLERANCE)
+        return np.asarray(fits & ~(self._strangeness(crops, answer) > SHAPE_TOLERANCE))
 
     def _strangeness(self, crops: Crops, answer: Answers) -> np.ndarray:
         """Return the mean squared coefficient of the shape model of the crops, 1 for usual faces; 0 without one."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "true or false"),
@@ -23,7 +26,7 @@ def check_name(where: str, name: str, known: Sequence[str]) -> None:
         raise ValueError(f"{where}: no option is called {name!r}; expected one of {', '.join(sorted(known))}.")
 
 
-def check_type(name: str, value: Any, default: Any) -> None:
+def check_type(name: str, value: object, default: object) -> None:
     """Refuse a value of another type than the default; a whole number may stand for a number, None for a list."""
     if type(default) not in KINDS or (value is None and isinstance(default, tuple | dict)):
         return
@@ -43,7 +46,7 @@ def check_options(where: str, factory: Callable[..., Any], options: Mapping[str,
         check_type(f"{where}.{name}", value, known[name])
 
 
-def check_fields(settings: Any) -> None:
+def check_fields(settings: DataclassInstance) -> None:
     """Refuse fields of a data class of another type than their defaults."""
     for field in fields(settings):
         default = field.default

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +23,15 @@ from shape_models._options import check_flags
 from shape_models.images import ImageFileError, check_inside
 
 CACHE_VERSION = 2
+
+
+class FaceSample(Protocol):
+    """A face of which a set is packed; `group` and `attributes` are used where it has them, as `LandmarkSample` has."""
+
+    @property
+    def image(self) -> Path | None: ...
+    @property
+    def landmarks(self) -> np.ndarray: ...
 
 
 class CorruptImageError(ValueError):
@@ -58,10 +67,10 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "asmnet"
 
 
-def _key(samples: Sequence[Any], size: int, margin: float) -> str:
+def _key(samples: Sequence[FaceSample], size: int, margin: float) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION} {size} {margin!r}".encode())
     for sample in samples:
-        path = Path(sample.image)
+        path = Path(str(sample.image))
         try:
             stat = (path if path.is_file() else path.parent).stat()  # an image may lie in another file
             digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
@@ -72,7 +81,7 @@ def _key(samples: Sequence[Any], size: int, margin: float) -> str:
 
 
 def pack_faces(
-    samples: Iterable[Any],
+    samples: Iterable[FaceSample],
     *,
     size: int = 256,
     margin: float = 1.9,
@@ -171,16 +180,16 @@ def pack_faces(
     )
 
 
-def _given_depths(items: Sequence[Any], scales: np.ndarray) -> np.ndarray | None:
+def _given_depths(items: Sequence[FaceSample], scales: np.ndarray) -> np.ndarray | None:
     """Return the depths (n, n_landmarks) of landmarks with a third coordinate, in packed pixels, 0 at the mean."""
     shapes = [np.asarray(item.landmarks, dtype=np.float64) for item in items]
     if not shapes or shapes[0].shape[-1] != 3:
         return None
     towards = np.stack(shapes)[..., 2]
-    return (np.nanmean(towards, axis=1, keepdims=True) - towards) / scales[:, None]
+    return np.asarray((np.nanmean(towards, axis=1, keepdims=True) - towards) / scales[:, None])
 
 
-def given_rotations(items: Sequence[Any]) -> np.ndarray | None:
+def given_rotations(items: Sequence[FaceSample]) -> np.ndarray | None:
     """Return the head rotations (n, 3, 3) that 300W-LP and AFLW2000-3D give (``Pose_Para``), None where there are none.
 
     NaN stands for faces without one.
@@ -196,7 +205,7 @@ def given_rotations(items: Sequence[Any]) -> np.ndarray | None:
     return out
 
 
-def _pack(items: Sequence[Any], target: Path, *, size: int, margin: float, progress: bool) -> None:
+def _pack(items: Sequence[FaceSample], target: Path, *, size: int, margin: float, progress: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pack-") as name:
         work = Path(name) / "pack"

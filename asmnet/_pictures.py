@@ -10,6 +10,7 @@ import numpy as np
 
 from asmnet._face import FacePrediction
 from asmnet._images import load_image
+from asmnet._run_folder import EpochRecord
 from pose import conventions
 from shape_models._files import atomic
 
@@ -24,7 +25,7 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def save_curves(history: Sequence[Any], path: Path) -> None:
+def save_curves(history: Sequence[EpochRecord], path: Path) -> None:
     """Draw loss and validation error over the epochs."""
     figure = _figure(8, 3.2)
     left, right = figure.subplots(1, 2)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from pose import Camera, FaceModel3D, conventions, estimate_head_pose
 from shape_models import LandmarkScheme
+from shape_models._typing import ArrayLike
 
 CONVENTION = "300W-LP"
 DEGREES = 65.0  # of one unit of the pose head
@@ -73,7 +72,7 @@ def turned_angles(angles: np.ndarray, turns: np.ndarray, convention: str) -> np.
     return conventions.yaw_pitch_roll(conventions.rotation_from_matrix(turn @ seen), convention)
 
 
-def angles_in_degrees(rotations: Any) -> np.ndarray:
+def angles_in_degrees(rotations: ArrayLike) -> np.ndarray:
     """Turn rotations (n, 3, 3) into (yaw, pitch, roll) of 300W-LP in degrees; NaN stays."""
     rotations = np.asarray(rotations, dtype=np.float64)
     out = np.full((*rotations.shape[:-2], 3), np.nan)

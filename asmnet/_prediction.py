@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
     heatmaps: tuple[Tensor, ...] = ()
     depth: Tensor | None = None
 
-    def rows(self, which: Any) -> Prediction:
+    def rows(self, which: slice | Tensor) -> Prediction:
         """Return the prediction for some of the images.
 
         Parameters

@@ -42,7 +42,7 @@ class Preprocessing:
     std: float = 0.25
     box: str = "landmarks"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self)
         if self.size < 1:
             raise ValueError(f"size: got {self.size}; expected a positive number of pixels.")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
+from asmnet.data import LandmarkDataset
 from evaluation import Interval
 from shape_models import LandmarkScheme
+
+Anchors: TypeAlias = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 
 
 def percent(interval: Interval) -> str:
@@ -22,7 +28,7 @@ def offset_along_eyes(truth: np.ndarray, prediction: np.ndarray, scheme: Landmar
     """Return how far true landmarks lie to the right of predicted ones, (n,), as a share of the true eye distance."""
     unit = eye_line(truth, scheme)
     along = ((truth - prediction) * unit).sum(-1) / (unit**2).sum(-1)
-    return np.nanmean(along, axis=1)
+    return np.asarray(np.nanmean(along, axis=1))
 
 
 def eye_line(shapes: np.ndarray, scheme: LandmarkScheme | None) -> np.ndarray:
@@ -31,4 +37,17 @@ def eye_line(shapes: np.ndarray, scheme: LandmarkScheme | None) -> np.ndarray:
     if pair is None:
         raise ValueError(f"no eye corners are known for {'no scheme' if scheme is None else scheme.name}.")
     first, second = (shapes[:, list(ends)].mean(axis=1) for ends in pair)
-    return (second - first)[:, None]
+    return np.asarray((second - first)[:, None])
+
+
+def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: Anchors | None) -> np.ndarray:
+    """Mean distance of the known landmarks of each face over its eye distance (or the larger side of its box)."""
+    distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
+    # A landmark that was not found is infinitely wrong; one that is not known does not count.
+    distance[np.isnan(distance) & np.isfinite(dataset.landmarks).all(-1)] = np.inf
+    if anchors is None:
+        size = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).max(1)
+    else:
+        right, left = (dataset.landmarks[:, list(side)].mean(1) for side in anchors)
+        size = np.linalg.norm(right - left, axis=-1)
+    return np.asarray(np.nanmean(distance, axis=1) / size)

@@ -111,7 +111,7 @@ class Augmentation:
     occlusion: float = 0.3
     occlusion_size: float = 0.4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self)
         for name, value in vars(self).items():
             if not 0 <= value < float("inf"):
@@ -183,7 +183,8 @@ class CropTransform:
         Tensor of shape (batch, n, 2)
             From -0.5 to 0.5 within the crop.
         """
-        return (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
+        units: Tensor = (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
+        return units
 
     def rows(self, which: slice | Tensor) -> CropTransform:
         """Return some of the crops.

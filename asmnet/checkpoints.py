@@ -315,7 +315,7 @@ def count_landmarks(model: PretrainedModel) -> int:
     own = getattr(model.network, "n_landmarks", None) or getattr(heads, "n_landmarks", None)
     if own is None:
         raise ValueError("the network does not say its number of landmarks; expected an attribute n_landmarks.")
-    return own
+    return int(own)
 
 
 def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> PretrainedModel:

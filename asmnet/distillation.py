@@ -22,6 +22,7 @@ from asmnet._assistance import (
     kd_loss,
     kd_main_loss,
 )
+from asmnet._scores import Anchors
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import LandmarkDataset
 from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
@@ -71,7 +72,7 @@ def distill(
     teachers: Sequence[str] = ("tough", "tolerant"),
     preset: str = "paper",
     pose_weight: float = 0.0,
-    anchors: tuple[Any, Any] | None = None,
+    anchors: Anchors | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: str | None = None,
@@ -100,7 +101,7 @@ def distill(
         Constants of the loss.
     pose_weight : float
         Of the pose error, for students with a pose head and faces with pose labels.
-    anchors : (int, int) or pair of sequences of int, optional
+    anchors : pair of index lists, optional
         As in `train`.
     resume : bool
         Continue an interrupted run: finished trainings are read back, the interrupted one goes on.

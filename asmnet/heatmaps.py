@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,9 @@ from torch.nn import functional
 from asmnet._criteria import register_criterion
 from asmnet._decoding import DECODERS, decode_heatmaps
 from asmnet._drawing import draw_heatmaps, draw_published_heatmaps, map_to_units, to_image, to_map, units_to_map
+from asmnet._prediction import Prediction
+from asmnet.data import Batch
+from asmnet.losses import depth_loss
 
 __all__ = [
     "DECODERS",
@@ -121,7 +123,12 @@ class HeatmapCriterion:
         self.coherence_weight = coherence_weight
 
     def __call__(
-        self, prediction: Any, batch: Any, epoch: int, mirrored: Any = None, mirror: Sequence[int] | None = None
+        self,
+        prediction: Prediction,
+        batch: Batch,
+        epoch: int,
+        mirrored: Prediction | None = None,
+        mirror: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
         if not prediction.heatmaps:
@@ -135,18 +142,13 @@ class HeatmapCriterion:
         else:
             target = draw_heatmaps(points, (height, width), sigma=self.sigma, peak=self.peak)
         seen = torch.isfinite(batch.landmarks).all(dim=-1).to(target.dtype)
-        weight = getattr(batch, "weight", None)
-        if weight is not None:
-            seen = seen * weight[:, None].to(seen.dtype)
+        seen = seen * batch.weight[:, None].to(seen.dtype)
         total = seen.sum().clamp_min(torch.finfo(seen.dtype).tiny)
         error = torch.stack([(m - target).square().mean(dim=(-2, -1)) for m in maps]).sum(dim=0)
         terms = {"heatmaps": (seen * error).sum() / total}
         loss = terms["heatmaps"]
-        depth = getattr(batch, "depth", None)
-        if prediction.depth is not None and depth is not None:
-            known = torch.isfinite(depth)
-            difference = torch.where(known, prediction.depth - torch.nan_to_num(depth), torch.zeros_like(depth))
-            terms["depth"] = difference.square().sum() / known.sum().clamp_min(1)
+        if prediction.depth is not None and batch.depth is not None:
+            terms["depth"] = depth_loss(prediction.depth, batch.depth)
             loss = loss + self.depth_weight * terms["depth"]
         if self.coherence_weight:
             if mirrored is None or mirror is None:

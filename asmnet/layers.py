@@ -76,7 +76,8 @@ class ASMProjection(nn.Module):
         Tensor of shape (..., n_components)
             In the units of the shapes.
         """
-        return self._beside().encode(shapes)
+        coefficients: Tensor = self._beside().encode(shapes)
+        return coefficients
 
     def forward(self, shapes: Tensor) -> Tensor:
         """Project shapes of shape (..., n_landmarks, n_dims); the type stays.
@@ -91,7 +92,8 @@ class ASMProjection(nn.Module):
         Tensor of the shape of `shapes`
             The nearest plausible shapes.
         """
-        return self._beside().project(shapes)
+        projected: Tensor = self._beside().project(shapes)
+        return projected
 
     def _beside(self) -> ShapeBasis:
         """Return the basis of the buffers, where they are now."""

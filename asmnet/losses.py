@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import build_criterion, criterion_names, register_criterion
-from shape_models import Box
+from asmnet._prediction import Prediction
+from asmnet.data import Batch
+from asmnet.layers import ASMProjection
+from shape_models import Box, ShapeBasis
 
 __all__ = [
     "AsmAssistedCriterion",
@@ -168,6 +171,13 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return ((prediction - target).square() * seen).sum() / (3 * seen.sum()).clamp_min(1)
 
 
+def depth_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of depths (batch, n_landmarks); NaN targets are left out."""
+    known = torch.isfinite(target)
+    error = torch.where(known, prediction - torch.nan_to_num(target), torch.zeros_like(target))
+    return error.square().sum() / known.sum().clamp_min(1)
+
+
 @dataclass(frozen=True)
 class AsmWeightSchedule:
     """The weight of the ASM term by thirds of the training: 2, then 1, then 0.5.
@@ -200,7 +210,7 @@ class AsmWeightSchedule:
     as_released: bool = field(default=False, kw_only=True)
     steps_per_epoch: int | None = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n_epochs < 1:
             raise ValueError(f"n_epochs: got {self.n_epochs}; expected at least 1.")
         object.__setattr__(self, "weights", tuple(self.weights))
@@ -292,7 +302,7 @@ def asm_assisted_loss(
     return loss + asm_weight * landmark_loss(prediction, asm_target, form=form, mask=mask)
 
 
-def shape_prior_loss(prediction: Tensor, basis: Any, *, limit: float | None = None) -> Tensor:
+def shape_prior_loss(prediction: Tensor, basis: ShapeBasis | ASMProjection, *, limit: float | None = None) -> Tensor:
     """Mean squared Mahalanobis length of what the shape coefficients exceed the limit by.
 
     ``mean_i max(0, |b_i| / sqrt(variance_i) - limit)^2``: zero for every plausible prediction, smooth, and, unlike the
@@ -396,15 +406,16 @@ class AsmAssistedCriterion:
         self.landmark_weight = landmark_weight
         self.pose_weight = pose_weight
 
-    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+    def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
-        weight = getattr(batch, "weight", None)
         points = prediction.landmarks
-        options: dict[str, Any] = {"mask": None, "sample_weight": weight}
+        options: dict[str, Any] = {"mask": None, "sample_weight": batch.weight}
         terms = {"landmarks": _landmark_loss(points, batch.landmarks, form=self.form, **options)}
         loss = terms["landmarks"]
         alpha = self.schedule(epoch) if self.schedule is not None else 0.0
         if alpha > 0:
+            if batch.asm_landmarks is None:
+                raise ValueError("batch: has no asm_landmarks, which the ASM term of the loss needs.")
             terms["asm"] = _landmark_loss(points, batch.asm_landmarks, form=self.asm_form, **options)
             loss = loss + alpha * terms["asm"]
         loss = self.landmark_weight * loss

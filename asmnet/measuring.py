@@ -320,4 +320,4 @@ def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePredictio
                       for face in found])  # fmt: skip
     size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
     off = np.abs(guess - away).mean(axis=1) / size
-    return off[np.isfinite(off)]
+    return np.asarray(off[np.isfinite(off)])

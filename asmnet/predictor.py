@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from shape_models._typing import ArrayLike, ImageLike
 from shape_models.boxes import check_boxes
 
 if TYPE_CHECKING:
-    from shape_models.search import ASMFitter
+    from shape_models.search import ASMFitter, Detector
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
@@ -87,9 +87,8 @@ class Predictor:
     @functools.cached_property
     def search(self) -> ASMFitter:
         """The search of the image that the landmarks are joined with, where one is."""
-        if self._search is None:
-            return load_model("search68")
-        return self._search
+        search: ASMFitter = load_model("search68") if self._search is None else self._search
+        return search
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, device: str = "cpu") -> Predictor:
@@ -109,6 +108,18 @@ class Predictor:
         """Name of the convention of the angles."""
         return str(self.model.header.get("pose_convention", "300W-LP"))
 
+    @overload
+    def __call__(
+        self, image: list[ImageLike] | tuple[ImageLike, ...], boxes: Sequence[ArrayLike | None] | None = None, *,
+        flip_average: bool = False, n_passes: int | None = None, n_views: int = 1, batch_size: int = 32,
+        fit: bool = True,
+    ) -> list[list[FacePrediction]]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, image: ImageLike, boxes: ArrayLike | None = None, *, flip_average: bool = False,
+        n_passes: int | None = None, n_views: int = 1, batch_size: int = 32, fit: bool = True,
+    ) -> list[FacePrediction]: ...  # fmt: skip
+
     def __call__(
         self,
         image: Any,
@@ -119,7 +130,7 @@ class Predictor:
         n_views: int = 1,
         batch_size: int = 32,
         fit: bool = True,
-    ) -> Any:
+    ) -> list[FacePrediction] | list[list[FacePrediction]]:
         """Find the landmarks of the faces in one image, or in several.
 
         Parameters
@@ -215,7 +226,7 @@ class Predictor:
                 raise
             return pixels, rows, [_refusal(row, size, f"boxes[{k}]") for k, row in enumerate(rows)]
 
-    def detect(self, image: Any, detector: Any = "scikit-image") -> np.ndarray:
+    def detect(self, image: ImageLike, detector: str | Detector = "scikit-image") -> np.ndarray:
         """Find faces and return their boxes (k, 4) by the convention of the network, one for each face.
 
         Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,9 @@ from torch import Tensor
 from asmnet._criteria import register_criterion
 from asmnet._decoding import map_covariance, map_mean, spatial_softmax
 from asmnet._drawing import gaussian_maps
-from asmnet.losses import pose_loss
+from asmnet._prediction import Prediction
+from asmnet.data import Batch
+from asmnet.losses import depth_loss, pose_loss
 
 __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
 
@@ -66,7 +67,7 @@ class IntegralCriterion:
         self.pose_weight, self.depth_weight = pose_weight, depth_weight
 
     def landmark_terms(
-        self, prediction: Any, target: Tensor, weight: Tensor, maps: Sequence[Tensor | None] | None = None
+        self, prediction: Prediction, target: Tensor, weight: Tensor, maps: Sequence[Tensor | None] | None = None
     ) -> dict[str, Tensor]:
         """Return the terms of landmarks and maps against `target` (batch, n_landmarks, 2).
 
@@ -108,7 +109,7 @@ class IntegralCriterion:
         terms["maps"] = self.map_weight * (count * divergence).sum() / total
         return terms
 
-    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+    def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
         if not prediction.heatmaps:
             raise ValueError("the criterion 'integral' needs a network that draws probability maps, such as 'light'.")
@@ -117,7 +118,7 @@ class IntegralCriterion:
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 
-    def other_terms(self, prediction: Any, batch: Any) -> dict[str, Tensor]:
+    def other_terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of pose and depth, where the network has the heads and the batch the labels.
 
         Parameters
@@ -136,7 +137,5 @@ class IntegralCriterion:
         if prediction.pose is not None and batch.pose is not None:
             terms["pose"] = self.pose_weight * pose_loss(prediction.pose, batch.pose)
         if prediction.depth is not None and batch.depth is not None:
-            known = torch.isfinite(batch.depth)
-            error = torch.where(known, prediction.depth - torch.nan_to_num(batch.depth), torch.zeros_like(batch.depth))
-            terms["depth"] = self.depth_weight * error.square().sum() / known.sum().clamp_min(1)
+            terms["depth"] = self.depth_weight * depth_loss(prediction.depth, batch.depth)
         return terms

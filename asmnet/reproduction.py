@@ -8,8 +8,9 @@ from typing import Any
 
 from asmnet._card import count_flops, count_parameters
 from asmnet.networks import build_network, network_spec
-from evaluation import Table
+from evaluation import Report, Table
 from evaluation.published import PUBLISHED, PublishedTable
+from shape_models.datasets import LandmarkSamples
 
 __all__ = ["ARCHIVES_OF", "PAPERS", "reproduce"]
 
@@ -41,9 +42,9 @@ _POSE = "the true angles of the authors come from HopeNet, which is not part of 
 def reproduce(
     paper: str,
     models: Mapping[str, str | Path] | None = None,
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, LandmarkSamples] | None = None,
     *,
-    measure: Callable[[str | Path, Any, str], Any] | None = None,
+    measure: Callable[[str | Path, LandmarkSamples, str], Report] | None = None,
 ) -> str:
     """Return the tables of a paper, each number beside that of a run here or with the reason why there is none.
 

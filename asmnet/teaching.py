@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from asmnet._assistance import KDCriterion
 from asmnet._criteria import register_criterion
+from asmnet._prediction import Prediction
 from asmnet.checkpoints import load_pretrained
+from asmnet.data import Batch
 from asmnet.probability import IntegralCriterion
 
 __all__ = ["TaughtCriterion"]
@@ -84,7 +86,7 @@ class TaughtCriterion:
         self.device: torch.device | None = None
 
     @torch.no_grad()
-    def _predict(self, images: Tensor) -> dict[str, Any]:
+    def _predict(self, images: Tensor) -> dict[str, Prediction]:
         if self.device != images.device:
             self.device = images.device
             for network in self.networks.values():
@@ -99,11 +101,13 @@ class TaughtCriterion:
                 found[name] = network(shown.contiguous(memory_format=torch.channels_last))
         return found
 
-    def _terms(self, prediction: Any, target: Tensor, weight: Tensor, maps: Tensor | None = None) -> dict[str, Tensor]:
+    def _terms(
+        self, prediction: Prediction, target: Tensor, weight: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         wanted = None if maps is None else [_resized(maps, drawn) for drawn in prediction.heatmaps]
         return self.integral.landmark_terms(prediction, target, weight, wanted)
 
-    def __call__(self, prediction: Any, batch: Any, epoch: int) -> dict[str, Tensor]:
+    def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
         taught = self._predict(batch.images)
         truth = self._terms(prediction, batch.landmarks, batch.weight)

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from asmnet._optimization import (
 )
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
+from asmnet._scores import Anchors, face_errors
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
@@ -181,19 +182,6 @@ def predict_dataset(
     return found.landmarks, found.pose
 
 
-def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: tuple[Any, Any] | None) -> np.ndarray:
-    """Mean distance of the known landmarks of each face over its eye distance (or the larger side of its box)."""
-    distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
-    # A landmark that was not found is infinitely wrong; one that is not known does not count.
-    distance[np.isnan(distance) & np.isfinite(dataset.landmarks).all(-1)] = np.inf
-    if anchors is None:
-        size = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).max(1)
-    else:
-        right, left = (dataset.landmarks[:, list(side)].mean(1) for side in anchors)
-        size = np.linalg.norm(right - left, axis=-1)
-    return np.nanmean(distance, axis=1) / size
-
-
 def train(
     config: TrainConfig,
     dataset: LandmarkDataset,
@@ -201,7 +189,7 @@ def train(
     *,
     folder: str | Path,
     extra: Sequence[LandmarkDataset] = (),
-    anchors: tuple[Any, Any] | None = None,
+    anchors: Anchors | None = None,
     resume: bool = False,
     overwrite: bool = False,
     initial: dict[str, Tensor] | None = None,
@@ -309,7 +297,7 @@ class _Trainer:
         folder: Path,
         *,
         extra: tuple[LandmarkDataset, ...],
-        anchors: tuple[Any, Any] | None,
+        anchors: Anchors | None,
         initial: dict[str, Tensor] | None,
         device: str | None,
         progress: bool,
@@ -377,7 +365,7 @@ class _Trainer:
             return None
         if sets[0].mirror is None:
             raise ValueError("coherence_weight: the faces have no mirror map. Try a scheme that has one.")
-        return sets[0].mirror.tolist()
+        return [int(index) for index in sets[0].mirror]
 
     def run(self, *, resume: bool) -> TrainResult:
         config, run = self.config, self.state
@@ -495,7 +483,8 @@ class _Trainer:
             terms = self.criterion(prediction, batch, epoch)
         else:
             prediction, mirrored = prediction.rows(slice(len(images))), prediction.rows(slice(len(images), None))
-            terms = self.criterion(prediction, batch, epoch, mirrored, self.mirror)
+            with_mirror: Callable[..., dict[str, Tensor]] = self.criterion
+            terms = with_mirror(prediction, batch, epoch, mirrored, self.mirror)
         loss = terms["loss"]
         self._check_losses()
         self._unchecked = (epoch, batch, {name: value.detach() for name, value in terms.items()})
@@ -504,7 +493,8 @@ class _Trainer:
         if self.world > 1 and prediction.pose is not None:
             loss = loss + 0 * prediction.pose.sum()  # every parameter takes part, with or without pose labels
         (share * loss).backward()
-        return loss.detach()
+        value: Tensor = loss.detach()
+        return value
 
     def _check_losses(self) -> None:
         """Stop where the last loss is no number.

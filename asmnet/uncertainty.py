@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from shape_models import ShapeFit, estimate_similarity, fit_shape
+from shape_models import AlignedASM, ShapeFit, estimate_similarity, fit_shape
+from shape_models._typing import ArrayLike, ImageLike
 
 __all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
 
@@ -82,10 +83,10 @@ class _Scatter:
     slopes: np.ndarray
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance
+        return np.asarray(np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance)
 
     def variance(self, features: np.ndarray) -> np.ndarray:
-        return 0.5 * np.trace(self(features), axis1=-2, axis2=-1)
+        return np.asarray(0.5 * np.trace(self(features), axis1=-2, axis2=-1))
 
     @classmethod
     def learn(cls, errors: np.ndarray, features: np.ndarray) -> _Scatter:
@@ -148,7 +149,7 @@ class Uncertainty:
     correlation: float = 0.0
 
     @classmethod
-    def learn(cls, model: Any, found: Findings, truth: np.ndarray) -> Uncertainty:
+    def learn(cls, model: AlignedASM, found: Findings, truth: np.ndarray) -> Uncertainty:
         """Learn from findings and true landmarks.
 
         Parameters
@@ -181,7 +182,7 @@ class Uncertainty:
         fit, own = learned._fit(model, found, size, turn, features)
         return replace(learned, answer=_Scatter.learn(errors(fit.completed), own))
 
-    def join(self, model: Any, found: Findings) -> Joined:
+    def join(self, model: AlignedASM, found: Findings) -> Joined:
         """Join network, image and shape model.
 
         Parameters
@@ -210,10 +211,10 @@ class Uncertainty:
         shared = self.correlation * np.sqrt(first * second)
         weight = np.clip((first - shared) / (first + second - 2 * shared), 0.0, 1.0)
         move = np.nan_to_num(found.searched - found.points, nan=0.0)
-        return found.points + weight[..., None] * move
+        return np.asarray(found.points + weight[..., None] * move)
 
     def _fit(
-        self, model: Any, found: Findings, size: np.ndarray, turn: np.ndarray, features: np.ndarray
+        self, model: AlignedASM, found: Findings, size: np.ndarray, turn: np.ndarray, features: np.ndarray
     ) -> tuple[ShapeFit, np.ndarray]:
         """Fit the shape model, and return what the covariance of the answer follows from."""
         places = self._places(found, features)
@@ -266,7 +267,15 @@ class Uncertainty:
         return cls(**parts)
 
 
-def learn_uncertainty(predictor: Any, images: Sequence[Any], landmarks: Any) -> Uncertainty:
+class Looking(Protocol):
+    """What `learn_uncertainty` asks of a predictor."""
+
+    shape_model: AlignedASM | None
+
+    def findings(self, image: ImageLike, box: ArrayLike, /) -> Findings: ...
+
+
+def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks: ArrayLike) -> Uncertainty:
     """Learn what the landmarks of a network are worth, from photographs with true landmarks.
 
     Let some of the photographs show faces of which a part is covered: what a cover looks like is learned from them.
@@ -335,7 +344,7 @@ def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(fit.scale * (fit.rotation[:, 0, 0] + 1j * fit.rotation[:, 1, 0]))
 
 
-def _size_and_turn(model: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _size_and_turn(model: AlignedASM, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return root mean squared distances from the middles (n,), and rotations (n, 2, 2) that take upright to points."""
     mean = np.asarray(model.asm_.basis_.mean, dtype=float)
     factor = planar_turn(mean, points)

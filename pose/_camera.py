@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shape_models._array import as_shapes
+from shape_models._typing import ArrayLike
 
 from ._inputs import as_reals
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Camera", "project_points"]
 
 
-def _numbers(value: Any, name: str, size: int) -> np.ndarray:
+def _numbers(value: ArrayLike, name: str, size: int) -> np.ndarray:
     array = as_reals(value, name)
     if array.ndim == 0 or array.shape[-1] != size:
         raise ValueError(f"{name}: got shape {array.shape}; expected (..., {size}).")
@@ -109,7 +110,7 @@ class Camera:
         return matrix
 
     @classmethod
-    def from_matrix(cls, matrix: Any, *, distortion: Any = None) -> Camera:
+    def from_matrix(cls, matrix: ArrayLike, *, distortion: ArrayLike | None = None) -> Camera:
         """Return the camera of the matrix K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]].
 
         Parameters
@@ -140,7 +141,7 @@ class Camera:
         return cls(focal, matrix[..., :2, 2], distortion)
 
     @classmethod
-    def from_image_size(cls, size: Any) -> Camera:
+    def from_image_size(cls, size: ArrayLike) -> Camera:
         """Return the camera assumed where nothing is known: focal length = width, principal point = image centre.
 
         The field of view is then 53.1 degrees across the width.
@@ -154,7 +155,7 @@ class Camera:
         return cls(float(width), ((width - 1) / 2, (height - 1) / 2))
 
     @classmethod
-    def from_fov(cls, size: Any, *, degrees: float, axis: str = "width") -> Camera:
+    def from_fov(cls, size: ArrayLike, *, degrees: float, axis: str = "width") -> Camera:
         """Return the camera of a field of view, with square pixels and the principal point at the image centre.
 
         Parameters
@@ -175,7 +176,7 @@ class Camera:
         focal = spans[axis] / 2 / np.tan(np.radians(degrees) / 2)
         return cls(focal, ((width - 1) / 2, (height - 1) / 2))
 
-    def crop(self, box: Any, size: Any) -> Camera:
+    def crop(self, box: ArrayLike, size: ArrayLike) -> Camera:
         """Return the camera of a part of the image that was cut out and resized.
 
         Parameters
@@ -204,7 +205,7 @@ class Camera:
         scale = np.array(_size(size)) / extent
         return Camera(self.focal_length * scale, (self.principal_point - box[..., :2]) * scale - 0.5, self.distortion)
 
-    def project(self, points: Any) -> np.ndarray:
+    def project(self, points: ArrayLike) -> np.ndarray:
         """Return the pixels of points of the camera frame.
 
         Parameters
@@ -233,9 +234,9 @@ class Camera:
         plane = points[..., :2] / points[..., 2:]
         if self.distortion is not None:
             plane = self._distort(plane)
-        return plane * self.focal_length[..., None, :] + self.principal_point[..., None, :]
+        return np.asarray(plane * self.focal_length[..., None, :] + self.principal_point[..., None, :])
 
-    def normalize(self, pixels: Any) -> np.ndarray:
+    def normalize(self, pixels: ArrayLike) -> np.ndarray:
         """Return (x / z, y / z) of the rays through pixels: the inverse of `project`, with the distortion undone.
 
         Parameters
@@ -269,7 +270,7 @@ class Camera:
 
     def _undistort(self, pixels: np.ndarray) -> np.ndarray:
         """Return points of the plane z = 1 by Newton's method; NaN where the distortion has no inverse."""
-        target = (pixels - self.principal_point[..., None, :]) / self.focal_length[..., None, :]
+        target: np.ndarray = (pixels - self.principal_point[..., None, :]) / self.focal_length[..., None, :]
         if self.distortion is None:
             return target
         plane = target.copy()
@@ -320,7 +321,7 @@ class Camera:
         )
 
 
-def _size(size: Any) -> tuple[int, int]:
+def _size(size: ArrayLike) -> tuple[int, int]:
     values = np.asarray(size)
     if values.dtype.kind not in "iu" or values.shape not in {(), (2,)}:
         raise ValueError(f"size: got {size!r}; expected the width and height in whole pixels, as (640, 480) or 224.")
@@ -330,7 +331,7 @@ def _size(size: Any) -> tuple[int, int]:
     return width, height
 
 
-def project_points(object_points: Any, pose: Pose, camera: Camera) -> np.ndarray:
+def project_points(object_points: ArrayLike, pose: Pose, camera: Camera) -> np.ndarray:
     """Return the pixels λ (u, v, 1) = K (R X + t) of object points.
 
     Parameters

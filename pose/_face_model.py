@@ -11,7 +11,9 @@ import numpy as np
 
 from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
 from shape_models._archive import read_archive
+from shape_models._limits import LimitLike
 from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
+from shape_models._typing import ArrayLike
 
 from ._behind import flag_behind
 from ._camera import Camera
@@ -125,7 +127,15 @@ class FaceModel3D:
 
     @classmethod
     def learn(
-        cls, shapes: Any, *, scheme: LandmarkScheme = IBUG68, n_components: Any = 0.95, limit: Any = 3.0, **options: Any
+        cls,
+        shapes: ArrayLike,
+        *,
+        scheme: LandmarkScheme = IBUG68,
+        n_components: int | float = 0.95,
+        limit: LimitLike = 3.0,
+        weights: ArrayLike | None = None,
+        noise: float = 0.05,
+        provenance: str = "",
     ) -> FaceModel3D:
         """Learn a model from 3-D landmarks in any pose and scale.
 
@@ -140,8 +150,8 @@ class FaceModel3D:
             With a mirror map.
         n_components, limit : optional
             As for `shape_models.ASM`.
-        **options
-            `weights`, `noise`, `provenance`.
+        weights, noise, provenance : optional
+            See `FaceModel3D`.
 
         Examples
         --------
@@ -156,14 +166,14 @@ class FaceModel3D:
         aligned = align_to(np.asarray(shapes, dtype=float), mean)
         asm = ASM(n_components, limit=limit).fit(np.concatenate([aligned, aligned[:, mirror] * (-1.0, 1.0, 1.0)]))
         basis = asm.basis_
-        return cls(replace(basis, mean=mean), scheme, **options)
+        return cls(replace(basis, mean=mean), scheme, weights, noise, provenance)
 
     def fit(
         self,
-        landmarks: Any,
+        landmarks: ArrayLike,
         camera: Camera,
         *,
-        weights: Any = None,
+        weights: ArrayLike | None = None,
         tol: float = 1e-9,
         max_iter: int = 100,
     ) -> FaceFit:
@@ -309,7 +319,7 @@ def _spread(images: np.ndarray, used: np.ndarray) -> np.ndarray:
     points = np.where(used[..., None], images, 0.0)
     middle = points.sum(axis=1) / count
     centred = np.where(used[..., None], images - middle[:, None], 0.0)
-    return np.sqrt((centred**2).sum(axis=(1, 2)) / count[:, 0])
+    return np.asarray(np.sqrt((centred**2).sum(axis=(1, 2)) / count[:, 0]))
 
 
 def load_face_model(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FaceModel3D:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from shape_models import IBUG68, LandmarkScheme, get_scheme
+from shape_models._typing import ArrayLike
 
 from ._behind import flag_behind
 from ._camera import Camera
@@ -19,12 +18,12 @@ __all__ = ["estimate_head_pose"]
 
 
 def estimate_head_pose(
-    landmarks: Any,
+    landmarks: ArrayLike,
     camera: Camera,
     *,
     scheme: str | LandmarkScheme = IBUG68,
     model: FaceModel3D | None = None,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     loss: str = "linear",
     loss_scale: float = 2.0,
 ) -> PnPResult:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from shape_models._array import (
@@ -15,11 +13,12 @@ from shape_models._array import (
     refuse_extremes_of,
     to_numpy,
 )
+from shape_models._typing import ArrayLike
 
 __all__ = ["as_points", "as_reals", "check_points", "check_weights"]
 
 
-def as_reals(value: Any, name: str) -> np.ndarray:
+def as_reals(value: ArrayLike, name: str) -> np.ndarray:
     """Return numbers as an array of float64 of its own; NaN and infinity are left to the caller.
 
     Raises
@@ -32,7 +31,7 @@ def as_reals(value: Any, name: str) -> np.ndarray:
     return np.array(to_numpy(as_array(value, name)), dtype=np.float64)
 
 
-def as_points(value: Any, name: str, n_dims: int | tuple[int, ...]) -> np.ndarray:
+def as_points(value: ArrayLike, name: str, n_dims: int | tuple[int, ...]) -> np.ndarray:
     """Return points of shape (..., n, dims) in which NaN marks a missing one.
 
     OpenCV writes n points as (n, 1, dims). No pose follows from a single point, so that this axis is no set of points.
@@ -42,7 +41,7 @@ def as_points(value: Any, name: str, n_dims: int | tuple[int, ...]) -> np.ndarra
 
 
 def check_points(
-    object_points: Any, image_points: Any, image_dims: int | tuple[int, ...] = 2
+    object_points: ArrayLike, image_points: ArrayLike, image_dims: int | tuple[int, ...] = 2
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return object points (1 or b, n, 3), image points (b, n, dims), and whether this is a single problem."""
     objects = as_points(object_points, "object_points", 3)
@@ -79,7 +78,7 @@ def _without_extremes(points: np.ndarray, name: str) -> np.ndarray:
     return np.where(far[:, None, None], np.nan, points) if far.any() else points
 
 
-def check_weights(weights: Any, b: int, n: int) -> np.ndarray:
+def check_weights(weights: ArrayLike | None, b: int, n: int) -> np.ndarray:
     """Return weights of shape (1, n) or (b, n), writable and in C order; None means 1."""
     if weights is None:
         return np.ones((1, n))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
+from shape_models._typing import ArrayLike
 
 from ._camera import Camera
 from ._inputs import check_points, check_weights
@@ -139,12 +140,12 @@ class PnPResult:
 
 
 def solve_pnp(
-    object_points: Any,
-    image_points: Any,
+    object_points: ArrayLike,
+    image_points: ArrayLike,
     camera: Camera,
     *,
     initial_pose: Pose | None = None,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     loss: str = "linear",
     loss_scale: float = 2.0,
     focal: str = "known",

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from shape_models._array import as_shapes
 from shape_models._options import check_flags
+from shape_models._typing import ArrayLike
 
 from . import conventions
 from ._inputs import as_reals
@@ -103,7 +104,7 @@ class Pose:
         object.__setattr__(self, "translation", translation)
 
     @classmethod
-    def identity(cls, translation: Any = (0.0, 0.0, 0.0)) -> Pose:
+    def identity(cls, translation: ArrayLike = (0.0, 0.0, 0.0)) -> Pose:
         """Return the pose without rotation: a head that faces the camera.
 
         Parameters
@@ -119,7 +120,7 @@ class Pose:
         return cls(Rotation.identity(), translation)
 
     @classmethod
-    def from_matrix(cls, matrix: Any) -> Pose:
+    def from_matrix(cls, matrix: ArrayLike) -> Pose:
         """Return the pose of [R | t], of shape (..., 3, 4) or (..., 4, 4).
 
         Parameters
@@ -151,15 +152,15 @@ class Pose:
         matrix[..., 3, 3] = 1.0
         return matrix
 
-    def __call__(self, points: Any) -> np.ndarray:
+    def __call__(self, points: ArrayLike) -> np.ndarray:
         """Return R X + t, of shape (n, 3), or (b, n, 3) for a batch of poses or of point sets."""
         points = as_shapes(points, name="points", n_dims=3, allow_nan=True).astype(np.float64, copy=False)
-        return points @ np.swapaxes(self.rotation.as_matrix(), -1, -2) + self.translation[..., None, :]
+        return np.asarray(points @ np.swapaxes(self.rotation.as_matrix(), -1, -2) + self.translation[..., None, :])
 
     @property
     def single(self) -> bool:
         """Whether this is one pose and not a batch."""
-        return self.translation.ndim == 1
+        return bool(self.translation.ndim == 1)
 
     def __bool__(self) -> bool:
         return True  # "if result.second:" asks whether there is one, not for its length
@@ -203,7 +204,7 @@ class Pose:
             In the order of the sequence.
         """
         check_flags(degrees=degrees)
-        return self.rotation.as_euler(sequence, degrees=degrees)
+        return np.asarray(self.rotation.as_euler(sequence, degrees=degrees))
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
         """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`.
@@ -290,12 +291,12 @@ class WeakPerspective:
             raise TypeError("a single view cannot be indexed")
         return WeakPerspective(self.scale[index], self.rotation[index], self.translation[index])
 
-    def __call__(self, points: Any) -> np.ndarray:
+    def __call__(self, points: ArrayLike) -> np.ndarray:
         """Return the pixels of object points, of shape (n, 2) or (b, n, 2)."""
         points = as_shapes(points, name="points", n_dims=3, allow_nan=True).astype(np.float64, copy=False)
         rows = self.rotation.as_matrix()[..., :2, :]
         scale = np.asarray(self.scale, dtype=np.float64)[..., None, None]
-        return scale * (points @ np.swapaxes(rows, -1, -2)) + np.asarray(self.translation)[..., None, :]
+        return np.asarray(scale * (points @ np.swapaxes(rows, -1, -2)) + np.asarray(self.translation)[..., None, :])
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:
         """Return yaw, pitch and roll in degrees under a named convention of :mod:`pose.conventions`.

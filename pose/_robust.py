@@ -10,6 +10,7 @@ from scipy.special import gammaln
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._options import as_generator
+from shape_models._typing import ArrayLike
 
 from ._camera import Camera
 from ._inputs import check_points
@@ -47,8 +48,8 @@ class RansacResult(PnPResult):
 
 
 def solve_pnp_ransac(
-    object_points: Any,
-    image_points: Any,
+    object_points: ArrayLike,
+    image_points: ArrayLike,
     camera: Camera,
     *,
     threshold: float = 5.0,
@@ -189,11 +190,11 @@ def _is_meaningful(objects: np.ndarray, images: np.ndarray, inliers: np.ndarray,
     n, k = seen.sum(axis=1), np.maximum(inliers.sum(axis=1), 3)
 
     def log_choose(n: np.ndarray, k: np.ndarray | int) -> np.ndarray:
-        return gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - k + 1)
+        return np.asarray(gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - k + 1))
 
     # At most four poses for each three points: 4 (n - 3) C(n, k) C(k, 3) chance^(k - 3).
     expected = np.log(4.0 * np.maximum(n - 3, 1)) + log_choose(n, k) + log_choose(k, 3) + (k - 3) * np.log(chance)
-    return (n >= 4) & (k >= 4) & (expected < 0)
+    return np.asarray((n >= 4) & (k >= 4) & (expected < 0))
 
 
 def _first(value: Any) -> Any:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._options import check_flags
+from shape_models._typing import ArrayLike
 
 from ._inputs import check_points, check_weights
 from ._pnp import in_chunks
@@ -94,10 +95,10 @@ class WeakPerspectiveResult:
 
 
 def solve_weak_perspective(
-    object_points: Any,
-    image_points: Any,
+    object_points: ArrayLike,
+    image_points: ArrayLike,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     refine: bool = True,
     tol: float = 1e-12,
     max_iter: int = 100,

@@ -51,6 +51,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._options import check_flags
+from shape_models._typing import ArrayLike
 
 from ._inputs import as_reals
 
@@ -174,7 +175,7 @@ def get(name: str | Convention) -> Convention:
     raise ValueError(f"convention: got {name!r}; expected one of {', '.join(CONVENTIONS)}.")
 
 
-def read(values: Any, convention: str | Convention) -> Rotation:
+def read(values: ArrayLike, convention: str | Convention) -> Rotation:
     """Return the rotation R, object to camera, of values written under a convention.
 
     Parameters
@@ -245,7 +246,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
     if convention.unit == "matrix":
         return to_matrix(rotation, convention)
     if not convention.sequence:
-        return rotation.as_rotvec()
+        return np.asarray(rotation.as_rotvec())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]imbal lock.*")
         angles = rotation.as_euler(convention.sequence)
@@ -256,10 +257,10 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
         angles = np.where(smaller[..., None], other, angles)
     out = np.empty_like(angles)
     out[..., convention._order] = _wrap(angles * convention.factors)
-    return out / convention._scale
+    return np.asarray(out / convention._scale)
 
 
-def convert(values: Any, source: str | Convention, target: str | Convention) -> np.ndarray:
+def convert(values: ArrayLike, source: str | Convention, target: str | Convention) -> np.ndarray:
     """Return values of one convention as another writes them.
 
     Parameters
@@ -344,7 +345,7 @@ def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *,
         return np.zeros(() if rotation.single else len(rotation), dtype=bool)
     matrix = rotation.as_matrix()
     corner = matrix[..., 0, 2] if convention.sequence == "XYZ" else matrix[..., 2, 0]
-    return np.abs(corner) > np.cos(np.radians(tolerance))
+    return np.asarray(np.abs(corner) > np.cos(np.radians(tolerance)))
 
 
 def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
@@ -376,7 +377,7 @@ def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
     """
     convention = get(convention)
     _check(rotation)
-    matrix = rotation.as_matrix()
+    matrix: np.ndarray = rotation.as_matrix()
     if convention.matrix_frame != "camera":
         matrix = matrix * np.outer(_FLIP, _FLIP)
     if convention.matrix_frame.endswith("transposed"):
@@ -384,7 +385,7 @@ def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
     return matrix
 
 
-def from_matrix(matrix: Any, convention: str | Convention) -> Rotation:
+def from_matrix(matrix: ArrayLike, convention: str | Convention) -> Rotation:
     """Return the rotation R, object to camera, of the matrix that the programs of a convention hold.
 
     Parameters
@@ -446,7 +447,7 @@ def _wrap(radians: np.ndarray) -> np.ndarray:
     return -(np.mod(-radians + np.pi, 2 * np.pi) - np.pi)
 
 
-def wrap_degrees(angles: Any) -> np.ndarray:
+def wrap_degrees(angles: ArrayLike) -> np.ndarray:
     """Return angles in (-180, 180] degrees.
 
     Parameters
@@ -472,4 +473,4 @@ def wrap_degrees(angles: Any) -> np.ndarray:
     angles = as_reals(angles, "angles")
     if np.isinf(angles).any():
         raise ValueError("angles: got infinity; expected degrees, NaN where an angle is unknown.")
-    return -(np.mod(-angles + 180.0, 360.0) - 180.0)
+    return np.asarray(-(np.mod(-angles + 180.0, 360.0) - 180.0))

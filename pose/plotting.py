@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from shape_models._typing import ArrayLike
 
 from ._camera import Camera, project_points
 from ._pnp import PnPResult
@@ -19,7 +21,7 @@ COLOURS = ("tab:red", "tab:green", "tab:blue")
 LABELS = ("x: subject's left", "y: down", "towards the viewer (-z)")
 
 
-def _canvas(ax: Axes | None, image: Any, points: np.ndarray | None = None) -> Axes:
+def _canvas(ax: Axes | None, image: ArrayLike | None, points: np.ndarray | None = None) -> Axes:
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -33,7 +35,13 @@ def _canvas(ax: Axes | None, image: Any, points: np.ndarray | None = None) -> Ax
 
 
 def plot_axes(
-    pose: Pose, camera: Camera, *, image: Any = None, length: float = 60.0, origin: Any = None, ax: Axes | None = None
+    pose: Pose,
+    camera: Camera,
+    *,
+    image: ArrayLike | None = None,
+    length: float = 60.0,
+    origin: ArrayLike | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the axes of an object where they are seen: red x, green y, and in blue -z, where a face looks.
 
@@ -84,7 +92,9 @@ def plot_axes(
     return ax
 
 
-def plot_reprojection(result: PnPResult, image_points: Any, *, image: Any = None, ax: Axes | None = None) -> Axes:
+def plot_reprojection(
+    result: PnPResult, image_points: ArrayLike, *, image: ArrayLike | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw image points, their projections, and the residuals between them.
 
     Parameters

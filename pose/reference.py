@@ -29,13 +29,14 @@ are statistics of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models import IBUG68, LandmarkScheme, convert, get_scheme
 from shape_models._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from shape_models._typing import ArrayLike
 
 if TYPE_CHECKING:
     from ._camera import Camera
@@ -219,7 +220,10 @@ def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarr
 
 
 def derive_reference(
-    shapes: Any, *, scheme: str | LandmarkScheme = IBUG68, interpupillary_distance: float = INTERPUPILLARY_DISTANCE
+    shapes: ArrayLike,
+    *,
+    scheme: str | LandmarkScheme = IBUG68,
+    interpupillary_distance: float = INTERPUPILLARY_DISTANCE,
 ) -> np.ndarray:
     """Return the symmetric, upright mean of 3-D landmark sets, in millimetres, by the rules of this module.
 
@@ -292,7 +296,7 @@ def derive_reference(
         )
     mean = mean * (interpupillary_distance / np.linalg.norm(left - right))
     mean[mirror == np.arange(len(mean)), 0] = 0.0
-    return mean
+    return np.asarray(mean)
 
 
 def align_to(shapes: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -302,10 +306,10 @@ def align_to(shapes: np.ndarray, target: np.ndarray) -> np.ndarray:
     signs = np.ones_like(s)
     signs[:, 2] = np.sign(np.linalg.det(u @ vt))
     scale = (s * signs).sum(axis=1) / (centred**2).sum(axis=(1, 2))
-    return scale[:, None, None] * (centred @ ((u * signs[:, None, :]) @ vt)) + target.mean(axis=0)
+    return np.asarray(scale[:, None, None] * (centred @ ((u * signs[:, None, :]) @ vt)) + target.mean(axis=0))
 
 
-def derive_weights(landmarks: Any, camera: Camera, *, reference: np.ndarray | None = None) -> np.ndarray:
+def derive_weights(landmarks: ArrayLike, camera: Camera, *, reference: np.ndarray | None = None) -> np.ndarray:
     """Return inverse variances of the landmarks about the rigid fit, symmetric, with mean 1.
 
     Fits the reference to every face, takes each landmark's mean squared residual in units of the face, and repeats

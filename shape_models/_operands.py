@@ -170,8 +170,9 @@ class Operands:
     @staticmethod
     def _fuses(rows: Any) -> bool:
         """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
-        many = rows.ndim > 1 and math.prod(rows.shape[:-1]) > FEW
-        return many and hasattr(rows, "__torch_function__") and not is_traced(rows)
+        # Traced rows are not counted: the count would become a bound of the exported graph.
+        plain = hasattr(rows, "__torch_function__") and rows.ndim > 1 and not is_traced(rows)
+        return plain and math.prod(rows.shape[:-1]) > FEW
 
     def _decode(self, b: Any) -> Any:
         xp = self._place.xp

@@ -183,7 +183,7 @@ def test_no_answer_raises(points, pixels, message):
         ({"loss_scale": 0.0}, "positive"),
         ({"focal": "guess"}, "'known' or 'estimate'"),
         ({"noise": -1.0}, "standard deviation"),
-        ({"tol": 0.0}, "tol > 0"),
+        ({"tol": 0.0}, "tol: got 0.0; expected a positive"),
         ({"camera": Camera([[1.0, 1.0]] * 3, (0.0, 0.0))}, "one for each of 1 views"),
         ({"initial_pose": Pose(Rotation.identity(2), [0, 0, 1])}, "got 2 poses"),
     ],

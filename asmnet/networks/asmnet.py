@@ -96,4 +96,5 @@ class ASMNet(nn.Module):
             `landmarks` (batch, n_landmarks, 2) and `pose` (batch, 3) or None.
         """
         pooled = torch.cat([pool(tap) for tap in self.taps(images)], dim=1)
-        return self.heads(self.dropout(pooled))
+        prediction: Prediction = self.heads(self.dropout(pooled))
+        return prediction

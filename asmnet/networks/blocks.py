@@ -89,7 +89,8 @@ class ResidualBlock(_PreActivated):
         y, shortcut = self._enter(x)
         y = self.conv1(y)
         y = self.conv2(torch.relu(self.bn2(y)))
-        return self.conv3(torch.relu(self.bn3(y))) + shortcut
+        out: Tensor = self.conv3(torch.relu(self.bn3(y))) + shortcut
+        return out
 
 
 class HPMBlock(_PreActivated):

@@ -55,8 +55,8 @@ class _MBConv(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.depthwise(self.expand(x))
-        y = self.reduce(y * self.gate(y.mean(dim=(2, 3), keepdim=True)))
+        wide = self.depthwise(self.expand(x))
+        y: Tensor = self.reduce(wide * self.gate(wide.mean(dim=(2, 3), keepdim=True)))
         if not self.residual:
             return y
         if self.training and self.drop > 0:
@@ -153,4 +153,5 @@ class EfficientNet(nn.Module):
         """
         check_images(images, 32)
         y = self.top(self.blocks(self.stem(images)))
-        return self.heads(self.dropout(pool(y)))
+        prediction: Prediction = self.heads(self.dropout(pool(y)))
+        return prediction

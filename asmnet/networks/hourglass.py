@@ -68,7 +68,8 @@ class Hourglass(nn.Module):
             Feature maps.
         """
         low = self.leave(self.inner(self.enter(functional.max_pool2d(x, 2))))
-        return self.skip(x) + functional.interpolate(low, scale_factor=2, mode="nearest")
+        out: Tensor = self.skip(x) + functional.interpolate(low, scale_factor=2, mode="nearest")
+        return out
 
 
 class ScaleAggregation(nn.Module):

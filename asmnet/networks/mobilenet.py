@@ -111,7 +111,8 @@ class InvertedResidual(nn.Module):
         Tensor
             Feature maps.
         """
-        return x + self.conv(x) if self.residual else self.conv(x)
+        out: Tensor = self.conv(x)
+        return x + out if self.residual else out
 
 
 def mobilenet_features(*, width: float = 1.0, n_blocks: int = N_BLOCKS) -> tuple[nn.Sequential, list[int]]:
@@ -249,7 +250,8 @@ class MobileNetV2(nn.Module):
             Landmarks, and the pose where it has that head.
         """
         check_images(images)
-        return self.heads(pool(self.features(images)))
+        prediction: Prediction = self.heads(pool(self.features(images)))
+        return prediction
 
 
 def load_torchvision_weights(network: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
