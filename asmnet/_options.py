@@ -5,10 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+
+class Settings(Protocol):
+    """An instance of any data class."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
 
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "true or false"),
@@ -46,7 +50,7 @@ def check_options(where: str, factory: Callable[..., Any], options: Mapping[str,
         check_type(f"{where}.{name}", value, known[name])
 
 
-def check_fields(settings: DataclassInstance) -> None:
+def check_fields(settings: Settings) -> None:
     """Refuse fields of a data class of another type than their defaults."""
     for field in fields(settings):
         default = field.default

@@ -42,7 +42,8 @@ def _configure(preset: str, changes: dict[str, Any], settings: dict[str, Any]) -
     # What a preset builds on (the network, the criterion) must be known to it; the rest comes on top.
     plain = {name: value for name, value in settings.items() if name in ("network", "criterion")}
     made = {name: value for name, value in changes.items() if value is not None}
-    return getattr(TrainConfig, preset)(**made, **plain).with_settings(settings)
+    config: TrainConfig = getattr(TrainConfig, preset)(**made, **plain)
+    return config.with_settings(settings)
 
 
 def _without_pose(config: TrainConfig) -> TrainConfig:
