@@ -20,7 +20,9 @@ from .results import SearchResult
 
 __all__ = ["begin", "search"]
 
-_N_PLACED = 40  # starts where nobody says where the object is
+_N_LOOKED_FOR = 40  # starts where nobody says where the object is
+_EACH = 5  # of them at each of the places that look most like the object
+_DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which objects are looked for that are turned
 
 
 def search(
@@ -29,7 +31,7 @@ def search(
 ) -> list[SearchResult]:  # fmt: skip
     """Answer requests; one that is not possible raises where `strict`, and has a status of its own otherwise."""
     results: list[Any] = [None] * len(asked)
-    begun: dict[int, list[tuple[int, Search]]] = {}
+    begun: dict[tuple[int, int | None], list[tuple[int, Search]]] = {}
     for i, request in enumerate(asked):
         try:
             one = begin(fitter, request, name, n_starts)
@@ -41,15 +43,19 @@ def search(
         if one is None:
             results[i] = _failed(fitter, "no face", "no face was found")
         else:
-            begun.setdefault(len(one.starts), []).append((i, one))
+            begun.setdefault((len(one.starts), one.each), []).append((i, one))
+    solver = fitter._solver()
     for several in begun.values():
-        searches = [search for _, search in several]
-        solver = fitter._solver()
-        outcome = solver.solve(searches, max_iter)
+        outcome = solver.solve([search for _, search in several], max_iter)
         for j, (i, search) in enumerate(several):
             results[i] = solver.answer(outcome, j, search)
             if n_turns > 1 and search.box is not None and search.squared.same and fitter.calibration_ is not None:
                 results[i] = _settled(fitter, asked[i], search, results[i], n_turns)
+            elif search.each is not None and solver.calibration and solver.cost(results[i]) > _DOUBTFUL:
+                other = begin(fitter, asked[i], name, n_starts, wide=True)
+                assert other is not None
+                wide = solver.answer(solver.solve([other], max_iter), 0, other)
+                results[i] = min(results[i], wide, key=solver.cost)
     return results
 
 
@@ -73,8 +79,13 @@ def _failed(fitter: Any, status: str, message: str) -> SearchResult:
     return SearchResult.failed(fitter.n_landmarks_, len(fitter._frame.variances), status=status, message=message)
 
 
-def begin(fitter: Any, request: Request, name: str | None, n_starts: int | None) -> Search | None:
-    """Read an image and find the starts in it; None where no face is found."""
+def begin(
+    fitter: Any, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
+) -> Search | None:
+    """Read an image and find the starts in it; None where no face is found.
+
+    Where nobody says where the object is, it is looked for; with `wide` also turned by any angle and of other sizes.
+    """
     image = read_image(request.image)
     squared = Squared(request.spacing)
     image = squared.image(image)
@@ -82,7 +93,7 @@ def begin(fitter: Any, request: Request, name: str | None, n_starts: int | None)
     maps = None if request.maps is None else check_maps(request.maps, fitter.n_landmarks_, (width, height))
     if maps is None and fitter.evidence_.needs_maps:
         no_maps(request.number)
-    box, several = None, None
+    box = None
     if name == "boxes":
         given = squared.boxes(numbers(request.given, (4,), "boxes"))
         box = check_boxes(given, (width, height), n=1)[0]
@@ -100,18 +111,35 @@ def begin(fitter: Any, request: Request, name: str | None, n_starts: int | None)
     elif maps is not None:
         shape = start_from_peaks(maps, fitter._frame, FLOOR)
     else:
-        assert fitter.placement_ is not None
-        rng = np.random.default_rng(fitter.random_state)
-        several = fitter.placement_.starts(fitter._frame, (width, height), n_starts or _N_PLACED, rng, squared.unit)
-        shape = several[0]
+        return _looked_for(fitter, image, squared, n_starts, wide)
     check_start(shape, image)
     if maps is not None and not fitter.evidence_.needs_images:
         _check_maps(maps)
-    if several is None:
-        several = starts_about(shape, n_starts or 1, check_jitter(fitter.jitter), fitter.random_state)
+    several = starts_about(shape, n_starts or 1, check_jitter(fitter.jitter), fitter.random_state)
     bank = fitter._solver().see(image, several) if fitter.evidence_.needs_images else None
     corners = None if box is None else tuple(squared.back(box.reshape(2, 2)).ravel().tolist())
     return Search(several, np.array([width, height]), bank, maps, corners, squared)
+
+
+def _looked_for(fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None, wide: bool) -> Search:
+    """Return a search with several starts at each of the places that look most like the object.
+
+    Files written before places were looked for know where the objects of their training stood, and no more.
+    """
+    solver, frame = fitter._solver(), fitter._frame
+    size, count, each = np.array(image.shape[1::-1]), n_starts or _N_LOOKED_FOR, None
+    if fitter._locator is None:
+        rng = np.random.default_rng(fitter.random_state)
+        starts = fitter.placement_.starts(frame, size, count, rng, squared.unit)
+    else:
+        sides, turns = fitter.placement_.grid(size, squared.unit, wide=wide)
+        n_places = max(1, count // _EACH)
+        each = count // n_places
+        places = fitter._locator.find(fitter._locator.see(image, sides), frame, sides, turns, n_places)
+        jitter = check_jitter(fitter.jitter)
+        starts = np.concatenate([starts_about(shape, each, jitter, fitter.random_state) for shape in places])
+    bank = solver.see(image, starts, each) if fitter.evidence_.needs_images else None
+    return Search(starts, size, bank, None, None, squared, each)
 
 
 def _detect(fitter: Any, image: np.ndarray) -> np.ndarray | None:

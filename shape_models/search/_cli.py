@@ -142,7 +142,7 @@ def search(
 
     Writes a landmark file for each image, in folders as the images lie, pictures, and results.csv with what became of
     each. Without --boxes and --whole faces are detected, where the model knows how; otherwise the object is looked for
-    where, as large as and turned as those of the training images stood.
+    in the whole image.
     """
     from ._each import objects_of, search_one
 

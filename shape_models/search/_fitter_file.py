@@ -12,6 +12,7 @@ from .._model_files import load_aligned, save_aligned
 from ._calibration import Calibration
 from ._frame import Frame
 from ._judge import Judge
+from ._locator import Locator
 from ._placement import Placement
 from ._starts import BoxConvention
 from .evidence import evidence_from_parts, part_of
@@ -50,6 +51,8 @@ def fitter_to_archive(fitter: Any) -> tuple[str, dict[str, Any], dict[str, np.nd
     judge = None if fitter.calibration_ is None else fitter.calibration_.judge
     if judge is not None:
         arrays |= {f"judge.{name}": array for name, array in judge.to_arrays().items()}
+    if fitter._locator is not None:
+        arrays["locator"] = fitter._locator.weights
     return "ASMFitter", header, arrays
 
 
@@ -70,6 +73,7 @@ def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str
     fitter.score_scale_ = (float(mean), float(spread))
     fitter.box_, fitter.detection_ = BoxConvention.from_header(header["box"]), header["detection"]
     fitter.placement_ = Placement.from_header(header.get("placement"))
+    fitter._locator = Locator(arrays["locator"]) if "locator" in arrays else None
     fitter.left_out_ = None
     fitter.calibration_ = Calibration.from_header(
         header.get("calibration"), Judge.from_arrays(part_of(arrays, "judge."))

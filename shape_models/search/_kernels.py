@@ -10,7 +10,9 @@ import numpy as np
 
 from .._kernels import compiled, inner
 
-__all__ = ["N_ORIENTATIONS", "describe", "halve", "profile_distances", "profile_gradients", "sample", "warp"]
+__all__ = [
+    "N_ORIENTATIONS", "channel_map", "describe", "halve", "profile_distances", "profile_gradients", "sample", "warp",
+]  # fmt: skip
 
 N_ORIENTATIONS = 8
 _COS = np.cos(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
@@ -177,6 +179,49 @@ def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
             factor = np.float32(1.0) / max(total, np.float32(1e-20)) if total > 0.0 else np.float32(0.0)
             for e in range(length):
                 out[s, k, e] = np.sqrt(out[s, k, e] * factor)
+
+
+@compiled
+def channel_map(buffer, row, matrix, out):
+    """Histograms of gradient directions in cells of 4 x 4 pixels, relative to the energy round each cell.
+
+    Parameters
+    ----------
+    buffer : float32 (n,)
+    row : int64 (3,): offset, height, width of the picture
+    matrix : float64 (2, 3): pixels of the frame -> pixels of that picture
+    out : float32 (rows, columns, 8): square roots
+    """
+    rows, columns = out.shape[0], out.shape[1]
+    frame = np.empty((4 * rows, 4 * columns), np.float32)
+    channels = np.empty((2 * rows, 2 * columns, N_ORIENTATIONS), np.float32)
+    warp(buffer, row[0], row[1], row[2], matrix, frame)
+    _channels(frame, channels)
+    _smooth(channels, np.empty_like(channels))
+    energy = np.zeros((rows, columns), np.float32)
+    whole = np.float32(0.0)
+    for i in range(rows):
+        for j in range(columns):
+            for c in range(N_ORIENTATIONS):
+                out[i, j, c] = (
+                    channels[2 * i, 2 * j, c]
+                    + channels[2 * i, 2 * j + 1, c]
+                    + channels[2 * i + 1, 2 * j, c]
+                    + channels[2 * i + 1, 2 * j + 1, c]
+                )
+                energy[i, j] += out[i, j, c]
+            whole += energy[i, j]
+    floor = max(np.float32(0.2) * whole / np.float32(rows * columns), np.float32(1e-12))
+    for i in range(rows):
+        for j in range(columns):
+            total, n = np.float32(0.0), 0
+            for y in range(max(i - 1, 0), min(i + 2, rows)):
+                for x in range(max(j - 1, 0), min(j + 2, columns)):
+                    total += energy[y, x]
+                    n += 1
+            factor = np.float32(1.0) / (total / np.float32(n) + floor)
+            for c in range(N_ORIENTATIONS):
+                out[i, j, c] = np.sqrt(out[i, j, c] * factor)
 
 
 @compiled

@@ -12,6 +12,9 @@ from ._frame import Frame, Planar
 __all__ = ["Placement"]
 
 _REACH = 2.0  # standard deviations: starts further out are drawn again from within
+_SIZE_STEP, _TURN_STEP = 1.2, np.deg2rad(15.0)  # between poses that are looked at: a search reaches as far as half
+_LEAST = 0.3  # the logarithms of sizes that are looked at reach at least so far from the usual one
+_WIDE = np.log(2.0)  # and so far where the object is not as in training
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Placement:
     length : tuple of float or None
         Longer side of the mean shape in the unit of the pixel spacing, and the standard deviation of its logarithm;
         None where the training did not know the spacing.
+    pixels : float or None
+        Longer side of the mean shape, pixels; None in files that do not know it.
 
     Examples
     --------
@@ -41,6 +46,7 @@ class Placement:
     size: float
     spread: tuple[float, float, float, float]
     length: tuple[float, float] | None = None
+    pixels: float | None = None
 
     @classmethod
     def learn(cls, poses: Planar, frame: Frame, sizes: np.ndarray, units: np.ndarray | None = None) -> Self:
@@ -57,7 +63,7 @@ class Placement:
         return cls(
             (float(mean[0]), float(mean[1])), float(np.exp(mean[2])),
             (float(spread[0]), float(spread[1]), float(spread[2]), float(spread[3])),
-            length,
+            length, float(np.exp(np.log(poses.scale * frame.side).mean())),
         )  # fmt: skip
 
     def starts(
@@ -74,6 +80,25 @@ class Placement:
         turn = Planar(side / frame.side * np.exp(1j * (frame.angle + off[:, 3])), center[:, 0] + 1j * center[:, 1])
         return turn(np.broadcast_to(frame.mean - frame.middle, (n, *frame.mean.shape)))
 
+    def grid(self, size: Any, unit: float | None = None, *, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sizes, pixels, and the angles at which an object is looked for in an image of `size`.
+
+        Objects may be as large as in training relative to the image, or in pixels. With `wide` they may be turned by
+        any angle and of other sizes.
+        """
+        usual = [self.size * float(np.sqrt(np.prod(np.asarray(size, dtype=float)))), self.pixels]
+        spread = self.spread[2]
+        if unit is not None and self.length is not None:
+            usual, spread = [self.length[0] / unit], self.length[1]
+        logs = np.log([value for value in usual if value is not None])
+        reach = max(_REACH * spread, _WIDE if wide else _LEAST)
+        low, high = logs.min() - reach, logs.max() + reach
+        sizes = np.exp(np.linspace(low, high, int(np.ceil((high - low) / np.log(_SIZE_STEP))) + 1))
+        full = int(round(2 * np.pi / _TURN_STEP))
+        steps = full // 2 if wide else min(max(1, int(np.ceil(_REACH * self.spread[3] / _TURN_STEP))), full // 2)
+        turns = _TURN_STEP * np.arange(-steps, steps + (2 * steps < full))
+        return sizes, turns
+
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
         return asdict(self)
@@ -89,4 +114,5 @@ class Placement:
             header["size"],
             tuple(header["spread"]),
             length if length is None else tuple(length),
+            header.get("pixels"),
         )

@@ -33,6 +33,7 @@ class Search:
     maps: Any
     box: Any
     squared: Squared = field(default_factory=lambda: Squared(None))
+    each: int | None = None  # starts at each of several places; None for one place
 
 
 @dataclass
@@ -118,16 +119,17 @@ class Solver:
     calibration: Calibration | None
     score_scale: tuple[float, float]
 
-    def see(self, image: np.ndarray, start: np.ndarray) -> ImageBank:
-        """Keep the part of an image that searches from these starts can see."""
+    def see(self, image: np.ndarray, start: np.ndarray, each: int | None = None) -> ImageBank:
+        """Keep the part of an image that searches from these starts can see, so many `each` at a place of its own."""
         low, high = start.min(axis=1), start.max(axis=1)
         side = (high - low).max(axis=1)[:, None]
         region = (*(low - side).min(axis=0), *(high + side).max(axis=0))
-        pixel = 0.5 * float(self.frame.pose_of(start[0]).scale) * self.frame.side / self.resolutions[-1]
+        scale = float(self.frame.pose_of(start[:: each or len(start)]).scale.min())
+        pixel = 0.5 * scale * self.frame.side / self.resolutions[-1]
         return ImageBank.build([image], [region], [pixel])
 
     def solve(self, searches: list[Search], max_iter: int | None = None) -> Outcome:
-        """Search from all starts, the same number for each, and judge where each of them ended."""
+        """Search from all starts, as many for each and at as many places, and judge where each of them ended."""
         n, n_starts = len(searches), len(searches[0].starts)
         index = np.repeat(np.arange(n), n_starts)
         start = np.concatenate([search.starts for search in searches])
@@ -181,7 +183,10 @@ class Solver:
             points = state.points.reshape(*shape, *start.shape[1:])
             if self.calibration.judge is not None:
                 features = np.concatenate([features, self.calibration.judge(appearance(view))[:, None]], axis=1)
-            spread = spread_of(points, size.reshape(shape)).ravel() if n_starts > 1 else None
+            # What starts at one place say of each other.
+            each = searches[0].each or n_starts
+            groups = points.reshape(-1, each, *points.shape[2:])
+            spread = spread_of(groups, size.reshape(-1, each)).ravel() if each > 1 else None
             expected = (self.calibration.expected_error(features, spread) * size).reshape(shape)
         return Outcome(
             state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
@@ -189,6 +194,16 @@ class Solver:
             features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
             size.reshape(shape), expected, view,
         )  # fmt: skip
+
+    def cost(self, answer: SearchResult) -> float:
+        """Return the expected error of an answer as a fraction of its size; where none is expected, less its merit."""
+        assert answer.transform is not None
+        if self.calibration is not None:
+            return answer.expected_error / (float(np.asarray(answer.transform.scale)) * self.frame.side)
+        used = self.frame.variances > 0
+        distance = float((answer.coefficients[used] ** 2 / self.frame.variances[used]).mean()) if used.any() else 0.0
+        rank = (answer.score - self.score_scale[0]) / self.score_scale[1] if np.isfinite(answer.score) else 0.0
+        return 0.5 * distance - rank
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
         """Return the best of the starts of one search."""

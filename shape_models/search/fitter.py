@@ -26,6 +26,7 @@ from ._crops import Crops
 from ._fitter_file import fitter_to_archive, read_fitter
 from ._images import split_set
 from ._left_out import CHUNK, calibrate
+from ._locator import Locator, learn_locator
 from ._placement import Placement
 from ._requests import Request, arranged, requests
 from ._selection import make_evidence, select
@@ -96,8 +97,8 @@ class ASMFitter(BaseEstimator):
     detection_ : dict or None
         The map from boxes of `detect_faces` to boxes of this convention, when `fit_detection` has learned it.
     placement_ : Placement or None
-        Where, how large and how turned the objects stood in the training images: where `predict` looks when nobody
-        says where the object is.
+        Where, how large and how turned the objects stood in the training images: the sizes and angles at which
+        `predict` looks for the object when nobody says where it is.
     calibration_ : Calibration or None
         What was learned on left-out images; None where there were too few, or ``calibration`` is 0.
     left_out_ : ndarray of shape (n, K, 2) or None
@@ -136,6 +137,7 @@ class ASMFitter(BaseEstimator):
     evidence_: Evidence
     _evidence: Evidence
     placement_: Placement | None
+    _locator: Locator | None
     calibration_: Calibration | None
     left_out_: np.ndarray | None
 
@@ -257,6 +259,7 @@ class ASMFitter(BaseEstimator):
         if crops is not None:
             poses = self._frame.pose_of(crops.outside(truth, squared=True))
             self.placement_ = Placement.learn(poses, self._frame, crops.sizes, crops.units)
+            self._locator = learn_locator(crops, self._frame.pose_of(truth), self._frame, self.random_state)
             self.left_out_ = None if self.left_out_ is None else crops.outside(self.left_out_)
         if known is not None and not hasattr(self.asm, "asm_"):
             self.asm_.landmark_names_ = known.landmark_names
@@ -286,7 +289,7 @@ class ASMFitter(BaseEstimator):
         tight = boxes_of(shapes) if boxes is None else boxes
         self.box_ = BoxConvention.learn(tight, poses, self._frame)
         self.detection_: dict[str, Any] | None = None
-        self.placement_ = None
+        self.placement_, self._locator = None, None
         self.evidence_ = clone(self._evidence)
         self.resolutions_ = self._levels()
         self.evidence_.prepare(self._frame, len(self.resolutions_), scheme)
@@ -371,7 +374,8 @@ class ASMFitter(BaseEstimator):
         initial : array_like of shape (K, 2) or (m, K, 2), or for a batch (n, K, 2) or a list of n such, optional
             Shapes to start from, instead of boxes. Without either, the face is detected (the largest,
             where there are several), when `fit_detection` has learned what the boxes mean; otherwise the object is
-            looked for where, as large as and turned as the objects of the training images stood.
+            looked for in the whole image, about as large and as turned as in the training images and, where such an
+            answer is doubtful, turned by any angle and up to twice as large or small.
         heatmaps : optional
             For `HeatMaps` evidence: maps (K, h, w) of the image, or a list of them, one for each image.
         spacing : float or array_like of shape (2,) or (n, 2), optional
@@ -476,9 +480,8 @@ class ASMFitter(BaseEstimator):
             begun, rows = [], []
             for i, request in enumerate(asked[first:last]):
                 try:
-                    begun.append(
-                        begin(self, request._replace(given=self._filled_shape(request.given, "shapes")), "shapes", 1)
-                    )
+                    filled = self._filled_shape(request.given, "shapes")
+                    begun.append(begin(self, request._replace(given=filled), "shapes", 1))
                     rows.append(i)
                 except ValueError:
                     if strict:

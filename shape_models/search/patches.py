@@ -19,6 +19,7 @@ _PRIOR = 1e-4  # of the modes; chosen, like the exponents of the weights, on fol
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
 _LEAST_LOCAL = 64  # principal components of descriptors in the regressions of single landmarks, or as many as there
 # are images: the others cannot be told from noise
+_MOST_CHOICE = 24  # landmarks that choose the penalty of all: half a decade more or less changes little
 _N_PRINCIPAL = 20_000  # descriptors that these components are learned from
 _BLOCK = 1 << 24  # numbers of descriptors held at once before they are reduced
 
@@ -425,53 +426,37 @@ def _local_ridge(
     log_error : ndarray (K,), mean of the log of the squared error that remains
     expected : ndarray (n, K), what is predicted of it, cross-validated, about that mean
     """
-    n, k, d = features.shape
-    n_folds = int(fold.max()) + 1
-    rows = [np.flatnonzero(fold == f) for f in range(n_folds)]
-    spectra: list[list[Any]] = []
-    grams, scales = [], []
-    answers = np.zeros((len(_RIDGES), n, k, 2), np.float32)
-    moments = np.empty((k, n_folds, d, 2), np.float32)
-    for j in range(k):
-        z = np.ascontiguousarray(features[:, j])
-        parts = [z[r].T @ z[r] for r in rows]
+    _, k, d = features.shape
+    rows = [np.flatnonzero(fold == f) for f in range(int(fold.max()) + 1)]
+    by_landmark = features.transpose(1, 0, 2)  # a view: the descriptors are most of the memory of a training
+    grams = np.stack([part.transpose(0, 2, 1) @ part for part in (by_landmark[:, r] for r in rows)], axis=1)
+    total = grams.sum(axis=1)
+    scale = np.maximum(np.trace(total, axis1=1, axis2=2) / d, 1e-20)
+    some = np.unique(np.linspace(0, k - 1, min(k, _MOST_CHOICE)).astype(int))
+    spectra = [[np.linalg.eigh(total[j] - grams[j, f]) for f in range(len(rows))] for j in some]
+
+    def regress(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (K, d, m), and what the other folds predict (n, K, m), with the penalty best for some."""
+        moments = np.stack([part.transpose(0, 2, 1) @ target[r].transpose(1, 0, 2)
+                            for part, r in ((by_landmark[:, r], r) for r in rows)], axis=1)  # fmt: skip
+        rest = moments.sum(axis=1, keepdims=True) - moments
+        losses = np.zeros(len(_RIDGES))
+        for j, spectrum in zip(some, spectra, strict=True):
+            for f, (r, (values, vectors)) in enumerate(zip(rows, spectrum, strict=True)):
+                turned, side = by_landmark[j, r] @ vectors, vectors.T @ rest[j, f]
+                for i, ridge in enumerate(_RIDGES):
+                    answer = turned @ (side / (np.maximum(values, 0) + np.float32(ridge * scale[j]))[:, None])
+                    losses[i] += ((answer - target[r, j]) ** 2).sum(dtype=np.float64)
+        penalty = float(_RIDGES[int(np.argmin(losses))]) * scale[:, None, None] * np.eye(d)
+        predicted = np.empty(target.shape, np.float32)
         for f, r in enumerate(rows):
-            moments[j, f] = z[r].T @ wanted[r, j]
-        gram = np.sum(parts, axis=0)
-        scale = max(float(np.trace(gram)) / d, 1e-20)
-        spectrum = [np.linalg.eigh(gram - p) for p in parts]
-        for f, r in enumerate(rows):
-            values, vectors = spectrum[f]
-            turned, side = z[r] @ vectors, vectors.T @ (moments[j].sum(0) - moments[j, f])
-            for i, ridge in enumerate(_RIDGES):
-                answers[i, r, j] = turned @ (side / (np.maximum(values, 0) + np.float32(ridge * scale))[:, None])
-        spectra.append(spectrum)
-        grams.append(gram)
-        scales.append(scale)
-    losses = [float(((a - wanted) ** 2).sum(dtype=np.float64)) for a in answers]
-    best = int(np.argmin(losses))
-    displaced = answers[best].copy()
-    # Second pass with the same spectra: how large is the error that remains?
+            weights = np.linalg.solve(total - grams[:, f] + penalty, rest[:, f]).astype(np.float32)
+            predicted[r] = (by_landmark[:, r] @ weights).transpose(1, 0, 2)
+        return np.linalg.solve(total + penalty, moments.sum(axis=1)).astype(np.float32), predicted
+
+    weights, displaced = regress(wanted)
+    # How large is the error that remains?
     remaining = np.log(((displaced - wanted) ** 2).sum(-1) + 1e-8 * float((wanted**2).mean()) + 1e-30)
     log_error = remaining.mean(axis=0)
-    remaining = remaining - log_error
-    answers = np.zeros((len(_RIDGES), n, k, 1), np.float32)
-    second = np.empty((k, d), np.float32)
-    for j in range(k):
-        z = np.ascontiguousarray(features[:, j])
-        moment = [z[r].T @ remaining[r, j] for r in rows]
-        second[j] = np.sum(moment, axis=0)
-        for f, r in enumerate(rows):
-            values, vectors = spectra[j][f]
-            turned, side = z[r] @ vectors, vectors.T @ (second[j] - moment[f])
-            for i, ridge in enumerate(_RIDGES):
-                answers[i, r, j, 0] = turned @ (side / (np.maximum(values, 0) + np.float32(ridge * scales[j])))
-    losses = [float(((a[..., 0] - remaining) ** 2).sum(dtype=np.float64)) for a in answers]
-    other = int(np.argmin(losses))
-    expected = answers[other, ..., 0]
-    weights = np.empty((k, d, 3), np.float32)
-    for j in range(k):
-        full = grams[j].astype(np.float64)
-        weights[j, :, :2] = _solve(full, moments[j].sum(0), _RIDGES[best] * scales[j])
-        weights[j, :, 2] = _solve(full, second[j][:, None], _RIDGES[other] * scales[j])[:, 0]
-    return weights, displaced, log_error, expected
+    second, expected = regress((remaining - log_error)[..., None])
+    return np.concatenate([weights, second], axis=2), displaced, log_error, expected[..., 0]
