@@ -112,11 +112,8 @@ def run(name, n_folds, n_train, n_test, methods):
         errors, who = np.concatenate([part[0] for part in parts], axis=1), np.concatenate([p[1] for p in parts])
         true, moved = (bootstrap_interval(values, groups=who, rng=0) for values in errors)
         seconds, size = (np.mean([part[i] for part in parts]) for i in (2, 3))
-        print(
-            f"{name:10} {method:12} {len(train):5d} {len(who):5d} {true.estimate:6.2f} "
-            f"[{true.low:.2f}, {true.high:.2f}] {moved.estimate:6.2f} [{moved.low:.2f}, {moved.high:.2f}] {seconds:8.0f} {size:7.2f}",
-            flush=True,
-        )
+        numbers = " ".join(f"{one.estimate:6.2f} [{one.low:.2f}, {one.high:.2f}]" for one in (true, moved))
+        print(f"{name:10} {method:12} {len(train):5d} {len(who):5d} {numbers} {seconds:8.0f} {size:7.2f}", flush=True)
 
 
 def main():
