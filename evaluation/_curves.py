@@ -293,4 +293,4 @@ def _simpson(heights: np.ndarray, step: float) -> float:
         return odd(heights)
     head = odd(heights[:-1]) + step * (heights[-2] + heights[-1]) / 2
     tail = odd(heights[1:]) + step * (heights[0] + heights[1]) / 2
-    return (head + tail) / 2
+    return float((head + tail) / 2)

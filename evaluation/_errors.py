@@ -84,7 +84,7 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def defined(self) -> np.ndarray:
         """The finite errors, flat: neither undefined nor failed."""
-        return self.values[~(self.undefined | self.failed)]
+        return np.asarray(self.values[~(self.undefined | self.failed)])
 
     def __getattr__(self, name: str) -> Any:
         # whatever else an array has (shape, mean, max ...); copy and pickle look before there are values

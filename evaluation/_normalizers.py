@@ -94,7 +94,7 @@ def point_distances(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
             y = delta[..., axis]
             square += y * y
     if square.max() < 1e300 and square.min() > 1e-280:
-        return np.sqrt(square, out=square)
+        return np.asarray(np.sqrt(square, out=square))
     # zero, missing, or beyond what float64 can square: divide by the largest coordinate first
     scale = np.abs(delta).max(axis=-1)
     if np.isinf(scale).any():
@@ -103,7 +103,7 @@ def point_distances(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     wrong = (square < 1e-280) & (scale > 0) | (square > 1e300)
     scaled = delta[wrong] / scale[wrong, None]
     distance[wrong] = scale[wrong] * np.sqrt((scaled * scaled).sum(axis=-1))
-    return distance
+    return np.asarray(distance)
 
 
 def lengths(truth: np.ndarray, normalizer: Any, scheme: Any) -> tuple[np.ndarray, str, str]:

@@ -67,7 +67,7 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     twist = relative - np.swapaxes(relative, -1, -2)
     sine = np.sqrt(twist[..., 2, 1] ** 2 + twist[..., 0, 2] ** 2 + twist[..., 1, 0] ** 2) / 2
     angle = np.where(chord < 0.5, 2 * np.arcsin(np.minimum(chord, 0.5)), np.arctan2(sine, cosine))
-    return np.rad2deg(angle) if degrees else angle
+    return np.asarray(np.rad2deg(angle) if degrees else angle)
 
 
 @dataclass(frozen=True, eq=False)

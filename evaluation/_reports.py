@@ -331,7 +331,7 @@ class Report:
         """
         order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
         ranked = np.argsort(-order, kind="stable")
-        return ranked[~self.errors.undefined[ranked]][:k]
+        return np.asarray(ranked[~self.errors.undefined[ranked]][:k])
 
 
 def _plain(value: float) -> float | None:

@@ -489,7 +489,8 @@ def _fit_chunks(
         blocks, rule=rule, reflection=reflection, tol=alignment.tol, max_iter=alignment.max_iter, mapper=mapper
     )
     superimpose = partial(_superimpose, found=found, rule=rule, reflection=reflection, tangent=alignment.tangent)
-    total, disparity, mirrored = None, 0.0, []
+    total: ShapeStatistics | None = None
+    disparity, mirrored = 0.0, []
     for statistics, squares, odd in mapper(superimpose, None):
         mirrored.append(odd + (0 if total is None else total.n_samples))
         disparity += squares

@@ -288,11 +288,11 @@ def integer(header: dict[str, Any], name: str) -> int:
     """Return an integer of the header."""
     if type(header[name]) is not int:
         raise ValueError(f"{name}: got {header[name]!r}; expected an integer.")
-    return header[name]
+    return int(header[name])
 
 
 def flag(header: dict[str, Any], name: str) -> bool:
     """Return a boolean of the header."""
     if type(header[name]) is not bool:
         raise ValueError(f"{name}: got {header[name]!r}; expected true or false.")
-    return header[name]
+    return bool(header[name])

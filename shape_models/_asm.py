@@ -439,7 +439,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_flags(truncated=truncated)
         check_is_fitted(self)
-        return self.basis_.sample(n_samples, rng=as_generator(rng), truncated=truncated)
+        return np.asarray(self.basis_.sample(n_samples, rng=as_generator(rng), truncated=truncated))
 
     def score(self, shapes: ArrayLike, y: object = None) -> float:
         """Return minus the mean over the shapes of the squared distance ‖x - project(x)‖²; higher is better.
@@ -517,7 +517,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             same = math.prod(array.shape[1:]) == self.n_features_in_
             hint = f" Try shapes.reshape(-1, {', '.join(map(str, self.event_shape_))})." if same else ""
             raise ValueError(f"shapes: got shapes of {array.shape[1:]}; expected {self.event_shape_}, as in fit.{hint}")
-        return array
+        return np.asarray(array)
 
     def _fit_missing(self, flat: np.ndarray) -> Self:
         from ._missing import fit_missing, refuse_unseen
@@ -613,7 +613,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         seen = ~np.isnan(array) if array.ndim == 2 else ~np.isnan(array[..., 0])
         full = seen.all(axis=1)
         if full.all():
-            return act(array)
+            return np.asarray(act(array))
         if not seen.any(axis=1).all():
             index = int(np.flatnonzero(~seen.any(axis=1))[0])
             raise ValueError(f"shape {index} has no landmark at all; expected at least one in each.")

@@ -25,7 +25,7 @@ def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
             limit._clip_in_place(b, basis._scale)
         out = np.dot(b, basis.components)
         out += basis._flat_mean
-        return leave(out.reshape(shapes.shape), context.given)
+        return np.asarray(leave(out.reshape(shapes.shape), context.given))
     # The mean is taken off the coefficients, which are few, and comes back as one more mode of coefficient 1.
     rows = flat.reshape(-1, flat.shape[-1])
     widened = np.zeros((rows.shape[1], len(basis._scale) + 1), dtype=rows.dtype)
@@ -43,4 +43,4 @@ def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
         if limit is not None:
             limit._clip_in_place(b, basis._scale)
         np.matmul(b, with_mean, out=out[start : start + _MANY])
-    return leave(out.reshape(shapes.shape), context.given)
+    return np.asarray(leave(out.reshape(shapes.shape), context.given))

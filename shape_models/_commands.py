@@ -99,7 +99,7 @@ class one_line_errors:
 # --- Options ---------------------------------------------------------------------------------------------
 
 
-class _Missing(click.ParamType):
+class _Missing(click.ParamType):  # type: ignore[type-arg]
     """``negative``, ``zero``, ``-1`` or ``-1,0``."""
 
     name = "VALUE[,VALUE]"
@@ -363,7 +363,7 @@ def shapes_for(model: Any, data: Any) -> np.ndarray:
             f"got shapes of {got} landmarks and dimensions; the model has {expected}. "
             "Try `shape-models convert` to another scheme."
         )
-    return data.like(*names_and_frame(model))
+    return np.asarray(data.like(*names_and_frame(model)))
 
 
 @contextmanager

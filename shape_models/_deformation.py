@@ -259,7 +259,7 @@ def _axes_3d(ax: Any) -> Any:
 
 def export_modes(
     model: ShapeModel,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     n_modes: int = 3,
     steps: Sequence[float] = (-3, 0, 3),

@@ -105,7 +105,7 @@ def upright(model: Any, scheme: Any = None) -> float:
 def turned(points: np.ndarray, angle: float) -> np.ndarray:
     """Return planar points turned about the origin, from x to y."""
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def shared_legend(figure: Any) -> None:
@@ -148,4 +148,4 @@ def total_variance_of(model: Any, basis: Any) -> float:
     if total is not None:
         return float(total)
     rest = basis.n_features - basis.n_components
-    return float(np.sum(np.asarray(basis.variances))) + rest * float(basis.noise_variance)
+    return float(float(np.sum(np.asarray(basis.variances))) + rest * float(basis.noise_variance))

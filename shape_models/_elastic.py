@@ -34,7 +34,8 @@ def match(template: np.ndarray, specimen: np.ndarray, stretch: float) -> tuple[f
         Where on the specimen, in steps from 0 to n, the nodes of the template lie; increasing.
     """
     cosines = np.ascontiguousarray(template @ specimen.T)
-    return _match(cosines, _STEPS, stretch)
+    energy, pairs = _match(cosines, _STEPS, stretch)
+    return float(energy), pairs
 
 
 @compiled

@@ -120,7 +120,7 @@ class ShapeFit:
         >>> radius.shape, bool((radius > 0).all())
         ((68,), True)
         """
-        return _known(self._law).radius(to_numpy(self.covariance), level)
+        return np.asarray(_known(self._law).radius(to_numpy(self.covariance), level))
 
     @property
     def expected_error(self) -> Any:

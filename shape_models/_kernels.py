@@ -7,7 +7,7 @@ the compiler reorder them, nothing more (NaN and infinity never get here).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -30,7 +30,10 @@ __all__ = [
 FULL, PARTIAL, RIGID = 0, 1, 2
 
 
-def compiled(function: Callable[..., Any], **more: Any) -> Any:
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F, **more: Any) -> F:
     options: dict[str, Any] = {
         "fastmath": {"reassoc", "contract", "nsz", "arcp"},
         "error_model": "numpy",
@@ -38,12 +41,13 @@ def compiled(function: Callable[..., Any], **more: Any) -> Any:
         **more,
     }
     try:
-        return numba.njit(cache=True, **options)(function)
+        made: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written for the cache
-        return numba.njit(**options)(function)
+        made = numba.njit(**options)(function)
+    return made
 
 
-def inner(function: Callable[..., Any]) -> Any:
+def inner(function: F) -> F:
     """Compile a function into each compiled function that calls it.
 
     A call that is left would go to one translation in the process that compiles and to another in those that read the

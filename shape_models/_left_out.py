@@ -40,18 +40,19 @@ class SpanOfData:
 
     def points(self, y: np.ndarray) -> np.ndarray:
         """Return vectors of the span as vectors of coordinates."""
-        return y @ self.components
+        return np.asarray(y @ self.components)
 
     def distances(self, residuals: np.ndarray) -> np.ndarray:
         """Return the length of residuals (..., n_features) at each landmark, (..., n_landmarks)."""
-        return np.sqrt((residuals.reshape(*residuals.shape[:-1], self.n_landmarks, self.n_dims) ** 2).sum(axis=-1))
+        points = residuals.reshape(*residuals.shape[:-1], self.n_landmarks, self.n_dims)
+        return np.asarray(np.sqrt((points**2).sum(axis=-1)))
 
 
 def spectrum(centred: np.ndarray, rank: int) -> np.ndarray:
     """Return the leading variances of centred data, by way of the smaller of the two scatter matrices."""
     n, n_features = centred.shape
     scatter = centred.T @ centred if n_features <= n else centred @ centred.T
-    return np.maximum(np.linalg.eigvalsh(scatter)[::-1][:rank], 0) / (n - 1)
+    return np.asarray(np.maximum(np.linalg.eigvalsh(scatter)[::-1][:rank], 0) / (n - 1))
 
 
 def left_out_folds(n: int, n_folds: int | None, groups: Any) -> list[np.ndarray]:

@@ -395,7 +395,7 @@ class Ellipsoid(_OneNumber):
         half = size[1] / 2
         share = rng.random((size[0], 1)) * gammainc(half, 0.5 * self.value**2)
         radius = np.minimum(np.sqrt(2 * gammaincinv(half, share)), self.value)
-        return z * (radius / np.linalg.norm(z, axis=1, keepdims=True))
+        return np.asarray(z * (radius / np.linalg.norm(z, axis=1, keepdims=True)))
 
 
 def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
@@ -415,7 +415,7 @@ def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float)
     if k == math.inf:
         return rng.standard_normal(size)
     low = ndtr(-k)
-    return np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k)
+    return np.asarray(np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k))
 
 
 def _bound(k: float, scale: Array) -> Any:

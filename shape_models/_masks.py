@@ -102,7 +102,7 @@ def outline_of_mask(
     padded = np.where(border & (padded > level), 2 * level - padded, padded)  # the outline runs half way there too
     found = max(find_contours(padded, level, fully_connected="low"), key=len)
     outline = found[:-1, ::-1] - 1.0
-    return outline if signed_area(outline) > 0 else outline[::-1].copy()
+    return np.asarray(outline if signed_area(outline) > 0 else outline[::-1].copy())
 
 
 def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tuple[np.ndarray, float]:
@@ -168,7 +168,7 @@ class Masks(NamedTuple):
 
 
 def read_masks(
-    path: str | os.PathLike | Iterable[str | os.PathLike],
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     label: ArrayLike | None = None,
     level: float | None = None,
@@ -236,7 +236,7 @@ def read_masks(
     return Masks(outlines, names)
 
 
-def holds_masks(path: str | os.PathLike) -> bool:
+def holds_masks(path: str | os.PathLike[str]) -> bool:
     """Say whether a folder holds images and no landmark file.
 
     Parameters

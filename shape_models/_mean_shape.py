@@ -20,7 +20,7 @@ def second_moment(parts: np.ndarray) -> np.ndarray:
     """Return Σ s sᴴ for complex rows s given as (re, im) pairs."""
     k = parts.shape[1] // 2
     gram = (parts.T @ parts).reshape(k, 2, k, 2)
-    return gram[:, 0, :, 0] + gram[:, 1, :, 1] + 1j * (gram[:, 1, :, 0] - gram[:, 0, :, 1])
+    return np.asarray(gram[:, 0, :, 0] + gram[:, 1, :, 1] + 1j * (gram[:, 1, :, 0] - gram[:, 0, :, 1]))
 
 
 def seen_weights(shapes: np.ndarray, weights: Any) -> np.ndarray | None:
@@ -69,7 +69,8 @@ def mean_of_blocks(
     if first is None:
         raise ValueError("got no shapes; expected at least one block.")
     if first[0].shape[-1] == 2 and rule == "full" and not reflection:
-        return reduce(add, mapper(SecondMoment.of_block, blocks())).mean()
+        whole: SecondMoment = reduce(add, mapper(SecondMoment.of_block, blocks()))
+        return whole.mean()
     step = partial(MeanStep.of_block, mean=_start(blocks), rule=rule, reflection=reflection, first=True)
     total = reduce(add, mapper(step, blocks()))
     drift, mean = total.drift, total.mean(rule)
@@ -258,11 +259,11 @@ def to_tangent(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None
     if weights is None:
         flat = aligned.reshape(*aligned.shape[:-2], -1)
         excess = 1 - flat @ mean.ravel() / np.sum(mean**2)
-        return aligned + excess[..., None, None] * mean
+        return np.asarray(aligned + excess[..., None, None] * mean)
     w = (weights / weights.sum(axis=-1, keepdims=True))[..., None]
     offset = mean - (w * mean).sum(axis=-2, keepdims=True)
     ratio = np.nansum(w * aligned * offset, axis=(-2, -1)) / (w * offset**2).sum(axis=(-2, -1))
-    return aligned + (1 - ratio)[..., None, None] * offset
+    return np.asarray(aligned + (1 - ratio)[..., None, None] * offset)
 
 
 def _start(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]]) -> np.ndarray:
@@ -282,7 +283,7 @@ def _start(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]])
     size = np.sqrt(np.nansum(best**2))
     if not size > 0:
         raise DegenerateShapeError("the points of a shape all coincide: it has no size and no orientation.")
-    return best
+    return np.asarray(best)
 
 
 def _drift(shapes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -291,14 +292,14 @@ def _drift(shapes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         offset = shapes - shapes.mean(axis=1, keepdims=True)
         size = np.sqrt(np.einsum("nkd,nkd->n", offset, offset))
         refuse_points(shapes, None, size)
-        return np.einsum("n,nkd->kd", 1 / size, offset)
+        return np.asarray(np.einsum("n,nkd->kd", 1 / size, offset))
     total = weights.sum(axis=1)
     filled = np.where(weights[..., None] > 0, shapes, 0.0)
     centre = np.einsum("nk,nkd->nd", weights, filled) / np.where(total > 0, total, 1.0)[:, None]
     offset = filled - centre[:, None]
     size = np.sqrt(np.einsum("nk,nkd,nkd->n", weights, offset, offset))
     refuse_points(shapes, weights, size)
-    return np.einsum("nk,n,nkd->kd", weights, 1 / size, offset)
+    return np.asarray(np.einsum("nk,n,nkd->kd", weights, 1 / size, offset))
 
 
 def refuse_points(shapes: np.ndarray, weights: np.ndarray | None, size: np.ndarray) -> None:

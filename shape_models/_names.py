@@ -19,7 +19,7 @@ _SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 _ROOT = re.compile(r"[A-Za-z]:(?=/)|file://")
 
 
-def natural_key(path: str | PurePath) -> tuple:
+def natural_key(path: str | PurePath) -> tuple[Any, ...]:
     """Return what paths and names are sorted by: ``im_2`` before ``im_10``, folder by folder."""
     parts = path.parts if isinstance(path, PurePath) else PurePath(path).parts
     return tuple(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from ._limits import Limit, as_limit
 __all__ = ["FEW", "Operands", "refuse_missing", "shape_message"]
 
 FEW = 256  # shapes whose differences from the mean stay in the cache
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,12 +108,12 @@ class Operands:
     @property
     def n_components(self) -> int:
         """Number of modes."""
-        return self.components.shape[0]
+        return int(self.components.shape[0])
 
     @property
     def n_features(self) -> int:
         """Number of coordinates of one shape."""
-        return self.components.shape[1]
+        return int(self.components.shape[1])
 
     def _beside(self, x: Any) -> Self:
         """Return the same in the array library, float type and on the device of an array."""
@@ -152,11 +154,12 @@ class Operands:
         """Bring coefficients into the limit."""
         return b if self.limit is None else self.limit._within(b, self._scale, self._place.xp)
 
-    def _derived(self, name: Any, make: Callable[[], Any]) -> Any:
+    def _derived(self, name: Any, make: Callable[[], T]) -> T:
         """Return what is derived from the operands, from the last call if there was one."""
         if name not in self._kept:
             self._kept[name] = make()
-        return self._kept[name]
+        made: T = self._kept[name]
+        return made
 
     def _enter_coefficients(self, coefficients: Any) -> tuple[Any, Context, Self]:
         b, context = enter(coefficients, "coefficients")

@@ -36,7 +36,7 @@ class Outline:
     def centre(self) -> np.ndarray:
         """Return the centroid of the line itself."""
         steps = np.diff(self._along)
-        return (0.5 * (self._ring[1:] + self._ring[:-1]) * steps[:, None]).sum(axis=0)
+        return np.asarray((0.5 * (self._ring[1:] + self._ring[:-1]) * steps[:, None]).sum(axis=0))
 
     def farthest(self) -> float:
         """Return the place of the point farthest from the centroid."""
@@ -52,7 +52,7 @@ class Outline:
             steps.imag, sigma, mode="wrap"
         )
         coarse = smooth.reshape(n, 4).sum(axis=1)
-        return coarse / np.maximum(np.abs(coarse), np.finfo(np.float64).tiny)
+        return np.asarray(coarse / np.maximum(np.abs(coarse), np.finfo(np.float64).tiny))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def _complex(points: np.ndarray) -> np.ndarray:
 
 def _unit(z: np.ndarray) -> np.ndarray:
     z = z - z.mean(axis=-1, keepdims=True)
-    return z / np.linalg.norm(z, axis=-1, keepdims=True)
+    return np.asarray(z / np.linalg.norm(z, axis=-1, keepdims=True))
 
 
 def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int = 30) -> Found:
@@ -119,7 +119,7 @@ def _refined(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -
 
     def loss(shift: float) -> float:
         inner = np.vdot(mean, _unit(_complex(outline(start + shift + steps))))
-        return -(abs(inner) if rotation else inner.real)
+        return float(-(abs(inner) if rotation else inner.real))
 
     found = optimize.minimize_scalar(
         loss, bounds=(-1.5 / _DENSE, 1.5 / _DENSE), method="bounded", options={"xatol": 1e-9}
@@ -234,4 +234,4 @@ def refuse_crossing(points: np.ndarray, where: str) -> None:
 
 def _side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     u, v = b - a, c - a
-    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+    return np.asarray(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0])

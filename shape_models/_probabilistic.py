@@ -78,7 +78,7 @@ class Completion:
         """
         covariance = to_numpy(self.covariance)
         if self._law is not None:
-            return self._law.radius(covariance, level)
+            return np.asarray(self._law.radius(covariance, level))
         if not 0 < level < 1:
             raise ValueError(f"level: got {level!r}; expected a probability between 0 and 1.")
         from scipy.special import gammaincinv

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -209,7 +210,8 @@ def generalized_procrustes(
         array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
         wide = array.astype(np.float64, copy=False)
         given = seen_weights(wide, weights)
-        return reweighted(lambda trust: generalized_procrustes(array, weights=trust, **options), wide, given, loss)
+        superimpose = partial(generalized_procrustes, array, **options)
+        return reweighted(lambda trust: superimpose(weights=trust), wide, given, loss)
     if sliding is not None and (not scaling or reflection or weights is not None or mirror is not None):
         raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
     tangent = sliding is not None if tangent is None else tangent
@@ -369,7 +371,7 @@ def _distances(aligned: np.ndarray, mean: np.ndarray, weights: np.ndarray | None
     offset = aligned - mean
     squares = np.einsum("nkd,nkd->nk", offset, offset)
     squares = squares if weights is None else np.where(weights > 0, weights * squares, 0.0)
-    return np.sqrt(squares.sum(axis=1))
+    return np.asarray(np.sqrt(squares.sum(axis=1)))
 
 
 def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,13 +12,14 @@ __all__ = ["reweighted"]
 
 _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 _MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
+T = TypeVar("T")
 _FIRST = 4  # rounds by Huber's loss, which has no local optima
 _MOST = 200
 _LEAST = 1e-6  # weight of a landmark given up: keeps every similarity determined
 _STILL = 1e-4
 
 
-def reweighted(superimpose: Callable[[np.ndarray], Any], shapes: np.ndarray, weights: Any, loss: str) -> Any:
+def reweighted(superimpose: Callable[[np.ndarray], T], shapes: np.ndarray, weights: Any, loss: str) -> T:
     """Repeat ``superimpose(weights)``, weighing each landmark of each shape by its distance to its place.
 
     Distances count in units of the spread of the landmark over the shapes (from their median), at least half of that
@@ -28,7 +29,7 @@ def reweighted(superimpose: Callable[[np.ndarray], Any], shapes: np.ndarray, wei
     base = np.broadcast_to(1.0 if weights is None else np.asarray(weights, dtype=np.float64), seen.shape) * seen
     trust, sigma, settled = base, None, False
     for round_ in range(_MOST):
-        result = superimpose(trust)
+        result: Any = superimpose(trust)
         off = np.linalg.norm(result.transforms(shapes) - result.mean, axis=-1)
         off = np.where(base > 0, off, np.nan)
         spread = np.nanmedian(off, axis=0) / _MEDIAN_LENGTH[shapes.shape[2]]
@@ -43,4 +44,5 @@ def reweighted(superimpose: Callable[[np.ndarray], Any], shapes: np.ndarray, wei
         if round_ > _FIRST and np.abs(trust - before).max() < _STILL:
             settled = True
             break
-    return replace(result, weights=trust, converged=bool(settled and result.converged))
+    robust: T = replace(result, weights=trust, converged=bool(settled and result.converged))
+    return robust

@@ -120,7 +120,7 @@ class LandmarkScheme:
     def __repr__(self) -> str:
         return f"LandmarkScheme({self.name!r}, {self.n_landmarks} landmarks)"
 
-    def _key(self) -> tuple:
+    def _key(self) -> tuple[Any, ...]:
         return (
             self.name, self.n_landmarks, self.names, None if self.mirror is None else tuple(self.mirror.tolist()),
             tuple(map(tuple, self.edges.tolist())),
@@ -134,7 +134,7 @@ class LandmarkScheme:
     def __hash__(self) -> int:
         return hash((self.name, self.n_landmarks, self.names))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         if SCHEMES.get(self.name) is self:
             return get_scheme, (self.name,)
         keywords = {k: getattr(self, k) for k in ("names", "groups", "edges", "mirror", "anchors", "curves")}
@@ -327,7 +327,7 @@ class LandmarkScheme:
         return right, left
 
 
-class _Frozen(dict):
+class _Frozen(dict[str, Any]):
     """A dictionary that cannot be changed (and, unlike a mapping proxy, can be copied and pickled)."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
@@ -335,15 +335,15 @@ class _Frozen(dict):
 
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return _Frozen, (dict(self),)
 
 
-def _rebuild(name: str, n_landmarks: int, keywords: dict) -> LandmarkScheme:
+def _rebuild(name: str, n_landmarks: int, keywords: dict[str, Any]) -> LandmarkScheme:
     return LandmarkScheme(name, n_landmarks, **keywords)
 
 
-def _device_of(array: Any) -> dict:
+def _device_of(array: Any) -> dict[str, Any]:
     device = getattr(array, "device", None)
     return {} if device is None else {"device": device}
 

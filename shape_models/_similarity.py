@@ -363,8 +363,8 @@ def _row(points: Any, batch: tuple[int, ...], weights: Any, index: tuple[int, ..
     """Return the points of one row that have weight."""
     one = np.broadcast_to(to_numpy(points), (*batch, *points.shape[-2:]))[index]
     if weights is None:
-        return one
-    return one[np.broadcast_to(to_numpy(weights), (*batch, points.shape[-2]))[index] > 0]
+        return np.asarray(one)
+    return np.asarray(one[np.broadcast_to(to_numpy(weights), (*batch, points.shape[-2]))[index] > 0])
 
 
 def _collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:

@@ -244,7 +244,7 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
 
 def _unit(shape: np.ndarray) -> np.ndarray:
     """Divide by the centroid size, without moving the shape."""
-    return shape / np.sqrt(((shape - shape.mean(axis=0)) ** 2).sum())
+    return np.asarray(shape / np.sqrt(((shape - shape.mean(axis=0)) ** 2).sum()))
 
 
 def _rotations(y: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -263,4 +263,4 @@ def _solve(system: np.ndarray, right: np.ndarray) -> np.ndarray:
             return solution
     except np.linalg.LinAlgError:
         pass
-    return (np.linalg.pinv(system, rcond=1e-12, hermitian=True) @ right[..., None])[..., 0]
+    return np.asarray((np.linalg.pinv(system, rcond=1e-12, hermitian=True) @ right[..., None])[..., 0])

@@ -236,14 +236,15 @@ def each_chunk(chunks: Any) -> Iterator[Any]:
 
 def _restart(chunks: Any) -> Iterable[Any]:
     if callable(chunks):
-        return chunks()
+        made: Iterable[Any] = chunks()
+        return made
     if isinstance(chunks, np.ndarray):
         raise ValueError(
             f"chunks: got one array of shape {chunks.shape}; expected an iterable of arrays. Try fit, or "
             "numpy.array_split(shapes, n_chunks)."
         )
     try:
-        iterator = iter(chunks)
+        iterator: Iterable[Any] = iter(chunks)
     except TypeError:
         raise ValueError(
             f"chunks: got {type(chunks).__name__}; expected an iterable of arrays or a callable that returns one."

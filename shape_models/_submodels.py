@@ -308,7 +308,7 @@ def _kernel_covariance(mean: np.ndarray, amplitude: float, length: float) -> np.
     kernel = (amplitude * unit) ** 2 * np.exp(-0.5 * apart / length**2)
     pose = _moves(centred, True)
     off = np.eye(mean.size) - pose @ pose.T
-    return off @ np.kron(kernel, np.eye(mean.shape[1])) @ off
+    return np.asarray(off @ np.kron(kernel, np.eye(mean.shape[1])) @ off)
 
 
 def _moves(centred: np.ndarray, scaling: bool) -> np.ndarray:
@@ -366,10 +366,10 @@ def _aligned(like: AlignedASM, asm: ASM, chosen: np.ndarray, scheme: Any) -> Ali
 def _basis_of(model: Any) -> ShapeBasis:
     if not isinstance(model, AlignedASM | ASM | ShapeBasis):
         raise TypeError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
-    basis: Any = model
     if not isinstance(model, ShapeBasis):
         check_is_fitted(model)
-        basis = (model.asm_ if isinstance(model, AlignedASM) else model).basis_
+    asm = model.asm_ if isinstance(model, AlignedASM) else model
+    basis: ShapeBasis = asm if isinstance(asm, ShapeBasis) else asm.basis_
     if len(basis.event_shape) != 2:
         raise ValueError(f"model: got one of flat features {basis.event_shape}; expected one of landmarks.")
     return basis
@@ -384,4 +384,4 @@ def _chosen(landmarks: Any, scheme: Any, n: int) -> np.ndarray:
             raise ValueError("landmarks: got something else than indices; expected them, as the model has no scheme.")
     if not len(chosen) or (chosen < 0).any() or (chosen >= n).any() or len(set(chosen.tolist())) < len(chosen):
         raise ValueError(f"landmarks: got {chosen.tolist()[:8]}; expected different indices from 0 to {n - 1}.")
-    return chosen.astype(np.intp)
+    return np.asarray(chosen.astype(np.intp))

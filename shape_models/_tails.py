@@ -64,7 +64,7 @@ class Predictive:
         gaussian = d * fdtri(d, _MOST_DEGREES, level)
         student = gaussian if tails is None else d * fdtri(d, tails.degrees, level)
         square = self.dispersion(flat) * np.where(self.hidden, student, gaussian)
-        return np.sqrt(square).reshape(*self.lead, -1)
+        return np.asarray(np.sqrt(square).reshape(*self.lead, -1))
 
     def expected_error(self, covariance: np.ndarray) -> np.ndarray:
         """Return the mean over the landmarks of the expected distance to the truth, (...)."""
@@ -72,7 +72,7 @@ class Predictive:
         d = flat.shape[-1]
         length = np.exp(gammaln((d + 1) / 2) - gammaln(d / 2)) * np.sqrt(2 / d)  # of a normal vector of covariance I/d
         spread = np.sqrt(self.dispersion(flat) * np.maximum(np.trace(flat, axis1=-2, axis2=-1), 0.0))
-        return length * spread.mean(axis=-1).reshape(self.lead)
+        return np.asarray(length * spread.mean(axis=-1).reshape(self.lead))
 
 
 def predictive(solution: Solution) -> Predictive | None:

@@ -354,7 +354,7 @@ def bending_energy_matrix(reference: ArrayLike) -> np.ndarray:
     right[:k] = np.eye(k)
     inverse = np.linalg.solve(_system(unit, seen, 0.0), np.broadcast_to(right, (*size.shape, k + d + 1, k)))[..., :k, :]
     matrix = inverse / (size ** (2 if d == 2 else 1))[..., None, None]
-    return 0.5 * (matrix + np.swapaxes(matrix, -1, -2))
+    return np.asarray(0.5 * (matrix + np.swapaxes(matrix, -1, -2)))
 
 
 def _normalised(
@@ -406,8 +406,8 @@ def _system(unit: np.ndarray, seen: np.ndarray, smoothing: float) -> np.ndarray:
 def _kernel(apart: np.ndarray) -> np.ndarray:
     squared = (apart**2).sum(axis=-1)
     if apart.shape[-1] == 3:
-        return -np.sqrt(squared)
-    return 0.5 * squared * np.log(np.where(squared > 0, squared, 1.0))
+        return np.asarray(-np.sqrt(squared))
+    return np.asarray(0.5 * squared * np.log(np.where(squared > 0, squared, 1.0)))
 
 
 def _kernel_gradient(apart: np.ndarray) -> np.ndarray:

@@ -283,7 +283,7 @@ def overlap(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
     array([[1.   , 0.333, 0.   ]])
     """
     a, b = _as_boxes(boxes, "boxes").reshape(-1, 4), _as_boxes(others, "others").reshape(-1, 4)
-    return _shared(a, b) / np.maximum(_area(a)[:, None] + _area(b) - _shared(a, b), 1e-300)
+    return np.asarray(_shared(a, b) / np.maximum(_area(a)[:, None] + _area(b) - _shared(a, b), 1e-300))
 
 
 def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: float = 0.3) -> np.ndarray:
@@ -371,10 +371,10 @@ def _order_message(array: np.ndarray, name: str, size: tuple[int, ...] | None) -
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0).prod(axis=1)
+    return np.asarray(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0).prod(axis=1))
 
 
 def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.maximum(high - low, 0.0).prod(axis=2)
+    return np.asarray(np.maximum(high - low, 0.0).prod(axis=2))

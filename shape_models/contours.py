@@ -34,7 +34,12 @@ _FOLDS = 20  # of the cross-validation, at most
 
 
 def landmarks_of_masks(
-    path: str | os.PathLike, n_points: int = 64, *, label: ArrayLike | None = None, repair: bool = False, **options: Any
+    path: str | os.PathLike[str],
+    n_points: int = 64,
+    *,
+    label: ArrayLike | None = None,
+    repair: bool = False,
+    **options: Any,
 ) -> LandmarkSamples:
     """Read masks and return their corresponding landmarks as a set with names, scheme and frame.
 

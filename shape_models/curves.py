@@ -347,4 +347,4 @@ def _shares(share: np.ndarray, n: int) -> np.ndarray:
         counts[np.argmax(exact - counts)] += 1
     while counts.sum() > n:
         counts[np.argmax(np.where(counts > 1, counts - exact, -np.inf))] -= 1
-    return counts
+    return np.asarray(counts)

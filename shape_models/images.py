@@ -138,7 +138,7 @@ def read_values(image: ImageLike) -> np.ndarray:
     return _values(image)[0]
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the size of an image file after it has been turned upright, without decoding it where that is possible.
 
     Parameters
@@ -181,7 +181,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     return (int(height), int(width)) if turned else (int(width), int(height))
 
 
-def image_exists(path: str | os.PathLike | None) -> bool:
+def image_exists(path: str | os.PathLike[str] | None) -> bool:
     """Say whether an image can be read: whether its file is there, or the MATLAB file that it lies in.
 
     Parameters
@@ -222,7 +222,7 @@ def _read_stored(path: Path, index: int) -> np.ndarray:
         image = file[cells[np.unravel_index(index, cells.shape)]]
         if image.ndim not in (2, 3) or image.dtype != np.uint8 or image.size > MAX_PIXELS:
             raise ImageFileError(f"{path}: image {index}: got {image.dtype} of {image.shape}; expected an image.")
-        return image[()].T  # MATLAB's arrays are stored transposed
+        return np.asarray(image[()].T)  # MATLAB's arrays are stored transposed
 
 
 def check_inside(
@@ -444,9 +444,9 @@ def _on_black(array: np.ndarray, name: str) -> np.ndarray:
     if low < 0 or high > white:
         raise ValueError(f"{name}: got an alpha channel of {array.dtype} from {low} to {high}; expected 0 to {white}.")
     if array.dtype.kind == "f":
-        return colour * alpha
+        return np.asarray(colour * alpha)
     if array.dtype == np.bool_:
-        return colour & alpha
+        return np.asarray(colour & alpha)
     product = colour.astype(np.int64) * alpha.astype(np.int64)
     return ((product + white // 2) // white).astype(array.dtype)
 

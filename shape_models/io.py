@@ -168,7 +168,8 @@ def _loader(path: Path, kind: str, header: Mapping[str, Any]) -> Loader:
     """Return the loader of a kind, registered or announced by an installed package."""
     if kind not in _LOADERS:
         for point in entry_points(group=ENTRY_POINTS, name=kind):
-            return point.load()
+            announced: Loader = point.load()
+            return announced
         package = header.get("package")
         hint = f" Try installing the package {package!r} and importing it." if isinstance(package, str) else ""
         raise ModelFileError(

@@ -331,7 +331,7 @@ def find_outliers(shapes: ArrayLike) -> Outliers:
 
 
 def write_table(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     shapes: ArrayLike,
     model: AlignedASM | None = None,
     *,

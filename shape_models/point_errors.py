@@ -204,4 +204,4 @@ def _checked(points: Any, occluded: Any, event: Any, name: str) -> tuple[np.ndar
 def _turn(model: Any, points: np.ndarray) -> np.ndarray:
     """Scale times rotation from the model to the frame of the points, NaN for points that fit none."""
     pose = fit_shape(model, points).similarity
-    return np.asarray(pose.scale)[..., None, None] * np.asarray(pose.rotation)
+    return np.asarray(np.asarray(pose.scale)[..., None, None] * np.asarray(pose.rotation))

@@ -76,7 +76,7 @@ def plain_memory(array: Any) -> np.ndarray | None:
     if n_modes is None or n_modes() or torch.autograd.forward_ad.unpack_dual(array).tangent is not None:
         return None
     try:
-        return array.detach().numpy()
+        return np.asarray(array.detach())
     except RuntimeError:  # vmap and the other transforms of torch.func
         return None
 
@@ -89,5 +89,5 @@ def to_numpy(array: Any) -> np.ndarray:
         array = array.detach().cpu()
         if array.dtype.is_floating_point and array.dtype.itemsize < 4:
             array = array.float()  # NumPy has no bfloat16
-        return array.numpy()
+        return np.asarray(array.numpy())
     return np.asarray(array)

@@ -14,7 +14,7 @@ from ._samples import Entry
 class Folder:
     """The files below a folder, from one walk through it; hidden ones are left out."""
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.root = Path(folder)
         if not self.root.is_dir():
             raise LandmarkFileError(f"{self.root}: got no such folder; expected the folder of the data set.")

@@ -65,7 +65,7 @@ def load_landmarks(
     image_size: tuple[int, int] | None = None,
     groups: str | Callable[[Path], str] | None = None,
     extension: str | Sequence[str] | None = None,
-    images: str | os.PathLike | None = None,
+    images: str | os.PathLike[str] | None = None,
     labels: Sequence[str] | None = None,
     unused: Literal["raise", "ignore"] = "raise",
     **options: Any,

@@ -98,7 +98,7 @@ def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
 
     def turned(points: Any) -> np.ndarray:
         points = np.asarray(points, dtype=np.float64)
-        return points * [width, height] if file.frame == "relative" else [0, height - 1] + points * [1, -1]
+        return np.asarray(points * [width, height] if file.frame == "relative" else [0, height - 1] + points * [1, -1])
 
     attributes = dict(file.attributes)
     if attributes.get("curves"):

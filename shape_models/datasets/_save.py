@@ -27,7 +27,7 @@ _INNER = ("box", "columns", "curves", "edges", "image_id", "image_size", "visibi
 
 def save_landmarks(
     samples: LandmarkSamples,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     extension: str | None = None,
     image_size: tuple[int, int] | None = None,

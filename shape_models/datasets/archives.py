@@ -31,7 +31,7 @@ _WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion"
 
 
 def read_300w(
-    folder: str | os.PathLike, split: str | None = None, *, origin: float = 1, missing: Missing = None
+    folder: str | os.PathLike[str], split: str | None = None, *, origin: float = 1, missing: Missing = None
 ) -> LandmarkSamples:
     """Read 300-W: images with 68 landmarks in the order of iBUG.
 
@@ -169,7 +169,7 @@ def looks_like_300w(folder: Path) -> bool:
     return bool(parts) and parts <= set(_300W_FOLDERS)
 
 
-def read_wflw(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
+def read_wflw(folder: str | os.PathLike[str], split: str | None = None) -> LandmarkSamples:
     """Read WFLW: 10 000 faces with 98 landmarks, a box and six attributes.
 
     Parameters
@@ -263,7 +263,7 @@ def _load_wflw_reduced(entry: Entry) -> LandmarkSample:
     return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
 
 
-def read_helen(folder: str | os.PathLike, split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
+def read_helen(folder: str | os.PathLike[str], split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
     r"""Read HELEN with its own 194 landmarks (the re-annotation with 68 belongs to 300-W).
 
     Parameters
@@ -339,7 +339,7 @@ def _load_helen(entry: Entry, *, origin: float) -> LandmarkSample:
     return LandmarkSample(entry.image, np.array(points) - origin, None, {}, entry.group, entry.split)
 
 
-def read_muct(folder: str | os.PathLike, *, mirrored: bool = False) -> LandmarkSamples:
+def read_muct(folder: str | os.PathLike[str], *, mirrored: bool = False) -> LandmarkSamples:
     r"""Read MUCT: studio portraits by five cameras with 76 landmarks, or the first 68 of them.
 
     Parameters
@@ -413,7 +413,7 @@ def _load_muct(entry: Entry) -> LandmarkSample:
     return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
-def read_imm(folder: str | os.PathLike, *, origin: float = 1) -> LandmarkSamples:
+def read_imm(folder: str | os.PathLike[str], *, origin: float = 1) -> LandmarkSamples:
     """Read the IMM face database: 40 persons, six portraits each, 58 landmarks.
 
     Parameters
@@ -481,7 +481,7 @@ def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
     return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
-def read_youtube68(folder: str | os.PathLike, split: str | None = None) -> LandmarkSamples:
+def read_youtube68(folder: str | os.PathLike[str], split: str | None = None) -> LandmarkSamples:
     """Read frames of YouTube Faces with 68 machine-made landmarks, listed in one table.
 
     Parameters

@@ -18,7 +18,7 @@ __all__ = ["read_asmnet"]
 
 
 def read_asmnet(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     scheme: str | LandmarkScheme | None = None,
     group: Callable[[str], str] | None = None,

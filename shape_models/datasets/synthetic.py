@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def _rotations(n: int, generator: np.random.Generator) -> np.ndarray:
     yaw = stack((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
     pitch = stack((one, zero, zero), (zero, cp, -sp), (zero, sp, cp))
     roll = stack((cr, -sr, zero), (sr, cr, zero), (zero, zero, one))
-    return yaw @ pitch @ roll
+    return np.asarray(yaw @ pitch @ roll)
 
 
 # Each curve takes (place along it, traits) and returns x (image right positive), y (down) and a depth added to that of
@@ -160,7 +161,11 @@ def _rotations(n: int, generator: np.random.Generator) -> np.ndarray:
 # `side` is -1 for the subject's right (image left), +1 for the left.
 
 
-def _jaw(t: np.ndarray, p: dict) -> tuple:
+Knobs = dict[str, Any]  # what a face is drawn by
+Solid = tuple[Any, Any, Any]  # x, y and z along a curve
+
+
+def _jaw(t: np.ndarray, p: Knobs) -> Solid:
     """From the subject's right temple (t = -1) round the chin (0) to the left one (1)."""
     angle = t * np.pi / 2
     drop = 1.66 * (1 + p["length"]) + 0.7 * p["opening"]
@@ -168,7 +173,7 @@ def _jaw(t: np.ndarray, p: dict) -> tuple:
     return x, -0.56 + drop * np.cos(angle), 0.0
 
 
-def _brow(t: np.ndarray, p: dict, side: int, lower: bool) -> tuple:
+def _brow(t: np.ndarray, p: Knobs, side: int, lower: bool) -> Solid:
     """From the outer end (0) to the inner end (1)."""
     x = side * (0.74 - 0.56 * t) * (1 + p["width"])
     arch = 4 * t * (1 - t)
@@ -176,7 +181,7 @@ def _brow(t: np.ndarray, p: dict, side: int, lower: bool) -> tuple:
     return x, y + (0.09 * arch if lower else 0.0), 0.0
 
 
-def _eye(t: np.ndarray, p: dict, side: int, radius: float = 1.0) -> tuple:
+def _eye(t: np.ndarray, p: Knobs, side: int, radius: float = 1.0) -> Solid:
     """Round the eye: 0 the outer corner, 1/4 the top, 1/2 the inner corner, 3/4 the bottom."""
     angle = 2 * np.pi * t
     half = 0.18 * (1 + p["eye_size"])
@@ -185,25 +190,25 @@ def _eye(t: np.ndarray, p: dict, side: int, radius: float = 1.0) -> tuple:
     return x, -0.50 - radius * height * np.sin(angle), 0.06
 
 
-def _bridge(t: np.ndarray, p: dict) -> tuple:
+def _bridge(t: np.ndarray, p: Knobs) -> Solid:
     """From between the eyes (0) to the tip of the nose (1)."""
     return 0.0 * t, -0.52 + 0.52 * t * (1 + p["nose_length"] / 0.52), -0.45 * t**1.3 * (1 + p["profile"])
 
 
-def _nostrils(t: np.ndarray, p: dict) -> tuple:
+def _nostrils(t: np.ndarray, p: Knobs) -> Solid:
     """Below the nose, from the subject's right wing (-1) to the left one (1)."""
     y = 0.125 - 0.035 * t**2 + p["nose_length"]
     return 0.21 * t * (1 + p["nose_width"]), y, -0.27 + 0.14 * np.abs(t)
 
 
-def _wing(t: np.ndarray, p: dict, side: int) -> tuple:
+def _wing(t: np.ndarray, p: Knobs, side: int) -> Solid:
     """Along the side of the nose, from the inner corner of the eye (0) to where the wing meets the lip (1)."""
     flare = np.exp(-(((t - 0.82) / 0.18) ** 2))  # the wing itself stands out
     x = side * (0.10 + 0.05 * t + 0.14 * flare) * (1 + p["nose_width"])
     return x, -0.49 + 0.62 * t + p["nose_length"] * t, -0.05 - 0.16 * t
 
 
-def _lip(t: np.ndarray, p: dict, row: int) -> tuple:
+def _lip(t: np.ndarray, p: Knobs, row: int) -> Solid:
     """From the subject's right corner (-1) to the left one (1); rows 0...3 go from the upper edge to the lower."""
     inner = row in (1, 2)
     half = (0.30 if inner else 0.36) * (1 + p["mouth_width"]) + 0.25 * p["smile"]
@@ -215,7 +220,7 @@ def _lip(t: np.ndarray, p: dict, row: int) -> tuple:
     return half * t, y, -0.12 * arc
 
 
-def _lip_gap(t: np.ndarray, p: dict) -> tuple:
+def _lip_gap(t: np.ndarray, p: Knobs) -> Solid:
     """Between the lips."""
     upper, lower = _lip(t, p, 1), _lip(t, p, 2)
     return upper[0], (upper[1] + lower[1]) / 2, upper[2]
@@ -223,10 +228,10 @@ def _lip_gap(t: np.ndarray, p: dict) -> tuple:
 
 def _depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Depth of the rounded face: 0 in front, nearly 1 at the temples, a receding chin and forehead."""
-    return 0.45 + 0.85 * np.abs(x) ** 2.2 + 0.12 * np.clip(y - 0.2, 0, None) ** 2 + 0.1 * np.clip(-0.4 - y, 0, None)
+    return np.asarray(0.45 + 0.85 * np.abs(x) ** 2.2 + 0.12 * np.clip(y - 0.2, 0, None) ** 2 + 0.1 * np.clip(-0.4 - y, 0, None))
 
 
-Place = tuple[Callable, float, dict]
+Place = tuple[Callable[..., Any], float, dict[str, Any]]
 
 
 def _build(name: str, traits: dict[str, np.ndarray]) -> np.ndarray:
@@ -247,7 +252,7 @@ def _build(name: str, traits: dict[str, np.ndarray]) -> np.ndarray:
     return faces
 
 
-def _along(curve: Callable, places: list[float] | np.ndarray, **keywords: int | bool | float) -> list[Place]:
+def _along(curve: Callable[..., Any], places: list[float] | np.ndarray, **keywords: int | bool | float) -> list[Place]:
     return [(curve, float(t), keywords) for t in places]
 
 

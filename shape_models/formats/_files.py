@@ -17,7 +17,7 @@ from ._source import LandmarkFileError
 
 
 def read_landmarks(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     scheme: str | LandmarkScheme | None = None,
     extension: str | None = None,
@@ -114,7 +114,7 @@ def read_landmarks(
     return files
 
 
-def extension_of(path: Path, extension: str, known: dict[str, Callable]) -> str:
+def extension_of(path: Path, extension: str, known: dict[str, Callable[..., Any]]) -> str:
     suffix = extension.lower() if extension.startswith(".") else f".{extension.lower()}"
     if suffix not in known:
         problem = f"got the extension {extension!r}; expected one of {', '.join(known)}"
@@ -126,7 +126,7 @@ def extension_of(path: Path, extension: str, known: dict[str, Callable]) -> str:
     return suffix
 
 
-def _options(function: Callable, options: dict[str, Any], suffix: str) -> dict[str, Any]:
+def _options(function: Callable[..., Any], options: dict[str, Any], suffix: str) -> dict[str, Any]:
     known = options_of(function)
     for name in options:
         if name not in known:
@@ -141,7 +141,7 @@ def _read(path: Path, suffix: str, options: dict[str, Any]) -> LandmarkFile | li
     return reader(path, **_options(reader, options, suffix))
 
 
-def write_landmarks(path: str | os.PathLike, landmarks: LandmarksLike, **options: Any) -> None:
+def write_landmarks(path: str | os.PathLike[str], landmarks: LandmarksLike, **options: Any) -> None:
     """Write a landmark file in the format that its extension names.
 
     Parameters

@@ -47,7 +47,7 @@ _FOREIGN_ROOTS = {
 }
 
 
-def options_of(function: Callable) -> set[str]:
+def options_of(function: Callable[..., Any]) -> set[str]:
     """Return the names of what a reader or writer can be told."""
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
@@ -68,7 +68,7 @@ class ByContent:
         parameters = {p.name: p for reader in readers for p in inspect.signature(reader).parameters.values()}
         self.__signature__ = inspect.Signature(sorted(parameters.values(), key=lambda p: p.kind))
 
-    def __call__(self, path: str | os.PathLike, **options: Any) -> LandmarkFile | list[LandmarkFile]:
+    def __call__(self, path: str | os.PathLike[str], **options: Any) -> LandmarkFile | list[LandmarkFile]:
         source = Source.of(path)
         reader = self._choose(source)
         for name in options:
@@ -174,7 +174,7 @@ def _choose_txt(source: Source) -> Reader:
     return read_txt
 
 
-def _write_json(path: str | os.PathLike, landmarks: Any, *, coordinates: str | None = None) -> None:
+def _write_json(path: str | os.PathLike[str], landmarks: Any, *, coordinates: str | None = None) -> None:
     """Write ``.mrk.json`` for 3D Slicer, other ``.json`` as COCO keypoints."""
     if str(path).lower().endswith(".mrk.json"):
         write_slicer(path, landmarks, **({} if coordinates is None else {"coordinates": coordinates}))
@@ -184,7 +184,7 @@ def _write_json(path: str | os.PathLike, landmarks: Any, *, coordinates: str | N
         write_coco(path, landmarks)
 
 
-def _write_txt(path: str | os.PathLike, landmarks: Any) -> None:
+def _write_txt(path: str | os.PathLike[str], landmarks: Any) -> None:
     """Write a table for MorphoJ."""
     write_csv(path, landmarks, style="morphoj")
 

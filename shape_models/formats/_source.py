@@ -43,7 +43,7 @@ class LandmarkFileError(ValueError):
 class Source:
     """The text of a file, with the name and the line that its errors quote."""
 
-    def __init__(self, path: str | os.PathLike, text: str | None = None, *, decimal: str = ".") -> None:
+    def __init__(self, path: str | os.PathLike[str], text: str | None = None, *, decimal: str = ".") -> None:
         if decimal not in (".", ","):
             raise ValueError(f"decimal: got {decimal!r}; expected '.' or ','.")
         self.path = Path(path)
@@ -51,7 +51,7 @@ class Source:
         self.decimal = decimal
 
     @classmethod
-    def of(cls, path: str | os.PathLike | Source, *, decimal: str = ".") -> Source:
+    def of(cls, path: str | os.PathLike[str] | Source, *, decimal: str = ".") -> Source:
         """Return a source that has been opened already as it is."""
         if isinstance(path, Source):
             return path if path.decimal == decimal else cls(path.path, path.text, decimal=decimal)
@@ -224,7 +224,7 @@ def json_number(source: Source, value: Any, name: str) -> float:
     return number
 
 
-def json_numbers(source: Source, values: list, name: str) -> np.ndarray:
+def json_numbers(source: Source, values: list[Any], name: str) -> np.ndarray:
     """Return what `json_number` does of many values, faster."""
     if set(map(type, values)) <= {int, float}:
         try:

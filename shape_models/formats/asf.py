@@ -32,7 +32,7 @@ _COLUMNS = ("path", "type", "x", "y", "point", "from", "to")
 
 
 def read_asf(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     image_size: tuple[int, int] | None = None,
     missing: Missing = None,
@@ -148,7 +148,7 @@ def _integer(source: Source, token: str, name: str, line: int) -> int:
 
 
 def write_asf(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     landmarks: LandmarksLike,
     *,
     image_size: tuple[int, int] | None = None,

@@ -33,7 +33,7 @@ _PARTS = {
 
 
 def read_coco(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     part: str | None = None,
     missing: Missing = None,
@@ -164,13 +164,13 @@ def _key(identifier: Any) -> Any:
     return identifier if isinstance(identifier, str | int) else None
 
 
-def _by_id(source: Source, content: dict, name: str) -> dict[Any, dict]:
+def _by_id(source: Source, content: dict[str, Any], name: str) -> dict[Any, dict[str, Any]]:
     items = content.get(name)
     if items is None:
         return {}
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise source.error(f"{name}: got {shorten(repr(items))}; expected a list of objects.")
-    found: dict[Any, dict] = {}
+    found: dict[Any, dict[str, Any]] = {}
     for item in items:
         key = _key(item.get("id"))
         if found.setdefault(key, item) != item and key is not None:
@@ -178,7 +178,7 @@ def _by_id(source: Source, content: dict, name: str) -> dict[Any, dict]:
     return {key: item for key, item in found.items() if key is not None}
 
 
-def _size(image: dict) -> tuple[int, int] | None:
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     size = image.get("width"), image.get("height")
     return size if all(isinstance(n, int) and n > 0 for n in size) else None  # type: ignore[return-value]
 
@@ -193,7 +193,7 @@ def _box(source: Source, box: Any, where: str) -> np.ndarray:
     return corners
 
 
-def write_coco(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
+def write_coco(path: str | os.PathLike[str], landmarks: LandmarksLike) -> None:
     """Write shapes as COCO keypoints that `read_coco` reads back to the last bit.
 
     Parameters
@@ -226,8 +226,8 @@ def write_coco(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
     ids = [file.id for file in files]
     if len(set(map(str, ids))) != len(ids) or not all(isinstance(i, int | str) for i in ids):
         ids = list(range(len(files)))
-    images: dict[str, dict] = {}
-    categories: dict[tuple, dict] = {}
+    images: dict[str, dict[str, Any]] = {}
+    categories: dict[tuple[Any, ...], dict[str, Any]] = {}
     annotations = []
     for index, file in enumerate(files):
         refuse_frame(path, file)

@@ -41,7 +41,7 @@ _AXIS_FIRST = re.compile(r"([xyz])[_ ](.*[^0-9].*)", re.IGNORECASE)
 
 
 def read_csv(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     group: str | Sequence[str] | None = None,
     columns: Mapping[str | int, str | None] | Sequence[str] | None = None,
@@ -279,7 +279,11 @@ _STYLES = ("table", "morphoj", "geomorph")
 
 
 def write_csv(
-    path: str | os.PathLike, landmarks: LandmarksLike, *, columns: Sequence[str] | None = None, style: str = "table"
+    path: str | os.PathLike[str],
+    landmarks: LandmarksLike,
+    *,
+    columns: Sequence[str] | None = None,
+    style: str = "table",
 ) -> None:
     """Write shapes into a table, one row each, that `read_csv` reads back to the last bit.
 
@@ -350,7 +354,7 @@ def write_csv(
     write_text(path, stream.getvalue())
 
 
-def _same_labels(path: str | os.PathLike, files: list[LandmarkFile]) -> list[LandmarkFile]:
+def _same_labels(path: str | os.PathLike[str], files: list[LandmarkFile]) -> list[LandmarkFile]:
     """Return the files with their landmarks in the order of the first one's labels."""
     names = files[0].labels if files else None
     if names is None or all(file.labels is None for file in files):
@@ -383,7 +387,7 @@ def _column(file: LandmarkFile, key: str, points: np.ndarray) -> np.ndarray:
 
 
 def _first_columns(
-    path: str | os.PathLike, files: list[LandmarkFile], columns: Sequence[str] | None
+    path: str | os.PathLike[str], files: list[LandmarkFile], columns: Sequence[str] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return the names and the values of the columns before the coordinates."""
     if columns is None:
@@ -403,7 +407,9 @@ def _first_columns(
     return [*(["image"] if images else []), *names], rows
 
 
-def _identities(path: str | os.PathLike, files: list[LandmarkFile], style: str) -> tuple[list[str], list[list[str]]]:
+def _identities(
+    path: str | os.PathLike[str], files: list[LandmarkFile], style: str
+) -> tuple[list[str], list[list[str]]]:
     """Return the one column of MorphoJ and of R: who each shape is."""
     for file in files:
         refuse_frame(path, file, ("pixels", "y_up", "physical"))

@@ -17,7 +17,7 @@ __all__ = ["read_cvat_xml"]
 
 
 def read_cvat_xml(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     origin: float = 0,
     missing: Missing = None,

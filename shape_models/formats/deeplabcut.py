@@ -21,7 +21,7 @@ _Table = tuple[list[tuple[str, str, str]], list[tuple[list[str], list[float]]]]
 
 
 def read_deeplabcut(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     missing: Missing = None,
     scheme: str | LandmarkScheme | None = None,

@@ -23,7 +23,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def read_dlib_xml(
-    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
 ) -> list[LandmarkFile]:
     """Read the annotated boxes of an imglab file.
 
@@ -117,7 +117,7 @@ class _Handler(XmlHandler):
             parts[name] = (self.number("part", attributes, "x"), self.number("part", attributes, "y"))
 
 
-def write_dlib_xml(path: str | os.PathLike, landmarks: LandmarksLike) -> None:
+def write_dlib_xml(path: str | os.PathLike[str], landmarks: LandmarksLike) -> None:
     """Write shapes as boxes with parts that `read_dlib_xml` reads back to the last bit.
 
     Parameters
@@ -191,7 +191,7 @@ def _whole(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else spell(value)
 
 
-def _quote(path: str | os.PathLike, text: str) -> str:
+def _quote(path: str | os.PathLike[str], text: str) -> str:
     if _FORBIDDEN.search(text):
         raise LandmarkFileError(
             f"{Path(path)}: got the name {shorten(text)!r}, which XML cannot hold; expected letters."

@@ -16,7 +16,7 @@ __all__ = ["read_labelme"]
 
 
 def read_labelme(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     origin: float = 0,
     missing: Missing = None,

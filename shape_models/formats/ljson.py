@@ -28,7 +28,7 @@ __all__ = ["read_ljson", "write_ljson"]
 
 
 def read_ljson(
-    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
 ) -> list[LandmarkFile]:
     """Read the shapes of an ``.ljson`` file.
 
@@ -93,7 +93,7 @@ def read_ljson(
     return files
 
 
-def _version_1(source: Source, content: Any) -> tuple[np.ndarray, dict]:
+def _version_1(source: Source, content: Any) -> tuple[np.ndarray, dict[str, Any]]:
     groups: dict[str, np.ndarray] = {}
     rows: list[Any] = []
     edges: list[Any] = []
@@ -113,7 +113,7 @@ def _version_1(source: Source, content: Any) -> tuple[np.ndarray, dict]:
     return points, {"groups": groups, "edges": np.array(edges, dtype=np.intp).reshape(-1, 2)}
 
 
-def _version_2(source: Source, content: Any, where: str) -> tuple[np.ndarray, dict]:
+def _version_2(source: Source, content: Any, where: str) -> tuple[np.ndarray, dict[str, Any]]:
     landmarks = json_field(source, content, "landmarks", dict, where)
     rows = json_field(source, landmarks, "points", list, f"{where}.landmarks")
     points = _points(source, rows, f"{where}.landmarks.points")
@@ -129,7 +129,7 @@ def _version_2(source: Source, content: Any, where: str) -> tuple[np.ndarray, di
     return points, {"groups": groups, "edges": edges}
 
 
-def _points(source: Source, rows: list, where: str) -> np.ndarray:
+def _points(source: Source, rows: list[Any], where: str) -> np.ndarray:
     if not rows:
         raise source.error(f"{where}: got no points; expected at least one.")
     points: list[list[float]] = []
@@ -144,7 +144,7 @@ def _points(source: Source, rows: list, where: str) -> np.ndarray:
     return np.ascontiguousarray(array[:, ::-1]) if n_dims == 2 else array
 
 
-def _indices(source: Source, values: list, n: int, where: str) -> np.ndarray:
+def _indices(source: Source, values: list[Any], n: int, where: str) -> np.ndarray:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < n:
             raise source.error(f"{where}: got {shorten(repr(value))}; expected indices in 0...{n - 1}.")
@@ -160,7 +160,7 @@ def _edges(source: Source, pairs: Any, n: int, where: str) -> np.ndarray:
     return _indices(source, [index for pair in pairs for index in pair], n, where).reshape(-1, 2)
 
 
-def write_ljson(path: str | os.PathLike, landmarks: LandmarksLike, *, version: int = 3) -> None:
+def write_ljson(path: str | os.PathLike[str], landmarks: LandmarksLike, *, version: int = 3) -> None:
     """Write shapes into an ``.ljson`` file that `read_ljson` reads back to the last bit.
 
     Parameters
@@ -194,7 +194,7 @@ def write_ljson(path: str | os.PathLike, landmarks: LandmarksLike, *, version: i
         raise ValueError(f"version: got {version!r}; expected 1, 2 or 3.")
     if not files or (version < 3 and len(files) != 1):
         raise LandmarkFileError(f"{Path(path)}: got {len(files)} shapes; expected one, or version=3.")
-    bodies: dict[str, dict] = {}
+    bodies: dict[str, dict[str, Any]] = {}
     for index, file in enumerate(files):
         refuse_frame(path, file, ("pixels", "physical"))
         points = as_points(file.points, path)
@@ -231,7 +231,7 @@ def _parts(file: LandmarkFile) -> tuple[dict[str, list[int]], list[list[int]]]:
     return {str(k): np.asarray(v).tolist() for k, v in groups.items()}, pairs
 
 
-def _as_version_1(path: Path, body: dict) -> list[dict]:
+def _as_version_1(path: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
     rows, edges = body["landmarks"]["points"], body["landmarks"]["connectivity"]
     parts = [(item["label"], item["mask"]) for item in body["labels"]] or [("all", list(range(len(rows))))]
     if [index for _, mask in parts for index in mask] != list(range(len(rows))):

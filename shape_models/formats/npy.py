@@ -26,7 +26,7 @@ __all__ = ["read_npy", "write_npy"]
 
 
 def read_npy(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     n_dims: int | None = None,
     missing: Missing = None,
@@ -142,14 +142,14 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
             raise LandmarkFileError(f"{where}: got text with characters that do not exist; expected Unicode.")
         return array.astype(f"U{dtype.itemsize // 4}")
     if dtype.kind == "b":
-        return np.ascontiguousarray(array).view(np.uint8) != 0  # a byte that is neither 0 nor 1 is no bool
+        return np.asarray(np.ascontiguousarray(array).view(np.uint8) != 0)  # a byte that is neither 0 nor 1 is no bool
     array = array.astype(np.float64)
     if np.isinf(array).any():
         raise LandmarkFileError(f"{where}: got an infinite number; expected finite numbers or NaN.")
     return array
 
 
-def write_npy(path: str | os.PathLike, landmarks: LandmarksLike, *, flat: bool = True) -> None:
+def write_npy(path: str | os.PathLike[str], landmarks: LandmarksLike, *, flat: bool = True) -> None:
     """Write one shape into a ``.npy`` file that `read_npy` reads back to the last bit.
 
     Parameters

@@ -20,7 +20,7 @@ _HEADER = re.compile(
 
 
 def read_nts(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     n_dims: int | None = None,
     decimal: str = ".",

@@ -28,7 +28,7 @@ def is_openface(names: list[str]) -> bool:
 
 
 def read_openface(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     part: str = "2d",
     missing: Missing = None,

@@ -22,7 +22,7 @@ _END = b"end_header"
 
 
 def read_ply(
-    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
 ) -> LandmarkFile:
     """Read the vertices of a ``.ply`` file as landmarks.
 

@@ -34,7 +34,7 @@ _UNITS = np.array([float(10**k) for k in range(16)])
 
 
 def read_pts(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     origin: float = 1,
     columns: str | None = None,
@@ -196,7 +196,7 @@ def _read_idav(
     return LandmarkFile(array, tuple(labels), scheme, frame="physical", path=source.path)
 
 
-def write_pts(path: str | os.PathLike, landmarks: LandmarksLike, *, origin: float = 1) -> None:
+def write_pts(path: str | os.PathLike[str], landmarks: LandmarksLike, *, origin: float = 1) -> None:
     """Write a ``.pts`` file that `read_pts` reads back to the last bit.
 
     Parameters

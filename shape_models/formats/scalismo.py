@@ -15,7 +15,7 @@ __all__ = ["read_scalismo"]
 
 
 def read_scalismo(
-    path: str | os.PathLike, *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
+    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
 ) -> LandmarkFile:
     """Read a landmark list of Scalismo.
 

@@ -38,7 +38,7 @@ _NUMBERED_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 
 
 def read_slicer(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     coordinates: str = "LPS",
     missing: Missing = None,
@@ -195,7 +195,7 @@ def _millimetres(source: Source, unit: Any, where: str) -> float:
     return _UNITS[name]
 
 
-def write_slicer(path: str | os.PathLike, landmarks: LandmarksLike, *, coordinates: str = "LPS") -> None:
+def write_slicer(path: str | os.PathLike[str], landmarks: LandmarksLike, *, coordinates: str = "LPS") -> None:
     """Write point lists that 3D Slicer opens and `read_slicer` reads back to the last bit.
 
     Parameters

@@ -25,7 +25,7 @@ def is_stereomorph(source: Source) -> bool:
 
 
 def read_stereomorph(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     scaled: bool = False,
     missing: Missing = None,

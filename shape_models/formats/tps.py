@@ -40,7 +40,7 @@ _RESERVED = ("LM", "LM3", "CURVES", "OUTLINES", "POINTS", "IMAGE", "ID", "SCALE"
 
 
 def read_tps(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     image_size: tuple[int, int] | None = None,
     missing: Missing = None,
@@ -239,7 +239,9 @@ def _points(
     return array
 
 
-def write_tps(path: str | os.PathLike, landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None) -> None:
+def write_tps(
+    path: str | os.PathLike[str], landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None
+) -> None:
     """Write specimens into a ``.tps`` file that `read_tps` reads back to the last bit.
 
     Parameters

@@ -16,7 +16,7 @@ __all__ = ["read_txt"]
 
 
 def read_txt(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     columns: str | None = None,
     n_dims: int | None = None,

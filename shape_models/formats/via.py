@@ -18,7 +18,7 @@ __all__ = ["read_via"]
 
 
 def read_via(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     label: str | None = None,
     missing: Missing = None,

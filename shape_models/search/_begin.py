@@ -64,7 +64,7 @@ def _settled(fitter: Any, request: Request, search: Search, first: SearchResult,
     solver, box = fitter._solver(), np.array([search.box])
 
     def turned(angle: float) -> np.ndarray:
-        return fitter.box_.place(box, fitter._frame, turn=angle)[0]
+        return np.asarray(fitter.box_.place(box, fitter._frame, turn=angle)[0])
 
     def again(starts: np.ndarray) -> list[SearchResult]:
         bank = solver.see(read_image(request.image), starts) if fitter.evidence_.needs_images else None

@@ -70,7 +70,7 @@ def spread_of(answers: np.ndarray, size: np.ndarray) -> np.ndarray:
     n, s = answers.shape[:2]
     apart = np.linalg.norm(answers[:, :, None] - answers[:, None], axis=-1).mean(-1)
     others = apart[:, ~np.eye(s, dtype=bool)].reshape(n, s, s - 1)
-    return np.median(others, axis=-1) / size
+    return np.asarray(np.median(others, axis=-1) / size)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Calibration:
     def confidence(self, features: np.ndarray) -> np.ndarray:
         """Return the probability (n, K) that landmarks can be seen and are right."""
         odds = self.landmark[0] + features @ np.array(self.landmark[1:])
-        return 1.0 / (1.0 + np.exp(-odds))
+        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
 
     def expected_error(self, features: np.ndarray, spread: np.ndarray | None = None) -> np.ndarray:
         """Return the expected error (n,) of answers as a fraction of their sizes."""
@@ -136,7 +136,7 @@ class Calibration:
         if spread is not None:
             features = np.concatenate([features, np.log(spread + 1e-4)[:, None]], axis=1)
             weights = np.array(self.error_with_spread)
-        return np.minimum(np.exp(weights[0] + features @ weights[1:]), 1.0)
+        return np.asarray(np.minimum(np.exp(weights[0] + features @ weights[1:]), 1.0))
 
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
@@ -228,4 +228,4 @@ def disturbed(shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = low * (high / low) ** rng.random((n, 1, 1)) * side / np.sqrt(2)
     out = shapes + noise * (rng.normal(size=shapes.shape) + rng.normal(size=(n, 1, 2))) / np.sqrt(2)
     far = rng.random((n, k)) < _GROSS * rng.random((n, 1))
-    return out + far[..., None] * rng.uniform(-0.2, 0.2, size=shapes.shape) * side
+    return np.asarray(out + far[..., None] * rng.uniform(-0.2, 0.2, size=shapes.shape) * side)

@@ -80,4 +80,5 @@ def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str
     )
     evidence.prepare(fitter._frame, len(fitter.resolutions_), fitter._scheme())
     fitter.evidence_ = evidence
-    return fitter
+    made: F = fitter
+    return made

@@ -38,7 +38,7 @@ class Planar(NamedTuple):
 
     @property
     def scale(self) -> np.ndarray:
-        return np.abs(self.a)
+        return np.asarray(np.abs(self.a))
 
     def take(self, index: Any) -> Planar:
         return Planar(self.a[index], self.b[index])
@@ -109,7 +109,7 @@ class Frame:
     def middle(self) -> np.ndarray:
         """Middle of the box of the mean shape as it stands in images, in the frame of the model."""
         back = Planar(np.exp(-1j * np.array(self.angle)), np.array(0j))
-        return back(0.5 * (self.upright.min(0) + self.upright.max(0))[None])[0]
+        return np.asarray(back(0.5 * (self.upright.min(0) + self.upright.max(0))[None])[0])
 
     def pose_of(self, points: np.ndarray, weights: np.ndarray | None = None) -> Planar:
         """Return model -> image for points (..., K, 2)."""

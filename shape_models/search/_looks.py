@@ -37,7 +37,7 @@ def look_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     cells = along.reshape(_CELLS, n, _CELLS, n, _DIRECTIONS).sum(axis=(1, 3))
     total = cells.sum(axis=-1, keepdims=True)
     edges = np.sqrt(cells / (total + 0.2 * total.mean() + 1e-12))
-    return np.concatenate([_unit(edges), np.sqrt(_COLOUR) * _unit(blocks)]) / np.sqrt(1 + _COLOUR)
+    return np.asarray(np.concatenate([_unit(edges), np.sqrt(_COLOUR) * _unit(blocks)]) / np.sqrt(1 + _COLOUR))
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> float:

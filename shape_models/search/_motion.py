@@ -93,7 +93,7 @@ class Motion:
         """Of each landmark (n_landmarks,), of each coordinate, squared pixels, from the jitter of what is measured."""
         pose, size = self.pose_variance[:, 0, 0], self.size
         turned = 0.5 * np.abs(self.form) ** 2 * (pose[2] + pose[3]) * size**2
-        return 0.5 * (pose[0] + pose[1]) + turned + self.form_variance * size**2
+        return np.asarray(0.5 * (pose[0] + pose[1]) + turned + self.form_variance * size**2)
 
     def advance(self, *, seen: bool) -> None:
         """Go on by one frame."""

@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def points(self) -> np.ndarray:
-        return self.state.points.reshape(*self.score.shape, *self.state.points.shape[1:])
+        return np.asarray(self.state.points.reshape(*self.score.shape, *self.state.points.shape[1:]))
 
 
 class State:
@@ -92,7 +92,7 @@ class State:
                     n_outside(fit.points[i], sizes[i]),
                 )
             )
-        return stayed
+        return np.asarray(stayed)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def start_from_peaks(given: Any, frame: Frame, floor: float) -> np.ndarray:
         fit = frame.fit(places[None], weights=np.maximum(weights, floor)[None], prior=frame.side**2)
         distance = np.linalg.norm(fit.points[0] - places, axis=1) / (fit.pose.scale[0] * frame.side)
         weights = heights / heights.max() / (1 + (distance / max(float(np.median(distance)), 0.02)) ** 2)
-    return fit.points[0]
+    return np.asarray(fit.points[0])
 
 
 def starts_about(shape: np.ndarray, n_starts: int, jitter: Jitter, seed: int | None) -> np.ndarray:

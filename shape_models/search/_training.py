@@ -76,13 +76,14 @@ def fit_shape_model(asm: Any, shapes: np.ndarray, scheme: Any) -> AlignedASM:
             raise ValueError(
                 f"shapes: got {shapes.shape[1:]} landmarks; the fitted shape model has {asm.asm_.event_shape_}."
             )
-        return asm
-    asm = clone(asm)
-    if asm.scheme is None:
-        asm.scheme = scheme
-    asm.fit(shapes)
-    asm.frame_ = "pixels"  # what it is searched in
-    return asm
+        fitted: AlignedASM = asm
+        return fitted
+    fitted = clone(asm)
+    if fitted.scheme is None:
+        fitted.scheme = scheme
+    fitted.fit(shapes)
+    fitted.frame_ = "pixels"  # what it is searched in
+    return fitted
 
 
 def frame_of(asm: AlignedASM, shapes: np.ndarray) -> tuple[Frame, Planar]:

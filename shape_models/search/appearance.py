@@ -135,7 +135,7 @@ class Mesh:
         Matthews and Baker (2004), Eq. (35): the slope times the Jacobian of the warp.
         """
         moves = np.einsum("pc,qpcd->pqd", self.shares, directions[:, self.corners])
-        return np.einsum("...pd,pqd->...pq", slopes, moves)
+        return np.asarray(np.einsum("...pd,pqd->...pq", slopes, moves))
 
     def compose(self, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """Return where the warps from the mesh to shapes (n, K, 2) take the landmarks moved by (n, K, 2).
@@ -145,7 +145,7 @@ class Mesh:
         maps = np.einsum("kt,ntij->nkij", self.around, self._edges(points) @ self.edges)
         if len(self.alone):  # a landmark that coincides with another is no corner
             maps[:, self.alone] = maps.mean(axis=1, keepdims=True)
-        return points + np.einsum("nkij,nkj->nki", maps, moves)
+        return np.asarray(points + np.einsum("nkij,nkj->nki", maps, moves))
 
 
 def normalise(textures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +186,7 @@ class Texture(Evidence):
         self.n_modes_ = [min(int(np.searchsorted(share, s - 1e-9)) + 1, len(share)) for s in wanted]
         self._n_levels = n_levels
         self._frame = frame
-        self._ready: dict[int, Any] = {}
+        self._ready: dict[int, tuple[Mesh, ShapeBasis, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def train(self, view: View, truth: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> None:
         mesh = Mesh(self._frame, view.resolution)
@@ -313,7 +313,7 @@ def _damped(normal: np.ndarray) -> np.ndarray:
     """Raise the diagonal (..., q, q) a little: a motion that the texture does not show stays where it is."""
     q = normal.shape[-1]
     level = np.maximum(np.trace(normal, axis1=-2, axis2=-1), 1e-300) / q
-    return normal + 1e-6 * level[..., None, None] * np.eye(q)
+    return np.asarray(normal + 1e-6 * level[..., None, None] * np.eye(q))
 
 
 def motions(frame: Any, n_modes: int) -> np.ndarray:
@@ -558,7 +558,7 @@ class AppearanceModel(BaseEstimator):
         textures, good = normalise(self._mesh.read(view))
         if not good[0]:
             raise ValueError("image: got the same value everywhere inside the shape; expected a texture.")
-        return textures[0]
+        return np.asarray(textures[0])
 
     def synthesize(self, coefficients: ArrayLike) -> np.ndarray:
         """Return textures made of modes.

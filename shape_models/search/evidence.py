@@ -106,7 +106,7 @@ class View:
     @property
     def n_landmarks(self) -> int:
         """Number of landmarks K."""
-        return self.points.shape[1]
+        return int(self.points.shape[1])
 
     @property
     def pose(self) -> Similarity:
@@ -162,7 +162,8 @@ class View:
         matrix : ndarray of shape (2, 3)
             Pixels of the maps -> pixels of the image.
         """
-        return self._context["maps"](image)
+        maps, matrix = self._context["maps"](image)
+        return maps, matrix
 
     def moved(self, points: np.ndarray, *, iteration: int | None = None) -> View:
         """Return the same view with other current landmarks.

@@ -430,7 +430,8 @@ class ASMFitter(BaseEstimator):
             kind = name if given is not None else None
             return search(self, asked[first:last], kind, n_starts, n_turns, max_iter, strict)
 
-        return arranged(in_chunks(run, len(asked), self.n_jobs, CHUNK), counts)
+        answers: SearchResult | list[Any] = arranged(in_chunks(run, len(asked), self.n_jobs, CHUNK), counts)
+        return answers
 
     def confidence(self, images: ImagesLike, shapes: ShapesLike, *, heatmaps: MapsLike | None = None) -> Any:
         """Return how well images support given shapes, which are not moved.

@@ -322,7 +322,7 @@ def _free(boxes: np.ndarray, taken: Sequence[np.ndarray]) -> np.ndarray:
     """Return the boxes in which no face stands yet."""
     if not len(boxes) or not len(taken):
         return boxes
-    return boxes[overlap(boxes, np.array([_box(shape) for shape in taken])).max(axis=1) < 0.3]
+    return np.asarray(boxes[overlap(boxes, np.array([_box(shape) for shape in taken])).max(axis=1) < 0.3])
 
 
 def _box(shape: np.ndarray) -> np.ndarray:
