@@ -57,10 +57,11 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.elsewhere:
             module, _, name = self.elsewhere[cmd_name].partition(":")
-            return getattr(import_module(module), name)
+            found: click.Command = getattr(import_module(module), name)
+            return found
         own = super().get_command(ctx, cmd_name)
         if own is None and cmd_name in self._announced():
-            return self._announced()[cmd_name].load()
+            own = self._announced()[cmd_name].load()
         return own
 
     def _announced(self) -> dict[str, Any]:

@@ -566,7 +566,8 @@ def named(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def as_given(entry: Entry) -> LandmarkSample:
-    return entry.source
+    sample: LandmarkSample = entry.source
+    return sample
 
 
 def _per_landmark(value: Any, sample: LandmarkSample) -> bool:

@@ -228,7 +228,9 @@ def _lip_gap(t: np.ndarray, p: Knobs) -> Solid:
 
 def _depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Depth of the rounded face: 0 in front, nearly 1 at the temples, a receding chin and forehead."""
-    return np.asarray(0.45 + 0.85 * np.abs(x) ** 2.2 + 0.12 * np.clip(y - 0.2, 0, None) ** 2 + 0.1 * np.clip(-0.4 - y, 0, None))
+    return np.asarray(
+        0.45 + 0.85 * np.abs(x) ** 2.2 + 0.12 * np.clip(y - 0.2, 0, None) ** 2 + 0.1 * np.clip(-0.4 - y, 0, None)
+    )
 
 
 Place = tuple[Callable[..., Any], float, dict[str, Any]]

@@ -144,7 +144,8 @@ class View:
         for i in range(len(points)):
             flat = np.ascontiguousarray(points[i].reshape(-1, 2) * to_level[i, :, 0] + to_level[i, :, 1])
             values = np.empty(len(flat), np.float32)
-            sample(self.bank.buffer, *table[i], flat, values)
+            offset, height, width = table[i]
+            sample(self.bank.buffer, offset, height, width, flat, values)
             out[i] = values.reshape(out[i].shape)
         return out
 

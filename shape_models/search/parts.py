@@ -241,7 +241,7 @@ class PartsFitter(BaseEstimator):
         many: Any = [images] if single else images
         rows = [i for i, result in enumerate(results) if result.found]
         if not rows:
-            return answers
+            return results[0] if single else results
         pictures = [many[i] for i in rows]
         spaced = None if spacing is None else _rows(spacing, len(results), rows)
         parts: dict[str, Any] = {

@@ -393,7 +393,9 @@ def _dual_ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarr
 def _solve(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
     matrix = gram.copy()
     matrix[np.diag_indices_from(matrix)] += ridge
-    return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), moment, check_finite=False))
+    return np.asarray(
+        cho_solve(cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), moment, check_finite=False)
+    )
 
 
 def _context_ridge(
