@@ -265,8 +265,10 @@ def plot_worst(
         ax.set_yticks([])
         value = "no prediction" if report.errors.failed[face] else f"{scale * report.errors.values[face]:.1f}{sign}"
         ax.set_title(f"face {face}: {value}", fontsize=8)
-    marks = [Line2D([], [], color=c, marker=".", linestyle="", label=t)
-             for c, t in (("limegreen", "truth"), ("magenta", "prediction"))]  # fmt: skip
+    marks = [
+        Line2D([], [], color=c, marker=".", linestyle="", label=t)
+        for c, t in (("limegreen", "truth"), ("magenta", "prediction"))
+    ]
     figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     figure.suptitle(f"{report.name}, protocol {report.protocol.name}: the {len(chosen)} largest errors", fontsize=10)
     return figure

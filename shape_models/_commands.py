@@ -187,8 +187,11 @@ def settings(items: Sequence[str], option: str) -> dict[str, Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-boxes_option = click.option("--boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                            help="A table with the columns image, x0, y0, x1, y1, a row for each object.")  # fmt: skip
+boxes_option = click.option(
+    "--boxes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A table with the columns image, x0, y0, x1, y1, a row for each object.",
+)
 
 
 def output_option(help: str, *, alias: str | None = None, **options: Any) -> Callable[[Any], Any]:
@@ -281,8 +284,10 @@ def read_named(path: str | Path) -> tuple[int, list[str], Rows]:
     header, rows = read_table(Source.of(path))
     key = next((i for name in _NAMES for i, other in enumerate(header) if other.lower() == name), None)
     if key is None:
-        raise DataError(f"{path}: got the columns {', '.join(header)[:80]}; expected a first line that names the "
-                        "columns, one of them image or name.")  # fmt: skip
+        raise DataError(
+            f"{path}: got the columns {', '.join(header)[:80]}; expected a first line that names the "
+            "columns, one of them image or name."
+        )
     if not rows:
         raise DataError(f"{path}: got no rows; expected one for each under {','.join(header)}.")
     return key, header, rows
@@ -295,8 +300,10 @@ def read_boxes(path: str | Path, images: Sequence[Image]) -> dict[str, list[list
     lower = [name.lower() for name in header]
     corners = next((names for names in (*_CORNERS, *_EXTENTS) if set(names) <= set(lower)), None)
     if corners is None:
-        raise DataError(f"{path}: got the columns {', '.join(header)[:80]}; expected image,x0,y0,x1,y1, in any order, "
-                        "or image,x,y,width,height.")  # fmt: skip
+        raise DataError(
+            f"{path}: got the columns {', '.join(header)[:80]}; expected image,x0,y0,x1,y1, in any order, "
+            "or image,x,y,width,height."
+        )
     places = [lower.index(name) for name in corners]
     table: dict[str, list[list[float]]] = {}
     for line, row in rows:

@@ -65,26 +65,30 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
         scheme = getattr(model, "scheme_", None)
         names = getattr(model, "landmark_names_", None)
         record |= {
-            "n_landmarks": basis.event_shape[0], "n_dims": basis.event_shape[-1],
-            "scheme": None if scheme is None else scheme.name, "frame": getattr(model, "frame_", None),
+            "n_landmarks": basis.event_shape[0],
+            "n_dims": basis.event_shape[-1],
+            "scheme": None if scheme is None else scheme.name,
+            "frame": getattr(model, "frame_", None),
             "landmark_names": None if names is None or scheme is not None else list(names),
-            "n_components": basis.n_components, "limit": repr(basis.limit), "noise_variance": basis.noise_variance,
+            "n_components": basis.n_components,
+            "limit": repr(basis.limit),
+            "noise_variance": basis.noise_variance,
             "variances": np.asarray(basis.variances),
-        }  # fmt: skip
+        }
         if isinstance(asm, ASM):
             record |= {"n_samples": asm.n_samples_, "explained_variance_ratio": asm.explained_variance_ratio_}
     fitter = getattr(model, "fitter_", model)
     if hasattr(fitter, "evidence_"):
         shape, box = _about_model(path, fitter.asm_)[0], fitter.box_
         record |= {
-            name: shape[name]
-            for name in ("n_landmarks", "scheme", "frame", "landmark_names", "n_components", "limit")
-        }  # fmt: skip
+            name: shape[name] for name in ("n_landmarks", "scheme", "frame", "landmark_names", "n_components", "limit")
+        }
         record |= {
-            "evidence": repr(fitter.evidence_), "resolutions": [round(r, 1) for r in fitter.resolutions_],
+            "evidence": repr(fitter.evidence_),
+            "resolutions": [round(r, 1) for r in fitter.resolutions_],
             "box": f"side {box.side:.3f}, centre {box.center[0]:+.3f} {box.center[1]:+.3f} of the given side",
             "detects_faces": fitter.detection_ is not None,
-        }  # fmt: skip
+        }
     return record, _table(record, 26)
 
 
@@ -117,8 +121,9 @@ def _holds_shapes(path: str) -> bool:
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw the curves into this file.")
 @click.option("--seed", default=0, show_default=True)
 @json_option
-def diagnose(source: str, reading: dict[str, Any], n_components: int, folds: int, picture: str | None, seed: int,
-             as_json: bool) -> None:  # fmt: skip
+def diagnose(
+    source: str, reading: dict[str, Any], n_components: int, folds: int, picture: str | None, seed: int, as_json: bool
+) -> None:
     """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes; name outliers."""
     data = read(source, reading)
     shapes = data.lengths()
@@ -141,8 +146,10 @@ def diagnose(source: str, reading: dict[str, Any], n_components: int, folds: int
     curves = {name: found[name] for name in ("compactness", "generalization", "specificity")}
     advice = found["advice"]
     record = {name: curve.value[:top] for name, curve in curves.items()} | {
-        "n_samples": n, "parallel_analysis": advice.parallel_analysis, "cross_validation": advice.cross_validation,
-    }  # fmt: skip
+        "n_samples": n,
+        "parallel_analysis": advice.parallel_analysis,
+        "cross_validation": advice.cross_validation,
+    }
     lines = [
         f"{counted(n, 'shape')}, errors as a fraction of the centroid size",
         "modes  variance  generalisation  specificity",

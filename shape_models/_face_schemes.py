@@ -228,7 +228,7 @@ _MEDIAPIPE_GROUPS = {
     "left_iris": [473, 474, 475, 476, 477],
     "outer_lip": [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146],
     "inner_lip": [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95],
-}  # fmt: skip
+}
 
 
 def _mediapipe478() -> LandmarkScheme:
@@ -236,8 +236,10 @@ def _mediapipe478() -> LandmarkScheme:
     rings = [part[1:] if "iris" in name else part for name, part in _MEDIAPIPE_GROUPS.items()]
     edges: Any = [(ring[i - 1], ring[i]) for ring in rings for i in range(len(ring))]
     anchors: Any = {
-        "outer_eye_corners": ([33], [263]), "eye_corners": ([33, 133], [263, 362]), "pupils": ([468], [473]),
-    }  # fmt: skip
+        "outer_eye_corners": ([33], [263]),
+        "eye_corners": ([33, 133], [263, 362]),
+        "pupils": ([468], [473]),
+    }
     return LandmarkScheme("mediapipe478", 478, groups=groups, edges=edges, anchors=anchors)
 
 

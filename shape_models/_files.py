@@ -102,9 +102,13 @@ def _irregular(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     kinds = {
-        stat.S_ISREG: "", stat.S_ISDIR: "folder", stat.S_ISFIFO: "pipe", stat.S_ISCHR: "device",
-        stat.S_ISBLK: "device", stat.S_ISSOCK: "socket",
-    }  # fmt: skip
+        stat.S_ISREG: "",
+        stat.S_ISDIR: "folder",
+        stat.S_ISFIFO: "pipe",
+        stat.S_ISCHR: "device",
+        stat.S_ISBLK: "device",
+        stat.S_ISSOCK: "socket",
+    }
     return next((kind for test, kind in kinds.items() if test(mode)), "thing that is no file")
 
 

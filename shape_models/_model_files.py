@@ -200,8 +200,9 @@ def save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Frame.of(model).tails()  # learned for this alignment, if they are not yet
     arrays: dict[str, np.ndarray] = {}
     for name, (part, some) in {
-        "asm": save_asm(model.asm_), "alignment": save_alignment(model.alignment_),
-    }.items():  # fmt: skip
+        "asm": save_asm(model.asm_),
+        "alignment": save_alignment(model.alignment_),
+    }.items():
         header[name] = part
         arrays |= {f"{name}.{key}": array for key, array in some.items()}
     return header, arrays

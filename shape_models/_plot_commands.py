@@ -74,8 +74,9 @@ def spectrum(model: str, output: str, as_json: bool) -> None:
 @click.option("--index", type=click.IntRange(0), default=0, show_default=True, help="Which shape of SOURCE.")
 @click.option("--image", type=click.Path(exists=True, dir_okay=False), help="Image; the one beside by default.")
 @json_option
-def clip(model: str, source: str, output: str, reading: dict[str, Any], index: int, image: str | None,
-         as_json: bool) -> None:  # fmt: skip
+def clip(
+    model: str, source: str, output: str, reading: dict[str, Any], index: int, image: str | None, as_json: bool
+) -> None:
     """Draw a shape before and after the projection, on its image."""
     chosen = load_shape_model(model)
     data = read(source, reading)
@@ -101,8 +102,7 @@ def clip(model: str, source: str, output: str, reading: dict[str, Any], index: i
 @click.option("--align/--no-align", "aligned", default=True, show_default=True, help="Superimpose them first.")
 @_y_up
 @json_option
-def shapes(source: str, output: str, reading: dict[str, Any], aligned: bool, y_up: bool | None,
-           as_json: bool) -> None:  # fmt: skip
+def shapes(source: str, output: str, reading: dict[str, Any], aligned: bool, y_up: bool | None, as_json: bool) -> None:
     """Draw all shapes of SOURCE over one another."""
     data = read(source, reading)
     down = data.frame != "y_up" if y_up is None else not y_up

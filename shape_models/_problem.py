@@ -40,6 +40,7 @@ class Tails(NamedTuple):
     size: float  # τ, a variance in the frame of the model
     skill: float  # what the completion takes from the squared error of the mean pasted in, as a share
 
+
 # Of the size of the shape: an error with this standard deviation says nothing, and one much larger drowns the rest.
 _MOST_SPREAD = 1e3
 

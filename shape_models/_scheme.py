@@ -122,11 +122,15 @@ class LandmarkScheme:
 
     def _key(self) -> tuple[Any, ...]:
         return (
-            self.name, self.n_landmarks, self.names, None if self.mirror is None else tuple(self.mirror.tolist()),
+            self.name,
+            self.n_landmarks,
+            self.names,
+            None if self.mirror is None else tuple(self.mirror.tolist()),
             tuple(map(tuple, self.edges.tolist())),
             tuple((k, tuple(v.tolist())) for k, v in self.groups.items()),
-            tuple((k, tuple(r.tolist()), tuple(l.tolist())) for k, (r, l) in self.anchors.items()), self.curves,
-        )  # fmt: skip
+            tuple((k, tuple(r.tolist()), tuple(l.tolist())) for k, (r, l) in self.anchors.items()),
+            self.curves,
+        )
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, LandmarkScheme) and self._key() == other._key())

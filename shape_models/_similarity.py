@@ -139,10 +139,11 @@ class Pair(NamedTuple):
             like, context = enter(foreign[0], names[0 if foreign[0] is source else 1])
             xp = context.xp
             source, target = (
-                enter(a, n)[0] if is_array(a) and not isinstance(a, np.ndarray)
+                enter(a, n)[0]
+                if is_array(a) and not isinstance(a, np.ndarray)
                 else xp.asarray(np.array(as_numpy(a, n)), dtype=like.dtype, device=context.device)
                 for a, n in zip((source, target), names, strict=True)
-            )  # fmt: skip
+            )
             for name, a in zip(names, (source, target), strict=True):
                 if a.ndim < 2 or a.shape[-1] not in (2, 3):
                     hint = layout_hint(tuple(a.shape), None, (2, 3), name)

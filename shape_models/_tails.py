@@ -146,8 +146,12 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
                    weight=weight * n / weight.sum(), typical=typical, d=d)  # fmt: skip
     from scipy.optimize import minimize
 
-    best = minimize(step, np.array([0.0, np.log(typical), np.log(10.0), 0.0]), method="Nelder-Mead",
-                    options={"xatol": 1e-3, "fatol": 1e-3, "maxiter": 800}).x  # fmt: skip
+    best = minimize(
+        step,
+        np.array([0.0, np.log(typical), np.log(10.0), 0.0]),
+        method="Nelder-Mead",
+        options={"xatol": 1e-3, "fatol": 1e-3, "maxiter": 800},
+    ).x
     s, prior_degrees, degrees = np.exp(best[:3])
     return Tails(float(s), float(prior_degrees), float(degrees), float(best[3]), size, skill)
 

@@ -93,9 +93,12 @@ def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | No
     if Path(path).suffix.lower() == ".txt" and data.frame in ("y_up", "relative"):
         click.echo(f"{path}: this table has no place for the frame; read it with --frame {data.frame}", err=True)
     return save_landmarks(
-        data, path, extension=extension, image_size=reading["image_size"],
+        data,
+        path,
+        extension=extension,
+        image_size=reading["image_size"],
         progress=functools.partial(progress, label="writing"),
-    )  # fmt: skip
+    )
 
 
 _LANDMARKS = "Folder, or a file .npz, .csv, .tps, .ljson, ..."
@@ -167,8 +170,9 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         f"{counted(len(shapes), 'shape')} of {shapes.shape[1]} landmarks in {shapes.shape[2]}-D, "
         f"{missing} missing landmarks; fitted in {seconds:.2f} s",
         f"{counted(fitted.n_components_, 'mode')} with {100 * shares.sum():.1f} % of the variance: "
-        + ", ".join(f"{100 * s:.1f}" for s in shares[:6]) + (" ..." if len(shares) > 6 else ""),
-    ]  # fmt: skip
+        + ", ".join(f"{100 * s:.1f}" for s in shares[:6])
+        + (" ..." if len(shares) > 6 else ""),
+    ]
     if mirrored:
         lines.append(f"mirror images of the rest, fitted as they are: {few(mirrored)}")
     if not record["converged"]:
@@ -185,8 +189,9 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
 @click.option("--loss", type=click.Choice(["linear", "huber", "tukey"]), default="linear", show_default=True,
               help="How landmarks that do not fit count: fully, less, or not at all.")  # fmt: skip
 @json_option
-def project(model: str, source: str, output: str, form: str | None, reading: dict[str, Any], loss: Any,
-            as_json: bool) -> None:  # fmt: skip
+def project(
+    model: str, source: str, output: str, form: str | None, reading: dict[str, Any], loss: Any, as_json: bool
+) -> None:
     """Move every shape of SOURCE to the nearest plausible shape of MODEL, where it stands.
 
     Missing landmarks (NaN) are filled in.
@@ -216,11 +221,15 @@ def project(model: str, source: str, output: str, form: str | None, reading: dic
         "clipped_shapes": clipped, "judged_shapes": int(whole.sum()),
         "plausibility": None if report is None else report.plausibility, "failed": _names(data, bad),
     }  # fmt: skip
-    say(as_json, record, [
-        f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
-        f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
-        f"wrote {path}",
-    ])  # fmt: skip
+    say(
+        as_json,
+        record,
+        [
+            f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
+            f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
+            f"wrote {path}",
+        ],
+    )
     _refuse_failed(data, bad)
 
 
@@ -231,8 +240,7 @@ def project(model: str, source: str, output: str, form: str | None, reading: dic
 @_format
 @source_options()
 @json_option
-def complete(model: str, source: str, output: str, form: str | None, reading: dict[str, Any],
-             as_json: bool) -> None:  # fmt: skip
+def complete(model: str, source: str, output: str, form: str | None, reading: dict[str, Any], as_json: bool) -> None:
     """Fill the missing landmarks of SOURCE with what MODEL holds most probable; the others stay."""
     chosen = load_shape_model(model)
     data = read(source, reading)
@@ -250,12 +258,16 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
               "median_standard_deviation": typical, "no_better_than_mean": result.no_better_than_mean,
               "failed": _names(data, bad)}  # fmt: skip
     note = "note: shapes left out of the model were completed no better than by pasting its mean"
-    say(as_json, record, [
-        f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
-        f"expected error {typical:.3g} (median standard deviation)",
-        *([note] if result.no_better_than_mean else []),
-        f"wrote {path}",
-    ])  # fmt: skip
+    say(
+        as_json,
+        record,
+        [
+            f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
+            f"expected error {typical:.3g} (median standard deviation)",
+            *([note] if result.no_better_than_mean else []),
+            f"wrote {path}",
+        ],
+    )
     _refuse_failed(data, bad)
 
 
@@ -298,7 +310,7 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
         f"disparity {result.disparity:.4g}, {counted(result.n_iter, 'pass', 'passes')}"
         + ("" if result.converged else ", not settled"),
         "farthest from the mean: " + ", ".join(f"{data.names[i]} ({result.distances[i]:.3g})" for i in farthest),
-    ]  # fmt: skip
+    ]
     if mirrored:
         lines.append(f"{'mirrored' if reflection else 'mirror images of the rest, left as they are'}: {few(mirrored)}")
     say(as_json, record, [*lines, f"wrote {path}"])
@@ -339,8 +351,12 @@ def convert(source: str, target: str | None, output: str | None, form: str | Non
 
 @main.command(short_help="Repair corrupted faces, with pictures.")
 @output_option("Folder of the pictures.", required=False, default="out", show_default=True)
-@click.option("--data", type=click.Path(exists=True, file_okay=False), envvar="SHAPE_MODELS_DATA",
-              help="Folder of real data; SHAPE_MODELS_DATA by default.")  # fmt: skip
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False),
+    envvar="SHAPE_MODELS_DATA",
+    help="Folder of real data; SHAPE_MODELS_DATA by default.",
+)
 @json_option
 def demo(output: str, data: str | None, as_json: bool) -> None:
     """Corrupt real faces, repair them with the bundled model, and say what it gained."""

@@ -31,16 +31,40 @@ MAY_IMPORT = {
     },
 }
 EVERYWHERE = {
-    *sys.stdlib_module_names, "numpy", "scipy", "sklearn", "numba", "skimage", "array_api_compat", "click",
-}  # fmt: skip
+    *sys.stdlib_module_names,
+    "numpy",
+    "scipy",
+    "sklearn",
+    "numba",
+    "skimage",
+    "array_api_compat",
+    "click",
+}
 INSIDE_FUNCTIONS = {
-    "matplotlib", "mpl_toolkits", "PIL", "h5py", "dask", "distributed", "onnx", "onnxruntime", "onnxscript",
-    "threadpoolctl", "av",
-}  # fmt: skip
+    "matplotlib",
+    "mpl_toolkits",
+    "PIL",
+    "h5py",
+    "dask",
+    "distributed",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "threadpoolctl",
+    "av",
+}
 NAMED = re.compile(r"(shape_models|pose|evaluation|asmnet)(\.\w+)*(:\w+|\.\w+)")  # "pose:f", "asmnet.cli"
 TOP_LEVEL = {
-    "pyproject.toml", "README.md", "LICENSE", "shape_models", "asmnet", "pose", "evaluation", "examples", "tests",
-}  # fmt: skip
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "shape_models",
+    "asmnet",
+    "pose",
+    "evaluation",
+    "examples",
+    "tests",
+}
 
 
 def _sources(package):
@@ -115,9 +139,12 @@ def test_no_private_name_crosses_a_file():
         crossing += [
             f"{path.relative_to(ROOT)}:{node.lineno} takes {node.value.id}.{node.attr}"
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own
-            and node.attr.startswith("_") and not node.attr.startswith("__")
-        ]  # fmt: skip
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in own
+            and node.attr.startswith("_")
+            and not node.attr.startswith("__")
+        ]
     assert not crossing, crossing
 
 
@@ -139,9 +166,11 @@ def _graph(package):
     modules = _modules()
     gathered = {
         (name, imported): base
-        for name, path in modules.items() if path.stem == "__init__"
-        for base, imported, _ in _imported_names(name, path) if base != name
-    }  # fmt: skip
+        for name, path in modules.items()
+        if path.stem == "__init__"
+        for base, imported, _ in _imported_names(name, path)
+        if base != name
+    }
     files = {name: modules[name] for name in modules if modules[name].stem != "__init__"}
     graph = {}
     for name, path in files.items():
@@ -224,9 +253,8 @@ def test_public_functions_take_choices_by_keyword():
         if not inspect.isfunction(thing):
             continue
         positional = [
-            p for p in inspect.signature(thing).parameters.values()
-            if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        ]  # fmt: skip
+            p for p in inspect.signature(thing).parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
         if len(positional) > 4 or any(isinstance(p.default, bool) for p in positional):
             wrong.append(path)
     assert not wrong

@@ -59,9 +59,16 @@ def test_train_writes_model_card_metrics_and_pictures(trained):
     assert "of the time spent on data" in output
     names = {p.name for p in model.parent.iterdir()}
     assert {
-        "tiny.safetensors", "tiny.json", "tiny.md", "metrics.csv", "last.safetensors", "best.safetensors", "curves.png",
-        "worst.png", "faces-0002.png",
-    } <= names  # fmt: skip
+        "tiny.safetensors",
+        "tiny.json",
+        "tiny.md",
+        "metrics.csv",
+        "last.safetensors",
+        "best.safetensors",
+        "curves.png",
+        "worst.png",
+        "faces-0002.png",
+    } <= names
     card = model.with_suffix(".md").read_text()
     assert "NME (inter_ocular), 4 validation faces" in card
     assert "pose MAE" in card
@@ -220,9 +227,18 @@ def test_predict_names_boxes_it_cannot_use_and_uses_their_neighbours(trained, fo
     boxes.write_text("image,x0,y0,x1,y1\n00.png,30,30,130,140\n00.png,900,30,990,140\n01.png,30,30,130,140\n")
     forms = [word for form in ("json", "csv", "pts", "overlay") for word in ("--format", form)]
     result = run(
-        "predict", folder / "00.png", folder / "01.png", "--model", trained[1], "--boxes", boxes, "--out", out, *forms,
+        "predict",
+        folder / "00.png",
+        folder / "01.png",
+        "--model",
+        trained[1],
+        "--boxes",
+        boxes,
+        "--out",
+        out,
+        *forms,
         ok=False,
-    )  # fmt: skip
+    )
     assert "boxes[1]: got [900" in result.output
     assert "1 of the boxes could not be used" in result.output
     faces = json.loads((out / "landmarks.json").read_text())[str(folder / "00.png")]

@@ -44,11 +44,14 @@ def test_the_seed_decides_what_is_drawn():
     data = faces(8).to("cuda")
     a, b, c = (
         data.batch(
-            range(8), Preprocessing(size=32), augmentation=Augmentation(blur=0.5, occlusion=0.5), device="cuda",
+            range(8),
+            Preprocessing(size=32),
+            augmentation=Augmentation(blur=0.5, occlusion=0.5),
+            device="cuda",
             generator=torch.Generator("cuda").manual_seed(seed),
         )
         for seed in (1, 1, 2)
-    )  # fmt: skip
+    )
     assert torch.equal(a.images, b.images)
     assert torch.equal(a.landmarks, b.landmarks)
     assert not torch.equal(a.images, c.images)

@@ -107,8 +107,10 @@ def test_schedule_as_released_never_leaves_the_first_third():
         AsmWeightSchedule(150, as_released=True)
 
 
-@pytest.mark.parametrize("call", [lambda: AsmWeightSchedule(0), lambda: AsmWeightSchedule(3, (1.0, -1.0, 0.0)),
-                                  lambda: AsmWeightSchedule(3)(-1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [lambda: AsmWeightSchedule(0), lambda: AsmWeightSchedule(3, (1.0, -1.0, 0.0)), lambda: AsmWeightSchedule(3)(-1)],
+)
 def test_wrong_schedules_are_refused(call):
     with pytest.raises(ValueError, match="expected"):
         call()

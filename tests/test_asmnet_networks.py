@@ -58,8 +58,13 @@ def test_flops_at_224(kind, n_blocks, gflop):
 def test_taps_of_asmnet():
     taps = ASMNet(68).eval().taps(torch.rand(1, 3, 224, 224))
     assert [tuple(t.shape[1:]) for t in taps] == [
-        (24, 56, 56), (32, 28, 28), (64, 14, 14), (96, 14, 14), (160, 7, 7), (160, 7, 7),
-    ]  # fmt: skip
+        (24, 56, 56),
+        (32, 28, 28),
+        (64, 14, 14),
+        (96, 14, 14),
+        (160, 7, 7),
+        (160, 7, 7),
+    ]
     assert all(bool((t < 0).any()) for t in taps)  # linear bottlenecks: no activation after a tap
 
 

@@ -122,8 +122,9 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn_from_it(teacher)
     images = torch.rand(2, 3, 32, 32)
     found = criterion._predict(images)["tough"]
     unlabelled = batch_of(torch.full((2, 3, 2), NAN), images)
-    terms = criterion(SimpleNamespace(landmarks=found.landmarks, heatmaps=found.heatmaps, pose=None, depth=None),
-                      unlabelled, 0)  # fmt: skip
+    terms = criterion(
+        SimpleNamespace(landmarks=found.landmarks, heatmaps=found.heatmaps, pose=None, depth=None), unlabelled, 0
+    )
     assert float(terms["loss"]) < 1e-3
     other = SimpleNamespace(landmarks=found.landmarks + 0.1, heatmaps=found.heatmaps, pose=None, depth=None)
     far = criterion(other, unlabelled, 0)

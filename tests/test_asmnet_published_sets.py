@@ -91,10 +91,10 @@ def test_images_of_cofw_lie_in_its_files(cofw):
 
 def test_cofw_is_trained_on_and_measured(cofw, tmp_path):
     root, _ = cofw
-    run("train", root, "--format", "cofw", "--split", "train", "--out", tmp_path / "net", "--cache", tmp_path,
-        *SMALL)  # fmt: skip
-    report = json.loads(run("evaluate", tmp_path / "net" / "net.safetensors", root, "--archive", "cofw", "--split",
-                            "test", "--json"))  # fmt: skip
+    run("train", root, "--format", "cofw", "--split", "train", "--out", tmp_path / "net", "--cache", tmp_path, *SMALL)
+    report = json.loads(
+        run("evaluate", tmp_path / "net" / "net.safetensors", root, "--archive", "cofw", "--split", "test", "--json")
+    )
     assert report["protocol"]["name"] == "cofw"
     assert [(row["subset"], row["faces"]) for row in report["rows"]] == [("full", 4)]
 
@@ -138,8 +138,9 @@ def test_3d_faces_are_trained_on_and_measured_in_bins_of_yaw(aflw, tmp_path, opt
     small = [*SMALL[:6], *SMALL[8:], *options]
     run("train", root, "--format", "aflw2000", "--out", tmp_path / "net", "--cache", tmp_path, *small)
     model = tmp_path / "net" / "net.safetensors"
-    text = json.loads(run("evaluate", model, root, "--archive", "aflw2000", "--protocol", "aflw2000-3d", "--passes", 1,
-                          "--json"))  # fmt: skip
+    text = json.loads(
+        run("evaluate", model, root, "--archive", "aflw2000", "--protocol", "aflw2000-3d", "--passes", 1, "--json")
+    )
     rows = {row["subset"]: row["faces"] for row in text["rows"]}
     yaw = np.abs(np.rad2deg(pose[:, 1]))
     assert rows["all"] == N
@@ -149,8 +150,10 @@ def test_3d_faces_are_trained_on_and_measured_in_bins_of_yaw(aflw, tmp_path, opt
     predictor = Predictor.from_pretrained(model)
     samples = load_landmarks(root, archive="aflw2000")
     measured = measure_model(predictor, samples, protocol="aflw2000-3d", n_passes=1)
-    found = [predictor(sample.image, np.r_[sample.landmarks[:, :2].min(0), sample.landmarks[:, :2].max(0)],
-                       n_passes=1)[0] for sample in samples]  # fmt: skip
+    found = [
+        predictor(sample.image, np.r_[sample.landmarks[:, :2].min(0), sample.landmarks[:, :2].max(0)], n_passes=1)[0]
+        for sample in samples
+    ]
     if found[0].pose is not None:
         guess = np.array([[face.yaw, face.pitch, face.roll] for face in found])
         true = np.rad2deg(pose[:, [1, 0, 2]])
@@ -196,8 +199,9 @@ def test_wflw_is_trained_on_and_measured_in_its_six_subsets(wflw, tmp_path):
         "--no-pose", *SMALL)  # fmt: skip
     model = tmp_path / "net" / "net.safetensors"
     for protocol in ([], ["--protocol", "asmnet-wflw"]):  # outer corners of the eyes, and pupils in the crop
-        report = json.loads(run("evaluate", model, root, "--archive", "wflw", "--split", "test", "--json", "--passes",
-                                1, *protocol))  # fmt: skip
+        report = json.loads(
+            run("evaluate", model, root, "--archive", "wflw", "--split", "test", "--json", "--passes", 1, *protocol)
+        )
         rows = {row["subset"]: row["faces"] for row in report["rows"]}
         names = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
         assert rows == {"full": N, **{name: int(n) for name, n in zip(names, flags.sum(0), strict=True) if n}}
@@ -234,8 +238,9 @@ def test_passes_are_those_of_the_predictor_by_default(w300):
     samples = load_landmarks(w300, split="common")
     predictor = Predictor.from_pretrained("asmnet-68")
     found = measure_model(predictor, samples).report
-    settled = np.array([predictor(s.image, np.r_[s.landmarks.min(0), s.landmarks.max(0)])[0].landmarks
-                        for s in samples])  # fmt: skip
+    settled = np.array(
+        [predictor(s.image, np.r_[s.landmarks.min(0), s.landmarks.max(0)])[0].landmarks for s in samples]
+    )
     np.testing.assert_array_equal(found.predictions, settled)
     one = json.loads(run("evaluate", "asmnet-68", w300, "--split", "common", "--json"))["rows"][-1]["metrics"]["NME"][
         "estimate"
@@ -252,9 +257,10 @@ def test_the_offset_of_labels_is_measured_and_applied_only_where_it_is_asked_for
     moved = samples.with_shapes(symmetric + 0.05 * (eye[:, None] * unit)[:, None])
     report = measure_model(predictor, samples.with_shapes(symmetric), flip_average=True, n_passes=1, label_offset=0.05)
     assert "moved to the right by 5.00 % of the eye distance" in str(report)
-    shift = report.report.predictions - measure_model(
-        predictor, samples.with_shapes(symmetric), flip_average=True, n_passes=1
-    ).report.predictions  # fmt: skip
+    shift = (
+        report.report.predictions
+        - measure_model(predictor, samples.with_shapes(symmetric), flip_average=True, n_passes=1).report.predictions
+    )
     np.testing.assert_allclose(np.linalg.norm(shift, axis=-1) / eye[:, None], 0.05, rtol=0.2)
     offsets, groups = label_offset(predictor, moved)
     assert offsets.shape == (3,) == groups.shape
@@ -272,8 +278,9 @@ def test_any_landmarks_have_a_protocol(tmp_path):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.png")
         write_pts(tmp_path / f"{i}.pts", shapes[i, :9])
     run("train", tmp_path, "--out", tmp_path / "net", "--cache", tmp_path / "cache", *SMALL)
-    report = json.loads(run("evaluate", tmp_path / "net" / "net.safetensors", tmp_path, "--extension", "pts",
-                            "--json", "--passes", 1))  # fmt: skip
+    report = json.loads(
+        run("evaluate", tmp_path / "net" / "net.safetensors", tmp_path, "--extension", "pts", "--json", "--passes", 1)
+    )
     assert [row["subset"] for row in report["rows"]] == ["all"]
     assert np.isfinite(report["rows"][0]["metrics"]["NME"]["estimate"])
 

@@ -43,10 +43,18 @@ def drawn_faces(n, seed):
 
 def small_config(**changes):
     base = dict(
-        network="asmnet", network_options={"width": 0.25, "dropout": 0.2}, n_landmarks=5, epochs=4, batch_size=8,
-        preprocessing=Preprocessing(size=32), learning_rate=3e-3, warmup_epochs=0.5, ema=0.9,
-        criterion_options={"form": "wing", "asm_weights": None}, seed=3,
-    )  # fmt: skip
+        network="asmnet",
+        network_options={"width": 0.25, "dropout": 0.2},
+        n_landmarks=5,
+        epochs=4,
+        batch_size=8,
+        preprocessing=Preprocessing(size=32),
+        learning_rate=3e-3,
+        warmup_epochs=0.5,
+        ema=0.9,
+        criterion_options={"form": "wing", "asm_weights": None},
+        seed=3,
+    )
     return TrainConfig(**{**base, **changes})
 
 
@@ -182,9 +190,13 @@ def test_two_processes_equal_one_that_accumulates(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     with subprocess.Popen(
-        [*command, tmp_path / "run.py"], cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
+        [*command, tmp_path / "run.py"],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         try:
             _, said = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
@@ -293,9 +305,17 @@ def test_presets_and_dictionaries():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"network": "resnet"}, {"epochs": 0}, {"batch_size": 5, "accumulate": 2}, {"optimizer": "sgd"},
-     {"schedule": "none"}, {"ema": 1.0}, {"learning_rate": 0.0}, {"preprocessing": Preprocessing(size=50)}],
-)  # fmt: skip
+    [
+        {"network": "resnet"},
+        {"epochs": 0},
+        {"batch_size": 5, "accumulate": 2},
+        {"optimizer": "sgd"},
+        {"schedule": "none"},
+        {"ema": 1.0},
+        {"learning_rate": 0.0},
+        {"preprocessing": Preprocessing(size=50)},
+    ],
+)
 def test_wrong_settings_are_refused(changes):
     with pytest.raises(ValueError, match="expect"):
         small_config(**changes)
@@ -376,9 +396,14 @@ def test_batches_that_norms_cannot_take_are_refused(n, changes, words, tmp_path)
 def test_one_face_at_a_time_where_norms_see_enough(tmp_path):
     """Maps of 2 x 2 pixels and more give a norm what it needs."""
     config = TrainConfig.modern(
-        network="hourglass-small", network_options={"width": 0.25}, n_landmarks=5, epochs=1, batch_size=1,
-        preprocessing=Preprocessing(size=64), warmup_epochs=0.0,
-    )  # fmt: skip
+        network="hourglass-small",
+        network_options={"width": 0.25},
+        n_landmarks=5,
+        epochs=1,
+        batch_size=1,
+        preprocessing=Preprocessing(size=64),
+        warmup_epochs=0.0,
+    )
     assert math.isfinite(train(config, drawn_faces(3, 0), folder=tmp_path).history[0].loss)
 
 
@@ -413,9 +438,14 @@ def test_a_pose_head_that_nothing_teaches_is_left_out(data, tmp_path, caplog):
 def test_the_coherent_loss_is_part_of_the_training(tmp_path, monkeypatch):
     """The trainer shows every crop and its mirror image; the term is what their maps differ by."""
     config = TrainConfig.modern(
-        network="hourglass-small", network_options={"width": 0.25}, n_landmarks=5, epochs=1, batch_size=8,
-        preprocessing=Preprocessing(size=32), criterion_options={"peak": 10.0, "coherence_weight": 3.0},
-    )  # fmt: skip
+        network="hourglass-small",
+        network_options={"width": 0.25},
+        n_landmarks=5,
+        epochs=1,
+        batch_size=8,
+        preprocessing=Preprocessing(size=32),
+        criterion_options={"peak": 10.0, "coherence_weight": 3.0},
+    )
     data, seen, plain = drawn_faces(16, 0), [], HeatmapCriterion.__call__
 
     def watched(self, prediction, batch, epoch, mirrored=None, mirror=None):

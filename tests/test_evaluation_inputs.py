@@ -144,8 +144,9 @@ def test_distances_of_contours_are_distances(seed, closed):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(6, 2)), rng.normal(size=(9, 2))
     there, back = (ev.contour_distance(*pair, closed=closed, n_points=200) for pair in ((a, b), (b, a)))
-    np.testing.assert_allclose([there.mean, there.hausdorff, there.percentile_95],
-                               [back.mean, back.hausdorff, back.percentile_95])  # fmt: skip
+    np.testing.assert_allclose(
+        [there.mean, there.hausdorff, there.percentile_95], [back.mean, back.hausdorff, back.percentile_95]
+    )
     assert there.from_target == back.from_prediction
     assert 0 <= there.mean <= there.percentile_95 * 2
     assert there.percentile_95 <= there.hausdorff

@@ -48,9 +48,14 @@ def test_the_full_set_is_the_weighted_mean_of_its_parts():
 def test_wflw_has_its_six_subsets():
     sizes = {s.name: s.n for s in get_protocol("wflw").subsets}
     assert sizes == {
-        "full": 2500, "pose": 326, "expression": 314, "illumination": 698,
-        "make-up": 206, "occlusion": 736, "blur": 773,
-    }  # fmt: skip
+        "full": 2500,
+        "pose": 326,
+        "expression": 314,
+        "illumination": 698,
+        "make-up": 206,
+        "occlusion": 736,
+        "blur": 773,
+    }
 
 
 def test_names_forgive_spelling_and_unknown_ones_are_listed():
@@ -178,14 +183,23 @@ def test_text_is_no_flag_and_no_angle():
 
 def test_the_crops_are_the_published_ones():
     """Margins in pixels or shares of the box, and pixels above the upright box, as the scripts of the authors have."""
-    margins = {name: (c.size, c.margin, c.pad) for name in ("300w", "wflw", "cofw")
-               for c in [get_protocol(f"asmnet-{name}").crop]}  # fmt: skip
+    margins = {
+        name: (c.size, c.margin, c.pad)
+        for name in ("300w", "wflw", "cofw")
+        for c in [get_protocol(f"asmnet-{name}").crop]
+    }
     assert margins == {"300w": (224, 10, 0), "wflw": (224, 3, 0), "cofw": (224, 0, 0.05)}
-    raised = {name: (c.extend, c.size, c.scale) for name in ("ibug", "cofw", "300w", "aflw2000-3d")
-              for c in [get_protocol(f"sdu-{name}").crop]}  # fmt: skip
+    raised = {
+        name: (c.extend, c.size, c.scale)
+        for name in ("ibug", "cofw", "300w", "aflw2000-3d")
+        for c in [get_protocol(f"sdu-{name}").crop]
+    }
     assert raised == {
-        "ibug": (36, 128, 1.2), "cofw": (45, 128, 1.2), "300w": (40, 128, 1.2), "aflw2000-3d": (30, 128, 1.2),
-    }  # fmt: skip
+        "ibug": (36, 128, 1.2),
+        "cofw": (45, 128, 1.2),
+        "300w": (40, 128, 1.2),
+        "aflw2000-3d": (30, 128, 1.2),
+    }
     five = np.stack([FACES[:, [36, 39]].mean(1), FACES[:, [42, 45]].mean(1), *FACES[:, [30, 48, 54]].swapaxes(0, 1)], 1)
     upright = estimate_similarity(five, 2 * ARCFACE + 80)(FACES)
     wide, high = np.ptp(upright, axis=1).T

@@ -151,9 +151,11 @@ def _commands():
                 walk(f"{name} {child}", command.get_command(click.Context(command), child))
 
     for name, module in (
-        ("shape-models", "shape_models.cli"), ("shape-models evaluate", "evaluation.__main__"),
-        ("shape-models pose", "pose.__main__"), ("asmnet", "asmnet.cli"),
-    ):  # fmt: skip
+        ("shape-models", "shape_models.cli"),
+        ("shape-models evaluate", "evaluation.__main__"),
+        ("shape-models pose", "pose.__main__"),
+        ("asmnet", "asmnet.cli"),
+    ):
         if module != "asmnet.cli" or has_torch():
             walk(name, importlib.import_module(module).main)
     return found

@@ -341,7 +341,9 @@ KINDS = {  # another kind of thing, and what is tried instead
     "project_points camera": (lambda: project_points(HEAD, POSE, None), "camera: got NoneType"),
     "load_landmarks path": (lambda: sm.read_landmarks(None), "path: got None; expected the path of a file"),
     "write_landmarks turned round": (
-        lambda: sm.write_landmarks(FACES[0], "a.pts"), r"path: got an array of shape \(68, 2\); .* first argument"),
+        lambda: sm.write_landmarks(FACES[0], "a.pts"),
+        r"path: got an array of shape \(68, 2\); .* first argument",
+    ),
     "save_model path": (lambda: sm.save_model(MODEL, None), "path: got None; expected the path of a file"),
     "save_model turned round": (lambda: sm.save_model("a.npz", MODEL), "got a str; expected a ShapeBasis"),
     "LandmarkScheme name": (lambda: sm.LandmarkScheme(None, 2), "name: got None"),
@@ -349,7 +351,7 @@ KINDS = {  # another kind of thing, and what is tried instead
     "auc threshold": (lambda: evaluation.auc(ERRORS, threshold="0.08"), "threshold: got 0.08; expected a positive"),
     "failure_rate threshold": (lambda: evaluation.failure_rate(ERRORS, threshold=True), "threshold: got True"),
     "centroid_size nothing": (lambda: sm.centroid_size(np.zeros((0, 2))), "landmark"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -363,13 +365,26 @@ def test_another_kind_of_thing_is_refused_in_our_words(kind):
 # --- none is left out -----------------------------------------------------------------------------------------------
 
 MODULES = (
-    "shape_models", "pose", "evaluation", "shape_models.boxes", "shape_models.images", "shape_models.contours",
-    "shape_models.curves", "shape_models.morphometrics",
-)  # fmt: skip
+    "shape_models",
+    "pose",
+    "evaluation",
+    "shape_models.boxes",
+    "shape_models.images",
+    "shape_models.contours",
+    "shape_models.curves",
+    "shape_models.morphometrics",
+)
 ELSEWHERE = {  # tested in the file of their part
-    "attach_curves", "fit_with_kernel", "read_image", "read_values", "warp_image", "write_table", "group_table",
-    "bin_table", "fit_transform",
-}  # fmt: skip
+    "attach_curves",
+    "fit_with_kernel",
+    "read_image",
+    "read_values",
+    "warp_image",
+    "write_table",
+    "group_table",
+    "bin_table",
+    "fit_transform",
+}
 
 
 def test_no_array_is_left_out():

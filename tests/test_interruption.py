@@ -49,9 +49,13 @@ def test_an_interrupted_training_leaves_whole_files(faces, tmp_path):
     ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, "--epochs", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        [*command, "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits deafness
-    ) as process:  # fmt: skip
+    ) as process:
         deadline = time.monotonic() + 600
         while not (out / "metrics.csv").exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.05)

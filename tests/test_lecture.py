@@ -32,9 +32,14 @@ def test_a_lecture_runs_as_a_notebook(tmp_path, name):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     script = ROOT / "examples" / f"{name}.py"
     out = subprocess.run(
-        [sys.executable, "-c", RUN, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", RUN, str(script)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=1200,
-    )  # fmt: skip
+    )
     assert out.returncode == 0, out.stderr[-3000:]
     import nbformat
 

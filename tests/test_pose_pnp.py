@@ -144,8 +144,13 @@ def test_bad_rows_of_a_batch_are_flagged_and_the_others_solved(rng):
     pixels[3] = pixels[3, 0]
     result = solve_pnp(points, pixels, CAMERA)
     assert result.status.tolist() == [
-        "too few points", "object points coincide", "object points on a line", "image points coincide", "ok", "ok",
-    ]  # fmt: skip
+        "too few points",
+        "object points coincide",
+        "object points on a line",
+        "image points coincide",
+        "ok",
+        "ok",
+    ]
     assert result.converged.tolist() == [False] * 4 + [True] * 2
     assert np.isnan(result.pose.translation[:4]).all()
     assert np.isnan(result.angles().yaw[:4]).all()

@@ -64,9 +64,10 @@ def test_what_the_page_shows_runs(page, tmp_path):
         pytest.importorskip("torch")
     code = "\n".join(body for kind, body in blocks(page) if kind == "python")
     shown = [
-        command for command in commands(page)
+        command
+        for command in commands(page)
         if "SHAPE_MODELS_DATA" not in command or os.environ.get("SHAPE_MODELS_DATA")
-    ]  # fmt: skip
+    ]
     if not code and not shown:
         pytest.skip("the page shows nothing that can run here")
     script = tmp_path / "page.py"

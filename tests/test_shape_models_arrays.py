@@ -170,9 +170,11 @@ def test_what_holds_no_numbers_is_refused_in_our_words(name, kind):
 def test_matrices_and_long_doubles_are_read_as_arrays(name):
     flat = ASM(3).fit(FACES.reshape(30, -1))
     act = {
-        "ASM.transform": flat.transform, "ShapeBasis.project": flat.basis_.project,
-        "ShapeBasis.encode": flat.basis_.encode, "ShapeBasis.complete": lambda x: flat.basis_.complete(x).shapes,
-    }[name]  # fmt: skip
+        "ASM.transform": flat.transform,
+        "ShapeBasis.project": flat.basis_.project,
+        "ShapeBasis.encode": flat.basis_.encode,
+        "ShapeBasis.complete": lambda x: flat.basis_.complete(x).shapes,
+    }[name]
     table = FACES[:2].reshape(2, -1)
     np.testing.assert_allclose(act(np.asmatrix(table)), act(table), rtol=1e-12)
     np.testing.assert_allclose(np.asarray(act(table.astype(np.longdouble)), dtype=float), act(table), atol=1e-15)
@@ -187,10 +189,19 @@ FITS = [
     "advise_n_components", "estimate_similarity source", "estimate_similarity target", "ShapeStatistics.from_shapes",
 ]  # fmt: skip
 MODELS = [
-    "ASM.transform", "ASM.project", "ASM.score", "AlignedASM.project", "AlignedASM.align", "AlignedASM.complete",
-    "ShapeBasis.encode", "ShapeBasis.project", "ShapeBasis.complete", "ShapeBasis.report",
-    "GeneralizedProcrustes.align", "GeneralizedProcrustes.transform",
-]  # fmt: skip
+    "ASM.transform",
+    "ASM.project",
+    "ASM.score",
+    "AlignedASM.project",
+    "AlignedASM.align",
+    "AlignedASM.complete",
+    "ShapeBasis.encode",
+    "ShapeBasis.project",
+    "ShapeBasis.complete",
+    "ShapeBasis.report",
+    "GeneralizedProcrustes.align",
+    "GeneralizedProcrustes.transform",
+]
 
 
 @pytest.mark.parametrize("name", FITS + MODELS)
@@ -270,15 +281,32 @@ def test_infinite_coefficients_are_refused_and_missing_ones_stay_missing():
 # --- Tensors ------------------------------------------------------------------------------------------------
 
 NUMPY_ONLY = [
-    "ASM.fit", "ASM.transform", "ASM.inverse_transform", "ASM.score", "AlignedASM.fit", "AlignedASM.score",
-    "GeneralizedProcrustes.fit", "GeneralizedProcrustes.transform", "generalized_procrustes", "compactness",
-    "specificity", "ShapeStatistics.from_shapes",
-]  # fmt: skip
+    "ASM.fit",
+    "ASM.transform",
+    "ASM.inverse_transform",
+    "ASM.score",
+    "AlignedASM.fit",
+    "AlignedASM.score",
+    "GeneralizedProcrustes.fit",
+    "GeneralizedProcrustes.transform",
+    "generalized_procrustes",
+    "compactness",
+    "specificity",
+    "ShapeStatistics.from_shapes",
+]
 ANY_LIBRARY = [
-    "ASM.project", "ShapeBasis.encode", "ShapeBasis.decode", "ShapeBasis.clip", "ShapeBasis.project",
-    "ShapeBasis.complete", "ShapeBasis.report", "Similarity call", "Similarity.residuals source",
-    "AlignedASM.project", "AlignedASM.align",
-]  # fmt: skip
+    "ASM.project",
+    "ShapeBasis.encode",
+    "ShapeBasis.decode",
+    "ShapeBasis.clip",
+    "ShapeBasis.project",
+    "ShapeBasis.complete",
+    "ShapeBasis.report",
+    "Similarity call",
+    "Similarity.residuals source",
+    "AlignedASM.project",
+    "AlignedASM.align",
+]
 
 
 @pytest.mark.parametrize("name", NUMPY_ONLY + ANY_LIBRARY)
@@ -287,8 +315,11 @@ def test_tensors_without_numbers_are_refused(name):
     call, value = right(name)
     tensor = torch.tensor(value)
     for spoilt, word in (
-        (tensor.to_sparse(), "sparse"), (tensor.to("meta"), "meta"), (tensor + 1j, "complex"), (tensor > 0, "bool"),
-    ):  # fmt: skip
+        (tensor.to_sparse(), "sparse"),
+        (tensor.to("meta"), "meta"),
+        (tensor + 1j, "complex"),
+        (tensor > 0, "bool"),
+    ):
         with pytest.raises(TypeError, match=word):
             call(spoilt)
 
@@ -354,11 +385,19 @@ class Interrupt:
 
 FAILING = {
     "refused": (lambda e: e.fit(BAD), ValueError),
-    "refused late": (lambda e: e.set_params(**{"asm__n_components" if "asm" in e.get_params() else "n_components": 99})
-                     .fit(FACES) if not isinstance(e, GeneralizedProcrustes) else e.fit(BAD), ValueError),
-    "interrupted": (lambda e: e.fit_chunks(Interrupt()) if hasattr(e, "fit_chunks") else interrupted(e),
-                    KeyboardInterrupt),
-}  # fmt: skip
+    "refused late": (
+        lambda e: (
+            e.set_params(**{"asm__n_components" if "asm" in e.get_params() else "n_components": 99}).fit(FACES)
+            if not isinstance(e, GeneralizedProcrustes)
+            else e.fit(BAD)
+        ),
+        ValueError,
+    ),
+    "interrupted": (
+        lambda e: e.fit_chunks(Interrupt()) if hasattr(e, "fit_chunks") else interrupted(e),
+        KeyboardInterrupt,
+    ),
+}
 
 
 def interrupted(estimator):

@@ -68,9 +68,15 @@ def test_make_faces_refuses():
 def _write_300w(root, table=None):
     faces = make_faces(8, rng=0)
     names = [
-        "afw/1051618982_1", "afw/1051618982_2", "helen/trainset/100032540_1", "lfpw/trainset/image_0001",
-        "lfpw/trainset/image_0001_mirror", "helen/testset/296814969_1", "ibug/image_003_1", "300W/01_Indoor/indoor_001",
-    ]  # fmt: skip
+        "afw/1051618982_1",
+        "afw/1051618982_2",
+        "helen/trainset/100032540_1",
+        "lfpw/trainset/image_0001",
+        "lfpw/trainset/image_0001_mirror",
+        "helen/testset/296814969_1",
+        "ibug/image_003_1",
+        "300W/01_Indoor/indoor_001",
+    ]
     for name, face in zip(names, faces, strict=True):
         path = root / (name + ".pts")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +94,11 @@ def test_read_300w_original_layout(tmp_path):
     assert {s.split: s.group for s in samples}["challenging"] == "ibug/image_003"
     train = read_300w(tmp_path, split="train")
     assert train.groups == [
-        "afw/1051618982", "afw/1051618982", "helen/trainset/100032540", "lfpw/trainset/image_0001",
-    ]  # fmt: skip
+        "afw/1051618982",
+        "afw/1051618982",
+        "helen/trainset/100032540",
+        "lfpw/trainset/image_0001",
+    ]
     np.testing.assert_array_equal(train[1].landmarks, faces["afw/1051618982_2"])
     assert train[1].image == tmp_path / "afw/1051618982_2.png"
     assert len(read_300w(tmp_path, split="full")) == 2
@@ -261,8 +270,12 @@ def test_read_aflw2000(tmp_path):
     from scipy.io import savemat
 
     points = make_faces(1, rng=0, n_dims=3)[0]
-    content = {"pt3d_68": points.T, "pt2d": np.full((2, 21), -1.0), "Pose_Para": np.arange(7.0)[None] / 10,
-               "roi": np.array([[1, 450, 1, 450]])}  # fmt: skip
+    content = {
+        "pt3d_68": points.T,
+        "pt2d": np.full((2, 21), -1.0),
+        "Pose_Para": np.arange(7.0)[None] / 10,
+        "roi": np.array([[1, 450, 1, 450]]),
+    }
     savemat(tmp_path / "image00002.mat", content, do_compression=True)
     (tmp_path / "image00002.jpg").touch()
     (sample,) = read_aflw2000(tmp_path)
@@ -288,8 +301,12 @@ def test_read_300wlp(tmp_path):
     from scipy.io import savemat
 
     faces = make_faces(4, rng=0)
-    places = ["AFW/AFW_134212_1_0", "HELEN_Flip/HELEN_100032540_1_2", "LFPW/LFPW_image_train_0001_7",
-              "IBUG/IBUG_image_003_1_5"]  # fmt: skip
+    places = [
+        "AFW/AFW_134212_1_0",
+        "HELEN_Flip/HELEN_100032540_1_2",
+        "LFPW/LFPW_image_train_0001_7",
+        "IBUG/IBUG_image_003_1_5",
+    ]
     for place, face in zip(places, faces, strict=True):
         path = tmp_path / f"{place}.mat"
         path.parent.mkdir(exist_ok=True)

@@ -20,10 +20,17 @@ def doctor(*arguments):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Look at two optional parts only, each in its own process; and at no data."""
-    monkeypatch.setattr(_doctor.metadata, "requires", lambda name: [
-        "numpy>=2.0", "click>=8.2", "h5py>=3.11; extra == 'h5'", "no-such-part>=1; extra == 'h5'",
-        "pytest; extra == 'dev'",
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        _doctor.metadata,
+        "requires",
+        lambda name: [
+            "numpy>=2.0",
+            "click>=8.2",
+            "h5py>=3.11; extra == 'h5'",
+            "no-such-part>=1; extra == 'h5'",
+            "pytest; extra == 'dev'",
+        ],
+    )
     monkeypatch.delenv("SHAPE_MODELS_DATA", raising=False)
 
 
@@ -51,8 +58,10 @@ def test_the_lines_say_the_same(monkeypatch):
         assert words in text
 
 
-@pytest.mark.parametrize(("body", "words"), [("raise OSError('half a library')", "half a library"),
-                                             ("import os; os._exit(7)", "ended with code 7")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [("raise OSError('half a library')", "half a library"), ("import os; os._exit(7)", "ended with code 7")],
+)
 def test_a_part_that_cannot_be_imported_is_a_problem(tmp_path, monkeypatch, body, words):
     pytest.importorskip("h5py")
     (tmp_path / "h5py.py").write_text(body)

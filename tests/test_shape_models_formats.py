@@ -213,9 +213,15 @@ def test_npy_round_trip_is_exact(tmp_path_factory, file, flat):
     assert np.load(path).ndim == (1 if flat and file.points.shape[1] == 2 else 2)
 
 
-@given(shapes=st.integers(1, 4).flatmap(lambda n: st.lists(
-    st.tuples(hnp.arrays(np.float64, (n, 2), elements=coordinates), hnp.arrays(bool, n), st.none() | names),
-    min_size=1, max_size=3)))  # fmt: skip
+@given(
+    shapes=st.integers(1, 4).flatmap(
+        lambda n: st.lists(
+            st.tuples(hnp.arrays(np.float64, (n, 2), elements=coordinates), hnp.arrays(bool, n), st.none() | names),
+            min_size=1,
+            max_size=3,
+        )
+    )
+)
 def test_csv_round_trip_is_exact(tmp_path_factory, shapes):
     path = tmp_path_factory.getbasetemp() / "round.csv"
     many = [LandmarkFile(np.where(gone[:, None], np.nan, points), image_name=name) for points, gone, name in shapes]
@@ -236,8 +242,14 @@ def test_coco_round_trip_is_exact(tmp_path_factory, many):
 @given(many=st.lists(files(missing=False), min_size=1, max_size=3))
 def test_dlib_round_trip_is_exact(tmp_path_factory, many):
     path = tmp_path_factory.getbasetemp() / "round.xml"
-    many = [replace(file, points=np.clip(file.points[:1].repeat(12, axis=0) + np.arange(12)[:, None], -1e299, 1e299),
-                    image_name=file.image_name or "a") for file in many]  # fmt: skip
+    many = [
+        replace(
+            file,
+            points=np.clip(file.points[:1].repeat(12, axis=0) + np.arange(12)[:, None], -1e299, 1e299),
+            image_name=file.image_name or "a",
+        )
+        for file in many
+    ]
     write_dlib_xml(path, many)
     back = read_dlib_xml(path)
     order = sorted(range(len(many)), key=lambda i: [f.image_name for f in many].index(many[i].image_name))
@@ -424,8 +436,16 @@ def test_coco_wholebody(tmp_path):
     triples[3, 2], triples[4, 2] = 1, 0
     body = [float(v) for v in range(51)]
     body[2::3] = [2] * 17
-    annotation = {"id": 9, "image_id": 1, "bbox": [1, 2, 10, 20], "keypoints": body, "category_id": 1,
-                  "face_kpts": triples.ravel().tolist(), "face_valid": True, "face_box": [5, 6, 7, 8]}  # fmt: skip
+    annotation = {
+        "id": 9,
+        "image_id": 1,
+        "bbox": [1, 2, 10, 20],
+        "keypoints": body,
+        "category_id": 1,
+        "face_kpts": triples.ravel().tolist(),
+        "face_valid": True,
+        "face_box": [5, 6, 7, 8],
+    }
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
         "annotations": [annotation, {**annotation, "face_valid": False}],
@@ -605,7 +625,7 @@ def test_pickles_are_never_opened(tmp_path):
         (write_npy, "a.npy", LandmarkFile(np.ones((1, 2)), frame="relative"), {}, "the frame 'relative'"),
         (write_ljson, "a.ljson", LandmarkFile(np.ones((1, 2)), frame="y_up"), {}, "the frame 'y_up'"),
     ],
-)  # fmt: skip
+)
 def test_writers_refuse(tmp_path, write, name, landmarks, options, message):
     with pytest.raises(LandmarkFileError, match=f"{name}: .*(?:{message})"):
         write(tmp_path / name, landmarks, **options)
@@ -713,11 +733,15 @@ def test_real_csv(data_dir):
         ("a.csv", "x0,y0,x1,y1,x2,y2\n-1,-1,3,4,5,-1\n", {}),
         ("a.ljson", '{"version": 2, "labels": [], "landmarks": {"points": [[-1, -1], [4, 3], [-1, 5]]}}', {}),
         ("a.json", '{"annotations": [{"id": 1, "keypoints": [-1, -1, 2, 3, 4, 2, 5, -1, 2]}]}', {}),
-        ("a.xml", "<dataset><image file='a'><box top='0' left='0' width='9' height='9'><part name='0' x='-1' y='-1'/>"
-         "<part name='1' x='3' y='4'/><part name='2' x='5' y='-1'/></box></image></dataset>", {}),
+        (
+            "a.xml",
+            "<dataset><image file='a'><box top='0' left='0' width='9' height='9'><part name='0' x='-1' y='-1'/>"
+            "<part name='1' x='3' y='4'/><part name='2' x='5' y='-1'/></box></image></dataset>",
+            {},
+        ),
         ("a.npy", None, {}),
     ],
-)  # fmt: skip
+)
 def test_every_format_takes_what_marks_a_missing_landmark(tmp_path, name, text, options):
     """A value is compared with all coordinates as they stand in the file, before any of them is shifted or turned."""
     path = tmp_path / name
@@ -811,7 +835,7 @@ def _pts(*rows, header=""):
         (("1 10 20 1", "2 30 40 0"), "Try columns='ixyz'", "ixyv", [[9, 19], [np.nan, np.nan]]),
         (("2 10 20", "1 30 40"), "Try columns='xyz'", "ixy", [[29, 39], [9, 19]]),
     ],
-)  # fmt: skip
+)
 def test_a_third_column_is_never_taken_for_z_in_silence(tmp_path, rows, words, columns, points):
     path = tmp_path / "a.pts"
     path.write_text(_pts(*rows))
@@ -930,9 +954,11 @@ def test_what_a_format_has_a_place_for_survives(tmp_path_factory, labels, image,
     attributes = {"id": id_, "scale": scale, "comment": comment, "curves": [curve], "box": np.array([1.0, 2, 9, 8])}
     file = LandmarkFile(points, tuple(labels), None, image, "pixels", attributes=attributes)
     kept = {
-        ".csv": ("labels", "image_name", "id", "scale", "comment"), ".xml": ("labels", "id", "scale", "comment", "box"),
-        ".json": ("labels", "image_name", "id", "box"), ".tps": ("image_name", "id", "scale", "comment", "curves"),
-    }  # fmt: skip
+        ".csv": ("labels", "image_name", "id", "scale", "comment"),
+        ".xml": ("labels", "id", "scale", "comment", "box"),
+        ".json": ("labels", "image_name", "id", "box"),
+        ".tps": ("image_name", "id", "scale", "comment", "curves"),
+    }
     for ending, fields in kept.items():
         path = folder / f"kept{ending}"
         size = {"image_size": (640, 480)} if ending == ".tps" else {}

@@ -79,7 +79,8 @@ def test_fcsv_says_which_points_are_placed(tmp_path, status, there):
 
 def test_via_3(tmp_path):
     content = {
-        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1"}, "config": {},
+        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1"},
+        "config": {},
         "attribute": {"1": {"aname": "part", "anchor_id": "FILE1_Z0_XY1", "options": {"0": "nose", "1": "eye"}}},
         "file": {"1": {"fid": "1", "fname": "a.jpg", "type": 2}, "2": {"fid": "2", "fname": "b.jpg", "type": 2}},
         "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
@@ -91,7 +92,7 @@ def test_via_3(tmp_path):
             "2_y": {"vid": "2", "flg": 0, "z": [], "xy": [1, 1, 2], "av": {"1": "0"}},
             "2_f": {"vid": "2", "flg": 0, "z": [], "xy": [], "av": {"9": "a remark on the file"}},
         },
-    }  # fmt: skip
+    }
     first, second = read_landmarks(written(tmp_path, "a.json", content))
     assert (first.image_name, second.image_name, first.labels) == ("a.jpg", "b.jpg", ("nose", "eye"))
     assert points([first, second]) == [[[10.5, 20], [30, 40]], [[1, 2], [3, 4]]]
@@ -162,9 +163,12 @@ def test_a_specimen_is_called_by_the_column_that_tells_it(tmp_path):
 
 @pytest.mark.parametrize(
     "head",
-    ["nose_x,nose_y,nose_likelihood,eye_x,eye_y,eye_likelihood", "nose.x,nose.y,nose.score,eye.x,eye.y,eye.score",
-     "x_nose,y_nose,nose_confidence,x_eye,y_eye,eye_confidence"],
-)  # fmt: skip
+    [
+        "nose_x,nose_y,nose_likelihood,eye_x,eye_y,eye_likelihood",
+        "nose.x,nose.y,nose.score,eye.x,eye.y,eye.score",
+        "x_nose,y_nose,nose_confidence,x_eye,y_eye,eye_confidence",
+    ],
+)
 def test_wide_tables_with_a_likelihood(tmp_path, head):
     (file,) = read_landmarks(written(tmp_path, "a.csv", f"frame,{head}\n0,1,2,0.5,3,4,0.25\n"))
     assert file.labels == ("nose", "eye")

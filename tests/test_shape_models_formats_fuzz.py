@@ -272,9 +272,15 @@ def _archives(folder):
         file["phisT"], file["bboxesT"] = np.ones((87, 2)), np.ones((4, 2))
     np.savez_compressed(place("npz", "a.npz"), shapes=np.ones((2, 3, 2)), images=["a", "b"])
     readers = {
-        "300w": read_300w, "wflw": read_wflw, "helen": read_helen, "muct": read_muct, "youtube68": read_youtube68,
-        "aflw2000": read_aflw2000, "cofw": read_cofw, "npz": lambda folder: load_landmarks(folder / "a.npz"),
-    }  # fmt: skip
+        "300w": read_300w,
+        "wflw": read_wflw,
+        "helen": read_helen,
+        "muct": read_muct,
+        "youtube68": read_youtube68,
+        "aflw2000": read_aflw2000,
+        "cofw": read_cofw,
+        "npz": lambda folder: load_landmarks(folder / "a.npz"),
+    }
     return {kind: (path, path.read_bytes(), readers[kind]) for kind, path in made.items()}
 
 
@@ -322,7 +328,7 @@ def test_mutated_archives(archives, kind, data):
         ("a.npy", b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 2), }"),
         ("a.xml", b"<image><box top='0' left='0' width='9' height='9'><part name='999999' x='1' y='2'/></box></image>"),
     ],
-)  # fmt: skip
+)
 def test_a_declared_count_is_not_allocated(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)

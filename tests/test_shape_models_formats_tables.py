@@ -120,8 +120,14 @@ def test_visibility_columns(tmp_path):
 def test_labels_identity_and_frame_survive(tmp_path):
     path = tmp_path / "a.csv"
     labels = ("nose", "left_eye_x", "10", "9")
-    one = LandmarkFile(WING[0], labels, None, "a.jpg", "y_up", attributes={
-        "id": "specA", "scale": 0.125, "sex": "f", "visibility": np.array([2, 1, 2, 2])})  # fmt: skip
+    one = LandmarkFile(
+        WING[0],
+        labels,
+        None,
+        "a.jpg",
+        "y_up",
+        attributes={"id": "specA", "scale": 0.125, "sex": "f", "visibility": np.array([2, 1, 2, 2])},
+    )
     other = LandmarkFile(WING[1][::-1], labels[::-1], attributes={"id": "specB", "sex": "m"})
     write_landmarks(path, [one, other])
     first, second = read_landmarks(path)

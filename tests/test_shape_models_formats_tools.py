@@ -101,7 +101,7 @@ def test_both_directions_of_slicer_never_meet(tmp_path):
     id_=st.none() | st.text(min_size=1, max_size=4),
     system=st.sampled_from(["LPS", "RAS"]),
     n_curves=st.integers(0, 2),
-)  # fmt: skip
+)
 def test_slicer_round_trip_is_exact(tmp_path_factory, points, gone, id_, system, n_curves):
     path = tmp_path_factory.getbasetemp() / "round.mrk.json"
     if gone:
@@ -145,9 +145,12 @@ def _labelme(*shapes, **more):
 
 def test_labelme(tmp_path):
     content = _labelme(
-        ("p10", [[10.5, 1]], None, "point"), ("p2", [[2, 1]], None, "point"), ("p1", [[1.25, 1]], None, "point"),
-        ("box", [[9, 8], [1, 2]], None, "rectangle"), ("edge", [[0, 0], [5, 5]], None, "linestrip"),
-    )  # fmt: skip
+        ("p10", [[10.5, 1]], None, "point"),
+        ("p2", [[2, 1]], None, "point"),
+        ("p1", [[1.25, 1]], None, "point"),
+        ("box", [[9, 8], [1, 2]], None, "rectangle"),
+        ("edge", [[0, 0], [5, 5]], None, "linestrip"),
+    )
     (file,) = read_landmarks(_write(tmp_path, "a.json", content))
     assert (file.labels, file.points.tolist()) == (("p1", "p2", "p10"), [[1.25, 1], [2, 1], [10.5, 1]])
     assert file.image_name == "..\\img\\a.jpg"
@@ -224,12 +227,20 @@ def _region(x, y, **attributes):
 def test_via(tmp_path):
     box = {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4}, "region_attributes": {}}
     images = {
-        "a.jpg123": {"filename": "a.jpg", "size": 123, "file_attributes": {},
-                     "regions": [_region(1, 2, name="tip", kind="lm"), _region(3, 4, name="base", kind="lm"), box]},
-        "b.jpg9": {"filename": "b.jpg", "size": 9, "file_attributes": {},
-                   "regions": [_region(5, 6, name="base", kind="lm")]},
+        "a.jpg123": {
+            "filename": "a.jpg",
+            "size": 123,
+            "file_attributes": {},
+            "regions": [_region(1, 2, name="tip", kind="lm"), _region(3, 4, name="base", kind="lm"), box],
+        },
+        "b.jpg9": {
+            "filename": "b.jpg",
+            "size": 9,
+            "file_attributes": {},
+            "regions": [_region(5, 6, name="base", kind="lm")],
+        },
         "c.jpg9": {"filename": "c.jpg", "size": 9, "regions": [], "file_attributes": {}},
-    }  # fmt: skip
+    }
     project = {"_via_settings": {}, "_via_img_metadata": images, "_via_attributes": {"region": {}, "file": {}}}
     for content in (images, project):
         first, second = read_landmarks(_write(tmp_path, "a.json", content))
@@ -331,9 +342,10 @@ def test_deeplabcut(tmp_path):
     assert (second.id, second.image_name) == ("1", None)
     many = read_landmarks(_write(tmp_path, "b.csv", DLC_LABELS))
     assert [(f.image_name, f.attributes["individual"], f.points.tolist()) for f in many] == [
-        ("labeled-data/vid/img1.png", "a", [[1, 2]]), ("labeled-data/vid/img1.png", "b", [[3, 4]]),
+        ("labeled-data/vid/img1.png", "a", [[1, 2]]),
+        ("labeled-data/vid/img1.png", "b", [[3, 4]]),
         ("labeled-data/vid/img2.png", "a", [[5, 6]]),
-    ]  # fmt: skip
+    ]
     with pytest.raises(LandmarkFileError, match="expected the rows scorer, bodyparts and coords"):
         read_deeplabcut(_write(tmp_path, "c.csv", "scorer,a\n1,2\n"))
 
@@ -373,10 +385,13 @@ def test_deeplabcut_hdf5(tmp_path):
 
 def test_scalismo(tmp_path):
     content = [
-        {"id": "n10", "coordinates": [1.0, 2.0, 3.0], "uncertainty": {"stddevs": [4.0, 4.0, 4.0],
-         "pcvectors": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}},
+        {
+            "id": "n10",
+            "coordinates": [1.0, 2.0, 3.0],
+            "uncertainty": {"stddevs": [4.0, 4.0, 4.0], "pcvectors": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]},
+        },
         {"id": "n2", "description": "b", "coordinates": [4.0, 5.0, 6.5]},
-    ]  # fmt: skip
+    ]
     file = read_landmarks(_write(tmp_path, "landmarks.json", content))
     assert (file.labels, file.points.tolist(), file.frame) == (("n10", "n2"), [[1, 2, 3], [4, 5, 6.5]], "physical")
 

@@ -31,9 +31,15 @@ def upright_oracle(stored, orientation):
     for i in range(rows):
         for j in range(columns):
             place = {
-                1: (i, j), 2: (i, columns - 1 - j), 3: (rows - 1 - i, columns - 1 - j), 4: (rows - 1 - i, j),
-                5: (j, i), 6: (j, rows - 1 - i), 7: (columns - 1 - j, rows - 1 - i), 8: (columns - 1 - j, i),
-            }[orientation]  # fmt: skip
+                1: (i, j),
+                2: (i, columns - 1 - j),
+                3: (rows - 1 - i, columns - 1 - j),
+                4: (rows - 1 - i, j),
+                5: (j, i),
+                6: (j, rows - 1 - i),
+                7: (columns - 1 - j, rows - 1 - i),
+                8: (columns - 1 - j, i),
+            }[orientation]
             out[place] = stored[i, j]
     return out
 

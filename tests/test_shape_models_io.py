@@ -411,11 +411,18 @@ def _mutate(draw, value):
         return {**value, key: _mutate(draw, value[key])}
     return draw(
         st.one_of(
-            st.none(), st.booleans(), st.integers(-3, 10**30), st.floats(allow_nan=False, allow_infinity=False),
-            st.text(max_size=5), st.just([]), st.just({}), st.just([[1]]), st.just({"type": "Box"}),
+            st.none(),
+            st.booleans(),
+            st.integers(-3, 10**30),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(max_size=5),
+            st.just([]),
+            st.just({}),
+            st.just([[1]]),
+            st.just({"type": "Box"}),
             st.just({"type": "Box", "value": "nan"}),
         )
-    )  # fmt: skip
+    )
 
 
 @given(st.sampled_from(KINDS), st.data())

@@ -101,8 +101,9 @@ def test_subset_keeps_what_is_left():
     eyes = IBUG68.subset(["left_eye", "right_eye"])
     assert eyes.n_landmarks == 12
     assert eyes.names[0] == "left_eye_inner"
-    assert [eyes.names[i] for i in eyes.mirror] == [IBUG68.names[IBUG68.mirror[i]] for i in IBUG68.indices(
-        ["left_eye", "right_eye"])]  # fmt: skip
+    assert [eyes.names[i] for i in eyes.mirror] == [
+        IBUG68.names[IBUG68.mirror[i]] for i in IBUG68.indices(["left_eye", "right_eye"])
+    ]
     assert set(eyes.groups) == {"left_eye", "right_eye"}
     assert len(eyes.edges) == 12
     assert "pupils" in eyes.anchors
@@ -120,9 +121,13 @@ def test_subset_keeps_what_is_left():
 
 @pytest.mark.parametrize(
     ("which", "message"),
-    [("ear", "got 'ear'; expected a landmark or a group"), (68, "got landmark 68"), ([True], "For a mask try"),
-     ([], "got no landmarks")],
-)  # fmt: skip
+    [
+        ("ear", "got 'ear'; expected a landmark or a group"),
+        (68, "got landmark 68"),
+        ([True], "For a mask try"),
+        ([], "got no landmarks"),
+    ],
+)
 def test_subset_refuses(which, message):
     with pytest.raises(ValueError, match=message):
         IBUG68.subset(which)
@@ -130,10 +135,16 @@ def test_subset_refuses(which, message):
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
-    [({"names": ["a", "a", "b"]}, "2 distinct names"), ({"mirror": [1, 2, 0]}, "do not undo themselves"),
-     ({"groups": {"x": [3]}}, "outside 0...2"), ({"edges": [(0, 7)]}, "outside"), ({"mirror": [0]}, "permutation"),
-     ({"anchors": {"eyes": ([0],)}}, "1 sides"), ({"groups": {"x": ["a"]}}, "list of indices")],
-)  # fmt: skip
+    [
+        ({"names": ["a", "a", "b"]}, "2 distinct names"),
+        ({"mirror": [1, 2, 0]}, "do not undo themselves"),
+        ({"groups": {"x": [3]}}, "outside 0...2"),
+        ({"edges": [(0, 7)]}, "outside"),
+        ({"mirror": [0]}, "permutation"),
+        ({"anchors": {"eyes": ([0],)}}, "1 sides"),
+        ({"groups": {"x": ["a"]}}, "list of indices"),
+    ],
+)
 def test_scheme_refuses_contradictions(keywords, message):
     with pytest.raises(ValueError, match=message):
         LandmarkScheme("wing", 3, **keywords)
@@ -218,9 +229,16 @@ def test_mirrored_faces_of_muct_are_flips(muct):
 
 
 def test_convert_marks_every_point():
-    pairs = [(WFLW98, IBUG68, 60, 8, 0), (IBUG68, COFW29, 17, 10, 2), (COFW29, IBUG68, 17, 0, 51),
-             (MEDIAPIPE478, IBUG68, 13, 55, 0), (MUCT76, MUCT68, 68, 0, 0), (MUCT68, MUCT76, 68, 0, 8),
-             (MUCT68, IBUG68, 29, 0, 39), (IBUG68, IBUG68, 68, 0, 0)]  # fmt: skip
+    pairs = [
+        (WFLW98, IBUG68, 60, 8, 0),
+        (IBUG68, COFW29, 17, 10, 2),
+        (COFW29, IBUG68, 17, 0, 51),
+        (MEDIAPIPE478, IBUG68, 13, 55, 0),
+        (MUCT76, MUCT68, 68, 0, 0),
+        (MUCT68, MUCT76, 68, 0, 8),
+        (MUCT68, IBUG68, 29, 0, 39),
+        (IBUG68, IBUG68, 68, 0, 0),
+    ]
     for source, target, *counts in pairs:
         shapes = np.arange(source.n_landmarks * 2.0).reshape(1, -1, 2)
         result = convert(shapes, source, target.name)

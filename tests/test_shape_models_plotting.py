@@ -14,7 +14,7 @@ from shape_models import (
     generalized_procrustes,
     load_model,
     make_faces,
-)  # fmt: skip
+)
 from shape_models._drawing import shared_legend, turned, upright
 
 pytest.importorskip("matplotlib").use("Agg")
@@ -27,7 +27,7 @@ from shape_models.plotting import (  # noqa: E402
     plot_modes,
     plot_shape,
     plot_spectrum,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True)

@@ -65,8 +65,9 @@ def test_errors_turn_and_grow_with_the_points(rng):
     np.testing.assert_allclose(moved_covariance, turn @ covariance @ turn.T, rtol=1e-6, atol=1e-9)
     one = errors.correct(found[2], occluded=hidden[2])
     np.testing.assert_allclose(one[0], points[2])
-    np.testing.assert_allclose(errors.fit(found[:5], occluded=hidden[:5]).shapes[2],
-                               errors.fit(found[2], occluded=hidden[2]).shapes)  # fmt: skip
+    np.testing.assert_allclose(
+        errors.fit(found[:5], occluded=hidden[:5]).shapes[2], errors.fit(found[2], occluded=hidden[2]).shapes
+    )
 
 
 def test_missing_landmarks_and_shapes(rng):
@@ -112,9 +113,11 @@ def test_real_detectors_are_repaired(name):
         truth, hidden = file["shapes"].astype(float), file["occluded"]
         found, flags = file[f"detector_{name}"].astype(float), file[f"occluded_{name}"]
     train, test = np.arange(0, 254, 2), np.arange(1, 254, 2)
-    shapes = learn_point_errors(MODEL, truth[train], found[train], occluded=flags[train]).fit(
-        found[test], occluded=flags[test]
-    ).shapes  # fmt: skip
+    shapes = (
+        learn_point_errors(MODEL, truth[train], found[train], occluded=flags[train])
+        .fit(found[test], occluded=flags[test])
+        .shapes
+    )
     size = np.linalg.norm(truth[test, 36] - truth[test, 45], axis=1)[:, None]
     raw, better = (np.linalg.norm(x - truth[test], axis=2) / size for x in (found[test], shapes))
     hide = hidden[test]

@@ -207,9 +207,11 @@ def test_degenerate_points_name_the_property(source, target, message):
     with pytest.raises(DegenerateShapeError, match="index 1"):
         estimate_similarity(*batch, on_error="raise")
     words = {
-        "points of": "coincident landmarks", "one line": "collinear landmarks", "only": "too few landmarks",
+        "points of": "coincident landmarks",
+        "one line": "collinear landmarks",
+        "only": "too few landmarks",
         "mirror": "ambiguous rotation",
-    }  # fmt: skip
+    }
     word = next(words[start] for start in words if start in message)
     for loss in ("linear", "huber"):
         found = estimate_similarity(*batch, loss=loss)
@@ -512,8 +514,10 @@ def test_blocks_add_up_to_the_whole(d, kw):
     rule = "rigid" if kw.get("scaling") is False else kw.get("criterion", "full")
     found = _mean_shape.mean_of_blocks(
         lambda: ((shapes[i : i + 7], seen[i : i + 7]) for i in range(0, 30, 7)),
-        rule=rule, reflection=kw.get("reflection", False), tol=1e-11,
-    )  # fmt: skip
+        rule=rule,
+        reflection=kw.get("reflection", False),
+        tol=1e-11,
+    )
     np.testing.assert_allclose(found.mean, whole.mean, atol=1e-9)
     np.testing.assert_allclose(found.inflation, whole.inflation, atol=1e-9)
 

@@ -28,9 +28,13 @@ def draw(points, size=(160, 160), cov=9.0, height=1.0):
 
 
 @given(
-    st.floats(12, 48), st.floats(12, 28), st.floats(1.2, 2.5), st.floats(1.2, 2.5), st.floats(-0.5, 0.5),
+    st.floats(12, 48),
+    st.floats(12, 28),
+    st.floats(1.2, 2.5),
+    st.floats(1.2, 2.5),
+    st.floats(-0.5, 0.5),
     st.sampled_from([1e-6, 1.0, 1e6]),
-)  # fmt: skip
+)
 def test_a_gaussian_is_found_with_its_covariance_and_height(x, y, sx, sy, rho, height):
     """The parabola is exact along each axis for bumps that stand upright; the moments are for all."""
     cov = np.array([[sx**2, rho * sx * sy], [rho * sx * sy, sy**2]])

@@ -18,10 +18,18 @@ def arrow(rng):
     """A drawn arrow (K, 2) about its middle, which looks different from all sides."""
     length, width, head = rng.normal([46, 7, 16], [2, 0.5, 1])
     half = 0.5 * length
-    return np.array([
-        (-half, -width), (half - head, -width), (half - head, -head), (half, 0), (half - head, head),
-        (half - head, width), (-half, width), (-half + 8, 0),
-    ])  # fmt: skip
+    return np.array(
+        [
+            (-half, -width),
+            (half - head, -width),
+            (half - head, -head),
+            (half, 0),
+            (half - head, head),
+            (half - head, width),
+            (-half, width),
+            (-half + 8, 0),
+        ]
+    )
 
 
 def picture(shape, rng, size=(HEIGHT, WIDTH)):
@@ -63,9 +71,15 @@ def moved(image, shape, degrees, scale, canvas, at):
 
 @pytest.mark.parametrize(
     ("degrees", "scale", "at"),
-    [(0, 1.0, (60, 50)), (0, 1.0, (240, 190)), (12, 1.2, (90, 160)), (90, 1.0, (150, 120)), (180, 0.8, (220, 70)),
-     (-135, 1.4, (110, 110))],
-)  # fmt: skip
+    [
+        (0, 1.0, (60, 50)),
+        (0, 1.0, (240, 190)),
+        (12, 1.2, (90, 160)),
+        (90, 1.0, (150, 120)),
+        (180, 0.8, (220, 70)),
+        (-135, 1.4, (110, 110)),
+    ],
+)
 def test_an_object_is_found_wherever_it_stands(fitter, data, degrees, scale, at):
     images, shapes = data
     for image, shape in zip(images[20:], shapes[20:], strict=True):

@@ -165,8 +165,10 @@ def test_parts_come_nearer_than_a_whole_of_few_modes(parted, faces):
     boxes = np.concatenate([shapes[24:].min(1), shapes[24:].max(1)], axis=1)
     whole = parted.whole_.predict(images[24:], boxes=boxes)
     joined = parted.predict(images[24:], boxes=boxes)
-    off = [np.linalg.norm(np.array([r.shape for r in rs])[:, rows] - shapes[24:, rows], axis=-1).mean()
-           for rs in (whole, joined)]  # fmt: skip
+    off = [
+        np.linalg.norm(np.array([r.shape for r in rs])[:, rows] - shapes[24:, rows], axis=-1).mean()
+        for rs in (whole, joined)
+    ]
     assert off[1] < off[0]
     others = np.setdiff1d(np.arange(68), np.concatenate(list(parted.indices_.values())))
     for a, b in zip(whole, joined, strict=True):
@@ -187,9 +189,15 @@ def test_parts_are_saved_with_their_whole(parted, faces, tmp_path):
 
 @pytest.mark.parametrize(
     ("parts", "message"),
-    [({}, "none"), ("mouth", "mapping"), (["chimney"], "groups"), ({"a": [0, 1]}, "three"), ({"a": [1, 1, 2]}, "three"),
-     ({"a": [0, 1, 68]}, "outside")],
-)  # fmt: skip
+    [
+        ({}, "none"),
+        ("mouth", "mapping"),
+        (["chimney"], "groups"),
+        ({"a": [0, 1]}, "three"),
+        ({"a": [1, 1, 2]}, "three"),
+        ({"a": [0, 1, 68]}, "outside"),
+    ],
+)
 def test_parts_that_are_none_are_refused(faces, parts, message):
     images, shapes = faces
     whole = quick()

@@ -39,9 +39,10 @@ class World:
         for i in np.flatnonzero(self.present[:, k]):
             middle = self.paths[i, k]
             behind = [
-                j for j in range(i + 1, len(self.paths))
+                j
+                for j in range(i + 1, len(self.paths))
                 if self.present[j, k] and np.abs(self.paths[j, k] - middle).max() < 1.5 * SIDE
-            ]  # fmt: skip
+            ]
             if not behind and (middle > SIDE).all() and (middle < np.array([WIDTH, HEIGHT]) - SIDE).all():
                 out.append(i)
         return out

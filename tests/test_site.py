@@ -15,9 +15,13 @@ from test_architecture import _public_objects
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOOKED_AT = (
-    "index.html", "guides/small-sets.html", "gallery/index.html", "gallery/compare_two_models.html",
-    "reference/shape_models.ShapeBasis.html", "reference/shape_models.html",
-)  # fmt: skip
+    "index.html",
+    "guides/small-sets.html",
+    "gallery/index.html",
+    "gallery/compare_two_models.html",
+    "reference/shape_models.ShapeBasis.html",
+    "reference/shape_models.html",
+)
 
 
 class Page(HTMLParser):

@@ -27,9 +27,18 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     target = tmp_path_factory.mktemp("site")
     command = [
-        sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check",
-        "--target", str(target), str(wheel),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--target",
+        str(target),
+        str(wheel),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return target
 

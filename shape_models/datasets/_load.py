@@ -391,9 +391,13 @@ def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
         points = mark_missing(whole_missing(shapes[i]), reading.missing)
         picture = None if pictures is None or not pictures[i] else pictures[i]
         file = LandmarkFile(
-            points, None if labels is None else tuple(labels), image_name=picture, frame=frame, path=path,
+            points,
+            None if labels is None else tuple(labels),
+            image_name=picture,
+            frame=frame,
+            path=path,
             attributes=values,
-        )  # fmt: skip
+        )
         image = None if picture is None else folder / picture
         group = groups[i] if groups is not None else _group(name)
         part = None if parts is None or not parts[i] else parts[i]

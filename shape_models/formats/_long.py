@@ -54,8 +54,9 @@ def read_long(
     if keys and not group and len(parts) > 1 and all(len(members) == 1 for members in parts.values()):
         raise source.error(
             f"{', '.join(names[i] for i in keys)}: got another value in every row, which makes shapes of one landmark; "
-            "expected a column that says which rows form a shape. Try group=.", rows[0][0],
-        )  # fmt: skip
+            "expected a column that says which rows form a shape. Try group=.",
+            rows[0][0],
+        )
     label = _label(names, lower, parts, [i for i in free if i not in keys], named)
     shapes: list[Shape] = []
     for members in parts.values():
@@ -69,8 +70,9 @@ def read_long(
                     f"{names[i] or 'first column'}: got {shorten(values[0])!r} and {shorten(values[1])!r} in what "
                     "would be one shape; expected one value in each. "
                     f"Try group={names[i]!r} if it says which rows form a shape, "
-                    f"or columns={{{names[i]!r}: None}} to leave it out.", members[0][0],
-                )  # fmt: skip
+                    f"or columns={{{names[i]!r}: None}} to leave it out.",
+                    members[0][0],
+                )
             attributes[names[i]] = values[0]
         if keys and not any(key.lower() in ("id", "") for key in attributes):
             own = [i for i in keys if lower[i] not in IMAGE_COLUMNS]
@@ -84,8 +86,9 @@ def read_long(
             repeated = Counter(labels).most_common(1)[0][0]
             raise source.error(
                 f"{names[label or 0]}: got {shorten(repeated)!r} twice in one shape. "
-                "Try group= with the column that says which rows form a shape.", members[0][0]
-            )  # fmt: skip
+                "Try group= with the column that says which rows form a shape.",
+                members[0][0],
+            )
         for key, column in marks.items():
             if column is not None:
                 attributes[key] = np.array(
@@ -106,8 +109,9 @@ def _one_order(shapes: list[Shape]) -> list[Shape]:
         if labels is not None and labels != wanted and sorted(labels) == sorted(wanted):
             order = [labels.index(label) for label in wanted]
             points, labels = points[order], wanted
-            attributes = {key: value[order] if isinstance(value, np.ndarray) else value
-                          for key, value in attributes.items()}  # fmt: skip
+            attributes = {
+                key: value[order] if isinstance(value, np.ndarray) else value for key, value in attributes.items()
+            }
         found.append((points, labels, attributes))
     return found
 

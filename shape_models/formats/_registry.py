@@ -35,12 +35,16 @@ Reader = Callable[..., LandmarkFile | list[LandmarkFile]]
 _HEADER_WORD = re.compile(r"[xyz]|[xyz][_ .]?[0-9]+|[0-9]+[_ .][xyz]|.+[_ .][xyz]", re.IGNORECASE)
 FOREIGN_ENDINGS = {
     ".mat": "MATLAB. Try writing the points as .txt or .csv there, or archive= for a public set",
-    ".xlsx": "a spreadsheet. Try saving the sheet as .csv", ".xls": "a spreadsheet. Try saving the sheet as .csv",
-    ".ods": "a spreadsheet. Try saving the sheet as .csv", ".parquet": "a table of Parquet. Try writing it as .csv",
-    ".rds": "an object of R. Try writing it as .csv there", ".rdata": "objects of R. Try writing them as .csv there",
-    ".slp": "a project of SLEAP. Try exporting the analysis as .csv", ".pkl": "a pickle, which could run anything. Try "
-    "numpy.savez", ".npz": "arrays of many shapes. Try shape_models.datasets.load_landmarks",
-}  # fmt: skip
+    ".xlsx": "a spreadsheet. Try saving the sheet as .csv",
+    ".xls": "a spreadsheet. Try saving the sheet as .csv",
+    ".ods": "a spreadsheet. Try saving the sheet as .csv",
+    ".parquet": "a table of Parquet. Try writing it as .csv",
+    ".rds": "an object of R. Try writing it as .csv there",
+    ".rdata": "objects of R. Try writing them as .csv there",
+    ".slp": "a project of SLEAP. Try exporting the analysis as .csv",
+    ".pkl": "a pickle, which could run anything. Try numpy.savez",
+    ".npz": "arrays of many shapes. Try shape_models.datasets.load_landmarks",
+}
 _FOREIGN_ROOTS = {
     "annotation": "Pascal VOC, which has boxes and no landmarks. Try exporting as COCO keypoints or CVAT",
     "svg": "a drawing (SVG). Try exporting the points as CSV",

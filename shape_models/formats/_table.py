@@ -101,8 +101,9 @@ def read_table(
     if "" in names[1:]:
         raise source.error(
             f"header: got no name for column {kept[names.index('', 1)] + 1}; expected one for each. Try columns= with "
-            "all of them.", line,
-        )  # fmt: skip
+            "all of them.",
+            line,
+        )
     repeated = [name for name, times in Counter(names).items() if name and times > 1]
     if repeated:
         raise source.error(f"header: got {shorten(repeated[0])!r} twice; expected different names.", line)

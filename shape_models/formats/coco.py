@@ -27,9 +27,12 @@ __all__ = ["read_coco", "write_coco"]
 
 # part -> (key of the coordinates, key that says whether they count)
 _PARTS = {
-    "body": ("keypoints", None), "face": ("face_kpts", "face_valid"), "foot": ("foot_kpts", "foot_valid"),
-    "left_hand": ("lefthand_kpts", "lefthand_valid"), "right_hand": ("righthand_kpts", "righthand_valid"),
-}  # fmt: skip
+    "body": ("keypoints", None),
+    "face": ("face_kpts", "face_valid"),
+    "foot": ("foot_kpts", "foot_valid"),
+    "left_hand": ("lefthand_kpts", "lefthand_valid"),
+    "right_hand": ("righthand_kpts", "righthand_valid"),
+}
 
 
 def read_coco(
@@ -139,9 +142,12 @@ def read_coco(
             labels = names if len(set(names)) == len(names) else None
         file_name = image.get("file_name")
         attributes: dict[str, Any] = {
-            "visibility": visibility.astype(int), "box": _box(source, box, where) if box else None,
-            "id": annotation.get("id"), "image_id": image_id, "image_size": _size(image),
-        }  # fmt: skip
+            "visibility": visibility.astype(int),
+            "box": _box(source, box, where) if box else None,
+            "id": annotation.get("id"),
+            "image_id": image_id,
+            "image_size": _size(image),
+        }
         if confidence is not None:
             attributes["confidence"] = confidence
         if isinstance(annotation.get("score"), int | float):

@@ -134,8 +134,9 @@ def read_csv(
     else:
         raise source.error(
             f"header: got {shorten(', '.join(names), 80)}; expected columns x0, y0, ... or columns x and y. "
-            "Try columns= to say which are which.", 1,
-        )  # fmt: skip
+            "Try columns= to say which are which.",
+            1,
+        )
     if not shapes:
         raise source.error("got a header and no rows; expected at least one shape.")
     return [
@@ -194,8 +195,9 @@ def _named(source: Source, names: Sequence[str]) -> _Places:
             have, lack = (found & {"x", "y"}).pop(), lacking.pop()
             raise source.error(
                 f"header: got {have} of {shorten(label)} and no {lack}; expected both. Try columns= to rename or leave "
-                "out a column.", 1
-            )  # fmt: skip
+                "out a column.",
+                1,
+            )
     places = {column: place for column, place in places.items() if {"x", "y"} <= axes[place[1]]}
     if all(names[column][-2] == "." and place[1].isdecimal() for column, place in places.items()):
         return {column: (axis, int(label)) for column, (axis, label) in places.items()}  # R's 1.X, 1.Y, 2.X ...
@@ -214,8 +216,9 @@ def _arrays(source: Source, names: Sequence[str], rows: str | None) -> _Places:
     if numbers and rows is None:
         raise source.error(
             f"header: got {names[min(places)]}, ..., which may count landmarks or shapes. "
-            "Try rows='shapes' or rows='landmarks'.", 1,
-        )  # fmt: skip
+            "Try rows='shapes' or rows='landmarks'.",
+            1,
+        )
     return places
 
 
@@ -238,8 +241,9 @@ def _wide(source: Source, names: list[str], places: _Places, rows: Rows) -> list
     if by_number and (landmarks != list(range(landmarks[0], landmarks[0] + len(landmarks))) or landmarks[0] > 1):
         raise source.error(
             f"header: got landmarks {landmarks[0]}...{landmarks[-1]}, {len(landmarks)} of them; "
-            "expected all numbers from 0 or from 1.", 1
-        )  # fmt: skip
+            "expected all numbers from 0 or from 1.",
+            1,
+        )
     order = [columns[landmark][axis] for landmark in landmarks for axis in kept]
     titles = [names[column] for column in order]
     others = [column for column in range(len(names)) if column not in places]
@@ -325,16 +329,23 @@ def write_csv(
         raise ValueError(f"style: got {style!r}; expected one of {', '.join(_STYLES)}.")
     n_landmarks, n_dims = same_count(Path(path), files)
     labels = files[0].labels if style == "table" else None
-    marks = [(letter, key) for letter, key in (("v", "visibility"), ("c", "confidence")) if style == "table"
-             if any(np.shape(file.attributes.get(key, 0)) == (n_landmarks,) for file in files)]  # fmt: skip
+    marks = [
+        (letter, key)
+        for letter, key in (("v", "visibility"), ("c", "confidence"))
+        if style == "table"
+        if any(np.shape(file.attributes.get(key, 0)) == (n_landmarks,) for file in files)
+    ]
     letters = [*"xyz"[:n_dims], *(letter for letter, _ in marks)]
     if labels is not None:
         titles = [f"{label}_{letter}" for label in labels for letter in letters]
     elif style == "table":
         titles = [f"{letter}{i}" for i in range(n_landmarks) for letter in letters]
     else:
-        titles = [f"{axis.upper()}{i + 1}" if style == "morphoj" else f"{i + 1}.{axis.upper()}"
-                  for i in range(n_landmarks) for axis in "xyz"[:n_dims]]  # fmt: skip
+        titles = [
+            f"{axis.upper()}{i + 1}" if style == "morphoj" else f"{i + 1}.{axis.upper()}"
+            for i in range(n_landmarks)
+            for axis in "xyz"[:n_dims]
+        ]
     firsts, rows = _first_columns(path, files, columns) if style == "table" else _identities(path, files, style)
     if len({*firsts, *titles}) != len(firsts) + len(titles):
         raise LandmarkFileError(f"{Path(path)}: columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
@@ -370,8 +381,11 @@ def _same_labels(path: str | os.PathLike[str], files: list[LandmarkFile]) -> lis
             )
         if labels != names:
             order = [labels.index(name) for name in names]
-            changes = {key: np.asarray(file.attributes[key])[order] for key in ("visibility", "confidence")
-                       if np.shape(file.attributes.get(key, 0)) == (len(names),)}  # fmt: skip
+            changes = {
+                key: np.asarray(file.attributes[key])[order]
+                for key in ("visibility", "confidence")
+                if np.shape(file.attributes.get(key, 0)) == (len(names),)
+            }
             attributes = {**file.attributes, **changes}
             file = replace(file, points=np.asarray(file.points)[order], labels=names, attributes=attributes)
         ordered.append(file)

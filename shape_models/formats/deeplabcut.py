@@ -92,8 +92,9 @@ def read_deeplabcut(
                 continue
             attributes: dict[str, Any] = {"id": "/".join(index)}
             if (parts[0], "likelihood") in places:
-                attributes["confidence"] = np.array([values[places[p, "likelihood"]] if (p, "likelihood") in places
-                                                     else np.nan for p in parts])  # fmt: skip
+                attributes["confidence"] = np.array(
+                    [values[places[p, "likelihood"]] if (p, "likelihood") in places else np.nan for p in parts]
+                )
             if individual:
                 attributes["individual"] = individual
             image = "/".join(index) if not "".join(index).isdecimal() else None
@@ -154,8 +155,11 @@ def _from_hdf(source: Source) -> _Table:
             axes = _Plain(io.BytesIO(bytes(group.attrs["non_index_axes"]))).load()
             names = [tuple(map(_text, name)) for name in axes[0][1]]
             blocks = [table[name] for name in table.dtype.names if name.startswith("values_block")]
-            kinds = [_Plain(io.BytesIO(bytes(group["table"].attrs[f"{name}_kind"]))).load()
-                     for name in table.dtype.names if name.startswith("values_block")]  # fmt: skip
+            kinds = [
+                _Plain(io.BytesIO(bytes(group["table"].attrs[f"{name}_kind"]))).load()
+                for name in table.dtype.names
+                if name.startswith("values_block")
+            ]
             index = [_text(value) for value in table["index"]]
     except LandmarkFileError:
         raise

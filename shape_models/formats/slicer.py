@@ -243,13 +243,17 @@ def _markup(points: np.ndarray, labels: Any, kind: str, system: str, name: Any) 
     names = labels or [f"F-{i + 1}" for i in range(len(points))]
     seen = ~np.isnan(points).any(axis=1)
     return {
-        "type": kind, **({"name": str(name)} if name is not None else {}), "coordinateSystem": system,
+        "type": kind,
+        **({"name": str(name)} if name is not None else {}),
+        "coordinateSystem": system,
         "coordinateUnits": "mm",
         "controlPoints": [
             {
-                "id": str(i + 1), "label": label, "position": point if placed else [0.0, 0.0, 0.0],
+                "id": str(i + 1),
+                "label": label,
+                "position": point if placed else [0.0, 0.0, 0.0],
                 "positionStatus": "defined" if placed else "undefined",
             }
             for i, (label, point, placed) in enumerate(zip(names, points.tolist(), seen.tolist(), strict=True))
         ],
-    }  # fmt: skip
+    }

@@ -301,9 +301,10 @@ def write_tps(
                 lines += [f"POINTS={len(curve)}", *_rows(np.asarray(curve, dtype=np.float64), operation)]
         identifier = file.attributes.get("id")
         keys = {
-            "IMAGE": file.image_name, "ID": str(index) if identifier is None else identifier,
+            "IMAGE": file.image_name,
+            "ID": str(index) if identifier is None else identifier,
             "SCALE": file.attributes.get("scale"),
-        }  # fmt: skip
+        }
         for key, value in keys.items():
             if value is not None:
                 lines.append(f"{key}={one_line(path, key, value)}")

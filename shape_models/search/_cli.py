@@ -24,7 +24,7 @@ from .._commands import (
     say,
     source_options,
     write_table,
-)  # fmt: skip
+)
 from .._jobs import jobs_option, refuse_failed, resume_option, run_command
 from .._names import image_names, list_files
 from ..folders import read_records
@@ -33,10 +33,12 @@ from ._part_words import parse_parts
 
 __all__ = ["refine", "search", "track_command", "train_search"]
 
-_form = click.option("--format", "form", type=click.Choice(["pts", "asf", "npy", "csv", "ljson"]), default="pts",
-                     show_default=True)  # fmt: skip
-_overlay = click.option("--overlay/--no-overlay", default=True, show_default=True,
-                        help="Write images with the landmarks drawn in.")  # fmt: skip
+_form = click.option(
+    "--format", "form", type=click.Choice(["pts", "asf", "npy", "csv", "ljson"]), default="pts", show_default=True
+)
+_overlay = click.option(
+    "--overlay/--no-overlay", default=True, show_default=True, help="Write images with the landmarks drawn in."
+)
 _spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="X Y",
                         help="Distance of pixels along x and y, where they are not square.")  # fmt: skip
 
@@ -47,16 +49,29 @@ _spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_o
 @source_options()
 @click.option("--evidence", type=click.Choice(["auto", "patches", "profiles", "both"]), default="auto",
               show_default=True, help="auto: the better of patches and profiles in images left out.")  # fmt: skip
-@click.option("--components", type=float, default=0.98, show_default=True,
-              help="Fraction of the variance, or number of modes.")  # fmt: skip
+@click.option(
+    "--components", type=float, default=0.98, show_default=True, help="Fraction of the variance, or number of modes."
+)
 @click.option("--group-by", metavar="N", type=int, help="Images whose names share the first N letters show one person.")
-@click.option("--parts", multiple=True, metavar="FILE or NAME=1-10,12", help="Parts with models of their own, by "
-              "landmarks counted from 0; NAME alone is a group of the scheme.")  # fmt: skip
+@click.option(
+    "--parts",
+    multiple=True,
+    metavar="FILE or NAME=1-10,12",
+    help="Parts with models of their own, by landmarks counted from 0; NAME alone is a group of the scheme.",
+)
 @_spacing
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
-              help="Leave images out, and write a page on how good the search is.")  # fmt: skip
-@click.option("--folds", type=click.IntRange(2), help="How often images are left out for the report; by default one "
-              "image or group at a time up to 15, and a fifth of them above.")  # fmt: skip
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Leave images out, and write a page on how good the search is.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    help="How often images are left out for the report; by default one "
+    "image or group at a time up to 15, and a fifth of them above.",
+)
 @click.option("--faces", is_flag=True, help="Learn what face detection means for this model: no boxes needed later.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
@@ -104,10 +119,13 @@ def train_search(
         save_model(fitter, output)
         seconds = time.perf_counter() - began
         record: dict[str, Any] = {
-            "model": str(output), "n_samples": len(data), "n_landmarks": fitter.n_landmarks_,
-            "n_components": int(fitter.asm_.asm_.basis_.n_components), "evidence": evidence,
+            "model": str(output),
+            "n_samples": len(data),
+            "n_landmarks": fitter.n_landmarks_,
+            "n_components": int(fitter.asm_.asm_.basis_.n_components),
+            "evidence": evidence,
             "seconds": round(seconds, 3),
-        }  # fmt: skip
+        }
         lines = [
             f"{output}: {len(data)} images, {fitter.n_landmarks_} landmarks, {record['n_components']} modes, "
             f"{evidence}, {seconds:.0f} s"
@@ -127,8 +145,11 @@ def train_search(
 @_form
 @boxes_option
 @click.option("--whole", is_flag=True, help="The object fills the image: its box is the image.")
-@click.option("--starts", type=click.IntRange(1), help="Searches per image, of which the best counts. [default: 1, or "
-              "40 where nobody says where the object is]")  # fmt: skip
+@click.option(
+    "--starts",
+    type=click.IntRange(1),
+    help="Searches per image, of which the best counts. [default: 1, or 40 where nobody says where the object is]",
+)
 @_spacing
 @_overlay
 @jobs_option
@@ -225,9 +246,11 @@ def refine(
     write_table(output / "refined.csv", ["name", "status", *numbers, *counts, "message"], rows)
     total = {key: sum(r.get(key, 0) for r in records) for key in counts}
     words = ", ".join(f"{total[key]} {key}" for key in counts)
-    say(as_json, {"output": str(output), "refined": records}, [
-        f"{counted(len(items) - len(report.errors), 'shape')}: {words} landmarks; see {output / 'refined.csv'}"
-    ])  # fmt: skip
+    say(
+        as_json,
+        {"output": str(output), "refined": records},
+        [f"{counted(len(items) - len(report.errors), 'shape')}: {words} landmarks; see {output / 'refined.csv'}"],
+    )
     refuse_failed(report, len(items), "shape")
 
 

@@ -115,16 +115,19 @@ def cross_validate(
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         fitter = make()
         fitter.fit(
-            [images[i] for i in train], shapes[train],
+            [images[i] for i in train],
+            shapes[train],
             groups=None if groups is None or len(np.unique(which[train])) < 2 else which[train],
             spacing=None if spaced is None else spaced[train],
-        )  # fmt: skip
+        )
         pictures = [images[i] for i in test]
         of_test = None if spaced is None else spaced[test]
         for i, a, b in zip(
-            test, fitter.predict(pictures, spacing=of_test),
-            fitter.predict(pictures, boxes=boxes[test], spacing=of_test), strict=True,
-        ):  # fmt: skip
+            test,
+            fitter.predict(pictures, spacing=of_test),
+            fitter.predict(pictures, boxes=boxes[test], spacing=of_test),
+            strict=True,
+        ):
             found[i], boxed[i], expected[i] = a.shape, b.shape, a.expected_error
         done += 1
         tell("leaving out", done, total)

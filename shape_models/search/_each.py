@@ -98,9 +98,13 @@ def search_one(
     if result.found:
         save_found(output, name, form, path, picture, result.shape, fitter, overlay)
     return {
-        "found": result.status, "expected_error": result.expected_error, "score": result.score,
-        "plausibility": result.plausibility, "confidence": float(result.confidence.mean()), "words": result.message,
-    }  # fmt: skip
+        "found": result.status,
+        "expected_error": result.expected_error,
+        "score": result.score,
+        "plausibility": result.plausibility,
+        "confidence": float(result.confidence.mean()),
+        "words": result.message,
+    }
 
 
 def save_found(
@@ -125,10 +129,13 @@ def refine_one(
     result = refine(picture, points, scheme=scheme, fitter=fitter)
     save_found(output, name, form, path, picture, result.points, fitter, overlay)
     return {
-        "expected_error": result.expected_error, "plausibility": result.plausibility,
-        "confidence": float(result.confidence.mean()), "given_confidence": float(result.given_confidence.mean()),
-        "moved": float(np.nanmean(result.moved)), **Counter(result.reason.tolist()),
-    }  # fmt: skip
+        "expected_error": result.expected_error,
+        "plausibility": result.plausibility,
+        "confidence": float(result.confidence.mean()),
+        "given_confidence": float(result.given_confidence.mean()),
+        "moved": float(np.nanmean(result.moved)),
+        **Counter(result.reason.tolist()),
+    }
 
 
 def track_one(

@@ -61,10 +61,12 @@ class Placement:
             length = (float(np.exp(logs.mean())), float(logs.std()))
         mean, spread = values.mean(axis=0), values.std(axis=0)
         return cls(
-            (float(mean[0]), float(mean[1])), float(np.exp(mean[2])),
+            (float(mean[0]), float(mean[1])),
+            float(np.exp(mean[2])),
             (float(spread[0]), float(spread[1]), float(spread[2]), float(spread[3])),
-            length, float(np.exp(np.log(poses.scale * frame.side).mean())),
-        )  # fmt: skip
+            length,
+            float(np.exp(np.log(poses.scale * frame.side).mean())),
+        )
 
     def starts(
         self, frame: Frame, size: Any, n: int, rng: np.random.Generator, unit: float | None = None

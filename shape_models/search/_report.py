@@ -104,9 +104,13 @@ def cross_validated_report(
     write_report(report, fitter, result, paths, shapes, data.names, groups, getattr(scheme, "edges", None), seconds)
     median, boxed = float(np.median(result.error)), float(np.median(result.boxed_error))
     record = {
-        "file": str(report), "median_error": median, "mean_error": float(np.minimum(result.error, 1.0).mean()),
-        "median_error_in_true_boxes": boxed, "lost": int(result.lost.sum()), "n_folds": result.n_folds,
-    }  # fmt: skip
+        "file": str(report),
+        "median_error": median,
+        "mean_error": float(np.minimum(result.error, 1.0).mean()),
+        "median_error_in_true_boxes": boxed,
+        "lost": int(result.lost.sum()),
+        "n_folds": result.n_folds,
+    }
     said = [
         f"{report}: in images left out the median error is {median:.2%} of the size of the shape ({boxed:.2%} in the "
         f"true boxes), {result.lost.sum()} of {len(shapes)} lost"
@@ -180,8 +184,9 @@ def _histogram(result: CrossValidation) -> str:
     )
     ticks = [(50 + (width - 60) * s, f"{top * s:.1f}") for s in (0, 0.5, 1)]
     marks = [(height - 40, "0"), (20, str(int(counts.max())))]
-    return _axes("Histogram of errors", "error without boxes, % of the size; images above 20 % at its end", bars, ticks,
-                 marks)  # fmt: skip
+    return _axes(
+        "Histogram of errors", "error without boxes, % of the size; images above 20 % at its end", bars, ticks, marks
+    )
 
 
 def _curve(result: CrossValidation) -> str:

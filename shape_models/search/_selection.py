@@ -53,9 +53,13 @@ def select(
         except ValueError as error:
             raise ValueError(f"image {i}: {error}") from error
     data = (
-        [images[i] for i in rows], shapes[rows], None if boxes is None else boxes[rows],
-        None if initial is None else initial[rows], None if groups is None else np.asarray(groups)[rows], scheme,
-    )  # fmt: skip
+        [images[i] for i in rows],
+        shapes[rows],
+        None if boxes is None else boxes[rows],
+        None if initial is None else initial[rows],
+        None if groups is None else np.asarray(groups)[rows],
+        scheme,
+    )
     total = len(_PRIORS) + len(_MODES) + len(_SIDES) - 2 + (kind == "auto")
     tried: list[tuple[float, Evidence]] = []
 

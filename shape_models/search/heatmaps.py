@@ -133,9 +133,11 @@ class HeatMaps(Evidence):
             The kind, a header that JSON can hold, and arrays by name.
         """
         header = {
-            "width": float(self.width), "prior": float(self.prior), "n_iter": int(self.n_iter),
+            "width": float(self.width),
+            "prior": float(self.prior),
+            "n_iter": int(self.n_iter),
             "n_levels": self.n_levels_,
-        }  # fmt: skip
+        }
         return "HeatMaps", header, {}
 
     @classmethod

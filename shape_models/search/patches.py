@@ -81,8 +81,10 @@ class Patches(Evidence):
     ) -> None:
         check_flags(fill=fill)
         for name, value, least in (
-            ("n_steps", n_steps, 1), ("n_cells", n_cells, 1), ("context_components", context_components, 1),
-        ):  # fmt: skip
+            ("n_steps", n_steps, 1),
+            ("n_cells", n_cells, 1),
+            ("context_components", context_components, 1),
+        ):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name}: got {value!r}; expected a whole number of at least {least}.")
         if not 1.0 <= float(spacing) <= 64.0:
@@ -304,9 +306,12 @@ class Patches(Evidence):
             The kind, a header that JSON can hold, and arrays by name.
         """
         header = {
-            "n_steps": int(self.n_steps), "n_cells": int(self.n_cells), "spacing": float(self.spacing),
-            "context_components": int(self.context_components), "fill": bool(self.fill),
-        }  # fmt: skip
+            "n_steps": int(self.n_steps),
+            "n_cells": int(self.n_cells),
+            "spacing": float(self.spacing),
+            "context_components": int(self.context_components),
+            "fill": bool(self.fill),
+        }
         arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
         return "Patches", header, arrays
 

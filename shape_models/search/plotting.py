@@ -141,9 +141,11 @@ def plot_trace(
 def _panels(figure: Any) -> tuple[Any, Any, Any, Any]:
     grid = figure.add_gridspec(3, 2, width_ratios=(1.6, 1))
     return (
-        figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1]),
+        figure.add_subplot(grid[:, 0]),
+        figure.add_subplot(grid[0, 1]),
+        figure.add_subplot(grid[1, 1]),
         figure.add_subplot(grid[2, 1]),
-    )  # fmt: skip
+    )
 
 
 def animate_trace(
@@ -200,9 +202,13 @@ def animate_trace(
     pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
     memory = io.BytesIO()
     pictures[0].save(
-        memory, format="GIF", save_all=True, append_images=pictures[1:], loop=0,
+        memory,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        loop=0,
         duration=[round(1000 * seconds * (3 if i in (0, len(pictures) - 1) else 1)) for i in range(len(pictures))],
-    )  # fmt: skip
+    )
     write_bytes(path, memory.getvalue())
     return path
 

@@ -225,10 +225,14 @@ class Profiles(Evidence):
             The kind, a header that JSON can hold, and arrays by name.
         """
         header = {
-            "n_side": int(self.n_side), "reach": int(self.reach), "n_iter": int(self.n_iter),
-            "shrinkage": float(self.shrinkage), "modes": [float(m) for m in self.modes], "prior": float(self.prior),
+            "n_side": int(self.n_side),
+            "reach": int(self.reach),
+            "n_iter": int(self.n_iter),
+            "shrinkage": float(self.shrinkage),
+            "modes": [float(m) for m in self.modes],
+            "prior": float(self.prior),
             "edges": None if self.edges is None else np.asarray(self.edges).tolist(),
-        }  # fmt: skip
+        }
         arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
         return "Profiles", header, arrays
 
