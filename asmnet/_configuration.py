@@ -169,9 +169,8 @@ class TrainConfig:
         """
         base: dict[str, Any] = {
             "preprocessing": Preprocessing.paper(),
-            "augmentation": Augmentation(
-                rotation=16.0, scale=0.1, shift=0.02, aspect=0.1, flip=0.0, brightness=0.0, contrast=0.0,
-                saturation=0.0, colour=0.0, grey=0.0, gamma=0.0, blur=0.0, noise=0.04, occlusion=0.0,
+            "augmentation": replace(
+                Augmentation.none(), rotation=16.0, scale=0.1, shift=0.02, aspect=0.1, noise=0.04, occlusion_size=0.4
             ),
             "criterion_options": {"form": "squared", "pose_weight": 0.5},
             "epochs": 150,
@@ -183,7 +182,7 @@ class TrainConfig:
             "warmup_epochs": 0.0,
             "ema": 0.0,
             "clip_gradient": 0.0,
-        }  # fmt: skip
+        }
         return cls(**{**base, **changes})
 
     @classmethod

@@ -89,13 +89,11 @@ class Epochs:
     def batch(self, rows: np.ndarray, *seed: int) -> Batch:
         """Cut the crops of rows of `order`, augmented by draws of their own `seed`."""
         generator = torch.Generator(self.device).manual_seed(seed_of(self.config.seed, 2, *seed))
-        batches = [
-            self.sets[which].batch(
-                rows[rows[:, 0] == which, 1], self.config.preprocessing, augmentation=self.config.augmentation,
-                generator=generator, device=self.device,
-            )
-            for which in np.unique(rows[:, 0])
-        ]  # fmt: skip
+        form, augmentation = self.config.preprocessing, self.config.augmentation
+        batches = []
+        for which in np.unique(rows[:, 0]):
+            own, faces = rows[rows[:, 0] == which, 1], self.sets[which]
+            batches.append(faces.batch(own, form, augmentation=augmentation, generator=generator, device=self.device))
         return batches[0] if len(batches) == 1 else _join(batches)
 
 
@@ -122,10 +120,9 @@ def _join(batches: Sequence[Batch]) -> Batch:
         if all(part is None for part in parts):
             return None
         shape = next(part for part in parts if part is not None).shape[1:]
-        return torch.cat([
-            batch.images.new_full((len(batch.images), *shape), math.nan) if part is None else part
-            for batch, part in zip(batches, parts, strict=True)
-        ])  # fmt: skip
+        images = [batch.images for batch in batches]
+        unknown = [own.new_full((len(own), *shape), math.nan) for own in images]
+        return torch.cat([empty if part is None else part for empty, part in zip(unknown, parts, strict=True)])
 
     parts = CropTransform.__dataclass_fields__
     merged = CropTransform(*(torch.cat([getattr(batch.crops, name) for batch in batches]) for name in parts))

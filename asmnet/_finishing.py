@@ -59,10 +59,8 @@ def finish(
     if validation is not None:
         metrics, header["tables"] = measure(result, validation, scheme)
         header["metrics"] = list(metrics.items())  # JSON with sorted keys would lose the order
-    model = PretrainedModel(
-        result.network, name, config.network, dict(config.network_options), scheme, config.preprocessing, basis, header,
-        shape_model,
-    )  # fmt: skip
+    built = result.network, name, config.network, dict(config.network_options)
+    model = PretrainedModel(*built, scheme, config.preprocessing, basis, header, shape_model)
     if validation is not None:
         header["tables"]["Changed images"] = robustness_table(Predictor(model), validation)
     path = result.folder / f"{name}.safetensors"

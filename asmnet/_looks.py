@@ -25,10 +25,8 @@ BOX_TOLERANCE, TURN_TOLERANCE, SHAPE_TOLERANCE = 0.11, np.deg2rad(14.0), 2.0
 # their heads.
 AGREEMENT = 0.03
 # Views to average over: shifts in sides of the box, and scales
-VIEWS = (
-    (0.0, 0.0, 1.0), (0.0, 0.0, 0.95), (0.0, 0.0, 1.05), (0.03, 0.0, 1.0), (-0.03, 0.0, 1.0), (0.0, 0.03, 1.0),
-    (0.0, -0.03, 1.0),
-)  # fmt: skip
+_SCALED = tuple((0.0, 0.0, scale) for scale in (1.0, 0.95, 1.05))
+VIEWS = (*_SCALED, (0.03, 0.0, 1.0), (-0.03, 0.0, 1.0), (0.0, 0.03, 1.0), (0.0, -0.03, 1.0))
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,8 @@ def make_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optim
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    kinds: dict[str, type[torch.optim.Optimizer]] = {
-        "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "nadam": torch.optim.NAdam
-    }  # fmt: skip
+    optim = torch.optim
+    kinds: dict[str, type[optim.Optimizer]] = {"adamw": optim.AdamW, "adam": optim.Adam, "nadam": optim.NAdam}
     return kinds[config.optimizer](groups, lr=config.learning_rate)  # type: ignore[call-arg]
 
 

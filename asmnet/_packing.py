@@ -147,8 +147,9 @@ def pack_faces(
         raise ValueError("samples: got none; expected at least one face. Check the folder and the split.")
     without = [i for i, sample in enumerate(items) if sample.image is None]
     if without:
-        raise ValueError(f"samples: {len(without)} have no image, the first is number {without[0]}; expected one "
-            "for each.")
+        raise ValueError(
+            f"samples: {len(without)} have no image, the first is number {without[0]}; expected one for each."
+        )
     folder = Path(cache) if cache is not None else default_cache()
     target = folder / _key(items, size, margin)
     if not (target / "header.json").is_file():

@@ -174,9 +174,8 @@ def measure_model(
         guess = guess + offset * eye_line(guess, scheme)
     chosen = protocol or _DEFAULT_PROTOCOLS.get(getattr(scheme, "name", ""), "box")
     planar = samples if truth.shape[-1] == 2 else samples.with_shapes(truth[..., :2])
-    report = evaluate(
-        planar, guess, chosen, name=predictor.model.name, missing="failure" if detect else "raise",
-    )  # fmt: skip
+    name = predictor.model.name
+    report = evaluate(planar, guess, chosen, name=name, missing="failure" if detect else "raise")
     return Measured(report, _pose_error(predictor, samples, found), _depth_error(truth, tight, found), notes)
 
 
@@ -270,9 +269,13 @@ def _offset(value: float | str, scheme: LandmarkScheme | None) -> tuple[float, t
 
 
 def _predicted(
-    predictor: Predictor, samples: LandmarkSamples, tight: np.ndarray, boxes: np.ndarray | None,
-    options: dict[str, Any], progress: bool,
-) -> Iterable[FacePrediction | None]:  # fmt: skip
+    predictor: Predictor,
+    samples: LandmarkSamples,
+    tight: np.ndarray,
+    boxes: np.ndarray | None,
+    options: dict[str, Any],
+    progress: bool,
+) -> Iterable[FacePrediction | None]:
     """Yield the face of each sample: in its box, or where there are none the detected one that overlaps most."""
     from tqdm import tqdm
 
@@ -305,10 +308,8 @@ def _pose_error(
     guess = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(seen), CONVENTION)
     if not (np.abs(truth) <= _POSE_LIMIT).all(axis=1).any():
         return None
-    return euler_mae(
-        truth, guess, convention=CONVENTION, angles=("yaw", "pitch", "roll"), limit=_POSE_LIMIT,
-        reference="the fitted model that came with the data",
-    )  # fmt: skip
+    named, source = ("yaw", "pitch", "roll"), "the fitted model that came with the data"
+    return euler_mae(truth, guess, convention=CONVENTION, angles=named, limit=_POSE_LIMIT, reference=source)
 
 
 def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePrediction | None]) -> np.ndarray | None:
@@ -316,8 +317,8 @@ def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePredictio
         return None
     towards = truth[..., 2]
     away = np.nanmean(towards, axis=1, keepdims=True) - towards
-    guess = np.array([face.depth if face is not None and face.depth is not None else np.full(truth.shape[1], np.nan)
-                      for face in found])  # fmt: skip
+    unknown = np.full(truth.shape[1], np.nan)
+    guess = np.array([unknown if face is None or face.depth is None else face.depth for face in found])
     size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
     off = np.abs(guess - away).mean(axis=1) / size
     return np.asarray(off[np.isfinite(off)])

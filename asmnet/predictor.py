@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from shape_models.search import ASMFitter, Detector
 
 __all__ = ["FacePrediction", "Predictor", "as_rgb"]
+
+
+class _How(TypedDict, total=False):
+    flip_average: bool
+    n_passes: int | None
+    n_views: int
+    batch_size: int
+    fit: bool
 
 
 class Predictor:
@@ -110,15 +118,15 @@ class Predictor:
 
     @overload
     def __call__(
-        self, image: list[ImageLike] | tuple[ImageLike, ...], boxes: Sequence[ArrayLike | None] | None = None, *,
-        flip_average: bool = False, n_passes: int | None = None, n_views: int = 1, batch_size: int = 32,
-        fit: bool = True,
-    ) -> list[list[FacePrediction]]: ...  # fmt: skip
+        self,
+        image: list[ImageLike] | tuple[ImageLike, ...],
+        boxes: Sequence[ArrayLike | None] | None = ...,
+        **how: Unpack[_How],
+    ) -> list[list[FacePrediction]]: ...
     @overload
     def __call__(
-        self, image: ImageLike, boxes: ArrayLike | None = None, *, flip_average: bool = False,
-        n_passes: int | None = None, n_views: int = 1, batch_size: int = 32, fit: bool = True,
-    ) -> list[FacePrediction]: ...  # fmt: skip
+        self, image: ImageLike, boxes: ArrayLike | None = ..., **how: Unpack[_How]
+    ) -> list[FacePrediction]: ...
 
     def __call__(
         self,
@@ -246,10 +254,8 @@ class Predictor:
 
     def _look(self, images: Sequence[np.ndarray], flip: bool, n_views: int, batch_size: int, maps: bool) -> Look:
         mirror = self.model.scheme.mirror if flip and self.model.scheme is not None else None
-        return Look(
-            self.network, self.model.preprocessing, images, mirror, n_views, batch_size, self.device, maps,
-            self.pose_convention,
-        )  # fmt: skip
+        form, convention = self.model.preprocessing, self.pose_convention
+        return Look(self.network, form, images, mirror, n_views, batch_size, self.device, maps, convention)
 
     @functools.cached_property
     def _settling(self) -> Settling:

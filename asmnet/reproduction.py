@@ -22,8 +22,8 @@ PAPERS = {
 """The published tables of each paper."""
 ARCHIVES_OF = {"300w": "300w", "wflw": "wflw", "cofw": "cofw", "aflw2000-3d": "aflw2000"}
 """The archive of `load_landmarks` that reads each test set."""
-_NETWORKS = {"mnv2": "mobilenetv2", "mnv2_r": "mobilenetv2", "ASMNet_nr": "asmnet", "ASMNet": "asmnet",
-             "MobileNetV2": "mobilenetv2"}  # fmt: skip
+_NETWORKS = dict.fromkeys(("mnv2", "mnv2_r", "MobileNetV2"), "mobilenetv2")
+_NETWORKS |= dict.fromkeys(("ASMNet_nr", "ASMNet"), "asmnet")
 _TRAINING = {
     "mnv2": "asmnet train FOLDER --preset paper --variant mnv2",
     "mnv2_r": "asmnet train FOLDER --preset paper --variant mnv2_r",
@@ -116,9 +116,13 @@ def reproduce(
 
 
 def _cell(
-    table: PublishedTable, row: str, column: str, models: Mapping[str, Any], data: Mapping[str, Any],
+    table: PublishedTable,
+    row: str,
+    column: str,
+    models: Mapping[str, Any],
+    data: Mapping[str, Any],
     report: Callable[[str, str, str], Any],
-) -> tuple[str | None, str]:  # fmt: skip
+) -> tuple[str | None, str]:
     """Return a number of a run here, or None and the reason."""
     if row in table.cited and row not in models:
         return None, _CITED

@@ -123,9 +123,8 @@ def jittered(boxes: np.ndarray, amount: float, seed: int = 7) -> np.ndarray:
 def _turned(dataset: LandmarkDataset, angle: float) -> LandmarkDataset:
     """Turn the images about their middles, clockwise as seen."""
     middle = (np.array(dataset.images.shape[2:0:-1]) - 1) / 2
-    around = (
-        AffineTransform(translation=-middle) + AffineTransform(rotation=np.deg2rad(angle))
-    ) + AffineTransform(translation=middle)  # fmt: skip
+    turn = AffineTransform(rotation=np.deg2rad(angle))
+    around = AffineTransform(translation=-middle) + turn + AffineTransform(translation=middle)
     images = [_as_uint8(warp(image, around.inverse, preserve_range=True)) for image in dataset.images]
     points = around(dataset.landmarks.reshape(-1, 2)).reshape(dataset.landmarks.shape)
     return replace(dataset, images=np.array(images), landmarks=points, boxes=tight_boxes(points))

@@ -264,10 +264,8 @@ def train(
             "start anew, or another folder."
         )
     config = _without_idle_pose(config, (dataset, *extra))
-    return _Trainer(
-        config, dataset, validation, folder, extra=tuple(extra), anchors=anchors, initial=initial,
-        device=device, progress=progress,
-    ).run(resume=resume)  # fmt: skip
+    options: dict[str, Any] = {"anchors": anchors, "initial": initial, "device": device, "progress": progress}
+    return _Trainer(config, dataset, validation, folder, extra=tuple(extra), **options).run(resume=resume)
 
 
 def _without_idle_pose(config: TrainConfig, sets: Sequence[LandmarkDataset]) -> TrainConfig:
@@ -276,10 +274,9 @@ def _without_idle_pose(config: TrainConfig, sets: Sequence[LandmarkDataset]) -> 
     parameter = inspect.signature(spec.factory).parameters.get("pose")
     if parameter is None or not {"pose": parameter.default, **spec.defaults, **config.network_options}["pose"]:
         return config
-    weight = getattr(build_criterion(
-        config.criterion or spec.criterion, n_epochs=config.epochs, steps_per_epoch=1, options=config.criterion_options,
-    ), "pose_weight", None)  # fmt: skip
-    if weight == 0:
+    name, options = config.criterion or spec.criterion, config.criterion_options
+    criterion = build_criterion(name, n_epochs=config.epochs, steps_per_epoch=1, options=options)
+    if getattr(criterion, "pose_weight", None) == 0:
         logger.warning("the criterion gives pose no weight: the network gets no pose head")
     elif not any(part.rotations is not None and np.isfinite(part.rotations).all((1, 2)).any() for part in sets):
         logger.warning("no face has a pose label: the network gets no pose head")

@@ -83,10 +83,8 @@ def _three_points(X, rays, picks, Rs, ts):
     # x = s / (2 h) in x^2 - 2 b12 x - p = 0: s^2 - 4 b12 s h - 4 p h^2 = 0.
     e0 = s0 * s0 - 4.0 * b12 * s0 * h0 - 4.0 * p0 * h0 * h0
     e1 = 2.0 * s0 * s1 - 4.0 * b12 * (s0 * h1 + s1 * h0) - 4.0 * (p1 * h0 * h0 + 2.0 * p0 * h0 * h1)
-    e2 = (
-        2.0 * s0 * s2 + s1 * s1 - 4.0 * b12 * (s1 * h1 + s2 * h0)
-        - 4.0 * (p2 * h0 * h0 + 2.0 * p1 * h0 * h1 + p0 * h1 * h1)
-    )  # fmt: skip
+    e2 = 2.0 * s0 * s2 + s1 * s1 - 4.0 * b12 * (s1 * h1 + s2 * h0)
+    e2 -= 4.0 * (p2 * h0 * h0 + 2.0 * p1 * h0 * h1 + p0 * h1 * h1)
     e3 = 2.0 * s1 * s2 - 4.0 * b12 * s2 * h1 - 4.0 * (2.0 * p2 * h0 * h1 + p1 * h1 * h1)
     e4 = s2 * s2 - 4.0 * p2 * h1 * h1
     if abs(e4) < 1e-12 * (abs(e0) + abs(e1) + abs(e2) + abs(e3)):
@@ -240,7 +238,6 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
 def consensus_rows(X, pixels, cameras, distorted, threshold, confidence, max_trials, seed, inliers, trials):
     """Run the search on every row, each with the samples that it would draw alone."""
     for b in range(pixels.shape[0]):
-        _, trials[b] = _consensus(
-            X[b if X.shape[0] > 1 else 0], pixels[b], cameras[b if cameras.shape[0] > 1 else 0], distorted,
-            threshold, confidence, max_trials, seed, inliers[b],
-        )  # fmt: skip
+        x, camera = X[b if X.shape[0] > 1 else 0], cameras[b if cameras.shape[0] > 1 else 0]
+        found = _consensus(x, pixels[b], camera, distorted, threshold, confidence, max_trials, seed, inliers[b])
+        trials[b] = found[1]

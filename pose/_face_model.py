@@ -243,11 +243,9 @@ class FaceModel3D:
         def run(first: int, last: int) -> None:
             from ._deformable import fit_rows
 
-            fit_rows(
-                first, last, mean, modes, limits, np.ascontiguousarray(images), factors,
-                cameras, precisions, float(tol), int(max_iter), matrices, translations, betas, quaternions, numbers,
-                covariances, residuals,
-            )  # fmt: skip
+            model, seen = (mean, modes, limits), (np.ascontiguousarray(images), factors, cameras, precisions)
+            found = matrices, translations, betas, quaternions, numbers, covariances, residuals
+            fit_rows(first, last, *model, *seen, float(tol), int(max_iter), *found)
 
         in_chunks(run, b)
         coefficients = betas * deviations

@@ -147,9 +147,8 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
 
     The cost is evaluated in one place only, since the compiler copies the code of every call.
     """
-    L, step, trial_R, trial_t, trial_A, trial_g, trial_camera = (
-        work[0], work[1], work[2], work[3], work[4], work[5], work[6],
-    )  # fmt: skip
+    L, step, trial_R, trial_t = work[0], work[1], work[2], work[3]
+    trial_A, trial_g, trial_camera = work[4], work[5], work[6]
     plain = loss == LINEAR and not distorted and n == 6
     damping = 0.0 if plain else 1e-6
     cost, size = np.inf, np.inf

@@ -126,10 +126,8 @@ def solve_pnp_ransac(
 
     inliers = np.zeros((b, n), dtype=bool)
     trials = np.zeros(b, dtype=np.int64)
-    consensus_rows(
-        objects, images, cameras, distorted, float(threshold), float(confidence), int(max_trials), seed, inliers,
-        trials,
-    )  # fmt: skip
+    limits = float(threshold), float(confidence), int(max_trials)
+    consensus_rows(objects, images, cameras, distorted, *limits, seed, inliers, trials)
     found = inliers.sum(axis=1) >= 4
     if single and not found[0]:
         seen = int(np.isfinite(images[0]).all(axis=-1).sum())

@@ -213,10 +213,9 @@ def solve_weak_perspective(
     second = _view(other[0][flat], other[1][flat], centres[flat], middles[flat], rows[flat], b)
     status = np.array(STATUS)[codes]
     if single:
-        return WeakPerspectiveResult(
-            view[0], float(error[0]), second[0] if flat[0] else None, float(second_error[0]), int(n_iter[0]),
-            bool(codes[0] == 0), str(status[0]),
-        )  # fmt: skip
+        errors = float(error[0]), float(second_error[0])
+        counted = int(n_iter[0]), bool(codes[0] == 0), str(status[0])
+        return WeakPerspectiveResult(view[0], errors[0], second[0] if flat[0] else None, errors[1], *counted)
     return WeakPerspectiveResult(view, error, second, second_error, n_iter, codes == 0, status)
 
 

@@ -84,10 +84,8 @@ def plot_axes(
     pixels = project_points(np.vstack([start, tips]), pose, camera).reshape(-1, 4, 2)
     for number, (root, *ends) in enumerate(pixels):
         for end, colour, label in zip(ends, COLOURS, LABELS, strict=True):
-            ax.plot(
-                *zip(root, end, strict=True), color=colour, linewidth=2.5, solid_capstyle="round", path_effects=edge,
-                label=label if number == 0 else None,
-            )  # fmt: skip
+            (line,) = ax.plot(*zip(root, end, strict=True), color=colour, label=label if number == 0 else None)
+            line.set(linewidth=2.5, solid_capstyle="round", path_effects=edge)
     ax.legend(loc="best", fontsize="small")
     return ax
 

@@ -25,10 +25,10 @@ class _Heads(nn.Module):
         self.pose = nn.Linear(n_features, 3) if pose else None
 
 
-@register_network(
-    "light", title="MobileNetV2 blocks 0-15 with a decoder to probability maps", input_size=128, stride=32,
-    criterion="integral",
-)  # fmt: skip
+_TITLE = "MobileNetV2 blocks 0-15 with a decoder to probability maps"
+
+
+@register_network("light", title=_TITLE, input_size=128, stride=32, criterion="integral")
 class LightHeatmapNet(nn.Module):
     """Blocks 0 to 15 of MobileNetV2 and a feature pyramid that ends in one probability map a landmark at 1/4 the size.
 
