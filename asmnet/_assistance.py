@@ -207,6 +207,7 @@ def kd_main_loss(
     d = (prediction - target).abs()
     if form == "figure":
         _same_shape(prediction=prediction, target=target)
+        # Both pieces have value 0.5 and slope 1 at the knee.
         values = torch.where(d <= 0.5, d, d.square() + 0.25)
     elif form == "tolerant":
         if tolerant is None:

@@ -98,6 +98,7 @@ def cut_faces(images: list[np.ndarray], frames: CropTransform, size: int) -> Ten
             continue
         # A square that holds the turned rectangle, at the scale of the crop; then one bilinear turn.
         side = float(np.hypot(*extents[i]))
+        # At the scale of the finer axis no pixel of the crop is made up.
         n = int(np.ceil(side * size / extents[i].min()))
         square = torch.from_numpy(cut_rectangle(image, centres[i], np.array([side, side]), n))
         row = frames.rows(slice(i, i + 1))
@@ -127,6 +128,7 @@ def cut_rectangle(image: np.ndarray, centre: np.ndarray, extents: np.ndarray, si
     whole = Image.fromarray(image)
     edge = np.asarray(centre, dtype=np.float64) + 0.5  # pixel i covers i to i + 1
     extents = np.asarray(extents, dtype=np.float64)
+    # A factor of two to four is left to the resampling, whose weights are exact.
     coarser = int(extents.min() / size // 2)
     if coarser > 1:  # whole pixels are averaged first: what is cut stays small, however large the box
         whole = whole.reduce(coarser)

@@ -30,6 +30,7 @@ def _refine(maps: Tensor, index: Tensor, method: str) -> Tensor:
         dy = 0.25 * torch.sign(values[..., 2, 1] - values[..., 0, 1])
         return torch.stack([torch.where(inner_x, dx, zero), torch.where(inner_y, dy, zero)], dim=-1)
     # The logarithm of a Gaussian is a parabola: one Newton step from the pixel of the maximum is exact.
+    # A map may be 0 or below beside its maximum, where a Gaussian is not.
     tiny = torch.finfo(values.dtype).tiny
     log = torch.log(values.clamp_min(tiny))
     gx = 0.5 * (log[..., 1, 2] - log[..., 1, 0])
@@ -119,6 +120,7 @@ def decode_heatmaps(
             )
         x = torch.arange(width, dtype=maps.dtype, device=maps.device).expand(height, width).flatten()
         y = torch.arange(height, dtype=maps.dtype, device=maps.device)[:, None].expand(height, width).flatten()
+        # Divided by the range of the map, the temperature means the same at every height of the peak.
         extent = torch.where(is_flat, torch.ones_like(top), top - flattened.amin(dim=-1)).detach()
         logits = flattened / (temperature * extent[..., None])
         if window is not None:

@@ -179,6 +179,7 @@ def draw_published_heatmaps(points: Tensor, size: tuple[int, int], *, ratio: int
     centre = torch.where(missing[..., None], torch.zeros_like(centre), centre)
     x = torch.arange(size[1], device=points.device) - centre[..., 0, None]
     y = torch.arange(size[0], device=points.device) - centre[..., 1, None]
+    # The published targets are patches of 7 x 7 pixels.
     inside = (y.abs() <= 3)[..., :, None] & (x.abs() <= 3)[..., None, :]
     return maps * inside
 

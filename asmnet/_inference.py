@@ -71,8 +71,10 @@ def predict_batch(
     if found.pose is not None:
         pose = DEGREES * found.pose.double().cpu().numpy()
         turns = crops.angle.cpu().numpy()
+        # The angles are those of an upright crop: turned back they go through matrices, which rounds.
         pose = np.where(turns[:, None] == 0, pose, turned_angles(pose, turns, convention)) if turns.any() else pose
     if found.depth is not None:
+        # The square root of the crop's area is the unit of depth.
         depth = (found.depth.to(axes) * torch.linalg.det(axes).abs().sqrt()[:, None]).cpu().numpy()
     if maps and found.heatmaps:
         last = found.heatmaps[-1].float()

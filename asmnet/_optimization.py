@@ -18,6 +18,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     """Return the rate of a step, counted from 0."""
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
+        # Step 0 must not be lost at a rate of 0.
         return config.learning_rate * (step + 1) / (warmup + 1)
     total = config.epochs * steps_per_epoch
     progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
@@ -36,6 +37,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 
 def make_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    # Norms and biases are not decayed: pulled to 0 they would switch channels off.
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
@@ -57,6 +59,7 @@ class WeightAverage:
 
     def update(self, network: nn.Module) -> None:
         self.steps += 1
+        # As TensorFlow's ExponentialMovingAverage begins: it reaches back over about a ninth of the steps so far.
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         pairs = [(self.state[name], value.detach()) for name, value in network.state_dict().items()]
         averaged, sources = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)

@@ -234,6 +234,7 @@ def _pack(items: Sequence[FaceSample], target: Path, *, size: int, margin: float
             images[len(kept)] = cut_rectangle(image, centre, np.array([side, side]), size)
             scale = side / size
             # packed pixel centre p <-> source: (p + 0.5) * scale + low - 0.5, low = centre + 0.5 - side / 2
+            # Pixel i covers i - 0.5 to i + 0.5 in both images.
             offset = 0.5 * scale + centre - side / 2
             landmarks.append((points - offset) / scale)
             to_source.append([scale, *offset])

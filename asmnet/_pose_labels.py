@@ -22,6 +22,7 @@ def head_rotations(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> 
     """
     camera = Camera.from_image_size((size, size))
     out = np.full((len(landmarks), 3, 3), np.nan)
+    # Six points in general position have one pose; fewer may have several.
     usable = np.isfinite(landmarks).all(-1).sum(1) >= 6
     if usable.any():
         result = estimate_head_pose(landmarks[usable], camera, scheme=scheme)

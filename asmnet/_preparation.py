@@ -54,6 +54,7 @@ def fit_shape_model(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> 
     shapes = dataset.source_landmarks()
     complete = shapes[np.isfinite(shapes).all((1, 2))]
     try:
+        # 98 % of the variance, as in the face model that ships.
         return AlignedASM(ASM(0.98), scheme=scheme).fit(complete)
     except ValueError as error:
         logger.warning("no shape model for the landmarks: %s", error)
@@ -62,6 +63,7 @@ def fit_shape_model(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> 
 
 def packed_side(preprocessing: Preprocessing) -> int:
     """Return the side to pack faces at: as many pixels as the crop will have, so that none are made up."""
+    # 1.9 is the margin that faces are packed with; a multiple of 32 lets runs of nearly equal sizes share a pack.
     return max(256, 32 * math.ceil(1.9 * preprocessing.size / preprocessing.margin / 32))
 
 

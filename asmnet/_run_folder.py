@@ -65,6 +65,7 @@ def data_digest(dataset: LandmarkDataset) -> str:
     digest = hashlib.sha256(json.dumps([Path(name).name for name in dataset.names]).encode())
     for array in (dataset.landmarks, dataset.weights):
         digest.update(np.ascontiguousarray(array).tobytes())
+    # In parts, since the images may be a map of a file larger than the memory.
     for start in range(0, len(dataset), 64):
         digest.update(dataset.images[start : start + 64].tobytes())
     return digest.hexdigest()

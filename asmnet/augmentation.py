@@ -218,6 +218,7 @@ class CropTransform:
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         back = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)
         turned = back.to(rotations.dtype) @ rotations
+        # A mirrored head is M R M with M = diag(-1, 1, 1), which changes the sign of four entries.
         mirror = torch.ones_like(turned[:1])  # diag(-1, 1, 1) R diag(-1, 1, 1)
         mirror[:, 0, 1:] = mirror[:, 1:, 0] = -1
         return torch.where(self.flipped[:, None, None], mirror * turned, turned)
@@ -275,7 +276,9 @@ def crop_transform(
         centre = centre + augmentation.shift * draws.centred(n, 2).to(boxes) * size.amax(1, keepdim=True)
         sides = sides * (augmentation.scale * draws.centred(n, 1).to(boxes)).exp()
         stretch = (augmentation.aspect * draws.centred(n, 1).to(boxes) / 2).exp()
+        # Stretched and squeezed alike: the area stays.
         sides = sides * torch.cat([stretch, 1 / stretch], 1)
+        # Cut at two standard deviations, beyond which 1 in 22 crops would lie.
         angle = angle + draws.normal(n).clamp(-2, 2).to(boxes) * (augmentation.rotation * torch.pi / 180)
         flipped = draws.uniform(n) < augmentation.flip
     cos, sin = angle.cos(), angle.sin()
@@ -316,6 +319,7 @@ def sample_crops(images: Tensor, crops: CropTransform, size: int) -> Tensor:
     steps = (torch.arange(size, dtype=torch.float32, device=images.device) + 0.5) / size - 0.5
     units = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(1, -1, 2)
     pixels = crops.to_pixels(units.expand(len(images), -1, -1).to(crops.axes)).float()
+    # grid_sample has the edges of the image at -1 and 1, with the centre of the first pixel at 1 / width - 1.
     grid = torch.stack([(2 * pixels[..., 0] + 1) / width - 1, (2 * pixels[..., 1] + 1) / height - 1], -1)
     grid = grid.reshape(len(images), size, size, 2)
     planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
@@ -328,6 +332,7 @@ def jitter_light(images: Tensor, augmentation: Augmentation, *, generator: torch
     n, _, height, width = images.shape
     device = images.device
     draws = _Draws(generator, device)
+    # Luma of ITU-R BT.601.
     grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
     mean = grey.mean((2, 3), keepdim=True)
     saturation = 1 + augmentation.saturation * draws.centred(n, 1, 1, 1)
@@ -340,6 +345,7 @@ def jitter_light(images: Tensor, augmentation: Augmentation, *, generator: torch
     out = (images * saturation + grey * (1 - saturation) - mean) * gain + mean
     out = (out * light).clamp_(0, 1)
     if augmentation.gamma:
+        # The derivative of a power is infinite at 0 for exponents below 1.
         out = out.clamp_min(1e-4).pow((augmentation.gamma * draws.centred(n, 1, 1, 1)).exp())
     rows, meant = draws.chosen(n, augmentation.blur)
     if augmentation.blur and len(rows):
@@ -359,8 +365,10 @@ def jitter_light(images: Tensor, augmentation: Augmentation, *, generator: torch
         out = out + level * draws.normal(*out.shape)
     rows, meant = draws.chosen(n, augmentation.occlusion)
     if augmentation.occlusion and augmentation.occlusion_size and len(rows):
+        # Smaller covers would hardly hide a landmark.
         least = min(0.1, augmentation.occlusion_size / 2)
         extent = least + (augmentation.occlusion_size - least) * draws.uniform(len(rows), 2)
+        # Covers may reach a tenth of the crop beyond its edges, so that these are hidden too.
         corner = draws.uniform(len(rows), 2) * (1.2 - extent) - 0.1
         y = (torch.arange(height, device=device) + 0.5) / height
         x = (torch.arange(width, device=device) + 0.5) / width

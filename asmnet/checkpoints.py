@@ -274,6 +274,7 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .safetensors.")
     tensors = {}
     for name, value in model.network.state_dict().items():
+        # Vectors (norms, biases) are few: to halve them would save nothing.
         small = half and value.is_floating_point() and value.ndim > 1
         tensors[f"network.{name}"] = value.half() if small else value
     if model.basis is not None:

@@ -165,6 +165,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     content = graph.SerializeToString()
     deviations = _compare(deployed, content, names, size) if check else {}
     worst = max(deviations.values(), default=0.0)
+    # A hundredth of a pixel of a crop of 100.
     if not worst <= 1e-4:
         raise RuntimeError(f"onnxruntime differs from torch by {worst:g}; expected at most 1e-4. Nothing was written.")
     path.parent.mkdir(parents=True, exist_ok=True)

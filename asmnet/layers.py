@@ -111,6 +111,7 @@ class ASMProjection(nn.Module):
             getattr(self, n).detach().cpu().double().numpy() for n in ("mean", "components", "variances")
         ]
         if self.mean.dtype != torch.float64:  # rounding takes the rows off orthonormality: put them back
+            # QR fixes the rows up to signs, which the diagonal of R tells.
             q, r = np.linalg.qr(parts[1].T)
             parts[1] = (q * np.sign(np.diag(r))).T
         return ShapeBasis(parts[0], parts[1], parts[2], limit=self.limit, noise_variance=self.noise_variance)

@@ -86,6 +86,7 @@ def wing(difference: Tensor, *, width: float = 10 / 224, curvature: float = 2 / 
     if not (width > 0 and curvature > 0):
         raise ValueError(f"got width {width} and curvature {curvature}; expected positive numbers.")
     magnitude = difference.abs()
+    # Eq. (5): C makes both pieces meet where |x| = w.
     offset = width - width * math.log1p(width / curvature)
     return torch.where(magnitude < width, width * torch.log1p(magnitude / curvature), magnitude - offset)
 
@@ -139,6 +140,7 @@ def _landmark_loss(
     if form == "wing":
         return (wing(difference) * seen).sum() / (count * n_dims)
     if form == "smooth_l1":
+        # Two pixels of a crop of 224, as the curvature of the wing.
         beta = 2 / 224
         zero = torch.zeros_like(difference)
         value = torch.nn.functional.smooth_l1_loss(difference, zero, beta=beta, reduction="none")
@@ -224,6 +226,7 @@ class AsmWeightSchedule:
         if epoch < 0:
             raise ValueError(f"epoch: got {epoch}; expected a count from 0.")
         if self.as_released:
+            # The release compares epochs with thirds of the number of steps.
             third = (self.steps_per_epoch or 0) // 3
             part = 0 if epoch < third else 1 if epoch < 2 * third else 2
         else:

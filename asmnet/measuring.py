@@ -31,6 +31,7 @@ That of 300-W was measured on 1750 training faces by ``asmnet offset asmnet-68 F
 interval 0.72 to 0.81). A network trained with mirrored images cannot learn it.
 """
 _POSE_LIMIT = 99.0  # degrees; the usual protocol on AFLW2000-3D leaves out faces beyond
+# Lower than the 0.5 of detection: boxes of detectors and of landmarks differ by convention.
 _LEAST_OVERLAP = 0.3  # of a detected face with the true one
 _DEFAULT_PROTOCOLS = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}
 
@@ -260,6 +261,7 @@ def _offset(value: float | str, scheme: LandmarkScheme | None) -> tuple[float, t
         share, source = LABEL_OFFSETS[value], f", the offset of the labels of {value}"
     else:
         share, source = float(value), ""
+    # That of 300-W is 0.8 %; a fifth is a mistake of units.
     if not abs(share) < 0.2:
         raise ValueError(f"label_offset: got {share}; expected a small share of the eye distance.")
     if not share:

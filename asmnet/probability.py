@@ -94,6 +94,7 @@ class IntegralCriterion:
         points = torch.where(seen[..., None], target, torch.zeros_like(target)).float()
         count = seen.float() * weight[:, None]
         total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
+        # The root has no gradient at 0; 1e-6 of the crop is far below a pixel.
         distance = (prediction.landmarks.float() - points).square().sum(-1).clamp_min(1e-12).sqrt()
         terms = {"landmarks": self.landmark_weight * (count * distance).sum() / total}
         if not prediction.heatmaps:
@@ -103,6 +104,7 @@ class IntegralCriterion:
             wanted = None if maps is None else maps[i]
             if wanted is None:
                 wanted = gaussian_maps(points, (drawn.shape[-2], drawn.shape[-1]), self.sigma)
+            # The logarithm of a probability that rounds to 0 stays finite, and 0 log 0 counts as 0.
             tiny = torch.finfo(torch.float32).tiny
             ratio = wanted.clamp_min(tiny).log() - drawn.float().clamp_min(tiny).log()
             divergence = divergence + (wanted * ratio).sum((-2, -1))

@@ -105,8 +105,8 @@ def _look(labeller: Any, image: Any, box: Any) -> tuple[np.ndarray, float] | Non
         answer = found[0] if isinstance(found, list) else found
         return None if answer.status == "error" else (answer.shape, float(answer.expected_error))
     faces = labeller([image], boxes=None if given is None else [given[None]])[0]
-    fitted = [face for face in faces if face.fitted is not None and face.expected_error is not None]
-    if not fitted:
+    known = [face for face in faces if face.fitted is not None and np.isfinite(face.expected_error)]
+    if not known:
         return None
-    surest = min(fitted, key=lambda face: float(face.expected_error))
+    surest = min(known, key=lambda face: float(face.expected_error))
     return surest.fitted, float(surest.expected_error)

@@ -135,11 +135,13 @@ def _as_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _blurred(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    # Three pixels of a face of 150.
     sigma = 0.02 * float((box[2:] - box[:2]).max())
     return _as_uint8(gaussian(image.astype(float), sigma, channel_axis=-1, preserve_range=True))
 
 
 def _coarse(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    # A face of 130 pixels becomes one of 22.
     small = tuple(max(1, round(side / 6)) for side in image.shape[:2])
     small_image = resize(image.astype(float), small, anti_aliasing=True, preserve_range=True)
     return _as_uint8(resize(small_image, image.shape[:2], preserve_range=True))
@@ -159,6 +161,7 @@ def _compressed(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) ->
 
 def _covered(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = box[2:] - box[:2]
+    # Half the width by half the height, wholly within the box.
     low = box[:2] + rng.uniform(0, 0.5, 2) * size
     x0, y0, x1, y1 = np.round(np.concatenate([low, low + size / 2])).astype(int)
     changed = image.copy()

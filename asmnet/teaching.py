@@ -97,6 +97,7 @@ class TaughtCriterion:
             shown = images
             if size != images.shape[-1]:
                 shown = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+            # Teachers are only read: their heads answer in float32 all the same.
             with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
                 found[name] = network(shown.contiguous(memory_format=torch.channels_last))
         return found

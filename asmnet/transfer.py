@@ -87,6 +87,7 @@ def transfer_trunk(name_or_path: str | Path, config: TrainConfig) -> dict[str, T
         weights = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
     shared = {name: trained[name] for name, value in weights.items() if _alike(trained.get(name), value)}
     total, kept = (sum(value.numel() for value in part.values()) for part in (weights, shared))
+    # Heads are a small part of every network here: less than half means another trunk.
     if 2 * kept < total:
         raise ValueError(
             f"trunk: {name_or_path} shares {kept:,} of the {total:,} weights of {config.network} with these options; "

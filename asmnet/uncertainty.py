@@ -103,7 +103,9 @@ class _Scatter:
             slopes[0] = np.log(target.mean())
             for _ in range(_STEPS):
                 ratio = target / np.exp(np.clip(flat @ slopes, -30, 30))
+                # Newton's method; the ridge keeps features that do not vary at 0.
                 step = np.linalg.solve(flat.T @ (flat * ratio[:, None]) + 1e-6 * m * np.eye(p), flat.T @ (ratio - 1))
+                # Steps of at most 2 in the logarithm, or the exponential would overflow at bad starts.
                 slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())
                 if np.abs(step).max() < 1e-7:
                     break
@@ -209,6 +211,7 @@ class Uncertainty:
             return found.points
         first, second = self.network.variance(features), self.search.variance(features)
         shared = self.correlation * np.sqrt(first * second)
+        # The combination of least variance of two correlated estimates; clipped, since all three are estimates.
         weight = np.clip((first - shared) / (first + second - 2 * shared), 0.0, 1.0)
         move = np.nan_to_num(found.searched - found.points, nan=0.0)
         return np.asarray(found.points + weight[..., None] * move)
@@ -243,6 +246,7 @@ class Uncertainty:
             part = getattr(self, field.name)
             if isinstance(part, _Scatter):
                 values = (part.covariance[:, [0, 0, 1], [0, 1, 1]], part.slopes)
+                # Four digits: the numbers are estimates.
                 out[field.name] = [[float(f"{v:.4g}") for v in array.ravel()] for array in values]
         return out
 
@@ -359,6 +363,7 @@ def _features(found: Findings, size: np.ndarray) -> np.ndarray:
     if found.spread is not None and found.height is not None:
         seen = found.height > 0
         with np.errstate(invalid="ignore", divide="ignore"):
+            # Of the geometric mean of both standard deviations, in fractions of the size.
             width = 0.25 * np.log(np.linalg.det(found.spread)) - np.log(size)[:, None]
         height = np.log(np.where(seen, found.height, 1.0))
         return _with_means(np.where(seen, width, np.nan), np.where(seen, height, np.nan))

@@ -36,6 +36,7 @@ def _round_channels(channels: float) -> int:
 def _conv_bn(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
+        # As in the published program, whose 0.99 is torch's momentum 0.01.
         nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
     )
 

@@ -345,6 +345,7 @@ class StackedHeatmapNet(nn.Module):
             points = map_to_units(decode_heatmaps(last, method=self.decoder, flat="nan"), (height, width))
         depth = None
         if self.depth_maps is not None:
+            # The depth is asked for where the landmark is.
             weight = last.flatten(2) if probability else torch.softmax(last.flatten(2), dim=-1)
             depth = (weight * full_precision(self.depth_maps, features).flatten(2)).sum(dim=-1)
         return Prediction(points, heatmaps=tuple(maps), depth=depth)
