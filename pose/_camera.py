@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,7 @@ class Camera:
         return cls(focal, matrix[..., :2, 2], distortion)
 
     @classmethod
-    def from_image_size(cls, size: ArrayLike) -> Camera:
+    def from_image_size(cls, size: Sequence[int] | np.ndarray) -> Camera:
         """Return the camera assumed where nothing is known: focal length = width, principal point = image centre.
 
         The field of view is then 53.1 degrees across the width.
@@ -155,7 +156,7 @@ class Camera:
         return cls(float(width), ((width - 1) / 2, (height - 1) / 2))
 
     @classmethod
-    def from_fov(cls, size: ArrayLike, *, degrees: float, axis: str = "width") -> Camera:
+    def from_fov(cls, size: Sequence[int] | np.ndarray, *, degrees: float, axis: str = "width") -> Camera:
         """Return the camera of a field of view, with square pixels and the principal point at the image centre.
 
         Parameters
@@ -176,7 +177,7 @@ class Camera:
         focal = spans[axis] / 2 / np.tan(np.radians(degrees) / 2)
         return cls(focal, ((width - 1) / 2, (height - 1) / 2))
 
-    def crop(self, box: ArrayLike, size: ArrayLike) -> Camera:
+    def crop(self, box: ArrayLike, size: Sequence[int] | np.ndarray) -> Camera:
         """Return the camera of a part of the image that was cut out and resized.
 
         Parameters
@@ -321,7 +322,7 @@ class Camera:
         )
 
 
-def _size(size: ArrayLike) -> tuple[int, int]:
+def _size(size: Sequence[int] | np.ndarray) -> tuple[int, int]:
     values = np.asarray(size)
     if values.dtype.kind not in "iu" or values.shape not in {(), (2,)}:
         raise ValueError(f"size: got {size!r}; expected the width and height in whole pixels, as (640, 480) or 224.")

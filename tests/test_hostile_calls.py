@@ -51,6 +51,7 @@ RING = np.stack([np.cos(np.linspace(0, 6, 40)), np.sin(np.linspace(0, 6, 40))], 
 DISC = np.hypot(*np.mgrid[-12:13, -12:13]) < 8
 CAMERA = Camera.from_image_size((640, 480))
 HEAD = np.array(reference.HEAD_IBUG68)
+HEADS = HEAD + np.random.default_rng(0).normal(size=(4, 68, 3))
 POSE = Pose(conventions.read([20.0, -5.0, 3.0], "HopeNet"), [10.0, 5.0, 600.0])
 SEEN = project_points(HEAD, POSE, CAMERA)
 VIEW = WeakPerspective(1.0, Rotation.identity(), [0.0, 0.0])
@@ -104,7 +105,9 @@ DOORS = {
     "estimate_head_pose landmarks": (lambda x: estimate_head_pose(x, CAMERA), SEEN),
     "project_points object_points": (lambda x: project_points(x, POSE, CAMERA), HEAD),
     "FaceModel3D.fit landmarks": (lambda x: FaceModel3D.bundled().fit(x, CAMERA), SEEN),
+    "FaceModel3D.learn shapes": (lambda x: FaceModel3D.learn(x, n_components=1), HEADS),
     "Pose.from_matrix matrix": (lambda x: Pose.from_matrix(x), np.eye(4)),
+    "Pose.identity translation": (lambda x: Pose.identity(x), np.array([0.0, 0.0, 600.0])),
     "Pose.__call__ points": (lambda x: POSE(x), HEAD),
     "Pose translation": (lambda x: Pose(Rotation.identity(), x), np.array([0.0, 0.0, 5.0])),
     "WeakPerspective.__call__ points": (lambda x: VIEW(x), HEAD),
