@@ -59,9 +59,7 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
     rules = get_protocol(protocol)
     if options.pop("as_json"):
         options["form"] = "json"
-    faces = read(truth, {**reading, "unused": "ignore"})
-    if faces.scheme is None and rules.scheme is not None and names_scheme(faces.labels, get_scheme(rules.scheme)):
-        faces = faces.in_scheme(rules.scheme)
+    faces = _in_scheme(read(truth, {**reading, "unused": "ignore"}), rules.scheme)
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
     needed = [subset.attribute for subset in rules.subsets if subset.attribute]
@@ -70,7 +68,8 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
     own = {**reading, "split": None, "archive": None, "extension": None, "unused": "ignore"}
     reports, pairing = [], []
     for path in filter(None, (prediction, options["against"])):
-        targets, predictions, how = pair(faces, read(path, own), allow_missing=options["unpaired"] == "failure")
+        found = _in_scheme(read(path, own), rules.scheme)
+        targets, predictions, how = pair(faces, found, allow_missing=options["unpaired"] == "failure")
         pairing.append(how)
         name = options["name"] if path == prediction and options["name"] else Path(path).stem
         reports.append(evaluate(
@@ -87,6 +86,12 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
         from .plotting import plot_landmark_errors
 
         save_figure(lambda: plot_landmark_errors(reports[0]), options["landmark_plot"])
+
+
+def _in_scheme(samples: LandmarkSamples, scheme: Any) -> LandmarkSamples:
+    """Bring landmarks that bear the names of the scheme of a protocol into its order."""
+    named = scheme is not None and samples.scheme is None and names_scheme(samples.labels, get_scheme(scheme))
+    return samples.in_scheme(scheme) if named else samples
 
 
 def _interval(options: dict[str, Any]) -> dict[str, Any]:

@@ -271,3 +271,21 @@ def test_names_of_the_scheme_say_where_the_eyes_are(tmp_path):
     for guess in ("g.json", "plain.npz"):
         found = json.loads(run(tmp_path / guess, tmp_path / "t.json", "-p", "300w", "--format", "json").output)
         assert found["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_predictions_that_name_their_landmarks_are_matched_to_truth_without_names(tmp_path):
+    """Points in another order under the names of the scheme are the same points."""
+    order = np.random.default_rng(2).permutation(68)
+    (tmp_path / "truth").mkdir()
+    for i, face in enumerate(FACES[:6]):
+        write_pts(tmp_path / "truth" / f"im_{i}.pts", face)
+    for name, places in (("same", np.arange(68)), ("other", order)):
+        labels = tuple(IBUG68.names[k] for k in places)
+        records = [LandmarkFile(g[places], labels, image_name=f"im_{i}.jpg") for i, g in enumerate(GUESS[:6])]
+        write_landmarks(tmp_path / f"{name}.csv", records)
+    results = [
+        json.loads(run(tmp_path / f"{name}.csv", tmp_path / "truth", "-p", "300w", "--json", "--name", "m").output)
+        for name in ("same", "other")
+    ]
+    assert results[0]["rows"] == results[1]["rows"]
+    assert results[0]["rows"][0]["metrics"]["NME"]["estimate"] < 0.1

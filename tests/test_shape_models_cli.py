@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from shape_models import AlignedASM, load_model, make_faces, read_landmarks, save_model, write_landmarks
+from shape_models import AlignedASM, LandmarkFile, load_model, make_faces, read_landmarks, save_model, write_landmarks
 from shape_models.cli import main
 
 
@@ -284,3 +284,13 @@ def test_help_and_version_start_without_heavy_imports():
     assert out.stdout.strip().endswith("[]")
     assert "fit" in out.stdout
     assert run("--version").startswith("shape-models, version")
+
+
+def test_scales_do_not_survive_a_change_of_size(tmp_path):
+    """A scale is lengths for a pixel: of shapes that were made equally large it says nothing."""
+    shapes = make_faces(4, rng=0)
+    records = [LandmarkFile(s, image_name=f"{i}.jpg", attributes={"scale": 0.5}) for i, s in enumerate(shapes)]
+    write_landmarks(tmp_path / "a.csv", records)
+    for extra, kept in ((), None), (("--keep-size",), 0.5):
+        run("align", tmp_path / "a.csv", "-o", tmp_path / "b.csv", *extra)
+        assert {file.scale for file in read_landmarks(tmp_path / "b.csv")} == {kept}

@@ -187,3 +187,94 @@ def test_parts_are_read_from_a_file_and_refused_in_words(folder, tmp_path):
             parse_parts([wrong], None)
     with pytest.raises(click.UsageError, match="twice"):
         parse_parts(["a=1-3", "a=4-6"], None)
+
+
+# --- refine ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rough(folder):
+    """Landmarks of a detector for the new images: in a folder as the images lie, a little off."""
+    root, shapes = folder
+    made = root / "rough"
+    made.mkdir()
+    rng = np.random.default_rng(3)
+    for i in (14, 15):
+        write_landmarks(made / f"p7_{i}.pts", shapes[i] + rng.normal(scale=2, size=shapes[i].shape))
+    return made
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_landmarks_of_a_folder_are_refined_as_by_the_function(folder, model, rough, tmp_path):
+    from shape_models.search import refine
+
+    root, _ = folder
+    result = run("refine", root / "new", rough, "-o", tmp_path / "one", "--model", model)
+    assert result.exit_code == 0, result.output
+    rows = table(tmp_path / "one" / "refined.csv")
+    for i, row in zip((14, 15), rows, strict=True):
+        given = np.asarray(read_landmarks(rough / f"p7_{i}.pts"))
+        answer = refine(root / "new" / f"p7_{i}.png", given, fitter=load_model(model))
+        found = np.asarray(read_landmarks(tmp_path / "one" / f"p7_{i}.pts"))
+        np.testing.assert_allclose(found, answer.points, atol=1e-9)
+        assert row["name"] == f"p7_{i}"
+        assert (tmp_path / "one" / f"p7_{i}.png").is_file()
+        assert sum(int(row[key] or 0) for key in ("kept", "searched", "carried", "missing")) == 68
+    before = (tmp_path / "one" / "p7_14.pts").stat().st_mtime_ns
+    again = run("refine", root / "new", rough, "-o", tmp_path / "one", "--model", model, "--resume", "--json")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "one" / "p7_14.pts").stat().st_mtime_ns == before
+
+
+def test_landmarks_of_several_faces_schemes_and_without_names_are_refined(folder, model, tmp_path):
+    root, shapes = folder
+    from shape_models import LandmarkFile, convert
+
+    twice = [LandmarkFile(shapes[14], image_name="p7_14.png")] * 2
+    write_landmarks(tmp_path / "two.csv", twice)
+    cofw = np.asarray(convert(shapes[15], "ibug68", "cofw29").shapes)
+    write_landmarks(tmp_path / "cofw.csv", [LandmarkFile(cofw, image_name="p7_15.png")])
+    np.save(tmp_path / "order.npy", shapes[14:16])
+    for arguments, names in (
+        (("two.csv",), ["p7_14#0", "p7_14#1"]),
+        (("cofw.csv", "--scheme", "cofw29"), ["p7_15"]),
+        (("order.npy", "--frame", "pixels"), ["p7_14", "p7_15"]),
+    ):
+        out = tmp_path / arguments[0][:-4]
+        file, *rest = arguments
+        found = run("refine", root / "new", tmp_path / file, "-o", out, "--model", model, "--no-overlay", *rest)
+        assert found.exit_code == 0, found.output
+        assert [row["name"] for row in table(out / "refined.csv")] == names
+        for name in names:
+            near = np.asarray(read_landmarks(out / f"{name}.pts")) - shapes[14 if "14" in name else 15]
+            assert np.linalg.norm(near, axis=1).mean() < 5
+
+
+def test_landmarks_that_cannot_be_refined_are_named(folder, model, rough, tmp_path):
+    from shape_models import LandmarkFile
+
+    root, shapes = folder
+    for name, record, message in (
+        ("other.csv", LandmarkFile(shapes[14], image_name="who.png"), "who: got no image of this name"),
+        ("few.csv", LandmarkFile(shapes[14][:5], image_name="p7_14.png"), "got 5 landmarks; the model has 68"),
+        ("up.csv", LandmarkFile(shapes[14], frame="y_up", attributes={"id": "p7_14"}), "expected pixels"),
+    ):
+        write_landmarks(tmp_path / name, [record])
+        found = run("refine", root / "new", tmp_path / name, "-o", tmp_path / "out", "--model", model)
+        assert found.exit_code == 1, found.output
+        assert message in found.output
+        assert not (tmp_path / "out").exists()
+    nothing = np.full((68, 2), np.nan)
+    records = [LandmarkFile(s, image_name=f"p7_{i}.png") for i, s in ((14, shapes[14]), (15, nothing))]
+    write_landmarks(tmp_path / "mixed.csv", records)
+    found = run("refine", root / "new", tmp_path / "mixed.csv", "-o", tmp_path / "mixed", "--model", model)
+    assert found.exit_code == 1, found.output
+    assert "1 of 2 shapes could not be used: p7_15" in found.output
+    assert [row["status"] for row in table(tmp_path / "mixed" / "refined.csv")] == ["ok", "error"]
+    found = run("refine", root / "new", rough, "-o", rough, "--model", model)
+    assert found.exit_code == 1, found.output
+    assert "one of the inputs" in found.output

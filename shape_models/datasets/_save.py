@@ -22,7 +22,7 @@ from ._samples import LandmarkSamples
 __all__ = ["save_landmarks"]
 
 _USUAL = {"pixels": ".pts", "y_up": ".tps", "relative": ".asf", "physical": ".csv"}  # a file for each shape of a folder
-_INNER = ("box", "columns", "curves", "edges", "image_id", "image_size", "visibility")
+_INNER = ("box", "columns", "curves", "edges", "image_id", "image_size")
 
 
 def save_landmarks(
@@ -39,7 +39,7 @@ def save_landmarks(
     ----------
     samples : LandmarkSamples
         What to write. Names of landmarks, identifiers, images, scales, curves and other attributes are kept where the
-        format has a place for them: ``.npz`` keeps all but curves, ``.csv`` all that one cell can hold, ``.tps``
+        format has a place for them: ``.npz`` keeps all, ``.csv`` all that one cell can hold, ``.tps``
         identifier, image, scale and curves, ``.pts`` and ``.npy`` the coordinates only.
     path : path
         A name without extension is a folder, which gets one file for each sample, in folders as their names say: of
@@ -184,7 +184,7 @@ def _write_arrays(path: Path, samples: LandmarkSamples) -> None:
         arrays["groups"] = np.array(loaded.groups)
     if loaded.labels is not None:
         arrays["labels"] = np.array(loaded.labels)
-    images = [_relative(image, path.parent) for image in loaded.images]
+    images = [_relative(sample.image, path.parent) or sample.image_name or "" for sample in loaded]
     if any(images):
         arrays["images"] = np.array(images)
     if any(loaded.splits):

@@ -168,6 +168,8 @@ def read_text(path: Path) -> str:
     Marks also stand in the middle of files that were put together of several; they are no letters.
     """
     data = read_bytes(path)
+    if data.isascii() and b"\0" not in data:  # most files
+        return data.decode("ascii")
     marked = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), None)
     for encoding in (marked or (_by_nulls(data) if b"\0" in data else None) or "utf-8", "cp1252", "latin-1"):
         try:

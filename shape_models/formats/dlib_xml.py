@@ -126,15 +126,16 @@ def write_dlib_xml(path: str | os.PathLike[str], landmarks: LandmarksLike) -> No
         The file; it appears as a whole or not at all.
     landmarks : LandmarkFile, list of them, or array_like of shape (n_landmarks, 2) or (n, n_landmarks, 2)
         Labels become the names of parts, else numbers padded with zeros, which sort alike as text and as numbers. A
-        missing landmark is left out. Identifier, scale and other attributes that are text become attributes of the box.
+        missing landmark is left out, and must be there in another shape. Identifier, scale and other attributes that
+        are text become attributes of the box. Visibility, confidence and curves are not kept.
         The box is the attribute ``"box"`` (x0, y0, x1, y1), else that of the landmarks.
         dlib itself reads whole numbers only: round the points before writing for it.
 
     Raises
     ------
     LandmarkFileError
-        For another frame than ``"pixels"``, three dimensions, a shape without any landmark, a name that XML cannot
-        hold, and when the file cannot be written.
+        For another frame than ``"pixels"``, three dimensions, a shape without any landmark, a landmark in no
+        shape, a name that XML cannot hold, and when the file cannot be written.
 
     Examples
     --------
@@ -147,10 +148,18 @@ def write_dlib_xml(path: str | os.PathLike[str], landmarks: LandmarksLike) -> No
     [[3.0, 4.0], [5.5, 6.0]]
     """
     files = as_files(landmarks, path)
+    shapes = [as_points(file.points, path, n_dims=(2,)) for file in files]
+    same = len({(len(points), file.labels) for points, file in zip(shapes, files, strict=True)}) == 1
+    never = np.flatnonzero(np.isnan(shapes).any(axis=2).all(axis=0)) if same else ()
+    if len(never) and len(never) < len(shapes[0]):
+        raise LandmarkFileError(
+            f"{Path(path)}: landmark {int(never[0])} is missing in every shape; expected it in one, as this format "
+            "holds only what is there. Try .csv or .npz."
+        )
     images: dict[str, list[str]] = {}
     for index, file in enumerate(files):
         refuse_frame(path, file)
-        points = as_points(file.points, path, n_dims=(2,))
+        points = shapes[index]
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
             raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing; expected one.")
