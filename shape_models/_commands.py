@@ -94,7 +94,10 @@ class one_line_errors:
             return
         absent = isinstance(error, ImportError) and "pip install" in str(error)  # an extra that is not installed
         if absent or isinstance(error, self.kinds):
-            raise DataError(" ".join(str(error).split()) or type(error).__name__) from error
+            text = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, OSError) and error.strerror and error.filename:
+                text = f"{error.filename}: got {error.strerror.lower()!r}; expected a file or folder that can be used."
+            raise DataError(text) from error
 
 
 # --- Options ---------------------------------------------------------------------------------------------

@@ -218,3 +218,8 @@ def test_xml_cannot_hold_a_landmark_that_is_missing_in_every_shape(tmp_path):
     shapes[1, 1] = np.nan
     with pytest.raises(LandmarkFileError, match="landmark 1 is missing in every shape"):
         write_landmarks(tmp_path / "a.xml", shapes)
+
+
+def test_samples_whose_group_is_not_said_are_groups_of_their_own(tmp_path):
+    (tmp_path / "a.csv").write_text("image,who,x0,y0\na,p,1,2\nb,,3,4\nc,,5,6\nd,p,7,8\n")
+    assert load_landmarks(tmp_path / "a.csv", groups="who").groups == ["p", "b", "c", "p"]

@@ -36,7 +36,7 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[int | None, ...]] | None 
     except LandmarkFileError:
         raise
     except Exception as error:  # zipfile and zlib fail in many ways on a damaged file
-        raise LandmarkFileError(f"{path}: got no .npz file ({str(error)[:80]}).") from None
+        raise LandmarkFileError(f"{path}: got no .npz file ({str(error)[:80]}); expected one.") from None
     length = None
     for name, shape in (wanted or {}).items():
         if name not in arrays:

@@ -497,7 +497,8 @@ def _grouped(samples: LandmarkSamples, by: str | Callable[[Path], str]) -> Landm
         attributes = samples.attributes
         if by not in attributes:
             raise ValueError(f"groups: got {by!r}; expected one of {', '.join(attributes) or '(no attributes)'}.")
-        groups = [str(value) for value in attributes[by]]
+        own = [entry.group for entry in samples._entries]  # where nothing is said, each image is a group
+        groups = [str(v) if v not in (None, "") else o for v, o in zip(attributes[by], own, strict=True)]
     return samples._copy(replace(e, group=g) for e, g in zip(samples._entries, groups, strict=True))
 
 

@@ -150,7 +150,7 @@ def write_dlib_xml(path: str | os.PathLike[str], landmarks: LandmarksLike) -> No
     files = as_files(landmarks, path)
     shapes = [as_points(file.points, path, n_dims=(2,)) for file in files]
     same = len({(len(points), file.labels) for points, file in zip(shapes, files, strict=True)}) == 1
-    never = np.flatnonzero(np.isnan(shapes).any(axis=2).all(axis=0)) if same else ()
+    never = np.flatnonzero(np.isnan(shapes).any(axis=2).all(axis=0)) if same else np.empty(0, int)
     if len(never) and len(never) < len(shapes[0]):
         raise LandmarkFileError(
             f"{Path(path)}: landmark {int(never[0])} is missing in every shape; expected it in one, as this format "
