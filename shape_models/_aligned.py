@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal, Self, TypeAlias
 
@@ -17,14 +16,12 @@ from ._array import as_array, as_shapes, namespace_of, renamed
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
-from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent
 from ._posterior import Solution, check_choices, solve
 from ._probabilistic import BasisReport, Completion
 from ._problem import Problem
-from ._procrustes import checked_rule
 from ._provenance import recall, remember
 from ._similarity import estimate_similarity
-from ._statistics import ShapeStatistics, each_chunk, map_chunks
+from ._streaming import fit_in_chunks
 from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike, Mapper
@@ -207,7 +204,7 @@ class AlignedASM(BaseEstimator):
         """
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
-        statistics = _fit_chunks(alignment, chunks, load=load, map=map)
+        statistics = fit_in_chunks(alignment, chunks, load=load, map=map)
         self._check_parameters(len(statistics.mean))
         self.alignment_, self.asm_ = alignment, asm.fit_statistics(statistics)
         self.n_features_in_ = statistics.mean.size
@@ -466,69 +463,3 @@ OnError = Literal["status", "raise"]
 
 
 ShapeModel: TypeAlias = AlignedASM | ASM | ShapeBasis
-
-
-def _fit_chunks(
-    alignment: GeneralizedProcrustes, chunks: object, *, load: Callable[[Any], Any] | None, map: Any
-) -> ShapeStatistics:
-    """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
-    if alignment.mirror is not None:
-        raise ValueError("mirror: a symmetric mean is not learned from chunks. Try fit, or add the mirrored shapes.")
-    rule = checked_rule(alignment.criterion, alignment.scaling, alignment.tangent, alignment.tol, alignment.max_iter)
-    reflection = alignment.reflection
-
-    def blocks() -> Iterator[tuple[np.ndarray, None]]:
-        # Looked into for the first shape only: the sums go through `mapper`, which loads chunks where it works.
-        return (block for block in (_block(item, load) for item in each_chunk(chunks)) if len(block[0]))
-
-    def mapper(step: Callable[[Any], Any], _: Any) -> Iterator[Any]:
-        sums = map_chunks(partial(_step, step=step, load=load), chunks, map=map)
-        return (part for part in sums if part is not None)
-
-    found = mean_of_blocks(
-        blocks, rule=rule, reflection=reflection, tol=alignment.tol, max_iter=alignment.max_iter, mapper=mapper
-    )
-    superimpose = partial(_superimpose, found=found, rule=rule, reflection=reflection, tangent=alignment.tangent)
-    total: ShapeStatistics | None = None
-    disparity, mirrored = 0.0, []
-    for statistics, squares, odd in mapper(superimpose, None):
-        mirrored.append(odd + (0 if total is None else total.n_samples))
-        disparity += squares
-        total = statistics if total is None else total.merge(statistics)
-    assert total is not None
-    alignment.mean_shape_ = found.mean
-    alignment.inflation_ = found.inflation
-    alignment.disparity_ = disparity
-    alignment.mirrored_ = np.concatenate(mirrored)
-    alignment.n_iter_ = found.n_iter
-    alignment.converged_ = found.converged
-    return total
-
-
-def _superimpose(
-    block: tuple[np.ndarray, None], *, found: Mean, rule: str, reflection: bool, tangent: bool
-) -> tuple[ShapeStatistics, float, np.ndarray]:
-    shapes, _ = block
-    fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
-    transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
-    aligned = transform(shapes)
-    squares = float(np.square(aligned - found.mean).sum())
-    mirrored = np.flatnonzero(transform.reflects) if reflection else better_mirrored(fit)
-    if tangent:
-        aligned = to_tangent(aligned, found.mean, None)
-    return ShapeStatistics.from_shapes(aligned), squares, mirrored
-
-
-def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] | None) -> Any:
-    block = _block(item, load)
-    return step(block) if len(block[0]) else None
-
-
-def _block(item: Any, load: Callable[[Any], Any] | None) -> tuple[np.ndarray, None]:
-    array = as_shapes(item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0, allow_nan=True)
-    if np.isnan(array).any():
-        raise ValueError(
-            "chunk: got a missing landmark (NaN); expected complete shapes. Try fitting shapes with missing landmarks "
-            "in memory, with AlignedASM.fit."
-        )
-    return array.astype(np.float64, copy=False), None

@@ -12,15 +12,14 @@ from typing import Any, Self, TypeVar, overload
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._array import (
     as_numpy,
-    as_shapes,
     refuse_extreme,
-    refuse_masked,
     renamed,
 )
+from ._asm_samples import as_samples, flat_rows, where_seen
 from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
 from ._fitted import all_or_nothing
@@ -28,7 +27,7 @@ from ._limits import LimitLike
 from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
 from ._options import as_generator, check_flags
 from ._probabilistic import BasisReport, Completion
-from ._provenance import recall, remember
+from ._provenance import remember
 from ._statistics import ShapeStatistics
 from ._tails import learn_tails
 from ._typing import Array, ArrayLike, Mapper
@@ -198,9 +197,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             When all shapes are equal: there is no variance to learn.
         """
         shapes = remember(self, shapes)
-        array = self._check(shapes, reset=True)
-        check_settings(self, *_flat(array).shape)
-        flat = _flat(array).astype(np.float64, copy=False)
+        array = as_samples(self, shapes, reset=True)
+        check_settings(self, *flat_rows(array).shape)
+        flat = flat_rows(array).astype(np.float64, copy=False)
         low, high = float(flat.min()), float(flat.max())
         if math.isnan(low):
             if not np.isnan(flat).all():
@@ -312,8 +311,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples, n_components_)
         """
         check_is_fitted(self)
-        array = self._check(shapes, reset=False)
-        return self._where_seen(array, self.basis_.encode, (self.n_components_,))
+        array = as_samples(self, shapes, reset=False)
+        return where_seen(array, self.basis_.encode, (self.n_components_,))
 
     def inverse_transform(self, coefficients: ArrayLike) -> np.ndarray:
         """Return the shapes with these coefficients, not limited: the inverse of `transform` on the model's span.
@@ -460,10 +459,10 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             At most 0, in squared units of the shapes.
         """
         check_is_fitted(self)
-        array = self._check(shapes, reset=False)
-        seen = ~np.isnan(_flat(array))
-        near = self._where_seen(array, self.basis_.project, self.event_shape_)
-        squares = np.square(np.where(seen, _flat(array.astype(np.float64) - near), 0.0)).sum(axis=1)
+        array = as_samples(self, shapes, reset=False)
+        seen = ~np.isnan(flat_rows(array))
+        near = where_seen(array, self.basis_.project, self.event_shape_)
+        squares = np.square(np.where(seen, flat_rows(array.astype(np.float64) - near), 0.0)).sum(axis=1)
         return -float(np.mean(squares * seen.shape[1] / seen.sum(axis=1)))
 
     @property
@@ -475,49 +474,6 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         return tags
-
-    def _check(self, shapes: Any, *, reset: bool) -> np.ndarray:
-        shapes = shapes if reset else recall(self, shapes)
-        refuse_masked(shapes)
-        # Tables go to scikit-learn, which also keeps the names of their columns; the door takes everything else.
-        table = hasattr(shapes, "columns") or (type(shapes) is np.ndarray and shapes.dtype.names is None)
-        if not table:
-            shapes = as_numpy(shapes)
-        if shapes.ndim == 2:
-            if not reset and len(self.event_shape_) == 2 and shapes.shape == self.event_shape_:
-                raise ValueError(
-                    f"shapes: got one shape, {shapes.shape}; expected (n_samples, n_landmarks, n_dims). "
-                    "Try shapes[None]."
-                )
-            array = validate_data(
-                self,
-                shapes,
-                reset=reset,
-                dtype=(np.float64, np.float32),
-                ensure_all_finite="allow-nan",
-                ensure_min_samples=2 if reset else 1,
-            )
-        elif shapes.ndim < 2:
-            raise ValueError(
-                f"shapes: got an array of shape {shapes.shape}; expected (n_samples, n_landmarks, n_dims) or "
-                "(n_samples, n_features). Try shapes[None] for one shape. (Reshape your data.)"
-            )
-        else:
-            event = () if reset else self.event_shape_
-            k, d = event if len(event) == 2 else (None, None)
-            least = 2 if reset else 1
-            array = as_shapes(shapes, n_landmarks=k, n_dims=d, min_samples=least, min_landmarks=1, allow_nan=True)
-            if reset:
-                self.n_features_in_ = array.shape[1] * array.shape[2]
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
-        if reset:
-            self.event_shape_ = array.shape[1:]
-        elif array.shape[1:] != self.event_shape_:
-            same = math.prod(array.shape[1:]) == self.n_features_in_
-            hint = f" Try shapes.reshape(-1, {', '.join(map(str, self.event_shape_))})." if same else ""
-            raise ValueError(f"shapes: got shapes of {array.shape[1:]}; expected {self.event_shape_}, as in fit.{hint}")
-        return np.asarray(array)
 
     def _fit_missing(self, flat: np.ndarray) -> Self:
         from ._missing import fit_missing, refuse_unseen
@@ -607,22 +563,3 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.shrinkage_ = shrinkage
         self.n_iter_ = n_iter
         self.converged_ = converged
-
-    def _where_seen(self, array: np.ndarray, act: Callable[..., Any], shape: tuple[int, ...]) -> np.ndarray:
-        """Call `act` on the complete shapes, and on the others with a confidence of 0 for what is missing."""
-        seen = ~np.isnan(array) if array.ndim == 2 else ~np.isnan(array[..., 0])
-        full = seen.all(axis=1)
-        if full.all():
-            return np.asarray(act(array))
-        if not seen.any(axis=1).all():
-            index = int(np.flatnonzero(~seen.any(axis=1))[0])
-            raise ValueError(f"shape {index} has no landmark at all; expected at least one in each.")
-        result = np.empty((len(array), *shape), dtype=array.dtype)
-        if full.any():
-            result[full] = act(array[full])
-        result[~full] = act(array[~full], confidence=seen[~full])
-        return result
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(len(array), -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from . import _probabilistic
 from ._array import (
-    as_confidence,
     leave,
     namespace_of,
     plain_memory,
@@ -162,7 +160,7 @@ class ShapeBasis(Operands):
         array([0.5, 0.2])
         """
         flat, context, basis = self._enter(shapes)
-        return leave(basis._coefficients(flat, renamed(confidence, weights)), context.given)
+        return leave(_probabilistic.coefficients(basis, flat, renamed(confidence, weights)), context.given)
 
     @overload
     def clip(self, coefficients: A) -> A: ...
@@ -232,23 +230,6 @@ class ShapeBasis(Operands):
             raise ValueError("coefficients: got infinity; expected finite numbers. Try basis.clip(coefficients) first.")
         return leave(basis._decode(b), context.given)
 
-    def _coefficients(self, flat: Any, confidence: Any = None) -> Any:
-        """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
-        if confidence is not None:
-            expected = (*flat.shape[:-1], self.event_shape[0])
-            return _probabilistic.weighted_coefficients(self, flat, as_confidence(confidence, flat, expected))
-        if self._fuses(flat):
-            xp = self._place.xp
-            rows = xp.reshape(flat, (-1, flat.shape[-1]))
-            b = xp.addmm(-(self._flat_mean @ self._transposed), rows, self._transposed)
-            refuse_missing(self, flat, b)
-            return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
-        # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
-        with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
-            b = self._place.xp.matmul(flat - self._flat_mean, self._transposed)
-        refuse_missing(self, flat, b)
-        return b
-
     @overload
     def project(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
     @overload
@@ -315,7 +296,7 @@ class ShapeBasis(Operands):
                     result = project_in_blocks(self, memory)
                 return result if memory is shapes else namespace_of(shapes).asarray(result)
         flat, context, basis = self._enter(shapes)
-        return leave(basis._decode(basis._clip(basis._coefficients(flat, confidence))), context.given)
+        return leave(basis._decode(basis._clip(_probabilistic.coefficients(basis, flat, confidence))), context.given)
 
     def report(self, shapes: ArrayLike) -> BasisReport:
         """Say which modes are clipped, by how much, how far shapes are from the model and how plausible they are.

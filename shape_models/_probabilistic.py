@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ._array import as_count, to_numpy, values_known
-from ._operands import Operands
+from ._array import as_confidence, as_count, to_numpy, values_known
+from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
 from ._posterior import complete_rows
 
@@ -198,6 +199,24 @@ def _excess(basis: Operands, w: Any) -> Any:
     tiny = float(xp.finfo(w.dtype).eps) ** 2 * basis.noise_variance
     variance = xp.where(basis.variances > tiny, basis.variances, xp.full_like(basis.variances, tiny))
     return basis.noise_variance / variance - 1.0
+
+
+def coefficients(basis: Operands, flat: Any, confidence: Any = None) -> Any:
+    """Return the coefficients of shapes (..., n_features), or raise for what is not finite."""
+    if confidence is not None:
+        expected = (*flat.shape[:-1], basis.event_shape[0])
+        return weighted_coefficients(basis, flat, as_confidence(confidence, flat, expected))
+    if basis._fuses(flat):
+        xp = basis._place.xp
+        rows = xp.reshape(flat, (-1, flat.shape[-1]))
+        b = xp.addmm(-(basis._flat_mean @ basis._transposed), rows, basis._transposed)
+        refuse_missing(basis, flat, b)
+        return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
+    # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
+    with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
+        b = basis._place.xp.matmul(flat - basis._flat_mean, basis._transposed)
+    refuse_missing(basis, flat, b)
+    return b
 
 
 def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:

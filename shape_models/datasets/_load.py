@@ -7,20 +7,17 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from .._names import (
-    IMAGE_SUFFIXES,
     list_files,
     names_scheme,
     natural_key,
-    number_repeated,
     numbers_of,
     own_order,
-    plain_name,
 )
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
@@ -28,20 +25,12 @@ from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, whol
 from ..formats._registry import SELDOM
 from ..landmarks import LandmarkScheme, get_scheme
 from ._arrays import absent, curves_of, read_arrays, texts_of
-from ._index import Folder, of_split, only_image
+from ._ibug import compare_names, looks_like_300w, read_300w, split_table
+from ._index import Folder, of_split
+from ._naming import distinct, group_of_name, image_beside, names_of_files, own_name, split_of_name
 from ._reading import Reading
 from ._samples import Entry, LandmarkSamples
-from .archives import (
-    compare_names,
-    looks_like_300w,
-    read_300w,
-    read_helen,
-    read_imm,
-    read_muct,
-    read_wflw,
-    read_youtube68,
-    split_table,
-)
+from .archives import read_helen, read_imm, read_muct, read_wflw, read_youtube68
 from .folders import read_asmnet
 from .matlab import read_300wlp, read_aflw2000, read_cofw
 
@@ -267,7 +256,7 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
         suffix = path.suffix.lower()
         home = folder.name(path).removesuffix(".mrk")
         files: list[Any] = [path] if suffix in _LATE else reading.read(path, suffix)
-        names = [home] if len(files) == 1 else _names_of(files, path, folder)
+        names = [home] if len(files) == 1 else names_of_files(files, path, folder)
         for name, file in zip(names, files, strict=True):
             if name in homes:
                 raise LandmarkFileError(
@@ -275,13 +264,13 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
                     "of each name. Try extension= (--extension)."
                 )
             homes[name] = path
-            image = _image(path, file, folder)
+            image = image_beside(path, file, folder)
             if isinstance(file, LandmarkFile) and labels is None:
                 labels = file.labels
-            group, part = parts.get(_group(name), (_group(name), _split(file)))
+            group, part = parts.get(group_of_name(name), (group_of_name(name), split_of_name(file)))
             entries.append(Entry(image, group, part, file, name))
     if parts:
-        notes += compare_names(table, parts, [_group(entry.name) for entry in entries])
+        notes += compare_names(table, parts, [group_of_name(entry.name) for entry in entries])
     late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
     if late is not None:  # the first of the files that are read late says whether they have names of landmarks
         path = entries[late].source
@@ -305,9 +294,9 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
 def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None = None) -> LandmarkSamples:
     if path is None:
         files = [reading.framed(file) for file in files]
-    named = [bool(_own_name(file)) for file in files]
+    named = [bool(own_name(file)) for file in files]
     if all(named):
-        names = _distinct([str(_own_name(file)) for file in files])
+        names = distinct([str(own_name(file)) for file in files])
     elif len(files) == 1 and path is not None:
         names = [path.with_suffix("").name]
     else:
@@ -315,8 +304,8 @@ def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None =
         names = [f"{stem}#{i}" for i in range(len(files))]
     entries = []
     for name, file in zip(names, files, strict=True):
-        image = _image(path or file.path, file)
-        entries.append(Entry(image, _group(name), _split(file), file, name))
+        image = image_beside(path or file.path, file)
+        entries.append(Entry(image, group_of_name(name), split_of_name(file), file, name))
     labels = next((file.labels for file in files if file.labels is not None), None)
     return _set(entries, reading, labels, named=all(named), source="" if path is None else str(path))
 
@@ -377,7 +366,7 @@ def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
         raise LandmarkFileError(f"{path}, array box: got {boxes.shape}; expected ({n}, 4): x0, y0, x1, y1.")
     folder = path.parent if images is None else Path(images)
     raw = own or pictures
-    names = [str(i) for i in range(n)] if raw is None else _distinct(raw)
+    names = [str(i) for i in range(n)] if raw is None else distinct(raw)
     curves = curves_of(path, arrays, n)
     attributes = {name: array for name, array in arrays.items() if array.ndim and len(array) == n}
     entries = []
@@ -399,7 +388,7 @@ def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
             attributes=values,
         )
         image = None if picture is None else folder / picture
-        group = groups[i] if groups is not None else _group(name)
+        group = groups[i] if groups is not None else group_of_name(name)
         part = None if parts is None or not parts[i] else parts[i]
         entries.append(Entry(image, group, part, reading.framed(file), name))
     return _set(entries, reading, None if labels is None else tuple(labels), named=raw is not None, source=str(path))
@@ -429,65 +418,6 @@ def _set(entries: list[Entry], reading: Reading, labels: tuple[str, ...] | None,
 def _extensions(path: Path, extension: str | Sequence[str]) -> list[str]:
     given = extension.split(",") if isinstance(extension, str) else list(extension)
     return [known.extension_of(path, item.strip(), known.READERS) for item in given]
-
-
-def _names_of(files: Sequence[LandmarkFile], path: Path, folder: Folder) -> list[str]:
-    """Return the names of the shapes of one file of a folder that holds several."""
-    below = path.parent.relative_to(folder.root).as_posix()
-    base = "" if below == "." else f"{below}/"
-    own = [_own_name(file) for file in files]
-    if all(own):
-        return [base + name for name in _distinct([str(name) for name in own])]
-    return [f"{folder.name(path)}#{i}" for i in range(len(files))]
-
-
-def _own_name(file: LandmarkFile) -> str | None:
-    """Return what a file calls a shape: its image, else its identifier."""
-    if file.image_name:
-        return file.image_name
-    for key in ("id", "ID", "specimen", "group", "image_id"):
-        value = file.attributes.get(key)
-        if isinstance(value, str | int) and str(value).strip():
-            return str(value)
-    return None
-
-
-def _distinct(raw: Sequence[str]) -> list[str]:
-    """Return plain names that all differ: of two images of one name each keeps its suffix, the rest is numbered."""
-    whole = [plain_name(name, ()) or "shape" for name in raw]
-    short = [plain_name(name) or "shape" for name in raw]
-    origin: dict[str, set[str]] = {}
-    for name, long in zip(short, whole, strict=True):
-        origin.setdefault(name, set()).add(long)
-    mixed = [long if len(origin[name]) > 1 else name for name, long in zip(short, whole, strict=True)]
-    clash = len({*mixed}) < len({*whole})
-    return number_repeated(whole if clash else mixed)
-
-
-def _image(path: Path | None, file: Any, folder: Folder | None = None) -> Path | None:
-    """Return the image that a file names, else the one beside it; a named one need not be there."""
-    if path is None:
-        return None
-    named = PurePosixPath((getattr(file, "image_name", None) or "").replace("\\", "/"))
-    candidates = [path.parent / named, path.parent / named.name] if named.name else []
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    if folder is not None:
-        beside = folder.image(path.parent, path.stem)
-    else:
-        beside = only_image([p for p in map(path.with_suffix, IMAGE_SUFFIXES) if p.is_file()])
-    return beside or next(iter(candidates), None)
-
-
-def _group(name: str) -> str:
-    """Return the image that a sample stands in: several samples of one image are numbered."""
-    return re.sub(r"#[0-9]+$", "", name)
-
-
-def _split(file: Any) -> str | None:
-    value = file.attributes.get("split") if isinstance(file, LandmarkFile) else None
-    return value if isinstance(value, str) and value else None
 
 
 def _grouped(samples: LandmarkSamples, by: str | Callable[[Path], str]) -> LandmarkSamples:

@@ -207,10 +207,8 @@ def track(
     for name, value in (("detect_every", detect_every), ("max_unseen", max_unseen), ("max_faces", max_faces)):
         if value is not None or name != "max_faces":
             as_count(value, name)
-    tracker = _Tracker(
-        _source(predictor, detector, judge), float(smoothing), int(detect_every), int(max_unseen), max_faces,
-        _BEGIN if min_confidence is None else float(min_confidence),
-    )  # fmt: skip
+    source, begin = _source(predictor, detector, judge), _BEGIN if min_confidence is None else float(min_confidence)
+    tracker = _Tracker(source, float(smoothing), int(detect_every), int(max_unseen), max_faces, begin)
     return tracker.run(read_frames(frames))
 
 
