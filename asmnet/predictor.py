@@ -163,8 +163,9 @@ class Predictor:
         batch_size : int
             Faces at a time.
         fit : bool
-            Whether the landmarks are joined with the shape model, and judged by it. False is faster: `fitted`,
-            `covariance`, `expected_error`, `plausibility` and `clipped_modes` are then left out.
+            Whether the landmarks are joined with the shape model, and judged by it. False is faster, for example to
+            track faces (``functools.partial(predictor, fit=False)``): `fitted`, `covariance`, `expected_error`,
+            `plausibility` and `clipped_modes` are then left out.
 
         Returns
         -------
