@@ -1,8 +1,8 @@
 """Make any landmark detector behave: its landmarks, the image and a shape model together.
 
-The landmarks are what dlib (its 68-point predictor) and MediaPipe (its mesh of 478 points) really answered on a
-photograph, on the same with the mouth covered, and blurred and noisy; `any_detector.npz` beside this file holds their
-numbers. dlib's own detector found no face under the cover and was given the box of the plain picture. One call converts
+The landmarks are what dlib (its 68-point predictor) and MediaPipe (its mesh of 478 points) really answered on an
+image, on the same with the mouth covered, and blurred and noisy; `any_detector.npz` beside this file holds their
+numbers. dlib's own detector found no face under the cover and was given the box of the plain image. One call converts
 them to 68 landmarks, asks the image which of them it supports, searches, and carries the others by the shape model.
 
 Look at the dots: their colour says how well the image supports each landmark, and the ellipses how far off it may be.
@@ -25,7 +25,7 @@ from shape_models.search import refine
 
 
 def pictures():
-    """Return the photograph as the detectors saw it, three times."""
+    """Return the image as the detectors saw it, three times."""
     face, _ = astronaut()
     covered = face.copy()
     covered[105:172, 60:150] = 127

@@ -29,11 +29,12 @@ def distance(first, second):
 
 # A_set: the face as shape models of more and more modes see it.
 asm_set = {}
-for share in (0.80, 0.90, 0.97):
-    k = int(np.searchsorted(ratio.cumsum(), share)) + 1
-    asm_set[share] = ShapeBasis(basis.mean, basis.components[:k], basis.variances[:k]).project(truth)
+for fraction in (0.80, 0.90, 0.97):
+    k = int(np.searchsorted(ratio.cumsum(), fraction)) + 1
+    asm_set[fraction] = ShapeBasis(basis.mean, basis.components[:k], basis.variances[:k]).project(truth)
     print(
-        f"A(G) at {100 * share:.0f} %: {k:2d} modes, {distance(asm_set[share], truth):.1f} % of the eye distance from G"
+        f"A(G) at {100 * fraction:.0f} %: {k:2d} modes, "
+        f"{distance(asm_set[fraction], truth):.1f} % of the eye distance from G"
     )
 
 # A prediction that follows the gradient of the loss, from the mean face, while the weight falls in thirds.
@@ -56,7 +57,7 @@ for epoch in (29, 59, 89):
 
 figure = plt.figure(figsize=(14, 8.2), layout="constrained")
 upper, lower = figure.subfigures(2, 1, height_ratios=[1.05, 1])
-panels = {"G: annotated": truth} | {f"A(G) at {100 * share:.0f} %": shape for share, shape in asm_set.items()}
+panels = {"G: annotated": truth} | {f"A(G) at {100 * fraction:.0f} %": shape for fraction, shape in asm_set.items()}
 for ax, (name, shape) in zip(upper.subplots(1, 4, sharex=True, sharey=True), panels.items(), strict=True):
     plot_shape(truth, ax, scheme=IBUG68, color=GREY, size=1)
     plot_shape(shape, ax, scheme=IBUG68, color="black" if shape is truth else AFTER, size=6)

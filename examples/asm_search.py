@@ -1,7 +1,7 @@
 """Active shape model search, step by step: from a box that is off to 68 landmarks.
 
 In each step every landmark asks its surroundings where it should go, and the shape model answers with the nearest
-plausible face, so that no landmark gets lost on its own. It runs from a coarse picture to a fine one. Look at the film,
+plausible face, so that no landmark gets lost on its own. It runs from a coarse image to a fine one. Look at the film,
 asm_search.gif, and at the lower row of asm_search.png: that box is too far off, the search ends in a wrong place, and
 the result says so by its score and plausibility.
 """

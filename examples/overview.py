@@ -69,8 +69,8 @@ for mode in range(3):
         middle = (both[:, 0].min() + both[:, 0].max()) / 2
         ax.set(xlim=(middle - 0.24, middle + 0.24), ylim=(0.21, -0.19))
         ax.set_axis_off()
-    share = 100 * model.asm_.explained_variance_ratio_[mode]
-    text = f"mode {mode + 1}: {share:.0f} % of the variance, ± 3 √λ"
+    percent = 100 * model.asm_.explained_variance_ratio_[mode]
+    text = f"mode {mode + 1}: {percent:.0f} % of the variance, ± 3 √λ"
     figure.text(0.165 + 0.335 * mode, 0.02, text, ha="center", fontsize=11)
 figure.savefig("overview.png", dpi=100)
 Image.open("overview.png").convert("RGB").quantize(256).save("overview.png", optimize=True)

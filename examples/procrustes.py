@@ -66,8 +66,8 @@ right.set_xlim(0, 115 * max(bars.values()))
 right.set_xlabel("spread of a landmark, % of the eye distance")
 right.spines[["top", "right"]].set_visible(False)
 right.set_title("what each step takes away")
-share = 1 - (bars["same rotation\n= shape"] / bars["as found"]) ** 2
-title = f"{100 * share:.1f} % of the variance was position, size and rotation; what Procrustes leaves is shape"
+fraction = 1 - (bars["same rotation\n= shape"] / bars["as found"]) ** 2
+title = f"{100 * fraction:.1f} % of the variance was position, size and rotation; what Procrustes leaves is shape"
 figure.suptitle(title, fontsize=15)
 figure.savefig("procrustes.png", dpi=120)
 print("picture: procrustes.png")
