@@ -32,7 +32,7 @@ __all__ = [
     "wilson_interval",
 ]
 
-_RESAMPLED_AT_ONCE = 1 << 22
+_RESAMPLED_AT_ONCE = 1 << 22  # numbers drawn at once: 32 MB
 _MAX_ROWS = 10_000  # beyond, faces are resampled in this number of random blocks: the same variance of a mean
 
 

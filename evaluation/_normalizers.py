@@ -93,6 +93,7 @@ def point_distances(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
         for axis in range(1, delta.shape[-1]):
             y = delta[..., axis]
             square += y * y
+    # Squares beyond have overflowed, or lost digits as they are no normal numbers; they are taken again in units.
     if square.max() < 1e300 and square.min() > 1e-280:
         return np.asarray(np.sqrt(square, out=square))
     # zero, missing, or beyond what float64 can square: divide by the largest coordinate first

@@ -172,6 +172,7 @@ def plot_landmark_errors(
     if scheme is not None:
         edges = get_scheme(scheme).edges
         ax.add_collection(LineCollection(list(points[edges]), colors="0.75", linewidths=1, zorder=1))
+    # The largest error is drawn as 150 points squared, no error as 20; where all are 0 nothing divides by zero.
     size = 20 + 130 * np.nan_to_num(means) / max(np.nanmax(means), 1e-12) if counts.any() else 20
     dots = ax.scatter(*points.T, c=means, s=size, cmap="viridis", edgecolors="0.2", linewidths=0.5, zorder=2, vmin=0)
     bar = ax.figure.colorbar(dots, ax=ax, shrink=0.8)
@@ -319,6 +320,7 @@ def _turned(mean: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _window(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a square about the truth that shows near predictions too, at most three times as wide as the face."""
     low, high = np.fmin.reduce(truth, axis=0), np.fmax.reduce(truth, axis=0)
+    # A face whose landmarks coincide still gets a window.
     side = max(float((high - low).max()), 1e-9)
     points = np.concatenate([truth, guess])
     points = points[np.isfinite(points).all(axis=1)]

@@ -151,6 +151,7 @@ class Contradiction:
     @property
     def explained_by_rounding(self) -> bool:
         """Whether the difference is no more than rounding allows."""
+        # Decimals have no exact binary: what is just within the last digit counts as within.
         return abs(self.printed - self.implied) <= self.slack + 1e-9
 
     def __str__(self) -> str:

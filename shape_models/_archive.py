@@ -21,7 +21,7 @@ from ._options import as_path
 __all__ = ["ModelFileError", "read_archive", "write_archive"]
 
 FORMAT = "shape_models"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # grows when older versions of the library could not read a file
 
 # A face model takes under 1 MB; these only stop files made to exhaust memory.
 _MAX_BYTES = 1 << 30

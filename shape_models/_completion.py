@@ -64,6 +64,7 @@ def completion_basis(mean: np.ndarray, covariance: np.ndarray, n_samples: int, l
     values, vectors = np.linalg.eigh(best[2])
     keep = p - n_moves
     values, vectors = np.maximum(values[::-1][:keep], 0.0), vectors[:, ::-1][:, :keep]
+    # Of full rank also where the shapes leave a direction without variance: the covariance is inverted.
     values = np.maximum(values, 1e-9 * values[0])
     return ShapeBasis(mean, vectors.T, values, limit, noise_variance=float(values[-1]))
 

@@ -328,10 +328,12 @@ def _horn(h, q, values, r):
         for i in range(3):
             for j in range(i + 1, 4):
                 off += a[i, j] * a[i, j]
+        # Squares of the entries off the diagonal, against that of the matrix: rounding is 1e-16 of it, squared.
         if off <= 1e-33 * norm:
             break
         for i in range(3):
             for j in range(i + 1, 4):
+                # Too small to turn anything: Jacobi's rotation would divide by it.
                 if a[i, j] * a[i, j] <= 1e-36 * norm:
                     continue
                 theta = (a[j, j] - a[i, i]) / (2 * a[i, j])

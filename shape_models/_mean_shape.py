@@ -153,6 +153,7 @@ class SecondMoment:
         k = len(root)
         values, vectors = linalg.eigh(matrix, subset_by_index=(max(k - 2, 0), k - 1))
         mean = vectors[:, -1] / root
+        # Eigenvalues that agree to rounding leave the mean free to turn among their vectors.
         unique = bool(len(values) < 2 or values[-1] - values[0] > 1e-12 * values[-1])
         possible, explained = (
             float((mean.conj() @ m @ mean).real) for m in (np.diag(self.weight) - self.constant, self.moment)
@@ -190,6 +191,7 @@ class MeanStep:
         filled = shapes if weights is None else np.where(weights[..., None] > 0, shapes, 0.0)
         fit = fit_pair(filled, np.where(known[:, None], mean, 0.0), used, rule=rule, reflection=reflection)
         if used is not None and not known.all():  # shapes with too little overlap wait for a later round
+            # A turn that fits no better than another to six digits is none: too few landmarks are seen in both.
             sure = fit.margin > 1e-6 * fit.source_size * fit.target_size
             weights = (np.ones(shapes.shape[:2]) if weights is None else weights) * sure[:, None]
         turn = (fit.scale[:, None, None] * fit.rotation).swapaxes(1, 2)
@@ -326,6 +328,7 @@ def finish_mean(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
         mean = mean / np.linalg.norm(mean)
     cross = drift.T @ mean
     turn = (turn_2d if mean.shape[1] == 2 else turn_3d)(cross, False, array_namespace(cross))
+    # Where the mean has no preferred turn (a regular polygon against itself) it keeps the one it has.
     if turn.margin > 1e-12 * np.linalg.norm(drift) * np.linalg.norm(mean):
         mean = mean @ turn.rotation.T
     return mean

@@ -81,6 +81,7 @@ def load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     asm = ASM(**{**parameters, "limit": limit_from_json(parameters["limit"])})
     basis = load_basis(header, arrays)
     check_settings(asm, integer(header, "n_samples"), basis.n_features)
+    # Six digits are the rounding of float32, in which arrays may have been kept.
     if not number(header, "total_variance") >= (1 - 1e-6) * float(basis.variances.sum()) > 0:
         raise ValueError("total_variance: got less than the modes have; expected at least their sum.")
     asm._set_model(
@@ -132,6 +133,7 @@ def _covariance(arrays: dict[str, np.ndarray], n_features: int) -> np.ndarray:
     if covariance.shape != (n_features, n_features) or not np.isfinite(covariance).all():
         raise ValueError(f"covariance: got shape {covariance.shape}, or NaN; expected {(n_features, n_features)}.")
     size = float(np.trace(covariance))
+    # Products in another order differ in the last digits of float64; nine of them are symmetric.
     if not (size > 0 and np.abs(covariance - covariance.T).max() <= 1e-9 * size):
         raise ValueError("covariance: got a matrix that is not symmetric, or without variance; expected a covariance.")
     return covariance

@@ -246,6 +246,7 @@ def check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
         )
     gram = xp.matmul(components, xp.permute_dims(components, (1, 0)))
     error = float(xp.max(xp.abs(gram - xp.eye(n_components, dtype=gram.dtype, device=device_of(gram)))))
+    # What comes of rounding to float32, or in a lower type of its own rounding in sums over the coordinates.
     allowed = max(1e-6, 64 * float(xp.finfo(gram.dtype).eps))
     if not error <= allowed:  # huge entries overflow to NaN
         raise ValueError(

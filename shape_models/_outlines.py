@@ -16,7 +16,7 @@ _DENSE = 512  # samples of an outline for its start and turn
 _COARSE, _FINE = 64, 160  # steps of an outline in matching: to find the start, and all
 _NEAR = 4  # coarse steps to either side within which the start may move
 _SMOOTH = 0.006  # of the length: how far directions are averaged, which takes the stairs of pixels out
-_STILL = 1e-6
+_STILL = 1e-6  # change of the mean, of length 1, below which it has settled
 
 
 class Outline:
@@ -121,6 +121,7 @@ def _refined(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -
         inner = np.vdot(mean, _unit(_complex(outline(start + shift + steps))))
         return float(-(abs(inner) if rotation else inner.real))
 
+    # The best of the samples is at most one and a half from the best start.
     found = optimize.minimize_scalar(
         loss, bounds=(-1.5 / _DENSE, 1.5 / _DENSE), method="bounded", options={"xatol": 1e-9}
     )
@@ -143,6 +144,7 @@ def slide_along(outlines: Sequence[Outline], found: Found, *, rotation: bool, st
             for outline, start in zip(outlines, starts, strict=True)
         ]
         energy = float(np.mean([one[0] for one in matched]))
+        # Less than a ten-thousandth is no gain: the templates would go on to exchange single steps.
         if energies and not energy < energies[-1] * (1 - 1e-4):
             converged = True
             break

@@ -402,6 +402,7 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
         # The changes fall by the ratio of the eigenvalues, which two of them tell.
         ratio = change / before if before < np.inf else np.inf
         mean, before = after, change
+        # Of a mean of size 1: rounding, or what is left of a geometric series is ten times that.
         settled = change < 1e-14 or (ratio < 0.5 and change * ratio < 1e-13)
         if settled:
             break

@@ -14,9 +14,9 @@ _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 _MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 T = TypeVar("T")
 _FIRST = 4  # rounds by Huber's loss, which has no local optima
-_MOST = 200
+_MOST = 200  # rounds; a set that still moves then is reported as not converged
 _LEAST = 1e-6  # weight of a landmark given up: keeps every similarity determined
-_STILL = 1e-4
+_STILL = 1e-4  # change of a weight, of at most 1, below which all stand
 
 
 def reweighted(superimpose: Callable[[np.ndarray], T], shapes: np.ndarray, weights: Any, loss: str) -> T:

@@ -296,6 +296,7 @@ def _quantile(values: Any, weights: Any, level: Any, xp: Any) -> Any:
     order = xp.argsort(values, axis=-1)
     values = xp.take_along_axis(values, order, axis=-1)
     running = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
+    # Sums in another order differ in the last digits; a level that is reached to six is reached.
     short = running < (level * (1 - 1e-6))[..., None] * running[..., -1:]
     index = xp.sum(xp.astype(short, xp.int64), axis=-1, keepdims=True)
     index = xp.clip(index, 0, values.shape[-1] - 1)
@@ -343,6 +344,7 @@ def refuse_status(
     where = f" at index {index if len(index) > 1 else index[0]} of the batch" if index else ""
     word = str(status[index])
     x, y = (_row(a, batch_shape(source, target), weights, index) for a in (source, target))
+    # Of the two that of no extent, to six digits, is the one whose points coincide.
     same = names[0] if len(x) and np.ptp(x, axis=0).max() <= np.ptp(y, axis=0).max() * 1e-6 else names[1]
     reason = {
         "too few landmarks": f"only {len(x)} landmarks are seen in both shapes (or have weight); at least "

@@ -263,4 +263,5 @@ def _solve(system: np.ndarray, right: np.ndarray) -> np.ndarray:
             return solution
     except np.linalg.LinAlgError:
         pass
+    # A slider whose curve is straight there has no bending to settle it: the shortest of all solutions.
     return np.asarray((np.linalg.pinv(system, rcond=1e-12, hermitian=True) @ right[..., None])[..., 0])

@@ -283,6 +283,7 @@ def overlap(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
     array([[1.   , 0.333, 0.   ]])
     """
     a, b = _as_boxes(boxes, "boxes").reshape(-1, 4), _as_boxes(others, "others").reshape(-1, 4)
+    # Two boxes without area share nothing, and nothing divides by zero.
     return np.asarray(_shared(a, b) / np.maximum(_area(a)[:, None] + _area(b) - _shared(a, b), 1e-300))
 
 

@@ -294,6 +294,7 @@ def _checked(outline: Any, i: int) -> Outline:
             f"{where}: got {len(points)} different points; expected at least 3. Try leaving it out."
         )
     area = signed_area(points - points.mean(axis=0))
+    # A line there and back encloses rounding errors only.
     if abs(area) <= 1e-9 * float(np.ptp(points, axis=0).max()) ** 2:
         raise DegenerateShapeError(f"{where}: got an outline without area; expected one around something.")
     refuse_crossing(points, where)

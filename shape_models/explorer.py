@@ -22,7 +22,7 @@ from .landmarks import LandmarkScheme, get_scheme
 
 __all__ = ["write_explorer"]
 
-_GRID_LINES = 12
+_GRID_LINES = 12  # each way, of the grid that shows the deformation
 
 
 def write_explorer(

@@ -26,7 +26,7 @@ from ._typing import Mapper
 __all__ = ["FolderReport", "read_records", "run"]
 
 _KEPT: OrderedDict[str, Any] = OrderedDict()  # models that came to this process
-_MOST_KEPT = 2
+_MOST_KEPT = 2  # a process works for one run at a time, and remembers that before
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ MAX_PIXELS = 160_000_000  # the largest camera backs have 151 million; beyond, a
 _DEPTHS = (1, 255, 1023, 4095, 16383, 65535)  # what cameras, scanners and programs count to
 _CELLS = ("IsT", "IsTr")  # what COFW calls the images of the test and the training set
 _OPEN_LOCK = threading.Lock()
+# Numbers of tags, EXIF 2.32 and TIFF 6.0.
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_MAXIMUM = 256, 257, 258, 281
 

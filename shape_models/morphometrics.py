@@ -226,6 +226,7 @@ def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
     centre = array.mean(axis=1, keepdims=True)
     offset = array - centre
     u, extent, vt = np.linalg.svd(offset, full_matrices=False)
+    # Points that leave a dimension only by rounding cannot be spread evenly in it.
     flat = ~(extent[:, -1] > 1e-9 * extent[:, 0]) if k > d else np.ones(n, dtype=bool)
     if flat.any():
         what = "one line" if d == 2 else "one plane"

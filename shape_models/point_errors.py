@@ -177,6 +177,7 @@ def learn_point_errors(
         use = known & (flags == bool(state))
         together = np.cov(error[use].T) if use.sum() > 10 else everything
         count = use.sum(axis=0)
+        # A landmark that is never seen has no bias, and nothing divides by zero.
         total = np.maximum(count + prior_count, 1e-300)
         bias[state] = (error * use[..., None]).sum(axis=0) / total[:, None]
         rest = np.where(use[..., None], error - bias[state], 0.0)
