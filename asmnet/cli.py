@@ -37,7 +37,7 @@ class _Main(Group):
 
 
 def _read(source: str, reading: dict[str, Any], **more: Any) -> Any:
-    """Read faces in pixels of their photographs."""
+    """Read faces in pixels of their images."""
     samples = read(source, reading, **more)
     if samples.frame != "pixels":
         raise ValueError(f"{source}: got landmarks in the frame {samples.frame!r}; expected pixels. Try --image-size.")
@@ -130,7 +130,7 @@ def _predictor(model: str, shape_model: str | None) -> Any:
 
 @main.command()
 @click.argument("data", type=click.Path(exists=True))
-@output_option("Folder for checkpoints, metrics and pictures.", alias="--out")
+@output_option("Folder for checkpoints, metrics and images.", alias="--out")
 @_data
 @_validation
 @click.option("--network", help="See asmnet info [default: asmnet; hourglass with sdu, hourglass-small with few].")

@@ -46,8 +46,8 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
               show_default=True, help="Form of what is printed.")  # fmt: skip
 @json_option
 @output_option("Write it to a file instead.", required=False)
-@click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this picture.")
-@click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this picture.")
+@click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this image.")
+@click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this image.")
 @click.option("--explain", is_flag=True, help="Print the protocol first.")
 def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **options: Any) -> None:
     """Measure PREDICTION against TRUTH by a protocol.

@@ -424,7 +424,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def save_figure(draw: Callable[[], Any], path: str | Path) -> None:
-    """Write what a function draws into a picture, without a window."""
+    """Write what a function draws into an image, without a window."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:

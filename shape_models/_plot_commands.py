@@ -1,4 +1,4 @@
-"""The commands ``shape-models plot`` and ``shape-models explore``: pictures and pages of models and shapes."""
+"""The commands ``shape-models plot`` and ``shape-models explore``: images and pages of models and shapes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .plotting import GREY, plot_clip, plot_modes, plot_shape, plot_spectrum
 
 __all__ = ["explore", "plot"]
 
-_picture = output_option("The picture.", type=click.Path(dir_okay=False))
+_image = output_option("The image.", type=click.Path(dir_okay=False))
 _y_up = click.option("--y-up/--y-down", default=None, help="Which way y points. [default: as the landmarks came]")
 _scheme = click.option("--scheme", help="Scheme whose names and edges are used; that of the model by default.")
 
 
 @click.group()
 def plot() -> None:
-    """Draw a model or shapes into a picture (.png, .svg, .pdf)."""
+    """Draw a model or shapes into an image (.png, .svg, .pdf)."""
 
 
 def _draw(draw: Callable[[], Any], output: str, as_json: bool, **record: Any) -> None:
@@ -45,7 +45,7 @@ def _draw(draw: Callable[[], Any], output: str, as_json: bool, **record: Any) ->
 
 @plot.command("modes")
 @click.argument("model")
-@_picture
+@_image
 @click.option("--n-modes", "-n", type=click.IntRange(1), default=5, show_default=True)
 @_scheme
 @_y_up
@@ -58,7 +58,7 @@ def modes(model: str, output: str, n_modes: int, scheme: str | None, y_up: bool 
 
 @plot.command("spectrum")
 @click.argument("model")
-@_picture
+@_image
 @json_option
 def spectrum(model: str, output: str, as_json: bool) -> None:
     """Draw the fraction of the variance of each mode."""
@@ -69,7 +69,7 @@ def spectrum(model: str, output: str, as_json: bool) -> None:
 @plot.command("clip")
 @click.argument("model")
 @click.argument("source")
-@_picture
+@_image
 @source_options()
 @click.option("--index", type=click.IntRange(0), default=0, show_default=True, help="Which shape of SOURCE.")
 @click.option("--image", type=click.Path(exists=True, dir_okay=False), help="Image; the one beside by default.")
@@ -97,7 +97,7 @@ def clip(
 
 @plot.command("shapes")
 @click.argument("source")
-@_picture
+@_image
 @source_options()
 @click.option("--align/--no-align", "aligned", default=True, show_default=True, help="Superimpose them first.")
 @_y_up

@@ -113,7 +113,7 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 @output_option("The model file, .npz.", type=click.Path(dir_okay=False))
 @source_options()
 @click.option("--n-components", "-n", default="0.98", show_default=True,
-              help="Number of modes (12), share of the variance (0.98), or all.")  # fmt: skip
+              help="Number of modes (12), fraction of the variance (0.98), or all.")  # fmt: skip
 @click.option("--limit", default="3", show_default=True, help="Standard deviations a mode may reach, or none.")
 @click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True,
               help="Criterion of the superimposition.")  # fmt: skip
@@ -349,8 +349,8 @@ def convert(source: str, target: str | None, output: str | None, form: str | Non
     say(as_json, record, [*lines, f"wrote {counted(len(data), 'shape')} to {path}"])
 
 
-@main.command(short_help="Repair corrupted faces, with pictures.")
-@output_option("Folder of the pictures.", required=False, default="out", show_default=True)
+@main.command(short_help="Repair corrupted faces, with images.")
+@output_option("Folder of the images.", required=False, default="out", show_default=True)
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False),
@@ -377,12 +377,12 @@ def _components(text: str) -> int | float | None:
     if re.fullmatch(r"[0-9]+", text):
         return int(text)
     try:
-        share = float(text)
+        fraction = float(text)
     except ValueError:
-        share = -1.0
-    if not 0 < share < 1:
-        raise click.BadParameter(f"got {text!r}; expected a count, a share between 0 and 1, or all.", param_hint="-n")
-    return share
+        fraction = -1.0
+    if not 0 < fraction < 1:
+        raise click.BadParameter(f"got {text!r}; expected a count, a fraction below 1, or all.", param_hint="-n")
+    return fraction
 
 
 def _limit(text: str) -> float | None:

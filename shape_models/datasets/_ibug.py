@@ -103,7 +103,7 @@ def _load_300w(entry: Entry, *, origin: float, missing: Missing) -> LandmarkSamp
 
 
 def split_table(table: Path) -> dict[str, tuple[str, str]]:
-    """Return the photograph and the split of each name in a ``split.csv`` (no header: image, photograph, split)."""
+    """Return the source image and the split of each name in a ``split.csv`` (image, source image, split)."""
     return {entry.name: (entry.group, str(entry.split)) for entry in _300w_from_table(table)}
 
 

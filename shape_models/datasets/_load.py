@@ -21,7 +21,7 @@ from .._names import (
 )
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
-from ..formats._record import FRAMES, Missing, as_image_size, mark_missing, whole_missing
+from ..formats._record import FRAMES, LandmarksLike, Missing, as_image_size, mark_missing, whole_missing
 from ..formats._registry import SELDOM
 from ..landmarks import LandmarkScheme, get_scheme
 from ._arrays import absent, curves_of, read_arrays, texts_of
@@ -44,7 +44,7 @@ _LATE = (".pts", ".npy")  # hold one shape and name no image: read when a sample
 
 
 def load_landmarks(
-    source: Any,
+    source: str | os.PathLike[str] | LandmarksLike,
     *,
     scheme: str | LandmarkScheme | None = None,
     archive: str | None = None,
@@ -73,7 +73,7 @@ def load_landmarks(
         ``.xml`` are read where nothing else is there or `extension` names them, as they can hold anything, and a
         ``.npz`` where it is the only file; `notes` of the result says what was left
         out. A folder with ``.pts`` and ``split.csv``, or with the folders of 300-W, is read as 300-W;
-        beside other files a ``split.csv`` (no header: image, photograph, split) says groups and splits by name.
+        beside other files a ``split.csv`` (image, source image, split) says groups and splits by name.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; every shape must have as many. Landmarks whose names are those of the scheme are brought
         into its order.
@@ -132,6 +132,7 @@ def load_landmarks(
     ...     samples.names, samples.groups, samples.shapes().shape
     (['anna_9', 'anna_10', 'anna_11'], ['anna', 'anna', 'anna'], (3, 68, 2))
     """
+    data: Any = source
     scheme = None if scheme is None else get_scheme(scheme)
     if frame is not None and frame not in FRAMES:
         raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
@@ -141,17 +142,17 @@ def load_landmarks(
     mark_missing(np.zeros((0, 3 if size == 3 else 2)), missing)  # refuses what is no such thing
     given = {name: value for name, value in options.items() if value is not None}
     reading = Reading(scheme, missing, frame, image_size, given, unused)
-    if isinstance(source, LandmarkSamples):
-        samples = source
-    elif isinstance(source, str | os.PathLike):
-        samples = _from_path(Path(source), reading, archive, split, extension, images)
-        split = None if archive is not None or _is_300w(Path(source), extension) else split
-    elif isinstance(source, LandmarkFile) or (
-        isinstance(source, Sequence) and len(source) and all(isinstance(item, LandmarkFile) for item in source)
+    if isinstance(data, LandmarkSamples):
+        samples = data
+    elif isinstance(data, str | os.PathLike):
+        samples = _from_path(Path(data), reading, archive, split, extension, images)
+        split = None if archive is not None or _is_300w(Path(data), extension) else split
+    elif isinstance(data, LandmarkFile) or (
+        isinstance(data, Sequence) and len(data) and all(isinstance(item, LandmarkFile) for item in data)
     ):
-        samples = _from_files([source] if isinstance(source, LandmarkFile) else list(source), reading)
+        samples = _from_files([data] if isinstance(data, LandmarkFile) else list(data), reading)
     else:
-        samples = _from_array(source, reading)
+        samples = _from_array(data, reading)
     if scheme is not None:
         samples = samples.in_scheme(scheme)
     if labels is not None:
@@ -159,10 +160,10 @@ def load_landmarks(
     if groups is not None:
         samples = _grouped(samples, groups)
     if not len(samples):
-        raise LandmarkFileError(f"{source}: got no landmarks; expected some.")
+        raise LandmarkFileError(f"{data}: got no landmarks; expected some.")
     if split is not None and not any(samples.splits):
         raise ValueError(
-            f"{source}: got split {split!r}, but nothing says which sample is in it; expected a column split, a "
+            f"{data}: got split {split!r}, but nothing says which sample is in it; expected a column split, a "
             "split.csv, or the folders of 300-W. Try archive= (--archive) for other sets."
         )
     return samples if split is None else samples._copy(of_split(samples._entries, split))

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
+from .._typing import ArrayLike
 from ..formats import LandmarkFileError
 from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
@@ -303,7 +304,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         entries = [replace(entry, source=self._arranged(entry)) for entry in progress(self._entries)]
         return self._copy(entries, load=as_given, frame=self.frame if entries else self._frame)
 
-    def with_shapes(self, shapes: Any, **changes: Any) -> LandmarkSamples:
+    def with_shapes(self, shapes: ArrayLike, **changes: Any) -> LandmarkSamples:
         """Return the same samples with other landmarks, such as those a model made of them.
 
         Parameters
@@ -377,7 +378,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         ]
         return self._copy(entries, load=as_given, frame=self.frame)
 
-    def select(self, which: Any) -> LandmarkSamples:
+    def select(self, which: ArrayLike | Callable[[LandmarkSample], bool]) -> LandmarkSamples:
         """Return some of the samples.
 
         Parameters

@@ -186,7 +186,7 @@ def read_300wlp(
     LandmarkSamples
         Landmarks of shape (68, 2): ``pts_3d`` of ``landmarks/PART/NAME_pts.mat`` where it is there (the projected
         points of the model), else ``pt2d`` of the ``.mat`` beside the image. The attributes are those of
-        `read_aflw2000` and ``"flipped"``. The group is the photograph, the same for all poses made from it.
+        `read_aflw2000` and ``"flipped"``. The group is the source image, the same for all poses made from it.
 
     Raises
     ------

@@ -161,7 +161,7 @@ def search(
 ) -> None:  # fmt: skip
     """Search IMAGES, files or folders, with MODEL, a file of train-search or the name of a bundled search.
 
-    Writes a landmark file for each image, in folders as the images lie, pictures, and results.csv with what became of
+    Writes a landmark file for each image, in folders as the images lie, overlays, and results.csv with what became of
     each. Without --boxes and --whole faces are detected, where the model knows how; otherwise the object is looked for
     in the whole image.
     """

@@ -91,12 +91,12 @@ def search_one(
 ) -> dict[str, Any]:  # fmt: skip
     """Search one image and write what was found."""
     path, name, box = item
-    picture = read_image(path)
+    image = read_image(path)
     if whole:
-        box = [0.0, 0.0, max(picture.shape[1] - 1.0, 1.0), max(picture.shape[0] - 1.0, 1.0)]
-    result = fitter.predict(picture, boxes=box, spacing=spacing, n_starts=starts)
+        box = [0.0, 0.0, max(image.shape[1] - 1.0, 1.0), max(image.shape[0] - 1.0, 1.0)]
+    result = fitter.predict(image, boxes=box, spacing=spacing, n_starts=starts)
     if result.found:
-        save_found(output, name, form, path, picture, result.shape, fitter, overlay)
+        save_found(output, name, form, path, image, result.shape, fitter, overlay)
     return {
         "found": result.status,
         "expected_error": result.expected_error,
@@ -108,16 +108,16 @@ def search_one(
 
 
 def save_found(
-    output: Path, name: str, form: str, path: Path, picture: np.ndarray, shape: np.ndarray, fitter: Any, overlay: bool
+    output: Path, name: str, form: str, path: Path, image: np.ndarray, shape: np.ndarray, fitter: Any, overlay: bool
 ) -> None:
     """Write the landmarks that were found in an image, and the image with them drawn in."""
     labels, scheme = getattr(fitter.asm_, "landmark_names_", None), fitter.asm_.scheme_
     target = output / f"{name}.{form}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    options = {"image_size": (picture.shape[1], picture.shape[0])} if form == "asf" else {}
+    options = {"image_size": (image.shape[1], image.shape[0])} if form == "asf" else {}
     write_landmarks(target, LandmarkFile(shape, labels, scheme, path.name), **options)
     if overlay:
-        save_overlay(output / f"{name}.png", picture, [shape], scheme)
+        save_overlay(output / f"{name}.png", image, [shape], scheme)
 
 
 def refine_one(
@@ -125,9 +125,9 @@ def refine_one(
 ) -> dict[str, Any]:
     """Refine the landmarks of one object and write what came of them."""
     path, name, points = item
-    picture = read_image(path)
-    result = refine(picture, points, scheme=scheme, fitter=fitter)
-    save_found(output, name, form, path, picture, result.points, fitter, overlay)
+    image = read_image(path)
+    result = refine(image, points, scheme=scheme, fitter=fitter)
+    save_found(output, name, form, path, image, result.points, fitter, overlay)
     return {
         "expected_error": result.expected_error,
         "plausibility": result.plausibility,
@@ -162,10 +162,10 @@ def track_one(
                 points = [f"{value:.3f}" for value in face.landmarks.ravel()]
                 yield [frame.index, face.id, face.status, f"{face.confidence.mean():.3f}", face.unseen, *points]
             if overlay and frame.status == "ok":
-                picture = output / name / f"frame_{frame.index:06d}.png"
-                picture.parent.mkdir(parents=True, exist_ok=True)
+                image = output / name / f"frame_{frame.index:06d}.png"
+                image.parent.mkdir(parents=True, exist_ok=True)
                 shapes = [face.landmarks for face in frame.faces if face.status != "lost"]
-                save_overlay(picture, read_values(last[0]), shapes, fitter.asm_.scheme_)
+                save_overlay(image, read_values(last[0]), shapes, fitter.asm_.scheme_)
 
     coordinates = [f"{axis}{k}" for k in range(fitter.n_landmarks_) for axis in "xy"]
     write_table(table, ["frame", "id", "status", "confidence", "unseen", *coordinates], rows())

@@ -15,14 +15,14 @@ from ._images import grey
 __all__ = ["save_overlay"]
 
 
-def save_overlay(path: Path, picture: np.ndarray, shapes: Sequence[np.ndarray], scheme: Any) -> None:
+def save_overlay(path: Path, image: np.ndarray, shapes: Sequence[np.ndarray], scheme: Any) -> None:
     """Write an image with the points and edges of shapes drawn in, as large as it is."""
     from skimage.draw import disk, line
     from skimage.io import imsave
 
-    canvas = np.repeat((255 * grey(picture)[..., None]).astype(np.uint8), 3, axis=2)
-    if picture.ndim == 3 and picture.shape[2] >= 3 and picture.dtype == np.uint8:
-        canvas = np.ascontiguousarray(picture[..., :3])
+    canvas = np.repeat((255 * grey(image)[..., None]).astype(np.uint8), 3, axis=2)
+    if image.ndim == 3 and image.shape[2] >= 3 and image.dtype == np.uint8:
+        canvas = np.ascontiguousarray(image[..., :3])
     height, width = canvas.shape[:2]
     scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
     for shape in shapes:
