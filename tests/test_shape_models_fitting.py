@@ -318,3 +318,11 @@ def test_gradients(how, loss, rng):
         return fit_shape(basis, x, loss=loss, **own).shapes
 
     assert torch.autograd.gradcheck(shapes, (points, known), eps=1e-6, atol=1e-4, fast_mode=True)
+
+
+def test_from_its_own_answer_a_fit_stays(faces, model, rng):
+    points = 100 * faces[:3] + rng.normal(size=faces[:3].shape)
+    points[:, 5] = np.nan
+    first = fit_shape(model, points)
+    again = fit_shape(model, points, start=first.similarity)
+    np.testing.assert_allclose(again.completed, first.completed, atol=1e-8)
