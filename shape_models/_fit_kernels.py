@@ -224,26 +224,38 @@ def _away(u, d, scaling, most, a, t):
 
 
 @compiled
-def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge, longest, steps, found):
+def least_squares(
+    points, known, share, pose, shift, mean, noise, modes, scaling, ridge, longest, steps, tolerance, found
+):
     """Turn the poses, and write the coefficients, to where the modes come nearest to the points: Gauss and Newton."""
     n, p = points.shape
     d = shift.shape[1]
     k, m = p // d, len(modes)
     z, near, v = np.empty(p), np.empty(p), np.empty(p)
     rows, left, gram, u = np.empty((m + 7, p)), np.empty((m + 7, p)), np.empty((m + 7, m + 7)), np.empty(m + 7)
+    inner = np.empty((m, m))
     a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
     errors, gains = np.empty((k, d, d)), np.empty((k, d, d))
     rows[:m] = modes
     for i in range(n):
         c = found[i]
+        ready = not known.imaged and i > 0  # where the same is known of all landmarks, what was made of that for the last shape
+        if ready:
+            for j in range(k):
+                ready = ready and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
+                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
         for step in range(steps):
-            if known.imaged or step == 0:
-                put_errors(known, i, pose[i], share[i], some.noise, d, errors)
-                put_gains(errors, known.seen[i], some.noise, small, gains)
-            fixed = m if step and not known.imaged else 0  # these products stay
+            if not ready:
+                put_errors(known, i, pose[i], share[i], noise, d, errors)
+                put_gains(errors, known.seen[i], noise, small, gains)
+                for r in range(m):
+                    weigh(gains, rows[r], left[r])
+                    dots(left[: r + 1], rows[r], inner[r, : r + 1])
+                    inner[r, r] += ridge
+                ready = not known.imaged
             mix(modes, c, near)
             for j in range(p):
-                near[j] += some.mean[j]
+                near[j] += mean[j]
             q = m + _moves(near, d, scaling, rows[m:])
             move(pose[i], shift[i], points[i], z)
             for j in range(k):
@@ -251,13 +263,11 @@ def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge
                     v[d * j + e] = z[d * j + e] - near[d * j + e] if known.seen[i, j] else 0.0
             weigh(gains, v, z)
             dots(rows[:q], z, u[:q])
-            for r in range(fixed, q):
-                weigh(gains, rows[r], left[r])
             for r in range(m):
                 u[r] -= ridge * c[r]
-                dots(left[: r + 1], rows[r], gram[r, : r + 1])
-                gram[r, r] += ridge
+                gram[r, : r + 1] = inner[r, : r + 1]
             for r in range(m, q):
+                weigh(gains, rows[r], left[r])
                 dots(left[: r + 1], rows[r], gram[r, : r + 1])
             cholesky(gram, q)
             forward(gram, q, u)
@@ -270,7 +280,7 @@ def least_squares(points, known, share, pose, shift, some, modes, scaling, ridge
                 moved = max(moved, abs(u[r]))
             _away(u[m:], d, scaling, longest, a, t)
             compose(a, t, pose[i], shift[i], work)
-            if moved <= 1e-14 * (1 + largest):
+            if moved <= tolerance * (1 + largest):
                 break
 
 

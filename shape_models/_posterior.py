@@ -347,7 +347,7 @@ def _least_squares(problem: Problem, pose: Similarity, share: Any) -> tuple[Simi
         modes = np.ascontiguousarray(frame.basis.components * frame.basis._scale[:, None], dtype=np.float64)
         found = np.zeros((len(matrix), len(modes)))
         loops.least_squares(_rows(problem.points), problem.known(), np.array(share, dtype=np.float64), matrix, shift,
-                            some.compiled, modes, frame.scaling, 16 * eps * largest, _MOST, _MOST_STEPS,
+                            some.mean, some.noise, modes, frame.scaling, 16 * eps * largest, _MOST, _MOST_STEPS, 1e-14,
                             found)  # fmt: skip
         found *= frame.basis._scale
         return _pose(matrix, shift, problem.points.dtype), found.astype(problem.points.dtype, copy=False)

@@ -371,19 +371,19 @@ def profile_search_loop(image, points, normals, mean, covariance, n_side, reach)
     return np.array(best)
 
 
-def shape_step_loop(points, weights, mean, components, variances, k, prior, n_iter=3):
-    """Pose and modes in turn, each by weighted least squares written as one system over all coordinates."""
-    pose = umeyama_loop(mean, points, weights)
+def shape_step_loop(points, weights, mean, components, variances, k, prior, n_iter=200):
+    """Pose and modes in turn until they rest, each by weighted least squares; then clipped, and laid on the points."""
+    root = np.sqrt(np.repeat(weights, 2))
+    rows = np.vstack([components.T * root[:, None], np.diag(np.sqrt(prior / variances))])
+    shape = mean
     for _ in range(n_iter):
-        rotation, translation, scale = pose
+        rotation, translation, scale = umeyama_loop(shape, points, weights)
         rest = ((points - translation) @ rotation / scale - mean).ravel()
-        root = np.sqrt(np.repeat(weights, 2))
-        rows = np.vstack([components.T * root[:, None], np.diag(np.sqrt(prior / variances))])
         b = np.linalg.lstsq(rows, np.concatenate([rest * root, np.zeros(len(variances))]), rcond=None)[0]
-        b = np.clip(b, -k * np.sqrt(variances), k * np.sqrt(variances))
         shape = mean + (b @ components).reshape(mean.shape)
-        pose = umeyama_loop(shape, points, weights)
-    rotation, translation, scale = pose
+    b = np.clip(b, -k * np.sqrt(variances), k * np.sqrt(variances))
+    shape = mean + (b @ components).reshape(mean.shape)
+    rotation, translation, scale = umeyama_loop(shape, points, weights)
     return scale * shape @ rotation.T + translation, b
 
 

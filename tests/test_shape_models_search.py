@@ -130,7 +130,7 @@ def test_profile_distances_are_those_of_the_definition(rng):
 
 
 @given(seed=st.integers(0, 10_000), prior=st.sampled_from([0.0, 0.01, 1.0]))
-def test_shape_step_is_least_squares_by_definition(seed, prior):
+def test_shape_step_is_least_squares_of_pose_and_modes_together(seed, prior):
     rng = np.random.default_rng(seed)
     n = 7
     mean = rng.normal(size=(n, 2))

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _fit_kernels as loops
 from .._array import DegenerateShapeError
 from .._transforms import Similarity
 
 __all__ = ["Fit", "Frame", "Planar", "estimate"]
+
+_LONGEST, _STEPS, _TOLERANCE = 0.5, 10, 1e-5  # of Gauss and Newton: turn or growth at once, steps, and when to stop
 
 
 def _complex(points: np.ndarray) -> np.ndarray:
@@ -90,6 +93,10 @@ class Frame:
         self.mean = np.ascontiguousarray(basis.mean, dtype=np.float64)
         self.components = np.ascontiguousarray(basis.components, dtype=np.float64)
         self.variances = np.asarray(basis.variances, dtype=np.float64)
+        self._spread = np.sqrt(self.variances)
+        self._modes = np.ascontiguousarray(self._spread[:, None] * self.components)
+        # A prior of no weight to speak of: of coefficients that are not determined the most probable are taken.
+        self._least = 16 * float(np.finfo(np.float64).eps) * max(float(self.variances.max(initial=0.0)), 1e-300)
         self.upright = Planar(np.exp(1j * np.array(self.angle)), np.array(0j))(self.mean)
         self.side = float(np.ptp(self.upright, axis=0).max())
         if not self.side > 0:
@@ -122,9 +129,11 @@ class Frame:
         weights: np.ndarray | None = None,
         n_modes: int | None = None,
         prior: float = 0.0,
-        n_iter: int = 3,
     ) -> Fit:
-        """Return the shapes of the model nearest to points (n, K, 2), pose and modes in turn.
+        """Return the shapes of the model nearest to points (n, K, 2): pose and modes together, as `fit_shape` finds them.
+
+        The coefficients are those of ``fit_shape(..., prior=False)``, with weights and a prior besides; the limit clips
+        them, and the pose is then the one that takes what is left nearest to the points.
 
         Parameters
         ----------
@@ -136,36 +145,23 @@ class Frame:
             Strength ρ of the prior of the modes, squared units of the model: minimises
             Σ wₖ |xₖ - yₖ|² + ρ Σ bᵢ² / λᵢ, then clips.
         """
-        mean, components, variances = self.mean, self.components, self.variances
-        m = len(components) if n_modes is None else min(n_modes, len(components))
-        components = components[:m]
-        n = len(points)
-        pose = self.pose_of(points, weights)
-        coefficients = np.zeros((n, len(variances)))
-        clipped = np.zeros((n, len(variances)), dtype=bool)
-        shapes = np.broadcast_to(mean, points.shape)
-        if weights is not None:
-            double = np.repeat(weights, 2, axis=1)
-            normal = np.matmul(components * double[:, None, :], components.T)
-            tiny = 1e-9 * max(float(np.max(weights, initial=0)), 1e-300)
-            extra = np.where(variances[:m] > 0, prior / np.where(variances[:m] > 0, variances[:m], 1), 0.0) + tiny
-            normal[:, np.arange(m), np.arange(m)] += extra
-        for _ in range(n_iter):
-            rest = (pose.inverse(points) - mean).reshape(n, -1)
-            if weights is None:
-                b = rest @ components.T
-                if prior:
-                    b *= variances[:m] / (variances[:m] + prior)
-            else:
-                b = np.linalg.solve(normal, ((rest * double) @ components.T)[..., None])[..., 0]
-            coefficients[:, :m] = b
-            kept = self.basis.clip(coefficients)
-            clipped = np.abs(kept - coefficients) > 1e-12 * np.sqrt(variances)
-            coefficients = np.array(kept)
-            coefficients[:, m:] = 0.0
-            shapes = mean + (coefficients[:, :m] @ components).reshape(n, -1, 2)
-            pose = estimate(shapes, points, weights)
-        return Fit(pose(shapes), pose, coefficients, clipped)
+        n, m = len(points), len(self.components) if n_modes is None else min(n_modes, len(self.components))
+        start = self.pose_of(points, weights).inverse
+        turn = np.array([[start.a.real, -start.a.imag], [start.a.imag, start.a.real]]).transpose(2, 0, 1).copy()
+        flat = np.array(points, dtype=np.float64, order="C").reshape(n, -1)
+        trust = np.ones(points.shape[:2]) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+        known = loops.Known(trust > 0, np.zeros(trust.shape), np.empty((0, 0, 0, 0)), False)
+        found = np.zeros((n, m))
+        loops.least_squares(flat, known, trust, turn, _real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
+                            prior + self._least, _LONGEST, _STEPS, _TOLERANCE, found)  # fmt: skip
+        coefficients = np.zeros((n, len(self.variances)))
+        coefficients[:, :m] = found * self._spread[:m]
+        kept = np.array(self.basis.clip(coefficients))
+        clipped = np.abs(kept - coefficients) > 1e-12 * self._spread
+        kept[:, m:] = 0.0
+        shapes = self.decode(kept)
+        pose = estimate(shapes, points, weights)
+        return Fit(pose(shapes), pose, kept, clipped)
 
     def decode(self, coefficients: np.ndarray) -> np.ndarray:
         """Return shapes in the frame of the model."""
