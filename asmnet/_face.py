@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from shape_models._scatter import tail_radius
+
 
 def _rounded(points: np.ndarray) -> list[list[float | None]]:
     return [[None if math.isnan(v) else round(v, 2) for v in point] for point in points.tolist()]
@@ -47,6 +49,8 @@ class FacePrediction:
         `asmnet.uncertainty`; None where nothing is known of the errors of the network.
     expected_error : float
         Expected mean distance of `fitted` from the true landmarks, pixels; NaN likewise.
+    degrees_of_freedom : float
+        Of Student's t, which the true landmarks follow about `fitted`; infinite for a Gaussian. See `radius`.
     status : {"ok", "error"}
         ``"error"`` where the face could not be looked at; `message` says why, its landmarks are NaN.
     message : str
@@ -72,8 +76,34 @@ class FacePrediction:
     turn: float = 0.0
     covariance: np.ndarray | None = None
     expected_error: float = float("nan")
+    degrees_of_freedom: float = float("inf")
     status: str = "ok"
     message: str = ""
+
+    def radius(self, level: float = 0.95) -> float:
+        """Return how far from `fitted`, in units of `covariance`, a true landmark lies with a probability at most.
+
+        The ellipse of a landmark at x with the covariance Σ is {z : (z - x)ᵀ Σ⁻¹ (z - x) ≤ r²}. Errors have longer
+        tails than Gaussians, for which r is 2.45 at 95 %: those learned follow Student's t with η =
+        `degrees_of_freedom`, r² = 2 (η - 2) / η F⁻¹(level; 2, η) with F the law of Fisher.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Probability, between 0 and 1.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from asmnet import FacePrediction
+        >>> round(FacePrediction(np.zeros(4), np.zeros((68, 2)), None, None).radius(0.95), 2)
+        2.45
+        """
+        return tail_radius(level, self.degrees_of_freedom)
 
     @property
     def projected(self) -> np.ndarray | None:
@@ -118,6 +148,7 @@ class FacePrediction:
             "fitted": None if self.fitted is None else _rounded(self.fitted),
             "covariance": None if self.covariance is None else [_rounded(one) for one in self.covariance],
             "expected_error": None if np.isnan(self.expected_error) else round(self.expected_error, 2),
+            "degrees_of_freedom": None if np.isinf(self.degrees_of_freedom) else round(self.degrees_of_freedom, 2),
             "pose": None
             if self.pose is None
             else {

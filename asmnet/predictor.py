@@ -17,8 +17,9 @@ from asmnet._inference import Answers
 from asmnet._looks import VIEWS, Look, Settling
 from asmnet.checkpoints import PretrainedModel, count_landmarks, load_pretrained
 from asmnet.layers import fuse_norms
-from asmnet.uncertainty import Findings, Uncertainty, mean_distance
+from asmnet.uncertainty import Findings, Uncertainty
 from shape_models import AlignedASM, load_model
+from shape_models._scatter import mean_length
 from shape_models._typing import ArrayLike, ImageLike
 from shape_models.boxes import check_boxes
 
@@ -317,20 +318,20 @@ class Predictor:
         points, pose, depth = answer.landmarks, answer.pose, answer.depth
         n = len(points)
         fitted = covariance = None
-        error, plausibility = np.full(n, np.nan), np.full(n, np.nan)
+        error, plausibility, degrees = np.full(n, np.nan), np.full(n, np.nan), np.inf
         clipped: list[tuple[int, ...]] = [()] * n
         if fit and self.shape_model is not None:
             learned = self.uncertainty
             found = self._findings(images, owner, answer, search=learned is not None and learned.search is not None)
             if learned is not None:
-                joined, covariance, error = learned.join(self.shape_model, found)
+                joined, covariance, error, degrees = learned.join(self.shape_model, found)
                 fitted = joined.completed
             elif found.spread is not None and found.height is not None:
                 from shape_models.search.heatmaps import fit_peaks
 
                 joined = fit_peaks(self.shape_model, points, found.spread, found.height)
                 fitted, covariance = joined.completed, joined.covariance
-                error = mean_distance(covariance)
+                error = mean_length(covariance).mean(axis=1)
             else:
                 fitted = np.asarray(self.shape_model.project(points))
             whole = np.where(np.isfinite(points), points, fitted)
@@ -353,6 +354,7 @@ class Predictor:
                 float(np.rad2deg(np.remainder(crops.turns[i] + np.pi, 2 * np.pi) - np.pi)),
                 None if covariance is None else covariance[i],
                 float(error[i]),
+                degrees,
             )
             for i in range(n)
         ]

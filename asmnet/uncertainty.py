@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from shape_models import AlignedASM, ShapeFit, estimate_similarity, fit_shape
+from shape_models._scatter import Scatter, mean_length
 from shape_models._typing import ArrayLike, ImageLike
 
 __all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
@@ -16,8 +17,6 @@ __all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
 _LOGIT = 6.0  # bound of log-odds: a confidence of exactly 0 or 1 is no infinite evidence
 _NEAR = 0.002  # distances, as fractions of the size, below which two places are the same
 _TRUST = 0.5  # fraction of the covariances that `fit_shape` is told, chosen on 300-W val
-_ROUNDS = 5
-_STEPS = 60
 
 
 class Findings(NamedTuple):
@@ -62,55 +61,20 @@ class Joined(NamedTuple):
         Of the true landmarks about these, squared pixels.
     expected_error : ndarray of shape (n,)
         Expected mean distance of the landmarks from the true ones, pixels.
+    degrees_of_freedom : float
+        Of Student's t, which the true landmarks follow.
 
     Examples
     --------
     >>> from asmnet.uncertainty import Joined
     >>> Joined._fields
-    ('fit', 'covariance', 'expected_error')
+    ('fit', 'covariance', 'expected_error', 'degrees_of_freedom')
     """
 
     fit: ShapeFit
     covariance: np.ndarray
     expected_error: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Scatter:
-    """Errors whose covariance is that of the landmark times exp(slopes · features), in fractions of the size."""
-
-    covariance: np.ndarray  # (K, 2, 2), in the upright frame
-    slopes: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance)
-
-    def variance(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray(0.5 * np.trace(self(features), axis1=-2, axis2=-1))
-
-    @classmethod
-    def learn(cls, errors: np.ndarray, features: np.ndarray) -> _Scatter:
-        """Learn from errors (m, K, 2) and features (m, K, p): maximum likelihood, one part after the other."""
-        m, k, p = features.shape
-        slopes, scale = np.zeros(p), np.ones((m, k))
-        for _ in range(_ROUNDS):
-            standard = errors / np.sqrt(scale)[..., None]
-            covariance = np.einsum("mki,mkj->kij", standard, standard) / m
-            square = 0.5 * np.einsum("mki,kij,mkj->mk", errors, np.linalg.inv(covariance), errors)
-            # Half the square of a Gaussian of the plane is exponential: a gamma regression with the logarithm as link.
-            flat, target = features.reshape(-1, p), square.ravel()
-            slopes = np.zeros(p)
-            slopes[0] = np.log(target.mean())
-            for _ in range(_STEPS):
-                ratio = target / np.exp(np.clip(flat @ slopes, -30, 30))
-                # Newton's method; the ridge keeps features that do not vary at 0.
-                step = np.linalg.solve(flat.T @ (flat * ratio[:, None]) + 1e-6 * m * np.eye(p), flat.T @ (ratio - 1))
-                # Steps of at most 2 in the logarithm, or the exponential would overflow at bad starts.
-                slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())
-                if np.abs(step).max() < 1e-7:
-                    break
-            scale = np.exp(flat @ slopes).reshape(m, k)
-        return cls(covariance, slopes)
+    degrees_of_freedom: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +108,10 @@ class Uncertainty:
     True
     """
 
-    network: _Scatter
-    joined: _Scatter
-    answer: _Scatter
-    search: _Scatter | None = None
+    network: Scatter
+    joined: Scatter
+    answer: Scatter
+    search: Scatter | None = None
     correlation: float = 0.0
 
     @classmethod
@@ -173,16 +137,17 @@ class Uncertainty:
             return np.asarray((truth - points) @ turn / size[:, None, None])
 
         features = _features(found, size)
-        network = _Scatter.learn(errors(found.points), features)
+        network = Scatter.learn(errors(found.points), features, tails=False)
         learned = cls(network, network, network)
         if found.searched is not None:
-            search = _Scatter.learn(errors(found.searched), features)
+            search = Scatter.learn(errors(found.searched), features, tails=False)
             scale = np.sqrt(network.variance(features) * search.variance(features))
             rho = float((0.5 * (errors(found.points) * errors(found.searched)).sum(-1) / scale).mean())
             learned = replace(learned, search=search, correlation=rho)
-            learned = replace(learned, joined=_Scatter.learn(errors(learned._places(found, features)), features))
+            places = errors(learned._places(found, features))
+            learned = replace(learned, joined=Scatter.learn(places, features, tails=False))
         fit, own = learned._fit(model, found, size, turn, features)
-        return replace(learned, answer=_Scatter.learn(errors(fit.completed), own))
+        return replace(learned, answer=Scatter.learn(errors(fit.completed), own))
 
     def join(self, model: AlignedASM, found: Findings) -> Joined:
         """Join network, image and shape model.
@@ -203,7 +168,7 @@ class Uncertainty:
         fit, features = self._fit(model, found, size, turn, _features(found, size))
         own = self.answer(features) * (size**2)[:, None, None, None]
         covariance = turn[:, None] @ own @ np.swapaxes(turn, 1, 2)[:, None]
-        return Joined(fit, covariance, mean_distance(covariance))
+        return Joined(fit, covariance, mean_length(covariance, self.answer.degrees).mean(axis=1), self.answer.degrees)
 
     def _places(self, found: Findings, features: np.ndarray) -> np.ndarray:
         """Return the product of the Gaussians of network and search."""
@@ -241,14 +206,9 @@ class Uncertainty:
         -------
         dict
         """
-        out: dict[str, Any] = {"correlation": self.correlation}
-        for field in fields(self):
-            part = getattr(self, field.name)
-            if isinstance(part, _Scatter):
-                values = (part.covariance[:, [0, 0, 1], [0, 1, 1]], part.slopes)
-                # Four digits: the numbers are estimates.
-                out[field.name] = [[float(f"{v:.4g}") for v in array.ravel()] for array in values]
-        return out
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        scatters = {name: part.to_header() for name, part in parts.items() if isinstance(part, Scatter)}
+        return {"correlation": self.correlation, **scatters}
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> Uncertainty:
@@ -263,12 +223,9 @@ class Uncertainty:
         -------
         Uncertainty
         """
-        parts: dict[str, Any] = {"correlation": float(header["correlation"])}
-        for name in ("network", "joined", "answer", "search"):
-            if name in header:
-                values, slopes = (np.array(part, dtype=float) for part in header[name])
-                parts[name] = _Scatter(values.reshape(-1, 3)[:, [0, 1, 1, 2]].reshape(-1, 2, 2), slopes)
-        return cls(**parts)
+        names = [name for name in ("network", "joined", "answer", "search") if name in header]
+        scatters: dict[str, Any] = {name: Scatter.from_header(header[name]) for name in names}
+        return cls(**scatters, correlation=float(header["correlation"]))
 
 
 class Looking(Protocol):
@@ -332,11 +289,6 @@ def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks
     parts = [None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)]
     assert parts[0] is not None
     return Uncertainty.learn(predictor.shape_model, Findings(parts[0], *parts[1:]), truth[rows])
-
-
-def mean_distance(covariance: np.ndarray) -> np.ndarray:
-    """Return the expected mean distance (n,) of landmarks from the true ones, as of round Gaussians (Rayleigh)."""
-    return np.asarray(np.sqrt(np.pi / 4 * np.trace(covariance, axis1=2, axis2=3)).mean(axis=1))
 
 
 def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:

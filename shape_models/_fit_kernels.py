@@ -239,12 +239,14 @@ def least_squares(
     rows[:m] = modes
     for i in range(n):
         c = found[i]
-        ready = not known.imaged and i > 0  # where the same is known of all landmarks, what was made of that for the last shape
+        ready = (
+            not known.imaged and i > 0
+        )  # where the same is known of all landmarks, what was made of that for the last shape
         if ready:
             for j in range(k):
                 ready = ready and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
                 ready = ready and known.variance[i, j] == known.variance[i - 1, j]
-        for step in range(steps):
+        for _ in range(steps):
             if not ready:
                 put_errors(known, i, pose[i], share[i], noise, d, errors)
                 put_gains(errors, known.seen[i], noise, small, gains)

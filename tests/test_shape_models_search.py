@@ -21,6 +21,7 @@ from shape_models.search import (
     Patches,
     Profiles,
     Proposal,
+    SearchResult,
     animate_trace,
     detect_faces,
     plot_trace,
@@ -823,6 +824,22 @@ def test_expected_error_tells_good_answers_from_bad_ones(fitter, faces):
     assert 1.3 < double.expected_error / expected[0] < 3  # pixels of the image
 
 
+def test_covariances_hold_what_they_promise_in_the_frame_of_the_image(fitter, faces):
+    images, shapes = faces
+    starts = shapes[45:] + np.random.default_rng(5).uniform(-3, 3, (len(shapes) - 45, 1, 2))
+    found = fitter.predict(list(images[45:]), initial=starts)
+    off = shapes[45:] - np.array([r.shape for r in found])
+    covariance = np.array([r.covariance for r in found])
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+    square = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv(covariance), off)
+    for level in (0.5, 0.8, 0.95):
+        assert (square <= found[0].radius(level) ** 2).mean() == pytest.approx(level, abs=0.15)
+    tall = fitter.predict(np.repeat(images[50], 2, axis=0), initial=starts[5] * [1, 2] + [0, 0.5], spacing=(2, 1))
+    ratio = tall.covariance[:, [0, 1], [0, 1]] / found[5].covariance[:, [0, 1], [0, 1]]
+    assert np.median(ratio[:, 1] / ratio[:, 0]) == pytest.approx(4, rel=0.1)
+    assert np.isnan(SearchResult.failed(5, 2, status="error", message="").covariance).all()
+
+
 def test_calibration_without_right_or_wrong_ones_and_with_constant_features(rng):
     features = rng.normal(size=(40, 2))
     results = np.concatenate([rng.normal(size=(30, 5)), np.ones((30, 1))], axis=1)
@@ -842,6 +859,7 @@ def test_without_calibration_nothing_is_promised(faces, asm):
     assert fitter.calibration_ is None
     result = fitter.predict(images[40], boxes=boxes_of(shapes[40:41])[0], n_starts=3)
     assert np.isnan(result.expected_error)
+    assert np.isnan(result.covariance).all()
     assert ((result.confidence >= 0) & (result.confidence <= 1)).all()
     with pytest.raises(ValueError, match="calibration: got 1"):
         clone(fitter).set_params(calibration=1).fit(images[:10], shapes[:10])

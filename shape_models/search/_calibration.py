@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+from .._scatter import Scatter
 
 if TYPE_CHECKING:
     from ._judge import Judge
@@ -88,6 +90,9 @@ class Calibration:
         Images it was learned from.
     judge : Judge or None
         What sees whether an answer looks like the object; its judgement is one of the features of the errors.
+    scatter : Scatter or None
+        Errors of single landmarks in fractions of the size, in the pose of the answer: they follow from the features of
+        the landmark and the expected error of the answer.
     """
 
     landmark: tuple[float, ...]
@@ -95,6 +100,7 @@ class Calibration:
     error_with_spread: tuple[float, ...]
     n_images: int
     judge: Judge | None = None
+    scatter: Scatter | None = None
 
     @classmethod
     def learn(
@@ -138,11 +144,44 @@ class Calibration:
             weights = np.array(self.error_with_spread)
         return np.asarray(np.minimum(np.exp(weights[0] + features @ weights[1:]), 1.0))
 
+    def with_scatter(self, errors: np.ndarray, landmarks: np.ndarray, results: np.ndarray) -> Self:
+        """Learn the errors of landmarks too.
+
+        Parameters
+        ----------
+        errors : ndarray of shape (m, K, 2)
+            In the poses of the answers, fractions of their sizes.
+        landmarks : ndarray of shape (m, K, 2)
+            Their features.
+        results : ndarray of shape (m, 6)
+            Features of the answers.
+        """
+        features = _scatter_features(landmarks, self.expected_error(results))
+        return replace(self, scatter=Scatter.learn(errors, features))
+
+    def covariance(self, landmarks: np.ndarray, expected: np.ndarray, turn: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Return the covariances (n, K, 2, 2) of true landmarks about answers, NaN where nothing was learned.
+
+        Parameters
+        ----------
+        landmarks : ndarray of shape (n, K, 2)
+            Features.
+        expected, size : ndarray of shape (n,)
+            Expected errors as fractions of the sizes, and these.
+        turn : ndarray of shape (n, 2, 2)
+            Rotations of the poses.
+        """
+        if self.scatter is None:
+            return np.full((*landmarks.shape, 2), np.nan)
+        own = self.scatter(_scatter_features(landmarks, expected)) * np.square(size)[:, None, None, None]
+        return np.asarray(turn[:, None] @ own @ np.swapaxes(turn, 1, 2)[:, None])
+
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
         return {
             "landmark": list(self.landmark), "error": list(self.error),
             "error_with_spread": list(self.error_with_spread), "n_images": self.n_images,
+            "scatter": None if self.scatter is None else self.scatter.to_header(),
         }  # fmt: skip
 
     @classmethod
@@ -153,7 +192,15 @@ class Calibration:
         landmark, error, wide = (
             tuple(float(v) for v in header[name]) for name in ("landmark", "error", "error_with_spread")
         )
-        return cls(landmark, error, wide, int(header["n_images"]), judge)
+        scatter = header.get("scatter")
+        scatter = None if scatter is None else Scatter.from_header(scatter)
+        return cls(landmark, error, wide, int(header["n_images"]), judge, scatter)
+
+
+def _scatter_features(landmarks: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return what the errors of landmarks (n, K, 2) follow from, (n, K, 4)."""
+    whole = np.broadcast_to(np.log(expected + 1e-4)[:, None, None], (*landmarks.shape[:2], 1))
+    return np.concatenate([np.ones_like(whole), landmarks, whole], axis=-1)
 
 
 def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[float, ...]:

@@ -35,6 +35,10 @@ class Planar(NamedTuple):
     def __call__(self, points: np.ndarray) -> np.ndarray:
         return _real(self.a[..., None] * _complex(points) + self.b[..., None])
 
+    def unturned(self, vectors: np.ndarray) -> np.ndarray:
+        """Turn vectors (n, K, 2) back, their lengths unchanged."""
+        return _real((self.a.conj() / np.abs(self.a))[..., None] * _complex(vectors))
+
     @property
     def inverse(self) -> Planar:
         return Planar(1 / self.a, -self.b / self.a)
@@ -130,7 +134,7 @@ class Frame:
         n_modes: int | None = None,
         prior: float = 0.0,
     ) -> Fit:
-        """Return the shapes of the model nearest to points (n, K, 2): pose and modes together, as `fit_shape` finds them.
+        """Return the shapes of the model nearest to points (n, K, 2), pose and modes together as `fit_shape` does.
 
         The coefficients are those of ``fit_shape(..., prior=False)``, with weights and a prior besides; the limit clips
         them, and the pose is then the one that takes what is left nearest to the points.

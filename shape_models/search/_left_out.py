@@ -63,6 +63,7 @@ def calibrate(
     n_folds = int(fold.max()) + 1
     n_starts = int(np.clip(round(_N_LEFT_OUT / n), 3, 12))
     landmarks, results, looks, look_folds, n_images = [], [], [], [], 0
+    off_by: dict[bool, list[tuple[np.ndarray, ...]]] = {False: [], True: []}  # by whether a part was hidden
     left_out = np.full(truth.shape, np.nan)
     for f in range(n_folds):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
@@ -90,7 +91,13 @@ def calibrate(
             count, wide = (1, 0) if hide else (n_starts, (n_starts + 1) // 2)
             starts = _starts(part, tight[test], None if initial is None else initial[test], count, rng, wide)
             found = _search(part, shown, starts, given)
-            error = np.linalg.norm(found.points - truth[test[found.rows]][:, None], axis=-1).mean(-1)
+            off = truth[test[found.rows]][:, None] - found.points
+            error = np.linalg.norm(off, axis=-1).mean(-1)
+            ends = found.points[:, :count].reshape(-1, *truth.shape[1:])
+            off = part._frame.pose_of(ends).unturned(off[:, :count].reshape(ends.shape))
+            off = off / found.size[:, :count].reshape(-1, 1, 1)
+            features = found.landmarks[:, :count].reshape(off.shape)
+            off_by[hide].append((off, features, _flat(found.features[:, :count]), _flat(found.looks[:, :count])))
             if not hide:
                 left_out[test[found.rows]] = found.points[:, 0]
                 spread = spread_of(found.points, found.size)
@@ -117,7 +124,15 @@ def calibrate(
     if looks[0].shape[1]:
         judge, predicted = Judge.learn(np.concatenate(looks), np.log(errors + _LEAST_ERROR), np.concatenate(look_folds))
         answers = np.concatenate([answers, predicted[:, None]], axis=1)
-    return Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge), left_out
+    calibration = Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge)
+    (plain_off, seen, _, _), (off, *rest, look) = (
+        [np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True)
+    )
+    judged = rest[1] if judge is None else np.concatenate([rest[1], judge(look)[:, None]], axis=1)
+    calibration = calibration.with_scatter(
+        np.concatenate([plain_off, off]), np.concatenate([seen, rest[0]]), np.concatenate([answers[usual], judged])
+    )
+    return calibration, left_out
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

@@ -48,6 +48,7 @@ class Outcome:
     distance: np.ndarray
     size: np.ndarray
     expected_error: np.ndarray
+    covariance: np.ndarray
     view: View
 
     @property
@@ -178,7 +179,7 @@ class Solver:
         features = result_features(landmarks, score, np.broadcast_to(distance, score.shape))
         size = state.pose.scale * self.frame.side
         shape = (n, n_starts)
-        expected = np.full(shape, np.nan)
+        expected, covariance = np.full(shape, np.nan), np.full((*shape, *start.shape[1:], 2), np.nan)
         if self.calibration is not None:
             points = state.points.reshape(*shape, *start.shape[1:])
             if self.calibration.judge is not None:
@@ -187,12 +188,14 @@ class Solver:
             each = searches[0].each or n_starts
             groups = points.reshape(-1, each, *points.shape[2:])
             spread = spread_of(groups, size.reshape(-1, each)).ravel() if each > 1 else None
-            expected = (self.calibration.expected_error(features, spread) * size).reshape(shape)
+            share, turn = self.calibration.expected_error(features, spread), state.pose.as_similarity().rotation
+            expected = (share * size).reshape(shape)
+            covariance = self.calibration.covariance(landmarks, share, turn, size).reshape(covariance.shape)
         return Outcome(
             state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
             landmarks.reshape(*shape, *landmarks.shape[1:]),
             features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
-            size.reshape(shape), expected, view,
+            size.reshape(shape), expected, covariance, view,
         )  # fmt: skip
 
     def cost(self, answer: SearchResult) -> float:
@@ -224,6 +227,7 @@ class Solver:
             message = f"{outside} of {len(points)} landmarks lie outside the image"
         n_modes = max(int((self.frame.variances > 0).sum()), 1)
         back, steps = search.squared.back, state.steps[best]
+        scatter = None if self.calibration is None else self.calibration.scatter
         if not search.squared.same:
             steps = [replace(step, shape=back(step.shape), proposed=back(step.proposed)) for step in steps]
         return SearchResult(
@@ -232,6 +236,7 @@ class Solver:
             plausibility=float(gammaincc(0.5 * n_modes, 0.5 * n_modes * distance[chosen])),
             score=float(score[chosen]),
             expected_error=float(expected[chosen]),
+            covariance=outcome.covariance[number, chosen] / np.outer(search.squared.factor, search.squared.factor),
             converged=converged,
             status=status,
             message=message,
@@ -240,6 +245,7 @@ class Solver:
             coefficients=state.coefficients[best],
             box=search.box,
             trace=tuple(steps),
+            degrees_of_freedom=scatter.degrees if scatter is not None else np.inf,
         )
 
 

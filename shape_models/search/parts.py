@@ -258,6 +258,7 @@ class PartsFitter(BaseEstimator):
         """Put the answers of parts in the place of that of the whole."""
         total, count = np.zeros_like(whole.shape), np.zeros(len(whole.shape))
         confidence, expected = np.zeros(len(whole.shape)), np.zeros(len(whole.shape))
+        covariance = np.zeros_like(whole.covariance)
         for name, part in parts.items():
             if not part.found or part.status == "outside":
                 continue
@@ -265,12 +266,16 @@ class PartsFitter(BaseEstimator):
             total[at] += part.shape
             confidence[at] += part.confidence
             expected[at] += part.expected_error
+            covariance[at] += part.covariance
             count[at] += 1
         seen, safe = count > 0, np.maximum(count, 1)
         shape = np.where(seen[:, None], total / safe[:, None], whole.shape)
         confidence = np.where(seen, confidence / safe, whole.confidence)
         error = np.where(seen, expected / safe, whole.expected_error)
-        return replace(whole, shape=shape, confidence=confidence, expected_error=float(error.mean()))
+        covariance = np.where(seen[:, None, None], covariance / safe[:, None, None], whole.covariance)
+        return replace(
+            whole, shape=shape, confidence=confidence, expected_error=float(error.mean()), covariance=covariance
+        )
 
     def confidence(self, images: ImagesLike, shapes: ShapesLike) -> Any:
         """Return how well images support given shapes, as `ASMFitter.confidence`, judged by the parts.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .._scatter import tail_radius
 from .._transforms import Similarity
 
 __all__ = ["SearchResult", "SearchStep"]
@@ -72,6 +73,9 @@ class SearchResult:
     expected_error : float
         How far the landmarks of `shape` are off on average, pixels of the image, as learned from searches in images
         left out of the training; NaN where nothing was learned. This tells good answers from bad ones.
+    covariance : ndarray of shape (K, 2, 2)
+        Of the true landmarks about `shape`, squared pixels of the image, learned likewise; `radius` scales it to what
+        holds the true landmark with a probability. NaN where nothing was learned.
     converged : bool
         Whether the last iterations left the landmarks where they were and they lie in the image; not whether they are
         right.
@@ -90,6 +94,8 @@ class SearchResult:
         The box (x0, y0, x1, y1) the search began from.
     trace : tuple of SearchStep
         Every iteration.
+    degrees_of_freedom : float
+        Of Student's t, which the true landmarks follow about `shape`; infinite for a Gaussian.
 
     Examples
     --------
@@ -104,6 +110,7 @@ class SearchResult:
     plausibility: float
     score: float
     expected_error: float
+    covariance: np.ndarray
     converged: bool
     status: str
     message: str
@@ -112,6 +119,25 @@ class SearchResult:
     coefficients: np.ndarray
     box: tuple[float, float, float, float] | None = None
     trace: tuple[SearchStep, ...] = field(default=(), repr=False)
+    degrees_of_freedom: float = float("inf")
+
+    def radius(self, level: float = 0.95) -> float:
+        """Return how far from `shape`, in units of `covariance`, a true landmark lies with a probability at most.
+
+        The ellipse of a landmark at x with the covariance Σ is {z : (z - x)ᵀ Σ⁻¹ (z - x) ≤ r²}. For a Gaussian r is
+        2.45 at 95 %. Errors have longer tails, those of Student's t with η degrees of freedom: r² = 2 (η - 2) / η
+        F⁻¹(level; 2, η) with F the law of Fisher.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Probability, between 0 and 1.
+
+        Returns
+        -------
+        float
+        """
+        return tail_radius(level, self.degrees_of_freedom)
 
     @property
     def found(self) -> bool:
@@ -131,6 +157,6 @@ class SearchResult:
         """
         nothing = np.full((n_landmarks, 2), np.nan)
         return cls(
-            nothing, np.zeros(n_landmarks), 0.0, float("nan"), float("nan"), False, status, message, nothing, None,
-            np.full(n_components, np.nan),
+            nothing, np.zeros(n_landmarks), 0.0, float("nan"), float("nan"), np.full((n_landmarks, 2, 2), np.nan),
+            False, status, message, nothing, None, np.full(n_components, np.nan),
         )  # fmt: skip

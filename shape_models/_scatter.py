@@ -1,0 +1,108 @@
+"""Errors of landmarks, learned: covariances that follow from what is seen of each landmark, with heavy tails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import fdtri, gammaln
+
+__all__ = ["Scatter", "mean_length", "tail_radius"]
+
+_ROUNDS, _STEPS = 8, 60
+_FEW = 5.0  # samples that each landmark has of the mean of all, so that few are enough
+_TINY = 1e-16  # variance that is as good as none
+_LEAST_DEGREES, _MOST_DEGREES = 3.0, 1e6  # of freedom: a covariance there is, and what is a Gaussian
+_DEGREES = (*np.geomspace(_LEAST_DEGREES, 100.0, 60), _MOST_DEGREES)  # that are tried
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """Errors under Student's t whose covariance is that of the landmark times exp(slopes · features).
+
+    References
+    ----------
+    K. L. Lange, R. J. A. Little, J. M. G. Taylor, "Robust statistical modeling using the t distribution", JASA 84
+    (1989).
+    """
+
+    covariance: np.ndarray  # (K, d, d)
+    slopes: np.ndarray  # (p,)
+    degrees: float = np.inf  # of freedom
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return covariances (n, K, d, d) for features (n, K, p)."""
+        return np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance
+
+    def variance(self, features: np.ndarray) -> np.ndarray:
+        """Return the mean over the axes of the variances, (n, K)."""
+        return np.trace(self(features), axis1=-2, axis2=-1) / self.covariance.shape[-1]
+
+    @classmethod
+    def learn(cls, errors: np.ndarray, features: np.ndarray, *, tails: bool = True) -> Self:
+        """Learn from errors (m, K, d) and features (m, K, p): maximum likelihood, one part after the other.
+
+        Without tails as a Gaussian, whose covariance is the mean square.
+        """
+        m, k, p = features.shape
+        d, flat = errors.shape[-1], features.reshape(-1, p)
+        slopes, scale, degrees, trust = np.zeros(p), np.ones((m, k)), _MOST_DEGREES, np.ones((m, k))
+        for _ in range(_ROUNDS):
+            standard = errors * np.sqrt(trust / scale)[..., None]
+            matrix = np.einsum("mki,mkj->kij", standard, standard)
+            matrix = (matrix + _FEW / m * matrix.mean(axis=0)) / (m + _FEW) + _TINY * np.eye(d)
+            square = np.einsum("mki,kij,mkj->mk", errors, np.linalg.inv(matrix), errors).ravel()
+            ratio = square / scale.ravel()
+            if tails:
+                degrees = float(_DEGREES[int(np.argmin([_unlikely(ratio, eta, d) for eta in _DEGREES]))])
+            slopes = np.zeros(p)
+            slopes[0] = np.log(square.mean() / d)
+            for _ in range(_STEPS):
+                ratio = square / np.exp(np.clip(flat @ slopes, -30, 30))
+                pull = (degrees + d) * ratio / (degrees + ratio)
+                curve = pull * degrees / (degrees + ratio)
+                step = np.linalg.solve(flat.T @ (flat * curve[:, None]) + 1e-6 * m * np.eye(p), flat.T @ (pull - d))
+                slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())
+                if np.abs(step).max() < 1e-7:
+                    break
+            scale = np.exp(np.clip(flat @ slopes, -30, 30)).reshape(m, k)
+            trust = (degrees + d) / (degrees + square.reshape(m, k) / scale)
+        return cls(matrix * degrees / (degrees - 2), slopes, np.inf if degrees == _MOST_DEGREES else degrees)
+
+    def to_header(self) -> list[list[float]]:
+        """Return the numbers for a file, the lower triangles of the covariances first."""
+        low = np.tril_indices(self.covariance.shape[-1])
+        parts: list[Any] = [self.covariance[:, low[0], low[1]], self.slopes]
+        parts += [np.array([self.degrees])] if np.isfinite(self.degrees) else []
+        return [[float(f"{v:.4g}") for v in part.ravel()] for part in parts]
+
+    @classmethod
+    def from_header(cls, header: list[list[float]], d: int = 2) -> Self:
+        """Build from what `to_header` returned."""
+        values, slopes, *degrees = (np.array(part, dtype=float) for part in header)
+        low = np.tril_indices(d)
+        covariance = np.zeros((values.size // len(low[0]), d, d))
+        covariance[:, low[0], low[1]] = covariance[:, low[1], low[0]] = values.reshape(len(covariance), -1)
+        return cls(covariance, slopes, float(degrees[0][0]) if degrees else np.inf)
+
+
+def _unlikely(ratio: np.ndarray, degrees: float, d: int) -> float:
+    """Return minus the mean log-likelihood of squared distances in units of the scale."""
+    constant = gammaln((degrees + d) / 2) - gammaln(degrees / 2) - 0.5 * d * np.log(degrees)
+    return float(0.5 * (degrees + d) * np.log1p(ratio / degrees).mean() - constant)
+
+
+def tail_radius(level: float, degrees: float, d: int = 2) -> float:
+    """Return the Mahalanobis distance, in units of the covariance, within which a probability of Student's t lies."""
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level!r}; expected a probability between 0 and 1.")
+    finite = min(degrees, _MOST_DEGREES)
+    return float(np.sqrt(d * fdtri(d, finite, level) * (finite - 2) / finite))
+
+
+def mean_length(covariance: np.ndarray, degrees: float = np.inf) -> np.ndarray:
+    """Return the expected length of errors of the plane with covariances (..., 2, 2), as if these were round."""
+    finite = min(degrees, _MOST_DEGREES)
+    tails = np.exp(gammaln((finite - 1) / 2) - gammaln(finite / 2)) * np.sqrt(finite / 2 - 1)
+    return np.asarray(np.sqrt(np.pi / 4 * np.trace(covariance, axis1=-2, axis2=-1)) * tails)
