@@ -125,13 +125,12 @@ def calibrate(
         judge, predicted = Judge.learn(np.concatenate(looks), np.log(errors + _LEAST_ERROR), np.concatenate(look_folds))
         answers = np.concatenate([answers, predicted[:, None]], axis=1)
     calibration = Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge)
-    (plain_off, seen, _, _), (off, *rest, look) = (
-        [np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True)
-    )
-    judged = rest[1] if judge is None else np.concatenate([rest[1], judge(look)[:, None]], axis=1)
+    plain, hid = ([np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True))
+    judged = hid[2] if judge is None else np.concatenate([hid[2], judge(hid[3])[:, None]], axis=1)
     calibration = calibration.with_scatter(
-        np.concatenate([plain_off, off]), np.concatenate([seen, rest[0]]), np.concatenate([answers[usual], judged])
-    )
+        np.concatenate([plain[0], hid[0]]), np.concatenate([plain[1], hid[1]]),
+        np.concatenate([answers[usual], judged]),
+    )  # fmt: skip
     return calibration, left_out
 
 
