@@ -33,11 +33,11 @@ class Scatter:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return covariances (n, K, d, d) for features (n, K, p)."""
-        return np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance
+        return np.asarray(np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance)
 
     def variance(self, features: np.ndarray) -> np.ndarray:
         """Return the mean over the axes of the variances, (n, K)."""
-        return np.trace(self(features), axis1=-2, axis2=-1) / self.covariance.shape[-1]
+        return np.asarray(np.trace(self(features), axis1=-2, axis2=-1) / self.covariance.shape[-1])
 
     @classmethod
     def learn(cls, errors: np.ndarray, features: np.ndarray, *, tails: bool = True) -> Self:
