@@ -12,7 +12,7 @@ import asmnet.heatmaps
 import asmnet.probability
 import asmnet.teaching  # noqa: F401  (these register their criteria)
 from asmnet._criteria import check_criterion
-from asmnet._options import check_fields, check_name, check_options
+from asmnet._options import check_fields, check_kind, check_name, check_options
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
@@ -131,6 +131,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_kind("preprocessing", self.preprocessing, Preprocessing, " Try Preprocessing(size=224).")
+        check_kind("augmentation", self.augmentation, Augmentation, " Try Augmentation.none().")
         spec = network_spec(self.network)
         check_options(f"network_options of {self.network}", spec.factory, self.network_options, ("n_landmarks",))
         check_criterion(self.criterion or spec.criterion, self.criterion_options)
@@ -150,6 +152,11 @@ class TrainConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: got {self.ema}; expected 0 to less than 1.")
+        for name in ("weight_decay", "warmup_epochs", "clip_gradient", "patience", "picture_epochs", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected a number that is not negative.")
+        if not 0 < self.asm_share < 1:
+            raise ValueError(f"asm_share: got {self.asm_share}; expected a fraction of the variance in (0, 1).")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: got {self.learning_rate}; expected a positive number.")
 

@@ -135,7 +135,7 @@ def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, 
     """
     if points.ndim < 2 or points.shape[-1] != 2:
         raise ValueError(f"got points of shape {tuple(points.shape)}; expected (..., n_landmarks, 2).")
-    if sigma <= 0:
+    if not 0 < sigma < float("inf"):
         raise ValueError(f"got sigma={sigma:g}; expected a positive number of map pixels.")
     height, width = size
     missing = torch.isnan(points).any(dim=-1)

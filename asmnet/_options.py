@@ -14,6 +14,8 @@ class Settings(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
+import torch
+
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
@@ -37,6 +39,24 @@ def check_type(name: str, value: object, default: object) -> None:
     kind, words = KINDS[type(default)]
     if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
         raise ValueError(f"{name}: got {value!r}; expected {words}, such as {default!r}.")
+
+
+def check_kind(name: str, value: Any, kind: type, hint: str = "") -> None:
+    """Refuse another kind of thing than a function works with."""
+    if not isinstance(value, kind):
+        got = repr(value) if isinstance(value, str) else type(value).__name__
+        raise TypeError(f"{name}: got {got}; expected a {kind.__name__}.{hint}")
+
+
+def as_device(device: Any) -> torch.device:
+    """Return the device that a word names, and that is there."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device: got {device!r}; expected 'cpu', 'cuda' or another device of PyTorch.") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: got {device!r}; expected one that is there, but PyTorch sees no GPU. Try 'cpu'.")
+    return found
 
 
 def check_options(where: str, factory: Callable[..., Any], options: Mapping[str, Any], own: Sequence[str]) -> None:

@@ -145,6 +145,9 @@ def pack_faces(
     items = list(samples)
     if not items:
         raise ValueError("samples: got none; expected at least one face. Check the folder and the split.")
+    if not all(hasattr(sample, "image") and hasattr(sample, "landmarks") for sample in items):
+        got = type(items[0]).__name__
+        raise TypeError(f"samples: got a set of {got}; expected samples with image and landmarks. Try load_landmarks.")
     without = [i for i, sample in enumerate(items) if sample.image is None]
     if without:
         raise ValueError(

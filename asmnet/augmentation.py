@@ -119,6 +119,8 @@ class Augmentation:
         for name in ("flip", "grey", "blur", "occlusion", "occlusion_size"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected a fraction from 0 to 1.")
+        if self.scale >= 1:
+            raise ValueError(f"scale: got {self.scale}; expected less than 1, by which sizes differ either way.")
 
     @classmethod
     def none(cls) -> Augmentation:

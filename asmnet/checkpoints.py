@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asmnet._options import as_device
 from asmnet.data import Preprocessing
 from asmnet.networks import build_network
 from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis
 from shape_models._files import write_bytes, write_text
 from shape_models._model_files import load_aligned, save_aligned, scheme_from_json, scheme_to_json
+from shape_models._options import as_path
 
 __all__ = [
     "CheckpointError",
@@ -349,7 +351,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         ...
     FileNotFoundError: resnet-1000: no shipped model and no such file; expected one of ..., or a file.
     """
-    name = str(name_or_path)
+    name, place = str(as_path(name_or_path, "name_or_path")), as_device(device)
     checksum = SHIPPED.get(name)
     path = Path(__file__).parent / "weights" / f"{name}.safetensors" if checksum else Path(name_or_path)
     if not path.is_file():
@@ -387,7 +389,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
         raise CheckpointError(f"{path}: holds weights that are not finite.")
     return PretrainedModel(
-        network.eval().to(device),
+        network.eval().to(place),
         str(header["name"]),
         header["network"],
         dict(header["network_options"]),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from asmnet._options import check_kind
 from shape_models import ShapeBasis
 
 __all__ = ["ASMProjection", "fuse_norms"]
@@ -54,6 +55,7 @@ class ASMProjection(nn.Module):
     variances: Tensor
 
     def __init__(self, basis: ShapeBasis):
+        check_kind("basis", basis, ShapeBasis, " Try asm.basis_.")
         super().__init__()
         dtype = torch.get_default_dtype()
         for name in ("mean", "components", "variances"):

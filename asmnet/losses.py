@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import build_criterion, criterion_names, register_criterion
+from asmnet._options import check_kind
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.layers import ASMProjection
@@ -44,6 +45,9 @@ def _single(values: Tensor) -> torch.dtype:
 
 def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the target with zeros for NaN and the 0/1 weights (batch, n_landmarks, 1) of the known landmarks."""
+    for name, value in (("prediction", prediction), ("target", target), ("mask", mask)):
+        if value is not None or name != "mask":
+            check_kind(name, value, Tensor, " Try torch.as_tensor.")
     if prediction.shape != target.shape:
         raise ValueError(
             f"target: got shape {tuple(target.shape)}; expected {tuple(prediction.shape)}, that of the prediction."
@@ -123,6 +127,7 @@ def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", 
 def _landmark_loss(
     prediction: Tensor, target: Tensor, *, form: str, mask: Tensor | None, sample_weight: Tensor | None
 ) -> Tensor:
+    check_kind("prediction", prediction, Tensor, " Try torch.as_tensor.")
     prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, mask)
     if sample_weight is not None:

@@ -15,6 +15,7 @@ from asmnet._face import FacePrediction
 from asmnet._images import as_rgb
 from asmnet._inference import Answers
 from asmnet._looks import VIEWS, Look, Settling
+from asmnet._options import as_device, check_kind
 from asmnet.checkpoints import PretrainedModel, count_landmarks, load_pretrained
 from asmnet.layers import fuse_norms
 from asmnet.uncertainty import Findings, Uncertainty
@@ -75,8 +76,9 @@ class Predictor:
         search: ASMFitter | None = None,
         device: str = "cpu",
     ):
+        check_kind("model", model, PretrainedModel, " Try Predictor.from_pretrained with a name or a path.")
         self.model = model
-        self.device = torch.device(device)
+        self.device = as_device(device)
         self.network = fuse_norms(model.network).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if shape_model is None and model.scheme is not None and model.scheme.name == "ibug68":
             shape_model = load_model("face68")  # of more faces than most have

@@ -31,13 +31,14 @@ from asmnet._optimization import (
     running_statistics,
     set_running_statistics,
 )
+from asmnet._options import check_kind
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet._scores import Anchors, face_errors
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
-from shape_models._options import check_flags
+from shape_models._options import as_path, check_flags
 
 __all__ = [
     "EpochRecord",
@@ -176,6 +177,9 @@ def predict_dataset(
     >>> landmarks.shape, pose.shape
     ((1, 2, 2), (1, 3))
     """
+    check_kind("network", network, nn.Module)
+    check_kind("dataset", dataset, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+    check_kind("preprocessing", preprocessing, Preprocessing)
     found = predict_packed(
         network, dataset, preprocessing, boxes=boxes, flip_average=flip_average, batch_size=batch_size, device=device
     )
@@ -257,7 +261,11 @@ def train(
     1
     """
     check_flags(resume=resume, overwrite=overwrite, progress=progress)
-    folder = Path(folder)
+    check_kind("config", config, TrainConfig)
+    for name, part in (("dataset", dataset), ("validation", validation)):
+        if part is not None or name == "dataset":
+            check_kind(name, part, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+    folder = as_path(folder, "folder")
     if (folder / "last.safetensors").is_file() and not (resume or overwrite):
         raise FileExistsError(
             f"{folder}: holds a training already. Try resume (--resume) to continue it, overwrite (--overwrite) to "

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asmnet._options import check_kind
 from asmnet.checkpoints import load_pretrained
 from asmnet.networks import build_network
 from asmnet.training import TrainConfig
@@ -81,6 +82,7 @@ def transfer_trunk(name_or_path: str | Path, config: TrainConfig) -> dict[str, T
     >>> next(value.shape[0] for name, value in weights.items() if "head" in name)
     12
     """
+    check_kind("config", config, TrainConfig)
     trained = load_pretrained(name_or_path).network.state_dict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -54,6 +54,8 @@ class ASMNet(nn.Module):
     """
 
     def __init__(self, n_landmarks: int, *, width: float = 1.0, pose: bool = True, dropout: float = 0.3):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: got {dropout}; expected a fraction from 0 to less than 1.")
         super().__init__()
         self.features, channels = mobilenet_features(width=width, n_blocks=TAPS[-1] + 1)
         self.dropout = nn.Dropout(dropout)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from asmnet._prediction import Prediction, full_precision, pool
 from asmnet.networks._registry import register_network
+from shape_models._options import check_flags
 
 __all__ = ["InvertedResidual", "MobileNetV2", "conv_norm_act", "load_torchvision_weights", "mobilenet_features"]
 
@@ -186,6 +187,7 @@ class RegressionHeads(nn.Module):
 
     def __init__(self, n_features: int, n_landmarks: int, *, pose: bool = True):
         super().__init__()
+        check_flags(pose=pose)
         if n_landmarks < 1:
             raise ValueError(f"n_landmarks: got {n_landmarks}; expected at least 1.")
         self.n_landmarks = n_landmarks
