@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, ClassVar, Protocol
 
+import torch
+
 
 class Settings(Protocol):
     """An instance of any data class."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-
-import torch
 
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "true or false"),
