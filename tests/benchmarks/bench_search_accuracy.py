@@ -163,6 +163,13 @@ def expectation(pairs, shapes):
     return spearmanr(expected / scale, error / scale).statistic, expected.mean() / error.mean()
 
 
+def inside(pairs, shapes):
+    """The percentage of true landmarks within the radius of 50, 80 and 95 %."""
+    off = np.array([shapes[i] - result.shape for i, result in pairs])
+    square = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv([result.covariance for _, result in pairs]), off)
+    return [100 * (square <= pairs[0][1].radius(level) ** 2).mean() for level in (0.5, 0.8, 0.95)]
+
+
 def worst(pairs, after, images, shapes, path):
     """The ten worst fits: truth in green, answer in red, start in yellow."""
     import matplotlib
@@ -196,7 +203,7 @@ def main():
     rng = np.random.default_rng(1)
     print(
         f"{'set':10} {'evidence':9} {'n':>4} {'start':>6} {'median [95 %]':>20} {'mean [95 %]':>20} {'90 %':>6} "
-        f"{'of start':>8} {'worse':>6} {'train s':>8} {'ms/fit':>7} {'rank':>6} {'ratio':>6}"
+        f"{'of start':>8} {'worse':>6} {'train s':>8} {'ms/fit':>7} {'rank':>6} {'ratio':>6} {'in 50, 80, 95 %':>17}"
     )
     for name in arguments.sets.split(","):
         for kind in arguments.evidence.split(","):
@@ -210,7 +217,8 @@ def main():
                 f"{np.median(after):6.2f} [{median[0]:5.2f}, {median[1]:5.2f}] "
                 f"{after.mean():6.2f} [{mean[0]:5.2f}, {mean[1]:5.2f}] {np.quantile(after, 0.9):6.2f} "
                 f"{100 * np.median(after) / np.median(before):6.1f} % {100 * (after > before).mean():4.1f} % "
-                f"{seconds:8.1f} {milliseconds:7.2f} {rank:6.2f} {ratio:6.2f}",
+                f"{seconds:8.1f} {milliseconds:7.2f} {rank:6.2f} {ratio:6.2f} "
+                + " ".join(f"{share:5.1f}" for share in inside(pairs, shapes)),
                 flush=True,
             )
             if arguments.worst:
