@@ -33,8 +33,9 @@ def outline_of_mask(
 
     Parameters
     ----------
-    mask : array_like of shape (height, width) or (height, width, 3)
-        Background 0 (black) and one other value (colour); for more of them say `label` or `level`.
+    mask : array_like of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4)
+        Background 0 (black) and one other value (colour); for more of them say `label` or `level`. Where a fourth
+        channel, or a second one beside grey, says that pixels are transparent, these are background.
     label : number or sequence of 3 numbers, optional
         The value, or colour, of the object.
     level : float, optional
@@ -53,7 +54,8 @@ def outline_of_mask(
     Raises
     ------
     ValueError
-        For a mask that is empty or full of values, in several parts, with holes, or of a single pixel.
+        For a mask that is empty or has several values, is in several parts, has holes, is a single pixel, or goes all
+        round its background.
 
     Examples
     --------
@@ -87,6 +89,13 @@ def outline_of_mask(
         inside &= ~gone
     filled = ndimage.binary_fill_holes(inside, structure=np.ones((3, 3)))
     holes = filled & ~inside
+    border = np.ones(inside.shape, bool)
+    border[1:-1, 1:-1] = False
+    if holes.any() and inside[border].all():
+        raise ValueError(
+            f"{name}: got an object all round the border of the image, with {ndimage.label(holes)[1]} holes; expected "
+            "one with background round it. Try label=0 where the object is black on white."
+        )
     if holes.any():
         if not repair:
             raise ValueError(
@@ -97,8 +106,7 @@ def outline_of_mask(
     if inside.sum() < 2:
         raise ValueError(f"{name}: got an object of a single pixel, which has no shape. Try leaving it out.")
     padded = np.pad(values, 1, mode="edge")
-    border = np.ones(padded.shape, bool)
-    border[1:-1, 1:-1] = False
+    border = np.pad(np.zeros(values.shape, bool), 1, constant_values=True)
     padded = np.where(border & (padded > level), 2 * level - padded, padded)  # the outline runs half way there too
     found = max(find_contours(padded, level, fully_connected="low"), key=len)
     outline = found[:-1, ::-1] - 1.0
@@ -107,9 +115,17 @@ def outline_of_mask(
 
 def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tuple[np.ndarray, float]:
     """Return a plane of floats and the level that separates object and background."""
-    if mask.ndim == 3 and mask.shape[2] in (3, 4) and (mask[..., :1] == mask[..., :3]).all():
+    if mask.ndim == 3 and mask.shape[2] in (2, 4) and mask.dtype.kind in "buif":
+        clear, mask = mask[..., -1:] == 0, mask[..., :-1]
+        clear = clear & ~clear.all()  # what is transparent everywhere says nothing
+        if clear.any() and not (mask * ~clear).any():  # only the transparency shows the object
+            mask = ~clear
+        mask = np.where(clear, np.zeros((), mask.dtype), mask)
+    if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[..., 0]
-    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] not in (3, 4)) or 0 in mask.shape:
+    if mask.ndim == 3 and mask.shape[2] == 3 and (mask[..., :1] == mask[..., :3]).all():
+        mask = mask[..., 0]
+    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3) or 0 in mask.shape:
         raise ValueError(f"{name}: got an array of shape {mask.shape}; expected (height, width).")
     if mask.dtype.kind not in "buif":
         raise TypeError(f"{name}: got an array of {mask.dtype}; expected numbers or booleans.")

@@ -107,6 +107,8 @@ def _sliders(curves: Any) -> np.ndarray:
         table = np.concatenate([part.sliders() for part in parts])
     else:
         table = np.asarray(parts)
+        if table.dtype.kind == "f" and (table == np.round(table)).all():  # as tables of numbers are read
+            table = table.astype(np.intp)
         if table.ndim != 2 or table.shape[1] != 3 or table.dtype.kind not in "iu" or (table < 0).any():
             raise ValueError(
                 "curves: got something else than curves; expected a list of Curve, a scheme that has curves, or rows "
@@ -170,7 +172,8 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
     n, k = shapes.shape[:2]
     sliders = options.sliders
     if sliders.max() >= k:
-        raise ValueError(f"curves: got landmark {int(sliders.max())}; expected indices below {k}.")
+        hint = " Try subtracting 1: tables of geomorph and StereoMorph count from 1." if sliders.min() > 0 else ""
+        raise ValueError(f"curves: got landmark {int(sliders.max())}; expected indices below {k}.{hint}")
     moving = sliders[:, 1]
     centre = shapes.mean(axis=1, keepdims=True)
     y = shapes - centre

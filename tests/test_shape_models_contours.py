@@ -141,6 +141,31 @@ def test_outlines_of_masks_run_between_the_pixels():
     np.testing.assert_array_equal(outline_of_mask(mask[10:20, 5:30]), outline - [5, 10])  # up to the border
 
 
+def test_channels_that_are_no_colours_are_understood():
+    mask = np.zeros((20, 30), bool)
+    mask[5:12, 8:21] = True
+    outline = outline_of_mask(mask)
+    full, none = np.full(mask.shape, 255), np.zeros(mask.shape, int)
+    value = np.where(mask, 200, 0)
+    for channels in (
+        [value], [value, full], [value, none], [value] * 3 + [full], [value, none, none, full],
+        [none, none, none, value],  # black on a transparent ground
+        [full, full, full, value], [full, value],  # white on white that is transparent
+    ):  # fmt: skip
+        given = np.stack(channels, axis=-1).astype(np.uint8)
+        np.testing.assert_array_equal(outline_of_mask(given), outline)
+    assert outline_of_mask(np.stack([value, none, none, full], axis=-1), label=(200, 0, 0)).shape == outline.shape
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_black_objects_on_white_are_not_taken_for_the_background(repair):
+    mask = np.ones((20, 30), np.uint8)
+    mask[5:12, 8:21] = 0
+    with pytest.raises(ValueError, match=r"all round the border.*label=0"):
+        outline_of_mask(mask, repair=repair)
+    np.testing.assert_array_equal(outline_of_mask(mask, label=0), outline_of_mask(mask == 0))
+
+
 def test_outlines_of_masks_of_polygons_come_back():
     for x in (-0.3, 0.2):
         truth = 60 * box_with_bump(x) + [80, 60]

@@ -378,6 +378,11 @@ def test_hummingbirds_vary_as_in_geomorph(data_dir, criterion, share):
     assert abs(100 * variances[0] / variances.sum() - share) < 0.05
 
 
+def test_a_table_of_sliders_may_be_of_floats():
+    rows = [[0, 1, 2], [1, 2, 3]]
+    np.testing.assert_array_equal(Sliding(np.array(rows, dtype=float)).sliders, Sliding(rows).sliders)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -386,7 +391,9 @@ def test_hummingbirds_vary_as_in_geomorph(data_dir, criterion, share):
         (lambda s: Sliding([[1, 1, 2]]), "three different"),
         (lambda s: Sliding([Curve(range(4), closed=True, fixed=range(4))]), "no landmark that slides"),
         (lambda s: Sliding([Curve(range(5))], criterion="energy"), "bending_energy"),
-        (lambda s: generalized_procrustes(s, sliding=[Curve([0, 1, 40])]), "below 14"),
+        (lambda s: generalized_procrustes(s, sliding=[Curve([0, 1, 40])]), r"below 14\.$"),
+        (lambda s: generalized_procrustes(s, sliding=[[12, 13, 14], [1, 2, 3]]), "below 14.*subtracting 1"),
+        (lambda s: Sliding(np.array([[0.0, 1.5, 2.0]])), "something else"),
         (lambda s: generalized_procrustes(s, sliding=[Curve(range(12))], scaling=False), "tangent only"),
         (lambda s: generalized_procrustes(np.where(s < s.max(), s, np.nan), sliding=[Curve(range(12))]), "missing"),
         (lambda s: generalized_procrustes(s[:, [0, 1, 0, *range(3, 14)]], sliding=[Curve(range(12))]), "coincide"),

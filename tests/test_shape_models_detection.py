@@ -1,6 +1,7 @@
 """Detectors: the protocol, the cascade, and adapters of other libraries against stand-ins for these."""
 
 import copy
+import json
 import pickle
 import sys
 import tracemalloc
@@ -13,7 +14,7 @@ from PIL import Image
 
 from shape_models import boxes, load_model, save_model
 from shape_models.search import Detections, Detector, detect_faces, detectors, find_faces, is_face
-from shape_models.search.detection import learn_detection, map_boxes
+from shape_models.search.detection import LearnedDetection, learn_detection
 
 ASTRONAUT = skimage.data.astronaut()
 EYES = np.array([[206, 115], [246, 115]])
@@ -130,9 +131,15 @@ def test_the_convention_of_a_detector_is_learned():
     images, heard = [np.zeros((100, 120), np.uint8)] * 6, []
     learned = learn_detection(images, tight, heard.append, detector=lambda image: ([next(found)], [1.0], "landmarks"))
     assert heard == list(range(6))
-    assert learned["found"] == 1.0
-    np.testing.assert_allclose(learned["center"], boxes.get("mtcnn").center, atol=1e-9)
-    np.testing.assert_allclose(map_boxes(boxes.convert(tight, "landmarks", "mtcnn"), learned), tight)
+    assert learned.found == 1.0
+    np.testing.assert_allclose(learned.convention.center, boxes.get("mtcnn").center, atol=1e-9)
+    np.testing.assert_allclose(
+        boxes.convert(boxes.convert(tight, "landmarks", "mtcnn"), learned.convention, "landmarks"), tight
+    )
+    assert LearnedDetection.from_header(json.loads(json.dumps(learned.to_header()))) == learned
+    old = LearnedDetection.from_header({"center": [0.0, 0.1], "side": 0.9})  # from files in which boxes were squares
+    assert old.convention == boxes.get("scikit-image")
+    assert LearnedDetection.from_header(None) is None
     with pytest.raises(ValueError, match="found the face in fewer than 5 of 6"):
         learn_detection(images, tight, detector=answer(np.zeros((0, 4))))
     with pytest.raises(ValueError, match="expected one for each of 6"):
@@ -354,8 +361,8 @@ def test_a_search_learns_the_boxes_of_any_detector(search, tmp_path):
     head = boxes.convert(tight(shape), "landmarks", "retinaface")
     images = [ASTRONAUT] * 6
     fitter.fit_detection(images, [shape] * 6, detector=answer([head, [20, 300, 60, 340]], convention="retinaface"))
-    assert fitter.detection_["name"] == "detector"
-    assert fitter.detection_["found"] == 1.0
+    assert fitter.detection_.convention.name == "detector"
+    assert fitter.detection_.found == 1.0
     found = fitter.predict(ASTRONAUT)
     assert np.linalg.norm(found.shape - shape, axis=1).mean() < 1.0
     save_model(fitter, tmp_path / "own.npz")
@@ -364,9 +371,10 @@ def test_a_search_learns_the_boxes_of_any_detector(search, tmp_path):
     assert load_model(tmp_path / "own.npz").predict(ASTRONAUT, boxes=tight(shape)).found
     with pytest.raises(ValueError, match="found the face in fewer than 5 of 6"):
         fitter.fit_detection(images, [shape] * 6, detector=answer(np.zeros((0, 4))))
+    assert fitter.detection_.found == 1.0  # a training that is refused leaves what was there
     with pytest.raises(ValueError, match="fractions of the image"):
         fitter.fit_detection(images, [shape] * 6, detector=answer([[0.1, 0.1, 0.6, 0.6]]))
-    assert search.detection_["name"] == "scikit-image"
+    assert search.detection_.convention.name == "scikit-image"
 
 
 def test_what_is_not_seen_at_once_is_found_at_a_second_look():

@@ -33,6 +33,7 @@ from shape_models.search._calibration import Calibration, covered, disturbed
 from shape_models.search._contours import neighbours
 from shape_models.search._frame import Frame, estimate
 from shape_models.search._images import ImageBank
+from shape_models.search.detection import LearnedDetection
 from shape_models.search.patches import _local_ridge, ridge
 
 SIZE = (100, 100)
@@ -1078,7 +1079,7 @@ def test_no_face_is_an_answer(profiles):
 
     fitter = clone(profiles)
     fitter.__dict__.update({k: v for k, v in profiles.__dict__.items() if k.endswith("_") or k == "_frame"})
-    fitter.detection_ = {"center": (0.0, 0.1), "side": 0.9}
+    fitter.detection_ = LearnedDetection.from_header({"center": (0.0, 0.1), "side": 0.9})
     photograph, coins = skimage.data.astronaut(), skimage.data.coins()
     found, none = fitter.predict([photograph, coins])
     assert found.found

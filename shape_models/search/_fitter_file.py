@@ -15,6 +15,7 @@ from ._judge import Judge
 from ._locator import Locator
 from ._placement import Placement
 from ._starts import BoxConvention
+from .detection import LearnedDetection
 from .evidence import evidence_from_parts, part_of
 
 __all__ = ["fitter_to_archive", "read_fitter"]
@@ -42,7 +43,7 @@ def fitter_to_archive(fitter: Any) -> tuple[str, dict[str, Any], dict[str, np.nd
         "resolutions": list(fitter.resolutions_),
         "score_scale": list(fitter.score_scale_),
         "box": fitter.box_.to_header(),
-        "detection": fitter.detection_,
+        "detection": None if fitter.detection_ is None else fitter.detection_.to_header(),
         "placement": None if fitter.placement_ is None else fitter.placement_.to_header(),
         "calibration": None if fitter.calibration_ is None else fitter.calibration_.to_header(),
     }
@@ -71,7 +72,8 @@ def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str
     fitter.resolutions_ = tuple(float(r) for r in header["resolutions"])
     mean, spread = header["score_scale"]
     fitter.score_scale_ = (float(mean), float(spread))
-    fitter.box_, fitter.detection_ = BoxConvention.from_header(header["box"]), header["detection"]
+    fitter.box_ = BoxConvention.from_header(header["box"])
+    fitter.detection_ = LearnedDetection.from_header(header["detection"])
     fitter.placement_ = Placement.from_header(header.get("placement"))
     fitter._locator = Locator(arrays["locator"]) if "locator" in arrays else None
     fitter.left_out_ = None

@@ -13,6 +13,7 @@ from .._aligned import AlignedASM
 from .._array import DegenerateShapeError, as_count, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
+from .._fitted import all_or_nothing
 from .._kernels import compiled
 from .._limits import LimitLike
 from .._typing import ArrayLike, ImageLike, ImagesLike, ShapesLike
@@ -425,6 +426,7 @@ class AppearanceModel(BaseEstimator):
         self.calibration = calibration
         self.n_jobs = n_jobs
 
+    @all_or_nothing
     def fit(self, images: ImagesLike, shapes: ArrayLike | None = None, *, boxes: ArrayLike | None = None) -> Self:
         """Learn shape, texture and the convention of boxes.
 
@@ -440,6 +442,7 @@ class AppearanceModel(BaseEstimator):
         Returns
         -------
         AppearanceModel
+            With its attributes set; one that is interrupted or refused stays as it was.
 
         Raises
         ------

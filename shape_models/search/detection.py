@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from ..images import read_image, read_values
 from ._cascade import Detections, Detector, cascade_faces
 from .detectors import ScikitImage, get_detector
 
-__all__ = ["Detections", "Detector", "Faces", "detect_faces", "find_faces", "is_face", "learn_detection", "map_boxes"]
+__all__ = [
+    "Detections", "Detector", "Faces", "LearnedDetection", "detect_faces", "find_faces", "is_face", "learn_detection",
+]  # fmt: skip
 
 _LEAST_VERIFIED = 2
 # Smaller, and turned by so many degrees: how an image is looked at in turn until it shows a face that passes.
@@ -233,31 +235,58 @@ def _face_fitter() -> Any:
     return load_model("search68")
 
 
-def map_boxes(boxes: np.ndarray, detection: dict[str, Any]) -> np.ndarray:
-    """Take a detector's boxes to those that `detection`, an answer of `learn_detection`, was learned for.
+@dataclass(frozen=True)
+class LearnedDetection:
+    """What the boxes of a detector mean for a model, as `ASMFitter.fit_detection` has learned it.
 
     Parameters
     ----------
-    boxes : ndarray of shape (n, 4)
-        Corners x0, y0, x1, y1 in pixels, as the detector draws them.
-    detection : dict
-        What `learn_detection` returned.
-
-    Returns
-    -------
-    ndarray of shape (n, 4)
-        Boxes as the model expects them.
+    convention : BoxConvention
+        From the detector's boxes, whose name it bears, to those of the model.
+    found : float
+        Fraction of the images whose face was found; NaN in files that do not say.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from shape_models.search.detection import map_boxes
-    >>> map_boxes(np.array([[0.0, 0.0, 10.0, 10.0]]), {"center": (0.0, 0.1), "scale": (0.8, 0.8)})
-    array([[ 1.,  2.,  9., 10.]])
+    >>> from shape_models import load_model
+    >>> load_model("search68").detection_.convention.name
+    'scikit-image'
     """
-    if "scale" not in detection:  # a file written when boxes were squares: its model has the boxes of the landmarks
-        return convert(boxes, "scikit-image", "landmarks")
-    return convert(boxes, BoxConvention("learned", detection["center"], detection["scale"]), "landmarks")
+
+    convention: BoxConvention
+    found: float = float("nan")
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers for a file.
+
+        Returns
+        -------
+        dict
+            What JSON can hold.
+        """
+        return asdict(self.convention) | ({} if np.isnan(self.found) else {"found": self.found})
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
+        """Build from what `to_header` returned.
+
+        Parameters
+        ----------
+        header : dict or None
+            None for a file that has none.
+
+        Returns
+        -------
+        LearnedDetection or None
+        """
+        if header is None:
+            return None
+        if "scale" not in header:  # a file written when boxes were squares: its model has the boxes of the landmarks
+            return cls(get("scikit-image"))
+        known = {field.name for field in fields(BoxConvention)}
+        values: dict[str, Any] = {"name": "scikit-image"}
+        values |= {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in known}
+        return cls(BoxConvention(**values), float(header.get("found", np.nan)))
 
 
 def learn_detection(
@@ -266,7 +295,7 @@ def learn_detection(
     tell: Callable[[int], None] | None = None,
     *,
     detector: str | Detector = "scikit-image",
-) -> dict[str, Any]:
+) -> LearnedDetection:
     """Learn what the boxes of a detector mean, from images of faces whose boxes are known.
 
     Parameters
@@ -282,9 +311,8 @@ def learn_detection(
 
     Returns
     -------
-    dict
-        The fields of a `BoxConvention` from the detector's boxes to those given, and ``found``, the fraction of images
-        whose face was found.
+    LearnedDetection
+        The `BoxConvention` from the detector's boxes to those given, and the fraction of images whose face was found.
 
     Raises
     ------
@@ -296,7 +324,7 @@ def learn_detection(
     >>> import numpy as np, skimage.data
     >>> from shape_models.search.detection import learn_detection
     >>> images = [skimage.data.astronaut()] * 5
-    >>> learn_detection(images, np.tile([170.0, 70.0, 270.0, 180.0], (5, 1)))["n_faces"]
+    >>> learn_detection(images, np.tile([170.0, 70.0, 270.0, 180.0], (5, 1))).convention.n_faces
     5
     """
     wanted = check_boxes(boxes)
@@ -315,10 +343,10 @@ def learn_detection(
         learned = learn_box_convention(nearest, wanted, name=_name(detector), source=f"{len(wanted)} images")
     except ValueError:
         raise ValueError(f"images: found the face in fewer than 5 of {len(wanted)}; expected at least 5.") from None
-    return asdict(learned) | {"found": learned.n_faces / len(wanted)}
+    return LearnedDetection(learned, learned.n_faces / len(wanted))
 
 
-def detected(image: Any, detection: dict[str, Any], detector: Any = None) -> np.ndarray:
+def detected(image: Any, detection: LearnedDetection, detector: Any = None) -> np.ndarray:
     """Return the boxes (n, 4) in which a model looks for faces, the largest first; `detection` as it has learned it.
 
     Examples
@@ -330,7 +358,7 @@ def detected(image: Any, detection: dict[str, Any], detector: Any = None) -> np.
     (1, 4)
     """
     if detector is None:
-        detector = detection.get("name", "scikit-image")
+        detector = detection.convention.name
         try:
             get_detector(detector)
         except ValueError:
@@ -341,7 +369,7 @@ def detected(image: Any, detection: dict[str, Any], detector: Any = None) -> np.
     boxes = find_faces(image, detector, convention=None).boxes
     if not len(boxes):
         return boxes
-    boxes = map_boxes(boxes, detection)
+    boxes = convert(boxes, detection.convention, "landmarks")
     return boxes[np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")]
 
 

@@ -35,6 +35,7 @@ from ._starts import BoxConvention, Jitter, boxes_of, filled_shape
 from ._threads import in_chunks
 from ._training import Maps, Tell, fit_shape_model, frame_of, load, silent, train, training_samples
 from ._turns import N_TURNS
+from .detection import LearnedDetection, learn_detection
 from .evidence import Evidence
 from .results import SearchResult
 
@@ -94,7 +95,7 @@ class ASMFitter(BaseEstimator):
         The convention of boxes: ``center`` (2,), shift of the middle of the mean shape's box from that of the given
         box, and ``side``, the longer side of it, both as fractions of the longer side of the given box; ``spread``
         (3,), their standard deviations (x, y, side) in training.
-    detection_ : dict or None
+    detection_ : LearnedDetection or None
         The map from boxes of `detect_faces` to boxes of this convention, when `fit_detection` has learned it.
     placement_ : Placement or None
         Where, how large and how turned the objects stood in the training images: the sizes and angles at which
@@ -136,6 +137,7 @@ class ASMFitter(BaseEstimator):
 
     evidence_: Evidence
     _evidence: Evidence
+    detection_: LearnedDetection | None
     placement_: Placement | None
     _locator: Locator | None
     calibration_: Calibration | None
@@ -288,7 +290,7 @@ class ASMFitter(BaseEstimator):
         self.n_landmarks_ = self._frame.n_landmarks
         tight = boxes_of(shapes) if boxes is None else boxes
         self.box_ = BoxConvention.learn(tight, poses, self._frame)
-        self.detection_: dict[str, Any] | None = None
+        self.detection_ = None
         self.placement_, self._locator = None, None
         self.evidence_ = clone(self._evidence)
         self.resolutions_ = self._levels()
@@ -540,6 +542,7 @@ class ASMFitter(BaseEstimator):
 
     # --- faces ---------------------------------------------------------------------------------------------
 
+    @all_or_nothing
     def fit_detection(
         self,
         images: ImagesLike,
@@ -565,17 +568,14 @@ class ASMFitter(BaseEstimator):
         Returns
         -------
         ASMFitter
-            With `detection_`: the ``name`` of the detector, ``center`` and ``scale`` of a
-            `shape_models.boxes.BoxConvention` that takes its boxes to those of this model, their ``spread``, the number
-            of faces it was learned from and the fraction of them that was ``found``.
+            With `detection_`: the `shape_models.boxes.BoxConvention` that takes the detector's boxes to those of this
+            model, and the fraction of faces that was found. One that is interrupted or refused stays as it was.
 
         Raises
         ------
         ValueError
             When fewer than five faces are found, and when the detector answers what makes no sense.
         """
-        from .detection import learn_detection
-
         check_is_fitted(self, "evidence_")
         tell = callback or silent
         known = images if is_landmark_set(images) else None

@@ -13,12 +13,12 @@ import numpy as np
 
 from .._array import as_count
 from .._typing import ImageLike
-from ..boxes import overlap
+from ..boxes import convert, overlap
 from ..images import read_values
 from ._cascade import Detector
 from ._looks import alike, look_of
 from ._motion import Motion, outline_distance
-from .detection import find_faces, map_boxes
+from .detection import find_faces
 from .detectors import ScikitImage, get_detector
 from .fitter import ASMFitter
 from .video import read_frames
@@ -233,7 +233,9 @@ class _Search:
         else:
             learned = self.fitter.detection_ if isinstance(self.detector, ScikitImage) else None
             found = find_faces(image, self.detector, convention="landmarks" if learned is None else None, verify=False)
-            boxes = found.boxes if learned is None or not len(found.boxes) else map_boxes(found.boxes, learned)
+            boxes = found.boxes
+            if learned is not None and len(boxes):
+                boxes = convert(boxes, learned.convention, "landmarks")
             boxes = _free(boxes, taken)
             if not len(boxes):
                 return _nothing(self.fitter.n_landmarks_)
