@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -87,6 +88,35 @@ def test_whole_images_and_same_names(folder, model, tmp_path):
     assert result.exit_code == 0, result.output
     found = ["/".join(p.parts[-2:]) for p in (tmp_path / "out").rglob("*.pts")]
     assert sorted(found) == ["new/p7_14.pts", "new/p7_15.pts", "other/p7_14.pts"]
+
+
+def test_parts_in_files_of_their_own_are_joined(tmp_path):
+    from skimage.io import imsave
+
+    from shape_models.datasets import load_landmarks
+    from shape_models.search._part_files import join_parts
+
+    rng = np.random.default_rng(0)
+    parts = {"2": rng.uniform(5, 40, (5, 4, 2)), "10": rng.uniform(5, 40, (5, 6, 2))}
+    for i in range(5):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        imsave(tmp_path / f"set/a_{i}.png", rng.integers(0, 65535, (50, 60), dtype=np.uint16), check_contrast=False)
+        for name, shapes in parts.items():
+            write_landmarks(tmp_path / f"set/a_{i}-{name}.pts", shapes[i])
+    data, indices = join_parts(load_landmarks(tmp_path / "set"), tmp_path / "set")
+    assert indices == {"2": list(range(4)), "10": list(range(4, 10))}  # numbers by their size
+    assert [path.name for path in data.images] == [f"a_{i}.png" for i in range(5)]
+    np.testing.assert_allclose(data.shapes(), np.concatenate([parts["2"], parts["10"]], axis=1), atol=1e-6)
+    for change, message in (
+        (lambda: (tmp_path / "set/a_3-2.pts").unlink(), "a_3: got no part '2'"),
+        (lambda: write_landmarks(tmp_path / "set/a_3-2.pts", np.arange(6.0).reshape(3, 2)), "got 3 landmarks.*4"),
+        (lambda: (tmp_path / "set/a_0.png").unlink(), "a_0: got 2 parts, but no image"),
+        (lambda: write_landmarks(tmp_path / "set/alone.pts", np.arange(6.0).reshape(3, 2)), "alone: got a name with"),
+    ):
+        change()
+        result = run("train-search", tmp_path / "set", "-o", tmp_path / "x.npz", "--join-parts")
+        assert result.exit_code == 1
+        assert re.search(message, result.output.replace("\n", " ")), result.output
 
 
 def test_mistakes_are_one_line_each(folder, model, tmp_path):

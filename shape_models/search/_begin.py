@@ -133,7 +133,8 @@ def _looked_for(fitter: Any, image: np.ndarray, squared: Squared, n_starts: int 
         starts = fitter.placement_.starts(frame, size, count, rng, squared.unit)
     else:
         sides, turns = fitter.placement_.grid(size, squared.unit, wide=wide)
-        n_places = max(1, count // _EACH)
+        # Without a calibration answers at different places cannot be told apart as well as the places themselves.
+        n_places = 1 if solver.calibration is None else max(1, count // _EACH)
         each = count // n_places
         places = fitter._locator.find(fitter._locator.see(image, sides), frame, sides, turns, n_places)
         jitter = check_jitter(fitter.jitter)

@@ -27,8 +27,10 @@ from .._commands import (
 )
 from .._jobs import jobs_option, refuse_failed, resume_option, run_command
 from .._names import image_names, list_files
+from ..contours import holds_masks
 from ..folders import read_records
 from ..io import load_model, save_model
+from . import _part_files
 from ._part_words import parse_parts
 
 __all__ = ["refine", "search", "track_command", "train_search"]
@@ -59,6 +61,12 @@ _spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_o
     metavar="FILE or NAME=1-10,12",
     help="Parts with models of their own, by landmarks counted from 0; NAME alone is a group of the scheme.",
 )
+@click.option(
+    "--join-parts",
+    is_flag=True,
+    help="Each file holds one part of an image: IMAGE-PART or IMAGE_PART. They are joined, and each part gets a model "
+    "of its own.",
+)
 @_spacing
 @click.option(
     "--report",
@@ -77,8 +85,8 @@ _spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_o
 @json_option
 def train_search(
     source: str, output: Path, reading: dict[str, Any], evidence: str, components: float, group_by: int | None,
-    parts: tuple[str, ...], spacing: tuple[float, float] | None, report: Path | None, folds: int | None, faces: bool,
-    seed: int, as_json: bool,
+    parts: tuple[str, ...], join_parts: bool, spacing: tuple[float, float] | None, report: Path | None,
+    folds: int | None, faces: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a search on SOURCE, images with landmark files beside them; ten are enough to begin with.
 
@@ -92,7 +100,15 @@ def train_search(
 
     if output.suffix != ".npz":
         raise click.UsageError(f"output: got {output.name!r}; expected a name that ends with .npz.")
+    if holds_masks(source):
+        raise click.UsageError(
+            f"{source}: got images, or masks, without landmarks; expected both. Try `shape-models fit` for a model of "
+            "the outlines of masks."
+        )
     data = read(source, reading)
+    joined: dict[str, list[int]] = {}
+    if join_parts:
+        data, joined = _part_files.join_parts(data, Path(source))
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--report: got {report.name!r}; expected a name that ends with .html.")
     kind: Any = CombinedEvidence([Patches(), Profiles()]) if evidence == "both" else evidence
@@ -101,7 +117,7 @@ def train_search(
     paths, shapes, groups = split_set(data, None, groups)
     groups = groups if len(set(groups)) < len(data) else None
     scheme = scheme_of(data)
-    chosen = parse_parts(parts, scheme)
+    chosen = parse_parts(parts, scheme) or joined
     if scheme is None and chosen:
         scheme = contours(chosen, shapes)
 

@@ -42,7 +42,7 @@ def split_set(images: Any, shapes: Any = None, groups: Any = None) -> tuple[Any,
         lacking = [name for name, path in zip(images.names, paths, strict=True) if path is None]
         raise ValueError(
             f"{images.source or 'images'}: {len(lacking)} of {len(images)} have no image beside them, the first is "
-            f"{lacking[0]}; expected one of the same name for each."
+            f"{lacking[0]}; expected one of the same name for each. Try --join-parts where files hold parts of images."
         )
     if images.frame != "pixels":
         raise ValueError(
