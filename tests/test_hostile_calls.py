@@ -380,6 +380,8 @@ MODULES = (
 ELSEWHERE = {  # tested in the file of their part
     "attach_curves",
     "fit_with_kernel",
+    "landmarks_of_masks",
+    "read_masks",
     "read_image",
     "read_values",
     "warp_image",

@@ -126,10 +126,10 @@ def calibrate(
         answers = np.concatenate([answers, predicted[:, None]], axis=1)
     calibration = Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge)
     plain, hid = ([np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True))
-    judged = hid[2] if judge is None else np.concatenate([hid[2], judge(hid[3])[:, None]], axis=1)
+    covered_answers = hid[2] if judge is None else np.concatenate([hid[2], judge(hid[3])[:, None]], axis=1)
     calibration = calibration.with_scatter(
         np.concatenate([plain[0], hid[0]]), np.concatenate([plain[1], hid[1]]),
-        np.concatenate([answers[usual], judged]),
+        np.concatenate([answers[usual], covered_answers]),
     )  # fmt: skip
     return calibration, left_out
 
