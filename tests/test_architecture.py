@@ -277,3 +277,11 @@ def test_compiled_functions_contain_what_they_call():
                             seen += 1
                             assert called.targetoptions.get("forceinline"), f"{module.name}: {name} calls {callee}"
     assert seen > 50
+
+
+def test_files_stay_short():
+    """A file that grows beyond this holds more than one idea."""
+    lines = {p: len(p.read_text(encoding="utf-8").splitlines()) for name in PACKAGES for p in _sources(name)}
+    long = sorted((n, str(path.relative_to(ROOT))) for path, n in lines.items() if n > 500)
+    assert not [entry for entry in long if entry[0] > 620]
+    assert len(long) <= 8, long

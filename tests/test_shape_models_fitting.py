@@ -320,6 +320,15 @@ def test_gradients(how, loss, rng):
     assert torch.autograd.gradcheck(shapes, (points, known), eps=1e-6, atol=1e-4, fast_mode=True)
 
 
+@pytest.mark.parametrize("loss", ["huber", "tukey"])
+def test_a_robust_fit_of_points_without_errors_is_the_plain_one(model, loss):
+    t = Similarity(np.array([[0.6, -0.8], [0.8, 0.6]]), np.array([30.0, -7.0]), 140.0)
+    points = t(model.asm_.basis_.decode(0.5 * np.sqrt(model.asm_.explained_variance_) * [[1], [-1]]))
+    plain, robust = (fit_shape(model, points, loss=name, prior=False) for name in ("linear", loss))
+    np.testing.assert_allclose(plain.shapes, points, rtol=1e-5)
+    np.testing.assert_allclose(robust.shapes, plain.shapes, rtol=1e-6)
+
+
 def test_from_its_own_answer_a_fit_stays(faces, model, rng):
     points = 100 * faces[:3] + rng.normal(size=faces[:3].shape)
     points[:, 5] = np.nan

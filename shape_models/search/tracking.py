@@ -439,11 +439,8 @@ class _Tracker:
 
     def _follow(self, image: np.ndarray, starts: list[np.ndarray]) -> list[_Track]:
         """Search for the faces where they should be, and return those that are seen."""
-        height, width = image.shape[:2]
-        there = [
-            i for i, start in enumerate(starts)
-            if (0 <= (middle := start.mean(0))).all() and middle[0] < width and middle[1] < height
-        ]  # fmt: skip
+        middles = [start.mean(0) for start in starts]
+        there = [i for i, at in enumerate(middles) if ((at >= 0) & (at < image.shape[1::-1])).all()]
         if not there:
             return []
         shapes, confidences = self.source.follow(image, [starts[i] for i in there])
