@@ -237,7 +237,7 @@ BAD = [
     (["fit", "{tmp}/empty", "-o", "{tmp}/m.npz"], 1, "empty"),
     (["fit", "{faces}", "-o", "{tmp}/m.npz", "--scheme", "wflw98"], 1, "98"),
     (["fit", "{faces}", "-o", "{tmp}/m.npz", "--scheme", "nonsense"], 1, "nonsense"),
-    (["fit", "{faces}", "-o", "{tmp}/m.npz", "-n", "1.5"], 2, "share"),
+    (["fit", "{faces}", "-o", "{tmp}/m.npz", "-n", "1.5"], 2, "fraction"),
     (["fit", "{faces}", "-o", "{tmp}/m.npz", "-n", "4000"], 1, "4000"),
     (["fit", "{faces}", "-o", "{tmp}/m.npz", "--limit", "x"], 2, "none"),
     (["fit", "{faces}", "-o", "{tmp}/m.npz", "--limit", "-1"], 1, "-1"),

@@ -144,8 +144,9 @@ def test_shape_step_is_least_squares_of_pose_and_modes_together(seed, prior):
     weights = rng.uniform(0.2, 1, size=n)
     fit = frame.fit(points[None], weights=weights[None], prior=prior)
     expected, b = shape_step_loop(points, weights, mean, components, variances, 2.0, prior)
-    np.testing.assert_allclose(fit.points[0], expected, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(fit.coefficients[0], b, rtol=0, atol=1e-6)
+    # The step ends when turn, growth and coefficients move by less than 1e-5, of shapes about 60 pixels wide.
+    np.testing.assert_allclose(fit.points[0], expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(fit.coefficients[0], b, rtol=0, atol=1e-4)
 
 
 def test_shape_step_carries_landmarks_without_weight(rng):
