@@ -72,9 +72,10 @@ def finish(
 def robustness_table(predictor: Predictor, dataset: LandmarkDataset) -> str:
     """Return the errors on changed images as a table of a card: one look, and as many as the predictor takes itself."""
     once, settled = robustness(predictor, dataset, n_passes=1), robustness(predictor, dataset)
-    width = max(map(len, once))
-    lines = [f"{'NME, true boxes':<{width}}  {'one look':<23}looks until settled (the default)"]
-    return "\n".join(lines + [f"{name:<{width}}  {percent(once[name]):<23}{percent(settled[name])}" for name in once])
+    rows = [("NME, true boxes", "one look", "looks until settled (the default)")]
+    rows += [(name, percent(once[name]), percent(settled[name])) for name in once]
+    wide, narrow = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{name:<{wide}}  {first:<{narrow}}  {second}" for name, first, second in rows)
 
 
 def measure(
