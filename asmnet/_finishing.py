@@ -42,7 +42,7 @@ def finish(
     training: str = "",
     pose_labels: str = "",
 ) -> Path:
-    """Measure the trained network, and write it with its card, and pictures of its worst faces, into the folder."""
+    """Measure the trained network, and write it with its card, and figures of its worst faces, into the folder."""
     result.network.to("cpu")
     config = result.config
     header: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""One way from crops to answers in pixels and degrees, for packed faces and for photographs."""
+"""One way from crops to answers in pixels and degrees, for packed faces and for images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a training: curves, and faces with what the network says of them."""
+"""Figures of a training: curves, and faces with what the network says of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def save_faces(
 
 
 def save_overlay(path: str | Path, faces: Sequence[FacePrediction], out: Path) -> None:
-    """Draw landmarks and the axes of the head on a photograph, as large as it is."""
+    """Draw landmarks and the axes of the head on an image, as large as it is."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(load_image(path))

@@ -25,7 +25,7 @@ def normalizer_of(scheme: LandmarkScheme | None) -> str:
 
 
 def offset_along_eyes(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
-    """Return how far true landmarks lie to the right of predicted ones, (n,), as a share of the true eye distance."""
+    """Return how far true landmarks lie right of predicted ones, (n,), as a fraction of the true eye distance."""
     unit = eye_line(truth, scheme)
     along = ((truth - prediction) * unit).sum(-1) / (unit**2).sum(-1)
     return np.asarray(np.nanmean(along, axis=1))

@@ -1,4 +1,4 @@
-"""Measure a trained model on photographs: landmarks by a protocol, pose, depth, and the offset of the labels."""
+"""Measure a trained model on images: landmarks by a protocol, pose, depth, and the offset of the labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shape_models.datasets import LandmarkSamples
 __all__ = ["LABEL_OFFSETS", "Measured", "label_offset", "measure_model"]
 
 LABEL_OFFSETS = {"300w": 0.0077}
-"""How far the labels of a set lie to the right of the mirror-symmetric place, as a share of the eye distance.
+"""How far the labels of a set lie to the right of the mirror-symmetric place, as a fraction of the eye distance.
 
 That of 300-W was measured on 1750 training faces by ``asmnet offset asmnet-68 FOLDER --split train``: 0.77 % (95 %
 interval 0.72 to 0.81). A network trained with mirrored images cannot learn it.
@@ -101,14 +101,14 @@ def measure_model(
     label_offset: float | str = 0.0,
     progress: bool = False,
 ) -> Measured:
-    """Predict faces of photographs by their true, jittered or detected boxes, and measure what is known of them.
+    """Predict faces of images by their true, jittered or detected boxes, and measure what is known of them.
 
     Parameters
     ----------
     predictor : Predictor
         The model.
     samples : LandmarkSamples
-        Faces with photographs. Their splits and attributes make the rows of the protocol (common and challenging of
+        Faces with images. Their splits and attributes make the rows of the protocol (common and challenging of
         300-W, the six subsets of WFLW, bins of yaw), their angles and third coordinates the errors of pose and depth.
     protocol : str, optional
         As in `evaluation.protocols.get_protocol`; by default that of the landmarks of the model, ``"box"`` for those
@@ -116,15 +116,15 @@ def measure_model(
     flip_average, n_passes, n_views : bool, int and int, optional
         As for `Predictor`.
     jitter : float
-        Shift and scale boxes by up to this share.
+        Shift and scale boxes by up to this fraction.
     detect : bool
         Take the detected face whose box overlaps the true one most, if it overlaps by at least 0.3; faces without one
         count as failures.
     fitted : bool
         Measure the landmarks after the shape model.
     label_offset : float or str
-        Move the predictions to the right along the line of the eyes by this share of their own eye distance before they
-        are measured, or by that of a set in `LABEL_OFFSETS` (``"300w"``). The report says so.
+        Move the predictions to the right along the line of the eyes by this fraction of their own eye distance before
+        they are measured, or by that of a set in `LABEL_OFFSETS` (``"300w"``). The report says so.
     progress : bool
         Show a bar.
 
@@ -135,7 +135,7 @@ def measure_model(
     Raises
     ------
     ValueError
-        When a sample has no photograph, and for a choice that the model does not have.
+        When a sample has no image, and for a choice that the model does not have.
 
     Examples
     --------
@@ -194,16 +194,16 @@ def label_offset(
     predictor : Predictor
         A model whose scheme has a mirror map and eye corners.
     samples : LandmarkSamples
-        Faces with photographs.
+        Faces with images.
     progress : bool
         Show a bar.
 
     Returns
     -------
     offsets : ndarray of shape (n_faces,)
-        As a share of the distance between the outer eye corners.
+        As a fraction of the distance between the outer eye corners.
     groups : ndarray of shape (n_faces,)
-        The photograph of each face, to resample by.
+        The image of each face, to resample by.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def _offset(value: float | str, scheme: LandmarkScheme | None) -> tuple[float, t
         share, source = float(value), ""
     # That of 300-W is 0.8 %; a fifth is a mistake of units.
     if not abs(share) < 0.2:
-        raise ValueError(f"label_offset: got {share}; expected a small share of the eye distance.")
+        raise ValueError(f"label_offset: got {share}; expected a small fraction of the eye distance.")
     if not share:
         return 0.0, ()
     eye_line(np.zeros((1, 0 if scheme is None else scheme.n_landmarks, 2)), scheme)
@@ -283,7 +283,7 @@ def _predicted(
 
     for i, sample in enumerate(tqdm(samples, disable=not progress, unit="face", total=len(samples))):
         if sample.image is None:
-            raise ValueError(f"{sample.name}: got no photograph; expected one for each face.")
+            raise ValueError(f"{sample.name}: got no image; expected one for each face.")
         image = load_image(sample.image)
         if boxes is not None:
             yield predictor(image, boxes[i], **options)[0]

@@ -74,7 +74,7 @@ def reproduce(
     --------
     >>> from asmnet.reproduction import reproduce
     >>> text = reproduce("kd")
-    >>> "KD-Loss on COFW" in text, "no photographs of cofw" in text
+    >>> "KD-Loss on COFW" in text, "no images of cofw" in text
     (True, True)
     """
     if paper not in PAPERS:
@@ -150,7 +150,7 @@ def _cell(
     if not protocol:
         return None, "no protocol of this package measures it"
     if kind not in data:
-        return None, f"no photographs of {kind} were given: --data {kind}=FOLDER"
+        return None, f"no images of {kind} were given: --data {kind}=FOLDER"
     if row not in models:
         training = _TRAINING.get(row)
         how = f"train them by {training}" if training else "train them by asmnet train FOLDER --preset sdu"

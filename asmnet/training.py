@@ -113,7 +113,7 @@ class TrainResult:
     best_epoch : int
         From 1.
     folder : Path
-        With the checkpoints, ``metrics.csv`` and pictures.
+        With the checkpoints, ``metrics.csv`` and figures.
     config : TrainConfig
         The settings as they were used, without a pose head that nothing taught.
 

@@ -237,9 +237,9 @@ class Looking(Protocol):
 
 
 def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks: ArrayLike) -> Uncertainty:
-    """Learn what the landmarks of a network are worth, from photographs with true landmarks.
+    """Learn what the landmarks of a network are worth, from images with true landmarks.
 
-    Let some of the photographs show faces of which a part is covered: what a cover looks like is learned from them.
+    Let some of the images show faces of which a part is covered: what a cover looks like is learned from them.
 
     Parameters
     ----------

@@ -16,16 +16,16 @@ __all__ = ["ARCFACE", "AlignedCrop", "LandmarkBoxCrop"]
 class LandmarkBoxCrop:
     """The frame of ASMNet and KD-Loss: the box of the true landmarks, widened, stretched to a square.
 
-    Both axes have their own scale, so that errors in this frame differ from errors in the photograph.
+    Both axes have their own scale, so that errors in this frame differ from errors in the image.
 
     Parameters
     ----------
     size : float
         Side of the square in pixels.
     margin : float
-        Added on every side, in pixels of the photograph.
+        Added on every side, in pixels of the image.
     pad : float
-        Added on every side, as a share of the box.
+        Added on every side, as a fraction of the box.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class LandmarkBoxCrop:
     pad: float = 0.0
 
     def maps(self, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-        """Return the map from the photograph into the frame, and the one back, for faces (n, n_landmarks, 2).
+        """Return the map from the image into the frame, and the one back, for faces (n, n_landmarks, 2).
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class AlignedCrop:
     scale: float = 1.2
 
     def maps(self, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-        """Return the map from the photograph into the frame, and the one back, for faces (n, 68, 2).
+        """Return the map from the image into the frame, and the one back, for faces (n, 68, 2).
 
         Parameters
         ----------
@@ -143,5 +143,5 @@ class AlignedCrop:
         )
 
 
-# five points of the ArcFace alignment in 112 x 112 (right eye, left eye of the picture, nose, corners of the mouth)
+# five points of the ArcFace alignment in 112 x 112 (right eye, left eye of the image, nose, corners of the mouth)
 ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])

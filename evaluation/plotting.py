@@ -1,4 +1,4 @@
-"""Pictures of errors: cumulative distributions, errors on the mean shape, the worst faces."""
+"""Figures of errors: cumulative distributions, errors on the mean shape, the worst faces."""
 
 from __future__ import annotations
 

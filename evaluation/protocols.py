@@ -60,7 +60,7 @@ class Protocol:
     crop : LandmarkBoxCrop or AlignedCrop, optional
         Frame in which errors or the rounding of the truth take place.
     in_crop : bool
-        Whether errors are measured in the frame of `crop`, and not in the photograph.
+        Whether errors are measured in the frame of `crop`, and not in the image.
     rounding : {"", "floor", "nearest"}
         What was done to the true coordinates in the frame of `crop`.
     published_auc : bool
@@ -114,7 +114,7 @@ class Protocol:
         Parameters
         ----------
         target, prediction : ndarray of shape (n_faces, n_landmarks, n_dims)
-            Landmarks in the photograph.
+            Landmarks in the image.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Protocol:
         Parameters
         ----------
         target, prediction : array_like of shape (n_faces, n_landmarks, n_dims)
-            Landmarks in the photograph.
+            Landmarks in the image.
         **options
             `mask`, `undefined`, `missing` of `nme`.
 

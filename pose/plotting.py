@@ -1,4 +1,4 @@
-"""Pictures of poses: axes on a face, points beside their projections. matplotlib is imported inside."""
+"""Figures of poses: axes on a face, points beside their projections. matplotlib is imported inside."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plot_axes(
 ) -> Axes:
     """Draw the axes of an object where they are seen: red x, green y, and in blue -z, where a face looks.
 
-    The axes are projected points, so that no convention of angles can come between pose and picture.
+    The axes are projected points, so that no convention of angles can come between pose and image.
 
     Parameters
     ----------

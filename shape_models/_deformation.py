@@ -178,7 +178,7 @@ def plot_solid(
         For the legend.
     y_down : bool, optional
         Whether y grows downwards, as it does in landmarks taken from images, or upwards; the vertical axis of the
-        picture is y. By default as the frame of a model says, else down.
+        image is y. By default as the frame of a model says, else down.
     view : (float, float)
         Elevation and azimuth of the eye in degrees.
 
@@ -211,7 +211,7 @@ def plot_solid(
     y_down = True if y_down is None else y_down
     color = _drawing.AFTER if color is None else color
     ax = _axes_3d(ax)
-    points = array.reshape(-1, *array.shape[-2:]).astype(np.float64)[..., [0, 2, 1]]  # y is the vertical of the picture
+    points = array.reshape(-1, *array.shape[-2:]).astype(np.float64)[..., [0, 2, 1]]  # y is the vertical of the image
     for i, one in enumerate(points):
         seen = np.isfinite(one).all(axis=1)
         if len(pairs):

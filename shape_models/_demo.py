@@ -15,7 +15,7 @@ from .landmarks import IBUG68
 
 __all__ = ["ASTRONAUT", "run"]
 
-# The 68 iBUG landmarks of skimage.data.astronaut(), placed by eye on an enlarged picture; pixels, first pixel 0.
+# The 68 iBUG landmarks of skimage.data.astronaut(), placed by eye on an enlarged image; pixels, first pixel 0.
 ASTRONAUT = np.array([
     [181.2, 100.3], [181.0, 110.3], [181.3, 120.3], [182.2, 130.3], [183.5, 140.3], [186.8, 151.2], [194.2, 162.0],
     [205.3, 172.0], [224.2, 177.8], [240.3, 174.8], [250.8, 166.5], [258.2, 157.0], [263.2, 147.0], [266.2, 136.5],

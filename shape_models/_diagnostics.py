@@ -173,7 +173,7 @@ def generalization(
     n_folds : int, optional
         Leave out a fold of consecutive shapes at a time; by default one shape.
     groups : array_like of shape (n_samples,), optional
-        Leave out all shapes of one group at a time, for example all pictures of one person.
+        Leave out all shapes of one group at a time, for example all images of one person.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What all pictures of shapes are made of: axes, frames, dots and lines."""
+"""What all figures of shapes are made of: axes, frames, dots and lines."""
 
 from __future__ import annotations
 

@@ -235,10 +235,10 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
     """Return the pose, what a robust loss leaves of each landmark, (n, n_landmarks) in [0, 1], and pseudo-values.
 
     Iterated reweighting. A residual is the distance to the plausible shape in units of its own standard deviation, and
-    their spread is the median, in which each landmark counts as its confidence. With the share w of a point y and the
-    shape x that the modes and the noise make of all points, x + w (y - x) is its pseudo-value: what is linear in the
-    points and agrees with the loss at its solution, as P. J. Huber, "Robust statistics", 1981, section 7.8. Each system
-    is solved by conjugate gradients from the last solution; without weights it is known beforehand.
+    their spread is the median, in which each landmark counts as its confidence. With the fraction w of a point y and
+    the shape x that the modes and the noise make of all points, x + w (y - x) is its pseudo-value: what is linear in
+    the points and agrees with the loss at its solution, as P. J. Huber, "Robust statistics", 1981, section 7.8. Each
+    system is solved by conjugate gradients from the last solution; without weights it is known beforehand.
     """
     xp = namespace_of(problem.points)
     frame = problem.frame

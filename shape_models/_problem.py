@@ -38,7 +38,7 @@ class Tails(NamedTuple):
     degrees: float  # η
     power: float  # γ
     size: float  # τ, a variance in the frame of the model
-    skill: float  # what the completion takes from the squared error of the mean pasted in, as a share
+    skill: float  # what the completion takes from the squared error of the mean pasted in, as a fraction
 
 
 # Of the size of the shape: an error with this standard deviation says nothing, and one much larger drowns the rest.
@@ -227,7 +227,7 @@ class Problem:
     def model_noise(self, pose: Similarity, share: Any = None) -> Any:
         """Return the covariance of the errors in the frame and units of the model, (n, K) or (n, K, d, d).
 
-        A loss that leaves the share w of a landmark makes (σ² + M) / w - σ² of M, with σ² the noise of the modes.
+        A loss that leaves the fraction w of a landmark makes (σ² + M) / w - σ² of M, with σ² the noise of the modes.
         """
         xp = namespace_of(self.points)
         base = least_noise(self.frame.basis)

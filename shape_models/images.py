@@ -91,7 +91,7 @@ def read_image(image: ImageLike, *, maximum: float | None = None) -> np.ndarray:
         `ImageFileNotFoundError`, which is a FileNotFoundError too.
     ValueError
         For an array of another shape or type, masked, or not finite; for values outside 0...maximum; and, without
-        `maximum`, for 16 bits of which less than a quarter of the range is used, as a picture of 10, 12 or 14 bits
+        `maximum`, for 16 bits of which less than a quarter of the range is used, as an image of 10, 12 or 14 bits
         would be almost black.
 
     See Also

@@ -1,4 +1,4 @@
-"""Pictures of shapes and models, drawn with matplotlib (extra ``plot``) into axes that the caller may give."""
+"""Figures of shapes and models, drawn with matplotlib (extra ``plot``) into axes that the caller may give."""
 
 from __future__ import annotations
 

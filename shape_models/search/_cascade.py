@@ -94,7 +94,7 @@ def cascade_faces(
     low, high = float(grey.min()), float(grey.max())
     if not high > low or min(grey.shape) < _WINDOW + 2:
         return _grouped(np.zeros((0, 4)), min_windows)
-    # Values half-way between two bytes go up, so that every type of one picture gives the same bytes.
+    # Values half-way between two bytes go up, so that every type of one image gives the same bytes.
     bytes_ = np.floor(255 * np.clip((grey - low) / (high - low), 0, 1) + (0.5 + 1e-6)).astype(np.uint8)
     if degrees:
         turn = _turned_about((np.array(bytes_.shape[::-1]) - 1) / 2, degrees)

@@ -90,7 +90,7 @@ def grey(array: np.ndarray) -> np.ndarray:
         array = array.astype(kind) @ _LUMINANCE.astype(kind)
     low, high = float(array.min()), float(array.max())
     if not high > low:
-        raise ValueError(f"image: got the same value {low:g} everywhere; expected a picture of something.")
+        raise ValueError(f"image: got the same value {low:g} everywhere; expected an image of something.")
     return np.asarray((array.astype(kind) - kind(low)) / kind(high - low), dtype=np.float32)
 
 

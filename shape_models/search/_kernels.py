@@ -145,8 +145,8 @@ def describe(buffer, table, matrices, size, points, spacing, n_cells, out):
     Parameters
     ----------
     buffer : float32 (n,)
-    table : int64 (n_samples, 3): offset, height, width of the picture each sample looks at
-    matrices : float64 (n_samples, 2, 3): pixels of the normalised frame -> pixels of that picture
+    table : int64 (n_samples, 3): offset, height, width of the image each sample looks at
+    matrices : float64 (n_samples, 2, 3): pixels of the normalised frame -> pixels of that image
     size : (height, width) of the normalised frame, even numbers
     points : float64 (n_samples, K, 2): where to describe, pixels of the normalised frame
     spacing : float: distance of cells, pixels of the normalised frame
@@ -188,8 +188,8 @@ def channel_map(buffer, row, matrix, out):
     Parameters
     ----------
     buffer : float32 (n,)
-    row : int64 (3,): offset, height, width of the picture
-    matrix : float64 (2, 3): pixels of the frame -> pixels of that picture
+    row : int64 (3,): offset, height, width of the image
+    matrix : float64 (2, 3): pixels of the frame -> pixels of that image
     out : float32 (rows, columns, 8): square roots
     """
     rows, columns = out.shape[0], out.shape[1]
@@ -226,7 +226,7 @@ def channel_map(buffer, row, matrix, out):
 
 @compiled
 def profile_gradients(buffer, table, points, steps, n_half, out):
-    """Differences of the picture along a line through each point.
+    """Differences of the image along a line through each point.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The page on how good a trained search is: numbers, worst pictures, modes, and whether more images would help."""
+"""The page on how good a trained search is: numbers, worst images, modes, and whether more images would help."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._images import grey, read_image
 __all__ = ["advice", "cross_validated_report", "write_report"]
 
 _WORST = 6
-_PICTURE = 420  # pixels along the longer side of a picture in the page
+_PICTURE = 420  # pixels along the longer side of an image in the page
 _MODES = 4
 _CHART = (420, 240)
 _STYLE = """

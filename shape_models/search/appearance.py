@@ -37,7 +37,7 @@ _METHODS = ("simultaneous", "project_out")
 
 @compiled
 def _warp(buffer, table, to_level, points, corners, shares, out):
-    """Fill `out` (n, P) with the pictures at Σ shares[p, c] * points[i, corners[p, c]]."""
+    """Fill `out` (n, P) with the images at Σ shares[p, c] * points[i, corners[p, c]]."""
     for i in range(points.shape[0]):
         for p in range(corners.shape[0]):
             x = 0.0
@@ -65,7 +65,7 @@ class Mesh:
             raise ValueError(f"resolution: got {resolution}; expected at most {_FINEST} pixels.")
         self.resolution = float(resolution)
         upright = frame.upright * (resolution / frame.side)
-        # Half a pixel of room, so that rounding puts no landmark off the picture.
+        # Half a pixel of room, so that rounding puts no landmark off the image.
         self.points = upright - upright.min(axis=0) + 0.5
         try:
             triangulation = Delaunay(self.points)
@@ -326,7 +326,7 @@ def motions(frame: Any, n_modes: int) -> np.ndarray:
 class AppearanceModel(BaseEstimator):
     """Active appearance model: shape and texture learned together, and found in images by inverse composition.
 
-    The texture is the picture inside the landmarks, warped to the mean shape (piecewise affine over its Delaunay
+    The texture is the image inside the landmarks, warped to the mean shape (piecewise affine over its Delaunay
     triangles), with mean 0 and mean square 1. Its principal modes are learned beside those of the shape. The search
     is inverse-compositional, from coarse to fine: Gauss-Newton steps in pose and shape, with all that the texture
     modes, brightness and contrast explain projected out. A step is halved until the unexplained
@@ -348,7 +348,7 @@ class AppearanceModel(BaseEstimator):
     max_iter : int, default=20
         Iterations at each level, at most; 0 answers the start.
     method : {"simultaneous", "project_out"}, default="simultaneous"
-        Slopes of the texture as the fit explains it now, which reaches further on pictures unlike the mean, or those
+        Slopes of the texture as the fit explains it now, which reaches further on images unlike the mean, or those
         of the mean texture, computed once, which is faster.
     mirror : bool, default=True
         Whether to learn from mirrored images too, when the scheme of the shape model says which landmarks swap.
@@ -365,9 +365,9 @@ class AppearanceModel(BaseEstimator):
     texture_basis_ : ShapeBasis
         Mean texture, modes and limit at the finest level.
     mask_ : ndarray of bool of shape (height, width)
-        The pixels of the mean shape: ``picture[mask_] = texture`` makes a picture of a texture.
+        The pixels of the mean shape: ``picture[mask_] = texture`` makes an image of a texture.
     mean_shape_ : ndarray of shape (K, 2)
-        The mean shape in that picture.
+        The mean shape in that image.
     n_landmarks_ : int
         Number of landmarks.
     box_ : dict
@@ -386,7 +386,7 @@ class AppearanceModel(BaseEstimator):
     >>> import numpy as np
     >>> from shape_models import make_faces
     >>> from shape_models.search import AppearanceModel
-    >>> def draw(shape):                                       # a picture that shows where its landmarks are
+    >>> def draw(shape):                                       # an image that shows where its landmarks are
     ...     y, x = np.mgrid[:100, :100]
     ...     return sum(np.exp(-((x - p) ** 2 + (y - q) ** 2) / 8) for p, q in shape)
     >>> shapes = 0.4 * make_faces(30, rng=0)[:, 27:48]
@@ -523,7 +523,7 @@ class AppearanceModel(BaseEstimator):
         return self.fitter_.confidence(images, shapes)
 
     def texture(self, image: ImageLike, shape: ArrayLike) -> np.ndarray:
-        """Return the picture inside a shape, warped to the mean shape, with mean 0 and mean square 1.
+        """Return the image inside a shape, warped to the mean shape, with mean 0 and mean square 1.
 
         Parameters
         ----------
@@ -540,7 +540,7 @@ class AppearanceModel(BaseEstimator):
         Raises
         ------
         ValueError
-            When the shape lies outside the image, or the picture is the same everywhere inside it.
+            When the shape lies outside the image, or the image is the same everywhere inside it.
         """
         check_is_fitted(self, "fitter_")
         picture = read_image(image)

@@ -1,4 +1,4 @@
-"""What the picture says about where landmarks are: the protocol that every kind of evidence follows."""
+"""What the image says about where landmarks are: the protocol that every kind of evidence follows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Proposal:
     weights : ndarray of shape (n, K), optional
         Confidence in each, 0 to 1. None trusts all alike. One that is not seen has confidence 0 and any finite place.
     score : ndarray of shape (n,), optional
-        How well the picture agrees with the shapes, higher is better; compared between fits to the same image.
+        How well the image agrees with the shapes, higher is better; compared between fits to the same image.
     prior : float
         Strength of the prior of the modes in the shape step, as a fraction of the model's size squared; 0 leaves the
         limit of the basis alone to keep shapes plausible. Regularised landmark mean-shift sets it.
@@ -120,13 +120,13 @@ class View:
 
     @property
     def bank(self) -> ImageBank:
-        """The stored pictures."""
+        """The stored images."""
         if self._bank is None:
             raise ValueError("got no images; expected them for evidence that looks at pixels.")
         return self._bank
 
     def sample(self, points: np.ndarray) -> np.ndarray:
-        """Read the picture, smoothed to the pixels of this level, at any points.
+        """Read the image, smoothed to the pixels of this level, at any points.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class View:
 
 
 class Evidence(BaseEstimator):
-    """What finds landmarks in pictures. Derive from this class for evidence of your own and define `locate`.
+    """What finds landmarks in images. Derive from this class for evidence of your own and define `locate`.
 
     The fitter calls, for each level from coarse to fine and each iteration in it,
 

@@ -123,7 +123,7 @@ class ASMFitter(BaseEstimator):
     >>> import numpy as np
     >>> from shape_models import make_faces
     >>> from shape_models.search import ASMFitter
-    >>> def draw(shape):                                       # a picture that shows where its landmarks are
+    >>> def draw(shape):                                       # an image that shows where its landmarks are
     ...     y, x = np.mgrid[:100, :100]
     ...     return sum(np.exp(-((x - p) ** 2 + (y - q) ** 2) / 8) for p, q in shape)
     >>> shapes = 0.4 * make_faces(30, rng=0)[:, 27:48]
@@ -556,7 +556,7 @@ class ASMFitter(BaseEstimator):
         Parameters
         ----------
         images : sequence of array or path, or LandmarkSamples
-            Photographs, each with one face that has landmarks; others may be in it.
+            Images, each with one face that has landmarks; others may be in it.
         shapes : array_like of shape (n, K, 2), optional
             The true landmarks, pixels of the images; not beside a set.
         detector : str or callable

@@ -69,7 +69,7 @@ class PartsFitter(BaseEstimator):
     >>> import numpy as np
     >>> from shape_models import make_faces
     >>> from shape_models.search import ASMFitter, PartsFitter
-    >>> def draw(shape):                                       # a picture that shows where its landmarks are
+    >>> def draw(shape):                                       # an image that shows where its landmarks are
     ...     y, x = np.mgrid[:100, :100]
     ...     return sum(np.exp(-((x - p) ** 2 + (y - q) ** 2) / 8) for p, q in shape)
     >>> shapes = 0.4 * make_faces(24, rng=0)[:, 27:48]

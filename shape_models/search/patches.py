@@ -28,7 +28,7 @@ _BLOCK = 1 << 24  # numbers of descriptors held at once before they are reduced
 class Patches(Evidence):
     """A cascade of ridge regressors on 2-D gradient descriptors, the family of supervised descent.
 
-    The picture is brought to the pose of the current shape; there each landmark gets a grid of cells with histograms
+    The image is brought to the pose of the current shape; there each landmark gets a grid of cells with histograms
     of eight gradient directions (square roots of shares, so that brightness and contrast drop out).
 
     * The first step regresses pose and modes on the descriptors of all landmarks together, which reaches far.
@@ -209,7 +209,7 @@ class Patches(Evidence):
         flat = local.reshape(n, -1)
         move = flat @ stage["modes"]
         if self.fill:
-            # Where the whole picture is hard, no landmark is worse than the others.
+            # Where the whole image is hard, no landmark is worse than the others.
             ratio = error / stage["typical"]
             ratio /= np.maximum(np.median(ratio, axis=1, keepdims=True), 1.0)
             keep = np.repeat(1.0 / (1.0 + ratio**4), 2, axis=1)

@@ -1,4 +1,4 @@
-"""Pictures of a search, step by step. Needs matplotlib; the GIF needs Pillow."""
+"""Figures of a search, step by step. Needs matplotlib; the GIF needs Pillow."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def plot_trace(
     scheme: SchemeLike | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw a search: start and answer on the picture, the way of the landmarks, and the numbers of each step.
+    """Draw a search: start and answer on the image, the way of the landmarks, and the numbers of each step.
 
     Parameters
     ----------
     result : SearchResult
         What `ASMFitter.predict` returned.
     image : array or path, optional
-        The picture that was searched.
+        The image that was searched.
     scheme : LandmarkScheme or str, optional
         Whose edges are drawn.
     figure : matplotlib figure, optional
@@ -163,7 +163,7 @@ def animate_trace(
     result : SearchResult
         What `ASMFitter.predict` returned.
     image : array or path or None
-        The picture that was searched; None draws none.
+        The image that was searched; None draws none.
     path : path
         Ends with ``.gif`` or ``.html``.
     scheme : LandmarkScheme or str, optional
