@@ -102,10 +102,12 @@ class Settling:
         if not len(rows):
             return crops, answer
         used, again, apart = self._again(look, owner[rows], crops.rows(rows), answer.rows(rows), 1)
-        doubtful = rows[apart > AGREEMENT]
-        if len(doubtful) and self.upright is not None:
-            tried = []
-            for k in range(4):
+        at = np.flatnonzero(apart > AGREEMENT)
+        if len(at) and self.upright is not None:
+            doubtful = rows[at]
+            # As it was given the face has been looked at twice already.
+            tried = [self._again(look, owner[doubtful], used.rows(at), again.rows(at), 1)]
+            for k in range(1, 4):
                 start = crops.rows(doubtful).turned(k * np.pi / 2)
                 tried.append(self._again(look, owner[doubtful], start, look(owner[doubtful], start), 2))
             # On 100 faces of 300-W val, plain, covered, turned by 60, 90 and 180 degrees and in boxes off by 20 %, how
@@ -114,8 +116,8 @@ class Settling:
             scores = np.array([apart for _, _, apart in tried]) * np.array([0.5, 1, 1, 1])[:, None]
             best = np.argmin(np.nan_to_num(scores, nan=np.inf), axis=0)
             for k, (own, found, _) in enumerate(tried):
-                here, there = np.flatnonzero(best == k), np.searchsorted(rows, doubtful[best == k])
-                used, again = _put(used, there, own, here), _put(again, there, found, here)
+                here = np.flatnonzero(best == k)
+                used, again = _put(used, at[here], own, here), _put(again, at[here], found, here)
         better = np.flatnonzero(~fits[rows] | (apart > AGREEMENT))  # where both agree, the first stands
         return _put(crops, rows[better], used, better), _put(answer, rows[better], again, better)
 
