@@ -16,13 +16,6 @@ from ._errors import ErrorArray
 from ._intervals import check_labels, error_values, group_codes, mean_intervals
 from ._tables import Table
 
-__all__ = [
-    "bin_table",
-    "bins_of",
-    "group_table",
-    "landmark_table",
-]
-
 
 def landmark_table(
     errors: ArrayLike,

@@ -14,11 +14,6 @@ from ._errors import ErrorArray
 from ._intervals import check_resampling, error_values, group_codes, mean_intervals
 from ._tables import Interval
 
-__all__ = [
-    "Comparison",
-    "compare",
-]
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 from shape_models._array import as_count, as_numpy, as_shapes, refuse_extremes_of
 from shape_models._options import check_flags
 
-__all__ = ["ContourDistance", "contour_distance", "dice", "point_to_contour"]
-
 _AT_ONCE = 1 << 20  # pairs of a point and a segment
 
 

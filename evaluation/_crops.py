@@ -9,8 +9,6 @@ import numpy as np
 
 from shape_models import estimate_similarity
 
-__all__ = ["ARCFACE", "AlignedCrop", "LandmarkBoxCrop"]
-
 
 @dataclass(frozen=True)
 class LandmarkBoxCrop:

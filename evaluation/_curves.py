@@ -12,17 +12,6 @@ from shape_models._array import as_count, as_numpy
 
 from ._errors import ErrorArray
 
-__all__ = [
-    "CumulativeError",
-    "auc",
-    "auc_grid",
-    "auc_threshold_weighted",
-    "cumulative_error",
-    "checked_threshold",
-    "failure_rate",
-    "threshold_weights",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class CumulativeError:

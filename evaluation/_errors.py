@@ -16,12 +16,6 @@ from shape_models.datasets import LandmarkSamples
 from ._normalizers import as_faces, chunks, lengths, point_distances
 from ._pairs import pair
 
-__all__ = [
-    "ErrorArray",
-    "landmark_errors",
-    "nme",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):

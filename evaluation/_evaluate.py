@@ -22,8 +22,6 @@ from ._subsets import missing_values
 from ._tables import Interval
 from .protocols import Protocol, get_protocol
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     targets: ArrayLike | LandmarkSamples,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from shape_models._commands import read_named
 from shape_models._names import plain_name
+from shape_models._typing import PathLike
 from shape_models.datasets import LandmarkSamples
 
 from ._evaluate import angles_in_degrees
-
-__all__ = ["attributes_of", "read_attributes"]
 
 
 def attributes_of(samples: LandmarkSamples) -> dict[str, np.ndarray]:
@@ -31,7 +29,7 @@ def attributes_of(samples: LandmarkSamples) -> dict[str, np.ndarray]:
     return found
 
 
-def read_attributes(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+def read_attributes(path: PathLike) -> tuple[list[str], dict[str, np.ndarray]]:
     """Read the names of faces and one column for each attribute from a ``.csv`` with a header.
 
     Parameters

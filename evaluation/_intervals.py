@@ -17,21 +17,6 @@ from shape_models._options import as_generator
 from ._errors import ErrorArray
 from ._tables import Interval
 
-__all__ = [
-    "Means",
-    "bootstrap_interval",
-    "check_labels",
-    "check_resampling",
-    "combined_interval",
-    "combined_rate",
-    "error_values",
-    "group_codes",
-    "mean_intervals",
-    "rate_interval",
-    "resampled_means",
-    "wilson_interval",
-]
-
 _RESAMPLED_AT_ONCE = 1 << 22  # numbers drawn at once: 32 MB
 _MAX_ROWS = 10_000  # beyond, faces are resampled in this number of random blocks: the same variance of a mean
 

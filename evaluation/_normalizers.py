@@ -11,15 +11,6 @@ from numpy.typing import ArrayLike
 from shape_models._array import as_numpy, as_shapes
 from shape_models.landmarks import get_scheme
 
-__all__ = [
-    "NORMALIZERS",
-    "as_faces",
-    "chunks",
-    "lengths",
-    "normalizing_distance",
-    "point_distances",
-]
-
 _ANCHORED = {
     "inter_ocular": ("outer_eye_corners", "outer eye corners"),
     "inter_pupil": ("pupils", "pupils"),
@@ -37,10 +28,7 @@ _CHUNK_VALUES = 1 << 16  # float64 values worked on at once: stays in the second
 
 
 def normalizing_distance(
-    target: ArrayLike,
-    normalizer: str | float | ArrayLike | Callable[[np.ndarray], ArrayLike],
-    *,
-    scheme: Any = None,
+    target: ArrayLike, normalizer: str | float | ArrayLike | Callable[[np.ndarray], ArrayLike], *, scheme: Any = None
 ) -> np.ndarray:
     """Return the length by which `nme` divides, one for each face.
 

@@ -7,8 +7,6 @@ import numpy as np
 from shape_models._names import few, natural_key
 from shape_models.datasets import LandmarkSamples
 
-__all__ = ["pair"]
-
 
 def pair(
     truth: LandmarkSamples, guess: LandmarkSamples, *, allow_missing: bool = False

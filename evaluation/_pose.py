@@ -16,8 +16,6 @@ from ._breakdown import bins_of
 from ._intervals import mean_intervals
 from ._tables import Table
 
-__all__ = ["EulerError", "euler_mae", "geodesic_error"]
-
 _GIMBAL = 5.0  # degrees between the middle angle and a right angle, below which the two others are arbitrary
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from shape_models._typing import PathLike
+
 from ._breakdown import bin_table, group_table, landmark_table
 from ._errors import ErrorArray, landmark_errors
 from ._tables import Interval, Table
 from .protocols import Protocol
 from .published import PublishedTable, published_table
-
-__all__ = ["Report", "ReportRow"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,7 @@ class Report:
         """
         return self.table.to_markdown()
 
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+    def to_csv(self, path: PathLike | None = None) -> str:
         """Return the table as comma-separated values, all of them fractions.
 
         Parameters
@@ -217,11 +216,7 @@ class Report:
         """
         targets, predictions = self.protocol.prepare(self.targets, self.predictions)
         return landmark_errors(
-            targets,
-            predictions,
-            normalizer=self.protocol.normalizer,
-            scheme=self.protocol.scheme,
-            mask=self.mask,
+            targets, predictions, normalizer=self.protocol.normalizer, scheme=self.protocol.scheme, mask=self.mask
         )
 
     def landmark_table(self, *, by: Literal["landmark", "group"] = "landmark") -> Table:

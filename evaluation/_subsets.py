@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 
 from shape_models._array import refuse_masked
 
-__all__ = ["Combination", "Subset", "missing_values", "plain_key"]
-
 
 @dataclass(frozen=True)
 class Subset:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shape_models._files import write_text
-
-__all__ = ["Interval", "Table"]
+from shape_models._typing import PathLike
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Table:
         rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
         return {"title": self.title, "columns": list(self.columns), "rows": rows, "notes": list(self.notes)}
 
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+    def to_csv(self, path: PathLike | None = None) -> str:
         """Return comma-separated values, fractions as fractions, intervals in columns `name_low` and `name_high`.
 
         Parameters

@@ -16,8 +16,6 @@ from ._inputs import as_reals
 if TYPE_CHECKING:
     from ._pose import Pose
 
-__all__ = ["Camera", "project_points"]
-
 
 def _numbers(value: ArrayLike, name: str, size: int) -> np.ndarray:
     array = as_reals(value, name)
@@ -301,10 +299,7 @@ class Camera:
         r2 = x * x + y * y
         radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
         return np.stack(
-            [
-                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-            ],
+            [x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x), y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y],
             axis=-1,
         )
 

@@ -22,8 +22,6 @@ from ._pnp import PnPResult, as_rotations, error_ratio, in_chunks, pack_cameras,
 from ._pose import Pose
 from .reference import align_to, derive_reference, reference_landmarks
 
-__all__ = ["FaceFit", "FaceModel3D", "load_face_model"]
-
 BUNDLED = Path(__file__).parent / "face3d.npz"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shape_models import IBUG68, LandmarkScheme, get_scheme
+from shape_models import IBUG68, get_scheme
+from shape_models._scheme import SchemeLike
 from shape_models._typing import ArrayLike
 
 from ._behind import flag_behind
@@ -14,14 +15,12 @@ from ._inputs import check_weights
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
-__all__ = ["estimate_head_pose"]
-
 
 def estimate_head_pose(
     landmarks: ArrayLike,
     camera: Camera,
     *,
-    scheme: str | LandmarkScheme = IBUG68,
+    scheme: SchemeLike = IBUG68,
     model: FaceModel3D | None = None,
     weights: ArrayLike | None = None,
     loss: str = "linear",

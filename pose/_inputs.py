@@ -15,8 +15,6 @@ from shape_models._array import (
 )
 from shape_models._typing import ArrayLike
 
-__all__ = ["as_points", "as_reals", "check_points", "check_weights"]
-
 
 def as_reals(value: ArrayLike, name: str) -> np.ndarray:
     """Return numbers as an array of float64 of its own; NaN and infinity are left to the caller.

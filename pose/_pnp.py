@@ -20,8 +20,6 @@ from ._inputs import check_points, check_weights
 from ._pose import HeadAngles, Pose
 from ._status import ROW, STATUS, Status
 
-__all__ = ["PnPResult", "solve_pnp"]
-
 _REASONS = {
     Status.TOO_FEW: "got {points} points that are seen; expected at least {needed}.",
     Status.COINCIDENT: "got object points that all coincide: no pose follows from them.",
@@ -414,12 +412,7 @@ def as_rotations(quaternions: np.ndarray) -> Rotation:
 
 
 def _result(
-    solved: _Solved,
-    images: np.ndarray,
-    camera: Camera,
-    cameras: np.ndarray,
-    single: bool,
-    estimated: bool,
+    solved: _Solved, images: np.ndarray, camera: Camera, cameras: np.ndarray, single: bool, estimated: bool
 ) -> PnPResult:
     quaternions, translations, quaternions2, translations2, rows, covariances, residuals = solved
     codes = rows["status"]

@@ -15,8 +15,6 @@ from shape_models._typing import ArrayLike
 from . import conventions
 from ._inputs import as_reals
 
-__all__ = ["HeadAngles", "Pose", "WeakPerspective"]
-
 
 def _check_rotation(rotation: Any) -> None:
     if not isinstance(rotation, Rotation):

@@ -17,8 +17,6 @@ from ._inputs import check_points
 from ._pnp import PnPResult, pack_cameras, solve_pnp
 from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
-__all__ = ["RansacResult", "solve_pnp_ransac"]
-
 
 @dataclass(frozen=True, eq=False)
 class RansacResult(PnPResult):

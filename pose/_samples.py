@@ -15,8 +15,6 @@ from shape_models.images import image_size
 from . import conventions
 from ._pnp import PnPResult
 
-__all__ = ["faces_of", "record_of", "size_of_image"]
-
 
 def faces_of(samples: LandmarkSamples, scheme: LandmarkScheme, failed: list[str]) -> list[LandmarkSample]:
     """Read the faces one by one; those of a broken file, or of other landmarks, are named and left out."""

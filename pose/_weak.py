@@ -16,8 +16,6 @@ from ._inputs import check_points, check_weights
 from ._pnp import in_chunks
 from ._pose import HeadAngles, WeakPerspective
 
-__all__ = ["WeakPerspectiveResult", "solve_weak_perspective"]
-
 STATUS = (
     "ok",
     "too few points",

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models import IBUG68, LandmarkScheme, convert, get_scheme
+from shape_models import IBUG68, convert, get_scheme
 from shape_models._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from shape_models._scheme import SchemeLike
 from shape_models._typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def __getattr__(name: str) -> np.ndarray:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarray, np.ndarray]:
+def reference_landmarks(scheme: SchemeLike = IBUG68) -> tuple[np.ndarray, np.ndarray]:
     """Return the reference landmarks of a scheme in millimetres, and their weights.
 
     Parameters
@@ -220,10 +221,7 @@ def reference_landmarks(scheme: str | LandmarkScheme = IBUG68) -> tuple[np.ndarr
 
 
 def derive_reference(
-    shapes: ArrayLike,
-    *,
-    scheme: str | LandmarkScheme = IBUG68,
-    interpupillary_distance: float = INTERPUPILLARY_DISTANCE,
+    shapes: ArrayLike, *, scheme: SchemeLike = IBUG68, interpupillary_distance: float = INTERPUPILLARY_DISTANCE
 ) -> np.ndarray:
     """Return the symmetric, upright mean of 3-D landmark sets, in millimetres, by the rules of this module.
 

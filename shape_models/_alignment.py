@@ -17,8 +17,6 @@ from ._similarity import OnError, Pair, as_similarity
 from ._transforms import Similarity
 from ._typing import ArrayLike
 
-__all__ = ["GeneralizedProcrustes"]
-
 
 class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
     """Learn the mean of a set of shapes; align others to it.

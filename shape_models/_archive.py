@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import zipfile
 import zlib
@@ -17,8 +16,7 @@ import numpy as np
 from ._array import refuse_masked
 from ._files import atomic, regular
 from ._options import as_path
-
-__all__ = ["ModelFileError", "read_archive", "write_archive"]
+from ._typing import PathLike
 
 FORMAT = "shape_models"
 FORMAT_VERSION = 1  # grows when older versions of the library could not read a file
@@ -45,9 +43,7 @@ class ModelFileError(ValueError):
     """
 
 
-def write_archive(
-    path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> Path:
+def write_archive(path: PathLike, kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
     """Write a JSON header and named arrays to one ``.npz`` file, atomically.
 
     Parameters
@@ -111,9 +107,7 @@ def write_archive(
     return path
 
 
-def read_archive(
-    path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES
-) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+def read_archive(path: PathLike, *, max_bytes: int = _MAX_BYTES) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """Read what `write_archive` wrote.
 
     Parameters

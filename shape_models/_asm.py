@@ -14,11 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import (
-    as_numpy,
-    refuse_extreme,
-    renamed,
-)
+from ._array import as_numpy, refuse_extreme, renamed
 from ._asm_samples import as_samples, flat_rows, where_seen
 from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
@@ -31,8 +27,6 @@ from ._provenance import remember
 from ._statistics import ShapeStatistics
 from ._tails import learn_tails
 from ._typing import Array, ArrayLike, Mapper
-
-__all__ = ["ASM"]
 
 A = TypeVar("A", bound=Array)
 

@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from ._array import (
-    as_numpy,
-    as_shapes,
-    refuse_masked,
-)
+from ._array import as_numpy, as_shapes, refuse_masked
 from ._provenance import recall
-
-__all__ = ["as_samples", "flat_rows", "where_seen"]
 
 
 def as_samples(asm: Any, shapes: Any, *, reset: bool) -> np.ndarray:

@@ -8,20 +8,12 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from . import _probabilistic
-from ._array import (
-    leave,
-    namespace_of,
-    plain_memory,
-    renamed,
-    values_known,
-)
+from ._array import leave, namespace_of, plain_memory, renamed, values_known
 from ._blocks import project_in_blocks
 from ._operands import Operands, refuse_missing
 from ._options import check_flags
 from ._probabilistic import BasisReport, Completion
 from ._typing import Array, ArrayLike, Seed
-
-__all__ = ["ShapeBasis"]
 
 A = TypeVar("A", bound=Array)
 

@@ -9,8 +9,6 @@ import numpy as np
 from ._array import leave
 from ._operands import FEW, Operands, refuse_missing
 
-__all__ = ["project_in_blocks"]
-
 _MANY = 2500  # shapes in one product: waking the threads of BLAS costs little, and the coefficients stay in the cache
 
 

@@ -8,8 +8,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-__all__ = ["CONVENTIONS", "BoxConvention", "get"]
-
 
 @dataclass(frozen=True)
 class BoxConvention:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,15 @@ from ._aligned import ShapeModel
 from ._array import as_shapes
 from ._files import write_text
 from ._provenance import points_down
+from ._scheme import SchemeLike
 from ._similarity import estimate_similarity
 from ._thin_plate import ThinPlateSpline
-from ._typing import ArrayLike
-from .landmarks import LandmarkScheme
+from ._typing import ArrayLike, PathLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.typing import ColorType
     from mpl_toolkits.mplot3d import Axes3D
-
-__all__ = ["export_modes", "grid_lines", "plot_deformation", "plot_solid"]
 
 _MARGIN = 0.15  # of the larger side, about the landmarks
 _FINE = 4  # points of a line between two crossings
@@ -51,7 +48,7 @@ def plot_deformation(
     exaggeration: float = 1.0,
     n_lines: int = 20,
     align: bool = True,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),
@@ -154,7 +151,7 @@ def plot_solid(
     shape: ArrayLike,
     ax: Axes3D | None = None,
     *,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     numbers: bool = False,
     color: ColorType | None = None,
@@ -259,7 +256,7 @@ def _axes_3d(ax: Any) -> Any:
 
 def export_modes(
     model: ShapeModel,
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
     n_modes: int = 3,
     steps: Sequence[float] = (-3, 0, 3),

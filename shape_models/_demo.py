@@ -13,8 +13,6 @@ from ._files import atomic
 from .io import load_model
 from .landmarks import IBUG68
 
-__all__ = ["ASTRONAUT", "run"]
-
 # The 68 iBUG landmarks of skimage.data.astronaut(), placed by eye on an enlarged image; pixels, first pixel 0.
 ASTRONAUT = np.array([
     [181.2, 100.3], [181.0, 110.3], [181.3, 120.3], [182.2, 130.3], [183.5, 140.3], [186.8, 151.2], [194.2, 162.0],

@@ -22,8 +22,6 @@ from .io import load_model
 from .morphometrics import find_outliers
 from .plotting import plot_diagnostics
 
-__all__ = ["diagnose", "info"]
-
 
 @click.command(short_help="Describe a model, or landmarks.")
 @click.argument("path")

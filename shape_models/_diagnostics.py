@@ -12,17 +12,6 @@ from ._left_out import CHUNK, SpanOfData, held_out, left_out_folds, most_modes, 
 from ._options import as_generator
 from ._typing import ArrayLike, Seed
 
-__all__ = [
-    "LeaveOneOut",
-    "ModeAdvice",
-    "ModeCurve",
-    "advise_n_components",
-    "compactness",
-    "generalization",
-    "leave_one_out",
-    "specificity",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class ModeCurve:

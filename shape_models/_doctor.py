@@ -21,8 +21,6 @@ import numpy as np
 from . import __version__
 from ._commands import DataError, json_option, say
 
-__all__ = ["doctor", "examine"]
-
 _DISTRIBUTION = "shape-models"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _FOLDERS = ("SHAPE_MODELS_DATA", "ASMNET_CACHE", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")

@@ -12,8 +12,6 @@ from .landmarks import get_scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["AFTER", "BEFORE", "GREY"]
-
 BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
 
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from ._kernels import compiled
 
-__all__ = ["match"]
-
 _STEEPEST = 7  # how many steps of one outline may meet one step of the other
 _BAND = 0.3  # fraction of the length that a point may slide
 _STEPS = np.array([(i, j) for i in range(1, _STEEPEST + 1) for j in range(1, _STEEPEST + 1) if gcd(i, j) == 1])

@@ -7,8 +7,6 @@ from typing import Any
 
 from ._scheme import SCHEMES, LandmarkScheme
 
-__all__ = ["COFW29", "IBUG68", "IMM58", "MEDIAPIPE468", "MEDIAPIPE478", "MUCT68", "MUCT76", "WFLW98"]
-
 
 def _run(first: int, last: int, *, closed: bool = False) -> list[tuple[int, int]]:
     """Edges first - first+1 - ... - last, and back to the first when closed."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["atomic", "plain_json", "regular", "write_bytes", "write_text"]
+from ._typing import PathLike
 
 _PREFIX = ".part-"  # of the names of files that are being written
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: PathLike) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it takes the place of `path` when the block ends well.
 
     A crash, an interruption or a full disk leaves what stood at `path` as it was. A link stays a link: what it points
@@ -63,7 +63,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
 
 
-def regular(path: str | os.PathLike[str]) -> Path:
+def regular(path: PathLike) -> Path:
     """Return the path of a regular file, or of a link to one; a pipe or a device would never end.
 
     Raises
@@ -78,13 +78,13 @@ def regular(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Write text, UTF-8 with Unix line ends, as a whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: PathLike, data: bytes) -> None:
     """Write bytes as a whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)

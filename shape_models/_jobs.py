@@ -18,8 +18,6 @@ from ._commands import DataError, counted
 from ._names import few
 from .folders import FolderReport, run
 
-__all__ = ["jobs_option", "refuse_failed", "resume_option", "run_command"]
-
 jobs_option = click.option(
     "--jobs", "-j", type=int, default=1, show_default=True, help="Processes; -1 for one in each processor."
 )

@@ -12,21 +12,6 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-__all__ = [
-    "FULL",
-    "PARTIAL",
-    "RIGID",
-    "apply",
-    "moment_times",
-    "normalise_2d",
-    "pair_2d",
-    "pair_3d",
-    "squared_distances",
-    "step_2d",
-    "step_3d",
-    "superimpose_2d",
-]
-
 FULL, PARTIAL, RIGID = 0, 1, 2
 
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_count, as_numpy, as_shapes, refuse_extreme, refuse_masked
 
-__all__ = ["CHUNK", "SpanOfData", "held_out", "left_out_folds", "most_modes", "spectrum"]
-
 CHUNK = 2**22  # numbers in the largest temporary array
 
 

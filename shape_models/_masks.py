@@ -11,9 +11,7 @@ import numpy as np
 
 from ._array import as_numpy
 from ._options import check_flags
-from ._typing import ArrayLike
-
-__all__ = ["IMAGES", "Masks", "holds_masks", "outline_of_mask", "read_masks", "signed_area"]
+from ._typing import ArrayLike, PathLike
 
 IMAGES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".pbm", ".jpg", ".jpeg", ".webp", ".npy")
 
@@ -184,7 +182,7 @@ class Masks(NamedTuple):
 
 
 def read_masks(
-    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    path: PathLike | Iterable[PathLike],
     *,
     label: ArrayLike | None = None,
     level: float | None = None,
@@ -252,7 +250,7 @@ def read_masks(
     return Masks(outlines, names)
 
 
-def holds_masks(path: str | os.PathLike[str]) -> bool:
+def holds_masks(path: PathLike) -> bool:
     """Say whether a folder holds images and no landmark file.
 
     Parameters

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["opened"]
-
 
 @contextmanager
 def opened(path: Path, error: type[Exception]) -> Iterator[Any]:

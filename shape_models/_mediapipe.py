@@ -8,8 +8,6 @@ are mirror images. 300-W is for research use; what stands here are statistics of
 
 from __future__ import annotations
 
-__all__ = ["IBUG68_ERROR", "IBUG68_VERTICES"]
-
 # Landmark of iBUG, then vertex and weight three times.
 _TABLE = """
 0 71 -1.074 21 1.489 137 0.585

@@ -12,8 +12,6 @@ from scipy import linalg
 
 from ._array import DegenerateShapeError, as_count
 
-__all__ = ["Modes", "check_settings", "count_modes", "find_modes", "refuse_equal_shapes"]
-
 _EPS = float(np.finfo(np.float64).eps)
 
 

@@ -25,8 +25,6 @@ from ._array import (
 )
 from ._limits import Limit, as_limit
 
-__all__ = ["FEW", "Operands", "refuse_missing", "shape_message"]
-
 FEW = 256  # shapes whose differences from the mean stay in the cache
 
 T = TypeVar("T")

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_generator", "as_path", "check_flags"]
-
 
 def check_flags(**flags: Any) -> None:
     """Refuse what is neither true nor false; any text would count as true."""

@@ -10,8 +10,6 @@ from scipy import ndimage, optimize
 
 from .curves import arc_lengths
 
-__all__ = ["Found", "Outline", "align_starts", "refuse_crossing", "slide_along"]
-
 _DENSE = 512  # samples of an outline for its start and turn
 _COARSE, _FINE = 64, 160  # steps of an outline in matching: to find the start, and all
 _NEAR = 4  # coarse steps to either side within which the start may move

@@ -26,8 +26,6 @@ from .images import image_exists, read_image
 from .io import load_model
 from .plotting import GREY, plot_clip, plot_modes, plot_shape, plot_spectrum
 
-__all__ = ["explore", "plot"]
-
 _image = output_option("The image.", type=click.Path(dir_okay=False))
 _y_up = click.option("--y-up/--y-down", default=None, help="Which way y points. [default: as the landmarks came]")
 _scheme = click.option("--scheme", help="Scheme whose names and edges are used; that of the model by default.")

@@ -14,17 +14,6 @@ from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
 from ._posterior import complete_rows
 
-__all__ = [
-    "BasisReport",
-    "Completion",
-    "complete",
-    "log_likelihood",
-    "mahalanobis",
-    "report",
-    "sample",
-    "weighted_coefficients",
-]
-
 _CHUNK = 2**22  # numbers in the largest temporary array of a completion
 
 

@@ -35,8 +35,6 @@ from .curves import Curve
 if TYPE_CHECKING:
     from ._sliding import SlidingRecord
 
-__all__ = ["ProcrustesResult", "generalized_procrustes", "mirror_shapes"]
-
 
 @dataclass(frozen=True, eq=False)
 class ProcrustesResult:

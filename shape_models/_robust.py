@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["reweighted"]
-
 _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 _MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 T = TypeVar("T")

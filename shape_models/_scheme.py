@@ -11,8 +11,6 @@ import numpy as np
 from ._array import array_namespace, as_array, as_shapes
 from .curves import Curve
 
-__all__ = ["SCHEMES", "LandmarkScheme", "get_scheme"]
-
 SCHEMES: dict[str, LandmarkScheme] = {}  # those that have a name everywhere
 
 

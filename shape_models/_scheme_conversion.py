@@ -11,10 +11,8 @@ import numpy as np
 from ._array import as_shapes
 from ._face_schemes import MEDIAPIPE468, MEDIAPIPE478
 from ._mediapipe import IBUG68_ERROR, IBUG68_VERTICES
-from ._scheme import SCHEMES, LandmarkScheme, get_scheme
+from ._scheme import SCHEMES, LandmarkScheme, SchemeLike, get_scheme
 from ._typing import ArrayLike
-
-__all__ = ["Conversion", "convert"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ class Conversion:
         return np.array(self.shapes, dtype=dtype, copy=copy)
 
 
-def convert(shapes: ArrayLike, source: str | LandmarkScheme, target: str | LandmarkScheme) -> Conversion:
+def convert(shapes: ArrayLike, source: SchemeLike, target: SchemeLike) -> Conversion:
     """Express landmarks of one scheme in another, as far as the two agree.
 
     Known pairs: WFLW98, COFW29, MUCT76, MUCT68, MEDIAPIPE478 and MEDIAPIPE468 to IBUG68, IBUG68 to COFW29, MUCT76 to

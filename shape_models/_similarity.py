@@ -29,8 +29,6 @@ from ._superimposition import PairFit, batch_shape, fit_pair
 from ._transforms import Similarity
 from ._typing import ArrayLike
 
-__all__ = ["estimate_similarity"]
-
 _HUBER = 1.345  # 95 % efficiency under Gaussian noise
 
 

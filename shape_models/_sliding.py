@@ -14,8 +14,6 @@ from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve
 
-__all__ = ["Sliding", "SlidingRecord"]
-
 
 @dataclass(frozen=True)
 class Sliding:

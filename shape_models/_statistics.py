@@ -14,8 +14,6 @@ import numpy as np
 from ._array import as_count, as_numpy, as_shapes, refuse_extreme
 from ._typing import ArrayLike, Mapper
 
-__all__ = ["ShapeStatistics"]
-
 
 @dataclass(frozen=True, eq=False)
 class ShapeStatistics:

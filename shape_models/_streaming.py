@@ -15,8 +15,6 @@ from ._procrustes import checked_rule
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
 
-__all__ = ["fit_in_chunks"]
-
 
 def fit_in_chunks(
     alignment: GeneralizedProcrustes, chunks: object, *, load: Callable[[Any], Any] | None, map: Any

@@ -18,8 +18,6 @@ from ._transforms import pose_directions
 from ._typing import ArrayLike
 from .landmarks import SchemeLike, get_scheme
 
-__all__ = ["condition", "fit_with_kernel", "marginal"]
-
 _RANK = 1e-12  # fraction of the largest variance below which a direction has none
 _EXACT = 1e-10  # fraction of the largest variance that stands for an error of 0
 

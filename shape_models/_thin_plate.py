@@ -10,8 +10,6 @@ import numpy as np
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._typing import ArrayLike, ImageLike
 
-__all__ = ["ThinPlateSpline", "bending_energy_matrix"]
-
 _CHUNK = 1 << 22  # distances in the largest temporary array
 _SINGULAR = 1e-10  # fraction of the largest extent below which source landmarks lie on one line or plane
 

@@ -11,8 +11,6 @@ import numpy as np
 from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
 from ._typing import Array, ArrayLike
 
-__all__ = ["Similarity", "pose_directions"]
-
 
 @dataclass(frozen=True, eq=False)
 class Similarity:

@@ -21,6 +21,7 @@ __all__ = [
     "LandmarkSet",
     "MapsLike",
     "Mapper",
+    "PathLike",
     "Seed",
     "ShapesLike",
 ]
@@ -75,5 +76,6 @@ ImageLike: TypeAlias = "ArrayLike | Image | os.PathLike[str]"
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike] | LandmarkSet"
 MapsLike: TypeAlias = "ArrayLike | Sequence[ArrayLike]"
 Mapper: TypeAlias = "Callable[..., Iterable[Any]] | Client"
+PathLike: TypeAlias = "str | os.PathLike[str]"
 Seed: TypeAlias = "np.random.Generator | int"
 ShapesLike: TypeAlias = "ArrayLike | Sequence[ArrayLike] | LandmarkSet"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, sig
 from ._options import check_flags
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
-from ._typing import ArrayLike
+from ._typing import ArrayLike, PathLike
 from .curves import Curve
 from .datasets import LandmarkSamples
 from .landmarks import LandmarkScheme
@@ -34,12 +33,7 @@ _FOLDS = 20  # of the cross-validation, at most
 
 
 def landmarks_of_masks(
-    path: str | os.PathLike[str],
-    n_points: int = 64,
-    *,
-    label: ArrayLike | None = None,
-    repair: bool = False,
-    **options: Any,
+    path: PathLike, n_points: int = 64, *, label: ArrayLike | None = None, repair: bool = False, **options: Any
 ) -> LandmarkSamples:
     """Read masks and return their corresponding landmarks as a set with names, scheme and frame.
 

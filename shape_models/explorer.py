@@ -17,8 +17,9 @@ from ._drawing import upright
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
+from ._scheme import SchemeLike
 from ._thin_plate import ThinPlateSpline
-from .landmarks import LandmarkScheme, get_scheme
+from .landmarks import get_scheme
 
 __all__ = ["write_explorer"]
 
@@ -30,7 +31,7 @@ def write_explorer(
     path: str | Path,
     *,
     title: str | None = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Sequence[tuple[int, int]] | None = None,
     n_modes: int = 12,
     y_up: bool | None = None,

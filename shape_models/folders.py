@@ -21,7 +21,7 @@ from typing import Any
 
 from ._files import atomic, plain_json
 from ._names import image_names, list_images
-from ._typing import Mapper
+from ._typing import Mapper, PathLike
 
 __all__ = ["FolderReport", "read_records", "run"]
 
@@ -64,7 +64,7 @@ class FolderReport:
 def run(
     work: Callable[[Any, Any], Mapping[str, Any]],
     items: Mapping[str, Any] | Iterable[Any],
-    journal: str | os.PathLike[str],
+    journal: PathLike,
     *,
     model: object = None,
     map: Mapper = builtins.map,
@@ -145,7 +145,7 @@ def run(
     return FolderReport(path, n_good, len(named) - len(todo), errors)
 
 
-def read_records(journal: str | os.PathLike[str], names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_records(journal: PathLike, names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
     r"""Read what `run` wrote down, one record at a time.
 
     Parameters

@@ -18,7 +18,7 @@ import numpy as np
 
 from ._array import as_numpy, as_shapes
 from ._mat73 import opened
-from ._typing import ArrayLike, ImageLike
+from ._typing import ArrayLike, ImageLike, PathLike
 
 __all__ = [
     "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_exists", "image_size",
@@ -139,7 +139,7 @@ def read_values(image: ImageLike) -> np.ndarray:
     return _values(image)[0]
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size(path: PathLike) -> tuple[int, int]:
     """Return the size of an image file after it has been turned upright, without decoding it where that is possible.
 
     Parameters
@@ -182,7 +182,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (int(height), int(width)) if turned else (int(width), int(height))
 
 
-def image_exists(path: str | os.PathLike[str] | None) -> bool:
+def image_exists(path: PathLike | None) -> bool:
     """Say whether an image can be read: whether its file is there, or the MATLAB file that it lies in.
 
     Parameters

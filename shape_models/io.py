@@ -17,6 +17,7 @@ import numpy as np
 
 from ._archive import FORMAT, ModelFileError, read_archive, write_archive
 from ._model_files import KINDS
+from ._typing import PathLike
 
 __all__ = ["ModelFileError", "load_model", "read_archive", "register", "save_model", "write_archive"]
 
@@ -28,7 +29,7 @@ _LOADERS: dict[str, Loader] = {kind.__name__: load for kind, (_, load) in KINDS.
 _BUNDLED = Path(__file__).parent / "models"
 
 
-def save_model(model: object, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> Path:
+def save_model(model: object, path: PathLike, *, metadata: Mapping[str, Any] | None = None) -> Path:
     """Write a model to one ``.npz`` file, from which `load_model` returns it bit by bit.
 
     The file appears at once, complete, or not at all.
@@ -71,7 +72,7 @@ def save_model(model: object, path: str | os.PathLike[str], *, metadata: Mapping
     return write_archive(path, kind, header, arrays)
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> Any:
+def load_model(name_or_path: PathLike) -> Any:
     """Read a model that ships with the library, or one that `save_model` wrote.
 
     Nothing in a file is ever executed, and its size is checked before memory is taken.
@@ -110,7 +111,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Any:
         raise ModelFileError(f"{path}: the parts of this {kind} do not fit together: {what}") from error
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> Path:
+def _find(name_or_path: PathLike) -> Path:
     name = os.fspath(name_or_path)
     bundled = sorted(file.stem for file in _BUNDLED.glob("*.npz"))
     if name in bundled:

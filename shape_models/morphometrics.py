@@ -8,7 +8,6 @@ mean shapes), phytools (phylogenetic principal components). `write_table` gives 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -21,7 +20,7 @@ from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._files import write_text
 from ._options import as_path
 from ._procrustes import generalized_procrustes, mirror_shapes
-from ._typing import ArrayLike
+from ._typing import ArrayLike, PathLike
 
 if TYPE_CHECKING:
     from ._aligned import AlignedASM
@@ -332,7 +331,7 @@ def find_outliers(shapes: ArrayLike) -> Outliers:
 
 
 def write_table(
-    path: str | os.PathLike[str],
+    path: PathLike,
     shapes: ArrayLike,
     model: AlignedASM | None = None,
     *,

@@ -28,8 +28,8 @@ from ._drawing import (
 )
 from ._limits import Box
 from ._provenance import points_down
+from ._scheme import SchemeLike
 from ._typing import ArrayLike, ImageLike
-from .landmarks import LandmarkScheme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def plot_shape(
     shape: ArrayLike,
     ax: Axes | None = None,
     *,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     image: ImageLike | None = None,
     numbers: bool = False,
@@ -129,7 +129,7 @@ def plot_modes(
     *,
     n_modes: int = 5,
     steps: Sequence[float] = (-3, -2, -1, 0, 1, 2, 3),
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),
@@ -265,7 +265,7 @@ def plot_clip(
     *,
     weights: ArrayLike | None = None,
     image: ImageLike | None = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     edges: Iterable[Sequence[int]] | None = None,
     y_down: bool | None = None,
     plane: tuple[int, int] = (0, 1),

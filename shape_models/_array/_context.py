@@ -10,8 +10,6 @@ import numpy as np
 from ._entry import as_array, called
 from ._library import device_of, namespace_of
 
-__all__ = ["Context", "enter", "float_dtype", "leave", "working_dtype"]
-
 
 class Context(NamedTuple):
     """Where a computation takes place, found once at the door."""

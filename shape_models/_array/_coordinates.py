@@ -9,16 +9,6 @@ import numpy as np
 from ._context import float_dtype
 from ._entry import as_numpy
 
-__all__ = [
-    "LARGEST",
-    "SMALLEST",
-    "DegenerateShapeError",
-    "as_shapes",
-    "layout_hint",
-    "refuse_extreme",
-    "refuse_extremes_of",
-]
-
 # Coordinates whose squares, and those of their smallest modes, are normal numbers of float64.
 SMALLEST, LARGEST = 1e-140, 1e150
 

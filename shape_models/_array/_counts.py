@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["as_count"]
-
 
 def as_count(value: object, name: str, least: int = 1, most: int | None = None, *, expected: str | None = None) -> int:
     """Return a whole number from `least` to `most`; True, False and 2.0 are none.

@@ -11,8 +11,6 @@ from array_api_compat import is_array_api_obj
 from .._provenance import as_landmark_set, is_landmark_set
 from ._library import namespace_of, to_numpy
 
-__all__ = ["as_array", "as_numpy", "called", "refuse_masked"]
-
 
 def as_array(x: Any, name: str = "shapes", *, booleans: bool = False) -> Any:
     """Return real numbers as an array: arrays of other libraries as they are, everything else as a plain NumPy array.

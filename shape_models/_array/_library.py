@@ -9,8 +9,6 @@ import array_api_compat.numpy as _numpy
 import numpy as np
 from array_api_compat import array_namespace
 
-__all__ = ["device_of", "is_array", "is_traced", "namespace_of", "plain_memory", "to_numpy", "values_known"]
-
 
 def namespace_of(array: Any) -> Any:
     """Return the array API namespace of one array, quickly and in a way that compilers can trace.

@@ -10,8 +10,6 @@ import numpy as np
 from ._entry import as_array, as_numpy
 from ._library import device_of, namespace_of, to_numpy, values_known
 
-__all__ = ["as_confidence", "as_weights", "renamed"]
-
 
 def as_weights(weights: Any, shape: tuple[int, ...], *, name: str = "weights") -> np.ndarray:
     """Check relative landmark weights and broadcast them to `shape`.

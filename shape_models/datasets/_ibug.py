@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from .._names import few, plain_name
+from .._typing import PathLike
 from ..formats import LandmarkFileError, read_pts
 from ..formats._record import Missing
 from ..formats._source import Source
 from ..landmarks import IBUG68
 from ._index import Folder, at, of_split
 from ._samples import Entry, LandmarkSample, LandmarkSamples, named
-
-__all__ = ["compare_names", "looks_like_300w", "read_300w", "split_table"]
 
 _300W_FOLDERS = {
     "afw": "train", "helen/trainset": "train", "lfpw/trainset": "train",
@@ -27,7 +25,7 @@ _300W_FOLDERS = {
 
 
 def read_300w(
-    folder: str | os.PathLike[str], split: str | None = None, *, origin: float = 1, missing: Missing = None
+    folder: PathLike, split: str | None = None, *, origin: float = 1, missing: Missing = None
 ) -> LandmarkSamples:
     """Read 300-W: images with 68 landmarks in the order of iBUG.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .._names import IMAGE_SUFFIXES, composed, list_files, natural_key
+from .._typing import PathLike
 from ..formats import LandmarkFileError
 from ._samples import Entry
 
@@ -14,7 +14,7 @@ from ._samples import Entry
 class Folder:
     """The files below a folder, from one walk through it; hidden ones are left out."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: PathLike) -> None:
         self.root = Path(folder)
         if not self.root.is_dir():
             raise LandmarkFileError(f"{self.root}: got no such folder; expected the folder of the data set.")

@@ -12,18 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._names import (
-    list_files,
-    names_scheme,
-    natural_key,
-    numbers_of,
-    own_order,
-)
+from .._names import list_files, names_scheme, natural_key, numbers_of, own_order
+from .._scheme import SchemeLike
+from .._typing import PathLike
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, LandmarksLike, Missing, as_image_size, mark_missing, whole_missing
 from ..formats._registry import SELDOM
-from ..landmarks import LandmarkScheme, get_scheme
+from ..landmarks import get_scheme
 from ._arrays import absent, curves_of, read_arrays, texts_of
 from ._ibug import compare_names, looks_like_300w, read_300w, split_table
 from ._index import Folder, of_split
@@ -34,8 +30,6 @@ from .archives import read_helen, read_imm, read_muct, read_wflw, read_youtube68
 from .folders import read_asmnet
 from .matlab import read_300wlp, read_aflw2000, read_cofw
 
-__all__ = ["ARCHIVES", "load_landmarks"]
-
 ARCHIVES: dict[str, Callable[..., LandmarkSamples]] = {
     "300w": read_300w, "300wlp": read_300wlp, "aflw2000": read_aflw2000, "asmnet": read_asmnet, "cofw": read_cofw,
     "helen": read_helen, "imm": read_imm, "muct": read_muct, "wflw": read_wflw, "youtube68": read_youtube68,
@@ -44,9 +38,9 @@ _LATE = (".pts", ".npy")  # hold one shape and name no image: read when a sample
 
 
 def load_landmarks(
-    source: str | os.PathLike[str] | LandmarksLike,
+    source: PathLike | LandmarksLike,
     *,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     archive: str | None = None,
     split: str | None = None,
     missing: Missing = None,
@@ -54,7 +48,7 @@ def load_landmarks(
     image_size: tuple[int, int] | None = None,
     groups: str | Callable[[Path], str] | None = None,
     extension: str | Sequence[str] | None = None,
-    images: str | os.PathLike[str] | None = None,
+    images: PathLike | None = None,
     labels: Sequence[str] | None = None,
     unused: Literal["raise", "ignore"] = "raise",
     **options: Any,

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .._names import (
-    IMAGE_SUFFIXES,
-    number_repeated,
-    plain_name,
-)
+from .._names import IMAGE_SUFFIXES, number_repeated, plain_name
 from ..formats import LandmarkFile
 from ._index import Folder, only_image
-
-__all__ = ["distinct", "group_of_name", "image_beside", "names_of_files", "own_name", "split_of_name"]
 
 
 def names_of_files(files: Sequence[LandmarkFile], path: Path, folder: Folder) -> list[str]:

@@ -18,8 +18,6 @@ from ..formats._source import Source as FileSource
 from ..landmarks import LandmarkScheme
 from ._samples import Entry, LandmarkSample
 
-__all__ = ["Reading", "in_pixels"]
-
 _BEYOND = 3.0  # fractions of an image: what lies outside it by more is none
 _SAY_FRAME = (".tps", ".asf")  # formats whose frame is part of the format
 

@@ -11,12 +11,11 @@ from typing import Any, overload
 import numpy as np
 
 from .._names import match_labels, number_repeated, own_order
+from .._scheme import SchemeLike
 from .._typing import ArrayLike
 from ..formats import LandmarkFileError
 from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
-
-__all__ = ["LandmarkSample", "LandmarkSamples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +248,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         keys = dict.fromkeys(key for attributes in found for key in attributes)
         return {key: [attributes.get(key) for attributes in found] for key in keys}
 
-    def in_scheme(self, scheme: str | LandmarkScheme) -> LandmarkSamples:
+    def in_scheme(self, scheme: SchemeLike) -> LandmarkSamples:
         """Return the samples as landmarks of a scheme, in its order where their names are those of the scheme.
 
         Parameters

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._files import atomic
 from .._names import plain_name
+from .._typing import PathLike
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
 from ..formats._record import as_image_size, refuse_frame
@@ -19,15 +20,13 @@ from ..images import image_exists, image_size
 from ._reading import in_pixels
 from ._samples import LandmarkSamples
 
-__all__ = ["save_landmarks"]
-
 _USUAL = {"pixels": ".pts", "y_up": ".tps", "relative": ".asf", "physical": ".csv"}  # a file for each shape of a folder
 _INNER = ("box", "columns", "curves", "edges", "image_id", "image_size")
 
 
 def save_landmarks(
     samples: LandmarkSamples,
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     extension: str | None = None,
     image_size: tuple[int, int] | None = None,

@@ -9,8 +9,6 @@ import numpy as np
 from .._options import as_generator
 from ._samples import LandmarkSamples
 
-__all__ = ["split_by_group"]
-
 
 def split_by_group(
     samples: LandmarkSamples, fractions: Sequence[float], *, rng: int | np.random.Generator | None = None

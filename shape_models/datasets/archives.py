@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .._names import plain_name
+from .._typing import PathLike
 from ..formats import LandmarkFile, LandmarkFileError, read_asf, read_csv, read_pts
 from ..formats._source import Source
 from ..landmarks import IBUG68, IMM58, MUCT68, MUCT76, WFLW98
@@ -23,7 +23,7 @@ __all__ = ["read_300w", "read_helen", "read_imm", "read_muct", "read_wflw", "rea
 _WFLW_ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
 
 
-def read_wflw(folder: str | os.PathLike[str], split: str | None = None) -> LandmarkSamples:
+def read_wflw(folder: PathLike, split: str | None = None) -> LandmarkSamples:
     """Read WFLW: 10 000 faces with 98 landmarks, a box and six attributes.
 
     Parameters
@@ -117,7 +117,7 @@ def _load_wflw_reduced(entry: Entry) -> LandmarkSample:
     return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
 
 
-def read_helen(folder: str | os.PathLike[str], split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
+def read_helen(folder: PathLike, split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
     r"""Read HELEN with its own 194 landmarks (the re-annotation with 68 belongs to 300-W).
 
     Parameters
@@ -193,7 +193,7 @@ def _load_helen(entry: Entry, *, origin: float) -> LandmarkSample:
     return LandmarkSample(entry.image, np.array(points) - origin, None, {}, entry.group, entry.split)
 
 
-def read_muct(folder: str | os.PathLike[str], *, mirrored: bool = False) -> LandmarkSamples:
+def read_muct(folder: PathLike, *, mirrored: bool = False) -> LandmarkSamples:
     r"""Read MUCT: studio portraits by five cameras with 76 landmarks, or the first 68 of them.
 
     Parameters
@@ -267,7 +267,7 @@ def _load_muct(entry: Entry) -> LandmarkSample:
     return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
-def read_imm(folder: str | os.PathLike[str], *, origin: float = 1) -> LandmarkSamples:
+def read_imm(folder: PathLike, *, origin: float = 1) -> LandmarkSamples:
     """Read the IMM face database: 40 persons, six portraits each, 58 landmarks.
 
     Parameters
@@ -335,7 +335,7 @@ def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
     return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 
-def read_youtube68(folder: str | os.PathLike[str], split: str | None = None) -> LandmarkSamples:
+def read_youtube68(folder: PathLike, split: str | None = None) -> LandmarkSamples:
     """Read frames of YouTube Faces with 68 machine-made landmarks, listed in one table.
 
     Parameters

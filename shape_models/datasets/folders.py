@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 
+from .._scheme import SchemeLike
+from .._typing import PathLike
 from ..formats import LandmarkFileError, read_npy
 from ..formats._record import Missing
 from ..formats._source import read_bytes
@@ -18,9 +19,9 @@ __all__ = ["read_asmnet"]
 
 
 def read_asmnet(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     group: Callable[[str], str] | None = None,
     missing: Missing = None,
 ) -> LandmarkSamples:

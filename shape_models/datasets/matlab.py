@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._mat73 import opened
+from .._typing import PathLike
 from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, of_split
@@ -22,7 +22,7 @@ __all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
 _POSE = ("pitch", "yaw", "roll", "tx", "ty", "tz", "scale")
 
 
-def read_cofw(folder: str | os.PathLike[str], split: str | None = None) -> LandmarkSamples:
+def read_cofw(folder: PathLike, split: str | None = None) -> LandmarkSamples:
     """Read COFW: 1345 training and 507 test faces with 29 landmarks, each marked as occluded or not.
 
     Parameters
@@ -112,7 +112,7 @@ def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, bool
     return arrays[0], arrays[1], pictures
 
 
-def read_aflw2000(folder: str | os.PathLike[str], *, origin: float = 1) -> LandmarkSamples:
+def read_aflw2000(folder: PathLike, *, origin: float = 1) -> LandmarkSamples:
     """Read AFLW2000-3D: 2000 faces with 68 three-dimensional landmarks and the pose of a fitted model.
 
     Parameters
@@ -166,7 +166,7 @@ def _load_aflw2000(entry: Entry, *, origin: float) -> LandmarkSample:
 
 
 def read_300wlp(
-    folder: str | os.PathLike[str], split: str | None = None, *, flipped: bool = True, origin: float = 1
+    folder: PathLike, split: str | None = None, *, flipped: bool = True, origin: float = 1
 ) -> LandmarkSamples:
     """Read 300W-LP: faces of 300-W turned to large poses, with 68 landmarks and the pose of a fitted model.
 

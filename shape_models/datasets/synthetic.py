@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .._options import as_generator
-from ..landmarks import IBUG68, LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from ..landmarks import IBUG68, get_scheme
 from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["make_face_samples", "make_faces"]
@@ -27,11 +28,7 @@ _YAW, _PITCH, _ROLL = 12.0, 7.0, 5.0
 
 
 def make_faces(
-    n_samples: int = 100,
-    *,
-    scheme: str | LandmarkScheme = IBUG68,
-    n_dims: int = 2,
-    rng: int | np.random.Generator | None = None,
+    n_samples: int = 100, *, scheme: SchemeLike = IBUG68, n_dims: int = 2, rng: int | np.random.Generator | None = None
 ) -> np.ndarray:
     """Draw plausible faces from a parametric model: proportions, expression, pose and a little noise all vary.
 
@@ -90,7 +87,7 @@ def make_face_samples(
     n_samples: int = 100,
     *,
     faces_per_person: int = 4,
-    scheme: str | LandmarkScheme = IBUG68,
+    scheme: SchemeLike = IBUG68,
     rng: int | np.random.Generator | None = None,
 ) -> LandmarkSamples:
     """Draw faces as the samples of an archive, with persons, for documentation and tests of what takes an archive.

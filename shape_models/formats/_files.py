@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .._names import list_files
 from .._options import as_path
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, LandmarksLike
 from ._registry import FOREIGN_ENDINGS, OWN, READERS, WRITERS, options_of
 from ._registry import ONE as _ONE
@@ -17,11 +18,7 @@ from ._source import LandmarkFileError
 
 
 def read_landmarks(
-    path: str | os.PathLike[str],
-    *,
-    scheme: str | LandmarkScheme | None = None,
-    extension: str | None = None,
-    **options: Any,
+    path: PathLike, *, scheme: SchemeLike | None = None, extension: str | None = None, **options: Any
 ) -> LandmarkFile | list[LandmarkFile]:
     """Read a landmark file of any known format, or all of a folder.
 
@@ -141,7 +138,7 @@ def _read(path: Path, suffix: str, options: dict[str, Any]) -> LandmarkFile | li
     return reader(path, **_options(reader, options, suffix))
 
 
-def write_landmarks(path: str | os.PathLike[str], landmarks: LandmarksLike, **options: Any) -> None:
+def write_landmarks(path: PathLike, landmarks: LandmarksLike, **options: Any) -> None:
     """Write a landmark file in the format that its extension names.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 
 from .._array import as_numpy
 from .._files import atomic as replacing
-from .._typing import ArrayLike, LandmarkSet
+from .._typing import ArrayLike, LandmarkSet, PathLike
 from ..images import image_size as image_size_of
 from ..landmarks import LandmarkScheme, get_scheme
 from ._source import BLANKS, LINE_END, LandmarkFileError, Source, shorten
@@ -188,7 +187,7 @@ def _expected_missing(missing: Any) -> str:
     return f"got {missing!r}; expected None, 'negative', 'zero', a number, or one number for each coordinate."
 
 
-def as_files(landmarks: Any, path: str | os.PathLike[str]) -> list[LandmarkFile]:
+def as_files(landmarks: Any, path: PathLike) -> list[LandmarkFile]:
     """Return what is to be written as a list of LandmarkFile: one, a list of them, one shape or an array of shapes."""
     if isinstance(landmarks, LandmarkFile):
         return [landmarks]
@@ -198,7 +197,7 @@ def as_files(landmarks: Any, path: str | os.PathLike[str]) -> list[LandmarkFile]
     return [LandmarkFile(as_points(shape, path)) for shape in (array if array.ndim == 3 else array[None])]
 
 
-def _numbers(landmarks: Any, path: str | os.PathLike[str]) -> np.ndarray:
+def _numbers(landmarks: Any, path: PathLike) -> np.ndarray:
     """Return an array of float64 in which what is masked is missing, also in a list."""
     parts = landmarks if isinstance(landmarks, list | tuple) else ()
     try:
@@ -224,7 +223,7 @@ def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
     return n_landmarks, n_dims
 
 
-def refuse_frame(path: str | os.PathLike[str], landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
+def refuse_frame(path: PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
     """Refuse to write points of one frame into a format that means another."""
     frame = getattr(landmarks, "frame", allowed[0])
     if frame not in allowed:
@@ -234,7 +233,7 @@ def refuse_frame(path: str | os.PathLike[str], landmarks: Any, allowed: tuple[st
         )
 
 
-def one_line(path: str | os.PathLike[str], name: str, value: Any) -> str:
+def one_line(path: PathLike, name: str, value: Any) -> str:
     """Return the text of a value that a line of a file is to hold, and to give back."""
     text = str(value)
     if LINE_END.search(text) or text != text.strip(BLANKS):
@@ -279,7 +278,7 @@ def check_scheme(path: Path, n_landmarks: int, scheme: LandmarkScheme | None) ->
 
 
 def as_points(
-    landmarks: Any, path: str | os.PathLike[str], *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)
+    landmarks: Any, path: PathLike, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)
 ) -> np.ndarray:
     """Return the points to write, as finite float64 of shape (n_landmarks, n_dims)."""
     points = _numbers(landmarks, path)
@@ -306,7 +305,7 @@ def whole_missing(points: Any) -> np.ndarray:
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: PathLike) -> Iterator[Path]:
     """Yield a name in the folder of `path`; it takes the place of `path` when the block ends well."""
     try:
         with replacing(path) as temporary:
@@ -315,7 +314,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise LandmarkFileError(f"{Path(path)}: cannot be written ({error}).") from None
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Write a text file as a whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._typing import PathLike
 from ._record import LandmarkFile
 from ._source import LandmarkFileError, Source
 from ._xml import root_of
@@ -72,7 +72,7 @@ class ByContent:
         parameters = {p.name: p for reader in readers for p in inspect.signature(reader).parameters.values()}
         self.__signature__ = inspect.Signature(sorted(parameters.values(), key=lambda p: p.kind))
 
-    def __call__(self, path: str | os.PathLike[str], **options: Any) -> LandmarkFile | list[LandmarkFile]:
+    def __call__(self, path: PathLike, **options: Any) -> LandmarkFile | list[LandmarkFile]:
         source = Source.of(path)
         reader = self._choose(source)
         for name in options:
@@ -178,7 +178,7 @@ def _choose_txt(source: Source) -> Reader:
     return read_txt
 
 
-def _write_json(path: str | os.PathLike[str], landmarks: Any, *, coordinates: str | None = None) -> None:
+def _write_json(path: PathLike, landmarks: Any, *, coordinates: str | None = None) -> None:
     """Write ``.mrk.json`` for 3D Slicer, other ``.json`` as COCO keypoints."""
     if str(path).lower().endswith(".mrk.json"):
         write_slicer(path, landmarks, **({} if coordinates is None else {"coordinates": coordinates}))
@@ -188,7 +188,7 @@ def _write_json(path: str | os.PathLike[str], landmarks: Any, *, coordinates: st
         write_coco(path, landmarks)
 
 
-def _write_txt(path: str | os.PathLike[str], landmarks: Any) -> None:
+def _write_txt(path: PathLike, landmarks: Any) -> None:
     """Write a table for MorphoJ."""
     write_csv(path, landmarks, style="morphoj")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 from collections import Counter
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .._typing import PathLike
 
 MAX_BYTES = 1 << 30
 _MISSING = ("nan", "na", "n/a", "#n/a", "#na", "#nv", "<na>", "null", "none", "-", "--")
@@ -43,7 +44,7 @@ class LandmarkFileError(ValueError):
 class Source:
     """The text of a file, with the name and the line that its errors quote."""
 
-    def __init__(self, path: str | os.PathLike[str], text: str | None = None, *, decimal: str = ".") -> None:
+    def __init__(self, path: PathLike, text: str | None = None, *, decimal: str = ".") -> None:
         if decimal not in (".", ","):
             raise ValueError(f"decimal: got {decimal!r}; expected '.' or ','.")
         self.path = Path(path)
@@ -51,7 +52,7 @@ class Source:
         self.decimal = decimal
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str] | Source, *, decimal: str = ".") -> Source:
+    def of(cls, path: PathLike | Source, *, decimal: str = ".") -> Source:
         """Return a source that has been opened already as it is."""
         if isinstance(path, Source):
             return path if path.decimal == decimal else cls(path.path, path.text, decimal=decimal)

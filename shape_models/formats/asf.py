@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from decimal import Context, Decimal
 from pathlib import Path
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
@@ -32,11 +33,11 @@ _COLUMNS = ("path", "type", "x", "y", "point", "from", "to")
 
 
 def read_asf(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     image_size: tuple[int, int] | None = None,
     missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
 ) -> LandmarkFile:
     """Read an ``.asf`` file: points as fractions of the size of the image, with their connections.
 
@@ -148,7 +149,7 @@ def _integer(source: Source, token: str, name: str, line: int) -> int:
 
 
 def write_asf(
-    path: str | os.PathLike[str],
+    path: PathLike,
     landmarks: LandmarksLike,
     *,
     image_size: tuple[int, int] | None = None,

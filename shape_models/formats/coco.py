@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import IBUG68, LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import IBUG68, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
@@ -36,11 +37,7 @@ _PARTS = {
 
 
 def read_coco(
-    path: str | os.PathLike[str],
-    *,
-    part: str | None = None,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, part: str | None = None, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     """Read keypoints from a JSON file of COCO or COCO-WholeBody.
 
@@ -199,7 +196,7 @@ def _box(source: Source, box: Any, where: str) -> np.ndarray:
     return corners
 
 
-def write_coco(path: str | os.PathLike[str], landmarks: LandmarksLike) -> None:
+def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
     """Write shapes as COCO keypoints that `read_coco` reads back to the last bit.
 
     Parameters

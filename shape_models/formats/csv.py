@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
@@ -41,7 +42,7 @@ _AXIS_FIRST = re.compile(r"([xyz])[_ ](.*[^0-9].*)", re.IGNORECASE)
 
 
 def read_csv(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     group: str | Sequence[str] | None = None,
     columns: Mapping[str | int, str | None] | Sequence[str] | None = None,
@@ -49,7 +50,7 @@ def read_csv(
     rows: str | None = None,
     decimal: str = ".",
     missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     frame: str = "pixels",
 ) -> list[LandmarkFile]:
     r"""Read the shapes of a table in any of these layouts, told apart by the header.
@@ -283,11 +284,7 @@ _STYLES = ("table", "morphoj", "geomorph")
 
 
 def write_csv(
-    path: str | os.PathLike[str],
-    landmarks: LandmarksLike,
-    *,
-    columns: Sequence[str] | None = None,
-    style: str = "table",
+    path: PathLike, landmarks: LandmarksLike, *, columns: Sequence[str] | None = None, style: str = "table"
 ) -> None:
     """Write shapes into a table, one row each, that `read_csv` reads back to the last bit.
 
@@ -365,7 +362,7 @@ def write_csv(
     write_text(path, stream.getvalue())
 
 
-def _same_labels(path: str | os.PathLike[str], files: list[LandmarkFile]) -> list[LandmarkFile]:
+def _same_labels(path: PathLike, files: list[LandmarkFile]) -> list[LandmarkFile]:
     """Return the files with their landmarks in the order of the first one's labels."""
     names = files[0].labels if files else None
     if names is None or all(file.labels is None for file in files):
@@ -401,7 +398,7 @@ def _column(file: LandmarkFile, key: str, points: np.ndarray) -> np.ndarray:
 
 
 def _first_columns(
-    path: str | os.PathLike[str], files: list[LandmarkFile], columns: Sequence[str] | None
+    path: PathLike, files: list[LandmarkFile], columns: Sequence[str] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return the names and the values of the columns before the coordinates."""
     if columns is None:
@@ -421,9 +418,7 @@ def _first_columns(
     return [*(["image"] if images else []), *names], rows
 
 
-def _identities(
-    path: str | os.PathLike[str], files: list[LandmarkFile], style: str
-) -> tuple[list[str], list[list[str]]]:
+def _identities(path: PathLike, files: list[LandmarkFile], style: str) -> tuple[list[str], list[list[str]]]:
     """Return the one column of MorphoJ and of R: who each shape is."""
     for file in files:
         refuse_frame(path, file, ("pixels", "y_up", "physical"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, shorten
@@ -17,11 +18,7 @@ __all__ = ["read_cvat_xml"]
 
 
 def read_cvat_xml(
-    path: str | os.PathLike[str],
-    *,
-    origin: float = 0,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, origin: float = 0, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     """Read points and skeletons of CVAT (its formats "CVAT for images" and "CVAT for video", version 1.1).
 

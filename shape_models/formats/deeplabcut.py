@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import LandmarkFileError, Source, read_bytes, shorten
 from ._table import read_rows
@@ -20,12 +21,7 @@ _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
 _Table = tuple[list[tuple[str, str, str]], list[tuple[list[str], list[float]]]]
 
 
-def read_deeplabcut(
-    path: str | os.PathLike[str],
-    *,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
-) -> list[LandmarkFile]:
+def read_deeplabcut(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | None = None) -> list[LandmarkFile]:
     """Read annotations or predictions of DeepLabCut.
 
     Parameters

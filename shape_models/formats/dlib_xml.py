@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, LandmarksLike, Missing, as_files, as_points, record, refuse_frame, spell, write_text
 from ._source import LandmarkFileError, Source, shorten
@@ -22,9 +23,7 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_dlib_xml(
-    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
-) -> list[LandmarkFile]:
+def read_dlib_xml(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | None = None) -> list[LandmarkFile]:
     """Read the annotated boxes of an imglab file.
 
     Parameters
@@ -117,7 +116,7 @@ class _Handler(XmlHandler):
             parts[name] = (self.number("part", attributes, "x"), self.number("part", attributes, "y"))
 
 
-def write_dlib_xml(path: str | os.PathLike[str], landmarks: LandmarksLike) -> None:
+def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
     """Write shapes as boxes with parts that `read_dlib_xml` reads back to the last bit.
 
     Parameters
@@ -200,7 +199,7 @@ def _whole(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else spell(value)
 
 
-def _quote(path: str | os.PathLike[str], text: str) -> str:
+def _quote(path: PathLike, text: str) -> str:
     if _FORBIDDEN.search(text):
         raise LandmarkFileError(
             f"{Path(path)}: got the name {shorten(text)!r}, which XML cannot hold; expected letters."

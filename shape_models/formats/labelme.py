@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, shorten
@@ -16,11 +17,7 @@ __all__ = ["read_labelme"]
 
 
 def read_labelme(
-    path: str | os.PathLike[str],
-    *,
-    origin: float = 0,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, origin: float = 0, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     """Read the points that were set in LabelMe.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
@@ -27,9 +28,7 @@ from ._source import LandmarkFileError, Source, json_field, json_number, shorten
 __all__ = ["read_ljson", "write_ljson"]
 
 
-def read_ljson(
-    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
-) -> list[LandmarkFile]:
+def read_ljson(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | None = None) -> list[LandmarkFile]:
     """Read the shapes of an ``.ljson`` file.
 
     Parameters
@@ -160,7 +159,7 @@ def _edges(source: Source, pairs: Any, n: int, where: str) -> np.ndarray:
     return _indices(source, [index for pair in pairs for index in pair], n, where).reshape(-1, 2)
 
 
-def write_ljson(path: str | os.PathLike[str], landmarks: LandmarksLike, *, version: int = 3) -> None:
+def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -> None:
     """Write shapes into an ``.ljson`` file that `read_ljson` reads back to the last bit.
 
     Parameters

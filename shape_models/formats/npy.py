@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 
+from .._scheme import SchemeLike
+from .._typing import PathLike
 from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
 from ._record import (
     LandmarkFile,
@@ -26,11 +27,7 @@ __all__ = ["read_npy", "write_npy"]
 
 
 def read_npy(
-    path: str | os.PathLike[str],
-    *,
-    n_dims: int | None = None,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, n_dims: int | None = None, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> LandmarkFile:
     """Read one shape from a ``.npy`` file.
 
@@ -149,7 +146,7 @@ def parse_array(where: str | Path, data: bytes, *, text: bool = False) -> np.nda
     return array
 
 
-def write_npy(path: str | os.PathLike[str], landmarks: LandmarksLike, *, flat: bool = True) -> None:
+def write_npy(path: PathLike, landmarks: LandmarksLike, *, flat: bool = True) -> None:
     """Write one shape into a ``.npy`` file that `read_npy` reads back to the last bit.
 
     Parameters

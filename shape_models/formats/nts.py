@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, shorten
 
@@ -20,12 +21,12 @@ _HEADER = re.compile(
 
 
 def read_nts(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     n_dims: int | None = None,
     decimal: str = ".",
     missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
 ) -> list[LandmarkFile]:
     r"""Read the specimens of an ``.nts`` or ``.dta`` file.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import IBUG68, LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import IBUG68, get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import Source
 from ._table import read_table
@@ -28,11 +29,7 @@ def is_openface(names: list[str]) -> bool:
 
 
 def read_openface(
-    path: str | os.PathLike[str],
-    *,
-    part: str = "2d",
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, part: str = "2d", missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     r"""Read the landmarks of a table of OpenFace.
 

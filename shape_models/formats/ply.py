@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import LandmarkFileError, Source, read_bytes, shorten
 
@@ -21,9 +22,7 @@ _TYPES = {
 _END = b"end_header"
 
 
-def read_ply(
-    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
-) -> LandmarkFile:
+def read_ply(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | None = None) -> LandmarkFile:
     """Read the vertices of a ``.ply`` file as landmarks.
 
     Parameters

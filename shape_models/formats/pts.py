@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from decimal import Decimal
 
 import numpy as np
 
+from .._scheme import SchemeLike
+from .._typing import PathLike
 from ..landmarks import LandmarkScheme, get_scheme
 from ._columns import Columns
 from ._record import (
@@ -34,13 +35,13 @@ _UNITS = np.array([float(10**k) for k in range(16)])
 
 
 def read_pts(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     origin: float = 1,
     columns: str | None = None,
     decimal: str = ".",
     missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
 ) -> LandmarkFile:
     r"""Read a ``.pts`` file: a header, and the points one a line between braces.
 
@@ -196,7 +197,7 @@ def _read_idav(
     return LandmarkFile(array, tuple(labels), scheme, frame="physical", path=source.path)
 
 
-def write_pts(path: str | os.PathLike[str], landmarks: LandmarksLike, *, origin: float = 1) -> None:
+def write_pts(path: PathLike, landmarks: LandmarksLike, *, origin: float = 1) -> None:
     """Write a ``.pts`` file that `read_pts` reads back to the last bit.
 
     Parameters

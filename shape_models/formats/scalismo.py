@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, shorten
 
 __all__ = ["read_scalismo"]
 
 
-def read_scalismo(
-    path: str | os.PathLike[str], *, missing: Missing = None, scheme: str | LandmarkScheme | None = None
-) -> LandmarkFile:
+def read_scalismo(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | None = None) -> LandmarkFile:
     """Read a landmark list of Scalismo.
 
     Parameters

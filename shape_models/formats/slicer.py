@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
@@ -38,11 +39,7 @@ _NUMBERED_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 
 
 def read_slicer(
-    path: str | os.PathLike[str],
-    *,
-    coordinates: str = "LPS",
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, coordinates: str = "LPS", missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     """Read the point lists and curves of a markups file of 3D Slicer.
 
@@ -195,7 +192,7 @@ def _millimetres(source: Source, unit: Any, where: str) -> float:
     return _UNITS[name]
 
 
-def write_slicer(path: str | os.PathLike[str], landmarks: LandmarksLike, *, coordinates: str = "LPS") -> None:
+def write_slicer(path: PathLike, landmarks: LandmarksLike, *, coordinates: str = "LPS") -> None:
     """Write point lists that 3D Slicer opens and `read_slicer` reads back to the last bit.
 
     Parameters

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record, whole_missing
 from ._source import Source, shorten
 
@@ -25,11 +26,7 @@ def is_stereomorph(source: Source) -> bool:
 
 
 def read_stereomorph(
-    path: str | os.PathLike[str],
-    *,
-    scaled: bool = False,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, scaled: bool = False, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> LandmarkFile:
     r"""Read a shape file of StereoMorph.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -11,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._record import (
     EXACT,
     LandmarkFile,
@@ -40,13 +41,13 @@ _RESERVED = ("LM", "LM3", "CURVES", "OUTLINES", "POINTS", "IMAGE", "ID", "SCALE"
 
 
 def read_tps(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     image_size: tuple[int, int] | None = None,
     missing: Missing = None,
     scaled: bool = False,
     decimal: str = ".",
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
 ) -> list[LandmarkFile]:
     """Read the specimens of a ``.tps`` file.
 
@@ -239,9 +240,7 @@ def _points(
     return array
 
 
-def write_tps(
-    path: str | os.PathLike[str], landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None
-) -> None:
+def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None) -> None:
     """Write specimens into a ``.tps`` file that `read_tps` reads back to the last bit.
 
     Parameters

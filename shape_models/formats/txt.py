@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._columns import Columns
 from ._record import FRAMES, LandmarkFile, Missing, mark_missing, record, whole_missing
 from ._source import Source
@@ -16,14 +17,14 @@ __all__ = ["read_txt"]
 
 
 def read_txt(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     columns: str | None = None,
     n_dims: int | None = None,
     decimal: str = ".",
     missing: Missing = None,
     frame: str = "pixels",
-    scheme: str | LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
 ) -> LandmarkFile:
     r"""Read one shape from plain text without a header.
 

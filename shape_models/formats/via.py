@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import numpy as np
 
-from ..landmarks import LandmarkScheme, get_scheme
+from .._scheme import SchemeLike
+from .._typing import PathLike
+from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, read_json, shorten
@@ -18,11 +19,7 @@ __all__ = ["read_via"]
 
 
 def read_via(
-    path: str | os.PathLike[str],
-    *,
-    label: str | None = None,
-    missing: Missing = None,
-    scheme: str | LandmarkScheme | None = None,
+    path: PathLike, *, label: str | None = None, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> list[LandmarkFile]:
     """Read the points that were set in the VGG Image Annotator.
 
