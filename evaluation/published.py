@@ -6,8 +6,11 @@ the tables disagree with themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ._tables import Table
 from .protocols import get_protocol
@@ -298,169 +301,18 @@ def _claims() -> Iterator[Contradiction]:
     yield Contradiction("sdu-2d", "the number in bold on 300W against the smallest of its column", bold, best, 0.0005)
 
 
-_ASMNET = "Fard, Abdollahi, Mahoor: ASMNet, CVPR Workshops 2021"
-_KD = "evaluation notes of Fard, Mahoor: KD-Loss, 2022 (the NME of the student and the teacher are those of the paper)"
-_SDU = "README of sdu-face-alignment, April 2019"
-_300W = "NME, divided by the distance of the outer eye corners (36, 45), in the stretched crop of 224 pixels"
-_VARIANTS = "nr: trained with the mean squared error alone; r: MobileNetV2 with the ASM loss"
-_SPLITS = ("common", "challenging", "full")
+def _read() -> dict[str, PublishedTable]:
+    tables = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+    return {
+        key: PublishedTable(key, **{name: _frozen(value) for name, value in table.items()})
+        for key, table in tables.items()
+    }
 
 
-def _kd_columns(order: Sequence[str] = ("challenging", "common", "full")) -> tuple[str, ...]:
-    return tuple(f"{part} {name}" for part in order for name in ("NME", "FR", "AUC"))
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {method: tuple(numbers) for method, numbers in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
-_ALL = (
-    PublishedTable(
-        "asmnet-1", "ASMNet, table 1: error, parameters and operations", _ASMNET,
-        "NME (300-W: outer eye corners; WFLW: pupils), parameters in millions, operations in thousand millions",
-        "% / M / B", ("300W NME", "WFLW NME", "Params (M)", "FLOPs (B)"),
-        {
-            "mnv2": ("4.70", "9.57", "2.42", "0.60"), "mnv2_r": ("4.59", "9.41", None, None),
-            "ASMNet_nr": ("6.49", "11.96", "1.43", "0.51"), "ASMNet": ("5.50", "10.77", None, None),
-        },
-        notes=(_VARIANTS, "operations are 2 x multiply-adds of convolutions and linear layers at 224 x 224"),
-    ),
-    PublishedTable(
-        "asmnet-sizes", "ASMNet: size of the networks", _ASMNET, "parameters and operations", "M / B",
-        ("Params (M)", "FLOPs (B)"),
-        {
-            "DVLN": ("132.0", "14.4"), "SAN": ("57.4", "10.7"), "LAB": ("25.1", "19.1"),
-            "ResNet50 (Wing + PDB)": ("25", "3.8"), "ASMNet": ("1.4", "0.5"), "MobileNetV2": ("2.4", "0.6"),
-        },
-        cited=("DVLN", "SAN", "LAB", "ResNet50 (Wing + PDB)"),
-    ),
-    PublishedTable(
-        "asmnet-2", "ASMNet, table 2: 300-W, 68 landmarks", _ASMNET, _300W, "%",
-        ("Common", "Challenging", "Fullset"),
-        {
-            "RCN": ("4.67", "8.44", "5.41"), "DAN": ("3.19", "5.24", "3.59"), "PCD-CNN": ("3.67", "7.62", "4.44"),
-            "CPM": ("3.39", "8.14", "4.36"), "DSRN": ("4.12", "9.68", "5.21"), "SAN": ("3.34", "6.60", "3.98"),
-            "LAB": ("2.98", "5.19", "3.49"), "DCFE": ("2.76", "5.22", "3.24"), "mnv2": ("3.93", "7.52", "4.70"),
-            "mnv2_r": ("3.88", "7.35", "4.59"), "ASMNet_nr": ("5.86", "8.80", "6.46"),
-            "ASMNet": ("4.82", "8.2", "5.50"),
-        },
-        protocol="asmnet-300w", subsets=_SPLITS, cited=("RCN", "DAN", "PCD-CNN", "CPM", "DSRN", "SAN", "LAB", "DCFE"),
-        notes=(
-            _VARIANTS, "cited rows are measured in the image and by protocols of their own papers",
-            "the full set of mnv2, mnv2_r and ASMNet_nr is not the mean of common and challenging by size (554, 135)",
-        ),
-    ),
-    PublishedTable(
-        "asmnet-3", "ASMNet, table 3: WFLW, 98 landmarks", _ASMNET,
-        "NME, own rows divided by the distance of the pupils (96, 97) as the authors' code does, in the stretched crop",
-        "%", ("Test set", "Pose", "Expression", "Illumination", "Make-Up", "Occlusion", "Blur"),
-        {
-            "ESR": ("11.13", "25.88", "11.47", "10.49", "11.05", "13.75", "12.20"),
-            "SDM": ("10.29", "24.10", "11.45", "9.32", "9.38", "13.03", "11.28"),
-            "CFSS": ("9.07", "21.36", "10.09", "8.30", "8.74", "11.76", "9.96"),
-            "DVLN": ("6.08", "11.54", "6.78", "5.73", "5.98", "7.33", "6.88"),
-            "LAB": ("5.27", "10.24", "5.51", "5.23", "5.15", "6.79", "6.32"),
-            "ResNet50 (Wing + PDB)": ("5.11", "8.75", "5.36", "4.93", "5.41", "6.37", "5.81"),
-            "mnv2": ("9.57", "18.18", "9.93", "8.98", "9.92", "11.38", "10.79"),
-            "mnv2_r": ("9.41", "17.86", "9.78", "8.90", "9.67", "11.25", "10.66"),
-            "ASMNet_nr": ("11.96", "21.95", "13.08", "11.02", "11.84", "13.24", "12.60"),
-            "ASMNet": ("10.77", "21.11", "12.02", "9.93", "10.55", "12.34", "11.62"),
-        },
-        protocol="asmnet-wflw",
-        subsets=("full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"),
-        cited=("ESR", "SDM", "CFSS", "DVLN", "LAB", "ResNet50 (Wing + PDB)"),
-        notes=(
-            _VARIANTS, "cited rows divide by the outer eye corners (60, 72), a longer distance: not comparable",
-            "the caption announces failure rate and AUC, the table has neither",
-        ),
-    ),
-    PublishedTable(
-        "asmnet-4", "ASMNet, table 4: head pose on 300-W and WFLW", _ASMNET,
-        "mean absolute difference from the angles that HopeNet predicts on the same crop: an agreement, no error",
-        "degrees", ("300W yaw", "300W pitch", "300W roll", "WFLW yaw", "WFLW pitch", "WFLW roll"),
-        {
-            "ASMNet_nr": ("2.41", "1.87", "2.115", "3.14", "2.99", "2.23"),
-            "ASMNet": ("1.62", "1.80", "1.24", "2.97", "2.93", "2.21"),
-            "mnv2": ("1.75", "1.93", "1.32", "3.06", "3.03", "2.26"),
-            "mnv2_r": ("1.71", "1.89", "1.30", "3.08", "2.94", "2.22"),
-        },
-        notes=(_VARIANTS,),
-    ),
-    PublishedTable(
-        "asmnet-5", "ASMNet, table 5: head pose on 300-W", _ASMNET,
-        "mean absolute difference; the ASMNet row is an agreement with HopeNet, the others have other references",
-        "degrees", ("Pitch", "Yaw", "Roll"),
-        {"Yang et al.": ("5.1", "4.2", "2.4"), "JFA": ("3.0", "2.5", "2.6"), "ASMNet": ("1.80", "1.62", "1.24")},
-        cited=("Yang et al.", "JFA"), notes=("the rows are not comparable",),
-    ),
-    PublishedTable(
-        "kd-300w", "KD-Loss on 300-W", _KD,
-        f"{_300W}; FR at 0.1; AUC is the threshold-weighted number of auc_threshold_weighted, not an area",
-        "% / % / fraction", _kd_columns(),
-        {
-            "MobileNetV2": ("6.84", "7.40", ".5425", "3.93", ".18", ".8102", "4.50", "1.59", ".7578"),
-            "student, KD-Loss": ("6.13", "3.70", ".6029", "3.56", ".18", ".8356", "4.06", ".87", ".7900"),
-            "student, tough teacher": ("6.59", "5.92", ".5509", "3.85", ".18", ".8146", "4.39", "1.30", ".7630"),
-            "student, tolerant teacher": ("6.41", "4.44", ".5736", "3.73", ".18", ".8230", "4.25", "1.01", ".7742"),
-            "EfficientNet-B3": ("5.80", "3.70", ".6423", "3.34", "0", ".8512", "3.82", ".72", ".8103"),
-        },
-        protocol="asmnet-300w", subsets=(*("challenging",) * 3, *("common",) * 3, *("full",) * 3),
-    ),
-    PublishedTable(
-        "kd-cofw", "KD-Loss on COFW, 29 landmarks", _KD,
-        "NME, divided by the distance of the outer eye corners (8, 9), in the stretched crop; FR at 0.1; AUC as above",
-        "% / % / fraction", ("NME", "FR", "AUC"),
-        {
-            "MobileNetV2": ("5.04", "3.74", ".7213"), "student, KD-Loss": ("4.11", "2.366", ".7907"),
-            "EfficientNet-B3": ("3.81", "1.972", ".8098"),
-        },
-        protocol="asmnet-cofw", subsets=("full",) * 3,
-    ),
-    PublishedTable(
-        "kd-wflw", "KD-Loss on WFLW, 98 landmarks", _KD,
-        "NME, divided by the distance of the pupils (96, 97), in the stretched crop; FR at 0.1", "%",
-        ("Test set", "Test set FR", "Pose", "Expression", "Illumination", "Make-Up", "Occlusion", "Blur"),
-        {
-            "student, KD-Loss": ("8.57", None, "15.06", None, None, None, None, None),
-            "EfficientNet-B3 (log of 2020)": ("6.984", "15.52", "12.96", "7.30", "6.69", "7.01", "8.34", "7.81"),
-            "student (log of 2020)": ("8.902", "26.72", "17.75", None, None, None, None, None),
-            "MobileNetV2 (log of 2020)": ("9.255", "28.32", "18.73", None, None, None, None, None),
-        },
-        protocol="asmnet-wflw",
-        subsets=("full", "full", "pose", "expression", "illumination", "make-up", "occlusion", "blur"),
-        notes=("the rows of the published table beyond test set and pose are not known here",),
-    ),
-    PublishedTable(
-        "sdu-2d", "sdu-face-alignment on iBUG, COFW and 300-W", _SDU,
-        "NME, divided by the distance of the eye centres, each the middle of two eye corners", "%",
-        ("IBUG", "COFW", "300W"),
-        {
-            "Hourglass2(d=4)-Resnet": ("7.719", "6.776", "6.482"), "Hourglass2(d=3)-HPM": ("7.249", "6.378", "6.049"),
-            "Hourglass2(d=4)-CAB": ("7.168", "6.123", "5.684"), "SAT2(d=3)-CAB": ("7.052", "5.999", "5.618"),
-            "Hourglass2(d=3)-CAB": ("6.974", "5.983", "5.647"),
-        },
-        notes=(
-            "crops turned upright by the true landmarks, true landmarks rounded down in a 128-pixel crop: "
-            "protocols sdu-ibug, sdu-cofw, sdu-300w",
-            "the first row had 8.476/7.544/7.103 at the same links before the evaluation script changed",
-        ),
-    ),
-    PublishedTable(
-        "sdu-3d", "sdu-face-alignment on AFLW2000-3D", _SDU,
-        "NME, divided by sqrt(w h) of the box of the true landmarks", "%", ("AFLW2000-3D",),
-        {"SAT2(d=3)-CAB": ("3.072",), "Hourglass2(d=3)-CAB": ("3.005",)},
-        protocol="sdu-aflw2000-3d", subsets=("all",),
-        notes=(
-            "crops turned upright by the true landmarks, true landmarks rounded in a 128-pixel crop",
-            "the same download links had 3.307 and 3.150 before the evaluation script changed",
-        ),
-    ),
-    PublishedTable(
-        "sdu-sizes", "sdu-face-alignment: size of the models", _SDU, "size of the parameter file", "MB",
-        ("Model size",),
-        {
-            "Hourglass2(d=4)-Resnet": ("26",), "Hourglass2(d=3)-HPM": ("38",), "Hourglass2(d=4)-CAB": ("46",),
-            "SAT2(d=3)-CAB": ("40",), "Hourglass2(d=3)-CAB": ("37",),
-        },
-        notes=("four bytes for each parameter and running statistic, in units of 1,000,000 bytes, rounded down",),
-    ),
-)  # fmt: skip
-
-PUBLISHED: Mapping[str, PublishedTable] = {table.key: table for table in _ALL}
-"""The tables by key."""
+PUBLISHED: Mapping[str, PublishedTable] = _read()

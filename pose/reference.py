@@ -29,6 +29,7 @@ are statistics of them.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,107 +56,22 @@ __all__ = [
 INTERPUPILLARY_DISTANCE = 63.36
 CHIN_LEAN = 5.0
 
-# Landmarks of the subject's right half and of the middle line: index, x, y, z in millimetres.
-_HALF = """
-0 -72.09 13.83 74.09
-1 -70.23 33.41 70.48
-2 -66.33 51.38 67.49
-3 -62.47 67.22 62.90
-4 -56.68 83.49 53.15
-5 -47.09 95.96 36.82
-6 -36.04 103.01 17.36
-7 -21.58 109.02 -0.53
-8 0.00 112.74 -7.80
-17 -56.35 -13.01 13.83
-18 -48.31 -19.91 2.56
-19 -37.91 -22.41 -5.34
-20 -27.91 -21.69 -10.47
-21 -18.88 -19.38 -13.05
-27 0.00 -0.81 -17.74
-28 0.00 10.48 -27.21
-29 0.00 21.54 -37.22
-30 0.00 31.52 -40.18
-31 -12.39 41.86 -18.57
-32 -7.13 42.49 -23.06
-33 0.00 43.50 -25.16
-36 -43.24 0.95 5.88
-37 -36.75 -4.09 -1.84
-38 -27.55 -4.37 -1.87
-39 -19.13 1.01 0.26
-40 -26.91 2.98 -2.30
-41 -36.50 3.52 -0.14
-48 -25.94 67.33 -7.66
-49 -17.28 60.04 -19.83
-50 -6.01 55.60 -26.18
-51 0.00 56.77 -26.87
-55 16.66 73.32 -17.20
-56 8.75 76.82 -22.09
-57 0.00 77.53 -23.16
-60 -23.97 66.96 -8.18
-61 -7.76 62.92 -21.39
-62 0.00 62.50 -23.38
-65 7.77 68.95 -20.28
-66 0.00 69.49 -21.52
-"""
 
-# Index and weight, mean 1 over the 68 landmarks.
-_HALF_WEIGHTS = """
-0 0.05
-1 0.06
-2 0.07
-3 0.08
-4 0.12
-5 0.23
-6 0.33
-7 0.33
-8 0.55
-17 0.33
-18 0.59
-19 0.64
-20 0.37
-21 0.19
-27 2.39
-28 3.18
-29 2.09
-30 1.62
-31 1.37
-32 2.38
-33 2.02
-36 1.29
-37 1.60
-38 1.94
-39 2.41
-40 2.23
-41 1.88
-48 0.45
-49 0.87
-50 1.49
-51 1.82
-55 0.76
-56 0.68
-57 0.75
-60 0.55
-61 1.35
-62 1.82
-65 0.80
-66 0.87
-"""
-
-
-def _mirrored(text: str, signs: tuple[float, ...]) -> np.ndarray:
+def _load() -> np.ndarray:
+    """Return x, y, z in millimetres and the weight of each landmark (mean 1), from those of the right half."""
     assert IBUG68.mirror is not None
-    rows = np.array([[float(number) for number in line.split()] for line in text.strip().splitlines()])
-    table = np.full((IBUG68.n_landmarks, rows.shape[1] - 1), np.nan)
+    rows = np.loadtxt(Path(__file__).with_name("_head_ibug68.csv"), delimiter=",", skiprows=1)
+    table = np.empty((IBUG68.n_landmarks, 4))
     index = rows[:, 0].astype(int)
-    table[IBUG68.mirror[index]] = rows[:, 1:] * signs
+    table[IBUG68.mirror[index]] = rows[:, 1:] * (-1.0, 1.0, 1.0, 1.0)
     table[index] = rows[:, 1:]
     return table
 
 
 HEAD_IBUG68: np.ndarray
 WEIGHTS_IBUG68: np.ndarray
-_HEAD = _mirrored(_HALF, (-1.0, 1.0, 1.0))
-_WEIGHTS = _mirrored(_HALF_WEIGHTS, (1.0,))[:, 0]
+_ROWS = _load()
+_HEAD, _WEIGHTS = _ROWS[:, :3].copy(), _ROWS[:, 3].copy()
 _TABLES = {"HEAD_IBUG68": _HEAD, "WEIGHTS_IBUG68": _WEIGHTS}
 
 
