@@ -216,6 +216,17 @@ def read(source: str | Path, reading: Mapping[str, Any], **more: Any) -> Any:
     return samples.loaded(functools.partial(progress, label="reading"))
 
 
+def say_curves(source: str, data: Any) -> None:
+    """Say that curves beside the landmarks are no landmarks: a model learned from them knows nothing of the curves."""
+    n = max(map(len, data.curves), default=0)
+    if n:
+        click.echo(
+            f"{source}: the landmarks are fitted without {counted(n, 'curve')} beside them. "
+            "Try shape_models.attach_curves, which samples the points of curves to landmarks.",
+            err=True,
+        )
+
+
 def progress(items: Sequence[Any], label: str = "", *, least: int = 200) -> Iterable[Any]:
     """Iterate with a bar on the error channel, where there are many items and somebody watches."""
     if len(items) < least or not sys.stderr.isatty():

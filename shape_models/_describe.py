@@ -13,7 +13,7 @@ from . import _diagnostics as diagnostics
 from ._aligned import AlignedASM
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._commands import by_name, counted, json_option, read, save_figure, say, source_options
+from ._commands import by_name, counted, json_option, read, save_figure, say, say_curves, source_options
 from ._drawing import basis_of
 from ._names import few
 from ._procrustes import generalized_procrustes
@@ -124,6 +124,7 @@ def diagnose(
 ) -> None:
     """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes; name outliers."""
     data = read(source, reading)
+    say_curves(source, data)
     shapes = data.lengths()
     missing = np.isnan(shapes[..., 0]).any(axis=1)
     if missing.any():

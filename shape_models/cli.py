@@ -29,6 +29,7 @@ from ._commands import (
     progress,
     read,
     say,
+    say_curves,
     shapes_for,
     source_options,
 )
@@ -143,6 +144,7 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         data = landmarks_of_masks(source, points, label=label, repair=repair)
     else:
         data = read(source, reading)
+        say_curves(source, data)
     mirror = None
     if symmetric:
         if data.scheme is None or data.scheme.mirror is None:

@@ -73,8 +73,9 @@ def read_image(image: ImageLike, *, maximum: float | None = None) -> np.ndarray:
     ----------
     image : path, PIL image, or array_like of shape (height, width) or (height, width, 1, 2, 3 or 4)
         A file is decoded (the first image of several) and turned upright as its EXIF orientation says; palettes, CMYK
-        and other colours become RGB. A last channel of two or four is alpha: the image is laid on black. A number
-        below a MATLAB file (``COFW_test_color.mat/12``) is the image of that number, from 0, that lies in it.
+        and other colours become RGB. A last channel of two or four is alpha: the image is laid on black; where all that
+        is seen is black, as in a mask that was drawn on nothing, alpha is the image. A number below a MATLAB file
+        (``COFW_test_color.mat/12``) is the image of that number, from 0, that lies in it.
     maximum : float, optional
         The value that stands for white. By default it follows from the type: 255 for uint8, 65535 for uint16, 1 for
         floats and bool, 255 for wider integers; and for a TIFF of fewer bits than its container from what the file
@@ -444,6 +445,8 @@ def _on_black(array: np.ndarray, name: str) -> np.ndarray:
     low, high = alpha.min(), alpha.max()
     if low < 0 or high > white:
         raise ValueError(f"{name}: got an alpha channel of {array.dtype} from {low} to {high}; expected 0 to {white}.")
+    if low < high and not colour[alpha[:, :, 0] > 0].any():  # black on nothing: what is drawn is in alpha alone
+        return alpha
     if array.dtype.kind == "f":
         return np.asarray(colour * alpha)
     if array.dtype == np.bool_:

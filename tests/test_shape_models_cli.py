@@ -164,6 +164,22 @@ def test_info_of_arrays(tmp_path, faces):
     assert json.loads(run("info", tmp_path / "a.npz", "--json"))["n_landmarks"] == 68
 
 
+@pytest.mark.parametrize("command", ["fit", "diagnose"])
+def test_curves_that_are_left_out_are_said(tmp_path, faces, command):
+    curve = {"curves": [np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]])]}
+    for name, attributes in (("drawn", curve), ("bare", {})):
+        files = [LandmarkFile(face, frame="y_up", attributes=attributes) for face in faces[:12]]
+        write_landmarks(tmp_path / f"{name}.tps", files)
+    more = ["-o", tmp_path / "m.npz"] if command == "fit" else ["-n", 2]
+    said = {
+        name: CliRunner().invoke(main, [command, *map(str, [tmp_path / f"{name}.tps", *more])])
+        for name in ("drawn", "bare")
+    }
+    assert [result.exit_code for result in said.values()] == [0, 0]
+    assert "without 1 curve beside them. Try shape_models.attach_curves" in said["drawn"].stderr
+    assert "curve" not in said["bare"].stderr
+
+
 def test_diagnose_gives_curves(tmp_path, folder):
     picture = tmp_path / "d.png"
     record = json.loads(run("diagnose", folder, "-n", 4, "--json", "--plot", picture))

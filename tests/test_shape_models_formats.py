@@ -429,6 +429,22 @@ def test_csv_layouts(tmp_path):
     assert (read_csv(path)[1].labels, read_csv(path)[1].frame) == (("tip", "base"), "physical")
 
 
+def test_coco_names_the_images_that_are_not_listed(tmp_path):
+    points = {"keypoints": [3, 4, 2, 5, 6, 2]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": i, "image_id": image, **points} for i, image in enumerate([1, 7, 7, "left"])],
+    }
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"set.json: got 3 annotations of images .* \(id 7, left\)"):
+        files = read_coco(path)
+    assert [file.image_name for file in files] == ["a.jpg", None, None, None]
+    assert [file.attributes["image_id"] for file in files] == [1, 7, 7, "left"]
+    path.write_text(json.dumps(content["annotations"]))  # results come without images
+    assert len(read_coco(path)) == 4
+
+
 def test_coco_wholebody(tmp_path):
     path = tmp_path / "a.json"
     face = make_faces(1, rng=0)[0]

@@ -129,6 +129,22 @@ def test_colours_of_all_kinds(tmp_path):
     assert np.array_equal(read_image(tmp_path / "1.png"), read_image(one))
 
 
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_drawn_in_black_on_nothing_is_its_alpha(tmp_path, mode, hidden):
+    """Programs leave any colour where nothing is seen: on black all of such a mask is 0."""
+    drawn = np.zeros((12, 16), np.uint8)
+    drawn[3:9, 4:12] = 255
+    colour = np.where(drawn > 0, 0, hidden).astype(np.uint8)
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.dstack([colour] * (len(mode) - 1) + [drawn]), mode).save(path)
+    assert np.array_equal(read_values(path), drawn)
+    assert np.array_equal(read_image(path), drawn)
+    solid = np.dstack([0 * drawn] * 3 + [0 * drawn + 255])
+    assert read_values(solid).shape == (12, 16, 3)
+    assert not read_values(solid).any()
+
+
 def test_alpha_is_laid_on_black_in_every_type(tmp_path):
     alpha = np.full(GREY.shape, 128, np.uint8)
     expected = (COLOUR.astype(int) * 128 + 127) // 255

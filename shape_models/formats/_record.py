@@ -13,9 +13,9 @@ import numpy as np
 
 from .._array import as_numpy
 from .._files import atomic as replacing
+from .._scheme import LandmarkScheme, SchemeLike, get_scheme
 from .._typing import ArrayLike, LandmarkSet, PathLike
 from ..images import image_size as image_size_of
-from ..landmarks import LandmarkScheme, get_scheme
 from ._source import BLANKS, LINE_END, LandmarkFileError, Source, shorten
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
@@ -223,13 +223,19 @@ def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
     return n_landmarks, n_dims
 
 
+def file_error(path: PathLike, problem: str) -> LandmarkFileError:
+    """Return the error that names the file to write and what is wrong with what should go into it."""
+    return LandmarkFileError(f"{Path(path)}: {problem}")
+
+
 def refuse_frame(path: PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
     """Refuse to write points of one frame into a format that means another."""
     frame = getattr(landmarks, "frame", allowed[0])
     if frame not in allowed:
-        raise LandmarkFileError(
-            f"{Path(path)}: got landmarks in the frame {frame!r}; this format holds "
-            f"{' or '.join(map(repr, allowed))}. Try reading them with image_size=."
+        raise file_error(
+            path,
+            f"got landmarks in the frame {frame!r}; this format holds "
+            f"{' or '.join(map(repr, allowed))}. Try reading them with image_size=.",
         )
 
 
@@ -237,9 +243,10 @@ def one_line(path: PathLike, name: str, value: Any) -> str:
     """Return the text of a value that a line of a file is to hold, and to give back."""
     text = str(value)
     if LINE_END.search(text) or text != text.strip(BLANKS):
-        raise LandmarkFileError(
-            f"{Path(path)}: {name}: got {shorten(text)!r}, which one line cannot hold; "
-            "expected none of its ends, and no space around."
+        raise file_error(
+            path,
+            f"{name}: got {shorten(text)!r}, which one line cannot hold; "
+            "expected none of its ends, and no space around.",
         )
     return text
 
@@ -249,16 +256,21 @@ def record(
     points: Any,
     *,
     labels: Sequence[str] | None = None,
-    scheme: LandmarkScheme | None = None,
+    scheme: SchemeLike | None = None,
     image_name: str | None = None,
     frame: str = "pixels",
     missing: Missing = None,
+    stored: np.ndarray | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> LandmarkFile:
     """Return a LandmarkFile: missing points as NaN, and landmarks that bear the names of the scheme in its order."""
     attributes = dict(attributes or {})
-    points = mark_missing(whole_missing(points), missing)
-    check_scheme(source.path, len(points), scheme)
+    scheme = None if scheme is None else get_scheme(scheme)
+    points = mark_missing(whole_missing(points), missing, stored)
+    if scheme is not None and len(points) != scheme.n_landmarks:
+        raise source.error(
+            f"got {len(points)} landmarks; expected {scheme.n_landmarks} ({scheme.name}). Try another scheme=, or none."
+        )
     names = None if labels is None else tuple(labels)
     if scheme is not None and names is not None and names != scheme.names and set(names) == set(scheme.names):
         order = [names.index(name) for name in scheme.names]
@@ -266,15 +278,6 @@ def record(
         for key in _PER_LANDMARK & attributes.keys():
             attributes[key] = np.asarray(attributes[key])[order]
     return LandmarkFile(points, names, scheme, image_name or None, frame, path=source.path, attributes=attributes)
-
-
-def check_scheme(path: Path, n_landmarks: int, scheme: LandmarkScheme | None) -> None:
-    """Refuse a file that has another number of landmarks than the scheme the caller named."""
-    if scheme is not None and n_landmarks != scheme.n_landmarks:
-        raise LandmarkFileError(
-            f"{path}: got {n_landmarks} landmarks; expected {scheme.n_landmarks} ({scheme.name}). "
-            "Try another scheme=, or none."
-        )
 
 
 def as_points(
@@ -311,7 +314,7 @@ def atomic(path: PathLike) -> Iterator[Path]:
         with replacing(path) as temporary:
             yield temporary
     except OSError as error:
-        raise LandmarkFileError(f"{Path(path)}: cannot be written ({error}).") from None
+        raise file_error(path, f"cannot be written ({error}).") from None
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from decimal import Context, Decimal
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
     as_image_size,
     as_points,
-    check_scheme,
-    mark_missing,
+    file_error,
     one_line,
+    record,
     size_of_image,
     spell,
-    whole_missing,
     write_text,
 )
-from ._source import LandmarkFileError, Source, shorten
+from ._source import Source, shorten
 
 __all__ = ["read_asf", "write_asf"]
 
@@ -81,7 +79,6 @@ def read_asf(
     ([[0.25, 0.25], [0.5, 0.125]], [[160.0, 120.0], [320.0, 60.0]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     lines = [(number, line) for number, line in source.lines() if not line.startswith("#")]
     if not lines:
         raise source.error("got no lines; expected the number of points.")
@@ -118,16 +115,9 @@ def read_asf(
             point.append(value)
         points.append(point)
         columns.append([_integer(source, fields[k], _COLUMNS[k], number) for k in (0, 1, 5, 6)])
-    check_scheme(source.path, len(points), scheme)
-    return LandmarkFile(
-        mark_missing(whole_missing(points), missing, np.array(stored)),
-        None,
-        scheme,
-        image_name,
-        "relative" if size is None else "pixels",
-        path=source.path,
-        attributes={"columns": np.array(columns)},
-    )
+    frame, marks = "relative" if size is None else "pixels", {"columns": np.array(columns)}
+    own: dict[str, Any] = {"image_name": image_name, "frame": frame, "attributes": marks}
+    return record(source, points, scheme=scheme, missing=missing, stored=np.array(stored), **own)
 
 
 def _order(source: Source, rows: list[tuple[int, str]], tokens: list[list[str]]) -> list[int]:
@@ -190,20 +180,17 @@ def write_asf(
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
     if one_line(path, "image_name", name).startswith("#"):
-        raise LandmarkFileError(
-            f"{Path(path)}: image_name: got {shorten(name)!r}, which one line cannot hold; "
-            "expected a name without line ends."
+        raise file_error(
+            path, f"image_name: got {shorten(name)!r}, which one line cannot hold; expected a name without line ends."
         )
     factors: tuple[Decimal | None, Decimal | None] = (None, None)
     if frame == "pixels":
         if image_size is None:
-            raise LandmarkFileError(f"{Path(path)}: got pixels; this format is relative to the image. Try image_size=.")
+            raise file_error(path, "got pixels; this format is relative to the image. Try image_size=.")
         width, height = as_image_size(image_size)
         factors = Decimal(width), Decimal(height)
     elif frame != "relative":
-        raise LandmarkFileError(
-            f"{Path(path)}: got the frame {frame!r}; expected 'pixels' or 'relative', as this format holds."
-        )
+        raise file_error(path, f"got the frame {frame!r}; expected 'pixels' or 'relative', as this format holds.")
     n = len(points)
     columns = getattr(landmarks, "attributes", {}).get("columns")
     if columns is None or np.shape(columns) != (n, 4):

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import warnings
 from typing import Any
 
 import numpy as np
 
+from .._names import few
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import IBUG68, get_scheme
+from ..landmarks import IBUG68
 from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
     as_files,
     as_points,
+    file_error,
     mark_missing,
     record,
     refuse_frame,
     write_text,
 )
-from ._source import LandmarkFileError, Source, json_field, json_number, json_numbers, shorten
+from ._source import Source, json_field, json_number, json_numbers, shorten
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -69,6 +71,11 @@ def read_coco(
     LandmarkFileError
         With the file, the annotation and the field.
 
+    Warns
+    -----
+    UserWarning
+        In a set with images, for annotations whose ``image_id`` none of them has; the message names the ids.
+
     References
     ----------
     S. Jin et al., "Whole-Body Human Pose Estimation in the Wild", ECCV 2020.
@@ -87,7 +94,6 @@ def read_coco(
     ('a.jpg', [[3.0, 4.0], [nan, nan]], [2, 0])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     content = source.json
     if part is not None and part not in _PARTS:
         raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
@@ -103,6 +109,7 @@ def read_coco(
         part = "face" if any(isinstance(a, dict) and "face_kpts" in a for a in annotations) else "body"
     key, valid_key = _PARTS[part]
     files, scored = [], results and _scored(annotations, key)
+    unlisted: list[str] = []
     for i, annotation in enumerate(annotations):
         where = f"annotations[{i}]"
         if not isinstance(annotation, dict):
@@ -131,6 +138,8 @@ def read_coco(
             continue
         image_id = annotation.get("image_id")
         image = images.get(_key(image_id), {})
+        if not results and not image and image_id is not None:
+            unlisted.append(str(image_id))
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
         names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints")
@@ -151,6 +160,14 @@ def read_coco(
             attributes["score"] = float(annotation["score"])
         name = file_name if isinstance(file_name, str) else None
         files.append(record(source, points, labels=labels, scheme=own_scheme, image_name=name, attributes=attributes))
+    if unlisted:
+        ids, n = list(dict.fromkeys(unlisted)), len(unlisted)
+        warnings.warn(
+            f"{source.path}: got {n} annotations of images that 'images' does not list (id {few(ids)}); their shapes "
+            "have no name and no size of an image.",
+            UserWarning,
+            stacklevel=2,
+        )
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files
@@ -237,7 +254,7 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
         points = as_points(file.points, path, n_dims=(2,))
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing; expected one.")
+            raise file_error(path, f"shape {index} has no landmark that is not missing; expected one.")
         visibility = np.asarray(file.attributes.get("visibility", 2))
         if visibility.shape != (len(points),):
             visibility = np.full(len(points), 2)
@@ -275,10 +292,10 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
             }
         )  # fmt: skip
     if not annotations:
-        raise LandmarkFileError(f"{Path(path)}: got no shapes; expected at least one.")
+        raise file_error(path, "got no shapes; expected at least one.")
     content = {"images": list(images.values()), "annotations": annotations, "categories": list(categories.values())}
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise LandmarkFileError(f"{Path(path)}: got a box that is not finite; expected four numbers.") from None
+        raise file_error(path, "got a box that is not finite; expected four numbers.") from None
     write_text(path, text + "\n")

@@ -14,7 +14,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
 from ._record import (
     FRAMES,
@@ -22,6 +21,7 @@ from ._record import (
     LandmarksLike,
     Missing,
     as_files,
+    file_error,
     record,
     refuse_frame,
     same_count,
@@ -29,7 +29,7 @@ from ._record import (
     whole_missing,
     write_text,
 )
-from ._source import LandmarkFileError, Source, shorten
+from ._source import Source, shorten
 from ._table import Rows, read_table
 
 __all__ = ["read_csv", "write_csv"]
@@ -115,7 +115,6 @@ def read_csv(
     ('b.jpg', [[5.0, 6.0], [nan, nan]])
     """
     source = Source.of(path, decimal=decimal)
-    scheme = None if scheme is None else get_scheme(scheme)
     if frame not in FRAMES:
         raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
     if rows not in (None, "shapes", "landmarks"):
@@ -345,7 +344,7 @@ def write_csv(
         ]
     firsts, rows = _first_columns(path, files, columns) if style == "table" else _identities(path, files, style)
     if len({*firsts, *titles}) != len(firsts) + len(titles):
-        raise LandmarkFileError(f"{Path(path)}: columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
+        raise file_error(path, f"columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n", delimiter="\t" if style == "morphoj" else ",")
     writer.writerow([*firsts, *titles])
@@ -353,7 +352,7 @@ def write_csv(
     for file, first in zip(files, rows, strict=True):
         points = whole_missing(np.asarray(file.points, dtype=np.float64))
         if np.isinf(points).any():
-            raise LandmarkFileError(f"{Path(path)}: got an infinite coordinate; expected finite numbers or NaN.")
+            raise file_error(path, "got an infinite coordinate; expected finite numbers or NaN.")
         cells = [points, *(_column(file, key, points)[:, None] for _, key in marks)]
         row = [spell(value, missing=missing) for value in np.hstack(cells).ravel().tolist()]
         if not any(first) and not any(row):
@@ -372,9 +371,10 @@ def _same_labels(path: PathLike, files: list[LandmarkFile]) -> list[LandmarkFile
         labels = file.labels
         if labels is None or len(labels) != len(names) or set(labels) != set(names):
             other = sorted(set(names) ^ set(labels or ()))[:3]
-            raise LandmarkFileError(
-                f"{Path(path)}: shape {index} has other labels than shape 0 ({shorten(', '.join(other))}); "
-                "expected the same for all."
+            raise file_error(
+                path,
+                f"shape {index} has other labels than shape 0 ({shorten(', '.join(other))}); "
+                "expected the same for all.",
             )
         if labels != names:
             order = [labels.index(name) for name in names]
@@ -414,7 +414,7 @@ def _first_columns(
         row = [file.image_name or ""] if images else []
         rows.append(row + ["" if values.get(name) is None else str(values[name]) for name in names])
     if len(set(names)) != len(names) or (images and "image" in names):
-        raise LandmarkFileError(f"{Path(path)}: columns: got {names}; expected names that differ.")
+        raise file_error(path, f"columns: got {names}; expected names that differ.")
     return [*(["image"] if images else []), *names], rows
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, shorten
@@ -67,7 +66,6 @@ def read_cvat_xml(
     ('a.jpg', [[1.5, 2.0], [3.0, 4.0]], 'wing')
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     handler = _Handler(source)
     handler.parse()
     objects = [*handler.objects, *handler.singles.values()]

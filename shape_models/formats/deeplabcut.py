@@ -10,7 +10,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import LandmarkFileError, Source, read_bytes, shorten
 from ._table import read_rows
@@ -68,7 +67,6 @@ def read_deeplabcut(path: PathLike, *, missing: Missing = None, scheme: SchemeLi
     >>> file.labels, file.points.tolist(), file.attributes["confidence"].tolist(), file.id
     (('snout',), [[1.5, 2.5]], [0.9], '0')
     """
-    scheme = None if scheme is None else get_scheme(scheme)
     where = path.path if isinstance(path, Source) else path
     hdf = str(where).lower().endswith((".h5", ".hdf5", ".hdf"))
     source = Source(where, text="") if hdf else Source.of(path)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._labelled import stack
-from ._record import LandmarkFile, LandmarksLike, Missing, as_files, as_points, record, refuse_frame, spell, write_text
-from ._source import LandmarkFileError, Source, shorten
+from ._record import (
+    LandmarkFile,
+    LandmarksLike,
+    Missing,
+    as_files,
+    as_points,
+    file_error,
+    record,
+    refuse_frame,
+    spell,
+    write_text,
+)
+from ._source import Source, shorten
 from ._xml import XmlHandler
 
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
@@ -64,7 +73,6 @@ def read_dlib_xml(path: PathLike, *, missing: Missing = None, scheme: SchemeLike
     ('a.jpg', ('2', '10'), [[3.0, 4.0], [5.0, 6.0]], [2.0, 1.0, 31.0, 40.0])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     handler = _Handler(source)
     handler.parse()
     if not handler.boxes:
@@ -151,9 +159,10 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
     same = len({(len(points), file.labels) for points, file in zip(shapes, files, strict=True)}) == 1
     never = np.flatnonzero(np.isnan(shapes).any(axis=2).all(axis=0)) if same else np.empty(0, int)
     if len(never) and len(never) < len(shapes[0]):
-        raise LandmarkFileError(
-            f"{Path(path)}: landmark {int(never[0])} is missing in every shape; expected it in one, as this format "
-            "holds only what is there. Try .csv or .npz."
+        raise file_error(
+            path,
+            f"landmark {int(never[0])} is missing in every shape; expected it in one, as this format "
+            "holds only what is there. Try .csv or .npz.",
         )
     images: dict[str, list[str]] = {}
     for index, file in enumerate(files):
@@ -161,13 +170,11 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
         points = shapes[index]
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise LandmarkFileError(f"{Path(path)}: shape {index} has no landmark that is not missing; expected one.")
+            raise file_error(path, f"shape {index} has no landmark that is not missing; expected one.")
         digits = max(2, len(str(len(points) - 1)))
         labels = file.labels or tuple(f"{i:0{digits}d}" for i in range(len(points)))
         if len(set(labels)) != len(points):
-            raise LandmarkFileError(
-                f"{Path(path)}: shape {index}: got {len(set(labels))} labels; expected {len(points)}."
-            )
+            raise file_error(path, f"shape {index}: got {len(set(labels))} labels; expected {len(points)}.")
         box = file.attributes.get("box")
         if box is None:
             x0, y0 = np.floor(points[seen].min(axis=0)).tolist()
@@ -188,7 +195,7 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
                 rows.append(f"      <part name={_quote(path, label)} x='{_whole(x)}' y='{_whole(y)}'/>")
         rows.append("    </box>")
     if not images:
-        raise LandmarkFileError(f"{Path(path)}: got no shapes; expected at least one.")
+        raise file_error(path, "got no shapes; expected at least one.")
     lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", "<images>"]
     for name, rows in images.items():
         lines += [f"  <image file={_quote(path, name)}>", *rows, "  </image>"]
@@ -201,7 +208,5 @@ def _whole(value: float) -> str:
 
 def _quote(path: PathLike, text: str) -> str:
     if _FORBIDDEN.search(text):
-        raise LandmarkFileError(
-            f"{Path(path)}: got the name {shorten(text)!r}, which XML cannot hold; expected letters."
-        )
+        raise file_error(path, f"got the name {shorten(text)!r}, which XML cannot hold; expected letters.")
     return "'" + text.translate(_ESCAPES) + "'"

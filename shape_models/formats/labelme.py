@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, shorten
@@ -60,7 +59,6 @@ def read_labelme(
     ('a.jpg', ('tip',), [[3.5, 4.0]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     content = source.json
     objects: dict[Any, dict[str, Any]] = {}
     for i, shape in enumerate(json_field(source, content, "shapes", list, "file")):

@@ -10,15 +10,14 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
     as_files,
     as_points,
-    check_scheme,
-    mark_missing,
+    file_error,
+    record,
     refuse_frame,
     whole_missing,
     write_text,
@@ -66,7 +65,6 @@ def read_ljson(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | 
            [nan, nan]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     content = source.json
     version = json_field(source, content, "version", int, "file")
     if version == 1:
@@ -85,10 +83,8 @@ def read_ljson(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | 
         raise source.error(f"version: got {shorten(str(version))}; expected 1, 2 or 3.")
     files = []
     for points, attributes in shapes:
-        check_scheme(source.path, len(points), scheme)
         frame = "pixels" if points.shape[1] == 2 else "physical"
-        points = mark_missing(points, missing)
-        files.append(LandmarkFile(points, None, scheme, None, frame, path=source.path, attributes=attributes))
+        files.append(record(source, points, scheme=scheme, frame=frame, missing=missing, attributes=attributes))
     return files
 
 
@@ -192,7 +188,7 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
     if version not in (1, 2, 3):
         raise ValueError(f"version: got {version!r}; expected 1, 2 or 3.")
     if not files or (version < 3 and len(files) != 1):
-        raise LandmarkFileError(f"{Path(path)}: got {len(files)} shapes; expected one, or version=3.")
+        raise file_error(path, f"got {len(files)} shapes; expected one, or version=3.")
     bodies: dict[str, dict[str, Any]] = {}
     for index, file in enumerate(files):
         refuse_frame(path, file, ("pixels", "physical"))
@@ -200,9 +196,7 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
         groups, edges = _parts(file)
         name = str(file.attributes.get("group", "LJSON" if len(files) == 1 else index))
         if name in bodies:
-            raise LandmarkFileError(
-                f"{Path(path)}: got two groups of the name {shorten(name)!r}; expected different ones."
-            )
+            raise file_error(path, f"got two groups of the name {shorten(name)!r}; expected different ones.")
         rows = [
             [None if np.isnan(v) else v for v in (point[::-1] if len(point) == 2 else point)]
             for point in points.tolist()

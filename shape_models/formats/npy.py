@@ -9,19 +9,17 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import SCHEMES, LandmarkScheme, get_scheme
+from ..landmarks import SCHEMES, get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
     as_points,
     atomic,
-    check_scheme,
-    mark_missing,
+    record,
     refuse_frame,
-    whole_missing,
 )
-from ._source import LandmarkFileError, read_bytes
+from ._source import LandmarkFileError, Source, read_bytes
 
 __all__ = ["read_npy", "write_npy"]
 
@@ -67,7 +65,6 @@ def read_npy(
     [[1.0, 2.0], [3.0, 4.0]]
     """
     path = Path(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     array = parse_array(path, read_bytes(path))
     if n_dims not in (None, 2, 3):
         raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
@@ -80,21 +77,14 @@ def read_npy(
         raise LandmarkFileError(
             f"{path}: got an array of shape {array.shape}; expected (2 n_landmarks,) or (n_landmarks, 2 or 3).{hint}"
         )
-    check_scheme(path, len(array), scheme)
-    return LandmarkFile(
-        mark_missing(whole_missing(array), missing),
-        None,
-        scheme,
-        None,
-        "pixels" if array.shape[1] == 2 else "physical",
-        path=path,
-    )
+    frame = "pixels" if array.shape[1] == 2 else "physical"
+    return record(Source(path, text=""), array, scheme=scheme, frame=frame, missing=missing)
 
 
-def _cut(path: Path, array: np.ndarray, n_dims: int | None, scheme: LandmarkScheme | None) -> np.ndarray:
+def _cut(path: Path, array: np.ndarray, n_dims: int | None, scheme: SchemeLike | None) -> np.ndarray:
     """Cut numbers in one row into points, where their count leaves no doubt."""
     if n_dims is None and scheme is not None:
-        n_dims = next((n for n in (2, 3) if array.size == n * scheme.n_landmarks), None)
+        n_dims = next((n for n in (2, 3) if array.size == n * get_scheme(scheme).n_landmarks), None)
     if n_dims is None and is_ambiguous(array.size):
         raise LandmarkFileError(
             f"{path}: got {array.size} numbers, which may be {array.size // 2} landmarks of two coordinates or "

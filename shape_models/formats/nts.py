@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, shorten
 
@@ -74,7 +73,6 @@ def read_nts(
     ('b', [[5.0, 6.0], [nan, nan]])
     """
     source = Source.of(path, decimal=decimal)
-    scheme = None if scheme is None else get_scheme(scheme)
     lines = [(number, line) for number, line in source.lines() if line[0] not in "\"'"]
     header = _HEADER.fullmatch(lines[0][1]) if lines else None
     if header is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import IBUG68, get_scheme
+from ..landmarks import IBUG68
 from ._record import LandmarkFile, Missing, record
 from ._source import Source
 from ._table import read_table
@@ -77,7 +77,6 @@ def read_openface(
     if part not in ("2d", "3d"):
         raise ValueError(f"part: got {part!r}; expected '2d' or '3d'.")
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     names, rows = read_table(source)
     axes = "xy" if part == "2d" else "XYZ"
     pattern = _PLANAR if part == "2d" else _SPATIAL

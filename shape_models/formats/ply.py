@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import LandmarkFileError, Source, read_bytes, shorten
 
@@ -69,7 +68,6 @@ def read_ply(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | No
     [[1.0, 2.0, 3.0]]
     """
     path = Path(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     data = read_bytes(path)
     place = data.find(_END)
     source = Source(path, text=data[: max(place, 0)].decode("ascii", "replace"))

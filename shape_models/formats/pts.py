@@ -9,7 +9,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import LandmarkScheme, get_scheme
 from ._columns import Columns
 from ._record import (
     EXACT,
@@ -17,9 +16,9 @@ from ._record import (
     LandmarksLike,
     Missing,
     as_points,
-    check_scheme,
     exactly,
     mark_missing,
+    record,
     refuse_frame,
     spell,
     whole_missing,
@@ -88,7 +87,6 @@ def read_pts(
            [10.5 , 20.25]])
     """
     source = Source.of(path, decimal=decimal)
-    scheme = None if scheme is None else get_scheme(scheme)
     lines = list(source.lines())
     if lines and re.fullmatch(r"version\s+[0-9.]+", lines[0][1], re.IGNORECASE):
         return _read_idav(source, lines, missing, scheme)
@@ -173,7 +171,7 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, st
 
 
 def _read_idav(
-    source: Source, lines: list[tuple[int, str]], missing: Missing, scheme: LandmarkScheme | None
+    source: Source, lines: list[tuple[int, str]], missing: Missing, scheme: SchemeLike | None
 ) -> LandmarkFile:
     if len(lines) < 2:
         raise source.error("the file ends after its version; expected the number of points.")
@@ -192,9 +190,7 @@ def _read_idav(
         )
     if not points:
         raise source.error("got no points; expected at least one.")
-    check_scheme(source.path, len(points), scheme)
-    array = mark_missing(whole_missing(points), missing)
-    return LandmarkFile(array, tuple(labels), scheme, frame="physical", path=source.path)
+    return record(source, points, labels=labels, scheme=scheme, frame="physical", missing=missing)
 
 
 def write_pts(path: PathLike, landmarks: LandmarksLike, *, origin: float = 1) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, shorten
 
@@ -50,7 +49,6 @@ def read_scalismo(path: PathLike, *, missing: Missing = None, scheme: SchemeLike
     (('nose',), [[1.0, 2.0, 3.0]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     content: Any = source.json
     if not isinstance(content, list) or not content:
         raise source.error(f"file: got {shorten(repr(content))}; expected a list of landmarks.")

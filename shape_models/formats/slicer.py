@@ -6,26 +6,25 @@ import csv
 import io
 import json
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
     as_files,
     as_points,
+    file_error,
     record,
     refuse_frame,
     whole_missing,
     write_text,
 )
-from ._source import LandmarkFileError, Source, json_field, json_number, shorten
+from ._source import Source, json_field, json_number, shorten
 
 __all__ = ["read_slicer", "write_slicer"]
 
@@ -90,7 +89,6 @@ def read_slicer(
     if coordinates not in _SYSTEMS:
         raise ValueError(f"coordinates: got {coordinates!r}; expected 'LPS' or 'RAS'.")
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     lists = _fcsv(source) if source.path.suffix.lower() == ".fcsv" else _markups(source)
     lists = [item._replace(points=_turned(source, item, coordinates)) for item in lists]
     curves = [item.points for item in lists if item.kind != "Fiducial"]
@@ -232,7 +230,7 @@ def write_slicer(path: PathLike, landmarks: LandmarksLike, *, coordinates: str =
             markups.append(_markup(points, file.labels, "Fiducial", system, file.id))
         markups += [_markup(as_points(curve, path, n_dims=(3,)), None, "Curve", system, None) for curve in file.curves]
     if not markups:
-        raise LandmarkFileError(f"{Path(path)}: got no shapes; expected at least one.")
+        raise file_error(path, "got no shapes; expected at least one.")
     write_text(path, json.dumps({"@schema": _SCHEMA, "markups": markups}, ensure_ascii=False, indent=1) + "\n")
 
 

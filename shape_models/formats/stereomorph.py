@@ -9,7 +9,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import LandmarkFile, Missing, record, whole_missing
 from ._source import Source, shorten
 
@@ -75,7 +74,6 @@ def read_stereomorph(
     (('tip',), [[3.5, 4.0]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     blocks = _blocks(source)
     wanted = ("landmarks.scaled", "curves.scaled") if scaled else ("landmarks.pixel", "curves.pixel")
     spatial = "landmarks" in blocks or "curves" in blocks

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._record import (
     EXACT,
     LandmarkFile,
@@ -21,16 +19,17 @@ from ._record import (
     as_files,
     as_image_size,
     as_points,
-    check_scheme,
     exactly,
+    file_error,
     mark_missing,
     one_line,
+    record,
     size_of_image,
     spell,
     whole_missing,
     write_text,
 )
-from ._source import BLANKS, LandmarkFileError, Source, shorten
+from ._source import BLANKS, Source, shorten
 
 __all__ = ["read_tps", "write_tps"]
 
@@ -106,7 +105,6 @@ def read_tps(
     ('y_up', [10.0, 20.0], 'pixels', [10.0, 459.0], 0.5)
     """
     source = Source.of(path, decimal=decimal)
-    scheme = None if scheme is None else get_scheme(scheme)
     mark_missing(np.zeros((1, 2)), missing)
     if image_size is not None:
         image_size = as_image_size(image_size)
@@ -139,14 +137,14 @@ def read_tps(
             raise source.error(
                 f"specimen {index}: SCALE: the product is too large; expected finite lengths.", specimen["line"]
             )
-        check_scheme(source.path, len(blocks[0]), scheme)
         attributes = {"id": specimen["keys"].pop("id", None), "scale": scale, "curves": blocks[1:], **specimen["keys"]}
         for key, lines in specimen["counted"]:
             values = [[source.number(token, key, line) for token in fields] for line, fields in lines]
             if len({len(row) for row in values}) > 1:
                 raise source.error(f"{key}: expected lines of as many numbers.", specimen["line"])
             attributes[key.lower()] = np.array(values)
-        files.append(LandmarkFile(blocks[0], None, scheme, image_name, frame, path=source.path, attributes=attributes))
+        options: dict[str, Any] = {"scheme": scheme, "image_name": image_name, "frame": frame}
+        files.append(record(source, blocks[0], attributes=attributes, **options))
     return files
 
 
@@ -277,19 +275,17 @@ def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: tuple[int
         if points.size:
             points = as_points(points, path)
         elif points.shape not in ((0, 2), (0, 3)):
-            raise LandmarkFileError(
-                f"{Path(path)}: specimen {index} has landmarks of shape {points.shape}; expected (n_landmarks, 2 or 3)."
+            raise file_error(
+                path, f"specimen {index} has landmarks of shape {points.shape}; expected (n_landmarks, 2 or 3)."
             )
         operation = None
         if file.frame == "relative":
-            raise LandmarkFileError(
-                f"{Path(path)}: specimen {index} is relative to its image. Try image_size= to read."
-            )
+            raise file_error(path, f"specimen {index} is relative to its image. Try image_size= to read.")
         if file.frame == "pixels" and points.shape[1] == 2:
             if last is None:
-                raise LandmarkFileError(
-                    f"{Path(path)}: specimen {index} counts y from the top; this format counts it from the bottom. "
-                    "Try image_size=."
+                raise file_error(
+                    path,
+                    f"specimen {index} counts y from the top; this format counts it from the bottom. Try image_size=.",
                 )
             operation = lambda y: EXACT.subtract(last, y)  # noqa: E731
         lines += [f"LM{'3' if points.shape[1] == 3 else ''}={len(points)}", *_rows(points, operation)]

@@ -8,7 +8,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._columns import Columns
 from ._record import FRAMES, LandmarkFile, Missing, mark_missing, record, whole_missing
 from ._source import Source
@@ -69,7 +68,6 @@ def read_txt(
     [[1.5, 2.0], [3.0, 4.5]]
     """
     source = Source.of(path, decimal=decimal)
-    scheme = None if scheme is None else get_scheme(scheme)
     if frame not in FRAMES:
         raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
     if n_dims not in (None, 2, 3):

@@ -9,7 +9,6 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ..landmarks import get_scheme
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
 from ._source import Source, json_field, json_number, read_json, shorten
@@ -64,7 +63,6 @@ def read_via(
     ('a.jpg', ('tip',), [[3.0, 4.0]])
     """
     source = Source.of(path)
-    scheme = None if scheme is None else get_scheme(scheme)
     images = _from_table(source) if source.path.suffix.lower() == ".csv" else _from_json(source)
     found = []
     for name, regions in images:
