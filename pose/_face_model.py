@@ -18,7 +18,7 @@ from shape_models._typing import ArrayLike
 from ._behind import flag_behind
 from ._camera import Camera
 from ._inputs import check_points, check_weights
-from ._pnp import PnPResult, as_rotations, error_ratio, in_chunks, pack_cameras, solve_pnp
+from ._pnp import PnPResult, as_rotations, error_ratio, first_row, in_chunks, pack_cameras, solve_pnp
 from ._pose import Pose
 from .reference import align_to, derive_reference, reference_landmarks
 
@@ -268,7 +268,7 @@ class FaceModel3D:
         error = numbers[:, 0]
         second_error = np.reshape(values["second_error"], b)
         ambiguity = error_ratio(error, second_error, seen)
-        values |= {
+        own = {
             "pose": Pose(as_rotations(quaternions), translations),
             "reprojection_error": error,
             "residuals": residuals,
@@ -282,13 +282,7 @@ class FaceModel3D:
             "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
             "on_limit": ((np.abs(betas) >= limits * (1 - 1e-9)) & (limits > 0)).sum(axis=1),
         }
-        if single:
-            for name in (*values,):
-                value = values[name]
-                if name not in ("second", "second_error", "camera", "focal_length_std"):
-                    value = value[0]
-                    values[name] = value.item() if isinstance(value, np.generic) else value
-        return flag_behind(FaceFit(**values))
+        return flag_behind(FaceFit(**values | (first_row(own) if single else own)))
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
         """Return (kind, header, arrays) for `shape_models.io.save_model`.

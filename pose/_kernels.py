@@ -32,22 +32,10 @@ from ._starts import choose_candidate, find_candidates, start_translation
 from ._status import Status
 
 # Compiled code takes plain integers.
-OK, TOO_FEW, COINCIDENT, COLLINEAR = (
-    int(Status.OK),
-    int(Status.TOO_FEW),
-    int(Status.COINCIDENT),
-    int(Status.COLLINEAR),
-)
-IMAGE_COINCIDENT, BEHIND, NOT_CONVERGED = (
-    int(Status.IMAGE_COINCIDENT),
-    int(Status.BEHIND),
-    int(Status.NOT_CONVERGED),
-)
-POOR_FIT, ILL_CONDITIONED, TOO_FEW_PLACES = (
-    int(Status.POOR_FIT),
-    int(Status.ILL_CONDITIONED),
-    int(Status.TOO_FEW_PLACES),
-)
+OK, TOO_FEW, COINCIDENT = int(Status.OK), int(Status.TOO_FEW), int(Status.COINCIDENT)
+COLLINEAR, IMAGE_COINCIDENT, BEHIND = int(Status.COLLINEAR), int(Status.IMAGE_COINCIDENT), int(Status.BEHIND)
+NOT_CONVERGED, POOR_FIT = int(Status.NOT_CONVERGED), int(Status.POOR_FIT)
+ILL_CONDITIONED, TOO_FEW_PLACES = int(Status.ILL_CONDITIONED), int(Status.TOO_FEW_PLACES)
 
 
 # Squared misfit over the squared size of the target in the image: from 2 % of the size on, far above what detectors

@@ -34,6 +34,15 @@ _LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
 _PARALLEL_FROM = 64  # rows, from which threads pay for their start
 
 
+class _Views(NamedTuple):
+    """What is seen, and of what: rows of one are the same in every view."""
+
+    objects: np.ndarray
+    images: np.ndarray
+    weights: np.ndarray
+    cameras: np.ndarray
+
+
 class _Options(NamedTuple):
     """What `solve_rows` takes beside the data, in its order."""
 
@@ -229,6 +238,7 @@ def solve_pnp(
     b, n = images.shape[:2]
     weights = check_weights(weights, b, n)
     cameras, distorted = pack_cameras(camera, b)
+    views = _Views(objects, images, weights, cameras)
     loss_id = _check_loss(loss, loss_scale)
     if focal not in ("known", "estimate"):
         raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
@@ -241,10 +251,10 @@ def solve_pnp(
     spread = -1.0 if noise is None else noise
     options = _Options(distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), spread)
     if focal == "known":
-        solved = _run(objects, images, weights, cameras, options, starts)
-        _flag_mirrored(solved, objects, images, weights, cameras, options)
+        solved = _run(views, options, starts)
+        _flag_mirrored(solved, views, options)
     else:
-        solved = _search_focal(objects, images, weights, cameras, options, starts)
+        solved = _search_focal(views, options, starts)
     return _result(solved, images, camera, cameras, single, focal == "estimate")
 
 
@@ -291,28 +301,13 @@ def _threads() -> int:
     return os.cpu_count() or 1
 
 
-def _run(
-    objects: np.ndarray,
-    images: np.ndarray,
-    weights: np.ndarray,
-    cameras: np.ndarray,
-    options: _Options,
-    starts: np.ndarray,
-) -> _Solved:
+def _run(views: _Views, options: _Options, starts: np.ndarray) -> _Solved:
     from ._kernels import solve_rows
 
-    b, n = images.shape[:2]
-    quaternions, translations = (np.empty((2, b, k)) for k in (4, 3))
-    out = _Solved(
-        quaternions[0],
-        translations[0],
-        quaternions[1],
-        translations[1],
-        np.empty(b, dtype=ROW),
-        np.empty((b, 6, 6)),
-        np.empty((b, n, 2)),
-    )
-    arguments = (objects, images, weights, cameras, *options, starts, *out)
+    b, n = views.images.shape[:2]
+    poses = [np.empty((b, k)) for k in (4, 3, 4, 3)]
+    out = _Solved._make([*poses, np.empty(b, dtype=ROW), np.empty((b, 6, 6)), np.empty((b, n, 2))])
+    arguments = (*views, *options, starts, *out)
     in_chunks(lambda first, last: solve_rows(first, last, *arguments), b)
     return out
 
@@ -331,14 +326,7 @@ def in_chunks(run: Callable[[int, int], None], b: int) -> None:
             future.result()
 
 
-def _flag_mirrored(
-    solved: _Solved,
-    objects: np.ndarray,
-    images: np.ndarray,
-    weights: np.ndarray,
-    cameras: np.ndarray,
-    options: _Options,
-) -> None:
+def _flag_mirrored(solved: _Solved, views: _Views, options: _Options) -> None:
     """Fit the reflected object where the fit is not close, and change the status of rows that it fits far better.
 
     A mirrored view of a distant object is a view of the same object from elsewhere: only the perspective tells.
@@ -348,33 +336,22 @@ def _flag_mirrored(
     rows = np.flatnonzero(np.isin(found["status"], (Status.OK, Status.POOR_FIT)) & found["reversible"])
     if not len(rows):
         return
-
-    def chosen(array: np.ndarray) -> np.ndarray:
-        return array[rows] if len(array) > 1 else array
-
-    reflected = chosen(objects) * (-1.0, 1.0, 1.0)
-    start = np.full((1, 4, 3), np.nan)
-    other = _run(reflected, chosen(images), chosen(weights), chosen(cameras), options, start).rows
+    chosen = _Views(*(array[rows] if len(array) > 1 else array for array in views))
+    reflected = chosen._replace(objects=chosen.objects * (-1.0, 1.0, 1.0))
+    other = _run(reflected, options, np.full((1, 4, 3), np.nan)).rows
     # Three times less error, in pixels: noise alone does not tell an object from its mirror image that clearly.
     better = (other["status"] == Status.OK) & (other["rms"] < found["rms"][rows] / 3)
     found["status"][rows[better]] = Status.MIRRORED
 
 
-def _search_focal(
-    objects: np.ndarray,
-    images: np.ndarray,
-    weights: np.ndarray,
-    cameras: np.ndarray,
-    options: _Options,
-    starts: np.ndarray,
-) -> _Solved:
+def _search_focal(views: _Views, options: _Options, starts: np.ndarray) -> _Solved:
     """Solve from several focal lengths with the focal length free, and keep the best of each row."""
     best: _Solved | None = None
     free = options._replace(n_parameters=7)
     for factor in (1.0, 0.4, 0.65, 1.6, 2.6, 5.0):
-        scaled = cameras.copy()
+        scaled = views.cameras.copy()
         scaled[:, :2] *= factor
-        solved = _run(objects, images, weights, scaled, free, starts)
+        solved = _run(views._replace(cameras=scaled), free, starts)
         if best is None:
             best = solved
             continue
@@ -414,46 +391,36 @@ def as_rotations(quaternions: np.ndarray) -> Rotation:
 def _result(
     solved: _Solved, images: np.ndarray, camera: Camera, cameras: np.ndarray, single: bool, estimated: bool
 ) -> PnPResult:
-    quaternions, translations, quaternions2, translations2, rows, covariances, residuals = solved
+    rows = solved.rows
     codes = rows["status"]
-    error, second_error = rows["rms"].copy(), rows["second_rms"].copy()
-    ambiguity = error_ratio(error, second_error, images)
+    if single and codes[0] in _REASONS:
+        needed = 5 if estimated else 4
+        raise DegenerateShapeError(_REASONS[codes[0]].format(points=int(rows["n_points"][0]), needed=needed))
     if estimated:
         ratio = cameras[:, 1] / cameras[:, 0]
         focal = np.stack([rows["focal"], rows["focal"] * ratio], axis=-1)
         camera = Camera(focal[0] if single else focal, camera.principal_point, camera.distortion)
-    if not single:
-        return PnPResult(
-            Pose(as_rotations(quaternions), translations),
-            error,
-            residuals,
-            covariances,
-            rows["n_iter"].copy(),
-            codes == Status.OK,
-            np.array(STATUS)[codes],
-            Pose(as_rotations(quaternions2), translations2),
-            second_error,
-            ambiguity,
-            camera,
-            rows["focal_std"].copy(),
-        )
-    code = Status(codes[0])
-    if code in _REASONS:
-        raise DegenerateShapeError(_REASONS[code].format(points=int(rows["n_points"][0]), needed=5 if estimated else 4))
-    second = None
-    if np.isfinite(second_error[0]):
-        second = Pose(Rotation.from_quat(quaternions2[0]), translations2[0])
-    return PnPResult(
-        Pose(Rotation.from_quat(quaternions[0]), translations[0]),
-        float(error[0]),
-        residuals[0],
-        covariances[0],
-        int(rows["n_iter"][0]),
-        code == Status.OK,
-        STATUS[code],
-        second,
-        float(second_error[0]),
-        float(ambiguity[0]),
-        camera,
-        float(rows["focal_std"][0]),
-    )
+    values = {
+        "pose": Pose(as_rotations(solved.quaternions), solved.translations),
+        "reprojection_error": rows["rms"].copy(),
+        "residuals": solved.residuals,
+        "covariance": solved.covariances,
+        "n_iter": rows["n_iter"].copy(),
+        "converged": codes == Status.OK,
+        "status": np.array(STATUS)[codes],
+        "second": Pose(as_rotations(solved.second_quaternions), solved.second_translations),
+        "second_error": rows["second_rms"].copy(),
+        "ambiguity": error_ratio(rows["rms"], rows["second_rms"], images),
+        "camera": camera,
+        "focal_length_std": rows["focal_std"].copy(),
+    }
+    return PnPResult(**(first_row(values) if single else values))
+
+
+def first_row(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a result for its only view: plain numbers, and no second pose where none was found."""
+    firsts: dict[str, Any] = {name: v if isinstance(v, Camera) else v[0] for name, v in values.items()}
+    firsts = {name: value.item() if isinstance(value, np.generic) else value for name, value in firsts.items()}
+    if "second" in firsts and not np.isfinite(firsts["second_error"]):
+        firsts["second"] = None
+    return firsts

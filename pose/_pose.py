@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -16,11 +16,28 @@ from . import conventions
 from ._inputs import as_reals
 
 
-def _check_rotation(rotation: Any) -> None:
-    if not isinstance(rotation, Rotation):
-        raise TypeError(
-            f"rotation: got {type(rotation).__name__}; expected a scipy Rotation. Try Rotation.from_matrix(matrix)."
-        )
+class _OneOrMany:
+    """What poses and views share: one, or a list of them."""
+
+    translation: Any
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one pose, not a list of poses."""
+        return np.ndim(self.translation) == 1
+
+    def __bool__(self) -> bool:
+        return True  # "if result.second:" asks whether there is one, not for its length
+
+    def __len__(self) -> int:
+        if self.single:
+            raise TypeError("a single pose has no length")
+        return len(self.translation)
+
+    def __getitem__(self, index: Any) -> Self:
+        if self.single:
+            raise TypeError("a single pose cannot be indexed")
+        return type(self)(*(value[index] for value in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +85,7 @@ class HeadAngles:
 
 
 @dataclass(frozen=True, eq=False)
-class Pose:
+class Pose(_OneOrMany):
     """Where an object is: X_camera = R X_object + t, with x right, y down, z forward.
 
     Parameters
@@ -92,7 +109,7 @@ class Pose:
     translation: Any
 
     def __post_init__(self) -> None:
-        _check_rotation(self.rotation)
+        conventions.check_rotation(self.rotation)
         translation = as_reals(self.translation, "translation")
         expected = (3,) if self.rotation.single else (len(self.rotation), 3)
         try:
@@ -156,24 +173,6 @@ class Pose:
         return np.asarray(points @ np.swapaxes(self.rotation.as_matrix(), -1, -2) + self.translation[..., None, :])
 
     @property
-    def single(self) -> bool:
-        """Whether this is one pose and not a batch."""
-        return bool(self.translation.ndim == 1)
-
-    def __bool__(self) -> bool:
-        return True  # "if result.second:" asks whether there is one, not for its length
-
-    def __len__(self) -> int:
-        if self.single:
-            raise TypeError("a single pose has no length")
-        return len(self.translation)
-
-    def __getitem__(self, index: Any) -> Pose:
-        if self.single:
-            raise TypeError("a single pose cannot be indexed")
-        return Pose(self.rotation[index], self.translation[index])
-
-    @property
     def inverse(self) -> Pose:
         """The pose of the camera in the frame of the object."""
         inverse = self.rotation.inv()
@@ -225,7 +224,7 @@ class Pose:
 
 
 @dataclass(frozen=True, eq=False)
-class WeakPerspective:
+class WeakPerspective(_OneOrMany):
     """Scaled orthographic projection: x = s (R X)_xy + t, the limit of a camera that is far away.
 
     Parameters
@@ -257,7 +256,7 @@ class WeakPerspective:
     translation: Any
 
     def __post_init__(self) -> None:
-        _check_rotation(self.rotation)
+        conventions.check_rotation(self.rotation)
         batch = () if self.rotation.single else (len(self.rotation),)
         for name, expected in (("scale", batch), ("translation", (*batch, 2))):
             array = as_reals(getattr(self, name), name)
@@ -270,24 +269,6 @@ class WeakPerspective:
             raise ValueError(
                 f"scale: got {np.min(self.scale):g}; expected a positive number of pixels per object unit."
             )
-
-    @property
-    def single(self) -> bool:
-        """Whether this is one view and not a batch."""
-        return np.ndim(self.scale) == 0
-
-    def __bool__(self) -> bool:
-        return True  # "if result.second:" asks whether there is one, not for its length
-
-    def __len__(self) -> int:
-        if self.single:
-            raise TypeError("a single view has no length")
-        return len(self.translation)
-
-    def __getitem__(self, index: Any) -> WeakPerspective:
-        if self.single:
-            raise TypeError("a single view cannot be indexed")
-        return WeakPerspective(self.scale[index], self.rotation[index], self.translation[index])
 
     def __call__(self, points: ArrayLike) -> np.ndarray:
         """Return the pixels of object points, of shape (n, 2) or (b, n, 2)."""

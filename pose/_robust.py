@@ -14,7 +14,7 @@ from shape_models._typing import ArrayLike
 
 from ._camera import Camera
 from ._inputs import check_points
-from ._pnp import PnPResult, pack_cameras, solve_pnp
+from ._pnp import PnPResult, first_row, pack_cameras, solve_pnp
 from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
 
@@ -146,10 +146,7 @@ def solve_pnp_ransac(
     )
     values["converged"] = values["status"] == "ok"
     if single:
-        values = {name: _first(value) for name, value in values.items()}
-        if not np.isfinite(values["second_error"]):
-            values["second"] = None
-        return RansacResult(**values, inliers=inliers[0], n_trials=int(trials[0]))
+        return RansacResult(**first_row(values), inliers=inliers[0], n_trials=int(trials[0]))
     return RansacResult(**values, inliers=inliers, n_trials=trials)
 
 
@@ -191,11 +188,3 @@ def _is_meaningful(objects: np.ndarray, images: np.ndarray, inliers: np.ndarray,
     # At most four poses for each three points: 4 (n - 3) C(n, k) C(k, 3) chance^(k - 3).
     expected = np.log(4.0 * np.maximum(n - 3, 1)) + log_choose(n, k) + log_choose(k, 3) + (k - 3) * np.log(chance)
     return np.asarray((n >= 4) & (k >= 4) & (expected < 0))
-
-
-def _first(value: Any) -> Any:
-    """Return the only row of a batch of one as `solve_pnp` returns a single answer."""
-    if isinstance(value, Camera) or value is None:
-        return value
-    value = value[0]
-    return value.item() if isinstance(value, np.generic) else value

@@ -15,15 +15,9 @@ from shape_models._typing import ArrayLike
 from ._inputs import check_points, check_weights
 from ._pnp import in_chunks
 from ._pose import HeadAngles, WeakPerspective
+from ._status import STATUS as POSE_STATUS
 
-STATUS = (
-    "ok",
-    "too few points",
-    "object points coincide",
-    "object points on a line",
-    "image points coincide",
-    "not converged",
-)
+STATUS = (*POSE_STATUS[:5], "not converged")
 _REASONS = {
     1: "got {points} points that are seen; expected at least {needed}.",
     2: "object_points: got points at one place: the rotation has no answer.",

@@ -242,7 +242,7 @@ def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: b
     """
     check_flags(beyond_profile=beyond_profile)
     convention = get(convention)
-    _check(rotation)
+    check_rotation(rotation)
     if convention.unit == "matrix":
         return to_matrix(rotation, convention)
     if not convention.sequence:
@@ -340,7 +340,7 @@ def gimbal_lock(rotation: Rotation, convention: str | Convention = "300W-LP", *,
     True
     """
     convention = get(convention)
-    _check(rotation)
+    check_rotation(rotation)
     if not convention.sequence:
         return np.zeros(() if rotation.single else len(rotation), dtype=bool)
     matrix = rotation.as_matrix()
@@ -376,7 +376,7 @@ def to_matrix(rotation: Rotation, convention: str | Convention) -> np.ndarray:
            [ 0.,  0.,  1.]])
     """
     convention = get(convention)
-    _check(rotation)
+    check_rotation(rotation)
     matrix: np.ndarray = rotation.as_matrix()
     if convention.matrix_frame != "camera":
         matrix = matrix * np.outer(_FLIP, _FLIP)
@@ -421,7 +421,8 @@ def from_matrix(matrix: ArrayLike, convention: str | Convention) -> Rotation:
     return rotation_from_matrix(array)
 
 
-def _check(rotation: Any) -> None:
+def check_rotation(rotation: Any) -> None:
+    """Refuse what is no scipy Rotation."""
     if not isinstance(rotation, Rotation):
         raise TypeError(
             f"rotation: got {type(rotation).__name__}; expected a scipy Rotation. Try read(values, convention) for "

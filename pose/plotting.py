@@ -21,7 +21,7 @@ COLOURS = ("tab:red", "tab:green", "tab:blue")
 LABELS = ("x: subject's left", "y: down", "towards the viewer (-z)")
 
 
-def _canvas(ax: Axes | None, image: ArrayLike | None, points: np.ndarray | None = None) -> Axes:
+def _canvas(ax: Axes | None, image: ArrayLike | None) -> Axes:
     if ax is None:
         import matplotlib.pyplot as plt
 
