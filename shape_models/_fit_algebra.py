@@ -26,6 +26,7 @@ __all__ = [
     "by_precision",
     "cholesky",
     "compose",
+    "count",
     "dots",
     "forward",
     "invert_factor",
@@ -38,6 +39,7 @@ __all__ = [
     "put_errors",
     "put_gains",
     "put_gram",
+    "same",
     "unknown",
     "weigh",
 ]
@@ -328,6 +330,16 @@ def invert(m, d, out):
 
 
 @inner
+def same(known, share, i):
+    """Say whether the same is known of shape i as of the one before, in the frame of the model, and counts the same."""
+    equal = not known.imaged
+    for j in range(known.seen.shape[1]):
+        equal = equal and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
+        equal = equal and known.variance[i, j] == known.variance[i - 1, j]
+    return equal
+
+
+@inner
 def put_errors(known, i, a, share, base, d, out):
     """Write the covariance of the errors of shape i in the frame of the model, (K, d, d).
 
@@ -391,19 +403,21 @@ def weigh(gains, v, out):
 
 
 @inner
-def pull(some, gains, share, certain, v, work, out):
-    """Write Σ Bₖ w gain vₖ."""
-    k, d = gains.shape[0], gains.shape[1]
+def count(gains, trust, certain, v, out):
+    """Write w gain v, the weight w of each coordinate in `trust`; where all is certain the gain is 1."""
     if certain:
-        for j in range(k):
-            w = share[j]
-            for c in range(d):
-                work[d * j + c] = w * v[d * j + c]
+        for e in range(len(v)):
+            out[e] = trust[e] * v[e]
     else:
-        weigh(gains, v, work)
-        for j in range(k):
-            for c in range(d):
-                work[d * j + c] *= share[j]
+        weigh(gains, v, out)
+        for e in range(len(v)):
+            out[e] *= trust[e]
+
+
+@inner
+def pull(some, gains, trust, certain, v, work, out):
+    """Write Σ Bₖ w gain vₖ."""
+    count(gains, trust, certain, v, work)
     dots(some.rows, work, out)
 
 

@@ -18,6 +18,7 @@ from ._fit_algebra import (
     by_precision,
     cholesky,
     compose,
+    count,
     dots,
     forward,
     invert_factor,
@@ -30,6 +31,7 @@ from ._fit_algebra import (
     put_errors,
     put_gains,
     put_gram,
+    same,
     unknown,
     weigh,
 )
@@ -41,27 +43,22 @@ __all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target",
 
 @compiled
 def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, target, rounds, n_huber, limits, share):
-    """Replace, in place, points that lie far off by pseudo-values; see `_posterior.reweigh`.
+    """Replace, in place, points that lie far off by pseudo-values; see `_posterior._reweigh`.
 
     `limits` are the bounds of Huber and Tukey, the median of a standard normal vector, the least spread and share, and
-    what conjugate gradients leave, with their most steps.
+    what conjugate gradients leave, with their most steps. Where all is certain the poses are those of the answer.
     """
     n, p = points.shape
     d = shift.shape[1]
     k, q, m = p // d, len(some.ridge), len(modes)
     huber, tukey, middle, floor, least, tolerance, most = limits
-    z, near, star, v, weighted = np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p)
+    z, near, star, v, weighted, trust = np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p)
     u, r, s, direction, product = np.empty(q), np.empty(q), np.empty(q), np.empty(q), np.empty(q)
-    b, distance, scratch, weight = np.empty(m), np.empty(k), np.empty(k), np.empty(k)
+    b, square, scratch, weight = np.empty(m), np.empty(k), np.empty(k), np.ones(k)
     a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
-    errors, gains, ones = np.zeros((k, d, d)), np.zeros((k, d, d)), np.ones(k)
+    errors, gains, ones = np.zeros((k, d, d)), np.zeros((k, d, d)), np.ones(p)
     gram, packed, own = np.empty((q, q)), np.empty(q * (q + 1) // 2), inverse
-    if certain:
-        for j in range(k):
-            weight[j] = 1.0
-            for c in range(d):
-                gains[j, c, c] = 1.0
-    else:
+    if not certain:
         own = np.empty((q, q))
     for i in range(n):
         if not certain:
@@ -80,101 +77,90 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
                 backward(gram, q, own[c])
         kept = share[i]
         move(pose[i], shift[i], points[i], z)
-        for j in range(k):
-            kept[j] = 1.0
-            if not known.seen[i, j]:
-                for c in range(d):
-                    z[d * j + c] = 0.0
-        sigma = 0.0
+        kept[:], trust[:] = 1.0, 1.0
+        u[:] = 0.0
+        near[:] = some.mean
+        variance = 0.0
         for turn in range(rounds):
-            if turn > 0 or not certain:
-                for j in range(p):
-                    v[j] = z[j] - some.mean[j]
-                pull(some, gains, kept, certain, v, weighted, r)
-                if turn == 0:
-                    dots(own, r, u)
-                else:
-                    mix(some.rows, u, v)
-                    pull(some, gains, kept, certain, v, weighted, product)
-                    for c in range(q):
-                        r[c] -= product[c] + some.ridge[c] * u[c]
-                    before = 1.0
-                    for step in range(most):
-                        dots(own, r, s)
-                        now = 0.0
-                        for c in range(q):
-                            now += r[c] * s[c]
-                        if not now > tolerance * sigma * sigma:
-                            break
-                        for c in range(q):
-                            direction[c] = s[c] + (now / before * direction[c] if step else 0.0)
-                        before = now
-                        mix(some.rows, direction, v)
-                        pull(some, gains, kept, certain, v, weighted, product)
-                        curve = 0.0
-                        for c in range(q):
-                            product[c] += some.ridge[c] * direction[c]
-                            curve += product[c] * direction[c]
-                        for c in range(q):
-                            u[c] += now / curve * direction[c]
-                            r[c] -= now / curve * product[c]
-                mix(some.rows, u, near)
-                for j in range(p):
-                    near[j] += some.mean[j]
-                    v[j] = z[j] - near[j]
-                    weighted[j] = v[j]
-                if not certain:
-                    weigh(gains, v, weighted)
-                for j in range(k):
-                    for c in range(d):
-                        star[d * j + c] = near[d * j + c] + kept[j] * weighted[d * j + c]
-                align(star, target.mean, target.rule, target.inflation, a, t, work)
-                compose(a, t, pose[i], shift[i], work)
-                move(pose[i], shift[i], points[i], z)
-                for j in range(k):
-                    if not known.seen[i, j]:
-                        for c in range(d):
-                            z[d * j + c] = 0.0
-                move(a, t, star, v)
-                for j in range(p):
-                    v[j] -= some.mean[j]
-            else:
-                for j in range(p):
-                    v[j] = z[j] - some.mean[j]
-                dots(some.rows, v, r)
+            # The system of the coefficients u, from those of the last turn: of their residual r only steps are taken.
+            for e in range(p):
+                v[e] = z[e] - near[e]
+            pull(some, gains, trust, certain, v, weighted, r)
+            for c in range(q):
+                r[c] -= some.ridge[c] * u[c]
+            if turn == 0:  # without weights the inverse is that of the system
                 dots(own, r, u)
+                mix(some.rows, u, v)
+                for e in range(p):
+                    near[e] += v[e]
+            before = 1.0
+            for step in range(most if turn else 0):
+                dots(own, r, s)
+                now = 0.0
+                for c in range(q):
+                    now += r[c] * s[c]
+                if not now > tolerance * variance:
+                    break
+                for c in range(q):
+                    direction[c] = s[c] + (now / before * direction[c] if step else 0.0)
+                before = now
+                mix(some.rows, direction, v)
+                pull(some, gains, trust, certain, v, weighted, product)
+                curve = 0.0
+                for c in range(q):
+                    product[c] += some.ridge[c] * direction[c]
+                    curve += product[c] * direction[c]
+                length = now / curve
+                for c in range(q):
+                    u[c] += length * direction[c]
+                    r[c] -= length * product[c]
+                for e in range(p):
+                    near[e] += length * v[e]
+            # The whole shape superimposed on the mean, and its plausible neighbour.
+            for e in range(p):
+                v[e] = z[e] - near[e]
+            count(gains, trust, certain, v, weighted)
+            for e in range(p):
+                star[e] = near[e] + weighted[e]
+            align(star, target.mean, target.rule, target.inflation, a, t, work)
+            compose(a, t, pose[i], shift[i], work)
+            move(pose[i], shift[i], points[i], z)
+            move(a, t, star, v)
+            for e in range(p):
+                v[e] -= some.mean[e]
             dots(modes, v, b)
             for c in range(m):
                 b[c] = min(max(b[c], -bound[c]), bound[c])
             mix(modes, b, star)
-            for j in range(p):
-                v[j] = weighted[j] = z[j] - star[j] - some.mean[j]
-            if not certain:
-                weigh(gains, v, weighted)
-            for j in range(k):
-                square = 1e-300
-                for c in range(d):
-                    square += v[d * j + c] * weighted[d * j + c]
-                distance[j] = np.sqrt(square)
-            sigma = max(median(distance, weight, certain, scratch) / middle, floor)
             if turn == rounds - 1:  # the pseudo-values of the last solution, in the pose they were found in
                 move(a, t, near, v)
-                for j in range(k):
-                    for c in range(d):
-                        e = d * j + c
-                        star[e] = v[e] + kept[j] * (z[e] - v[e])
-                back(pose[i], shift[i], star, v)
+                for e in range(p):
+                    v[e] += trust[e] * (z[e] - v[e])
+                back(pose[i], shift[i], v, weighted)
                 for j in range(k):
                     if kept[j] < 1.0 and known.seen[i, j]:
                         for c in range(d):
-                            points[i, d * j + c] = v[d * j + c]
+                            points[i, d * j + c] = weighted[d * j + c]
+                if certain:
+                    align(v, target.mean, target.rule, target.inflation, a, t, work)
+                    compose(a, t, pose[i], shift[i], work)
+            for e in range(p):
+                v[e] = z[e] - star[e] - some.mean[e]
+            count(gains, ones, certain, v, weighted)
+            for e in range(p):
+                weighted[e] *= v[e]
             for j in range(k):
-                off = distance[j] / sigma
+                square[j] = weighted[d * j] + weighted[d * j + 1] + (weighted[d * j + 2] if d == 3 else 0.0)
+            variance = max(median(square, weight, certain, scratch) / middle**2, floor**2)
+            for j in range(k):
+                off = square[j] / variance
                 if turn < n_huber:
-                    kept[j] = huber / off if off > huber else 1.0
+                    kept[j] = huber / np.sqrt(off) if off > huber * huber else 1.0
                 else:
-                    inside = 1.0 - min(off / tukey, 1.0) ** 2
+                    inside = 1.0 - min(off / tukey**2, 1.0)
                     kept[j] = max(inside * inside, least)
+                for c in range(d):
+                    trust[d * j + c] = kept[j]
 
 
 @inner
@@ -227,63 +213,81 @@ def _away(u, d, scaling, most, a, t):
 def least_squares(
     points, known, share, pose, shift, mean, noise, modes, scaling, ridge, longest, steps, tolerance, found
 ):
-    """Turn the poses, and write the coefficients, to where the modes come nearest to the points: Gauss and Newton."""
+    """Turn the poses, and write the coefficients, to where the modes come nearest to the points: Gauss and Newton.
+
+    Of the system of modes and pose the modes are eliminated first: their part is that of the shape before, where the
+    same is known of all landmarks. The part of the pose changes with the coefficients: a mode of little variance may
+    lie along it. Once steps are short and shrink fast, all stays as it is: only the residual has to be exact.
+    """
     n, p = points.shape
     d = shift.shape[1]
     k, m = p // d, len(modes)
     z, near, v = np.empty(p), np.empty(p), np.empty(p)
-    rows, left, gram, u = np.empty((m + 7, p)), np.empty((m + 7, p)), np.empty((m + 7, m + 7)), np.empty(m + 7)
-    inner = np.empty((m, m))
+    gram, root, left, y, step = np.empty((m, m)), np.empty((m, m)), np.empty((m, p)), np.empty(m), np.empty(m)
+    moves, across, core, u = np.empty((7, p)), np.empty((7, m)), np.empty((7, 7)), np.empty(7)
     a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
     errors, gains = np.empty((k, d, d)), np.empty((k, d, d))
-    rows[:m] = modes
+    ready = False
     for i in range(n):
         c = found[i]
-        ready = (
-            not known.imaged and i > 0
-        )  # where the same is known of all landmarks, what was made of that for the last shape
-        if ready:
-            for j in range(k):
-                ready = ready and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
-                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
+        ready = ready and same(known, share, i)
+        settled, before = False, np.inf
         for _ in range(steps):
             if not ready:
                 put_errors(known, i, pose[i], share[i], noise, d, errors)
                 put_gains(errors, known.seen[i], noise, small, gains)
-                for r in range(m):
-                    weigh(gains, rows[r], left[r])
-                    dots(left[: r + 1], rows[r], inner[r, : r + 1])
-                    inner[r, r] += ridge
+                if not settled:
+                    for r in range(m):
+                        weigh(gains, modes[r], left[r])
+                        dots(left[: r + 1], modes[r], gram[r])
+                        gram[r, r] += ridge
+                    cholesky(gram, m)
+                    invert_factor(gram, m, root)
                 ready = not known.imaged
             mix(modes, c, near)
             for j in range(p):
                 near[j] += mean[j]
-            q = m + _moves(near, d, scaling, rows[m:])
+            n_moves = _moves(near, d, scaling, moves)
             move(pose[i], shift[i], points[i], z)
-            for j in range(k):
-                for e in range(d):
-                    v[d * j + e] = z[d * j + e] - near[d * j + e] if known.seen[i, j] else 0.0
-            weigh(gains, v, z)
-            dots(rows[:q], z, u[:q])
+            for j in range(p):
+                z[j] -= near[j]
+            weigh(gains, z, v)
+            dots(modes, v, step)
+            dots(moves[:n_moves], v, u)
             for r in range(m):
-                u[r] -= ridge * c[r]
-                gram[r, : r + 1] = inner[r, : r + 1]
-            for r in range(m, q):
-                weigh(gains, rows[r], left[r])
-                dots(left[: r + 1], rows[r], gram[r, : r + 1])
-            cholesky(gram, q)
-            forward(gram, q, u)
-            backward(gram, q, u)
+                step[r] -= ridge * c[r]
+            dots(root, step, y)
+            if not settled:
+                for r in range(n_moves):
+                    weigh(gains, moves[r], v)
+                    dots(moves[: r + 1], v, core[r])
+                    dots(modes, v, step)
+                    dots(root, step, across[r])
+                    for s in range(r + 1):
+                        for e in range(m):
+                            core[r, s] -= across[r, e] * across[s, e]
+                cholesky(core, n_moves)
+            for r in range(n_moves):
+                for e in range(m):
+                    u[r] -= across[r, e] * y[e]
+            forward(core, n_moves, u)
+            backward(core, n_moves, u)
+            for r in range(n_moves):
+                for e in range(m):
+                    y[e] -= u[r] * across[r, e]
+            mix(root, y, step)
             largest, moved = 0.0, 0.0
             for r in range(m):
-                c[r] += u[r]
-                largest = max(largest, abs(c[r]))
-            for r in range(q):
+                c[r] += step[r]
+                largest, moved = max(largest, abs(c[r])), max(moved, abs(step[r]))
+            for r in range(n_moves):
                 moved = max(moved, abs(u[r]))
-            _away(u[m:], d, scaling, longest, a, t)
+            _away(u, d, scaling, longest, a, t)
             compose(a, t, pose[i], shift[i], work)
             if moved <= tolerance * (1 + largest):
                 break
+            settled = moved < 0.01 and moved < 0.1 * before
+            before = moved
 
 
 @compiled
@@ -308,13 +312,7 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
     matrix = np.empty((most, most))
     ready, count, block = False, 0, False
     for i in range(n):
-        # The factor of the last shape is right where the same is known.
-        if ready and not known.imaged:
-            for j in range(k):
-                ready = ready and known.seen[i, j] == known.seen[i - 1, j]
-                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
-        else:
-            ready = False
+        ready = ready and same(known, known.variance, i)
         seen = known.seen[i]
         for c in range(p):
             x[c] = 0.0
@@ -455,12 +453,7 @@ def covariance(known, pose, share, base, some, kept, rest, out):
     v, column = np.empty(p), np.empty((d, q))
     ready = False
     for i in range(n):
-        if ready and not known.imaged:
-            for j in range(k):
-                ready = ready and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
-                ready = ready and known.variance[i, j] == known.variance[i - 1, j]
-        else:
-            ready = False
+        ready = ready and same(known, share, i)
         if not ready:
             ready = True
             seen = known.seen[i]

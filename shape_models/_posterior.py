@@ -163,8 +163,9 @@ def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: 
         basis = frame.basis._beside(points)
         return Solution(problem, prior, pose, share, points, pose.inverse(basis._decode(coefficients)), coefficients)
     if problem.certain:
-        same = loss == "linear" and start is None
-        return Solution(problem, prior, pose if same else frame.align(points), share, points, points)
+        if loss == "linear" and start is not None:
+            pose = frame.align(points)
+        return Solution(problem, prior, pose, share, points, points)
     return Solution(problem, prior, *_posterior(problem, pose, share, points))
 
 
@@ -270,18 +271,17 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
     z, sigma = xp.where(seen, pose(problem.points), zero), None
     near = z
     for turn in range(_ROUNDS):
-        star, before = z, share
+        before = share
         right = system.pull(share, gains, z - system.mean)
         if turn == 0:
             u = (inverse @ right[..., None])[..., 0]
         else:
             u = _descend(system, inverse, right, share, gains, u, sigma)
         near = system.mean + xp.reshape(u @ system.rows, z.shape)
-        if turn or not problem.certain:
-            star = near + share[..., None] * _apply(gains, z - near)
-            move = frame.align(star)
-            pose, star, near = move @ pose, move(star), move(near)
-            z = xp.where(seen, pose(problem.points), zero)
+        star = near + share[..., None] * _apply(gains, z - near)
+        move = frame.align(star)
+        pose, star, near = move @ pose, move(star), move(near)
+        z = xp.where(seen, pose(problem.points), zero)
         b = xp.matmul(xp.reshape(star, (star.shape[0], -1)) - basis._flat_mean, basis._transposed)
         apart = z - basis._decode(basis._clip(b))
         distance = xp.sqrt(xp.sum(apart * _apply(gains, apart), axis=-1) + float(xp.finfo(z.dtype).smallest_normal))
@@ -293,8 +293,9 @@ def _reweigh(problem: Problem, pose: Similarity, loss: str) -> tuple[Similarity,
         else:
             inside = 1.0 - xp.clip(off / _TUKEY, 0.0, 1.0) ** 2
             share = xp.clip(inside * inside, _LEAST, 1.0)
-    pseudo = pose.inverse(near + before[..., None] * (z - near))
-    return pose, share, xp.where(seen & (before < 1)[..., None], pseudo, problem.points)
+    star = near + before[..., None] * (z - near)
+    points = xp.where(seen & (before < 1)[..., None], pose.inverse(star), problem.points)
+    return (frame.align(points) if problem.certain else pose), share, points
 
 
 def _descend(system: _System, inverse: Any, right: Any, share: Any, gains: Any, u: Any, sigma: Any) -> Any:
