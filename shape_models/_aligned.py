@@ -303,9 +303,10 @@ class AlignedASM(BaseEstimator):
         True
         """
         solution = self._solve(shapes, renamed(confidence, weights), covariance, loss=loss, on_error=on_error)
+        if not self.refinements:
+            return solution.leave(solution.decode(solution.problem.basis._clip(solution.encode())))
         pose = self._pose(solution)
-        near = self.asm_.basis_.project(pose(solution.completed))
-        return solution.leave(pose.inverse(near))
+        return solution.leave(pose.inverse(self.asm_.basis_.project(pose(solution.completed))))
 
     def complete(
         self,
@@ -382,7 +383,7 @@ class AlignedASM(BaseEstimator):
 
     def _pose(self, solution: Solution) -> Similarity:
         """Return image → model."""
-        pose = solution.pose
+        pose = solution.similarity
         for _ in range(self.refinements):
             near = self.asm_.basis_.project(pose(solution.completed))
             pose = estimate_similarity(

@@ -30,6 +30,7 @@ __all__ = [
     "dots",
     "forward",
     "invert_factor",
+    "judge",
     "median",
     "mix",
     "move",
@@ -232,28 +233,36 @@ def back(a, t, z, out):
 
 
 @inner
-def align(x, target, rule, inflation, a, t, work):
-    """Write the pose that superimposes x on the target; return how far a is from the identity."""
+def align(x, w, target, rule, inflation, a, t, work):
+    """Write the pose that superimposes x on the target, landmarks weighed by w; return how far a is from the identity.
+
+    To `work[5]` come the scatters of x and target, what the turn stands out by, and the total weight; to `work[0]` and
+    `work[1]` their centres.
+    """
     d = len(t)
     k = len(x) // d
-    centre, aim, h = work[0], work[1], work[2:5]
+    centre, aim, h, told = work[0], work[1], work[2:5], work[5]
+    total = 0.0
+    for j in range(k):
+        total += w[j]
     for c in range(d):
         s, m = 0.0, 0.0
         for j in range(k):
-            s += x[d * j + c]
-            m += target[d * j + c]
-        centre[c], aim[c] = s / k, m / k
+            s += w[j] * x[d * j + c]
+            m += w[j] * target[d * j + c]
+        centre[c], aim[c] = s / total, m / total
     xx, mm = 0.0, 0.0
     if d == 2:
         re, im = 0.0, 0.0
         for j in range(k):
             u, v = x[2 * j] - centre[0], x[2 * j + 1] - centre[1]
             p, q = target[2 * j] - aim[0], target[2 * j + 1] - aim[1]
-            re += u * p + v * q
-            im += u * q - v * p
-            xx += u * u + v * v
-            mm += p * p + q * q
+            re += w[j] * (u * p + v * q)
+            im += w[j] * (u * q - v * p)
+            xx += w[j] * (u * u + v * v)
+            mm += w[j] * (p * p + q * q)
         gain = np.sqrt(re * re + im * im)
+        margin = gain
         re, im = re / gain, im / gain
         a[0, 0], a[0, 1], a[1, 0], a[1, 1] = re, -im, im, re
     else:
@@ -261,13 +270,14 @@ def align(x, target, rule, inflation, a, t, work):
             for e in range(3):
                 s = 0.0
                 for j in range(k):
-                    s += (target[3 * j + c] - aim[c]) * (x[3 * j + e] - centre[e])
+                    s += w[j] * (target[3 * j + c] - aim[c]) * (x[3 * j + e] - centre[e])
                 h[c, e] = s
         for j in range(k):
             for c in range(3):
-                xx += (x[3 * j + c] - centre[c]) ** 2
-                mm += (target[3 * j + c] - aim[c]) ** 2
-        gain = turn_2d_kernel(h, work[6:14], work[14], a)[0]
+                xx += w[j] * (x[3 * j + c] - centre[c]) ** 2
+                mm += w[j] * (target[3 * j + c] - aim[c]) ** 2
+        gain, margin, _ = turn_2d_kernel(h, work[6:14], work[14], a)
+    told[0], told[1], told[2], told[3] = xx, mm, margin, total
     if rule == FULL:
         scale = inflation * gain / xx
     elif rule == PARTIAL:
@@ -287,6 +297,27 @@ def align(x, target, rule, inflation, a, t, work):
             s -= a[c, e] * centre[e]
         t[c] = s
     return off
+
+
+@inner
+def judge(n_seen, d, eps, work):
+    """Say, by the place in `WORDS`, whether what `align` found is the single best pose; eps is that of rounding."""
+    told = work[5]
+    size, other, margin = np.sqrt(told[0]), np.sqrt(told[1]), told[2]
+    centre, aim = 0.0, 0.0
+    for c in range(d):
+        centre += work[0, c] ** 2
+        aim += work[1, c] ** 2
+    # Rounding of centred coordinates: eps times their root mean square about the origin.
+    slack = eps * np.sqrt(told[0] + told[3] * centre)
+    other_slack = eps * np.sqrt(told[1] + told[3] * aim)
+    if n_seen < d:
+        return 2
+    if not np.isfinite(margin + size + other):
+        return 3
+    if size <= slack or other <= other_slack:
+        return 4
+    return 0 if margin > slack * other + other_slack * size else 5
 
 
 @inner

@@ -22,6 +22,7 @@ from ._fit_algebra import (
     dots,
     forward,
     invert_factor,
+    judge,
     median,
     mix,
     move,
@@ -39,6 +40,63 @@ from ._kernels import compiled, inner
 
 __all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "covariance", "least_squares",
            "posterior", "reweigh"]  # fmt: skip
+
+
+@compiled
+def begin(points, weights, target, eps, pose, shift, codes):
+    """Write the poses of what is seen; zeros and weight 0 where it is missing, the mean where no pose is best.
+
+    The reason, by its place in `_problem._WORDS`, comes to `codes`. Returns the number of landmarks not of weight 1.
+    """
+    n, p = points.shape
+    d = shift.shape[1]
+    k = p // d
+    work, n_uncertain = np.empty((15, 4)), 0
+    for i in range(n):
+        n_seen, infinite, x, w = 0, False, points[i], weights[i]
+        for j in range(k):
+            for c in range(d):
+                if np.isnan(x[d * j + c]):
+                    w[j] = 0.0
+            if w[j] > 0:
+                n_seen += 1
+                for c in range(d):
+                    infinite = infinite or np.isinf(x[d * j + c])
+            else:
+                x[d * j : d * j + d] = 0.0
+        code = 1
+        if not infinite:
+            align(x, w, target.mean, target.rule, target.inflation, pose[i], shift[i], work)
+            code = judge(n_seen, d, eps, work)
+        if code:
+            x[:], w[:] = target.mean, 1.0
+            align(x, w, target.mean, target.rule, target.inflation, pose[i], shift[i], work)
+        codes[i] = code
+        for j in range(k):
+            n_uncertain += w[j] != 1.0
+    return n_uncertain
+
+
+@compiled
+def encode(shapes, pose, shift, mean, modes, out):
+    """Write the coefficients of shapes in the frame of the points."""
+    z = np.empty(shapes.shape[1])
+    for i in range(len(shapes)):
+        move(pose[i], shift[i], shapes[i], z)
+        for e in range(len(z)):
+            z[e] -= mean[e]
+        dots(modes, z, out[i])
+
+
+@compiled
+def decode(coefficients, pose, shift, mean, modes, out):
+    """Write the shapes of coefficients in the frame of the points."""
+    z = np.empty(len(mean))
+    for i in range(len(coefficients)):
+        mix(modes, coefficients[i], z)
+        for e in range(len(z)):
+            z[e] += mean[e]
+        back(pose[i], shift[i], z, out[i])
 
 
 @compiled
@@ -122,7 +180,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
             count(gains, trust, certain, v, weighted)
             for e in range(p):
                 star[e] = near[e] + weighted[e]
-            align(star, target.mean, target.rule, target.inflation, a, t, work)
+            align(star, ones, target.mean, target.rule, target.inflation, a, t, work)
             compose(a, t, pose[i], shift[i], work)
             move(pose[i], shift[i], points[i], z)
             move(a, t, star, v)
@@ -142,7 +200,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
                         for c in range(d):
                             points[i, d * j + c] = weighted[d * j + c]
                 if certain:
-                    align(v, target.mean, target.rule, target.inflation, a, t, work)
+                    align(v, ones, target.mean, target.rule, target.inflation, a, t, work)
                     compose(a, t, pose[i], shift[i], work)
             for e in range(p):
                 v[e] = z[e] - star[e] - some.mean[e]
@@ -395,7 +453,7 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
                 break
             for c in range(p):
                 weighted[c] = x[c] + some.mean[c]
-            off = align(weighted, target.mean, target.rule, target.inflation, a, t, work)
+            off = align(weighted, ones, target.mean, target.rule, target.inflation, a, t, work)
             if off <= 1e-13 or step == steps - 1:
                 break
             compose(a, t, pose[i], shift[i], work)

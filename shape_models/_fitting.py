@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,10 +9,11 @@ import numpy as np
 from scipy.special import gammaincc
 
 from ._aligned import ShapeModel
-from ._array import device_of, namespace_of, to_numpy
+from ._array import namespace_of, to_numpy
+from ._normal import beside
 from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
-from ._problem import Problem, beside
+from ._problem import Problem
 from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike
@@ -234,26 +234,24 @@ def _known(law: Any) -> Any:
 
 
 def _record(solution: Solution) -> ShapeFit:
-    problem, pose, completed = solution.problem, solution.pose, solution.completed
-    xp = namespace_of(completed)
-    basis = problem.frame.basis._beside(completed)
-    flat = xp.reshape(pose(completed), (completed.shape[0], math.prod(completed.shape[1:])))
-    b = xp.matmul(flat - basis._flat_mean, basis._transposed) if solution.prior else solution.coefficients
+    problem, completed = solution.problem, solution.completed
+    xp, basis = namespace_of(completed), problem.basis
+    b = solution.encode()
     kept, clipped = basis._clip(b), xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:
-        rounding = 16 * float(xp.finfo(b.dtype).eps) * xp.max(xp.abs(flat), axis=-1, keepdims=True)
+        size = xp.max(xp.abs(basis._flat_mean)) + xp.max(xp.abs(kept), axis=-1, keepdims=True)
+        rounding = 16 * problem.eps * size
         clipped = basis.limit.exceeds(b, basis._scale) & (xp.abs(kept - b) > rounding)
-        clipped = clipped & ~xp.asarray(problem.failed, device=device_of(b))[:, None]
-    back = pose.inverse
+        clipped = clipped & ~problem._failed_like(b)
     status, plausibility, law = None, None, predictive(solution)
     if problem.status is not None and law is not None:
         status = problem.status.reshape(problem.lead)
         tail = np.where(law.free > 0, gammaincc(np.maximum(law.free, 1e-3) / 2, law.square / 2), 1.0)
         plausibility = solution.leave(beside(tail, completed))
     return ShapeFit(
-        shapes=solution.leave(back(basis._decode(kept))),
+        shapes=solution.leave(solution.decode(kept)),
         completed=solution.leave(completed),
-        similarity=solution.leave_pose(back),
+        similarity=solution.leave_pose(solution.similarity.inverse),
         coefficients=solution.leave(b),
         clipped=xp.reshape(clipped, (*problem.lead, clipped.shape[-1])),
         covariance=solution.leave(solution.covariance()),

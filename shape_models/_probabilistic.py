@@ -12,7 +12,6 @@ import numpy as np
 from ._array import as_confidence, as_count, to_numpy, values_known
 from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
-from ._posterior import complete_rows
 
 _CHUNK = 2**22  # numbers in the largest temporary array of a completion
 
@@ -381,6 +380,8 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
         where = tuple(int(i) for i in np.argwhere(np.isinf(to_numpy(shapes)))[0])
         raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers or NaN.")
     if isinstance(rows, np.ndarray) and not joint and n_dims in (2, 3) and len(rows):
+        from ._fit_loops import complete_rows
+
         compiled = complete_rows(basis, rows)
         if compiled is not None:
             return Completion(compiled[0].reshape(shapes.shape), compiled[1].reshape(*lead, *compiled[1].shape[1:]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import _fit_arrays
 from ._array import (
     DegenerateShapeError,
     as_array,
@@ -18,16 +20,14 @@ from ._array import (
     to_numpy,
     values_known,
 )
+from ._normal import Normal, beside, least_noise
 from ._operands import Operands, shape_message
 from ._provenance import recall
 from ._similarity import row_status
 from ._superimposition import PairFit, fit_pair
 from ._transforms import Similarity
 
-if TYPE_CHECKING:
-    from ._fit_kernels import Known
-
-__all__ = ["Frame", "Problem", "Tails", "beside", "least_noise", "spread"]
+__all__ = ["Frame", "Problem", "Tails", "compiles", "spread"]
 
 
 class Tails(NamedTuple):
@@ -94,6 +94,15 @@ class Frame(NamedTuple):
         """Whether the pose has a size."""
         return self.rule != "rigid"
 
+    @property
+    def noise(self) -> float:
+        """The noise variance of the modes."""
+        return self.basis._derived("least noise", lambda: least_noise(self.basis))
+
+    def normal(self) -> Normal:
+        """Return the modes as a Gaussian with a free pose."""
+        return Normal.of(self.basis, self.scaling)
+
     def fit(self, points: Any, weights: Any = None) -> PairFit:
         """Return the superimposition of points on the mean; nothing is refused."""
         mean = beside(self.mean, points)
@@ -108,12 +117,6 @@ class Frame(NamedTuple):
         return found.inverse if self.rule == "tangent" else found
 
 
-def least_noise(basis: Operands) -> float:
-    """Return the noise variance, never quite 0, so that all systems can be solved."""
-    largest = float(np.max(to_numpy(basis.variances), initial=0.0))
-    return max(float(basis.noise_variance), 1e-9 * largest, float(np.finfo(np.float64).tiny))
-
-
 @dataclass(eq=False)
 class Problem:
     """Points (n, n_landmarks, n_dims) in the type to compute in, what is known of each, and what cannot be fitted."""
@@ -122,79 +125,117 @@ class Problem:
     points: Any  # zeros where missing; a row that cannot be fitted holds the mean shape
     confidence: Any  # (n, n_landmarks) in [0, 1], 0 where missing; with a covariance 1 where seen
     covariance: Any  # None, (n, n_landmarks) or (n, n_landmarks, n_dims, n_dims); 0 where missing
-    certain: bool  # every landmark is seen and exact
     lead: tuple[int, ...]
     dtype: Any  # of the answer
-    status: np.ndarray | None  # (n,); None where values cannot be looked at
-    pose: Similarity | None  # frame of the points → model, from the points alone
+    eps: float  # of the type of the points
     name: str = "points"
+    certain: bool = False  # every landmark is seen and exact
+    status: np.ndarray | None = None  # (n,); None where values cannot be looked at
+    pose: Any = None  # frame of the points → model, from the points alone, as the engine has it
 
     @classmethod
     def of(
         cls, model: Any, points: Any, *, confidence: Any = None, covariance: Any = None, name: str = "points"
     ) -> Problem:
-        """Check the input and flatten its leading axes."""
+        """Check the input, flatten its leading axes and find a first pose."""
         frame = Frame.of(model)
-        array, context = enter(recall(model, points), name)
-        xp, dtype, given = context.xp, context.dtype, context.given
+        array, (xp, dtype, _, given) = enter(recall(model, points), name)
         n_landmarks, n_dims = frame.basis.event_shape
         if array.ndim < 2 or tuple(array.shape[-2:]) != (n_landmarks, n_dims):
             raise ValueError(shape_message(frame.basis.event_shape, tuple(array.shape), name))
         lead = tuple(int(n) for n in array.shape[:-2])
         array = xp.reshape(array, (-1, n_landmarks, n_dims))
-        looked_at = values_known(array)
         if confidence is not None and covariance is not None:
             raise ValueError("got a confidence and a covariance; expected one of them. Try a covariance of infinity "
                              "for what is missing.")  # fmt: skip
-        missing = xp.any(xp.isnan(array), axis=-1)
-        infinite = xp.any(xp.isinf(array), axis=(-2, -1))
-        w = xp.astype(~missing, dtype)
-        noise, exact = None, True
+        weights, noise = None, None
         if confidence is not None:
-            least = least_noise(frame.basis)
-            w = _confidence(confidence, array, lead) * w
-            w = xp.where(w < least / (least + _MOST_SPREAD**2 * float(np.sum(frame.mean**2))), xp.zeros_like(w), w)
-            exact = False
+            weights, least = _confidence(confidence, array, lead), frame.noise
+            # Below, the error has a standard deviation above a thousand sizes of the shape.
+            told = weights >= least / (least + _MOST_SPREAD**2 * float(np.sum(frame.mean**2)))
+            weights = xp.where(told, weights, xp.zeros_like(weights))
         elif covariance is not None:
             noise, lost = _bounded(*_covariance(covariance, array, lead), _MOST_SPREAD**2 * _squared_size(array))
-            w = xp.where(lost, xp.zeros_like(w), w)
-            exact = False
-        certain = exact and looked_at and not bool(xp.any(missing))
-        if not certain:
-            array = xp.where((w > 0)[..., None], array, xp.zeros_like(array))
-        problem = cls(frame, array, w, noise, certain, lead, given, None, None, name)
-        if looked_at:
-            problem._look(infinite)
+            weights = xp.astype(~lost, dtype)
+        problem = cls(frame, array, weights, noise, lead, given, float(xp.finfo(dtype).eps), name)
+        if compiles(frame, array):
+            problem._begin_compiled()
         else:
-            problem.pose = frame.align(array, w)
+            problem._begin()
         return problem
 
-    def _look(self, infinite: Any) -> None:
-        """Find the rows that cannot be fitted and put the mean in their place."""
-        xp = namespace_of(self.points)
-        points, weights = self.points, None if self.certain else self.confidence
+    def _begin_compiled(self) -> None:
+        """Copy the points to float64, and find poses and what cannot be fitted."""
+        shape = self.points.shape
+        self.points = np.array(self.points, dtype=np.float64, order="C")
+        weights = np.ones(shape[:2]) if self.confidence is None else self.confidence
+        self.confidence = np.array(weights, dtype=np.float64, order="C")
+        self.pose, self.status, exact = self.engine.begin(self.frame, self.points, self.confidence, self.eps)
+        self.certain = exact and self.covariance is None
+        if self.covariance is not None:
+            self.covariance = np.where(self._failed_like(self.covariance), 0.0, self.covariance)
+
+    def _begin(self) -> None:
+        """Put zeros where landmarks are missing, and the mean where no pose can be found."""
+        xp, points = namespace_of(self.points), self.points
+        given, looked_at = self.confidence, values_known(points)
+        w = xp.astype(~xp.any(xp.isnan(points), axis=-1), points.dtype)
+        self.confidence = w = w if given is None else given * w
+        infinite = xp.any(xp.isinf(points) & (w > 0)[..., None], axis=(-2, -1))
+        self.certain = self.covariance is None and looked_at and bool(xp.all(w == 1))
+        if not self.certain:
+            points = self.points = xp.where((w > 0)[..., None], points, xp.zeros_like(points))
+        if not looked_at:
+            self.pose = self.frame.align(points, w)
+            return
         bad = to_numpy(infinite)
         if bad.any():
             points = xp.where(infinite[:, None, None], xp.zeros_like(points), points)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            fit = self.frame.fit(points, weights)
+            fit = self.frame.fit(points, None if self.certain else w)
             mean = beside(self.frame.mean, points)
             pair = (mean, points) if self.frame.rule == "tangent" else (points, mean)
-            status = row_status(*pair, self.confidence, fit)
-        status = np.full(len(bad), "ok", dtype="<U21") if status is None else status
-        self.status = np.where(bad, "infinite coordinate", status)
-        failed = status != "ok"
-        pose = Similarity._of(fit.rotation, fit.translation, fit.scale)
-        if failed.any():
-            rows = xp.asarray(failed, device=device_of(points))
-            self.points = xp.where(rows[:, None, None], beside(self.frame.mean, points), points)
-            self.confidence = xp.where(rows[:, None], xp.ones_like(self.confidence), self.confidence)
+            status = row_status(*pair, w, fit)
+        self.status = np.where(bad, "infinite coordinate", "ok" if status is None else status)
+        if self.failed.any():
+            self.points = xp.where(self._failed_like(points), mean, points)
+            self.confidence = xp.where(self._failed_like(w), xp.ones_like(w), w)
             if self.covariance is not None:
-                rows = xp.reshape(rows, (-1,) + (1,) * (self.covariance.ndim - 1))
-                self.covariance = xp.where(rows, xp.zeros_like(self.covariance), self.covariance)
+                zero = xp.zeros_like(self.covariance)
+                self.covariance = xp.where(self._failed_like(zero), zero, self.covariance)
             self.pose = self.frame.align(self.points, None if self.certain else self.confidence)
         else:
+            pose = Similarity._of(fit.rotation, fit.translation, fit.scale)
             self.pose = pose.inverse if self.frame.rule == "tangent" else pose
+
+    def _failed_like(self, array: Any) -> Any:
+        """Return which rows cannot be fitted, beside an array and with as many axes."""
+        xp = namespace_of(array)
+        return xp.reshape(xp.asarray(self.failed, device=device_of(array)), (-1,) + (1,) * (array.ndim - 1))
+
+    @cached_property
+    def engine(self) -> ModuleType:
+        """What fits: compiled loops, or the array API."""
+        if compiles(self.frame, self.points):
+            from . import _fit_loops
+
+            return _fit_loops
+        return _fit_arrays
+
+    @cached_property
+    def basis(self) -> Operands:
+        """The basis beside the points."""
+        return self.frame.basis._beside(self.points)
+
+    @cached_property
+    def known(self) -> Any:
+        """What is known of the landmarks, for the compiled loops."""
+        return self.engine.known(self)
+
+    @property
+    def similarity(self) -> Similarity:
+        """Frame of the points → model, from the points alone."""
+        return self.pose if isinstance(self.pose, Similarity) else self.pose.similarity()
 
     @cached_property
     def failed(self) -> np.ndarray:
@@ -230,7 +271,7 @@ class Problem:
         A loss that leaves the fraction w of a landmark makes (σ² + M) / w - σ² of M, with σ² the noise of the modes.
         """
         xp = namespace_of(self.points)
-        base = least_noise(self.frame.basis)
+        base = self.frame.noise
         if self.covariance is None:
             w = self.confidence
             own = base * (1.0 / xp.where(w > 0, w, xp.ones_like(w)) - 1.0)
@@ -248,20 +289,10 @@ class Problem:
         share = share[..., None, None]
         return own / share + (base / share - base) * xp.eye(own.shape[-1], dtype=own.dtype, device=device_of(own))
 
-    def known(self) -> Known:
-        """Return the same for the compiled loops."""
-        from ._fit_kernels import Known
 
-        seen = np.ascontiguousarray(self.confidence > 0)
-        imaged, matrix = self.covariance is not None, np.empty((0, 0, 0, 0))
-        if not imaged:
-            w = np.where(seen, self.confidence, 1.0).astype(np.float64)
-            variance = least_noise(self.frame.basis) * (1.0 / w - 1.0)
-        elif self.covariance.ndim == 2:
-            variance = np.ascontiguousarray(self.covariance, dtype=np.float64)
-        else:
-            variance, matrix = np.zeros(seen.shape), np.ascontiguousarray(self.covariance, dtype=np.float64)
-        return Known(seen, variance, matrix, imaged)
+def compiles(frame: Frame, points: Any) -> bool:
+    """Say whether the compiled loops fit points; they know no mirror images."""
+    return isinstance(points, np.ndarray) and isinstance(frame.basis.mean, np.ndarray) and not frame.reflection
 
 
 _REASONS = {
@@ -272,14 +303,6 @@ _REASONS = {
     "ambiguous rotation": "a mirror image of the mean, which every rotation fits equally badly",
     "coordinates too large": "coordinates whose squares overflow",
 }
-
-
-def beside(array: Any, like: Any) -> Any:
-    """Return a NumPy array in the library and type and on the device of another."""
-    if isinstance(like, np.ndarray):
-        return array.astype(like.dtype, copy=False)
-    xp = namespace_of(like)
-    return xp.astype(xp.asarray(np.array(array), device=device_of(like)), like.dtype)
 
 
 def _number_array(values: Any, name: str, like: Any) -> Any:

@@ -320,7 +320,7 @@ def row_status(source: Any, target: Any, weights: Any, fit: PairFit) -> np.ndarr
     collinear = np.zeros(loose.shape, dtype=bool)
     if n_dims == 3:
         for index in zip(*np.nonzero(np.atleast_1d(loose & ~flat & ~huge)), strict=True):
-            collinear[index if loose.ndim else ()] = _collinear(source, target, weights, index if loose.ndim else ())
+            collinear[index if loose.ndim else ()] = is_collinear(source, target, weights, index if loose.ndim else ())
     conditions = {
         "too few landmarks": np.broadcast_to(count < n_dims, loose.shape),
         "coordinates too large": huge,
@@ -368,7 +368,7 @@ def _row(points: Any, batch: tuple[int, ...], weights: Any, index: tuple[int, ..
     return np.asarray(one[np.broadcast_to(to_numpy(weights), (*batch, points.shape[-2]))[index] > 0])
 
 
-def _collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:
+def is_collinear(source: Any, target: Any, weights: Any, index: tuple[int, ...]) -> bool:
     """Say whether the seen points of one row of either lie on a line."""
     for points in (source, target):
         one = _row(points, batch_shape(source, target), weights, index)

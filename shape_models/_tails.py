@@ -81,7 +81,7 @@ def predictive(solution: Solution) -> Predictive | None:
     if problem.status is None:
         return None
     square, free = solution.distance()
-    sizes, hidden = to_numpy(solution.pose.scale).astype(np.float64), to_numpy(problem.confidence) == 0
+    sizes, hidden = to_numpy(solution.similarity.scale).astype(np.float64), to_numpy(problem.confidence) == 0
     return Predictive(problem.frame, square, free, sizes, hidden, problem.lead)
 
 
@@ -120,7 +120,7 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
         good = ~problem.failed
         hidden &= good[:, None]
         square, free = solution.distance()
-        sizes = to_numpy(solution.pose.scale).astype(np.float64)
+        sizes = to_numpy(solution.similarity.scale).astype(np.float64)
         blocks = solution.covariance(whole=True)
         missed = (solution.completed - truth)[hidden]
         pasted = fit_pair(frame.mean, problem.points, problem.confidence, rule="full" if frame.scaling else "rigid")
