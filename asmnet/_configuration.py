@@ -12,7 +12,7 @@ import asmnet.heatmaps
 import asmnet.probability
 import asmnet.teaching  # noqa: F401  (these register their criteria)
 from asmnet._criteria import check_criterion
-from asmnet._options import check_fields, check_kind, check_name, check_options
+from asmnet._options import check_fields, check_kind, check_name, check_options, formerly
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
@@ -25,9 +25,11 @@ VARIANTS = {
 }
 OPTIMIZERS = ("adamw", "adam", "nadam")
 PRECISIONS = ("cuda", "always", "never")
+OLD_NAMES = {"asm_share": "asm_fraction", "extra_share": "extra_fraction"}  # files keep them, calls are warned
 SCHEDULES = ("cosine", "constant", "linear", "inverse_time", "steps")
 
 
+@formerly(OLD_NAMES)
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training: to the bit on the processor of one machine.
@@ -50,7 +52,7 @@ class TrainConfig:
         Default is the one the network is registered with.
     criterion_options : dict
         For its constructor.
-    asm_share : float
+    asm_fraction : float
         Fraction of variance of the shape model behind the ASM term.
     epochs : int
         Passes through the training set.
@@ -77,7 +79,7 @@ class TrainConfig:
         Largest norm of the gradient; 0 for no limit.
     patience : int
         Stop after so many epochs without a better validation error; 0 for never.
-    extra_share : float
+    extra_fraction : float
         How many samples of the extra training sets join each epoch, as a fraction of the training set.
     drop_last : bool
         Leave out an incomplete last batch.
@@ -106,7 +108,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     criterion: str | None = None
     criterion_options: dict[str, Any] = field(default_factory=dict)
-    asm_share: float = 0.9
+    asm_fraction: float = 0.9
     epochs: int = 150
     batch_size: int = 32
     accumulate: int = 1
@@ -122,7 +124,7 @@ class TrainConfig:
     ema: float = 0.999
     clip_gradient: float = 5.0
     patience: int = 0
-    extra_share: float = 0.0
+    extra_fraction: float = 0.0
     drop_last: bool = True
     mixed_precision: str = "cuda"
     flip_average: bool = False
@@ -152,11 +154,19 @@ class TrainConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: got {self.ema}; expected 0 to less than 1.")
-        for name in ("weight_decay", "warmup_epochs", "clip_gradient", "patience", "picture_epochs", "seed"):
+        for name in (
+            "weight_decay",
+            "warmup_epochs",
+            "clip_gradient",
+            "patience",
+            "picture_epochs",
+            "seed",
+            "extra_fraction",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected a number that is not negative.")
-        if not 0 < self.asm_share < 1:
-            raise ValueError(f"asm_share: got {self.asm_share}; expected a fraction of the variance in (0, 1).")
+        if not 0 < self.asm_fraction < 1:
+            raise ValueError(f"asm_fraction: got {self.asm_fraction}; expected a fraction of the variance in (0, 1).")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: got {self.learning_rate}; expected a positive number.")
 
@@ -314,6 +324,9 @@ class TrainConfig:
         }
         return cls.modern(**{**base, **changes})
 
+    def __hash__(self) -> int:
+        return hash(_hashable(self.to_dict()))
+
     def variant(self, name: str) -> TrainConfig:
         """Return one of the paper's four variants with these settings otherwise.
 
@@ -378,7 +391,7 @@ class TrainConfig:
         changes: dict[str, Any] = {}
         for name, value in settings.items():
             part, dot, rest = name.partition(".")
-            check_name("settings", part, list(self.__dataclass_fields__))
+            check_name("settings", OLD_NAMES.get(part, part), list(self.__dataclass_fields__))
             if not dot:
                 changes[part] = tuple(value) if isinstance(value, list) else value
                 continue
@@ -416,7 +429,7 @@ class TrainConfig:
         TrainConfig
             The same settings.
         """
-        values = dict(values)
+        values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
         for name in values:
             check_name("configuration", name, list(cls.__dataclass_fields__))
         for part, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
@@ -427,3 +440,10 @@ class TrainConfig:
         if "step_epochs" in values:
             values["step_epochs"] = tuple(values["step_epochs"])
         return cls(**values)
+
+
+def _hashable(value: Any) -> Any:
+    """Return something that can be hashed, alike for equal plain values."""
+    if isinstance(value, dict):
+        return frozenset((name, _hashable(part)) for name, part in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

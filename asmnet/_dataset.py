@@ -17,7 +17,7 @@ from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jit
 from shape_models._typing import ArrayLike
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one training step takes.
 
@@ -60,7 +60,7 @@ class Batch:
     depth: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LandmarkDataset:
     """Packed faces with their landmarks, ready to be cut into batches.
 

@@ -55,9 +55,9 @@ class Epochs:
         rng = np.random.default_rng([self.config.seed, 1, epoch])
         n_own, extra = len(self.sets[0]), self.sets[1:]
         rows = np.stack([np.zeros(n_own, np.int64), np.arange(n_own)], 1)
-        if extra and self.config.extra_share > 0:
+        if extra and self.config.extra_fraction > 0:
             sizes = np.array([len(part) for part in extra])
-            n = min(int(sizes.sum()), round(self.config.extra_share * n_own))
+            n = min(int(sizes.sum()), round(self.config.extra_fraction * n_own))
             picked = rng.permutation(sizes.sum())[:n]
             which = np.searchsorted(np.cumsum(sizes), picked, side="right")
             index = picked - (np.cumsum(sizes) - sizes)[which]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
@@ -24,6 +26,36 @@ KINDS: dict[type, tuple[Any, str]] = {
     tuple: ((tuple, list), "a list"),
     dict: (dict, "names with values"),
 }
+
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def formerly(names: Mapping[str, str]) -> Callable[[_Class], _Class]:
+    """Let a data class be built and read by old names of its fields too, with a warning."""
+
+    def decorate(cls: _Class) -> _Class:
+        built = cls.__init__  # type: ignore[misc]
+
+        @functools.wraps(built)
+        def build(self: Any, *args: Any, **given: Any) -> None:
+            for old in names.keys() & given.keys():  # beside the new one, which `dataclasses.replace` fills in
+                given[names[old]] = given.pop(warned(old))
+            built(self, *args, **given)
+
+        def read(self: Any, name: str) -> Any:
+            if name not in names:
+                raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            return getattr(self, names[warned(name)])
+
+        def warned(old: str) -> str:
+            warnings.warn(f"{cls.__name__}.{old} is now called {names[old]}.", DeprecationWarning, stacklevel=3)
+            return old
+
+        cls.__init__, cls.__getattr__ = build, read  # type: ignore[misc, attr-defined]
+        return cls
+
+    return decorate
 
 
 def check_name(where: str, name: str, known: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,25 +29,28 @@ def prepare(
     """Add what the criterion needs: A(G) of a shape model fitted on the training crops, pose and depth labels."""
     units = dataset.crop_landmarks(config.preprocessing)
     complete = units[np.isfinite(units).all((1, 2))]
-    basis = None
-    if len(complete) > 2:
-        basis = ASM(config.asm_share).fit(complete).basis_
-        dataset = dataset.with_asm(basis.project, config.preprocessing)
+    basis = ASM(config.asm_fraction).fit(complete).basis_ if len(complete) > 2 else None
+    labels: dict[str, Any] = {"scheme": scheme, "pose": pose}
+    chosen_by = None if validation is None else with_labels(config, validation, None, **labels)
+    return with_labels(config, dataset, basis, **labels), chosen_by, basis
+
+
+def with_labels(
+    config: TrainConfig, faces: LandmarkDataset, basis: ShapeBasis | None, *, scheme: LandmarkScheme | None, pose: bool
+) -> LandmarkDataset:
+    """Add A(G) by a shape model, where there is one, and the pose and depth labels that the network learns."""
+    if basis is not None:
+        faces = faces.with_asm(basis.project, config.preprocessing)
     if pose and scheme is not None:
         try:
-            dataset = with_pose(dataset, scheme)
-            validation = None if validation is None else with_pose(validation, scheme)
+            faces = with_pose(faces, scheme)
         except ValueError as error:
             raise ValueError(f"no pose labels for {scheme.name}: {error} Try training without pose.") from error
-    if config.network_options.get("depth_head"):
-        if scheme is None and dataset.depths is None:
-            raise ValueError("depth_head: the faces name no scheme, without which there are no depth labels.")
-        dataset = with_depths(dataset, scheme)
-        validation = None if validation is None else with_depths(validation, scheme)
-    else:  # a network without the head has no use for depths that came with the data
-        dataset = replace(dataset, depths=None)
-        validation = None if validation is None else replace(validation, depths=None)
-    return dataset, validation, basis
+    if not config.network_options.get("depth_head"):
+        return replace(faces, depths=None)  # without the head there is no use for depths that came with the data
+    if scheme is None and faces.depths is None:
+        raise ValueError("depth_head: the faces name no scheme, without which there are no depth labels.")
+    return with_depths(faces, scheme)
 
 
 def fit_shape_model(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> AlignedASM | None:

@@ -17,11 +17,15 @@ from torch import Tensor, nn
 
 from asmnet._configuration import TrainConfig
 from asmnet._optimization import WeightAverage
+from asmnet._options import formerly
 from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
 from asmnet.data import LandmarkDataset
 from shape_models._files import write_text
 
+OLD_NAMES = {"data_share": "data_fraction"}
 
+
+@formerly(OLD_NAMES)
 @dataclass(frozen=True)
 class EpochRecord:
     """One line of ``metrics.csv``.
@@ -40,7 +44,7 @@ class EpochRecord:
         Of the epoch, validation included.
     images_per_second : float
         Training samples over the time of training.
-    data_share : float
+    data_fraction : float
         Fraction of the training time spent making batches.
 
     Examples
@@ -57,7 +61,7 @@ class EpochRecord:
     pose_mae: float
     seconds: float
     images_per_second: float
-    data_share: float
+    data_fraction: float
 
 
 def data_digest(dataset: LandmarkDataset) -> str:
@@ -170,6 +174,7 @@ class Run:
         self.average.state = groups["average"]
         self.average.steps = header["average_steps"]
         load_optimizer(self.optimizer, groups["optimizer"], header["optimizer"])
-        self.history = [EpochRecord(**record) for record in header["history"]]
+        history = [{OLD_NAMES.get(name, name): value for name, value in record.items()} for record in header["history"]]
+        self.history = [EpochRecord(**record) for record in history]
         self.best, self.best_epoch = header["best"], header["best_epoch"]
         return int(header["epoch"])

@@ -128,7 +128,7 @@ class Augmentation:
         return cls(**{name: 0.0 for name in cls.__dataclass_fields__})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CropTransform:
     """Maps between crop units and pixels of the image cropped from, for a batch.
 

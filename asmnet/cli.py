@@ -45,22 +45,60 @@ def _read(source: str, reading: dict[str, Any], **more: Any) -> Any:
 
 
 def _with_validation(
-    data: str, reading: dict[str, Any], val_split: str | None, val_data: str | None, val_share: float | None
+    data: str,
+    reading: dict[str, Any],
+    val_split: str | None,
+    val_data: str | None,
+    val_fraction: float | None,
+    val_share: float | None,
 ) -> tuple[Any, Any]:
     """Read the faces to train on, and those to validate on, None where none are asked for."""
     from shape_models.datasets import split_by_group
 
-    if sum(option is not None for option in (val_split, val_data, val_share)) > 1:
-        raise click.UsageError("expected at most one of --val-split, --val and --val-share.")
-    if val_share is not None and not 0 < val_share < 1:
-        raise click.UsageError(f"--val-share: got {val_share}; expected a fraction between 0 and 1.")
+    if sum(option is not None for option in (val_split, val_data, val_fraction, val_share)) > 1:
+        raise click.UsageError("expected at most one of --val-split, --val and --val-fraction.")
+    if val_share is not None:
+        click.echo("--val-share is now called --val-fraction.", err=True)
+        val_fraction = val_share
+    if val_fraction is not None and not 0 < val_fraction < 1:
+        raise click.UsageError(f"--val-fraction: got {val_fraction}; expected a fraction between 0 and 1.")
     samples = _read(data, reading)
     if val_split is not None or val_data is not None:
         return samples, _read(val_data or data, reading, split=val_split)
-    if val_share is None:
+    if val_fraction is None:
         return samples, None
-    training, validation = split_by_group(samples, (1 - val_share, val_share), rng=0)
+    training, validation = split_by_group(samples, (1 - val_fraction, val_fraction), rng=0)
     return training, validation
+
+
+def _labelled(
+    samples: Any, validation: Any, unlabelled: str | None, labeller: str | None, unlabelled_boxes: Path | None,
+    unlabelled_fraction: float,
+) -> tuple[list[Any], str]:  # fmt: skip
+    """Let a model label the images of a folder that are not annotated; also say how that went."""
+    if unlabelled is None:
+        if labeller is not None or unlabelled_boxes is not None:
+            raise click.UsageError("--unlabelled: got none; expected it with --labeller and --unlabelled-boxes.")
+        return [], ""
+    from asmnet.pseudo_labels import labelled, load_labeller, own_labeller
+
+    known = {Path(sample.image).resolve() for part in (samples, validation or ()) for sample in part if sample.image}
+    images = [image for image in find_images([unlabelled]) if image.path.resolve() not in known]
+    if not images:
+        raise DataError(f"{unlabelled}: got only annotated images; expected others.")
+    boxes = None
+    if unlabelled_boxes is not None:
+        table = read_boxes(unlabelled_boxes, images)
+        images, boxes = zip(*((image, box) for image in images for box in table[image.name]), strict=True)
+    model = own_labeller(samples) if labeller is None else load_labeller(labeller, samples)
+    found, worst = labelled(model, [image.path for image in images], boxes, unlabelled_fraction)
+    if not found:
+        raise DataError(f"{unlabelled}: got no image in which the labeller finds an object; expected one at least.")
+    by = "a search trained on the annotated ones" if labeller is None else Path(labeller).stem
+    return found, (
+        f"{len(found)} of {len(images)} objects without annotation labelled by {by}, "
+        f"expected errors up to {100 * worst:.1f} % of the diagonal"
+    )
 
 
 def _named(data: str, reading: dict[str, Any]) -> str:
@@ -88,8 +126,20 @@ _validation = together(
     "held_out",
     click.option("--val-split", help="Part of the same data to validate on, for example val."),
     click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on."),
-    click.option("--val-share", type=float, help="Fraction of the images or persons to validate on."),
+    click.option("--val-fraction", type=float, help="Fraction of the images or persons to validate on."),
+    click.option("--val-share", type=float, hidden=True),
 )
+_unlabelled = together(
+    "others",
+    click.option("--unlabelled", type=click.Path(exists=True),
+                 help="Images that nobody has annotated: a model labels them, and they are learned from beside DATA."),
+    click.option("--unlabelled-boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="A table of their boxes: image, x0, y0, x1, y1 [default: the labeller finds the objects]."),
+    click.option("--unlabelled-fraction", type=float, default=0.8, show_default=True,
+                 help="Fraction of their labels that is kept: the surest."),
+    click.option("--labeller", metavar="MODEL",
+                 help="A search or a network that labels them [default: a search trained on DATA]."),
+)  # fmt: skip
 _run = together(
     "run",
     click.option("--resume", is_flag=True, help="Continue the run in --out; what is finished is read back."),
@@ -133,6 +183,7 @@ def _predictor(model: str, shape_model: str | None) -> Any:
 @output_option("Folder for checkpoints, metrics and images.", alias="--out")
 @_data
 @_validation
+@_unlabelled
 @click.option("--network", help="See asmnet info [default: asmnet; hourglass with sdu, hourglass-small with few].")
 @click.option("--preset", type=click.Choice(["modern", "few", "paper", "kd", "sdu"]), default="modern",
               show_default=True)  # fmt: skip
@@ -149,9 +200,9 @@ def _predictor(model: str, shape_model: str | None) -> Any:
 @_card
 @json_option
 def train(
-    data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], preset: str, variant: str | None,
-    size: int | None, settings: Sequence[str], initial: str | None, trunk: str | None, no_pose: bool,
-    run: dict[str, Any], packing: dict[str, Any], card: dict[str, Any], as_json: bool, **changes: Any,
+    data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], others: dict[str, Any], preset: str,
+    variant: str | None, size: int | None, settings: Sequence[str], initial: str | None, trunk: str | None,
+    no_pose: bool, run: dict[str, Any], packing: dict[str, Any], card: dict[str, Any], as_json: bool, **changes: Any,
 ) -> None:  # fmt: skip
     """Train a network on the faces in DATA; --resume continues after a break, to the bit.
 
@@ -161,7 +212,7 @@ def train(
     import os
 
     from asmnet import train as run_training
-    from asmnet._preparation import packed_side, prepare
+    from asmnet._preparation import packed_side, prepare, with_labels
     from asmnet._presets import training_config
     from asmnet.data import pack_faces
     from asmnet.training import keep_freed_memory
@@ -172,40 +223,54 @@ def train(
     keep_freed_memory()
     samples, validation = _with_validation(data, reading, **held_out)
     changes["n_landmarks"] = len(samples[0].landmarks) if samples.scheme is None else samples.scheme.n_landmarks
-    if preset == "few":
-        changes["n_images"] = len(samples)
-    config = training_config(
-        preset, changes, parse_settings(settings, "--set"), pose=not no_pose, variant=variant, size=size
-    )
+    first = os.environ.get("RANK", "0") == "0"
+
+    def configured(extra_fraction: float) -> Any:
+        n_images = {"n_images": round(len(samples) * (1 + extra_fraction))} if preset == "few" else {}
+        own = {**changes, **n_images, "extra_fraction": extra_fraction or None}
+        return training_config(
+            preset, own, parse_settings(settings, "--set"), pose=not no_pose, variant=variant, size=size
+        )
+
+    config = configured(0.0)
+    labelled, words = _labelled(samples, validation, **others)
+    if labelled:  # as in the study of few images, three labels of the model to one of the annotators
+        config = configured(min(3.0, len(labelled) / len(samples)))
+        if first:
+            click.echo(words, err=True)
     weights = None if initial is None else initial_weights(initial, config)
-    training = "" if initial is None else f"started from the weights of {Path(initial).stem}"
+    training = [words] if labelled else []
+    if initial is not None:
+        training.append(f"started from the weights of {Path(initial).stem}")
     if trunk is not None:
         weights = transfer_trunk(trunk, config)
-        training = f"started from the trunk of {Path(trunk).stem}, with new heads"
-    first = os.environ.get("RANK", "0") == "0"
+        training.append(f"started from the trunk of {Path(trunk).stem}, with new heads")
     packing |= {"size": packed_side(config.preprocessing), "progress": first}
     packed = pack_faces(samples, **packing)
     packed_val = None if validation is None else pack_faces(validation, **packing)
-    dataset, chosen_by, basis = prepare(config, packed, packed_val, scheme=samples.scheme, pose=not no_pose)
+    labels = {"scheme": samples.scheme, "pose": not no_pose}
+    dataset, chosen_by, basis = prepare(config, packed, packed_val, **labels)
+    mirror = packed.mirror
+    extra = [with_labels(config, pack_faces(labelled, mirror=mirror, **packing), basis, **labels)] if labelled else []
     result = run_training(
-        config, dataset, chosen_by, folder=Path(output), anchors=_anchors(samples), initial=weights, progress=first,
-        **run,
+        config, dataset, chosen_by, folder=Path(output), extra=extra, anchors=_anchors(samples), initial=weights,
+        progress=first, **run,
     )  # fmt: skip
     if first:
         path = _finish(
             result, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
                 f"({_named(data, reading)})"
-            + ("" if chosen_by is None else f", {len(chosen_by)} to choose by"), training=training,
+            + ("" if chosen_by is None else f", {len(chosen_by)} to choose by"), training="; ".join(training),
             pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
         )  # fmt: skip
         last = result.history[-1]
         record = {
             "model": str(path), "best_epoch": result.best_epoch, "epochs": len(result.history),
-            "images_per_second": last.images_per_second, "data_share": last.data_share,
+            "images_per_second": last.images_per_second, "data_fraction": last.data_fraction,
         }  # fmt: skip
         say(as_json, record, [
             f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
-            f"{last.images_per_second:.0f} images/s, {last.data_share:.0%} of the time spent on data"
+            f"{last.images_per_second:.0f} images/s, {last.data_fraction:.0%} of the time spent on data"
         ])  # fmt: skip
 
 

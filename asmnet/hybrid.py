@@ -14,7 +14,7 @@ from asmnet.data import LandmarkDataset, Preprocessing
 __all__ = ["HeatmapSet", "predict_heatmaps"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeatmapSet:
     """Heat maps of faces and where they lie.
 

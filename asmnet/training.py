@@ -100,7 +100,7 @@ def keep_freed_memory() -> bool:
     return all([mallopt(-4, 0), mallopt(-1, 2**31 - 1), mallopt(-2, 2**28)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainResult:
     """What a training leaves.
 
@@ -213,7 +213,7 @@ def train(
     folder : path
         Where ``last.safetensors``, ``best.safetensors`` and ``metrics.csv`` go.
     extra : sequence of LandmarkDataset
-        Further faces, of which ``config.extra_share`` join each epoch.
+        Further faces, of which ``config.extra_fraction`` join each epoch.
     anchors : pair of index lists, optional
         Eye points between which the validation error is normalised; by default the larger side of the box.
     resume : bool
@@ -398,7 +398,7 @@ class _Trainer:
                     self._draw()
                 bar.set_postfix_str(
                     f"loss={record.loss:.4f}, nme={100 * record.nme:.2f}%, best={100 * run.best:.2f}%, "
-                    f"images={record.images_per_second:.0f}/s, data={record.data_share:.0%}"
+                    f"images={record.images_per_second:.0f}/s, data={record.data_fraction:.0%}"
                 )
                 logger.info("%s", record)
             if config.patience and record.epoch - run.best_epoch >= config.patience:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from asmnet import Predictor, TrainConfig, build_network, transfer_trunk
+from asmnet.checkpoints import read_tensors
 from asmnet.cli import main
+from asmnet.pseudo_labels import labelled, own_labeller
 from asmnet.robustness import jittered
 from shape_models import make_faces, read_landmarks, write_landmarks
+from shape_models.datasets import load_landmarks
 
 SMALL = [
     "--epochs", "2", "--batch-size", "8", "--size", "64", "--set", 'network_options={"width": 0.25}',
@@ -49,7 +53,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
-    result = run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL)
+    result = run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-fraction", 0.25, *SMALL)
     return root, root / "tiny" / "tiny.safetensors", result.output
 
 
@@ -105,6 +109,53 @@ def test_training_starts_from_given_weights(trained, folder, tmp_path):
     assert "initial: asmnet-68 has other weights" in wrong.output
 
 
+def test_images_without_annotation_are_labelled_and_learned_from(folder, tmp_path):
+    """Ten annotated faces, six without: the surest half is kept, and annotated ones are not labelled again."""
+    some = tmp_path / "some"
+    some.mkdir()
+    for path in sorted(folder.iterdir())[:20]:
+        shutil.copy(path, some)
+    others = tmp_path / "others"
+    others.mkdir()
+    boxes = ["image,x0,y0,x1,y1"]
+    for path in sorted(folder.glob("*.png"))[10:]:
+        shutil.copy(path, others)
+        shape = read_landmarks(path.with_suffix(".pts")).points
+        boxes.append(",".join([path.name, *(f"{value:.2f}" for value in [*shape.min(0), *shape.max(0)])]))
+    (tmp_path / "boxes.csv").write_text("\n".join(boxes))
+    (others / "linked.png").symlink_to(some / "00.png")  # an annotated one
+    base = ["train", some, *IBUG, "--cache", tmp_path, *SMALL[:-2], "--no-pose"]
+    more = ["--unlabelled", others, "--unlabelled-boxes", tmp_path / "boxes.csv", "--unlabelled-fraction", 0.5]
+    made = run(*base, *more, "--labeller", "search68", "--out", tmp_path / "run")
+    words = "3 of 6 objects without annotation labelled by search68, expected errors up to "
+    assert words in made.output
+    assert words in (tmp_path / "run" / "run.md").read_text()
+    header = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert header["config"]["extra_fraction"] == 0.3
+    _, state = read_tensors(tmp_path / "run" / "last.safetensors")
+    assert len(state["data"]["training"]) == 2
+    again = run(*base, *more, "--labeller", "search68", "--out", tmp_path / "run", "--resume")
+    assert words in again.output
+    wrong = run(*base, *more, "--labeller", "face68", "--out", tmp_path / "no", ok=False)
+    assert "face68: got a AlignedASM; expected a search or a network" in wrong.output
+    wrong = run(*base, "--labeller", "search68", "--out", tmp_path / "no", ok=False)
+    assert "--unlabelled: got none" in wrong.output
+    wrong = run(*base, "--unlabelled", some, "--out", tmp_path / "no", ok=False)
+    assert "got only annotated images" in wrong.output
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_search_of_the_annotated_images_labels_the_others(folder, tmp_path):
+    samples = load_landmarks(folder, scheme="ibug68")
+    labeller = own_labeller(samples[:12])
+    boxes = [[*sample.landmarks.min(0), *sample.landmarks.max(0)] for sample in samples[12:]]
+    found, worst = labelled(labeller, [sample.image for sample in samples[12:]], boxes, 1.0)
+    assert [sample.image for sample in found] == [sample.image for sample in samples[12:]]
+    off = [np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean() for a, b in zip(found, samples[12:], strict=True)]
+    assert np.mean(off) < 0.05 * np.hypot(90, 90)
+    assert 0 < worst < 0.2
+
+
 def test_few_images_start_from_the_trunk_of_another_network(trained, folder, tmp_path):
     """At a vanishing rate all weights that fit stay those that were given."""
     root, _, _ = trained
@@ -146,7 +197,7 @@ def test_few_images_are_seen_often(n_images, epochs, batch):
 def test_heat_map_networks_learn_depths(trained, folder, tmp_path):
     root, _, _ = trained
     out = tmp_path / "deep"
-    options = ["--set", 'network_options={"width": 0.25, "depth_head": true}', "--no-pose", "--val-share", 0.25]
+    options = ["--set", 'network_options={"width": 0.25, "depth_head": true}', "--no-pose", "--val-fraction", 0.25]
     common = ["--network", "hourglass-small", "--size", 32, "--epochs", 1, "--batch-size", 4, "--out", out]
     run("train", folder, *IBUG, "--cache", root, *common, *options)
     assert "depth, mean absolute difference from the fitted 3-D face model" in (out / "deep.md").read_text()
@@ -160,10 +211,10 @@ def test_heat_map_networks_learn_depths(trained, folder, tmp_path):
 def test_resume_of_a_finished_run_changes_nothing(trained, folder):
     root, model, _ = trained
     before = (model.parent / "last.safetensors").read_bytes()
-    run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL, "--resume")
+    run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-fraction", 0.25, *SMALL, "--resume")
     assert (model.parent / "last.safetensors").read_bytes() == before
     wrong = run(
-        "train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-share", 0.25, *SMALL, "--resume",
+        "train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-fraction", 0.25, *SMALL, "--resume",
         "--set", "learning_rate=1", ok=False,
     )  # fmt: skip
     assert "other settings of learning_rate" in wrong.output
@@ -286,11 +337,11 @@ def test_corrupt_images_stop_the_training_unless_skipped(folder, tmp_path):
         (["train", ".", "--out", "x", "--set", "criterion_options.from=1"], "expected one of as_released, asm_form"),
         (["train", ".", "--out", "x", "--set", "epochs=many"], "epochs: got 'many'; expected a whole number"),
         (["train", ".", "--out", "x", "--set", "epochs.x=1"], "has no parts"),
-        (["train", ".", "--out", "x", "--val-share", "1.5"], "fraction between 0 and 1"),
-        (["distill", ".", "--out", "x", "--val-share", "0"], "fraction between 0 and 1"),
+        (["train", ".", "--out", "x", "--val-fraction", "1.5"], "fraction between 0 and 1"),
+        (["distill", ".", "--out", "x", "--val-fraction", "0"], "fraction between 0 and 1"),
         (["train", ".", "--out", "x", "--set", "colour"], "NAME=VALUE"),
         (["train", ".", "--out", "x", "--format", "imm", "--scheme", "ibug68"], "expected person-pose-sex"),
-        (["train", ".", "--out", "x", "--val-split", "a", "--val-share", "0.1"], "at most one"),
+        (["train", ".", "--out", "x", "--val-split", "a", "--val-fraction", "0.1"], "at most one"),
         (["info", "nothing-68"], "no such file"),
         (["predict", "nowhere.png"], "nowhere.png"),
         (["export", "nothing-68", "x.onnx"], "no such file"),

@@ -1,5 +1,9 @@
 """Options and arguments of the networks' part: what is of another kind or out of range is refused in our words."""
 
+import copy
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +26,7 @@ from asmnet import (
 )
 from asmnet.heatmaps import draw_heatmaps
 from asmnet.losses import landmark_loss
+from asmnet.training import EpochRecord
 from shape_models import ASM, make_faces
 
 MODEL = ASM(3).fit(make_faces(20, rng=0))
@@ -63,8 +68,8 @@ def test_another_kind_of_thing_is_refused_in_our_words(kind, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [
-    {"weight_decay": -1.0}, {"warmup_epochs": -1.0}, {"patience": -1}, {"seed": -1}, {"asm_share": 2.0},
-    {"asm_share": 0.0}, {"clip_gradient": float("nan")}, {"flip_average": "no"}, {"epochs": 0}, {"epochs": True},
+    {"weight_decay": -1.0}, {"warmup_epochs": -1.0}, {"patience": -1}, {"seed": -1}, {"asm_fraction": 2.0},
+    {"asm_fraction": 0.0}, {"clip_gradient": float("nan")}, {"flip_average": "no"}, {"epochs": 0}, {"epochs": True},
 ])  # fmt: skip
 def test_settings_out_of_range_are_refused(changes):
     (name,) = changes
@@ -91,3 +96,39 @@ def test_a_device_that_is_not_there_is_named():
         with pytest.raises(ValueError, match=r"PyTorch sees no GPU\. Try 'cpu'"):
             Predictor.from_pretrained("asmnet-68", device="cuda")
     assert asmnet.Predictor.from_pretrained("asmnet-68", device=torch.device("cpu")).device.type == "cpu"
+
+
+def test_settings_are_known_by_their_old_names_for_a_while():
+    with pytest.warns(DeprecationWarning, match=r"TrainConfig\.extra_share is now called extra_fraction"):
+        config = TrainConfig(extra_share=2.0)
+    assert config == TrainConfig(extra_fraction=2.0)
+    with pytest.warns(DeprecationWarning, match="asm_share"):
+        assert config.asm_share == config.asm_fraction == 0.9
+    with pytest.warns(DeprecationWarning, match="extra_share"):
+        assert replace(config, extra_share=1.0).extra_fraction == 1.0
+    with pytest.warns(DeprecationWarning, match="asm_share"):
+        assert TrainConfig.few(20, asm_share=0.5).with_settings({"asm_share": 0.7}).asm_fraction == 0.7
+    with pytest.warns(DeprecationWarning, match="data_share"):
+        assert EpochRecord(1, 1e-3, 0.5, 0.04, 1.0, 10.0, 90.0, data_share=0.05).data_fraction == 0.05
+    with pytest.raises(TypeError, match="extra_shares"):
+        TrainConfig(extra_shares=1.0)
+    with pytest.raises(AttributeError, match="'TrainConfig' object has no attribute 'extra_shares'"):
+        _ = config.extra_shares
+    with pytest.raises(ValueError, match=r"extra_fraction: got -1\.0"):
+        TrainConfig(extra_fraction=-1.0)
+
+
+def test_files_keep_the_old_names_of_settings(recwarn):
+    values = {"extra_share": 2.0, "asm_share": 0.8}
+    written = {k: v for k, v in TrainConfig().to_dict().items() if not k.endswith("_fraction")} | values
+    assert TrainConfig.from_dict(written) == TrainConfig(extra_fraction=2.0, asm_fraction=0.8)
+    assert not recwarn.list
+
+
+def test_settings_can_be_hashed():
+    options = {"criterion_options": {"asm_weights": (2.0, 1.0, 0.0)}, "learning_rate": 1}
+    config = TrainConfig(**options)
+    assert hash(config) == hash(TrainConfig(**options)) == hash(copy.deepcopy(config))
+    assert hash(config) == hash(pickle.loads(pickle.dumps(config)))
+    assert hash(config) == hash(replace(config, learning_rate=1.0)), "equal ones are one key"
+    assert len({config, TrainConfig(**options), TrainConfig(), TrainConfig.paper()}) == 3

@@ -14,14 +14,16 @@ from shape_models.search import ASMFitter, Patches
 SQUARE = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0], [5.0, 5.0]])
 
 
-def network(errors):
+def network(errors, seen=None):
     """A network that knows its errors; None where it finds nothing."""
 
     def look(images, boxes=None):
-        error = errors[int(images[0])]
-        if error is None:
-            return [[]]
-        return [[SimpleNamespace(fitted=SQUARE * (1 + int(images[0])), expected_error=error)]]
+        if seen is not None:
+            seen.append((images, boxes))
+        return [
+            [] if errors[i] is None else [SimpleNamespace(fitted=SQUARE * (1 + i), expected_error=errors[i])]
+            for i in images
+        ]
 
     return look
 
@@ -40,10 +42,29 @@ def test_nothing_found_is_an_empty_answer():
     assert len(found.rows) == len(found.landmarks) == len(found.expected_error) == 0
 
 
+def test_images_are_looked_at_together_and_keep_their_boxes():
+    seen = []
+    boxes = np.arange(520.0).reshape(130, 4)
+    found = pseudo_labels(network(np.ones(130), seen), range(130), boxes=boxes, fraction=1.0)
+    assert [len(images) for images, _ in seen] == [64, 64, 2]
+    np.testing.assert_array_equal(np.concatenate([np.concatenate(own) for _, own in seen]), boxes)
+    np.testing.assert_array_equal(found.rows, np.arange(130))
+    np.testing.assert_array_equal(found.landmarks, SQUARE * np.arange(1.0, 131)[:, None, None])
+
+
+def test_a_labeller_that_does_not_know_its_errors_is_refused():
+    with pytest.raises(ValueError, match="does not know how far off it is in any of 2 images"):
+        pseudo_labels(network([np.nan, None, np.nan]), range(3))
+    with pytest.raises(TypeError, match="labeller: got 'search68'; expected an ASMFitter"):
+        pseudo_labels("search68", range(3))
+    with pytest.raises(TypeError, match=r"labeller: got .*ASMFitter"):
+        pseudo_labels(ASMFitter, range(3))
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="fraction: got 0; expected a number above 0"):
         pseudo_labels(network([1.0]), range(1), fraction=0)
-    with pytest.raises(ValueError, match="boxes: got 2; expected one for each of 1 images"):
+    with pytest.raises(ValueError, match=r"boxes: got shape \(2, 4\); expected \(1, 4\)"):
         pseudo_labels(network([1.0]), range(1), boxes=[[0, 0, 1, 1]] * 2)
 
 

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_metrics_file_holds_the_history(unbroken):
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert [float(row["nme"]) for row in rows] == [record.nme for record in result.history]
-    assert all(0 < float(row["data_share"]) < 1 and float(row["images_per_second"]) > 0 for row in rows)
+    assert all(0 < float(row["data_fraction"]) < 1 and float(row["images_per_second"]) > 0 for row in rows)
     assert_same(weights(folder, "best"), {k: v.contiguous() for k, v in result.network.state_dict().items()})
 
 
@@ -172,6 +173,19 @@ def test_resume_after_kill_equals_an_unbroken_run(unbroken, data, tmp_path):
     assert_same(weights(tmp_path), weights(unbroken[0]))
     assert_same(weights(tmp_path, "best"), weights(unbroken[0], "best"))
     assert [r.nme for r in result.history] == pytest.approx([r.nme for r in unbroken[1].history], rel=1e-4)
+
+
+def test_a_run_of_an_older_version_goes_on(unbroken, data, tmp_path, recwarn):
+    """Settings and records were called otherwise when it was written."""
+    tensors, header = read_tensors(unbroken[0] / "last.safetensors")
+    for name in ("asm", "extra"):
+        header["config"][f"{name}_share"] = header["config"].pop(f"{name}_fraction")
+    header["history"] = [{**record, "data_share": record.pop("data_fraction")} for record in header["history"]]
+    write_tensors(tmp_path / "last.safetensors", tensors, header)
+    shutil.copy(unbroken[0] / "best.safetensors", tmp_path)
+    result = train(small_config(), data, drawn_faces(6, 1), folder=tmp_path, resume=True)
+    assert [r.data_fraction for r in result.history] == [r.data_fraction for r in unbroken[1].history]
+    assert not [warning for warning in recwarn.list if warning.category is DeprecationWarning]
 
 
 def test_resume_refuses_other_settings(unbroken, data):
@@ -282,7 +296,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(data, tmp_path, monkeypatch):
 
 def test_extra_sets_join_by_their_share(data, tmp_path):
     extra = drawn_faces(10, 7).with_weight(0.5)
-    config = small_config(epochs=1, extra_share=0.34)
+    config = small_config(epochs=1, extra_fraction=0.34)
     result = train(config, data, folder=tmp_path, extra=[extra])
     assert len(result.history) == 1
     without = train(small_config(epochs=1), data, folder=tmp_path / "without")

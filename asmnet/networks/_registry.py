@@ -11,7 +11,7 @@ from asmnet._options import check_options
 __all__ = ["NetworkSpec", "build_network", "network_names", "network_spec", "register_network"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetworkSpec:
     """A registered network.
 

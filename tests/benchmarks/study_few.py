@@ -113,7 +113,7 @@ def measure(name, size, seed, out):
         began = time.process_time()
         extra = labelled(fitter, others, seed)
         # Three labels of the search to one of the annotators, and as many crops as the first training.
-        more = replace(config, extra_share=3.0, epochs=max(1, config.epochs // 4), seed=seed + 1)
+        more = replace(config, extra_fraction=3.0, epochs=max(1, config.epochs // 4), seed=seed + 1)
         folder, initial = Path(out) / f"{name}-{size}-{seed}-taught", network.state_dict()
         network = train(more, dataset, extra=[extra], folder=folder, initial=initial, resume=True).network
         seconds["taught by the search"] = time.process_time() - began
