@@ -4,10 +4,14 @@ Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study_losse
 
 ASMNet without a pose head, trained from random weights on faces of 300-W train and measured on 300-W val; the last
 epoch counts, so that val chooses nothing. A seed chooses the faces, the weights and the augmentation, the same for all
-losses. Trainings are kept in --out; a broken study goes on where it stopped.
+losses. No loss may win or lose by its scale: each is 1 for the mean shape, gradients are not clipped, and each gets the
+one of --rates with the least error on 250 other faces of train, chosen with the first seed and kept for all. Trainings
+are kept in --out; a broken study goes on where it stopped.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -22,19 +26,19 @@ from shape_models import ASM
 
 FEW = (0.8, 0.9, 0.97)  # variance that the targets of the curriculum keep, before all of it
 
-# name: (criterion, options, name of the control)
+# name: (options of the criterion, name of the control)
 LOSSES = {
-    "squared": ("study", {"kind": "squared"}, None),
-    "diagonal": ("study", {"kind": "whitened", "matrix": "diagonal"}, "squared"),
-    "Mahalanobis": ("study", {"kind": "whitened", "matrix": "full"}, "diagonal"),
-    "wing": ("study", {"kind": "wing"}, None),
-    "curriculum": ("study", {"kind": "curriculum"}, "wing"),
-    "even tolerance": ("study", {"kind": "tolerant", "matrix": "even"}, "wing"),
-    "tolerance of the shape": ("study", {"kind": "tolerant", "matrix": "own"}, "even tolerance"),
-    "A(G), as published": ("study", {"kind": "published"}, "squared"),
-    "G for A(G)": ("study", {"kind": "published", "matrix": "control"}, "squared"),
+    "squared": ({"kind": "squared"}, None),
+    "diagonal": ({"kind": "whitened", "matrix": "diagonal"}, "squared"),
+    "Mahalanobis": ({"kind": "whitened", "matrix": "full"}, "diagonal"),
+    "wing": ({"kind": "wing"}, None),
+    "curriculum": ({"kind": "curriculum"}, "wing"),
+    "even tolerance": ({"kind": "tolerant", "matrix": "even"}, "wing"),
+    "tolerance of the shape": ({"kind": "tolerant", "matrix": "own"}, "even tolerance"),
+    "A(G), as published": ({"kind": "published"}, "squared"),
+    "G for A(G)": ({"kind": "published", "matrix": "control"}, "squared"),
 }
-KNOWN = {}  # what the losses know of the shapes of the training faces: whitening matrices and tolerances
+KNOWN = {}  # of the training faces: whitening matrices, tolerances, and what each loss is for the mean shape
 
 
 @register_criterion("study")
@@ -45,48 +49,62 @@ class StudyCriterion:
         self.kind, self.matrix, self.n_epochs = kind, matrix, n_epochs
 
     def __call__(self, prediction, batch, epoch):
-        """Return the loss."""
+        """Return the loss, 1 for the mean shape."""
+        return {"loss": self.plain(prediction, batch, epoch) / KNOWN["mean shape", self.kind, self.matrix]}
+
+    def plain(self, prediction, batch, epoch):
+        """Return the loss as it is written."""
         points, truth = prediction.landmarks, batch.landmarks
         if self.kind in ("squared", "wing"):
-            return {"loss": landmark_loss(points, truth, form=self.kind)}
+            return landmark_loss(points, truth, form=self.kind)
         if self.kind == "whitened":
             residual = (points - truth).flatten(1) @ KNOWN[self.matrix]
-            return {"loss": residual.square().mean()}
+            return residual.square().mean()
         if self.kind == "curriculum":
             step = int(len(FEW) * 1.5 * epoch / self.n_epochs)  # all of the shape for the last third
             wanted = batch.companions[f"few{FEW[step]}"] if step < len(FEW) else truth
-            return {"loss": landmark_loss(points, wanted, form="wing")}
+            return landmark_loss(points, wanted, form="wing")
         if self.kind == "tolerant":
             difference = (points - truth).abs()
-            return {"loss": wing((difference - KNOWN[self.matrix]).clamp_min(0)).mean()}
+            return wing((difference - KNOWN[self.matrix]).clamp_min(0)).mean()
         alpha = (2.0, 1.0, 0.5)[min(2, 3 * epoch // self.n_epochs)]
         second = truth if self.matrix == "control" else batch.asm_landmarks
-        return {"loss": landmark_loss(points, truth) + alpha * landmark_loss(points, second)}
+        return landmark_loss(points, truth) + alpha * landmark_loss(points, second)
 
 
-def learn(dataset, preprocessing):
+def augmented(dataset, config, times):
+    """Return landmarks of augmented crops: as the network sees them, turned, moved and scaled, and the same after A."""
+    generator, rows = torch.Generator().manual_seed(0), np.arange(len(dataset))
+    how = {"augmentation": config.augmentation, "generator": generator}
+    batches = [dataset.batch(rows, config.preprocessing, **how) for _ in range(times)]
+    return torch.cat([own.landmarks for own in batches]), torch.cat([own.asm_landmarks for own in batches])
+
+
+def learn(dataset, config):
     """Fit the shape model of the training crops, and fill `KNOWN` and the targets of the curriculum."""
+    preprocessing = config.preprocessing
     units = dataset.crop_landmarks(preprocessing)
-    model = ASM(0.9).fit(units)
-    flat = units.reshape(len(units), -1)
-    covariance = model.covariance_
-    values, vectors = np.linalg.eigh(covariance)
-    # The smallest variances are those of the annotators' hands: whitening stops at a hundredth of the mean variance.
-    values = np.maximum(values, 0.01 * values.mean())
-    full = vectors / np.sqrt(values) @ vectors.T
-    diagonal = np.diag(1 / np.sqrt(np.diag(covariance)))
-    for name, matrix in (("full", full), ("diagonal", diagonal)):
-        # the same mean square as the plain loss on residuals without structure
-        matrix = matrix * np.sqrt(len(matrix) / np.trace(matrix @ matrix.T))
-        KNOWN[name] = torch.tensor(matrix, dtype=torch.float32)
-    left = (flat - model.basis_.project(units).reshape(flat.shape)).reshape(units.shape).std(0)
-    KNOWN["own"] = torch.tensor(left / 2, dtype=torch.float32)
-    KNOWN["even"] = torch.full_like(KNOWN["own"], float(left.mean() / 2))
-    dataset = dataset.with_asm(model.basis_.project, preprocessing)
+    project = ASM(0.9).fit(units).basis_.project
+    dataset = dataset.with_asm(project, preprocessing)
     for fraction in FEW:
         basis = ASM(fraction).fit(units).basis_
         seen = dataset.with_asm(basis.project, preprocessing).asm_landmarks
         dataset = dataset.with_companion(f"few{fraction}", seen)
+    truth, smooth = augmented(dataset, config, max(1, 2000 // len(dataset)))
+    covariance = np.cov(truth.flatten(1).double().numpy().T)
+    values, vectors = np.linalg.eigh(covariance)
+    # The smallest variances are those of the annotators' hands: whitening stops at a hundredth of the mean variance.
+    values = np.maximum(values, 0.01 * values.mean())
+    full, diagonal = vectors / np.sqrt(values) @ vectors.T, np.diag(1 / np.sqrt(np.diag(covariance)))
+    left = (units - project(units)).std(0)
+    tolerances = {"own": left / 2, "even": np.full_like(left, left.mean() / 2)}
+    for name, value in {"full": full, "diagonal": diagonal, **tolerances}.items():
+        KNOWN[name] = torch.tensor(value, dtype=torch.float32)
+    batch = SimpleNamespace(landmarks=truth, asm_landmarks=smooth)
+    mean = SimpleNamespace(landmarks=truth.mean(0).expand_as(truth))
+    for options, _ in LOSSES.values():
+        criterion = StudyCriterion(**options)
+        KNOWN["mean shape", criterion.kind, criterion.matrix] = criterion.plain(mean, batch, epoch=1)
     return dataset
 
 
@@ -95,33 +113,46 @@ def learn(dataset, preprocessing):
 @click.option("--size", default=64, show_default=True)
 @click.option("--epochs", default=160, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
+@click.option("--rates", default="0.001,0.002,0.004", show_default=True, help="Learning rates to choose from.")
 @click.option("--out", default="runs/losses", show_default=True)
-def main(n_faces, size, epochs, seeds, out):
+def main(n_faces, size, epochs, seeds, rates, out):
     """Train with each loss and compare it with its control, faces and seeds resampled together."""
     torch.set_num_threads(1)
     keep_freed_memory()
     everyone, validation = faces("train"), faces("val")
+    rates = {name: [float(rate) for rate in rates.split(",")] for name in LOSSES}
+    if len(everyone) < n_faces + 250 and len(rates["wing"]) > 1:
+        raise click.UsageError(f"--rates: got several; expected one, where {n_faces} faces leave none to choose by.")
     found = {}
     for seed in range(seeds):
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(everyone))[:n_faces])
-        preprocessing = Preprocessing(size=size)
-        dataset = learn(everyone.take(chosen), preprocessing)
-        for name, (criterion, options, _) in LOSSES.items():
-            config = TrainConfig.modern(
-                preprocessing=preprocessing, epochs=epochs, criterion=criterion, criterion_options=options, seed=seed,
-                network_options={"pose": False}, learning_rate=2e-3, ema=0.99, batch_size=min(16, n_faces),
-            )  # fmt: skip
-            folder = Path(out) / f"{n_faces}-{name.replace(' ', '-')}-{seed}"
-            network = train(config, dataset, folder=folder, resume=True).network
-            points, _ = predict_dataset(network, validation, preprocessing)
-            found[name, seed] = errors(validation, points)
+        order = np.random.default_rng(seed).permutation(len(everyone))
+        chosen, others = np.sort(order[:n_faces]), everyone.take(np.sort(order[n_faces:][:250]))
+        base = TrainConfig.modern(
+            preprocessing=Preprocessing(size=size), epochs=epochs, criterion="study",
+            criterion_options=LOSSES["wing"][0], seed=seed, network_options={"pose": False}, clip_gradient=0.0,
+            ema=0.99, batch_size=min(16, n_faces),
+        )  # fmt: skip
+        dataset = learn(everyone.take(chosen), base)
+        for name, (options, _) in LOSSES.items():
+            tried = {}
+            for rate in rates[name]:
+                config = replace(base, criterion_options=options, learning_rate=rate)
+                folder = Path(out) / f"{n_faces}-{name.replace(' ', '-')}-{rate}-{seed}"
+                network = train(config, dataset, folder=folder, resume=True).network
+                if len(rates[name]) > 1:
+                    tried[rate] = errors(others, predict_dataset(network, others, config.preprocessing)[0]).mean()
+                    click.echo(f"{name}, rate {rate}: {100 * tried[rate]:.3f} % on other faces of train")
+                found[name, rate] = errors(validation, predict_dataset(network, validation, config.preprocessing)[0])
+            if tried:
+                rates[name] = [min(tried, key=tried.get)]
+            found[name, seed] = found[name, rates[name][0]]
             click.echo(f"{name}, seed {seed}: {100 * found[name, seed].mean():.3f} %")
     groups = validation.groups
     each = {name: np.array([found[name, seed] for seed in range(seeds)]) for name in LOSSES}
     click.echo(f"\nNME %, {len(validation)} faces, {n_faces} training faces, {size} px, {epochs} epochs, {seeds} seeds")
     for name, values in each.items():
-        row(name, values.mean(0), groups)
-    for name, (_, _, control) in LOSSES.items():
+        row(f"{name}, rate {rates[name][0]}", values.mean(0), groups)
+    for name, (_, control) in LOSSES.items():
         if control is not None:
             pair = [each[k] if seeds > 1 else each[k][0] for k in (name, control)]
             click.echo(str(compare(*pair, groups=groups, names=(name, control))))
