@@ -6,6 +6,7 @@ reflected to the student's side of the truth, so that only these two distances m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import register_criterion
+from asmnet._options import check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.losses import pose_loss
+from shape_models._options import check_flags
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class TeacherWeights:
     alpha_negative: float
     beta: float
     low_influence: bool = True
+
+    def __post_init__(self) -> None:
+        check_flags(low_influence=self.low_influence)
+        check_numbers(alpha=self.alpha, beta=self.beta)
+        if not -math.inf < self.alpha_negative <= 0:
+            raise ValueError(f"alpha_negative: got {self.alpha_negative}; expected a finite number, at most 0.")
 
 
 @dataclass(frozen=True)
@@ -87,15 +96,18 @@ KD_PRESETS = {
 
 
 def _same_shape(**tensors: Tensor) -> None:
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(
-            "got " + ", ".join(f"{name} of shape {shape}" for name, shape in shapes.items()) + "; expected one shape. "
-            "Student and teachers must predict the same landmarks."
-        )
+    first = next(iter(tensors))
+    for name, value in tensors.items():
+        check_tensor(name, value, "(...)", like=None if name == first else (first, tensors[first]))
 
 
 def _reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
+    if mask is not None:
+        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
+        sides = (1,) * (values.ndim - mask.ndim) + tuple(mask.shape)
+        if len(sides) != values.ndim or any(n not in (1, side) for n, side in zip(sides, values.shape, strict=True)):
+            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected one that fits {tuple(values.shape)}.")
+        mask = mask.bool()
     if reduction == "none":
         return values if mask is None else values * mask.expand_as(values)
     if reduction not in ("mean", "sum"):
@@ -153,6 +165,7 @@ def assistive_loss(
     0.4000000059604645
     """
     _same_shape(prediction=prediction, target=target, teacher=teacher)
+    check_kind("weights", weights, TeacherWeights)
     d = (prediction - target).abs()
     limit = (teacher - target).abs().detach()
     beta = weights.beta * limit
@@ -204,9 +217,9 @@ def kd_main_loss(
     >>> float(kd_main_loss(torch.tensor([1.0]), torch.tensor([0.0])))
     1.25
     """
+    _same_shape(prediction=prediction, target=target)
     d = (prediction - target).abs()
     if form == "figure":
-        _same_shape(prediction=prediction, target=target)
         # Both pieces have value 0.5 and slope 1 at the knee.
         values = torch.where(d <= 0.5, d, d.square() + 0.25)
     elif form == "tolerant":
@@ -310,6 +323,7 @@ class KDCriterion:
         self.teachers = tuple(teachers)
         if self.preset.main == "tolerant" and "tolerant" not in self.teachers:
             raise ValueError(f"teachers: the main loss of the preset {preset!r} needs the tolerant teacher.")
+        check_numbers(pose_weight=pose_weight)
         self.pose_weight = pose_weight
 
     def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:

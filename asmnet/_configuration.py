@@ -12,7 +12,15 @@ import asmnet.heatmaps
 import asmnet.probability
 import asmnet.teaching  # noqa: F401  (these register their criteria)
 from asmnet._criteria import check_criterion
-from asmnet._options import check_fields, check_kind, check_name, check_options, formerly
+from asmnet._options import (
+    check_counts,
+    check_fields,
+    check_kind,
+    check_name,
+    check_numbers,
+    check_options,
+    formerly,
+)
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
@@ -143,9 +151,7 @@ class TrainConfig:
                 f"preprocessing.size: got {self.preprocessing.size}; {self.network} expects a multiple of "
                 f"{spec.stride} pixels."
             )
-        for name in ("epochs", "batch_size", "accumulate", "n_landmarks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1.")
+        check_counts(**{n: getattr(self, n) for n in ("epochs", "batch_size", "accumulate", "n_landmarks")})
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size: got {self.batch_size}; expected a multiple of accumulate={self.accumulate}.")
         choices_of = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("mixed_precision", PRECISIONS))
@@ -154,21 +160,14 @@ class TrainConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: got {self.ema}; expected 0 to less than 1.")
-        for name in (
-            "weight_decay",
-            "warmup_epochs",
-            "clip_gradient",
-            "patience",
-            "picture_epochs",
-            "seed",
-            "extra_fraction",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected a number that is not negative.")
+        numbers = ["weight_decay", "warmup_epochs", "clip_gradient", "patience", "picture_epochs", "seed"]
+        numbers += ["extra_fraction", "final_rate", "inverse_decay", "step_factor"]
+        check_numbers(**{name: getattr(self, name) for name in numbers})
+        check_numbers(learning_rate=self.learning_rate, above=True)
+        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.step_epochs or ()):
+            raise ValueError(f"step_epochs: got {self.step_epochs}; expected whole numbers of epochs.")
         if not 0 < self.asm_fraction < 1:
             raise ValueError(f"asm_fraction: got {self.asm_fraction}; expected a fraction of the variance in (0, 1).")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: got {self.learning_rate}; expected a positive number.")
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
@@ -312,6 +311,7 @@ class TrainConfig:
         >>> config.network, config.epochs, config.batch_size
         ('hourglass-small', 200, 16)
         """
+        check_counts(n_images=n_images)
         if n_images < 2:
             raise ValueError(f"n_images: got {n_images}; expected at least 2.")
         base: dict[str, Any] = {
@@ -429,6 +429,7 @@ class TrainConfig:
         TrainConfig
             The same settings.
         """
+        check_kind("values", values, dict)
         values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
         for name in values:
             check_name("configuration", name, list(cls.__dataclass_fields__))

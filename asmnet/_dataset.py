@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from asmnet._crops import tight_boxes
+from asmnet._options import as_device, check_kind, check_name, check_numbers
 from asmnet._pose_labels import scaled_angles
 from asmnet._preprocessing import Preprocessing
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
+from shape_models._array import as_numpy
 from shape_models._typing import ArrayLike
 
 
@@ -117,19 +119,34 @@ class LandmarkDataset:
     _resident: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = len(self.images)
-        if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
-            raise ValueError(
-                f"images: got {self.images.dtype} of shape {self.images.shape}; expected uint8 (n, side, side, 3)."
-            )
-        if self.landmarks.ndim != 3 or len(self.landmarks) != n or self.landmarks.shape[-1] != 2:
-            raise ValueError(f"landmarks: got shape {self.landmarks.shape}; expected ({n}, n_landmarks, 2).")
+        images, points = self.images, self.landmarks
+        n = len(images)
+        if images.dtype != np.uint8 or images.shape[1:] != (*images.shape[1:2] * 2, 3):
+            raise ValueError(f"images: got {images.dtype} of shape {images.shape}; expected uint8 (n, side, side, 3).")
+        if points.ndim != 3 or len(points) != n or points.shape[-1] != 2 or not points.shape[1]:
+            raise ValueError(f"landmarks: got shape {points.shape}; expected ({n}, n_landmarks, 2).")
         if self.weights is None:
             object.__setattr__(self, "weights", np.ones(n, np.float32))
         if self.mirror is not None:  # a copy: torch does not take read-only arrays
             object.__setattr__(self, "mirror", np.array(self.mirror))
         if self.mirror is not None and sorted(self.mirror.tolist()) != list(range(self.n_landmarks)):
             raise ValueError(f"mirror: expected a permutation of {self.n_landmarks} landmarks.")
+        k = self.n_landmarks
+        shapes: dict[str, tuple[int, ...]] = {"landmarks": (n, k, 2), "boxes": (n, 4), "to_source": (n, 3)}
+        shapes |= {"weights": (n,), "asm_landmarks": (n, k, 2), "rotations": (n, 3, 3), "depths": (n, k)}
+        fields = {name: (getattr(self, name), shape) for name, shape in shapes.items()}
+        fields |= {f"companions[{name!r}]": (value, (n, k, 2)) for name, value in self.companions.items()}
+        for name, (value, shape) in fields.items():
+            if value is not None and (not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu"):
+                got = f"{value.dtype}s" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+                raise TypeError(f"{name}: got {got}; expected an array of numbers.")
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{name}: got shape {value.shape}; expected {shape}.")
+        if not (np.isfinite(self.weights) & (self.weights >= 0)).all():
+            raise ValueError("weights: got NaN, infinity or less than 0; expected finite numbers from 0 on.")
+        for name, words in (("names", self.names), ("groups", self.groups)):
+            if len(words) != n:
+                raise ValueError(f"{name}: got {len(words)}; expected one for each of {n} faces.")
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, landmarks: np.ndarray, **fields: Any) -> LandmarkDataset:
@@ -149,13 +166,17 @@ class LandmarkDataset:
         LandmarkDataset
             In memory.
         """
-        landmarks = np.asarray(landmarks, dtype=np.float64)
+        images, landmarks = np.asarray(images), as_numpy(landmarks, "landmarks").astype(np.float64)
+        if landmarks.ndim != 3 or not landmarks.shape[1] or not images.ndim:
+            raise ValueError(f"landmarks: got shape {landmarks.shape}; expected (n, n_landmarks, 2).")
         n = len(images)
+        for name in fields:
+            check_name("fields", name, list(cls.__dataclass_fields__))
         fields.setdefault("boxes", tight_boxes(landmarks))
         fields.setdefault("to_source", np.tile([1.0, 0.0, 0.0], (n, 1)))
         fields.setdefault("names", tuple(str(i) for i in range(n)))
         fields.setdefault("groups", fields["names"])
-        return cls(np.asarray(images), landmarks, **fields)
+        return cls(images, landmarks, **fields)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -197,7 +218,7 @@ class LandmarkDataset:
         LandmarkDataset
             The same faces.
         """
-        on = torch.device(device)
+        on = as_device(device)
         with_images = on.type != "cuda" or self.images.nbytes <= torch.cuda.mem_get_info(on)[0] / 2
         arrays = self._arrays(np.arange(len(self)), with_images=with_images)
         moved = replace(self)
@@ -241,7 +262,7 @@ class LandmarkDataset:
         LandmarkDataset
             Of these faces.
         """
-        rows = np.arange(len(self))[np.asarray(indices)]
+        rows = self._rows(indices)
         moved = {
             name: value[rows]
             for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations", "depths")
@@ -250,6 +271,17 @@ class LandmarkDataset:
         moved["companions"] = {name: value[rows] for name, value in self.companions.items()}
         names, groups = tuple(self.names[i] for i in rows), tuple(self.groups[i] for i in rows)
         return replace(self, **moved, names=names, groups=groups)
+
+    def _rows(self, indices: ArrayLike) -> np.ndarray:
+        """Return which faces indices, or a mask, mean."""
+        given = np.asarray(indices)
+        if not given.size:
+            return np.zeros(0, np.int64)
+        n = len(self)
+        usable = given.ndim == 1 and (given.shape == (n,) if given.dtype == bool else given.dtype.kind in "iu")
+        if not usable or (given.dtype != bool and not ((given >= -n) & (given < n)).all()):
+            raise ValueError(f"indices: got {str(indices)[:60]}; expected whole numbers below {n}, or a mask of {n}.")
+        return np.asarray(np.arange(n)[given])
 
     def with_weight(self, weight: float) -> LandmarkDataset:
         """Return the dataset with one weight for all samples.
@@ -264,6 +296,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
+        check_numbers(weight=weight)
         return replace(self, weights=np.full(len(self), weight, np.float32))
 
     def crop_landmarks(self, preprocessing: Preprocessing) -> np.ndarray:
@@ -318,10 +351,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        rotations = np.asarray(rotations, dtype=np.float64)
-        if rotations.shape != (len(self), 3, 3):
-            raise ValueError(f"rotations: got shape {rotations.shape}; expected ({len(self)}, 3, 3).")
-        return replace(self, rotations=rotations)
+        return replace(self, rotations=np.asarray(rotations, dtype=np.float64))
 
     def with_companion(self, name: str, landmarks: np.ndarray) -> LandmarkDataset:
         """Return the dataset with further landmarks under a name, in pixels of the packed images.
@@ -339,10 +369,6 @@ class LandmarkDataset:
             The images are shared.
         """
         landmarks = np.asarray(landmarks, dtype=np.float64)
-        if landmarks.shape != self.landmarks.shape:
-            raise ValueError(
-                f"{name}: got landmarks of shape {landmarks.shape}; expected {self.landmarks.shape}, as the true ones."
-            )
         return replace(self, companions={**self.companions, name: landmarks})
 
     def with_depths(self, depths: np.ndarray) -> LandmarkDataset:
@@ -358,10 +384,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        depths = np.asarray(depths, dtype=np.float64)
-        if depths.shape != self.landmarks.shape[:2]:
-            raise ValueError(f"depths: got shape {depths.shape}; expected {self.landmarks.shape[:2]}.")
-        return replace(self, depths=depths)
+        return replace(self, depths=np.asarray(depths, dtype=np.float64))
 
     def batch(
         self,
@@ -398,11 +421,17 @@ class LandmarkDataset:
         Batch
             Crops with all that is known of them.
         """
-        rows = np.asarray(indices, dtype=np.int64)
-        device = torch.empty(0, device=device).device  # names the card where `device` does not
+        rows = self._rows(indices)
+        check_kind("preprocessing", preprocessing, Preprocessing)
+        if augmentation is not None:
+            check_kind("augmentation", augmentation, Augmentation)
+        device = torch.empty(0, device=as_device(device)).device  # names the card where `device` does not
         faces = self._tensors(rows, device)
         if boxes is not None:
-            faces["boxes"] = _send(np.array(boxes, dtype=np.float64), device)
+            given = np.array(boxes, dtype=np.float64)
+            if given.shape != (len(rows), 4):
+                raise ValueError(f"boxes: got shape {given.shape}; expected ({len(rows)}, 4), one for each face.")
+            faces["boxes"] = _send(given, device)
         if augmentation is not None and self.mirror is None and augmentation.flip:
             augmentation = replace(augmentation, flip=0.0)
         crops = crop_transform(
@@ -430,7 +459,7 @@ class LandmarkDataset:
         pose = None
         if self.rotations is not None:
             pose = scaled_angles(crops.turn(faces["rotations"])).float()
-        pixels = sample_crops(faces["images"], crops, size or preprocessing.size)
+        pixels = sample_crops(faces["images"], crops, preprocessing.size if size is None else size)
         if augmentation is not None:
             pixels = jitter_light(pixels, augmentation, generator=generator)
         return Batch(

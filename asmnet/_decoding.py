@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from asmnet._options import check_numbers, check_tensor
+
 DECODERS = ("argmax", "quarter", "parabola", "dark", "soft_argmax")
+
+
+def _checked(maps: Tensor, shape: str = "(..., height, width)") -> Tensor:
+    """Return maps in float32 at least: half precision cannot tell pixels beyond 256 or 2048 apart."""
+    check_tensor("maps", maps, shape)
+    if not (maps.shape[-2] and maps.shape[-1]):
+        raise ValueError(f"maps: got shape {tuple(maps.shape)}; expected maps of one pixel at least.")
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 def _neighbours(maps: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,8 +107,7 @@ def decode_heatmaps(
     >>> decode_heatmaps(draw_heatmaps(torch.tensor([[3.25, 2.0]]), (8, 8)), method="quarter")
     tensor([[3.2500, 2.0000]])
     """
-    if maps.ndim < 3:
-        raise ValueError(f"got maps of shape {tuple(maps.shape)}; expected (..., n_landmarks, height, width).")
+    maps = _checked(maps, "(..., n_landmarks, height, width)")
     if method not in DECODERS:
         raise ValueError(f"got method {method!r}; expected one of {', '.join(DECODERS)}.")
     if flat not in ("raise", "nan"):
@@ -114,10 +123,9 @@ def decode_heatmaps(
             "Try flat='nan' to mark such landmarks as missing."
         )
     if method == "soft_argmax":
-        if temperature <= 0 or (window is not None and (window < 1 or window % 2 == 0)):
-            raise ValueError(
-                f"got temperature={temperature:g}, window={window}; expected a positive temperature and an odd window."
-            )
+        check_numbers(temperature=temperature, above=True)
+        if window is not None and (not isinstance(window, int) or window < 1 or window % 2 == 0):
+            raise ValueError(f"window: got {window!r}; expected an odd whole number, or None.")
         x = torch.arange(width, dtype=maps.dtype, device=maps.device).expand(height, width).flatten()
         y = torch.arange(height, dtype=maps.dtype, device=maps.device)[:, None].expand(height, width).flatten()
         # Divided by the range of the map, the temperature means the same at every height of the peak.
@@ -157,6 +165,7 @@ def spatial_softmax(logits: Tensor) -> Tensor:
     >>> float(spatial_softmax(torch.zeros(1, 4, 4)).sum())
     1.0
     """
+    logits = _checked(logits)
     maps: Tensor = torch.softmax(logits.flatten(-2), dim=-1).unflatten(-1, logits.shape[-2:])
     return maps
 
@@ -192,6 +201,7 @@ def map_mean(maps: Tensor) -> Tensor:
     >>> map_mean(torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]))
     tensor([[0.2500, 0.0000]])
     """
+    maps = _checked(maps)
     x, y = _axes(maps)
     return torch.stack([(maps.sum(-2) * x).sum(-1), (maps.sum(-1) * y).sum(-1)], dim=-1)
 
@@ -216,6 +226,7 @@ def map_covariance(maps: Tensor) -> Tensor:
     tensor([[[0.0000, 0.0000],
              [0.0000, 0.0625]]])
     """
+    maps = _checked(maps)
     x, y = _axes(maps)
     mean = map_mean(maps)
     dx, dy = x - mean[..., :1], y - mean[..., 1:]

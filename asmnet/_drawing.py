@@ -10,6 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from asmnet._options import check_counts, check_numbers, check_tensor
+
+
+def _checked(points: Tensor, size: tuple[int, int], shape: str = "(..., 2)") -> Tensor:
+    """Return points for a map of (height, width), in float32 at least."""
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise ValueError(f"size: got {size!r}; expected (height, width).")
+    check_counts(**{"size[0]": size[0], "size[1]": size[1]})
+    check_tensor("points", points, shape)
+    return points.to(torch.promote_types(points.dtype, torch.float32))
+
 
 def to_map(points: Tensor, *, ratio: float) -> Tensor:
     """Return input coordinates as heat map coordinates: ``u = (x + 1/2) / ratio - 1/2``.
@@ -32,6 +43,8 @@ def to_map(points: Tensor, *, ratio: float) -> Tensor:
     >>> to_map(torch.tensor([[0.5, 2.5]]), ratio=2)
     tensor([[0., 1.]])
     """
+    check_tensor("points", points, "(..., 2)")
+    check_numbers(ratio=ratio, above=True)
     return (points + 0.5) / ratio - 0.5
 
 
@@ -56,6 +69,8 @@ def to_image(points: Tensor, *, ratio: float) -> Tensor:
     >>> to_image(torch.tensor([[0.0, 1.0]]), ratio=2)
     tensor([[0.5000, 2.5000]])
     """
+    check_tensor("points", points, "(..., 2)")
+    check_numbers(ratio=ratio, above=True)
     return (points + 0.5) * ratio - 0.5
 
 
@@ -80,6 +95,7 @@ def units_to_map(points: Tensor, size: tuple[int, int]) -> Tensor:
     >>> units_to_map(torch.tensor([[-0.5, 0.0]]), (64, 64))
     tensor([[-0.5000, 31.5000]])
     """
+    points = _checked(points, size)
     return torch.stack([(points[..., 0] + 0.5) * size[1], (points[..., 1] + 0.5) * size[0]], dim=-1) - 0.5
 
 
@@ -104,6 +120,7 @@ def map_to_units(points: Tensor, size: tuple[int, int]) -> Tensor:
     >>> map_to_units(torch.tensor([[-0.5, 31.5]]), (64, 64))
     tensor([[-0.5000,  0.0000]])
     """
+    points = _checked(points, size)
     return torch.stack([(points[..., 0] + 0.5) / size[1], (points[..., 1] + 0.5) / size[0]], dim=-1) - 0.5
 
 
@@ -133,10 +150,8 @@ def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, 
     >>> decode_heatmaps(maps, method="parabola")
     tensor([[3.2500, 2.0000]])
     """
-    if points.ndim < 2 or points.shape[-1] != 2:
-        raise ValueError(f"got points of shape {tuple(points.shape)}; expected (..., n_landmarks, 2).")
-    if not 0 < sigma < float("inf"):
-        raise ValueError(f"got sigma={sigma:g}; expected a positive number of map pixels.")
+    points = _checked(points, size, "(..., n_landmarks, 2)")
+    check_numbers(sigma=sigma, peak=peak, above=True)
     height, width = size
     missing = torch.isnan(points).any(dim=-1)
     points = torch.where(missing[..., None], torch.zeros_like(points), points)
@@ -173,7 +188,8 @@ def draw_published_heatmaps(points: Tensor, size: tuple[int, int], *, ratio: int
     >>> float(maps[0, 10, 4]), float(maps[0, 10, 8])
     (20.0, 0.0)
     """
-    centre = torch.trunc(points / ratio)
+    check_counts(ratio=ratio)
+    centre = torch.trunc(_checked(points, size, "(..., n_landmarks, 2)") / ratio)
     maps = draw_heatmaps(centre, size, sigma=1.0, peak=20.0)
     missing = torch.isnan(centre).any(dim=-1)
     centre = torch.where(missing[..., None], torch.zeros_like(centre), centre)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 class Settings(Protocol):
@@ -78,6 +81,44 @@ def check_kind(name: str, value: Any, kind: type, hint: str = "") -> None:
     if not isinstance(value, kind):
         got = repr(value) if isinstance(value, str) else type(value).__name__
         raise TypeError(f"{name}: got {got}; expected a {kind.__name__}.{hint}")
+
+
+def check_numbers(*, above: bool = False, **values: Any) -> None:
+    """Refuse what is no finite number from 0 on, or, with `above`, above it."""
+    for name, value in values.items():
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not number or not (value > 0 if above else value >= 0) or value == math.inf:
+            words = "positive number" if above else "number that is not negative"
+            raise ValueError(f"{name}: got {value!r}; expected a finite {words}.")
+
+
+def check_counts(**values: Any) -> None:
+    """Refuse what is no whole number from 1 on."""
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}: got {value!r}; expected a whole number, at least 1.")
+
+
+def check_tensor(name: str, value: Any, shape: str, *, like: tuple[str, Tensor] | None = None) -> None:
+    """Refuse what is no dense tensor of real numbers of a shape such as ``(..., n_landmarks, 2)``.
+
+    With ``like=("prediction", tensor)`` the shape and the device must be those of that tensor.
+    """
+    check_kind(name, value, Tensor, " Try torch.as_tensor.")
+    if value.layout is not torch.strided or value.is_complex() or value.dtype is torch.bool:
+        kind = str(value.dtype if value.layout is torch.strided else value.layout).removeprefix("torch.")
+        raise TypeError(f"{name}: got a tensor of {kind}; expected real numbers, dense.")
+    sides, more = [side for side in shape.strip("(,)").split(", ") if side != "..."], shape.startswith("(...")
+    got = value.shape[max(0, value.ndim - len(sides)) :]
+    whole = len(got) == len(sides) and (more or value.ndim == len(sides))
+    if not whole or any(side.isdigit() and int(side) != n for side, n in zip(sides, got, strict=True)):
+        raise ValueError(f"{name}: got shape {tuple(value.shape)}; expected {shape}.")
+    if like is not None and value.shape != like[1].shape:
+        raise ValueError(
+            f"{name}: got shape {tuple(value.shape)}; expected {tuple(like[1].shape)}, that of the {like[0]}."
+        )
+    if like is not None and value.device != like[1].device:
+        raise ValueError(f"{name}: got a tensor on {value.device}; expected {like[1].device}, as the {like[0]}.")
 
 
 def as_device(device: Any) -> torch.device:

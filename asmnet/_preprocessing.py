@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from asmnet._options import check_fields
+from asmnet._options import check_fields, check_tensor
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,7 @@ class Preprocessing:
         Tensor of the shape of `images`
             Normalised.
         """
+        check_tensor("images", images, "(...)")
+        if not images.is_floating_point():
+            raise TypeError(f"images: got {images.dtype}; expected floats from 0 to 1. Try images / 255.")
         return (images - self.mean) / self.std

@@ -14,6 +14,14 @@ from shape_models import LandmarkScheme
 Anchors: TypeAlias = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 
 
+def check_anchors(anchors: Anchors, n_landmarks: int) -> None:
+    """Refuse what is no pair of lists of landmarks."""
+    sides = [np.asarray(side) for side in anchors] if isinstance(anchors, tuple | list) else []
+    whole = [side.ndim == 1 and side.size > 0 and side.dtype.kind in "iu" for side in sides]
+    if len(sides) != 2 or not all(whole) or not all(((side >= 0) & (side < n_landmarks)).all() for side in sides):
+        raise ValueError(f"anchors: got {anchors!r}; expected two lists of landmarks, from 0 to {n_landmarks - 1}.")
+
+
 def percent(interval: Interval) -> str:
     """Write an interval of fractions in percent."""
     return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"

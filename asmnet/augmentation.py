@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asmnet._options import check_fields
+from asmnet._options import check_counts, check_fields, check_numbers, check_tensor
 
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
 
@@ -264,11 +264,15 @@ def crop_transform(
     >>> crop_transform(torch.tensor([[0.0, 0.0, 10.0, 20.0]]), margin=1.2).axes.norm(dim=1)
     tensor([[24., 24.]])
     """
+    check_tensor("boxes", boxes, "(batch, 4)")
+    check_numbers(margin=margin, above=True)
     n = len(boxes)
+    if turns is not None:
+        check_tensor("turns", turns, f"({n},)")
     size = boxes[:, 2:] - boxes[:, :2]
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2
     if boxes.is_cpu and not bool((size > 0).all()):  # elsewhere the question would make the host wait
-        bad = int((size <= 0).any(1).nonzero()[0])
+        bad = int((~(size > 0)).any(1).nonzero()[0])
         raise ValueError(f"boxes: got {boxes[bad].tolist()} at index {bad}; expected x0 < x1 and y0 < y1.")
     sides = margin * (size.amax(1, keepdim=True).expand(-1, 2) if square else size)
     angle = torch.zeros(n, dtype=boxes.dtype, device=boxes.device) if turns is None else turns
@@ -316,6 +320,12 @@ def sample_crops(images: Tensor, crops: CropTransform, size: int) -> Tensor:
     tensor([[0., 1.],
             [2., 3.]])
     """
+    check_tensor("images", images, "(batch, height, width, 3)")
+    check_counts(size=size)
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"images: got {images.dtype}; expected torch.uint8, or floats from 0 to 1.")
+    if len(images) != len(crops.centre):
+        raise ValueError(f"crops: got {len(crops.centre)}; expected one for each of {len(images)} images.")
     scale = 1 / 255 if images.dtype == torch.uint8 else 1.0
     height, width = images.shape[1:3]
     steps = (torch.arange(size, dtype=torch.float32, device=images.device) + 0.5) / size - 0.5

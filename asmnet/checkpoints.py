@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asmnet._options import as_device
+from asmnet._options import as_device, check_kind
 from asmnet.data import Preprocessing
 from asmnet.networks import build_network
 from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis
 from shape_models._files import write_bytes, write_text
 from shape_models._model_files import load_aligned, save_aligned, scheme_from_json, scheme_to_json
-from shape_models._options import as_path
+from shape_models._options import as_path, check_flags
 
 __all__ = [
     "CheckpointError",
@@ -86,9 +86,20 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
     """
     from safetensors.torch import save
 
-    words = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(dict(header), sort_keys=True)}
-    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=words)
-    content = _sorted_header(content)
+    path = as_path(path)
+    try:
+        text = json.dumps(dict(header), sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"header: got what JSON cannot hold ({error}); expected names with plain values.") from error
+    for name, value in tensors.items():
+        check_kind("tensors: a name", name, str)
+        check_kind(f"tensors[{name!r}]", value, Tensor, " Try torch.as_tensor.")
+        if value.layout is not torch.strided or value.is_meta:
+            raise TypeError(f"tensors[{name!r}]: got {value.layout} on {value.device}; expected dense numbers.")
+    # A copy of each: two names of one tensor would share memory, which the format refuses.
+    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    words = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": text}
+    content = _sorted_header(save(plain, metadata=words))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -139,7 +150,7 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint.")
     content = path.read_bytes()
@@ -271,17 +282,34 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     ...     load_pretrained(Path(folder) / "tiny.safetensors").preprocessing.size
     64
     """
-    path = Path(path)
+    check_kind("model", model, PretrainedModel)
+    check_flags(half=half)
+    check_kind("name", model.name, str)
+    path = as_path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .safetensors.")
-    tensors = {}
-    for name, value in model.network.state_dict().items():
-        # Vectors (norms, biases) are few: to halve them would save nothing.
-        small = half and value.is_floating_point() and value.ndim > 1
+    with torch.device("meta"):
+        wanted = build_network(model.network_name, count_landmarks(model), **model.network_options).state_dict()
+    tensors, weights = {}, model.network.state_dict()
+    wrong = [name for name in {**wanted, **weights} if not alike(weights.get(name), wanted.get(name))]
+    if wrong:
+        raise ValueError(
+            f"model: {len(wrong)} weights are not those of {model.network_name} with the options "
+            f"{model.network_options}, the first is {wrong[0]}; expected the options that the network was built with."
+        )
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"model: got weights that are not finite ({name}); expected numbers.")
+        # Vectors (norms, biases) are few: to halve them would save nothing. What half precision cannot hold stays.
+        small = half and value.is_floating_point() and value.ndim > 1 and bool(torch.isfinite(value.half()).all())
         tensors[f"network.{name}"] = value.half() if small else value
     if model.basis is not None:
         for name in ("mean", "components", "variances"):
             tensors[f"basis.{name}"] = torch.from_numpy(np.array(getattr(model.basis, name), dtype=np.float64))
+    shapes = {"basis": model.basis, "shape_model": model.shape_model and model.shape_model.asm_.basis_}
+    for name, basis in shapes.items():
+        if basis is not None and basis.event_shape != (count_landmarks(model), 2):
+            raise ValueError(f"{name}: got one of shapes {basis.event_shape}; expected the landmarks of the network.")
     limit = None if model.basis is None else model.basis.limit
     if not (limit is None or isinstance(limit, Box)):
         raise ValueError(f"basis: got the limit {limit!r}; expected a Box or None in a checkpoint.")
@@ -399,6 +427,11 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         header,
         shape_model,
     )
+
+
+def alike(first: Tensor | None, second: Tensor | None) -> bool:
+    """Whether both are there, in one shape."""
+    return first is not None and second is not None and first.shape == second.shape
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ def _labelled(
     boxes = None
     if unlabelled_boxes is not None:
         table = read_boxes(unlabelled_boxes, images)
-        images, boxes = zip(*((image, box) for image in images for box in table[image.name]), strict=True)
+        images, boxes = (list(part) for part in zip(*((i, box) for i in images for box in table[i.name]), strict=True))
     model = own_labeller(samples) if labeller is None else load_labeller(labeller, samples)
     found, worst = labelled(model, [image.path for image in images], boxes, unlabelled_fraction)
     if not found:

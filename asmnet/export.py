@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asmnet._options import check_counts, check_kind, check_tensor
 from asmnet.checkpoints import PretrainedModel
 from asmnet.layers import ASMProjection
 from shape_models._files import write_bytes
+from shape_models._options import as_path, check_flags
 
 __all__ = ["DeployedNetwork", "export_onnx"]
 
@@ -41,6 +43,7 @@ class DeployedNetwork(nn.Module):
     """
 
     def __init__(self, model: PretrainedModel):
+        check_kind("model", model, PretrainedModel, " Try load_pretrained.")
         super().__init__()
         self.network = model.network.eval()
         self.projection = None if model.basis is None else ASMProjection(model.basis)
@@ -60,6 +63,8 @@ class DeployedNetwork(nn.Module):
         tuple of Tensor
             In the order of `output_names`.
         """
+        size = self.preprocessing.size
+        check_tensor("images", images, f"(batch, 3, {size}, {size})")
         prediction = self.network(self.preprocessing.normalise(images))
         out = [prediction.landmarks]
         if self.projection is not None:
@@ -130,11 +135,14 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     """
     import onnx
 
-    path = Path(path)
+    path = as_path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .onnx.")
-    if opset < 17:
-        raise ValueError(f"opset: got {opset}; expected at least 17.")
+    check_flags(check=check)
+    check_counts(opset=opset)
+    newest = onnx.defs.onnx_opset_version()
+    if not 17 <= opset <= newest:
+        raise ValueError(f"opset: got {opset}; expected 17 to {newest}.")
     deployed = DeployedNetwork(model).cpu()
     names = deployed.output_names()
     size = model.preprocessing.size
@@ -153,6 +161,9 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
         )
     assert program is not None
     graph = program.model_proto
+    written = next(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx"))
+    if written != opset:  # torch says so in its log only
+        raise ValueError(f"opset: got {opset}; expected {written}, to which this version of torch writes the graph.")
     words: dict[str, Any] = {
         "name": model.name,
         "input": "RGB, 0 to 1, NCHW",

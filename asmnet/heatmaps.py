@@ -11,6 +11,7 @@ from torch.nn import functional
 from asmnet._criteria import register_criterion
 from asmnet._decoding import DECODERS, decode_heatmaps
 from asmnet._drawing import draw_heatmaps, draw_published_heatmaps, map_to_units, to_image, to_map, units_to_map
+from asmnet._options import check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.losses import depth_loss
@@ -28,6 +29,17 @@ __all__ = [
     "to_map",
     "units_to_map",
 ]
+
+
+MAPS = "(batch, n_landmarks, height, width)"
+
+
+def _stacks(name: str, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return the maps of the stacks of a network; a tensor would be taken for a stack for each image."""
+    if not isinstance(maps, list | tuple) or not maps:
+        got = type(maps).__name__ if not isinstance(maps, list | tuple) else "none"
+        raise TypeError(f"{name}: got {got}; expected a list of the maps of each stack.")
+    return list(maps)
 
 
 def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -58,14 +70,18 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
     >>> float(heatmap_loss([torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)], torch.ones(1, 2, 4, 4)))
     1.0
     """
-    if mask is not None and not bool(mask.any()):
-        raise ValueError("got a mask that excludes every landmark; expected at least one that counts.")
+    check_tensor("target", target, MAPS)
+    if mask is not None:
+        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
+        if mask.shape != target.shape[:2]:
+            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:2])}.")
+        mask = mask.bool()
+        if not bool(mask.any()):
+            raise ValueError("got a mask that excludes every landmark; expected at least one that counts.")
+    stacks = _stacks("predictions", predictions)
     total = target.new_zeros(())
-    for prediction in predictions:
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"got heat maps of shape {tuple(prediction.shape)} for targets of shape {tuple(target.shape)}."
-            )
+    for i, prediction in enumerate(stacks):
+        check_tensor(f"predictions[{i}]", prediction, MAPS, like=("target", target))
         error = (prediction - target).square().mean(dim=(-2, -1))
         total = total + (error.mean() if mask is None else error[mask].mean())
     return total
@@ -113,8 +129,8 @@ class HeatmapCriterion:
         n_epochs: int = 1,
         steps_per_epoch: int = 1,
     ):
-        if not coherence_weight >= 0:
-            raise ValueError(f"coherence_weight: got {coherence_weight}; expected a number that is not negative.")
+        check_numbers(coherence_weight=coherence_weight, depth_weight=depth_weight)
+        check_numbers(sigma=sigma, peak=peak, above=True)
         if target not in ("gaussian", "published"):
             raise ValueError(f"target: got {target!r}; expected 'gaussian' or 'published'.")
         self.target = target
@@ -189,11 +205,15 @@ def mirror_coherence_loss(
     >>> float(mirror_coherence_loss([maps], [flipped], mirror=(1, 0, 2)))
     0.0
     """
-    n = predictions[0].shape[1]
-    if sorted(mirror) != list(range(n)):
-        raise ValueError(f"got a mirror map of {len(mirror)} entries; expected a permutation of {n} landmarks.")
-    order = torch.as_tensor(list(mirror), device=predictions[0].device)
-    losses = [
-        functional.mse_loss(p.index_select(1, order).flip(-1), m) for p, m in zip(predictions, mirrored, strict=True)
-    ]
+    stacks, others = _stacks("predictions", predictions), _stacks("mirrored", mirrored)
+    if len(stacks) != len(others):
+        raise ValueError(f"mirrored: got {len(others)} stacks; expected {len(stacks)}, as predicted.")
+    for i, (own, other) in enumerate(zip(stacks, others, strict=True)):
+        check_tensor(f"predictions[{i}]", own, MAPS)
+        check_tensor(f"mirrored[{i}]", other, MAPS, like=(f"predictions[{i}]", own))
+    n = stacks[0].shape[1]
+    if mirror is None or sorted(mirror) != list(range(n)):
+        raise ValueError(f"mirror: got {mirror!r}; expected a permutation of {n} landmarks.")
+    order = torch.as_tensor([int(index) for index in mirror], device=stacks[0].device)
+    losses = [functional.mse_loss(p.index_select(1, order).flip(-1), m) for p, m in zip(stacks, others, strict=True)]
     return torch.stack(losses).mean()

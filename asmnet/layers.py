@@ -154,6 +154,7 @@ def fuse_norms(network: nn.Module) -> nn.Module:
     >>> torch.allclose(fused(images).landmarks, network(images).landmarks, atol=1e-5)
     True
     """
+    check_kind("network", network, nn.Module)
     fused = copy.deepcopy(network).eval()
     for module in fused.modules():
         if isinstance(module, nn.Sequential):

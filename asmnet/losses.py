@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import build_criterion, criterion_names, register_criterion
-from asmnet._options import check_kind
+from asmnet._options import check_counts, check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.layers import ASMProjection
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 FORMS = ("squared", "norm", "wing", "smooth_l1")
+SHAPES = "(batch, n_landmarks, n_dims)"
 
 
 def _single(values: Tensor) -> torch.dtype:
@@ -45,15 +46,10 @@ def _single(values: Tensor) -> torch.dtype:
 
 def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the target with zeros for NaN and the 0/1 weights (batch, n_landmarks, 1) of the known landmarks."""
-    for name, value in (("prediction", prediction), ("target", target), ("mask", mask)):
-        if value is not None or name != "mask":
-            check_kind(name, value, Tensor, " Try torch.as_tensor.")
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"target: got shape {tuple(target.shape)}; expected {tuple(prediction.shape)}, that of the prediction."
-        )
+    check_tensor("target", target, "(...)", like=("prediction", prediction))
     seen = torch.isfinite(target).all(-1, keepdim=True)
     if mask is not None:
+        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
         if mask.shape != target.shape[:-1]:
             raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:-1])}.")
         seen = seen & mask.bool().unsqueeze(-1)
@@ -87,8 +83,8 @@ def wing(difference: Tensor, *, width: float = 10 / 224, curvature: float = 2 / 
     >>> wing(torch.tensor([0.0, 2.0, 10.0, 20.0]), width=10.0, curvature=2.0)
     tensor([ 0.0000,  6.9315, 17.9176, 27.9176])
     """
-    if not (width > 0 and curvature > 0):
-        raise ValueError(f"got width {width} and curvature {curvature}; expected positive numbers.")
+    check_numbers(width=width, curvature=curvature, above=True)
+    check_tensor("difference", difference, "(...)")
     magnitude = difference.abs()
     # Eq. (5): C makes both pieces meet where |x| = w.
     offset = width - width * math.log1p(width / curvature)
@@ -127,7 +123,7 @@ def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", 
 def _landmark_loss(
     prediction: Tensor, target: Tensor, *, form: str, mask: Tensor | None, sample_weight: Tensor | None
 ) -> Tensor:
-    check_kind("prediction", prediction, Tensor, " Try torch.as_tensor.")
+    check_tensor("prediction", prediction, SHAPES)
     prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, mask)
     if sample_weight is not None:
@@ -173,6 +169,7 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
     >>> pose_loss(torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 2.0], [float("nan")] * 3]))
     tensor(2.)
     """
+    check_tensor("prediction", prediction, "(batch, 3)")
     prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, None)
     return ((prediction - target).square() * seen).sum() / (3 * seen.sum()).clamp_min(1)
@@ -218,11 +215,12 @@ class AsmWeightSchedule:
     steps_per_epoch: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.n_epochs < 1:
-            raise ValueError(f"n_epochs: got {self.n_epochs}; expected at least 1.")
+        check_counts(n_epochs=self.n_epochs)
+        if not isinstance(self.weights, tuple | list) or len(self.weights) != 3:
+            raise ValueError(f"weights: got {self.weights!r}; expected three numbers.")
         object.__setattr__(self, "weights", tuple(self.weights))
-        if len(self.weights) != 3 or any(not w >= 0 for w in self.weights):
-            raise ValueError(f"weights: got {self.weights}; expected three numbers that are not negative.")
+        for i, weight in enumerate(self.weights):
+            check_numbers(above=False, **{f"weights[{i}]": weight})
         if self.as_released and self.steps_per_epoch is None:
             raise ValueError("as_released needs steps_per_epoch, which the published program compares the epoch with.")
 
@@ -292,8 +290,7 @@ def asm_assisted_loss(
     >>> asm_assisted_loss(prediction, target, lambda shapes: 0.5 * shapes, asm_weight=2.0)
     tensor(1.5000)
     """
-    if not asm_weight >= 0 or math.isinf(asm_weight):
-        raise ValueError(f"asm_weight: got {asm_weight}; expected a number that is not negative.")
+    check_numbers(asm_weight=asm_weight)
     loss = landmark_loss(prediction, target, form=form, mask=mask)
     if asm_weight == 0:
         return loss
@@ -339,9 +336,17 @@ def shape_prior_loss(prediction: Tensor, basis: ShapeBasis | ASMProjection, *, l
     >>> shape_prior_loss(torch.tensor([[[5.0, 1.0]]]), basis)
     tensor(2.)
     """
+    check_tensor("prediction", prediction, SHAPES)
+    if not hasattr(basis, "components"):
+        raise TypeError(f"basis: got {type(basis).__name__}; expected a ShapeBasis. Try asm.basis_.")
+    wanted = tuple(basis.mean.shape)
+    if prediction.shape[1:] != wanted:
+        raise ValueError(f"prediction: got shape {tuple(prediction.shape)}; expected shapes of {wanted}, as the basis.")
     if limit is None:
         own = basis.limit
         limit = float(own) if isinstance(own, int | float | Box) else 3.0
+    check_numbers(limit=limit)
+    prediction = prediction.to(_single(prediction))
     mean, components, variances = (
         torch.as_tensor(np.array(part) if isinstance(part, np.ndarray) else part).to(prediction)
         for part in (basis.mean, basis.components, basis.variances)
@@ -411,6 +416,7 @@ class AsmAssistedCriterion:
             if asm_weights is None
             else AsmWeightSchedule(n_epochs, asm_weights, as_released=as_released, steps_per_epoch=steps_per_epoch)
         )
+        check_numbers(landmark_weight=landmark_weight, pose_weight=pose_weight)
         self.landmark_weight = landmark_weight
         self.pose_weight = pose_weight
 

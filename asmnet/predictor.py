@@ -15,11 +15,12 @@ from asmnet._face import FacePrediction
 from asmnet._images import as_rgb
 from asmnet._inference import Answers
 from asmnet._looks import VIEWS, Look, Settling
-from asmnet._options import as_device, check_kind
+from asmnet._options import as_device, check_counts, check_kind
 from asmnet.checkpoints import PretrainedModel, count_landmarks, load_pretrained
 from asmnet.layers import fuse_norms
 from asmnet.uncertainty import Findings, Uncertainty
 from shape_models import AlignedASM, load_model
+from shape_models._options import check_flags
 from shape_models._scatter import mean_length
 from shape_models._typing import ArrayLike, ImageLike
 from shape_models.boxes import check_boxes
@@ -84,6 +85,11 @@ class Predictor:
             shape_model = load_model("face68")  # of more faces than most have
         if shape_model is None:
             shape_model = model.shape_model
+        for name, value, kind in (("shape_model", shape_model, AlignedASM), ("uncertainty", uncertainty, Uncertainty)):
+            if value is not None:
+                check_kind(name, value, kind)
+        if search is not None and not hasattr(search, "predict"):
+            raise TypeError(f"search: got {search!r}; expected an ASMFitter. Try load_model.")
         if shape_model is not None and shape_model.asm_.event_shape_ != (count_landmarks(model), 2):
             raise ValueError(
                 f"shape_model: got one of shapes {shape_model.asm_.event_shape_}; expected "
@@ -183,12 +189,11 @@ class Predictor:
             For a single image or box that makes no sense, see `as_rgb` and `shape_models.boxes.check_boxes`; a box may
             reach beyond the image, but not lie outside of it. For arguments that do not go together.
         """
-        for name, value in (("n_passes", n_passes), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: got {value}; expected at least 1.")
+        check_flags(flip_average=flip_average, fit=fit)
+        check_counts(n_passes=1 if n_passes is None else n_passes, n_views=n_views, batch_size=batch_size)
         if flip_average and (self.model.scheme is None or self.model.scheme.mirror is None):
             raise ValueError("flip_average needs a landmark scheme with a mirror map; the model names none.")
-        if not 1 <= n_views <= len(VIEWS):
+        if n_views > len(VIEWS):
             raise ValueError(f"n_views: got {n_views}; expected 1 to {len(VIEWS)}.")
         many = isinstance(image, list | tuple)
         given: Sequence[Any] = image if many else [image]

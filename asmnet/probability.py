@@ -10,6 +10,7 @@ from torch import Tensor
 from asmnet._criteria import register_criterion
 from asmnet._decoding import map_covariance, map_mean, spatial_softmax
 from asmnet._drawing import gaussian_maps
+from asmnet._options import check_numbers
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.losses import depth_loss, pose_loss
@@ -61,8 +62,9 @@ class IntegralCriterion:
         n_epochs: int = 1,
         steps_per_epoch: int = 1,
     ):
-        if not sigma > 0:
-            raise ValueError(f"sigma: got {sigma}; expected a positive number of map pixels.")
+        check_numbers(sigma=sigma, above=True)
+        check_numbers(landmark_weight=landmark_weight, map_weight=map_weight)
+        check_numbers(pose_weight=pose_weight, depth_weight=depth_weight)
         self.sigma, self.landmark_weight, self.map_weight = sigma, landmark_weight, map_weight
         self.pose_weight, self.depth_weight = pose_weight, depth_weight
 

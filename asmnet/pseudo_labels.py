@@ -129,7 +129,8 @@ def pseudo_labels(
 def _look(labeller: Any, images: Sequence[Any], boxes: np.ndarray | None) -> list[list[tuple[float, np.ndarray]]]:
     """Return the whole shapes that are found in each image, with their expected errors."""
     if isinstance(labeller, ASMFitter | PartsFitter):
-        each = [[(one.expected_error, one.shape)] for one in labeller.predict(list(images), boxes=boxes)]
+        answers: Any = labeller.predict(list(images), boxes=boxes)
+        each = [[(one.expected_error, one.shape)] for one in answers]
     else:
         faces = labeller(list(images), boxes=None if boxes is None else list(boxes[:, None]))
         shapes = [[(one, one.landmarks if one.fitted is None else one.fitted) for one in own] for own in faces]

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from asmnet._optimization import (
     running_statistics,
     set_running_statistics,
 )
-from asmnet._options import check_kind
+from asmnet._options import as_device, check_counts, check_kind
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
-from asmnet._scores import Anchors, face_errors
-from asmnet.checkpoints import read_tensors, write_tensors
+from asmnet._scores import Anchors, check_anchors, face_errors
+from asmnet.checkpoints import alike, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
 from shape_models._options import as_path, check_flags
@@ -180,6 +180,12 @@ def predict_dataset(
     check_kind("network", network, nn.Module)
     check_kind("dataset", dataset, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
     check_kind("preprocessing", preprocessing, Preprocessing)
+    check_flags(flip_average=flip_average)
+    check_counts(batch_size=batch_size)
+    if boxes is not None and np.shape(boxes) != (len(dataset), 4):
+        raise ValueError(f"boxes: got shape {np.shape(boxes)}; expected ({len(dataset)}, 4), one for each face.")
+    if not len(dataset):
+        raise ValueError("dataset: got no faces; expected one at least.")
     found = predict_packed(
         network, dataset, preprocessing, boxes=boxes, flip_average=flip_average, batch_size=batch_size, device=device
     )
@@ -262,9 +268,21 @@ def train(
     """
     check_flags(resume=resume, overwrite=overwrite, progress=progress)
     check_kind("config", config, TrainConfig)
-    for name, part in (("dataset", dataset), ("validation", validation)):
-        if part is not None or name == "dataset":
-            check_kind(name, part, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+    if not isinstance(extra, list | tuple):
+        raise TypeError(f"extra: got a {type(extra).__name__}; expected a list of LandmarkDataset.")
+    sets = {"dataset": dataset, "validation": validation, **{f"extra[{i}]": part for i, part in enumerate(extra)}}
+    for name, part in sets.items():
+        if part is None and name == "validation":
+            continue
+        check_kind(name, part, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+        if part.n_landmarks != config.n_landmarks:
+            raise ValueError(f"{name}: got {part.n_landmarks} landmarks; the configuration has {config.n_landmarks}.")
+        if not len(part):
+            raise ValueError(f"{name}: got no faces; expected one at least.")
+    if anchors is not None:
+        check_anchors(anchors, config.n_landmarks)
+    if initial is not None:
+        check_kind("initial", initial, Mapping, " Try network.state_dict().")
     folder = as_path(folder, "folder")
     if (folder / "last.safetensors").is_file() and not (resume or overwrite):
         raise FileExistsError(
@@ -307,11 +325,6 @@ class _Trainer:
         device: str | None,
         progress: bool,
     ):
-        for part in (dataset, *extra, *([validation] if validation is not None else [])):
-            if part.n_landmarks != config.n_landmarks:
-                raise ValueError(
-                    f"dataset: got {part.n_landmarks} landmarks; the configuration has {config.n_landmarks}."
-                )
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         if self.world > 1 and not torch.distributed.is_initialized():
@@ -333,8 +346,14 @@ class _Trainer:
         self.network = build_network(config.network, config.n_landmarks, **config.network_options)
         if initial is not None:
             wanted = self.network.state_dict()
-            idle = [name for name in initial if ".pose." in name and name not in wanted]
-            self.network.load_state_dict({name: value for name, value in initial.items() if name not in idle})
+            given = {name: value for name, value in initial.items() if ".pose." not in name or name in wanted}
+            wrong = [name for name in {**wanted, **given} if not alike(wanted.get(name), given.get(name))]
+            if wrong:
+                raise ValueError(
+                    f"initial: {len(wrong)} weights are not those of {config.network} with these options, the first is "
+                    f"{wrong[0]}; expected the same names and shapes. Try asmnet.transfer_trunk."
+                )
+            self.network.load_state_dict(given)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shards = self.world * config.accumulate
         self.epochs = Epochs(config, sets, self.network, n_parts=self.shards, device=self.device)
@@ -564,7 +583,7 @@ def _device(name: str | None) -> torch.device:
     """Return the named device, or the one of this process; a graphics card with its number."""
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    device = as_device(name)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return device

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asmnet._options import check_kind
-from asmnet.checkpoints import load_pretrained
+from asmnet.checkpoints import alike, load_pretrained
 from asmnet.networks import build_network
 from asmnet.training import TrainConfig
 
@@ -45,7 +45,7 @@ def initial_weights(name_or_path: str | Path, config: TrainConfig) -> dict[str, 
     """
     weights = load_pretrained(name_or_path).network.state_dict()
     wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    differing = [name for name in {**wanted, **weights} if not _alike(weights.get(name), wanted.get(name))]
+    differing = [name for name in {**wanted, **weights} if not alike(weights.get(name), wanted.get(name))]
     if differing:
         raise ValueError(
             f"initial: {name_or_path} has other weights than {config.network} with these options and "
@@ -87,7 +87,7 @@ def transfer_trunk(name_or_path: str | Path, config: TrainConfig) -> dict[str, T
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         weights = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    shared = {name: trained[name] for name, value in weights.items() if _alike(trained.get(name), value)}
+    shared = {name: trained[name] for name, value in weights.items() if alike(trained.get(name), value)}
     total, kept = (sum(value.numel() for value in part.values()) for part in (weights, shared))
     # Heads are a small part of every network here: less than half means another trunk.
     if 2 * kept < total:
@@ -96,7 +96,3 @@ def transfer_trunk(name_or_path: str | Path, config: TrainConfig) -> dict[str, T
             "expected at least half. Try its own network and options; asmnet info shows them."
         )
     return weights | shared
-
-
-def _alike(first: Tensor | None, second: Tensor | None) -> bool:
-    return first is not None and second is not None and first.shape == second.shape

@@ -139,7 +139,7 @@ def test_mask_and_reduction():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kd_loss(t(0), t(0), torch.zeros(2), t(0)), "Student and teachers must predict the same landmarks"),
+        (lambda: kd_loss(t(0), t(0), torch.zeros(2), t(0)), r"teacher: got shape .2,.; expected .1,.,"),
         (lambda: kd_loss(t(0), t(0), t(0), t(0), preset="none"), "expected one of paper, released"),
         (lambda: kd_main_loss(t(0), t(0), form="tolerant"), "without the tolerant teacher"),
         (lambda: kd_main_loss(t(0), t(0), form="cubic"), "got form 'cubic'"),
@@ -274,7 +274,7 @@ def test_companions_and_depths_move_with_the_face():
         torch.testing.assert_close(
             batch.depth[row].double() * unit, torch.from_numpy(data.depths[row][order]), rtol=1e-5, atol=1e-4
         )
-    with pytest.raises(ValueError, match="as the true ones"):
+    with pytest.raises(ValueError, match=r"companions..tough..: got shape .8, 3, 2.; expected .8, 5, 2."):
         data.with_companion("tough", data.landmarks[:, :3])
     with pytest.raises(ValueError, match="depths: got shape"):
         data.with_depths(data.landmarks)

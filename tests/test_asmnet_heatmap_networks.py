@@ -106,7 +106,7 @@ def test_impossible_networks_are_refused(options, message):
 
 def test_image_size_that_the_depth_does_not_divide_is_refused():
     net = StackedHeatmapNet(3, depth=3, width=0.25, n_stacks=1)
-    with pytest.raises(ValueError, match="16 dividing height and width"):
+    with pytest.raises(ValueError, match=r"multiples of 16\. Try a smaller depth"):
         net(torch.zeros(1, 3, 100, 100))
 
 

@@ -85,7 +85,7 @@ def test_numbers_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="pose: got 'no'; expected True or False"):
         ASMNet(5, pose="no")
     for sigma in (float("nan"), float("inf"), 0.0):
-        with pytest.raises(ValueError, match="sigma="):
+        with pytest.raises(ValueError, match="sigma: got"):
             draw_heatmaps(torch.zeros(1, 3, 2), (8, 8), sigma=sigma)
 
 

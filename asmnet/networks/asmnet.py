@@ -75,7 +75,7 @@ class ASMNet(nn.Module):
         list of Tensor
             Six of them.
         """
-        check_images(images)
+        check_images(self, images)
         out = []
         x = images
         for i, layer in enumerate(self.features):

@@ -152,7 +152,7 @@ class EfficientNet(nn.Module):
         Prediction
             Landmarks, and the pose where it has that head.
         """
-        check_images(images, 32)
+        check_images(self, images, 32)
         y = self.top(self.blocks(self.stem(images)))
         prediction: Prediction = self.heads(self.dropout(pool(y)))
         return prediction

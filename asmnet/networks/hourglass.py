@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from asmnet._decoding import DECODERS, decode_heatmaps, map_mean, spatial_softmax
 from asmnet._drawing import map_to_units
+from asmnet._options import check_counts
 from asmnet._prediction import Prediction, full_precision
 from asmnet.networks._registry import register_network
 from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
+from asmnet.networks.mobilenet import check_images
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 
@@ -248,10 +250,7 @@ class StackedHeatmapNet(nn.Module):
         maps: str = "free",
     ) -> None:
         super().__init__()
-        if n_landmarks < 1 or n_stacks < 1 or depth < 1:
-            raise ValueError(
-                f"got n_landmarks={n_landmarks}, n_stacks={n_stacks}, depth={depth}; expected at least 1 of each."
-            )
+        check_counts(n_landmarks=n_landmarks, n_stacks=n_stacks, depth=depth)
         if topology not in ("hourglass", "sat"):
             raise ValueError(f"got topology {topology!r}; expected 'hourglass' or 'sat'.")
         if topology == "sat" and block != "cab":
@@ -303,14 +302,6 @@ class StackedHeatmapNet(nn.Module):
         for head in (*self.heads, *([] if self.depth_maps is None else [self.depth_maps])):
             nn.init.normal_(head.weight, std=1e-3)
 
-    def _check_size(self, images: Tensor) -> None:
-        step = self.ratio * 2**self.depth
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
-            raise ValueError(
-                f"got images of shape {tuple(images.shape)}; expected (batch, 3, height, width) with {step} dividing "
-                f"height and width (heat maps at 1/{self.ratio}, halved {self.depth} times). Try a smaller depth."
-            )
-
     def forward(self, images: Tensor) -> Prediction:
         """Draw heat maps and read the landmarks off the last ones.
 
@@ -325,7 +316,7 @@ class StackedHeatmapNet(nn.Module):
             `landmarks` (batch, n_landmarks, 2) in crop units, NaN where a map is flat; `heatmaps`, one
             (batch, n_landmarks, height / ratio, width / ratio) a stack; `depth` (batch, n_landmarks) with a depth head.
         """
-        self._check_size(images)
+        check_images(self, images, self.ratio * 2**self.depth, " Try a smaller depth.")
         probability = self.maps == "probability"
         x = self.res2(self.res1(functional.max_pool2d(self.res0(self.stem(images)), 2)))
         maps: list[Tensor] = []

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from asmnet._decoding import map_mean, spatial_softmax
+from asmnet._options import check_counts
 from asmnet._prediction import Prediction, full_precision, pool
 from asmnet.networks._registry import register_network
 from asmnet.networks.mobilenet import InvertedResidual, check_images, conv_norm_act, initialise, mobilenet_features
@@ -68,8 +69,7 @@ class LightHeatmapNet(nn.Module):
 
     def __init__(self, n_landmarks: int, *, width: float = 1.0, channels: int = 96, pose: bool = True):
         super().__init__()
-        if n_landmarks < 1:
-            raise ValueError(f"n_landmarks: got {n_landmarks}; expected at least 1.")
+        check_counts(n_landmarks=n_landmarks, channels=channels)
         self.n_landmarks = n_landmarks
         self.features, counts = mobilenet_features(width=width, n_blocks=TAPS[-1] + 1)
         self.lateral = nn.ModuleList(conv_norm_act(counts[i], channels, 1, activation=None) for i in TAPS)
@@ -92,7 +92,7 @@ class LightHeatmapNet(nn.Module):
             `landmarks` (batch, n_landmarks, 2) in crop units; `heatmaps`, one (batch, n_landmarks, height / 4,
             width / 4) whose maps sum to 1; `pose` (batch, 3) or None.
         """
-        check_images(images, 32)
+        check_images(self, images, 32)
         levels = []
         x = images
         for i, layer in enumerate(self.features):

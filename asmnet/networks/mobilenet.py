@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from asmnet._options import check_counts, check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction, full_precision, pool
 from asmnet.networks._registry import register_network
 from shape_models._options import check_flags
@@ -142,8 +143,7 @@ def mobilenet_features(*, width: float = 1.0, n_blocks: int = N_BLOCKS) -> tuple
     """
     if not 0 < n_blocks <= N_BLOCKS:
         raise ValueError(f"n_blocks: got {n_blocks}; expected 1 to {N_BLOCKS}, the blocks MobileNetV2 has.")
-    if not width > 0:
-        raise ValueError(f"width: got {width}; expected a positive multiplier. Try 1.0.")
+    check_numbers(width=width, above=True)
     n_in = make_divisible(32 * width)
     layers: list[nn.Module] = [conv_norm_act(3, n_in, 3, stride=2)]
     channels: list[int] = []
@@ -172,14 +172,22 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-def check_images(images: Tensor, stride: int = 16) -> None:
-    """Refuse what is no batch of colour images whose sides are multiples of `stride`."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images: got shape {tuple(images.shape)}; expected (batch, 3, height, width).")
+def check_images(network: nn.Module, images: Tensor, stride: int = 16, hint: str = "") -> None:
+    """Refuse what is no batch of colour images, like the weights, whose sides are multiples of `stride`."""
+    check_tensor("images", images, "(batch, 3, height, width)")
     if images.shape[2] % stride or images.shape[3] % stride or not images.shape[2] or not images.shape[3]:
         raise ValueError(
-            f"images: got {images.shape[2]} x {images.shape[3]} pixels; expected sides that are multiples of {stride}."
+            f"images: got {images.shape[2]} x {images.shape[3]} pixels; expected sides that are multiples of "
+            f"{stride}.{hint}"
         )
+    weights = next(network.parameters())
+    if images.device != weights.device:
+        raise ValueError(f"images: got a tensor on {images.device}; expected {weights.device}, where the network is.")
+    mixed = images.device.type != "meta" and torch.is_autocast_enabled(images.device.type)
+    if images.dtype != weights.dtype and not (mixed and images.is_floating_point()):
+        got, wanted = (str(kind).removeprefix("torch.") for kind in (images.dtype, weights.dtype))
+        hint = f"images.to(torch.{wanted})" if images.is_floating_point() else "Preprocessing.normalise(images / 255)"
+        raise TypeError(f"images: got {got}; expected {wanted}, as the weights. Try {hint}.")
 
 
 class RegressionHeads(nn.Module):
@@ -188,8 +196,7 @@ class RegressionHeads(nn.Module):
     def __init__(self, n_features: int, n_landmarks: int, *, pose: bool = True):
         super().__init__()
         check_flags(pose=pose)
-        if n_landmarks < 1:
-            raise ValueError(f"n_landmarks: got {n_landmarks}; expected at least 1.")
+        check_counts(n_landmarks=n_landmarks)
         self.n_landmarks = n_landmarks
         self.landmarks = nn.Linear(n_features, 2 * n_landmarks)
         self.pose = nn.Linear(n_features, 3) if pose else None
@@ -251,7 +258,7 @@ class MobileNetV2(nn.Module):
         Prediction
             Landmarks, and the pose where it has that head.
         """
-        check_images(images)
+        check_images(self, images)
         prediction: Prediction = self.heads(pool(self.features(images)))
         return prediction
 
@@ -286,6 +293,7 @@ def load_torchvision_weights(network: nn.Module, state_dict: Mapping[str, Tensor
     >>> sorted({name.split(".")[0] for name in unused})
     ['features', 'heads']
     """
+    check_kind("state_dict", state_dict, Mapping)
     given = {name.removeprefix("module."): value for name, value in state_dict.items()}
     own = {name: value for name, value in network.state_dict().items() if name.startswith("features.")}
     if not own:
