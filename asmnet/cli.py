@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from asmnet._train_commands import data_options, distill, read_faces, train
 from shape_models._commands import (
     DataError,
     Group,
@@ -18,15 +19,11 @@ from shape_models._commands import (
     json_option,
     output_option,
     outputs,
-    read,
     read_boxes,
     say,
-    source_options,
-    together,
     write_table,
 )  # fmt: skip
 from shape_models._commands import pairs as parse_pairs
-from shape_models._commands import settings as parse_settings
 from shape_models._jobs import jobs_option, refuse_failed, resume_option, run_command
 
 __all__ = ["main"]
@@ -34,75 +31,6 @@ __all__ = ["main"]
 
 class _Main(Group):
     data_errors = (ValueError, OSError, ArithmeticError)
-
-
-def _read(source: str, reading: dict[str, Any], **more: Any) -> Any:
-    """Read faces in pixels of their images."""
-    samples = read(source, reading, **more)
-    if samples.frame != "pixels":
-        raise ValueError(f"{source}: got landmarks in the frame {samples.frame!r}; expected pixels. Try --image-size.")
-    return samples
-
-
-def _with_validation(
-    data: str,
-    reading: dict[str, Any],
-    val_split: str | None,
-    val_data: str | None,
-    val_fraction: float | None,
-    val_share: float | None,
-) -> tuple[Any, Any]:
-    """Read the faces to train on, and those to validate on, None where none are asked for."""
-    from shape_models.datasets import split_by_group
-
-    if sum(option is not None for option in (val_split, val_data, val_fraction, val_share)) > 1:
-        raise click.UsageError("expected at most one of --val-split, --val and --val-fraction.")
-    if val_share is not None:
-        click.echo("--val-share is now called --val-fraction.", err=True)
-        val_fraction = val_share
-    if val_fraction is not None and not 0 < val_fraction < 1:
-        raise click.UsageError(f"--val-fraction: got {val_fraction}; expected a fraction between 0 and 1.")
-    samples = _read(data, reading)
-    if val_split is not None or val_data is not None:
-        return samples, _read(val_data or data, reading, split=val_split)
-    if val_fraction is None:
-        return samples, None
-    training, validation = split_by_group(samples, (1 - val_fraction, val_fraction), rng=0)
-    return training, validation
-
-
-def _labelled(
-    samples: Any, validation: Any, unlabelled: str | None, labeller: str | None, unlabelled_boxes: Path | None,
-    unlabelled_fraction: float,
-) -> tuple[list[Any], str]:  # fmt: skip
-    """Let a model label the images of a folder that are not annotated; also say how that went."""
-    if unlabelled is None:
-        if labeller is not None or unlabelled_boxes is not None:
-            raise click.UsageError("--unlabelled: got none; expected it with --labeller and --unlabelled-boxes.")
-        return [], ""
-    from asmnet.pseudo_labels import labelled, load_labeller, own_labeller
-
-    known = {Path(sample.image).resolve() for part in (samples, validation or ()) for sample in part if sample.image}
-    images = [image for image in find_images([unlabelled]) if image.path.resolve() not in known]
-    if not images:
-        raise DataError(f"{unlabelled}: got only annotated images; expected others.")
-    boxes = None
-    if unlabelled_boxes is not None:
-        table = read_boxes(unlabelled_boxes, images)
-        images, boxes = (list(part) for part in zip(*((i, box) for i in images for box in table[i.name]), strict=True))
-    model = own_labeller(samples) if labeller is None else load_labeller(labeller, samples)
-    found, worst = labelled(model, [image.path for image in images], boxes, unlabelled_fraction)
-    if not found:
-        raise DataError(f"{unlabelled}: got no image in which the labeller finds an object; expected one at least.")
-    by = "a search trained on the annotated ones" if labeller is None else Path(labeller).stem
-    return found, (
-        f"{len(found)} of {len(images)} objects without annotation labelled by {by}, "
-        f"expected errors up to {100 * worst:.1f} % of the diagonal"
-    )
-
-
-def _named(data: str, reading: dict[str, Any]) -> str:
-    return f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,46 +47,9 @@ Examples
 >>> CliRunner().invoke(main, ["--help"]).exit_code
 0
 """
+main.add_command(train)
+main.add_command(distill)
 
-
-_data = source_options(also=("--format",))
-_validation = together(
-    "held_out",
-    click.option("--val-split", help="Part of the same data to validate on, for example val."),
-    click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on."),
-    click.option("--val-fraction", type=float, help="Fraction of the images or persons to validate on."),
-    click.option("--val-share", type=float, hidden=True),
-)
-_unlabelled = together(
-    "others",
-    click.option("--unlabelled", type=click.Path(exists=True),
-                 help="Images that nobody has annotated: a model labels them, and they are learned from beside DATA."),
-    click.option("--unlabelled-boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                 help="A table of their boxes: image, x0, y0, x1, y1 [default: the labeller finds the objects]."),
-    click.option("--unlabelled-fraction", type=float, default=0.8, show_default=True,
-                 help="Fraction of their labels that is kept: the surest."),
-    click.option("--labeller", metavar="MODEL",
-                 help="A search or a network that labels them [default: a search trained on DATA]."),
-)  # fmt: skip
-_run = together(
-    "run",
-    click.option("--resume", is_flag=True, help="Continue the run in --out; what is finished is read back."),
-    click.option("--overwrite", is_flag=True, help="Start anew where --out holds a run."),
-    click.option("--device", help="cpu, cuda, ... [default: cuda where there is one]."),
-)
-_packing = together(
-    "packing",
-    click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read."),
-    click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache]."),
-)
-_card = together(
-    "card",
-    click.option("--licence", default="not stated", help="What the card says about the use of the weights."),
-    click.option("--name", help="Name of the model [default: of the folder --out]."),
-)
-_epochs = click.option("--epochs", type=int, help="How often the faces are seen [default: the preset's].")
-_batch_size = click.option("--batch-size", type=int)
-_settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting of TrainConfig.")
 _flip = click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
 _fitted = click.option("--fitted", "--projected", "fitted", is_flag=True, help="The landmarks after the shape model.")
 _shape_model = click.option(
@@ -179,191 +70,9 @@ def _predictor(model: str, shape_model: str | None) -> Any:
 
 
 @main.command()
-@click.argument("data", type=click.Path(exists=True))
-@output_option("Folder for checkpoints, metrics and images.", alias="--out")
-@_data
-@_validation
-@_unlabelled
-@click.option("--network", help="See asmnet info [default: asmnet; hourglass with sdu, hourglass-small with few].")
-@click.option("--preset", type=click.Choice(["modern", "few", "paper", "kd", "sdu"]), default="modern",
-              show_default=True)  # fmt: skip
-@click.option("--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's.")
-@_epochs
-@_batch_size
-@click.option("--size", type=int, help="Side of the input in pixels.")
-@_settings
-@click.option("--initial", metavar="MODEL", help="Start from the weights of a shipped name or a file.")
-@click.option("--trunk", metavar="MODEL", help="Start from the trunk of a model of other landmarks, with new heads.")
-@click.option("--no-pose", is_flag=True, help="No pose labels.")
-@_run
-@_packing
-@_card
-@json_option
-def train(
-    data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], others: dict[str, Any], preset: str,
-    variant: str | None, size: int | None, settings: Sequence[str], initial: str | None, trunk: str | None,
-    no_pose: bool, run: dict[str, Any], packing: dict[str, Any], card: dict[str, Any], as_json: bool, **changes: Any,
-) -> None:  # fmt: skip
-    """Train a network on the faces in DATA; --resume continues after a break, to the bit.
-
-    The trained model ends as NAME.safetensors with its card in --out. With several processes:
-    torchrun --nproc_per_node 2 -m asmnet train ...
-    """
-    import os
-
-    from asmnet import train as run_training
-    from asmnet._preparation import packed_side, prepare, with_labels
-    from asmnet._presets import training_config
-    from asmnet.data import pack_faces
-    from asmnet.training import keep_freed_memory
-    from asmnet.transfer import initial_weights, transfer_trunk
-
-    if initial is not None and trunk is not None:
-        raise click.UsageError("--trunk: got it with --initial; expected one of the two.")
-    keep_freed_memory()
-    samples, validation = _with_validation(data, reading, **held_out)
-    changes["n_landmarks"] = len(samples[0].landmarks) if samples.scheme is None else samples.scheme.n_landmarks
-    first = os.environ.get("RANK", "0") == "0"
-
-    def configured(extra_fraction: float) -> Any:
-        n_images = {"n_images": round(len(samples) * (1 + extra_fraction))} if preset == "few" else {}
-        own = {**changes, **n_images, "extra_fraction": extra_fraction or None}
-        return training_config(
-            preset, own, parse_settings(settings, "--set"), pose=not no_pose, variant=variant, size=size
-        )
-
-    config = configured(0.0)
-    labelled, words = _labelled(samples, validation, **others)
-    if labelled:  # as in the study of few images, three labels of the model to one of the annotators
-        config = configured(min(3.0, len(labelled) / len(samples)))
-        if first:
-            click.echo(words, err=True)
-    weights = None if initial is None else initial_weights(initial, config)
-    training = [words] if labelled else []
-    if initial is not None:
-        training.append(f"started from the weights of {Path(initial).stem}")
-    if trunk is not None:
-        weights = transfer_trunk(trunk, config)
-        training.append(f"started from the trunk of {Path(trunk).stem}, with new heads")
-    packing |= {"size": packed_side(config.preprocessing), "progress": first}
-    packed = pack_faces(samples, **packing)
-    packed_val = None if validation is None else pack_faces(validation, **packing)
-    labels = {"scheme": samples.scheme, "pose": not no_pose}
-    dataset, chosen_by, basis = prepare(config, packed, packed_val, **labels)
-    mirror = packed.mirror
-    extra = [with_labels(config, pack_faces(labelled, mirror=mirror, **packing), basis, **labels)] if labelled else []
-    result = run_training(
-        config, dataset, chosen_by, folder=Path(output), extra=extra, anchors=_anchors(samples), initial=weights,
-        progress=first, **run,
-    )  # fmt: skip
-    if first:
-        path = _finish(
-            result, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
-                f"({_named(data, reading)})"
-            + ("" if chosen_by is None else f", {len(chosen_by)} to choose by"), training="; ".join(training),
-            pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
-        )  # fmt: skip
-        last = result.history[-1]
-        record = {
-            "model": str(path), "best_epoch": result.best_epoch, "epochs": len(result.history),
-            "images_per_second": last.images_per_second, "data_fraction": last.data_fraction,
-        }  # fmt: skip
-        say(as_json, record, [
-            f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
-            f"{last.images_per_second:.0f} images/s, {last.data_fraction:.0%} of the time spent on data"
-        ])  # fmt: skip
-
-
-def _anchors(samples: Any) -> Any:
-    return None if samples.scheme is None else samples.scheme.anchors.get("outer_eye_corners")
-
-
-def _finish(
-    result: Any, chosen_by: Any, samples: Any, packed: Any, basis: Any, output: str, card: dict[str, Any], **words: str
-) -> Path:
-    from asmnet._finishing import finish
-    from asmnet._preparation import fit_shape_model
-
-    card = {**card, "name": card["name"] or Path(output).resolve().name}
-    shapes = fit_shape_model(packed, samples.scheme)
-    return finish(result, chosen_by, basis=basis, shape_model=shapes, scheme=samples.scheme, **card, **words)
-
-
-@main.command()
-@click.argument("data", type=click.Path(exists=True))
-@output_option("Gets the folders tough, tolerant and student.", alias="--out")
-@_data
-@_validation
-@click.option("--student", default="mobilenetv2", show_default=True, help="Any network of asmnet info.")
-@click.option("--teacher", default="efficientnet-b3", show_default=True, help="Any network of asmnet info.")
-@click.option("--teachers", type=click.Choice(["both", "tough", "tolerant", "none"]), default="both", show_default=True,
-              help="Which teachers assist.")  # fmt: skip
-@click.option("--preset", type=click.Choice(["modern", "kd"]), default="modern", show_default=True)
-@click.option("--loss", type=click.Choice(["paper", "released"]), default="paper", show_default=True)
-@click.option("--size", type=int, default=224, show_default=True, help="Side of the inputs in pixels.")
-@_epochs
-@click.option("--teacher-epochs", type=int, help="Of each teacher [default: as the student].")
-@_batch_size
-@_settings
-@click.option("--teacher-set", "teacher_settings", multiple=True, metavar="NAME=VALUE", help="And of the teachers.")
-@_run
-@_packing
-@_card
-@json_option
-def distill(
-    data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], student: str, teacher: str,
-    teachers: str, preset: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
-    batch_size: int | None, settings: Sequence[str], teacher_settings: Sequence[str], run: dict[str, Any],
-    packing: dict[str, Any], card: dict[str, Any], as_json: bool,
-) -> None:  # fmt: skip
-    """Train a tough teacher, a tolerant teacher and a student on the faces in DATA, one after the other.
-
-    The tough teacher learns the landmarks, the tolerant one the landmarks as the shape model sees them; the student
-    learns from both. It ends as NAME.safetensors with its card in the folder student of --out.
-    """
-    from asmnet._preparation import prepare
-    from asmnet._presets import distillation_config
-    from asmnet.data import pack_faces
-    from asmnet.distillation import distill as run_distillation
-    from asmnet.training import keep_freed_memory
-
-    keep_freed_memory()
-    samples, validation = _with_validation(data, reading, **held_out)
-    packed = pack_faces(samples, **packing, progress=True)
-    packed_val = None if validation is None else pack_faces(validation, **packing, progress=True)
-    common = {"n_landmarks": packed.n_landmarks} | ({} if batch_size is None else {"batch_size": batch_size})
-    configs = [
-        distillation_config(preset, network, {**common, "epochs": length}, parse_settings(given, "--set"), size=size)
-        for network, length, given in (
-            (student, epochs, settings), (teacher, teacher_epochs or epochs, teacher_settings),
-        )
-    ]  # fmt: skip
-    if configs[0].preprocessing != configs[1].preprocessing:
-        raise click.UsageError("--set: student and teachers expected the same preprocessing; got two.")
-    dataset, chosen_by, basis = prepare(configs[0], packed, packed_val, scheme=samples.scheme, pose=False)
-    names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
-    result = run_distillation(
-        configs[0], configs[1], dataset, chosen_by, folder=output, teachers=names, preset=loss,
-        anchors=_anchors(samples), progress=True, **run,
-    )  # fmt: skip
-    path = _finish(
-        result.student, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
-            f"({_named(data, reading)})",
-        training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
-    )  # fmt: skip
-    record: dict[str, Any] = {"model": str(path)}
-    lines = []
-    for part, trained in (*result.teachers.items(), ("student", result.student)):
-        best = trained.history[trained.best_epoch - 1]
-        record[part] = {"best_epoch": trained.best_epoch, "epochs": len(trained.history), "nme": best.nme}
-        lines.append(f"{part}: best epoch {trained.best_epoch} of {len(trained.history)}, NME {100 * best.nme:.2f} %")
-    say(as_json, record, [*lines, f"{path}"])
-
-
-@main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True))
-@_data
+@data_options
 @click.option("--protocol", help="See evaluation.protocols [default: the one of the landmarks of the model].")
 @_shape_model
 @_flip
@@ -395,7 +104,7 @@ def evaluate(
     except ValueError:
         offset = label_offset
     measured = measure_model(
-        _predictor(model, shape_model), _read(data, reading), protocol=protocol, flip_average=flip,
+        _predictor(model, shape_model), read_faces(data, reading), protocol=protocol, flip_average=flip,
         n_passes=passes, n_views=views, jitter=jitter, detect=detect, fitted=fitted, label_offset=offset,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
@@ -405,7 +114,7 @@ def evaluate(
 @main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True))
-@_data
+@data_options
 @_to_file
 @json_option
 def offset(model: str, data: str, reading: dict[str, Any], output: str | None, as_json: bool) -> None:
@@ -419,7 +128,7 @@ def offset(model: str, data: str, reading: dict[str, Any], output: str | None, a
     from asmnet.measuring import label_offset
     from evaluation import bootstrap_interval
 
-    samples = _read(data, reading)
+    samples = read_faces(data, reading)
     values, groups = label_offset(Predictor.from_pretrained(model), samples, progress=sys.stderr.isatty())
     interval = bootstrap_interval(values, groups=groups)
     record = {"offset": interval.estimate, "low": interval.low, "high": interval.high, "faces": len(values)}
@@ -440,7 +149,7 @@ def reproduce(paper: str, data: Sequence[str], models: Sequence[str], output: st
 
     folders, rows = (parse_pairs(items, option) for items, option in ((data, "--data"), (models, "--model")))
     sets = {
-        name: _read(folder, {"archive": ARCHIVES_OF.get(name), "split": _TEST_PARTS.get(name)})
+        name: read_faces(folder, {"archive": ARCHIVES_OF.get(name), "split": _TEST_PARTS.get(name)})
         for name, folder in folders.items()
     }
     text = run(paper, rows, sets)
