@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, refuse_masked
+from shape_models._typing import Seed
 from shape_models.landmarks import get_scheme
 
 from ._errors import ErrorArray
@@ -25,7 +26,7 @@ def landmark_table(
     groups: ArrayLike | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Table:
     """Errors of each landmark, or of each group of landmarks of a scheme.
 
@@ -70,9 +71,7 @@ def landmark_table(
     if np.isinf(each).any():
         raise ValueError("errors: got infinity; expected finite numbers, or NaN for landmarks that are missing.")
     if definition is not None and definition.n_landmarks != each.shape[1]:
-        raise ValueError(
-            f"scheme: {definition.name} has {definition.n_landmarks} landmarks; got the errors of {each.shape[1]}."
-        )
+        raise ValueError(f"scheme: {definition.name} has {definition.n_landmarks} landmarks; got {each.shape[1]}.")
     if by == "group":
         if definition is None or not definition.groups:
             raise ValueError("scheme: by='group' needs a scheme with groups, such as 'ibug68'.")
@@ -102,7 +101,7 @@ def group_table(
     unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Table:
     """Errors of the faces of each label: persons, subsets, expressions.
 
@@ -158,7 +157,7 @@ def bin_table(
     unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Table:
     """Errors of the faces whose value lies in each bin, such as the absolute yaw in 0-30, 30-60, 60-90 degrees.
 
@@ -230,7 +229,7 @@ def _parts_table(
     parts: list[tuple[str, np.ndarray]],
     name: str,
     groups: ArrayLike | None,
-    options: tuple[float, int, int | np.random.Generator | None],
+    options: tuple[float, int, Seed | None],
     *,
     unit: str,
     notes: Sequence[str] = (),

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
+from shape_models._typing import Seed
+
 from ._errors import ErrorArray
 from ._intervals import check_resampling, error_values, group_codes, mean_intervals
 from ._tables import Interval
@@ -84,7 +86,7 @@ def compare(
     unit: str = "fraction",
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Comparison:
     """Compare two models by their errors on the same faces.
 

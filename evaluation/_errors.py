@@ -350,9 +350,7 @@ def _divide(
         np.divide(distance, length, out=value, where=~(lost | failed))
     if np.isinf(value).any():
         where = int(np.flatnonzero(np.isinf(value))[0])
-        raise ValueError(
-            f"normalizer: got {length[where]:g} for face {where}; the error is beyond the range of float64."
-        )
+        raise ValueError(f"normalizer: got {length[where]:g} for face {where}; the error is beyond float64.")
     return value, lost, failed
 
 

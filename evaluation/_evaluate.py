@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from shape_models._array import as_numpy, as_shapes, refuse_masked
 from shape_models._options import as_generator
 from shape_models._provenance import as_landmark_set
+from shape_models._typing import Seed
 from shape_models.datasets import LandmarkSamples
 
 from ._curves import checked_threshold, threshold_weights
@@ -35,7 +36,7 @@ def evaluate(
     missing: Literal["raise", "failure"] = "raise",
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Report:
     """Measure predictions by a protocol.
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
-from shape_models._array import as_numpy, refuse_masked
+from shape_models._array import as_count, as_numpy, refuse_masked
 from shape_models._options import as_generator
+from shape_models._typing import Seed
 
 from ._errors import ErrorArray
 from ._tables import Interval
@@ -28,7 +29,7 @@ def bootstrap_interval(
     groups: ArrayLike | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> Interval:
     """Bootstrap interval of a statistic of the faces, bias-corrected and accelerated (BCa).
 
@@ -238,9 +239,7 @@ class Means:
         return Interval(float(self.estimates[column]), *ends, confidence, method, n, groups)
 
 
-def resampled_means(
-    values: np.ndarray, codes: np.ndarray | None, n_resamples: int, rng: int | np.random.Generator | None
-) -> Means:
+def resampled_means(values: np.ndarray, codes: np.ndarray | None, n_resamples: int, rng: Seed | None) -> Means:
     """Resample the means of columns (n_faces, m), NaN left out; one draw of faces or groups serves all columns."""
     _resamples(n_resamples)
     seen = np.isfinite(values)
@@ -269,7 +268,7 @@ def mean_intervals(
     codes: np.ndarray | None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> list[Interval]:
     """Return BCa intervals of the means of columns (n_faces, m), NaN left out."""
     _confident(confidence)
@@ -306,9 +305,7 @@ def combined_rate(rates: Sequence[Interval], weights: Sequence[float], confidenc
     return Interval(estimate, low, high, confidence, "Wilson in strata", sum(r.n for r in rates), groups)
 
 
-def _mean_replicates(
-    sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng: int | np.random.Generator | None
-) -> np.ndarray:
+def _mean_replicates(sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng: Seed | None) -> np.ndarray:
     """Means of the columns over `n_resamples` draws of the rows with replacement: (n_resamples, m)."""
     generator = as_generator(rng)
     if len(sums) > _MAX_ROWS:
@@ -400,8 +397,7 @@ def _confident(confidence: float) -> None:
 
 
 def _resamples(n_resamples: int) -> None:
-    if not isinstance(n_resamples, int | np.integer) or n_resamples < 2:
-        raise ValueError(f"n_resamples: got {n_resamples}; expected a whole number of at least 2, better 2000.")
+    as_count(n_resamples, "n_resamples", 2, expected="a whole number of at least 2, better 2000")
 
 
 def check_resampling(n_groups: int, confidence: float, n_resamples: int) -> None:

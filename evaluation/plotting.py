@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from shape_models import generalized_procrustes
 from shape_models._array import as_numpy
+from shape_models._drawing import get_axes
+from shape_models.images import read_image
 from shape_models.landmarks import get_scheme
 
 from ._curves import auc, cumulative_error, failure_rate
@@ -73,7 +75,7 @@ def plot_ced(
     definitions = {errors.definition for _, errors, _ in curves if isinstance(errors, ErrorArray)}
     if len(definitions) > 1:
         raise ValueError(f"models: got errors by {len(definitions)} definitions: {'; '.join(sorted(definitions))}.")
-    ax = _axes(ax, (6.4, 4.4))
+    ax = get_axes(ax, (6.4, 4.4))
     grid = np.linspace(0.0, threshold, 201)
     for name, errors, groups in curves:
         height = cumulative_error(errors, grid).fractions
@@ -105,11 +107,7 @@ def plot_ced(
 
 
 def plot_landmark_errors(
-    report: Report | ArrayLike,
-    *,
-    shape: ArrayLike | None = None,
-    scheme: Any = None,
-    ax: Any = None,
+    report: Report | ArrayLike, *, shape: ArrayLike | None = None, scheme: Any = None, ax: Any = None
 ) -> Any:
     """Plot the mean error of each landmark on the mean shape, by colour and by area.
 
@@ -168,7 +166,7 @@ def plot_landmark_errors(
     seen = np.isfinite(each)
     counts = seen.sum(axis=0)
     means = np.where(counts > 0, np.where(seen, each, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan)
-    ax = _axes(ax, (5.6, 5.4))
+    ax = get_axes(ax, (5.6, 5.4))
     if scheme is not None:
         edges = get_scheme(scheme).edges
         ax.add_collection(LineCollection(list(points[edges]), colors="0.75", linewidths=1, zorder=1))
@@ -190,12 +188,7 @@ def plot_landmark_errors(
 
 
 def plot_worst(
-    report: Report,
-    images: Sequence[Any] | None = None,
-    *,
-    k: int = 12,
-    columns: int = 4,
-    size: float = 2.6,
+    report: Report, images: Sequence[Any] | None = None, *, k: int = 12, columns: int = 4, size: float = 2.6
 ) -> Any:
     """Draw a sheet of the faces with the largest errors: truth in green, prediction in magenta.
 
@@ -252,8 +245,9 @@ def plot_worst(
         ax = figure.add_subplot(rows, columns, place + 1)
         truth, guess = report.targets[face, :, :2], report.predictions[face, :, :2]
         low, high = _window(truth, guess)
-        picture = None if images is None else _picture(images[face])
+        picture = None if images is None else images[face]
         if picture is not None:
+            picture = read_image(picture) if isinstance(picture, str | os.PathLike) else np.asarray(picture)
             ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
         for a, b in zip(truth, guess, strict=True):
             ax.plot([a[0], b[0]], [a[1], b[1]], color="white" if picture is not None else "0.7", linewidth=0.5)
@@ -276,14 +270,6 @@ def plot_worst(
 
 
 # --- inside ----------------------------------------------------------------------------------------------
-
-
-def _axes(ax: Any, size: tuple[float, float]) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def _named_errors(models: Any) -> list[tuple[str, Any, Any]]:
@@ -327,14 +313,3 @@ def _window(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarra
     reach = max(float(np.abs(points - (low + high) / 2).max()), side / 2)
     half = min(1.15 * reach, 1.5 * side)
     return (low + high) / 2 - half, (low + high) / 2 + half
-
-
-def _picture(image: Any) -> np.ndarray | None:
-    if image is None:
-        return None
-    if isinstance(image, str | os.PathLike):
-        from PIL import Image
-
-        with Image.open(image) as file:
-            return np.asarray(file.convert("RGB"))
-    return np.asarray(image)

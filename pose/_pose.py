@@ -266,9 +266,7 @@ class WeakPerspective(_OneOrMany):
                 raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
             object.__setattr__(self, name, array if array.ndim else float(array))
         if (np.asarray(self.scale) <= 0).any():
-            raise ValueError(
-                f"scale: got {np.min(self.scale):g}; expected a positive number of pixels per object unit."
-            )
+            raise ValueError(f"scale: got {np.min(self.scale):g}; expected positive pixels per object unit.")
 
     def __call__(self, points: ArrayLike) -> np.ndarray:
         """Return the pixels of object points, of shape (n, 2) or (b, n, 2)."""

@@ -10,7 +10,7 @@ from scipy.special import gammaln
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._options import as_generator
-from shape_models._typing import ArrayLike
+from shape_models._typing import ArrayLike, Seed
 
 from ._camera import Camera
 from ._inputs import check_points
@@ -53,7 +53,7 @@ def solve_pnp_ransac(
     threshold: float = 5.0,
     confidence: float = 0.9999,
     max_trials: int = 1000,
-    rng: int | np.random.Generator | None = 0,
+    rng: Seed | None = 0,
 ) -> RansacResult:
     """Find the pose that most points agree with, then solve PnP for these.
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models import IBUG68, convert, get_scheme
+from shape_models import IBUG68, convert, estimate_similarity, get_scheme
 from shape_models._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from shape_models._scheme import SchemeLike
 from shape_models._typing import ArrayLike
@@ -205,9 +205,7 @@ def derive_reference(
     turn = Rotation.from_euler("x", CHIN_LEAN, degrees=True) * upright
     mean = turn.apply(mean - 0.5 * (right + left))
     if mean[scheme.groups["left_eye"], 0].mean() < 0:
-        raise ValueError(
-            "shapes: got mirrored faces; expected a right-handed frame. Try negating z: AFLW2000-3D is left-handed."
-        )
+        raise ValueError("shapes: got mirrored faces; expected right-handed ones. Try negating z, as for AFLW2000-3D.")
     mean = mean * (interpupillary_distance / np.linalg.norm(left - right))
     mean[mirror == np.arange(len(mean)), 0] = 0.0
     return np.asarray(mean)
@@ -215,12 +213,7 @@ def derive_reference(
 
 def align_to(shapes: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return shapes after the similarity transforms, without reflection, that bring each nearest to `target`."""
-    centred = shapes - shapes.mean(axis=1, keepdims=True)
-    u, s, vt = np.linalg.svd(np.swapaxes(centred, 1, 2) @ (target - target.mean(axis=0)))
-    signs = np.ones_like(s)
-    signs[:, 2] = np.sign(np.linalg.det(u @ vt))
-    scale = (s * signs).sum(axis=1) / (centred**2).sum(axis=(1, 2))
-    return np.asarray(scale[:, None, None] * (centred @ ((u * signs[:, None, :]) @ vt)) + target.mean(axis=0))
+    return np.asarray(estimate_similarity(shapes, target, on_error="raise")(shapes))
 
 
 def derive_weights(landmarks: ArrayLike, camera: Camera, *, reference: np.ndarray | None = None) -> np.ndarray:

@@ -239,9 +239,7 @@ def _header(array: np.ndarray) -> dict[str, Any]:
         raise ModelFileError(f"the header does not name the format {FORMAT!r}: a foreign file.")
     version, kind = header.get("format_version"), header.get("kind")
     if type(version) is not int or version not in _READERS:
-        raise ModelFileError(
-            f"got format version {version!r}; expected one of {sorted(_READERS)}. Try a newer version of the library."
-        )
+        raise ModelFileError(f"got format version {version!r}; expected {sorted(_READERS)}. Try a newer version.")
     if not isinstance(kind, str):
         raise ModelFileError(f"got kind {kind!r}; expected a name.")
     return header

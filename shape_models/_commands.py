@@ -358,9 +358,7 @@ def load_shape_model(name: str) -> Any:
     """Load a model of shapes, and no other kind."""
     model = load_model(name)
     if not isinstance(model, AlignedASM | ASM | ShapeBasis):
-        raise ValueError(
-            f"{name}: got a {type(model).__name__}; expected a shape model (AlignedASM, ASM or ShapeBasis)."
-        )
+        raise ValueError(f"{name}: got a {type(model).__name__}; expected an AlignedASM, ASM or ShapeBasis.")
     return model
 
 

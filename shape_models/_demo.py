@@ -10,6 +10,7 @@ import numpy as np
 
 from ._aligned import AlignedASM
 from ._files import atomic
+from .images import read_image
 from .io import load_model
 from .landmarks import IBUG68
 
@@ -102,7 +103,7 @@ def _draw(
     chosen = range(0, len(truth), max(1, len(truth) // 3))[:3]
     figure, axes = pyplot.subplots(len(chosen), 4, figsize=(14, 3.7 * len(chosen)), layout="constrained", squeeze=False)
     for row, i in zip(axes, chosen, strict=True):
-        pixels = _pixels(pictures[i])
+        pixels = read_image(pictures[i])
         for ax, title in zip(row, ("annotated", "noise", "5 landmarks thrown away", "mouth hidden"), strict=True):
             ax.set_title(title, fontsize=9)
         plot_shape(truth[i], row[0], image=pixels, scheme=IBUG68, color=GREY)
@@ -122,15 +123,6 @@ def _draw(
     shared_legend(figure)
     yield _save(figure, output / "repaired.png")
     yield _save(plot_modes(model, n_modes=5).figure, output / "modes.png")
-
-
-def _pixels(picture: Any) -> np.ndarray:
-    if isinstance(picture, np.ndarray):
-        return picture
-    from PIL import Image
-
-    with Image.open(picture) as opened:
-        return np.asarray(opened.convert("RGB"))
 
 
 def _save(figure: Any, path: Path) -> Path:

@@ -63,9 +63,7 @@ def edges_of(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: in
     if scheme is not None:
         scheme = get_scheme(scheme)
         if scheme.n_landmarks != n_landmarks:
-            raise ValueError(
-                f"got {n_landmarks} landmarks; expected {scheme.n_landmarks}, those of the scheme {scheme.name!r}."
-            )
+            raise ValueError(f"got {n_landmarks} landmarks; expected {scheme.n_landmarks}, those of {scheme.name!r}.")
         edges = scheme.edges if edges is None else edges
     pairs = np.asarray(list(edges) if edges is not None else [], dtype=np.intp).reshape(-1, 2)
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_landmarks):

@@ -29,9 +29,7 @@ class SpanOfData:
         rounding = np.finfo(float).eps * max(flat.shape) * max(float(s[0]), size)
         rank = int((s > rounding).sum())
         if rank == 0:
-            raise DegenerateShapeError(
-                "shapes: got shapes that are all equal; expected some variation. Try more, or other, shapes."
-            )
+            raise DegenerateShapeError("shapes: got equal shapes; expected some variation. Try more, or others.")
         self.components = components[:rank]
         self.y = self.centred @ self.components.T
         self.variances = s[:rank] ** 2 / (self.n - 1)

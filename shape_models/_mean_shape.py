@@ -144,9 +144,7 @@ class SecondMoment:
         """Return the mean, (n_landmarks, 2); settled when the leading eigenvector is the only one."""
         if (self.weight <= 0).any():
             k = int(np.argmin(self.weight))
-            raise DegenerateShapeError(
-                f"landmark {k} is missing in every shape (or has weight 0 in all). Try leaving it out."
-            )
+            raise DegenerateShapeError(f"landmark {k} is missing (or of weight 0) in every shape. Try leaving it out.")
         root = np.sqrt(self.weight)
         unit = root / np.linalg.norm(root)  # the constant vector: eigenvalue 1 of the sum, taken out
         matrix = (self.moment + self.constant) / np.outer(root, root) - np.outer(unit, unit)

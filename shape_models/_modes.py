@@ -35,9 +35,7 @@ def check_settings(asm: Any, n: int, p: int) -> None:
                 f"{p} coordinates, a fraction of the variance in (0, 1), or None."
             )
     elif k is not None and (not isinstance(k, Real) or isinstance(k, bool) or not 0 < float(k) < 1):
-        raise ValueError(
-            f"n_components: got {k!r}; expected a count of modes, a fraction in (0, 1), or None for all modes."
-        )
+        raise ValueError(f"n_components: got {k!r}; expected a count, a fraction in (0, 1), or None for all.")
     a = asm.shrinkage
     if a is not None and a not in ("ledoit_wolf", "oas"):
         if not isinstance(a, Real) or isinstance(a, bool) or not 0 <= float(a) <= 1:

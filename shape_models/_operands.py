@@ -214,9 +214,7 @@ def check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
     """Raise unless mean (event), components (k, n) and variances (k,) make a basis."""
     n_features = math.prod(mean.shape)
     if mean.ndim < 1 or n_features == 0:
-        raise ValueError(
-            f"mean: got an array of shape {tuple(mean.shape)}; expected (n_landmarks, n_dims) or (n_features,)."
-        )
+        raise ValueError(f"mean: got shape {tuple(mean.shape)}; expected (n_landmarks, n_dims) or (n_features,).")
     if components.ndim != 2 or components.shape[1] != n_features or components.shape[0] < 1:
         hint = ""
         if components.ndim == 3 and math.prod(components.shape[1:]) == n_features:
@@ -231,9 +229,7 @@ def check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
     if n_components > n_features:
         raise ValueError(f"components: got {n_components} modes; expected at most {n_features}, one a coordinate.")
     if tuple(variances.shape) != (n_components,):
-        raise ValueError(
-            f"variances: got an array of shape {tuple(variances.shape)}; expected ({n_components},), one a mode."
-        )
+        raise ValueError(f"variances: got shape {tuple(variances.shape)}; expected ({n_components},), one a mode.")
     for name, array in (("mean", mean), ("components", components), ("variances", variances)):
         if not bool(xp.all(xp.isfinite(array))):
             raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")

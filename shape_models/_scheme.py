@@ -316,9 +316,7 @@ class LandmarkScheme:
         ((3, 2), True)
         """
         if name not in self.anchors:
-            raise ValueError(
-                f"got {name!r}; expected one of {', '.join(self.anchors) or '(no anchors)'} for {self.name}."
-            )
+            raise ValueError(f"got {name!r}; expected one of {', '.join(self.anchors) or '(none)'} for {self.name}.")
         shapes = as_array(shapes)
         if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
             raise ValueError(

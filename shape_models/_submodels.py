@@ -13,6 +13,7 @@ from ._alignment import GeneralizedProcrustes
 from ._array import as_numpy, as_shapes, refuse_extremes_of
 from ._asm import ASM
 from ._basis import ShapeBasis
+from ._drawing import total_variance_of
 from ._limits import LimitLike
 from ._transforms import pose_directions
 from ._typing import ArrayLike
@@ -62,7 +63,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
     components = np.asarray(basis.components, dtype=np.float64)[:, columns]
     if len(chosen) == n_landmarks:  # the same model, re-indexed
         small = replace(basis, mean=mean, components=components)
-        total = _total(model, basis)
+        total = total_variance_of(model, basis)
     else:
         sigma2 = float(basis.noise_variance)
         # N(m, V L V' + s (I - V V')) of the chosen coordinates
@@ -140,9 +141,7 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
     array = array.astype(np.float64)
     error = as_numpy(noise, "noise").astype(np.float64)
     if error.shape not in ((), (1,), (n_landmarks,)):
-        raise ValueError(
-            f"noise: got shape {error.shape}; expected one number, or one for each of {n_landmarks} landmarks."
-        )
+        raise ValueError(f"noise: got shape {error.shape}; expected one number, or one for each of {n_landmarks}.")
     error = np.broadcast_to(error, (n_landmarks,))
     if not (np.isfinite(error) & (error >= 0)).all():
         raise ValueError("noise: got a number that is negative or not finite; expected standard deviations from 0 up.")
@@ -335,12 +334,6 @@ def _as_asm(like: ASM, basis: ShapeBasis, total: float, n_samples: int | None = 
         shrinkage=getattr(like, "shrinkage_", 0.0),
     )
     return asm
-
-
-def _total(model: Any, basis: ShapeBasis) -> float:
-    asm = getattr(model, "asm_", model)
-    rest = basis.n_features - basis.n_components
-    return float(getattr(asm, "total_variance_", np.sum(basis.variances) + rest * basis.noise_variance))
 
 
 def _aligned(like: AlignedASM, asm: ASM, chosen: np.ndarray, scheme: Any) -> AlignedASM:

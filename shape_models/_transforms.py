@@ -68,9 +68,7 @@ class Similarity:
             raise ValueError(f"rotation: got shape {tuple(rotation.shape)}; expected (..., 2, 2) or (..., 3, 3).")
         n_dims = rotation.shape[-1]
         if translation.ndim < 1 or translation.shape[-1] != n_dims:
-            raise ValueError(
-                f"translation: got shape {tuple(translation.shape)}; expected (..., {n_dims}), like the rotation."
-            )
+            raise ValueError(f"translation: got shape {tuple(translation.shape)}; expected (..., {n_dims}).")
         try:
             batch = np.broadcast_shapes(tuple(rotation.shape[:-2]), tuple(translation.shape[:-1]), tuple(scale.shape))
         except ValueError:

@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "ArrayLike",
     "ImageLike",
+    "ImageSize",
     "ImagesLike",
     "LandmarkSet",
     "MapsLike",
@@ -73,6 +74,7 @@ class Client(Protocol):
 
 
 ImageLike: TypeAlias = "ArrayLike | Image | os.PathLike[str]"
+ImageSize: TypeAlias = tuple[int, int]  # width, height
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike] | LandmarkSet"
 MapsLike: TypeAlias = "ArrayLike | Sequence[ArrayLike]"
 Mapper: TypeAlias = "Callable[..., Iterable[Any]] | Client"

@@ -284,9 +284,7 @@ def _checked(outline: Any, i: int) -> Outline:
     keep = np.any(points != np.roll(points, 1, axis=0), axis=1)
     points = points[keep]
     if len(points) < 3:
-        raise DegenerateShapeError(
-            f"{where}: got {len(points)} different points; expected at least 3. Try leaving it out."
-        )
+        raise DegenerateShapeError(f"{where}: got {len(points)} different points; expected 3. Try leaving it out.")
     area = signed_area(points - points.mean(axis=0))
     # A line there and back encloses rounding errors only.
     if abs(area) <= 1e-9 * float(np.ptp(points, axis=0).max()) ** 2:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ._array import as_numpy, as_shapes
 from ._mat73 import opened
-from ._typing import ArrayLike, ImageLike, PathLike
+from ._typing import ArrayLike, ImageLike, ImageSize, PathLike
 
 __all__ = [
     "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_exists", "image_size",
@@ -228,7 +228,7 @@ def _read_stored(path: Path, index: int) -> np.ndarray:
 
 
 def check_inside(
-    landmarks: ArrayLike, size: tuple[int, int], *, name: str = "landmarks", index: int | str | None = None
+    landmarks: ArrayLike, size: ImageSize, *, name: str = "landmarks", index: int | str | None = None
 ) -> None:
     """Refuse landmarks that cannot belong to their image.
 
@@ -281,7 +281,7 @@ def check_inside(
     )
 
 
-def check_boxes_inside(boxes: ArrayLike, size: tuple[int, int], *, name: str = "boxes") -> None:
+def check_boxes_inside(boxes: ArrayLike, size: ImageSize, *, name: str = "boxes") -> None:
     """Refuse boxes that do not meet their image.
 
     Parameters
@@ -348,9 +348,7 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or not array.size:
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = " Try numpy.moveaxis(image, 0, -1): the channels belong last." if first else ""
-        raise ValueError(
-            f"{name}: got an array of shape {array.shape}; expected (height, width) or (height, width, 3).{hint}"
-        )
+        raise ValueError(f"{name}: got shape {array.shape}; expected (height, width) or (height, width, 3).{hint}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         n = int((~np.isfinite(array)).sum())
         raise ValueError(f"{name}: got NaN or infinity in {n} values; expected finite numbers. Try numpy.nan_to_num.")

@@ -309,7 +309,7 @@ def test_tiny_and_huge_coordinates_neither_vanish_nor_overflow():
     truth, step = np.zeros((1, 2, 2)), np.array([3.0, 4.0])
     for size in (1e-300, 1e-200, 1e200, 1e300):
         assert float(nme(truth, truth + size * step, normalizer=1.0)[0]) == pytest.approx(5 * size)
-    with pytest.raises(ValueError, match="beyond the range of float64"):
+    with pytest.raises(ValueError, match="beyond float64"):
         nme(truth, truth + 1e300, normalizer=1e-20)
 
 

@@ -461,7 +461,7 @@ def test_bad_input(faces, model):
         model.project(gaps)
     with pytest.raises(NotFittedError):
         AlignedASM().project(faces[0])
-    with pytest.raises(ValueError, match=r"got an array of shape \(68, 2\); expected \(n_samples"):
+    with pytest.raises(ValueError, match=r"got shape \(68, 2\); expected \(n_samples"):
         AlignedASM().fit(faces[0])
     with pytest.raises(ValueError, match="got shapes of 60 landmarks; expected 68"):
         AlignedASM(scheme="ibug68").fit(faces[:, :60])

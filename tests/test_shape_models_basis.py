@@ -127,7 +127,7 @@ def test_a_wrong_number_of_coefficients_is_refused(method):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": np.zeros((0, 2))}, "mean: got an array of shape"),
+        ({"mean": np.zeros((0, 2))}, "mean: got shape"),
         ({"mean": [[0, 0], [np.nan, 0], [0, 0]]}, "mean: got NaN"),
         ({"mean": [[1, 2], [3]]}, "differ in length"),
         ({"components": np.eye(6)[:, :2]}, r"components.T: each row"),

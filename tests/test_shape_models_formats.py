@@ -363,7 +363,7 @@ def test_tps(tmp_path):
     assert (first.frame, second.frame) == ("pixels", "y_up")
     np.testing.assert_array_equal(first.points[:2], [[1.5, 8], [-4, 4]])
     np.testing.assert_array_equal(first.attributes["curves"][0], [[0, 10], [1, 9]])
-    with pytest.raises(LandmarkFileError, match=r"line 1: specimen 0: SCALE: got none; expected one, as scaled=True"):
+    with pytest.raises(LandmarkFileError, match=r"line 1: specimen 0: SCALE: got none; expected one: scaled=True"):
         read_tps(path, scaled=True)
     path.write_text("LM=1\n10 20\nSCALE=0.5\n")
     (scaled,) = read_tps(path, scaled=True)
@@ -664,11 +664,11 @@ def test_options_and_folders(tmp_path):
     np.testing.assert_array_equal(np.stack(files), faces[:2])
     assert [f.path.name for f in files] == ["1.pts", "2.PTS"]
     write_landmarks(tmp_path / "3.npy", faces[2])
-    with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one of them. Try extension="):
+    with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one. Try extension="):
         read_landmarks(tmp_path)
     assert len(read_landmarks(tmp_path, extension="npy")) == 1
     with pytest.raises(
-        TypeError, match=r"got the option 'origin', which .npy does not have; expected missing, n_dims, scheme"
+        TypeError, match=r"got the option 'origin', which .npy lacks; expected missing, n_dims, scheme"
     ):
         read_landmarks(tmp_path, extension=".npy", origin=1)
     with pytest.raises(TypeError, match="got the option 'x'"):

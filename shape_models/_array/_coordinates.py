@@ -77,9 +77,7 @@ def as_shapes(
     choices = (n_dims,) if isinstance(n_dims, int) else n_dims
     if min_samples is not None and array.ndim != 3:
         hint = f" For one shape try {name}[None]." if array.ndim == 2 else ""
-        raise ValueError(
-            f"{name}: got an array of shape {array.shape}; expected (n_samples, n_landmarks, n_dims).{hint}"
-        )
+        raise ValueError(f"{name}: got shape {array.shape}; expected (n_samples, n_landmarks, n_dims).{hint}")
     if array.ndim < 2:
         raise ValueError(f"{name}: got an array of shape {array.shape}; expected (..., n_landmarks, n_dims).")
     n_coordinates = array.shape[-1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._names import list_files, names_scheme, natural_key, numbers_of, own_order
 from .._scheme import SchemeLike
-from .._typing import PathLike
+from .._typing import ImageSize, PathLike
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, LandmarksLike, Missing, as_image_size, mark_missing, whole_missing
@@ -45,7 +45,7 @@ def load_landmarks(
     split: str | None = None,
     missing: Missing = None,
     frame: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     groups: str | Callable[[Path], str] | None = None,
     extension: str | Sequence[str] | None = None,
     images: PathLike | None = None,
@@ -237,9 +237,7 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
     if arrays:
         notes.append(f"left out {_files(arrays)}. Try its path")
     if not paths:
-        raise LandmarkFileError(
-            f"{root}: got no landmark files ({', '.join(chosen or known.READERS)}) in this folder; expected some."
-        )
+        raise LandmarkFileError(f"{root}: got no landmark files ({', '.join(chosen or known.READERS)}); expected some.")
     if rest:
         kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
         notes.append(f"left out {_files(rest)}, which may hold anything. Try extension (--extension) {kinds}")
@@ -429,9 +427,7 @@ def _grouped(samples: LandmarkSamples, by: str | Callable[[Path], str]) -> Landm
 
 def _labelled(samples: LandmarkSamples, labels: tuple[str, ...]) -> LandmarkSamples:
     if samples.labels is not None:
-        raise ValueError(
-            f"labels: got {len(labels)} names; the source has its own ({samples.labels[0]} ...). Try without it."
-        )
+        raise ValueError(f"labels: got {len(labels)}; the source has its own ({samples.labels[0]} ...). Try none.")
     loaded = samples.loaded()
     shapes = loaded.shapes()
     if len(labels) != shapes.shape[1]:

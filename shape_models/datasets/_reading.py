@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import ImageSize
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, size_of_image
@@ -29,7 +30,7 @@ class Reading:
     scheme: LandmarkScheme | None = None
     missing: Missing = None
     frame: str | None = None
-    image_size: tuple[int, int] | None = None
+    image_size: ImageSize | None = None
     options: dict[str, Any] = field(default_factory=dict)
     unused: str = "raise"
 
@@ -90,7 +91,7 @@ class Reading:
         )  # fmt: skip
 
 
-def in_pixels(file: LandmarkFile, size: tuple[int, int]) -> LandmarkFile:
+def in_pixels(file: LandmarkFile, size: ImageSize) -> LandmarkFile:
     """Turn fractions of an image, or y from its bottom, into pixels with y from the top."""
     width, height = size
 

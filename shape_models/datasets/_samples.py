@@ -274,9 +274,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         scheme = get_scheme(scheme)
         where = f"{self.source}: " if self.source else ""
         if self.scheme is not None and self.scheme.name != scheme.name:
-            raise ValueError(
-                f"{where}got scheme {scheme.name}; expected {self.scheme.name}, that of this set. Try convert."
-            )
+            raise ValueError(f"{where}got scheme {scheme.name}; expected {self.scheme.name}. Try convert.")
         labels = self.labels
         if labels is not None:
             labels = tuple(labels[i] for i in own_order(labels, scheme, where=where))
@@ -432,9 +430,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
                     "number in all. Try converting them to one scheme first."
                 )
         if self.scheme is not None and self.scheme.n_landmarks != first[0]:
-            raise ValueError(
-                f"got {first[0]} landmarks; expected {self.scheme.n_landmarks}, those of {self.scheme.name}."
-            )
+            raise ValueError(f"got {first[0]} landmarks; expected {self.scheme.n_landmarks} for {self.scheme.name}.")
         return np.stack(shapes)
 
     def lengths(self) -> np.ndarray:

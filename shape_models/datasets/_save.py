@@ -12,7 +12,7 @@ import numpy as np
 
 from .._files import atomic
 from .._names import plain_name
-from .._typing import PathLike
+from .._typing import ImageSize, PathLike
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
 from ..formats._record import as_image_size, refuse_frame
@@ -29,7 +29,7 @@ def save_landmarks(
     path: PathLike,
     *,
     extension: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Path:
     """Write a set so that `load_landmarks` gives the same names, landmarks and frame.
@@ -110,7 +110,7 @@ def save_landmarks(
     return path
 
 
-def _records(samples: LandmarkSamples, suffix: str, size: tuple[int, int] | None) -> list[LandmarkFile]:
+def _records(samples: LandmarkSamples, suffix: str, size: ImageSize | None) -> list[LandmarkFile]:
     """Return the samples as records in a frame that the format holds."""
     found = []
     for sample in samples:
@@ -136,7 +136,7 @@ def _records(samples: LandmarkSamples, suffix: str, size: tuple[int, int] | None
     return found
 
 
-def _turned(record: LandmarkFile, suffix: str, size: tuple[int, int] | None, image: Path | None) -> LandmarkFile:
+def _turned(record: LandmarkFile, suffix: str, size: ImageSize | None, image: Path | None) -> LandmarkFile:
     """Bring a record to the frame of a format; the way y points is never lost."""
     planar = record.points.shape[1] == 2
     if record.frame in ("y_up", "relative") and suffix not in (".tps", ".asf", ".csv"):
@@ -165,7 +165,7 @@ def _size(image: Path | None) -> tuple[int, int] | None:
     return image_size(image) if image is not None and image_exists(image) else None
 
 
-def _write(path: Path, records: list[LandmarkFile], size: tuple[int, int] | None) -> None:
+def _write(path: Path, records: list[LandmarkFile], size: ImageSize | None) -> None:
     suffix = path.suffix.lower()
     options: dict[str, Any] = {}
     if suffix in (".tps", ".asf"):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._options import as_generator
+from .._typing import Seed
 from ._samples import LandmarkSamples
 
 
 def split_by_group(
-    samples: LandmarkSamples, fractions: Sequence[float], *, rng: int | np.random.Generator | None = None
+    samples: LandmarkSamples, fractions: Sequence[float], *, rng: Seed | None = None
 ) -> tuple[LandmarkSamples, ...]:
     """Split samples at random so that no image or person stands on two sides.
 

@@ -90,9 +90,7 @@ def _load_wflw(entry: Entry) -> LandmarkSample:
     source = Source(path, text="")
     fields = text.split(None, 206)
     if len(fields) != 207:
-        raise source.error(
-            f"got {len(fields)} fields; expected 196 coordinates, a box of 4, 6 attributes and the image.", line
-        )
+        raise source.error(f"got {len(fields)} fields; expected 196 coordinates, a box, 6 attributes, an image.", line)
     numbers = source.numbers(fields[:206], [f"field {i + 1}" for i in range(206)], line)
     flags = numbers[200:206]
     if not set(flags) <= {0.0, 1.0}:
@@ -326,9 +324,7 @@ def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
     if path.suffix.lower() == ".asf":
         file = read_asf(path, scheme=IMM58)
         if file.frame != "pixels":
-            raise LandmarkFileError(
-                f"{path}: got relative coordinates and no image beside the file to scale them; expected one."
-            )
+            raise LandmarkFileError(f"{path}: got relative coordinates and no image to scale them; expected one.")
     else:
         file = read_pts(path, origin=origin, scheme=IMM58)
     attributes = {"person": person, "pose": int(pose), "sex": sex}
@@ -376,9 +372,7 @@ def read_youtube68(folder: PathLike, split: str | None = None) -> LandmarkSample
     for file in read_csv(path, scheme=IBUG68):
         for column in ("person", "clip", "split"):
             if column not in file.attributes:
-                raise LandmarkFileError(
-                    f"{path}: got no column {column!r}; expected image, person, clip, split, x0 ... ."
-                )
+                raise LandmarkFileError(f"{path}: got no column {column!r}; expected image, person, clip, split, x0.")
         image = None if file.image_name is None else Path(folder) / "images" / file.image_name
         own = plain_name(file.image_name or f"{path.stem}#{len(entries)}")
         entries.append(Entry(image, file.attributes["person"], file.attributes["split"], file, own))

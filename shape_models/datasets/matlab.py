@@ -106,9 +106,7 @@ def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, bool
                 raise LandmarkFileError(f"{path}: {key}: got shape {dataset.shape}; expected ({rows}, n).")
             arrays.append(dataset[()].astype(np.float64).T)
     if len(arrays[0]) != len(arrays[1]) or not all(np.isfinite(array).all() for array in arrays):
-        raise LandmarkFileError(
-            f"{path}: got {len(arrays[0])} shapes and {len(arrays[1])} boxes; expected finite pairs."
-        )
+        raise LandmarkFileError(f"{path}: got {len(arrays[0])} shapes, {len(arrays[1])} boxes; expected finite pairs.")
     return arrays[0], arrays[1], pictures
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_count
 from .._options import as_generator
 from .._scheme import SchemeLike
+from .._typing import Seed
 from ..landmarks import IBUG68, get_scheme
 from ._samples import Entry, LandmarkSample, LandmarkSamples
 
@@ -28,7 +30,7 @@ _YAW, _PITCH, _ROLL = 12.0, 7.0, 5.0
 
 
 def make_faces(
-    n_samples: int = 100, *, scheme: SchemeLike = IBUG68, n_dims: int = 2, rng: int | np.random.Generator | None = None
+    n_samples: int = 100, *, scheme: SchemeLike = IBUG68, n_dims: int = 2, rng: Seed | None = None
 ) -> np.ndarray:
     """Draw plausible faces from a parametric model: proportions, expression, pose and a little noise all vary.
 
@@ -64,15 +66,13 @@ def make_faces(
     >>> make_faces(5, rng=0).shape, make_faces(5, rng=0, n_dims=3).shape
     ((5, 68, 2), (5, 68, 3))
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 0:
-        raise ValueError(f"n_samples: got {n_samples!r}; expected a number of faces.")
+    n = as_count(n_samples, "n_samples", 0, expected="a number of faces")
     if n_dims not in (2, 3):
         raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
     scheme = get_scheme(scheme)
     if scheme.name not in _PLACES or scheme != get_scheme(scheme.name):
         raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_PLACES)}.")
     generator = as_generator(0 if rng is None else rng)
-    n = int(n_samples)
     traits, rotations = _draw_traits(n, generator), _rotations(n, generator)
     scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n, 1, 1)))
     shift = np.asarray(_CENTER) + 4.0 * _truncated(generator, (n, 1, 2))
@@ -84,11 +84,7 @@ def make_faces(
 
 
 def make_face_samples(
-    n_samples: int = 100,
-    *,
-    faces_per_person: int = 4,
-    scheme: SchemeLike = IBUG68,
-    rng: int | np.random.Generator | None = None,
+    n_samples: int = 100, *, faces_per_person: int = 4, scheme: SchemeLike = IBUG68, rng: Seed | None = None
 ) -> LandmarkSamples:
     """Draw faces as the samples of an archive, with persons, for documentation and tests of what takes an archive.
 
@@ -113,8 +109,7 @@ def make_face_samples(
     >>> samples, samples[5].group
     (LandmarkSamples(10 samples, ibug68), 'person 1')
     """
-    if isinstance(faces_per_person, bool) or not isinstance(faces_per_person, int) or faces_per_person < 1:
-        raise ValueError(f"faces_per_person: got {faces_per_person!r}; expected a positive integer.")
+    as_count(faces_per_person, "faces_per_person", expected="a positive integer")
     scheme = get_scheme(scheme)
     faces = make_faces(n_samples, scheme=scheme, rng=rng)
     entries = [Entry(None, f"person {i // faces_per_person}", None, face, str(i)) for i, face in enumerate(faces)]

@@ -100,9 +100,7 @@ def read_landmarks(
     if not found:
         raise LandmarkFileError(f"{path}: got no file of {wanted or ', '.join(OWN)} in this folder; expected some.")
     if len(found) > 1:
-        raise LandmarkFileError(
-            f"{path}: got files of {', '.join(sorted(found))}; expected one of them. Try extension=."
-        )
+        raise LandmarkFileError(f"{path}: got files of {', '.join(sorted(found))}; expected one. Try extension=.")
     files: list[LandmarkFile] = []
     for suffix, candidates in found.items():
         for candidate in candidates:
@@ -127,9 +125,7 @@ def _options(function: Callable[..., Any], options: dict[str, Any], suffix: str)
     known = options_of(function)
     for name in options:
         if name not in known:
-            raise TypeError(
-                f"got the option {name!r}, which {suffix} does not have; expected {', '.join(sorted(known))}."
-            )
+            raise TypeError(f"got the option {name!r}, which {suffix} lacks; expected {', '.join(sorted(known))}.")
     return options
 
 

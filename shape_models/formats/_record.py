@@ -82,9 +82,7 @@ class LandmarkFile:
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(map(str, self.labels)))
             if len(self.labels) != len(self.points):
-                raise ValueError(
-                    f"labels: got {len(self.labels)}; expected one for each of {len(self.points)} landmarks."
-                )
+                raise ValueError(f"labels: got {len(self.labels)}; expected one for each of {len(self.points)}.")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False and dtype is not None and np.dtype(dtype) != self.points.dtype:
@@ -177,9 +175,7 @@ def mark_missing(points: np.ndarray, missing: Missing, stored: np.ndarray | None
     if not np.isfinite(value).all() or value.shape not in ((), (2,), (3,)):
         raise ValueError(f"missing: {_expected_missing(missing)}")
     if value.ndim and value.size != stored.shape[-1]:
-        raise ValueError(
-            f"missing: got {value.size} numbers for points of {stored.shape[-1]} coordinates; expected as many."
-        )
+        raise ValueError(f"missing: got {value.size} numbers for {stored.shape[-1]} coordinates; expected as many.")
     return np.where(np.all(stored == value, axis=-1)[..., None], np.nan, points)
 
 
@@ -292,9 +288,7 @@ def as_points(
         raise LandmarkFileError(f"{path}: got an infinite coordinate; expected finite numbers or NaN.")
     missing = np.flatnonzero(np.isnan(points).any(axis=1))
     if missing.size and not allow_nan:
-        raise LandmarkFileError(
-            f"{path}: landmark {int(missing[0])} is missing (NaN); this format cannot say so. Try .csv or .tps."
-        )
+        raise LandmarkFileError(f"{path}: landmark {int(missing[0])} is missing (NaN); expected all. Try .csv or .tps.")
     return whole_missing(points) if missing.size else points
 
 

@@ -30,9 +30,7 @@ class XmlHandler:
         try:
             self.parser.Parse(text.encode("utf-8", "surrogatepass"), True)
         except expat.ExpatError as error:
-            raise self.source.error(
-                f"not XML: {expat.ErrorString(error.code)}; expected a whole XML file.", error.lineno
-            ) from None
+            raise self.source.error(f"not XML: {expat.ErrorString(error.code)}; expected XML.", error.lineno) from None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Take an element; `stack` holds its tag and those round it."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._scheme import SchemeLike
-from .._typing import PathLike
+from .._typing import ImageSize, PathLike
 from ._record import (
     LandmarkFile,
     LandmarksLike,
@@ -31,11 +31,7 @@ _COLUMNS = ("path", "type", "x", "y", "point", "from", "to")
 
 
 def read_asf(
-    path: PathLike,
-    *,
-    image_size: tuple[int, int] | None = None,
-    missing: Missing = None,
-    scheme: SchemeLike | None = None,
+    path: PathLike, *, image_size: ImageSize | None = None, missing: Missing = None, scheme: SchemeLike | None = None
 ) -> LandmarkFile:
     """Read an ``.asf`` file: points as fractions of the size of the image, with their connections.
 
@@ -95,9 +91,7 @@ def read_asf(
             )
         tokens.append(fields)
     if len(tokens) != declared or not tokens:
-        raise source.error(
-            f"number of points: got {declared}, but the file has {len(tokens)} points; expected as many."
-        )
+        raise source.error(f"number of points: got {declared}, but the file has {len(tokens)}; expected as many.")
     if len(rest) > 1:
         raise source.error(f"got {shorten(rest[1][1])!r} after the name of the image; expected nothing.", rest[1][0])
     image_name = rest[0][1] if rest else None
@@ -139,11 +133,7 @@ def _integer(source: Source, token: str, name: str, line: int) -> int:
 
 
 def write_asf(
-    path: PathLike,
-    landmarks: LandmarksLike,
-    *,
-    image_size: tuple[int, int] | None = None,
-    image_name: str | None = None,
+    path: PathLike, landmarks: LandmarksLike, *, image_size: ImageSize | None = None, image_name: str | None = None
 ) -> None:
     r"""Write an ``.asf`` file that `read_asf` reads back to the last bit.
 
@@ -180,9 +170,7 @@ def write_asf(
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
     if one_line(path, "image_name", name).startswith("#"):
-        raise file_error(
-            path, f"image_name: got {shorten(name)!r}, which one line cannot hold; expected a name without line ends."
-        )
+        raise file_error(path, f"image_name: got {shorten(name)!r}, which one line cannot hold; expected a plain name.")
     factors: tuple[Decimal | None, Decimal | None] = (None, None)
     if frame == "pixels":
         if image_size is None:

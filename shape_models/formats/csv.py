@@ -235,9 +235,7 @@ def _wide(source: Source, names: list[str], places: _Places, rows: Rows) -> list
     for landmark in landmarks:
         axes_here = [axis for axis in "xyz" if axis in columns[landmark]]
         if axes_here != kept or kept not in (["x", "y"], ["x", "y", "z"]):
-            raise source.error(
-                f"header: got {', '.join(axes_here)} of landmark {landmark}; expected x and y (and z) of each.", 1
-            )
+            raise source.error(f"header: got {', '.join(axes_here)} of {landmark}; expected x and y (and z).", 1)
     if by_number and (landmarks != list(range(landmarks[0], landmarks[0] + len(landmarks))) or landmarks[0] > 1):
         raise source.error(
             f"header: got landmarks {landmarks[0]}...{landmarks[-1]}, {len(landmarks)} of them; "

@@ -84,9 +84,7 @@ def read_ply(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | No
         order = "<" if coding == "binary_little_endian" else ">"
         kind = np.dtype([(name, order + code) for name, code in properties])
         if n * kind.itemsize > len(data) - start:
-            raise source.error(
-                f"the header declares {n} vertices, but {len(data) - start} bytes follow it; expected all."
-            )
+            raise source.error(f"the header declares {n} vertices, but {len(data) - start} bytes follow; expected all.")
         table = np.frombuffer(data, kind, n, start)
         values = np.column_stack([table[axis].astype(np.float64) for axis in "xyz"])
     if np.isinf(values).any():

@@ -147,23 +147,19 @@ def _split(source: Source, lines: list[tuple[int, str]]) -> tuple[int | None, st
                 elif key == "version" and header[2].strip() not in ("1", "1.0"):
                     raise source.error(f"version: got {shorten(header[2])!r}; expected 1.", number)
             elif before.strip():
-                raise source.error(
-                    f"got {shorten(line)!r}; expected 'version: 1', 'n_points: ...' or an opening brace.", number
-                )
+                raise source.error(f"got {shorten(line)!r}; expected 'version: 1', 'n_points: ...' or a brace.", number)
             if not brace:
                 continue
             state, line = "points", after.strip()
         elif state == "end":
-            raise source.error(f"got {shorten(line)!r} after the closing brace; expected one shape a file.", number)
+            raise source.error(f"got {shorten(line)!r} after the brace; expected one shape a file.", number)
         line, brace, after = line.partition("}")
         if line.strip():
             rows.append((number, line.strip()))
         if brace:
             state = "end"
             if after.strip():
-                raise source.error(
-                    f"got {shorten(after)!r} after the closing brace; expected one shape a file.", number
-                )
+                raise source.error(f"got {shorten(after)!r} after the brace; expected one shape a file.", number)
     if state != "end":
         missing = "a closing brace" if state == "points" else "points between braces"
         raise source.error(f"the file ends without {missing}; expected n_points lines between braces.")
@@ -185,9 +181,7 @@ def _read_idav(
         point = [source.number(token, axis, number) for axis, token in zip("xyz", fields[1:], strict=True)]
         points.append([np.nan] * 3 if point == [9999.0] * 3 else point)
     if len(points) != declared:
-        raise source.error(
-            f"number of points: got {declared}, but the file has {len(points)} points; expected as many."
-        )
+        raise source.error(f"number of points: got {declared}, but the file has {len(points)}; expected as many.")
     if not points:
         raise source.error("got no points; expected at least one.")
     return record(source, points, labels=labels, scheme=scheme, frame="physical", missing=missing)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._scheme import SchemeLike
-from .._typing import PathLike
+from .._typing import ImageSize, PathLike
 from ._record import (
     EXACT,
     LandmarkFile,
@@ -42,7 +42,7 @@ _RESERVED = ("LM", "LM3", "CURVES", "OUTLINES", "POINTS", "IMAGE", "ID", "SCALE"
 def read_tps(
     path: PathLike,
     *,
-    image_size: tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     missing: Missing = None,
     scaled: bool = False,
     decimal: str = ".",
@@ -119,9 +119,7 @@ def read_tps(
         operation, frame = None, "physical"
         if scaled:
             if scale is None:
-                raise source.error(
-                    f"specimen {index}: SCALE: got none; expected one, as scaled=True.", specimen["line"]
-                )
+                raise source.error(f"specimen {index}: SCALE: got none; expected one: scaled=True.", specimen["line"])
         elif specimen["n_dims"] == 2:
             if image_name not in sizes:
                 sizes[image_name] = size_of_image(source, image_name, image_size)
@@ -134,9 +132,7 @@ def read_tps(
             for rows in (specimen["rows"], *specimen["curves"])
         ]
         if not all(np.isfinite(block[~np.isnan(block)]).all() for block in blocks):
-            raise source.error(
-                f"specimen {index}: SCALE: the product is too large; expected finite lengths.", specimen["line"]
-            )
+            raise source.error(f"specimen {index}: SCALE: too large; expected finite lengths.", specimen["line"])
         attributes = {"id": specimen["keys"].pop("id", None), "scale": scale, "curves": blocks[1:], **specimen["keys"]}
         for key, lines in specimen["counted"]:
             values = [[source.number(token, key, line) for token in fields] for line, fields in lines]
@@ -238,7 +234,7 @@ def _points(
     return array
 
 
-def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: tuple[int, int] | None = None) -> None:
+def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: ImageSize | None = None) -> None:
     """Write specimens into a ``.tps`` file that `read_tps` reads back to the last bit.
 
     Parameters
@@ -275,9 +271,7 @@ def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: tuple[int
         if points.size:
             points = as_points(points, path)
         elif points.shape not in ((0, 2), (0, 3)):
-            raise file_error(
-                path, f"specimen {index} has landmarks of shape {points.shape}; expected (n_landmarks, 2 or 3)."
-            )
+            raise file_error(path, f"specimen {index} has shape {points.shape}; expected (n_landmarks, 2 or 3).")
         operation = None
         if file.frame == "relative":
             raise file_error(path, f"specimen {index} is relative to its image. Try image_size= to read.")

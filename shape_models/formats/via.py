@@ -141,9 +141,7 @@ def _from_version_3(source: Source, content: dict[str, Any]) -> _Images:
         kind, values = _KINDS.get(int(numbers[0]) if np.isfinite(numbers[0]) else 0, "other"), numbers[1:]
         keys: tuple[str, ...] = {"point": ("cx", "cy"), "rect": ("x", "y", "width", "height")}.get(kind, ())
         if (keys and len(values) != len(keys)) or (kind.startswith("poly") and (len(values) % 2 or not values)):
-            raise source.error(
-                f"{where}.xy: got {len(values)} numbers, which are no {kind}; expected pairs of x and y."
-            )
+            raise source.error(f"{where}.xy: got {len(values)} numbers, which are no {kind}; expected pairs x, y.")
         shape = {"name": kind, **dict(zip(keys, values, strict=False))}
         if kind.startswith("poly"):
             shape |= {"all_points_x": values[::2], "all_points_y": values[1::2]}
@@ -211,9 +209,7 @@ def _key(source: Source, marks: list[list[dict[str, Any]]], label: str | None) -
         if all(len(set(names(some, key))) == len(some) for some in marks):
             return key
     if label is not None:
-        raise source.error(
-            f"label: got {label!r}, which does not name every point of an image once; expected an attribute that does."
-        )
+        raise source.error(f"label: got {label!r}, which does not name every point once; expected one that does.")
     if any(len(set(names(some, key))) > 1 for key in keys for some in marks):
         raise source.error(
             f"region_attributes: got {', '.join(map(repr, keys))}, none of which names every point of an image once; "
