@@ -19,6 +19,7 @@ from ._evaluate import evaluate
 from ._files import attributes_of, read_attributes
 from ._pairs import pair
 from ._reports import Report
+from ._subsets import plain_key
 from .protocols import get_protocol
 from .published import PUBLISHED
 
@@ -62,8 +63,8 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
     faces = _in_scheme(read(truth, {**reading, "unused": "ignore"}), rules.scheme)
     attributes = _attributes(faces, options["attributes"])
     groups = _groups(attributes, options["group"], rules.groups)
-    needed = [subset.attribute for subset in rules.subsets if subset.attribute]
-    known = {name: values for name, values in attributes.items() if any(_same(name, other) for other in needed)}
+    needed = {plain_key(subset.attribute) for subset in rules.subsets if subset.attribute}
+    known = {name: values for name, values in attributes.items() if plain_key(name) in needed}
     # A split, an archive and the kind of files are those of the truth; what else is said holds for both.
     own = {**reading, "split": None, "archive": None, "extension": None, "unused": "ignore"}
     reports, pairing = [], []
@@ -127,11 +128,6 @@ def _groups(attributes: dict[str, np.ndarray], chosen: str | None, usual: str) -
     if key not in attributes:
         raise ValueError(f"--group: got {key!r}; expected one of {', '.join(attributes) or '(none are given)'}.")
     return attributes[key].astype(str)
-
-
-def _same(name: str, other: str) -> bool:
-    plain = [x.lower().translate(str.maketrans("", "", "-_ ")) for x in (name, other)]
-    return plain[0] == plain[1]
 
 
 def _text(reports: list[Report], pairing: list[str], options: dict[str, Any]) -> str:

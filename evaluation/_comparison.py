@@ -232,6 +232,7 @@ def _two_levels(delta: np.ndarray, codes: np.ndarray | None, confidence: float) 
     if n_seeds < 2:
         raise ValueError(f"first: got {n_seeds} seed; expected at least 2. Try first[0] for a single training.")
     mean, seeds, faces = delta.mean(), delta.mean(axis=1), delta.mean(axis=0)
+    # What is left of a face in a seed when the mean of the face and that of the seed are taken off.
     rest = delta - seeds[:, None] - faces + mean
     groups = np.arange(n_faces) if codes is None else codes
     size = int(groups.max()) + 1
@@ -240,6 +241,7 @@ def _two_levels(delta: np.ndarray, codes: np.ndarray | None, confidence: float) 
     of_seeds = float(seeds.var(ddof=1)) / n_seeds
     of_faces = float((by_group**2).sum()) * size / (size - 1)
     twice = float((each**2).sum()) * size / (size - 1) * n_seeds / (n_seeds - 1)
+    # A difference of estimates: with few seeds it can fall below either part, which it cannot in truth.
     variance = max(of_seeds + of_faces - twice, of_seeds, of_faces)
     if not variance > 0:
         ends, p_value = 0.0, float(mean == 0)
@@ -248,16 +250,8 @@ def _two_levels(delta: np.ndarray, codes: np.ndarray | None, confidence: float) 
         ends = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
         p_value = float(2 * stdtr(freedom, -abs(mean) / math.sqrt(variance)))
     method = f"t of {n_seeds} seeds and {'faces' if codes is None else 'groups'}"
-    found = Interval(
-        float(mean),
-        float(mean - ends),
-        float(mean + ends),
-        confidence,
-        method,
-        n_faces,
-        None if codes is None else size,
-    )
-    return found, p_value
+    low, high, n_groups = float(mean - ends), float(mean + ends), None if codes is None else size
+    return Interval(float(mean), low, high, confidence, method, n_faces, n_groups), p_value
 
 
 def _sign_test(better: int, worse: int) -> float:

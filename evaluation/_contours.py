@@ -232,6 +232,7 @@ def _spread(contour: np.ndarray, closed: bool, n: int) -> np.ndarray:
 def _to_segments(points: np.ndarray, contour: np.ndarray, closed: bool) -> np.ndarray:
     """Distance of each point to the nearest segment of a contour."""
     starts, steps = _segments(contour, closed)
+    # The nearest point of a segment is the foot of the perpendicular, or an end; of no length, where a corner repeats.
     length = np.maximum((steps**2).sum(axis=1), np.finfo(float).tiny)
     distance = np.empty(len(points))
     size = max(1, _AT_ONCE // len(starts))

@@ -118,7 +118,9 @@ def auc(errors: ArrayLike, *, threshold: float) -> float:
     0.5
     """
     values, n, _ = _scored(errors)
-    return float(_gain(values, checked_threshold(threshold, errors)).sum() / n)
+    limit = checked_threshold(threshold, errors)
+    # The step of the curve at an error e leaves 1 - e / t of the interval from 0 to t below it.
+    return float(np.maximum(0.0, 1.0 - values / limit).sum() / n)
 
 
 def failure_rate(errors: ArrayLike, *, threshold: float) -> float:
@@ -184,7 +186,7 @@ def auc_grid(errors: ArrayLike, *, threshold: float, step: float = 1e-4) -> floa
     limit = checked_threshold(threshold, errors)
     if not 0 < step <= limit:
         raise ValueError(f"step: got {step}; expected a positive number up to the threshold {limit:g}.")
-    grid = np.arange(0, limit + step, step)
+    grid = np.arange(0, limit + step, step)  # with the point too many that rounding may give, as in those scripts
     heights = cumulative_error(errors, grid).fractions
     return float(_simpson(heights, step) / limit)
 
@@ -258,6 +260,7 @@ def checked_threshold(threshold: float, errors: ArrayLike) -> float:
         raise ValueError(f"threshold: got {threshold!r}; expected one positive number, such as 0.08.") from None
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"threshold: got {threshold}; expected a positive number, such as 0.08.")
+    # A fraction of 1 is as far off as the face is large: whoever says 8 means percent.
     if value >= 1 and getattr(errors, "unit", None) == "fraction":
         raise ValueError(f"threshold: got {value:g}; the errors are fractions. Try threshold={value / 100:g}.")
     return value
@@ -266,12 +269,9 @@ def checked_threshold(threshold: float, errors: ArrayLike) -> float:
 def threshold_weights(values: np.ndarray, threshold: float, n_thresholds: int = 20) -> np.ndarray:
     """Return what each error adds to the threshold-weighted "AUC": the middles of the steps at whose end it passes."""
     steps = threshold * np.arange(n_thresholds) / (n_thresholds - 1)
+    # sum_k (t_k + t_(k-1)) / 2 F(t_k), turned round: a face adds the middles of all steps from its own error on.
     tail = np.append(np.cumsum(((steps[1:] + steps[:-1]) / 2)[::-1])[::-1], 0.0)
     return tail[np.maximum(np.searchsorted(steps, values, side="left") - 1, 0)]
-
-
-def _gain(values: np.ndarray, threshold: float) -> np.ndarray:
-    return np.maximum(0.0, 1.0 - values / threshold)
 
 
 def _simpson(heights: np.ndarray, step: float) -> float:
@@ -280,6 +280,7 @@ def _simpson(heights: np.ndarray, step: float) -> float:
 
     if len(heights) % 2:
         return odd(heights)
+    # An even number of points leaves one interval over: at the end, at the beginning, and the mean of both.
     head = odd(heights[:-1]) + step * (heights[-2] + heights[-1]) / 2
     tail = odd(heights[1:]) + step * (heights[0] + heights[1]) / 2
     return float((head + tail) / 2)

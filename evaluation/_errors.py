@@ -326,7 +326,7 @@ def _mean_distances(
     for part in chunks(faces):
         distance = point_distances(faces[part], guesses[part])
         use = None if usable is None else usable[part]
-        if np.isnan(distance.sum()):
+        if np.isnan(distance.sum()):  # one sum tells at the price of no mask
             seen = ~np.isnan(faces[part, :, 0])
             use = seen if use is None else use & seen
             failed[part] = (use & np.isnan(distance)).any(axis=-1)

@@ -125,6 +125,7 @@ def evaluate(
     for t in rules.thresholds:
         checked_threshold(t, errors)
     columns, flags = _columns(rules, errors)
+    # One for each subset: an interval does not depend on which others are measured with it.
     generators = as_generator(rng).spawn(len(parts))
     rows, means, rates = [], {}, {}
     for (label, inside), generator in zip(parts, generators, strict=True):
@@ -244,6 +245,7 @@ def _columns(rules: Protocol, errors: ErrorArray) -> tuple[np.ndarray, np.ndarra
 def _rates(flags: np.ndarray, errors: ErrorArray, groups: np.ndarray | None, confidence: float) -> list[Interval]:
     use = ~errors.undefined
     people = None if groups is None else groups[use]
+    # One person, however many faces, says nothing of how persons differ.
     few = not use.any() or (people is not None and len(np.unique(people)) < 2)
     result = []
     for flag in flags.T:

@@ -156,6 +156,7 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     share = count / n
     effective = float(len(sizes))
     if 0 < count < n:
+        # Kish's design effect: the variance of a ratio of sums over groups, against that of independent faces.
         between = (((np.bincount(codes, weights=marks) - share * sizes) ** 2).sum()) / n**2
         between *= len(sizes) / (len(sizes) - 1)
         effective = n / max(1.0, between / (share * (1 - share) / n))
@@ -205,8 +206,10 @@ def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective
     if not size > 0:
         raise ValueError(f"effective_n: got {effective_n}; expected a positive number.")
     share, z = count / n, ndtri((1 + confidence) / 2)
+    # Where |share - p| is z standard errors at p itself (Wilson, JASA 22, 1927): a quadratic equation in p.
     centre = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    # Exact ends at 0 and n; elsewhere rounding must not carry an end past the estimate.
     low = 0.0 if count == 0 else min(max(0.0, centre - half), share)
     high = 1.0 if count == n else max(min(1.0, centre + half), share)
     method = "Wilson" if effective_n is None else f"Wilson, effective n {size:.4g}"
@@ -331,11 +334,11 @@ def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confide
     """Return the ends of the expanded BCa interval, widened to hold the estimate."""
     replicates = replicates[np.isfinite(replicates)]
     size = len(replicates)
+    # Ties count half, and at least half a replicate lies on either side: the normal quantile of 0 is infinite.
     below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
     bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
-    deviation = deviation / max(
-        float(np.abs(deviation).max()), np.finfo(float).tiny
-    )  # squares neither vanish nor overflow
+    # The scale cancels in the acceleration (Efron, JASA 82, 1987); with a largest of 1 squares do not overflow.
+    deviation = deviation / max(float(np.abs(deviation).max()), np.finfo(float).tiny)
     spread = (deviation**2).sum() ** 1.5
     acceleration = (deviation**3).sum() / (6 * spread) if spread > 0 else 0.0
     # Hesterberg's expansion: n draws spread by n - 1 over n too little, and the spread is itself estimated

@@ -43,8 +43,7 @@ def pair(
     found = guess.like(truth.landmark_names, truth.frame, whose=truth.source)
     if targets.shape[1:] != found.shape[1:]:
         raise ValueError(
-            f"{guess.source}: got faces of shape {found.shape[1:]}; expected {targets.shape[1:]}, as "
-            f"{truth.source} has."
+            f"{guess.source}: got faces of shape {found.shape[1:]}; expected {targets.shape[1:]}, as {truth.source}."
         )
     if not (truth.named and guess.named):
         if len(targets) != len(found):
@@ -62,9 +61,8 @@ def pair(
     lacking = [name for name in wanted if name not in place]
     if extra and len(extra) == len(names):
         raise ValueError(
-            f"{guess.source}: no face has a name of {truth.source} ({names[0]!r} against "
-            f"{wanted[0]!r}); expected the same names. "
-            "Try the same folders and file names."
+            f"{guess.source}: no face has a name of {truth.source} ({names[0]!r} against {wanted[0]!r}); expected the "
+            "same names. Try the same folders and file names."
         )
     if extra:
         raise ValueError(
@@ -86,6 +84,7 @@ def _identities(truth: LandmarkSamples, guess: LandmarkSamples) -> tuple[list[st
     """Return what the faces of both sets are called, and what that is."""
     if set(truth.names) & set(guess.names):
         return truth.names, guess.names, "name"
+    # No name in common: results of detectors name images by the ids that the truth has.
     found = []
     for samples in (truth, guess):
         values = samples.attributes.get("image_id", [None])

@@ -279,7 +279,7 @@ def _rotations(rotation: Any, name: str) -> np.ndarray:
     matrix = matrix.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0)
-    close = off < 1e-4  # False for NaN
+    close = off < 1e-4  # as far as matrices printed with four digits miss it; False for NaN
     bad = ~close | (np.linalg.det(np.where(close[..., None, None], matrix, 0.0)) < 0)
     if bad.any():
         where = tuple(map(int, np.argwhere(bad)[0]))

@@ -98,6 +98,7 @@ class Subset:
             return np.isin(values, self.equals)
         if values.dtype.kind not in "fiu":
             raise ValueError(f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected numbers.")
+        # Bins are of the size of an angle: both profiles are one.
         size = np.abs(values.astype(np.float64))
         low, high = -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high
         return (size >= low) & ((size <= high) if self.closed else (size < high))

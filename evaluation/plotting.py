@@ -76,7 +76,7 @@ def plot_ced(
     if len(definitions) > 1:
         raise ValueError(f"models: got errors by {len(definitions)} definitions: {'; '.join(sorted(definitions))}.")
     ax = get_axes(ax, (6.4, 4.4))
-    grid = np.linspace(0.0, threshold, 201)
+    grid = np.linspace(0.0, threshold, 201)  # half a percent of the width: finer than the line
     for name, errors, groups in curves:
         height = cumulative_error(errors, grid).fractions
         label = (
@@ -311,5 +311,5 @@ def _window(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarra
     points = np.concatenate([truth, guess])
     points = points[np.isfinite(points).all(axis=1)]
     reach = max(float(np.abs(points - (low + high) / 2).max()), side / 2)
-    half = min(1.15 * reach, 1.5 * side)
+    half = min(1.15 * reach, 1.5 * side)  # a prediction that is far off must not make the face a dot
     return (low + high) / 2 - half, (low + high) / 2 + half

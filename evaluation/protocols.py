@@ -129,6 +129,7 @@ class Protocol:
         to_crop, back = self.crop.maps(truth)
         inside = to_crop(truth)
         if self.rounding:
+            # Halves go up, as where it is done in C; rint would take them to the even side.
             inside = np.floor(inside) if self.rounding == "floor" else np.floor(inside + 0.5)
         return (inside, to_crop(guess)) if self.in_crop else (back(inside), guess)
 

@@ -245,6 +245,7 @@ def _full_rows(key: str, columns: tuple[str, str, str]) -> Iterator[Contradictio
         if any(text is None for text in texts):
             continue
         common, challenging, full = (str(text) for text in texts)
+        # The mean by the size of the sets; each printed number is off by up to half a unit of its last digit.
         share = (weights["common"], weights["challenging"])
         implied = share[0] * float(common) + share[1] * float(challenging)
         slack = share[0] * _half_unit(common) + share[1] * _half_unit(challenging) + _half_unit(full)
@@ -280,6 +281,7 @@ def _auc_of_kd() -> Iterator[Contradiction]:
     ``1 - AUC = E[min(e, t)] / t >= (NME - FR * (E[e | e > t] - t)) / t``; errors of the failing faces of up to one
     whole inter-ocular distance on average are granted.
     """
+    # The most that is granted to E[e | e > t]: a failing face that is off by its inter-ocular distance.
     table, threshold, worst = PUBLISHED["kd-300w"], 0.1, 1.0
     for method in table.rows:
         for part in ("common", "challenging", "full"):
