@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from shape_models._commands import Command, json_option, output_option, read, save_figure, say, source_options
+from shape_models._commands import HELP, Command, json_option, output_option, read, save_figure, say, source_options
 from shape_models._names import names_scheme
 from shape_models.datasets import LandmarkSamples
 from shape_models.landmarks import get_scheme
@@ -26,8 +26,7 @@ from .published import PUBLISHED
 _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 
 
-@click.command(cls=Command, short_help="Measure predicted landmarks against true ones.",
-               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+@click.command(cls=Command, short_help="Measure predicted landmarks against true ones.", context_settings=HELP)
 @click.argument("prediction", type=click.Path())
 @click.argument("truth", type=click.Path())
 @click.option("--protocol", "-p", required=True, help="Name of the protocol; an unknown one lists all.")

@@ -78,8 +78,10 @@ print(f"{found.status} after {len(found.trace)} steps; it expects to be off by {
 reach = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 ends = [search.predict(image, boxes=box + r * (box[2] - box[0]) * np.array([1, 0, 1, 0])) for r in reach]
 for r, end in zip(reach, ends, strict=True):
-    print(f"box {r:3.0%} of its width aside: error {error(end.shape[None])[0]:5.1f} %, expected "
-          f"{100 * end.expected_error / eyes:5.1f} %, plausibility {end.plausibility:.2f}, {end.status}")  # fmt: skip
+    print(
+        f"box {r:3.0%} of its width aside: error {error(end.shape[None])[0]:5.1f} %, expected "
+        f"{100 * end.expected_error / eyes:5.1f} %, plausibility {end.plausibility:.2f}, {end.status}"
+    )
 
 # %% [markdown]
 # **Exercise 1.** From which distance on is the face lost? Which field of the result would have told you, without the

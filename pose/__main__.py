@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from shape_models import get_scheme
-from shape_models._commands import Command, DataError, json_option, output_option, say, source_options
+from shape_models._commands import HELP, Command, DataError, json_option, output_option, say, source_options
 from shape_models.datasets import LandmarkSample, load_landmarks
 
 from . import Camera, FaceModel3D, conventions, estimate_head_pose
@@ -17,8 +17,7 @@ from ._samples import faces_of, record_of, size_of_image
 __all__ = ["main"]
 
 
-@click.command(cls=Command, short_help="Print the head pose of faces in landmark files.",
-               context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+@click.command(cls=Command, short_help="Print the head pose of faces in landmark files.", context_settings=HELP)
 @click.argument("source", type=click.Path(exists=True))
 @click.option("--focal", type=float, help="Focal length in pixels; the width of the image by default.")
 @click.option("--convention", default="300W-LP", show_default=True, help="Whose yaw, pitch and roll to print.")

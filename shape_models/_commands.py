@@ -72,6 +72,9 @@ class Group(click.Group):
             return super().invoke(ctx)
 
 
+HELP = {"help_option_names": ["-h", "--help"]}  # of every command
+
+
 class Command(click.Command):
     """A command that stands alone, with the errors of a `Group`."""
 

@@ -42,14 +42,12 @@ def info(path: str, reading: dict[str, Any], as_json: bool) -> None:
     shapes = data.shapes()
     n, k, d = shapes.shape
     missing = np.isnan(shapes[..., 0])
-    record = {
-        "n_samples": n, "n_landmarks": k, "n_dims": d, "frame": data.frame,
-        "scheme": None if data.scheme is None else data.scheme.name,
-        "landmark_names": None if data.labels is None else list(data.labels), "missing_landmarks": int(missing.sum()),
-        "incomplete_shapes": int(missing.any(axis=1).sum()), "names": data.names if as_json else few(data.names),
-        "images": sum(map(image_exists, data.images)),
-        "groups": len(set(data.groups)),
-    }  # fmt: skip
+    record = {"n_samples": n, "n_landmarks": k, "n_dims": d, "frame": data.frame}
+    record["scheme"] = None if data.scheme is None else data.scheme.name
+    record["landmark_names"] = None if data.labels is None else list(data.labels)
+    record |= {"missing_landmarks": int(missing.sum()), "incomplete_shapes": int(missing.any(axis=1).sum())}
+    record |= {"names": data.names if as_json else few(data.names), "images": sum(map(image_exists, data.images))}
+    record["groups"] = len(set(data.groups))
     if data.frame != "relative":
         centred = shapes - np.nanmean(shapes, axis=1, keepdims=True)
         record["median_centroid_size"] = float(np.median(np.sqrt(np.nansum(centred**2, axis=(1, 2)))))

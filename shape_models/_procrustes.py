@@ -200,11 +200,11 @@ def generalized_procrustes(
     ((50, 4, 2), True)
     """
     check_flags(reflection=reflection)
+    options: dict[str, Any] = {"criterion": criterion, "scaling": scaling, "reflection": reflection}
+    options |= {"tangent": tangent, "mirror": mirror, "tol": tol, "max_iter": max_iter}
     if loss != "linear":
         if loss not in ("huber", "tukey") or sliding is not None:
             raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey', and 'linear' with sliding.")
-        options: dict[str, Any] = {"criterion": criterion, "scaling": scaling, "reflection": reflection}
-        options |= {"tangent": tangent, "mirror": mirror, "tol": tol, "max_iter": max_iter}
         array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
         wide = array.astype(np.float64, copy=False)
         given = seen_weights(wide, weights)
@@ -215,8 +215,6 @@ def generalized_procrustes(
     tangent = sliding is not None if tangent is None else tangent
     rule = checked_rule(criterion, scaling, tangent, tol, max_iter)
     if on_error == "status" and sliding is None:
-        options = {"criterion": criterion, "scaling": scaling, "reflection": reflection, "tangent": tangent,
-                   "mirror": mirror, "tol": tol, "max_iter": max_iter}  # fmt: skip
         return _superimpose_what_can_be(shapes, weights, options)
     if on_error != "raise":
         raise ValueError(f"on_error: got {on_error!r}; expected 'raise' or 'status' (without sliding).")

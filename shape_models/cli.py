@@ -18,6 +18,7 @@ from ._alignment import GeneralizedProcrustes
 from ._asm import ASM
 from ._commands import (
     ENTRY_POINTS,
+    HELP,
     DataError,
     Group,
     by_name,
@@ -56,7 +57,7 @@ class _Main(Group):
     announced = ENTRY_POINTS
 
 
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Main, context_settings={**HELP, "max_content_width": 100})
 @click.version_option(__version__, prog_name="shape-models")
 def main() -> None:
     """Statistical shape models of landmarks: fit, regularise, complete, judge, draw, convert.
@@ -103,6 +104,7 @@ def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | No
 
 
 _LANDMARKS = "Folder, or a file .npz, .csv, .tps, .ljson, ..."
+_criterion = click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True)
 _format = click.option("--format", "form", help="Format of the files in a folder. [default: as the frame says]")
 
 
@@ -113,16 +115,17 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 @click.argument("source")
 @output_option("The model file, .npz.", type=click.Path(dir_okay=False))
 @source_options()
-@click.option("--n-components", "-n", default="0.98", show_default=True,
-              help="Number of modes (12), fraction of the variance (0.98), or all.")  # fmt: skip
+@click.option(
+    "--n-components", "-n", default="0.98", show_default=True, help="Modes (12), fraction of variance (0.98), or all."
+)
 @click.option("--limit", default="3", show_default=True, help="Standard deviations a mode may reach, or none.")
-@click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True,
-              help="Criterion of the superimposition.")  # fmt: skip
+@_criterion
 @click.option("--keep-size", is_flag=True, help="Superimpose without scaling: size stays in the model.")
 @click.option("--symmetric", is_flag=True, help="Give the mean the mirror symmetry of the scheme.")
 @click.option("--shrinkage", type=click.Choice(["ledoit_wolf", "oas"]), help="Help for few samples.")
-@click.option("--points", type=click.IntRange(min=4), default=64, show_default=True,
-              help="Landmarks on each outline, where SOURCE is a folder of masks.")  # fmt: skip
+@click.option(
+    "--points", type=click.IntRange(4), default=64, show_default=True, help="Landmarks on the outline of each mask."
+)
 @click.option("--label", type=int, help="Value of the object in masks of several.")
 @click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes.")
 @json_option
@@ -161,16 +164,13 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
     save_model(model, output, metadata=metadata)
     shares = fitted.explained_variance_ratio_
     mirrored = [data.names[i] for i in model.alignment_.mirrored_]
-    record = {
-        "model": str(output), "n_samples": len(shapes), "n_landmarks": shapes.shape[1],
-        "n_dims": shapes.shape[2], "scheme": None if data.scheme is None else data.scheme.name, "frame": data.frame,
-        "missing_landmarks": missing, "n_components": fitted.n_components_, "explained_variance_ratio": shares,
-        "mirrored": mirrored, "converged": bool(model.alignment_.converged_ and fitted.converged_),
-        "seconds": round(seconds, 3),
-    }  # fmt: skip
+    n, k, d = shapes.shape
+    record = {"model": str(output), "n_samples": n, "n_landmarks": k, "n_dims": d, "frame": data.frame}
+    record |= {"scheme": None if data.scheme is None else data.scheme.name, "missing_landmarks": missing}
+    record |= {"n_components": fitted.n_components_, "explained_variance_ratio": shares, "mirrored": mirrored}
+    record |= {"converged": bool(model.alignment_.converged_ and fitted.converged_), "seconds": round(seconds, 3)}
     lines = [
-        f"{counted(len(shapes), 'shape')} of {shapes.shape[1]} landmarks in {shapes.shape[2]}-D, "
-        f"{missing} missing landmarks; fitted in {seconds:.2f} s",
+        f"{counted(n, 'shape')} of {k} landmarks in {d}-D, {missing} missing landmarks; fitted in {seconds:.2f} s",
         f"{counted(fitted.n_components_, 'mode')} with {100 * shares.sum():.1f} % of the variance: "
         + ", ".join(f"{100 * s:.1f}" for s in shares[:6])
         + (" ..." if len(shares) > 6 else ""),
@@ -218,20 +218,14 @@ def project(
     clipped = int(np.any(report.clipped, axis=1).sum()) if report is not None else 0
     result = data.with_shapes(data.unlike(near, *names_and_frame(chosen)))
     path = _write(result, output, reading, form)
-    record = {
-        "output": str(path), "n_samples": len(near), "mean_moved": mean_moved, "filled_landmarks": n_filled,
-        "clipped_shapes": clipped, "judged_shapes": int(whole.sum()),
-        "plausibility": None if report is None else report.plausibility, "failed": _names(data, bad),
-    }  # fmt: skip
-    say(
-        as_json,
-        record,
-        [
-            f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
-            f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
-            f"wrote {path}",
-        ],
-    )
+    record = {"output": str(path), "n_samples": len(near), "mean_moved": mean_moved, "filled_landmarks": n_filled}
+    record |= {"clipped_shapes": clipped, "judged_shapes": int(whole.sum()), "failed": _names(data, bad)}
+    record |= {"plausibility": None if report is None else report.plausibility}
+    lines = [
+        f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
+        f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
+    ]
+    say(as_json, record, [*lines, f"wrote {path}"])
     _refuse_failed(data, bad)
 
 
@@ -256,20 +250,15 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
     path = _write(filled, output, reading, form)
     typical = float(np.median(spread)) if spread.size else 0.0
     n_filled = int(missing[~bad].sum())
-    record = {"output": str(path), "n_samples": len(missing), "filled_landmarks": n_filled,
-              "median_standard_deviation": typical, "no_better_than_mean": result.no_better_than_mean,
-              "failed": _names(data, bad)}  # fmt: skip
-    note = "note: shapes left out of the model were completed no better than by pasting its mean"
-    say(
-        as_json,
-        record,
-        [
-            f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
-            f"expected error {typical:.3g} (median standard deviation)",
-            *([note] if result.no_better_than_mean else []),
-            f"wrote {path}",
-        ],
-    )
+    record = {"output": str(path), "n_samples": len(missing), "filled_landmarks": n_filled, "failed": _names(data, bad)}
+    record |= {"median_standard_deviation": typical, "no_better_than_mean": result.no_better_than_mean}
+    lines = [
+        f"{counted(n_filled, 'missing landmark')} in {counted(len(missing), 'shape')} filled in; "
+        f"expected error {typical:.3g} (median standard deviation)"
+    ]
+    if result.no_better_than_mean:
+        lines.append("note: shapes left out of the model were completed no better than by pasting its mean")
+    say(as_json, record, [*lines, f"wrote {path}"])
     _refuse_failed(data, bad)
 
 
@@ -278,7 +267,7 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
 @output_option(_LANDMARKS)
 @_format
 @source_options()
-@click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True)
+@_criterion
 @click.option("--keep-size", is_flag=True, help="Do not scale.")
 @click.option("--tangent", is_flag=True, help="Project to the tangent plane at the mean.")
 @click.option("--reflection", is_flag=True, help="Mirror shapes where that fits better.")

@@ -242,8 +242,10 @@ def loop_length(target, normalizer, right=(), left=()):
     lengths = []
     for face in target:
         if normalizer in ("inter_ocular", "inter_pupil", "eye_centers"):
-            ends = [[math.fsum(float(face[i][axis]) for i in side) / len(side) for axis in range(len(face[0]))]
-                    for side in (right, left)]  # fmt: skip
+            ends = [
+                [math.fsum(float(face[i][axis]) for i in side) / len(side) for axis in range(len(face[0]))]
+                for side in (right, left)
+            ]
             lengths.append(math.dist(*ends))
         else:
             w, h = (max(float(p[axis]) for p in face) - min(float(p[axis]) for p in face) for axis in (0, 1))
@@ -272,8 +274,11 @@ def quaternion_angle(first, second):
 
 def loop_euler_mae(target, prediction):
     """Mean over faces and angles of the smallest of the differences by whole turns, in degrees."""
-    total = [min(abs(a - b + 360 * k) for k in (-2, -1, 0, 1, 2)) for t, p in zip(target, prediction, strict=True)
-             for a, b in zip(t, p, strict=True)]  # fmt: skip
+    total = [
+        min(abs(a - b + 360 * k) for k in (-2, -1, 0, 1, 2))
+        for t, p in zip(target, prediction, strict=True)
+        for a, b in zip(t, p, strict=True)
+    ]
     return math.fsum(total) / len(total)
 
 

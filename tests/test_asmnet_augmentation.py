@@ -19,9 +19,21 @@ from shape_models import IBUG68
 MIRROR = torch.from_numpy(np.array(IBUG68.mirror))
 seeds = st.integers(0, 2**31 - 1)
 GEOMETRY = Augmentation(
-    rotation=20.0, scale=0.2, shift=0.1, aspect=0.1, flip=0.5, brightness=0.0, contrast=0.0, saturation=0.0,
-    colour=0.0, grey=0.0, gamma=0.0, blur=0.0, noise=0.0, occlusion=0.0,
-)  # fmt: skip
+    rotation=20.0,
+    scale=0.2,
+    shift=0.1,
+    aspect=0.1,
+    flip=0.5,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    colour=0.0,
+    grey=0.0,
+    gamma=0.0,
+    blur=0.0,
+    noise=0.0,
+    occlusion=0.0,
+)
 
 
 def draw_crops(seed, n=4, augmentation=GEOMETRY):

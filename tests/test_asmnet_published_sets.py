@@ -20,9 +20,19 @@ from shape_models.images import ImageFileError, image_exists, image_size, read_i
 
 N = 12
 SMALL = [
-    "--epochs", "1", "--batch-size", "6", "--size", "32", "--set", 'network_options={"width": 0.25}',
-    "--set", "warmup_epochs=0", "--set", "picture_epochs=1",
-]  # fmt: skip
+    "--epochs",
+    "1",
+    "--batch-size",
+    "6",
+    "--size",
+    "32",
+    "--set",
+    'network_options={"width": 0.25}',
+    "--set",
+    "warmup_epochs=0",
+    "--set",
+    "picture_epochs=1",
+]
 
 
 def run(*arguments, code=0):
@@ -195,8 +205,20 @@ def wflw(tmp_path_factory):
 
 def test_wflw_is_trained_on_and_measured_in_its_six_subsets(wflw, tmp_path):
     root, flags = wflw
-    run("train", root, "--format", "wflw", "--split", "train", "--out", tmp_path / "net", "--cache", tmp_path,
-        "--no-pose", *SMALL)  # fmt: skip
+    run(
+        "train",
+        root,
+        "--format",
+        "wflw",
+        "--split",
+        "train",
+        "--out",
+        tmp_path / "net",
+        "--cache",
+        tmp_path,
+        "--no-pose",
+        *SMALL,
+    )
     model = tmp_path / "net" / "net.safetensors"
     for protocol in ([], ["--protocol", "asmnet-wflw"]):  # outer corners of the eyes, and pupils in the crop
         report = json.loads(
@@ -294,15 +316,40 @@ def test_any_landmarks_have_a_protocol(tmp_path):
     assert np.abs(fitted - raw).max() > 0.1
     other = save_model(AlignedASM(ASM(2)).fit(shapes[:, :9]), tmp_path / "other.npz")
     errors = [
-        json.loads(run("evaluate", tmp_path / "net" / "net.safetensors", tmp_path, "--extension", "pts", "--json",
-                       "--passes", 1, "--fitted", *more))["rows"][0]["metrics"]["NME"]["estimate"]
+        json.loads(
+            run(
+                "evaluate",
+                tmp_path / "net" / "net.safetensors",
+                tmp_path,
+                "--extension",
+                "pts",
+                "--json",
+                "--passes",
+                1,
+                "--fitted",
+                *more,
+            )
+        )["rows"][0]["metrics"]["NME"]["estimate"]
         for more in ([], ["--shape-model", other])
-    ]  # fmt: skip
+    ]
     assert errors[0] != errors[1]
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("image,x0,y0,x1,y1\n0.png,30,30,110,100\n")
-    run("predict", tmp_path / "0.png", "--model", tmp_path / "net" / "net.safetensors", "--boxes", boxes, "--fitted",
-        "--shape-model", other, "--format", "json", "--out", tmp_path / "found")  # fmt: skip
+    run(
+        "predict",
+        tmp_path / "0.png",
+        "--model",
+        tmp_path / "net" / "net.safetensors",
+        "--boxes",
+        boxes,
+        "--fitted",
+        "--shape-model",
+        other,
+        "--format",
+        "json",
+        "--out",
+        tmp_path / "found",
+    )
     (face,) = json.loads((tmp_path / "found" / "landmarks.json").read_text())[str(tmp_path / "0.png")]
     np.testing.assert_allclose(face["fitted"], load_model(other).project(face["landmarks"]), atol=0.02)
     assert face["pose"] is None  # nothing taught one
@@ -321,10 +368,33 @@ def test_folders_of_asmnet_with_any_scheme_groups_and_pose(tmp_path):
     assert samples.scheme.name == "imm58"
     assert len(set(samples.groups)) == N // 2
     np.testing.assert_array_equal(samples[0].attributes["pose"], [1, 2, 3])
-    run("train", tmp_path, "--format", "asmnet", "--scheme", "imm58", "--out", tmp_path / "net", "--cache",
-        tmp_path / "cache", *SMALL)  # fmt: skip
-    report = json.loads(run("evaluate", tmp_path / "net" / "net.safetensors", tmp_path, "--format", "asmnet",
-                            "--scheme", "imm58", "--json", "--passes", 1))  # fmt: skip
+    run(
+        "train",
+        tmp_path,
+        "--format",
+        "asmnet",
+        "--scheme",
+        "imm58",
+        "--out",
+        tmp_path / "net",
+        "--cache",
+        tmp_path / "cache",
+        *SMALL,
+    )
+    report = json.loads(
+        run(
+            "evaluate",
+            tmp_path / "net" / "net.safetensors",
+            tmp_path,
+            "--format",
+            "asmnet",
+            "--scheme",
+            "imm58",
+            "--json",
+            "--passes",
+            1,
+        )
+    )
     assert report["rows"][0]["faces"] == N
 
 

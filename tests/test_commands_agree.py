@@ -107,8 +107,18 @@ def test_what_one_command_writes_another_pairs_by_name(folder, outputs, tmp_path
         paths[kind] = tmp_path / kind.strip("/").replace(".", "_")
         np.savez(f"{paths[kind]}.npz", shapes=outputs[kind].shapes(), names=outputs[kind].names)
     for one, two in itertools.product(kinds, repeat=2):
-        text = run(evaluate, f"{paths[one]}.npz", f"{paths[two]}.npz", "-p", "300w", "--resamples", 20, "--json",
-                   "--unpaired", "failure")  # fmt: skip
+        text = run(
+            evaluate,
+            f"{paths[one]}.npz",
+            f"{paths[two]}.npz",
+            "-p",
+            "300w",
+            "--resamples",
+            20,
+            "--json",
+            "--unpaired",
+            "failure",
+        )
         report = json.loads(text)
         assert report["pairing"] == "Faces are paired by name."
         assert report["rows"][0]["faces"] == len(ORDER)
@@ -145,8 +155,21 @@ def test_searches_and_networks_name_their_results_alike(folder, tmp_path):
     run(asmnet, "predict", folder, "-o", tmp_path / "n", "--boxes", boxes, "--format", "pts", "--format", "csv")
     for found in (tmp_path / "s", tmp_path / "n", tmp_path / "n" / "landmarks.csv"):
         assert load_landmarks(found).names == ORDER
-        text = run(evaluate, found, folder, "-p", "300w", "--resamples", 20, "--json", *OPTIONS[:4], "--unpaired",
-                   "failure", "--missing", -1)  # fmt: skip
+        text = run(
+            evaluate,
+            found,
+            folder,
+            "-p",
+            "300w",
+            "--resamples",
+            20,
+            "--json",
+            *OPTIONS[:4],
+            "--unpaired",
+            "failure",
+            "--missing",
+            -1,
+        )
         assert json.loads(text)["pairing"] == "Faces are paired by name."
     report = json.loads(run(asmnet, "evaluate", "asmnet-68", folder, *OPTIONS, "--json"))
     assert report["rows"][0]["faces"] == 6
@@ -204,8 +227,21 @@ def test_every_command_has_the_same_options(folder):
         else:
             yield path, command
 
-    writes = {"fit", "project", "complete", "align", "convert", "train-search", "search", "modes", "spectrum", "clip",
-              "shapes", "explore", "demo"}  # fmt: skip
+    writes = {
+        "fit",
+        "project",
+        "complete",
+        "align",
+        "convert",
+        "train-search",
+        "search",
+        "modes",
+        "spectrum",
+        "clip",
+        "shapes",
+        "explore",
+        "demo",
+    }
     reads = {"fit", "project", "complete", "align", "convert", "info", "diagnose", "clip", "shapes", "train-search"}
     for path, command in walk(main):
         options = {option for parameter in command.params for option in parameter.opts}

@@ -37,9 +37,14 @@ def test_the_table_is_that_of_evaluate(files):
     found = run(files / "guess.npz", files / "truth.npz", "--protocol", "300w", "--group", "person")
     assert found.exit_code == 0, found.output
     report = evaluate(
-        FACES, GUESS, "300w", attributes={"split": SPLIT}, groups=(np.arange(30) // 3).astype(str), name="guess",
+        FACES,
+        GUESS,
+        "300w",
+        attributes={"split": SPLIT},
+        groups=(np.arange(30) // 3).astype(str),
+        name="guess",
         n_resamples=50,
-    )  # fmt: skip
+    )
     assert found.output.rstrip("\n") == str(report)
 
 
@@ -84,10 +89,26 @@ def test_the_layout_of_300w_brings_its_splits(tmp_path):
 def test_everything_that_can_be_added(files):
     np.savez(files / "poor.npz", shapes=FACES + 2 * (GUESS - FACES), names=NAMES)
     found = run(
-        files / "guess.npz", files / "truth.npz", "-p", "asmnet-300w", "--against", files / "poor.npz",
-        "--name", "mine", "--landmarks", "group", "--beside", "asmnet-2", "--explain", "--ced", files / "ced.png",
-        "--landmark-plot", files / "where.svg", "--format", "markdown",
-    )  # fmt: skip
+        files / "guess.npz",
+        files / "truth.npz",
+        "-p",
+        "asmnet-300w",
+        "--against",
+        files / "poor.npz",
+        "--name",
+        "mine",
+        "--landmarks",
+        "group",
+        "--beside",
+        "asmnet-2",
+        "--explain",
+        "--ced",
+        files / "ced.png",
+        "--landmark-plot",
+        files / "where.svg",
+        "--format",
+        "markdown",
+    )
     assert found.exit_code == 0, found.output
     for text in (
         "normalizer  inter_ocular",

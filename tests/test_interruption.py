@@ -15,9 +15,22 @@ pytest.importorskip("torch", reason="torch is not installed")
 from asmnet.checkpoints import read_tensors
 
 ARGUMENTS = [
-    "--format", "folder", "--scheme", "ibug68", "--batch-size", "8", "--size", "32", "--no-pose",
-    "--set", 'network_options={"width": 0.25}', "--set", "warmup_epochs=0", "--set", "picture_epochs=0",
-]  # fmt: skip
+    "--format",
+    "folder",
+    "--scheme",
+    "ibug68",
+    "--batch-size",
+    "8",
+    "--size",
+    "32",
+    "--no-pose",
+    "--set",
+    'network_options={"width": 0.25}',
+    "--set",
+    "warmup_epochs=0",
+    "--set",
+    "picture_epochs=0",
+]
 
 
 @pytest.fixture(scope="module")

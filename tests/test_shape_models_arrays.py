@@ -184,10 +184,21 @@ def test_matrices_and_long_doubles_are_read_as_arrays(name):
 # --- Axes in another order ----------------------------------------------------------------------------------
 
 FITS = [
-    "ASM.fit", "ASM.fit_chunks", "AlignedASM.fit", "AlignedASM.fit_chunks", "generalized_procrustes",
-    "GeneralizedProcrustes.fit", "compactness", "generalization", "leave_one_out", "specificity",
-    "advise_n_components", "estimate_similarity source", "estimate_similarity target", "ShapeStatistics.from_shapes",
-]  # fmt: skip
+    "ASM.fit",
+    "ASM.fit_chunks",
+    "AlignedASM.fit",
+    "AlignedASM.fit_chunks",
+    "generalized_procrustes",
+    "GeneralizedProcrustes.fit",
+    "compactness",
+    "generalization",
+    "leave_one_out",
+    "specificity",
+    "advise_n_components",
+    "estimate_similarity source",
+    "estimate_similarity target",
+    "ShapeStatistics.from_shapes",
+]
 MODELS = [
     "ASM.transform",
     "ASM.project",

@@ -238,9 +238,7 @@ def test_demo_gains_on_the_photograph_that_ships(tmp_path, monkeypatch):
 @pytest.mark.data
 def test_real_faces(tmp_path, data_dir):
     out = tmp_path / "face.npz"
-    record = json.loads(
-        run("fit", data_dir / "300w", "--split", "train", "--scheme", "ibug68", "-o", out, "--json")
-    )  # fmt: skip
+    record = json.loads(run("fit", data_dir / "300w", "--split", "train", "--scheme", "ibug68", "-o", out, "--json"))
     assert record["n_samples"] == 1750
     assert record["mirrored"] == []
     np.testing.assert_allclose(record["explained_variance_ratio"][:3], [0.546, 0.144, 0.064], atol=2e-3)

@@ -148,10 +148,15 @@ def test_channels_that_are_no_colours_are_understood():
     full, none = np.full(mask.shape, 255), np.zeros(mask.shape, int)
     value = np.where(mask, 200, 0)
     for channels in (
-        [value], [value, full], [value, none], [value] * 3 + [full], [value, none, none, full],
+        [value],
+        [value, full],
+        [value, none],
+        [value] * 3 + [full],
+        [value, none, none, full],
         [none, none, none, value],  # black on a transparent ground
-        [full, full, full, value], [full, value],  # white on white that is transparent
-    ):  # fmt: skip
+        [full, full, full, value],
+        [full, value],  # white on white that is transparent
+    ):
         given = np.stack(channels, axis=-1).astype(np.uint8)
         np.testing.assert_array_equal(outline_of_mask(given), outline)
     assert outline_of_mask(np.stack([value, none, none, full], axis=-1), label=(200, 0, 0)).shape == outline.shape

@@ -450,9 +450,20 @@ def test_an_archive_that_declares_too_much_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "read", [read_300w, read_helen, read_wflw, read_cofw, read_aflw2000, read_300wlp, read_muct, read_imm, read_asmnet,
-             load_landmarks]
-)  # fmt: skip
+    "read",
+    [
+        read_300w,
+        read_helen,
+        read_wflw,
+        read_cofw,
+        read_aflw2000,
+        read_300wlp,
+        read_muct,
+        read_imm,
+        read_asmnet,
+        load_landmarks,
+    ],
+)
 def test_readers_name_an_empty_or_absent_folder(tmp_path, read):
     with pytest.raises(LandmarkFileError, match=f"{tmp_path.name}: got no"):
         read(tmp_path)

@@ -248,9 +248,11 @@ def test_mediapipe(monkeypatch, tmp_path):
 
     vision = types.SimpleNamespace(FaceDetector=FaceDetector, FaceDetectorOptions=types.SimpleNamespace)
     fake = module(
-        "mediapipe", Image=types.SimpleNamespace, ImageFormat=types.SimpleNamespace(SRGB="SRGB"),
+        "mediapipe",
+        Image=types.SimpleNamespace,
+        ImageFormat=types.SimpleNamespace(SRGB="SRGB"),
         tasks=types.SimpleNamespace(vision=vision, BaseOptions=types.SimpleNamespace),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(sys.modules, "mediapipe", fake)
     (tmp_path / "short.tflite").write_bytes(b"")
     detector = detectors.MediaPipe(tmp_path / "short.tflite")
@@ -263,9 +265,11 @@ def test_mediapipe(monkeypatch, tmp_path):
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
     for name, call in (
-        ("retinaface", detectors.RetinaFace), ("dlib", detectors.DlibHog),
-        ("cv2", lambda: detectors.YuNet("x")), ("mediapipe", lambda: detectors.MediaPipe("x")),
-    ):  # fmt: skip
+        ("retinaface", detectors.RetinaFace),
+        ("dlib", detectors.DlibHog),
+        ("cv2", lambda: detectors.YuNet("x")),
+        ("mediapipe", lambda: detectors.MediaPipe("x")),
+    ):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(ImportError, match=f"needs the package {name}, which is not installed. Try pip install"):
             call()

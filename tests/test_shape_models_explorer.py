@@ -45,10 +45,21 @@ def in_browser(tmp_path, model, scenario, *, size=(1100, 800), **options):
     )
     page.write_text(text.replace("</body>", script + "</body>"), encoding="utf-8")
     command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=8000", "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={size[0]},{size[1]}",
+        "--virtual-time-budget=8000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     out = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     found = re.search(r'<pre id="result">(.*?)</pre>', out.stdout, re.DOTALL)
     assert found, f"the page did not finish: {out.stderr[-2000:]}"

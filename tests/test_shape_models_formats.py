@@ -76,7 +76,7 @@ def test_pts_of_idav_is_another_format(tmp_path):
         ("", "ends without points"),
         ("version: 2\n", "line 1: version: got '2'; expected 1"),
         ("version: 1\nn_points: many\n{\n1 2\n}", "line 2: n_points: got 'many'"),
-        ("version: 1\nn_points: 999999999\n{\n1 2\n}", "n_points: got 999999999, but the file has 1 points"),
+        ("version: 1\nn_points: 999999999\n{\n1 2\n}", "n_points: got 999999999, but the file has 1"),
         ("version: 1\nn_points: 99999999999999\n{\n1 2\n}", "expected a count"),
         ("n_points: 1\n{\n1 2\n", "without a closing brace"),
         ("n_points: 1\n{\n1 2\n}\nmore", "line 5: got 'more' after"),
@@ -515,7 +515,7 @@ def test_dlib_xml(tmp_path):
 BAD = [
     ("a.asf", "", "got no lines"),
     ("a.asf", "x\n", "line 1: number of points: got 'x'"),
-    ("a.asf", "999999999\n0 0 0 0 0 0 0\n", "got 999999999, but the file has 1 points"),
+    ("a.asf", "999999999\n0 0 0 0 0 0 0\n", "got 999999999, but the file has 1"),
     ("a.asf", "1\n0 0 0 0 0 0\n", "line 2: got 6 fields"),
     ("a.asf", "1\n0 0 0 zero 0 0 0\n", "line 2: y: got 'zero'"),
     ("a.asf", "1\n0 0 0 0 1 0 0\n", "line 2: point: got 1; expected each of 0...0 once"),

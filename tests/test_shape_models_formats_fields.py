@@ -19,17 +19,40 @@ KEPT = {
     ".tps": {"missing", "spatial", "image", "id", "scale", "curves", "text", "y_up"},
     ".ljson": {"missing", "spatial"},
     ".csv": {
-        "missing", "spatial", "labels", "image", "id", "scale", "visibility", "confidence", "text", "y_up", "relative",
+        "missing",
+        "spatial",
+        "labels",
+        "image",
+        "id",
+        "scale",
+        "visibility",
+        "confidence",
+        "text",
+        "y_up",
+        "relative",
         "physical",
     },
     ".json": {"missing", "labels", "image", "id", "box", "visibility"},
     ".xml": {"labels", "image", "id", "scale", "box", "text"},
     ".txt": {"missing", "spatial", "id"},
     ".npz": {
-        "missing", "spatial", "labels", "image", "id", "scale", "curves", "box", "visibility", "confidence", "text",
-        "number", "y_up", "relative", "physical",
+        "missing",
+        "spatial",
+        "labels",
+        "image",
+        "id",
+        "scale",
+        "curves",
+        "box",
+        "visibility",
+        "confidence",
+        "text",
+        "number",
+        "y_up",
+        "relative",
+        "physical",
     },
-}  # fmt: skip
+}
 FIELDS = sorted(KEPT[".npz"])
 numbers = st.floats(0.5, 20, allow_nan=False).map(lambda x: round(x, 6))
 words = st.text("abcdefgh", min_size=1, max_size=6)
@@ -73,9 +96,13 @@ def records(draw, field, n=3):
 
 def value(sample, field):
     return {
-        "labels": sample.labels, "image": sample.image_name, "box": sample.box, "curves": sample.curves,
-        "text": sample.attributes.get("sex"), "number": sample.attributes.get("age"),
-    }.get(field, sample.attributes.get(field))  # fmt: skip
+        "labels": sample.labels,
+        "image": sample.image_name,
+        "box": sample.box,
+        "curves": sample.curves,
+        "text": sample.attributes.get("sex"),
+        "number": sample.attributes.get("age"),
+    }.get(field, sample.attributes.get(field))
 
 
 def equal(got, wanted):
@@ -128,8 +155,12 @@ def test_what_a_format_has_a_place_for_comes_back(tmp_path_factory, ending, fiel
 
 
 NOT_KEPT = {
-    "labels": "abels", "scale": "scale", "curves": "urves", "visibility": "isibility", "confidence": "onfidence",
-}  # fmt: skip
+    "labels": "abels",
+    "scale": "scale",
+    "curves": "urves",
+    "visibility": "isibility",
+    "confidence": "onfidence",
+}
 
 
 @pytest.mark.parametrize("ending", [".pts", ".npy", ".asf", ".tps", ".ljson", ".csv", ".json", ".xml"])

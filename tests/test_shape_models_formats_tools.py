@@ -38,22 +38,32 @@ MARKUPS = {
     "@schema": "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#",
     "markups": [
         {
-            "type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False,
+            "type": "Fiducial",
+            "coordinateSystem": "LPS",
+            "coordinateUnits": "mm",
+            "locked": False,
             "labelFormat": "%N-%d",
             "controlPoints": [
                 {
-                    "id": "1", "label": "F-1", "description": "", "associatedNodeID": "",
+                    "id": "1",
+                    "label": "F-1",
+                    "description": "",
+                    "associatedNodeID": "",
                     "position": [-53.388409961685827, -73.33572796934868, 0.0],
-                    "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0], "selected": True,
-                    "locked": False, "visibility": True, "positionStatus": "defined",
+                    "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+                    "selected": True,
+                    "locked": False,
+                    "visibility": True,
+                    "positionStatus": "defined",
                 },
                 {"id": "2", "label": "F-2", "position": [49.8682950191571, -88.58955938697324, 0.0]},
                 {"id": "3", "label": "F-3", "position": [0.0, 0.0, 0.0], "positionStatus": "undefined"},
             ],
-            "measurements": [], "display": {"visibility": True, "opacity": 1.0},
+            "measurements": [],
+            "display": {"visibility": True, "opacity": 1.0},
         }
     ],
-}  # fmt: skip
+}
 FCSV = """# Markups fiducial file version = 4.13
 # CoordinateSystem = LPS
 # columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
@@ -133,14 +143,26 @@ def test_curves_of_slicer_are_curves(tmp_path):
 
 def _labelme(*shapes, **more):
     return {
-        "version": "5.7.0", "flags": {}, "imagePath": "..\\img\\a.jpg", "imageData": None, "imageHeight": 48,
-        "imageWidth": 64, **more,
+        "version": "5.7.0",
+        "flags": {},
+        "imagePath": "..\\img\\a.jpg",
+        "imageData": None,
+        "imageHeight": 48,
+        "imageWidth": 64,
+        **more,
         "shapes": [
-            {"label": label, "points": points, "group_id": group, "description": "", "shape_type": kind, "flags": {},
-             "mask": None}
+            {
+                "label": label,
+                "points": points,
+                "group_id": group,
+                "description": "",
+                "shape_type": kind,
+                "flags": {},
+                "mask": None,
+            }
             for label, points, group, kind in shapes
         ],
-    }  # fmt: skip
+    }
 
 
 def test_labelme(tmp_path):
@@ -294,9 +316,21 @@ def test_coco_results_and_empty_keypoints(tmp_path):
 
 
 def _openface(n=68):
-    names = ["frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x", "gaze_0_y", "eye_lmk_x_0",
-             "eye_lmk_X_0",
-             "pose_Tx", *(f"{axis}_{i}" for axis in "xyXYZ" for i in range(n)), "p_scale", "AU01_r"]  # fmt: skip
+    names = [
+        "frame",
+        "face_id",
+        "timestamp",
+        "confidence",
+        "success",
+        "gaze_0_x",
+        "gaze_0_y",
+        "eye_lmk_x_0",
+        "eye_lmk_X_0",
+        "pose_Tx",
+        *(f"{axis}_{i}" for axis in "xyXYZ" for i in range(n)),
+        "p_scale",
+        "AU01_r",
+    ]
     values = {f"{axis}_{i}": 100 * k + i + 0.5 for k, axis in enumerate("xyXYZ") for i in range(n)}
     rows = []
     for frame, success in ((1, 1), (2, 0)):

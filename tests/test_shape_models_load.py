@@ -151,8 +151,10 @@ def test_archives_by_name(tmp_path):
 
 
 def test_a_split_can_be_a_column(tmp_path):
-    rows = [LandmarkFile(f, image_name=f"{i}.jpg", attributes={"split": "ab"[i % 2], "who": f"p{i // 2}"})
-            for i, f in enumerate(FACES)]  # fmt: skip
+    rows = [
+        LandmarkFile(f, image_name=f"{i}.jpg", attributes={"split": "ab"[i % 2], "who": f"p{i // 2}"})
+        for i, f in enumerate(FACES)
+    ]
     write_landmarks(tmp_path / "t.csv", rows)
     samples = load_landmarks(tmp_path / "t.csv", split="b", groups="who")
     assert (samples.names, samples.splits, samples.groups) == (["1", "3"], ["b", "b"], ["p0", "p1"])
@@ -213,8 +215,15 @@ def test_numbered_names_count_as_numbers(prefix):
             np.testing.assert_array_equal(load_landmarks(file, scheme=scheme).shapes()[0], FACES[0])
 
 
-@given(st.lists(st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=4), min_size=1,
-                max_size=8, unique_by=str.casefold), st.randoms())  # fmt: skip
+@given(
+    st.lists(
+        st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=4),
+        min_size=1,
+        max_size=8,
+        unique_by=str.casefold,
+    ),
+    st.randoms(),
+)
 def test_matching_names_undoes_any_order(labels, random):
     shuffled = labels.copy()
     random.shuffle(shuffled)
@@ -455,8 +464,11 @@ def test_a_table_of_splits_stands_beside_any_format(tmp_path):
     assert (samples.groups, samples.splits) == (["ann", "ann", "bea", "bea"], ["train", "train", "test", "test"])
     assert load_landmarks(tmp_path, group="plate", split="test", groups="plate").groups == ["w2", "w3"]
     (tmp_path / "split.csv").write_text("v0.jpg,ann,train\n")
-    with pytest.raises(LandmarkFileError, match=r"split.csv: got v0, of which there are no landmarks, and "
-        "nothing of w0"):
+    with pytest.raises(
+        LandmarkFileError,
+        match=r"split.csv: got v0, of which there are no landmarks, and "
+        "nothing of w0",
+    ):
         load_landmarks(tmp_path, group="plate")
 
 

@@ -41,8 +41,9 @@ def run(*arguments):
 def model(folder):
     root, _ = folder
     path = root / "search.npz"
-    result = run("train-search", root / "train", "--scheme", "ibug68", "--evidence", "profiles", "-o", path,
-                 "--group-by", 2)  # fmt: skip
+    result = run(
+        "train-search", root / "train", "--scheme", "ibug68", "--evidence", "profiles", "-o", path, "--group-by", 2
+    )
     assert result.exit_code == 0, result.output
     assert "14 images, 68 landmarks" in result.output
     return path
@@ -70,8 +71,17 @@ def test_bad_files_do_not_stop_the_others(folder, model, tmp_path):
     root, _ = folder
     broken = tmp_path / "p7_15.png"
     broken.write_bytes(b"no picture")
-    result = run("search", model, root / "new/p7_14.png", broken, "-o", tmp_path / "out", "--boxes", root / "boxes.csv",
-                 "--no-overlay")  # fmt: skip
+    result = run(
+        "search",
+        model,
+        root / "new/p7_14.png",
+        broken,
+        "-o",
+        tmp_path / "out",
+        "--boxes",
+        root / "boxes.csv",
+        "--no-overlay",
+    )
     assert result.exit_code == 0, result.output
     assert "1 error" in result.output
     assert (tmp_path / "out/p7_14.pts").is_file()
@@ -179,8 +189,23 @@ def test_a_report_says_how_good_the_search_is_and_objects_are_found_without_boxe
     root, shapes = folder
     out = tmp_path / "search.npz"
     page = tmp_path / "report.html"
-    arguments = ("train-search", root / "train", "--evidence", "profiles", "-o", out, "--parts", "mouth=48-67",
-                 "--parts", "eyes=36-41,42-47", "--report", page, "--folds", 2, "--json")  # fmt: skip
+    arguments = (
+        "train-search",
+        root / "train",
+        "--evidence",
+        "profiles",
+        "-o",
+        out,
+        "--parts",
+        "mouth=48-67",
+        "--parts",
+        "eyes=36-41,42-47",
+        "--report",
+        page,
+        "--folds",
+        2,
+        "--json",
+    )
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     record = json.loads(result.output[result.output.index("{") :])

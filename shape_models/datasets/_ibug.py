@@ -83,8 +83,7 @@ def read_300w(
         entries = _300w_from_folders(Folder(folder))
     if not entries:
         raise LandmarkFileError(
-            f"{folder}: got no .pts files in {', '.join(_300W_FOLDERS)}, and no split.csv; "
-            "expected the layout of 300-W."
+            f"{folder}: got no .pts files in {', '.join(_300W_FOLDERS)}, and no split.csv; expected 300-W."
         )
     wanted = None
     if split in ("full", "test") and split not in {entry.split for entry in entries}:
@@ -112,9 +111,8 @@ def compare_names(table: Path, listed: Iterable[str], present: Iterable[str]) ->
     unlisted = [name for name in known if name not in wanted]
     if absent and unlisted:
         raise LandmarkFileError(
-            f"{table}: got {few(absent)}, of which there are no landmarks, and nothing of {few(unlisted)}; "
-            "expected the "
-            "names of the landmark files."
+            f"{table}: got {few(absent)}, of which there are no landmarks, and nothing of {few(unlisted)}; expected "
+            "the names of the landmark files."
         )
     return [
         f"{table.name}: {words} {few(names)}"

@@ -16,9 +16,7 @@ import numpy as np
 from ..formats import LandmarkFileError
 from ..formats._source import read_bytes
 
-_TYPES = {
-    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
-}  # fmt: skip
+_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC = range(6, 16)  # double, single and the integers
 _COMPLEX = 0x0800

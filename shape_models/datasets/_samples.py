@@ -160,10 +160,10 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         return np.asarray(self.lengths(), dtype=dtype)
 
     def _copy(self, entries: Iterable[Entry], **changes: Any) -> LandmarkSamples:
-        kept = {"scheme": self.scheme, "labels": self.labels, "frame": self._frame, "named": self.named,
-                "source": self.source, "notes": self.notes}  # fmt: skip
+        kept: dict[str, Any] = {"scheme": self.scheme, "labels": self.labels, "frame": self._frame}
+        kept |= {"named": self.named, "source": self.source, "notes": self.notes}
         load = changes.pop("load", self._load)
-        return LandmarkSamples(entries, load, **{**kept, **changes})
+        return LandmarkSamples(entries, load, **kept | changes)
 
     def _arranged(self, entry: Entry) -> LandmarkSample:
         sample = self._load(entry)

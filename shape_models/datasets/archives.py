@@ -258,10 +258,9 @@ def read_muct(folder: PathLike, *, mirrored: bool = False) -> LandmarkSamples:
 
 def _load_muct(entry: Entry) -> LandmarkSample:
     file, (flipped, person, session, camera, sex, glasses) = entry.source
-    attributes = {
-        "name": file.image_name, "person": person, "session": session, "camera": camera, "sex": sex,
-        "glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped), "tag": file.attributes.get("tag"),
-    }  # fmt: skip
+    attributes = {"name": file.image_name, "person": person, "session": session, "camera": camera, "sex": sex}
+    attributes |= {"glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped)}
+    attributes["tag"] = file.attributes.get("tag")
     return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
 
 

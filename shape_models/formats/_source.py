@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -159,8 +160,8 @@ def read_bytes(path: Path) -> bytes:
         raise LandmarkFileError(f"{path}: cannot be read ({error}); expected a readable file.") from None
 
 
-_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
-          b"\xfe\xff": "utf-16"}  # fmt: skip
+_MARKS = {BOM_UTF8: "utf-8", BOM_UTF32_LE: "utf-32", BOM_UTF32_BE: "utf-32"}
+_MARKS |= {BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}  # after what begins with the same bytes
 
 
 def read_text(path: Path) -> str:

@@ -86,8 +86,8 @@ def read_cvat_xml(
             names = list(some["parts"]) if labels is None else labels
             flags = np.array([some["parts"][name][2] if name in some["parts"] else 0 for name in names])
             array = np.where(flags[:, None] > 0, array, np.nan)
-            file = record(source, array, labels=labels, image_name=some["image"], scheme=scheme, missing=missing,
-                          attributes={"visibility": flags, **some["attributes"]})  # fmt: skip
+            own = {"image_name": some["image"], "attributes": {"visibility": flags, **some["attributes"]}}
+            file = record(source, array, labels=labels, scheme=scheme, missing=missing, **own)
             file.points[:] -= origin
             made[id(some)] = file
     return [made[id(some)] for some in objects]

@@ -92,10 +92,9 @@ def read_deeplabcut(path: PathLike, *, missing: Missing = None, scheme: SchemeLi
             if individual:
                 attributes["individual"] = individual
             image = "/".join(index) if not "".join(index).isdecimal() else None
-            files.append(
-                record(source, points, labels=parts, scheme=scheme, image_name=image, missing=missing,
-                       frame="pixels" if len(axes) == 2 else "physical", attributes=attributes)
-            )  # fmt: skip
+            frame = "pixels" if len(axes) == 2 else "physical"
+            own: dict[str, Any] = {"image_name": image, "frame": frame, "attributes": attributes}
+            files.append(record(source, points, labels=parts, scheme=scheme, missing=missing, **own))
     if not files:
         raise source.error("got a header and no rows; expected at least one.")
     return files

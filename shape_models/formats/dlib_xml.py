@@ -84,13 +84,11 @@ def read_dlib_xml(path: PathLike, *, missing: Missing = None, scheme: SchemeLike
     if not boxes:
         raise source.error("got ignore='1' in every box that has parts; expected some that are not ignored.")
     labels, shapes = stack(source, [box["parts"] for box in boxes])
+    owns = [{"image_name": box["image"], "attributes": {"box": box["box"], **box["attributes"]}} for box in boxes]
     return [
-        record(
-            source, points, labels=labels, scheme=scheme, image_name=box["image"], missing=missing,
-            attributes={"box": box["box"], **box["attributes"]},
-        )
-        for box, points in zip(boxes, shapes, strict=True)
-    ]  # fmt: skip
+        record(source, points, labels=labels, scheme=scheme, missing=missing, **own)
+        for own, points in zip(owns, shapes, strict=True)
+    ]
 
 
 class _Handler(XmlHandler):

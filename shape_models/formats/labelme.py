@@ -97,8 +97,8 @@ def read_labelme(
         if all(isinstance(n, int) and n > 0 for n in size):
             attributes["image_size"] = size
         image = content.get("imagePath")
-        file = record(source, array, labels=labels, image_name=image if isinstance(image, str) else None, scheme=scheme,
-                      missing=missing, attributes=attributes)  # fmt: skip
+        own: dict[str, Any] = {"image_name": image if isinstance(image, str) else None, "attributes": attributes}
+        file = record(source, array, labels=labels, scheme=scheme, missing=missing, **own)
         file.points[:] -= origin
         files.append(file)
     return files

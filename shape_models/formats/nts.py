@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -97,13 +98,12 @@ def read_nts(
     if n_columns == dims:  # one specimen, a row for each landmark
         return [record(source, values, labels=_distinct(names), scheme=scheme, frame="physical", missing=missing)]
     labels = None if titles is None or len(titles) * dims != n_columns else titles
+    options: dict[str, Any] = {"labels": _distinct(labels), "scheme": scheme, "frame": "physical", "missing": missing}
+    attributes = [{}] * n_rows if names is None else [{"id": name} for name in names]
     return [
-        record(
-            source, row.reshape(-1, dims), labels=_distinct(labels), scheme=scheme, frame="physical", missing=missing,
-            attributes={} if names is None else {"id": names[i]},
-        )
-        for i, row in enumerate(values)
-    ]  # fmt: skip
+        record(source, row.reshape(-1, dims), attributes=own, **options)
+        for row, own in zip(values, attributes, strict=True)
+    ]
 
 
 def _labels(source: Source, lines: list[tuple[int, str]], n: int) -> list[str]:

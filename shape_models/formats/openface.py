@@ -88,6 +88,7 @@ def read_openface(
         raise source.error("got a header and no rows; expected at least one shape.")
     order = [found[axis, i] for i in range(n) for axis in axes]
     titles = [names[column] for column in order]
+    frame = "pixels" if part == "2d" else "physical"
     own = scheme or (IBUG68 if n == 68 else None)
     places = {name: names.index(name) for name in ("frame", *_KEPT) if name in names}
     several = "face_id" in places and len({row[places["face_id"]] for _, row in rows}) > 1
@@ -102,8 +103,5 @@ def read_openface(
             attributes["detection_confidence"] = attributes.pop("confidence")
         if "frame" in values:
             attributes["id"] = f"{values['frame']}_{values['face_id']}" if several else values["frame"]
-        files.append(
-            record(source, points, scheme=own, frame="pixels" if part == "2d" else "physical", missing=missing,
-                   attributes=attributes)
-        )  # fmt: skip
+        files.append(record(source, points, scheme=own, frame=frame, missing=missing, attributes=attributes))
     return files

@@ -94,8 +94,8 @@ def read_stereomorph(
     if not labels:
         n_dims = curves[0].shape[1]
         return LandmarkFile(np.empty((0, n_dims)), None, None, image, frame, path=source.path, attributes=attributes)
-    return record(source, points, labels=labels, scheme=scheme, image_name=image, frame=frame, missing=missing,
-                  attributes=attributes)  # fmt: skip
+    own: dict[str, Any] = {"image_name": image, "frame": frame, "attributes": attributes}
+    return record(source, points, labels=labels, scheme=scheme, missing=missing, **own)
 
 
 _Block = list[tuple[int, list[str]]]

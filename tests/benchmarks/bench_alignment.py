@@ -73,12 +73,18 @@ def import_ratio(repeats=7):
 def main():
     for n, k, d in ((10_000, 68, 2), (1000, 500, 3)):
         x = shapes_in_poses(n, k, d)
-        compare(f"generalized_procrustes {n} x {k} x {d}", lambda x=x: generalized_procrustes(x),
-                lambda x=x: procrustes_batch(x))  # fmt: skip
+        compare(
+            f"generalized_procrustes {n} x {k} x {d}",
+            lambda x=x: generalized_procrustes(x),
+            lambda x=x: procrustes_batch(x),
+        )
     for k, d in ((68, 2), (68, 3)):
         x, y = shapes_in_poses(20_000, k, d).reshape(2, 10_000, k, d)
-        compare(f"estimate_similarity 10000 x {k} x {d}", lambda x=x, y=y: estimate_similarity(x, y),
-                lambda x=x, y=y: umeyama_batch(x, y))  # fmt: skip
+        compare(
+            f"estimate_similarity 10000 x {k} x {d}",
+            lambda x=x, y=y: estimate_similarity(x, y),
+            lambda x=x, y=y: umeyama_batch(x, y),
+        )
 
 
 def both():

@@ -18,9 +18,16 @@ from shape_models import ASM, AlignedASM, centroid_size, estimate_similarity
 from shape_models.datasets import load_landmarks
 
 SETS = (
-    "ape_skulls", "gorilla_skulls", "macaque_skulls_3d", "bones_3d", "digit3", "plethodon", "hummingbirds", "fly_wings",
+    "ape_skulls",
+    "gorilla_skulls",
+    "macaque_skulls_3d",
+    "bones_3d",
+    "digit3",
+    "plethodon",
+    "hummingbirds",
+    "fly_wings",
     "hands",
-)  # fmt: skip
+)
 
 
 def read(name: str) -> np.ndarray:

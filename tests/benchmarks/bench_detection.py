@@ -27,10 +27,29 @@ from shape_models.search.detectors import get_detector
 
 DATA = Path(os.environ.get("SHAPE_MODELS_DATA", "")) / "300w"
 FACELESS = (
-    "brick", "cell", "chelsea", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse",
-    "hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket",
-    "shepp_logan_phantom", "text", "cat",
-)  # fmt: skip
+    "brick",
+    "cell",
+    "chelsea",
+    "checkerboard",
+    "clock",
+    "coffee",
+    "coins",
+    "colorwheel",
+    "grass",
+    "gravel",
+    "horse",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "logo",
+    "microaneurysms",
+    "moon",
+    "page",
+    "retina",
+    "rocket",
+    "shepp_logan_phantom",
+    "text",
+    "cat",
+)
 SPREAD = (0.03, 0.03, 0.05, 0.05)  # of the boxes of a good detector, fractions of the sides: x, y, width, height
 
 
@@ -73,9 +92,11 @@ def beside_faces(part, every):
         height, width = image.shape[:2]
         y0, margin = y0 - 0.6 * (y1 - y0), 0.1 * (x1 - x0)
         strips = [
-            (0, 0, x0 - margin, height), (x1 + margin, 0, width, height), (0, y1 + margin, width, height),
+            (0, 0, x0 - margin, height),
+            (x1 + margin, 0, width, height),
+            (0, y1 + margin, width, height),
             (0, 0, width, y0 - margin),
-        ]  # fmt: skip
+        ]
         strips = [s for s in strips if min(s[2] - s[0], s[3] - s[1]) >= 60]
         if strips:
             part_of = np.array(strips[rng.integers(len(strips))]).astype(int)

@@ -28,9 +28,10 @@ from shape_models.datasets import read_300w
 
 LEVELS = (0.5, 0.8, 0.95)
 PARTS = {
-    "mouth": np.arange(48, 68), "jaw": np.arange(17),
+    "mouth": np.arange(48, 68),
+    "jaw": np.arange(17),
     "one side": np.r_[0:8, 17:22, 31:33, 36:42, 48, 59, 60],
-}  # fmt: skip
+}
 
 
 def least(call: Callable[[], Any], n_calls: int) -> float:
@@ -117,8 +118,12 @@ def calibration(plot: str | None) -> None:
         fit = fit_shape(model, points, covariance=np.square(share * eyes)[:, None] * np.ones(68))
         error = np.linalg.norm(fit.shapes - val, axis=-1).mean(axis=1)
         rank = spearmanr(fit.expected_error / eyes, error / eyes)[0]
-        row(f"noise of {100 * share:g} % of the eyes", fit, np.ones(val.shape[:2], bool),
-            f"   rank correlation of the error a face {rank:.2f}")  # fmt: skip
+        row(
+            f"noise of {100 * share:g} % of the eyes",
+            fit,
+            np.ones(val.shape[:2], bool),
+            f"   rank correlation of the error a face {rank:.2f}",
+        )
     if plot:
         draw(plot, grid, curves)
 

@@ -210,8 +210,9 @@ def main():
         print(
             f"{kind:9} {raw.mean():5.2f} {fitted.mean():5.2f}  {less.estimate:+.2f} [{less.low:+.2f}, {less.high:+.2f}]"
             f"  {inside[0]:8.1f} {inside[1]:5.1f} {inside[2]:5.1f}  {spearmanr(expected / eyes, fitted)[0]:6.2f} "
-            f"{spent:5.1f}  {cost(call, pictures, boxes):5.2f}", flush=True,
-        )  # fmt: skip
+            f"{spent:5.1f}  {cost(call, pictures, boxes):5.2f}",
+            flush=True,
+        )
         if kind == "plain":
             side, rng = (boxes[:, 2:] - boxes[:, :2]).max(1), np.random.default_rng(5)
             own = scored(found, side)

@@ -67,9 +67,11 @@ def run(name, evidence, n_folds=None, n_images=None):
             found = fitter.predict(seen)
             seconds = (time.process_time() - began) / len(test)
             errors = [
-                100 * np.array([np.linalg.norm(a.shape - s, axis=1).mean() for a, s in zip(r, truth, strict=True)])
-                / size for r in (known, chance, found)
-            ]  # fmt: skip
+                100
+                * np.array([np.linalg.norm(a.shape - s, axis=1).mean() for a, s in zip(r, truth, strict=True)])
+                / size
+                for r in (known, chance, found)
+            ]
             rows.setdefault(mode, []).append(np.array([*errors, np.full(len(test), seconds)]))
     return {mode: np.concatenate(parts, axis=1) for mode, parts in rows.items()}
 

@@ -88,9 +88,12 @@ def first_call():
     with tempfile.TemporaryDirectory() as folder:
         for label in ("compiling", "cached"):
             out = subprocess.run(
-                [sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": folder}, capture_output=True,
-                text=True, check=True,
-            )  # fmt: skip
+                [sys.executable, "-c", code],
+                env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             print(f"{label}: {out.stdout.strip()}")
 
 
@@ -166,8 +169,10 @@ def planar():
     print("| solver | median | share under 2 degrees |\n|---|---|---|")
     for name, error in rows.items():
         print(f"| {name} | {np.median(error):.3f} | {100 * np.mean(error < 2):.2f} % |")
-    print(f"second pose returned in {100 * second.mean():.1f} %, one of the two under 2 degrees in "
-          f"{100 * np.mean(either < 2):.2f} %")  # fmt: skip
+    print(
+        f"second pose returned in {100 * second.mean():.1f} %, one of the two under 2 degrees in "
+        f"{100 * np.mean(either < 2):.2f} %"
+    )
 
 
 def outliers():
@@ -202,10 +207,14 @@ def hard_cases():
     rng = np.random.default_rng(4)
     b = 2000
     for name, n, thickness, near, far in (
-        ("4 points", 4, 1.0, 0.3, 6), ("5 points", 5, 1.0, 0.3, 6), ("4 points in a plane", 4, 0.0, 0.3, 6),
-        ("6 points, near-planar (2 %)", 6, 0.02, 0.3, 6), ("20 points, near-planar (2 %)", 20, 0.02, 0.3, 6),
-        ("20 points, close by", 20, 1.0, 0.2, 1), ("20 points, far away", 20, 1.0, 50, 100),
-    ):  # fmt: skip
+        ("4 points", 4, 1.0, 0.3, 6),
+        ("5 points", 5, 1.0, 0.3, 6),
+        ("4 points in a plane", 4, 0.0, 0.3, 6),
+        ("6 points, near-planar (2 %)", 6, 0.02, 0.3, 6),
+        ("20 points, near-planar (2 %)", 20, 0.02, 0.3, 6),
+        ("20 points, close by", 20, 1.0, 0.2, 1),
+        ("20 points, far away", 20, 1.0, 50, 100),
+    ):
         points = rng.normal(size=(b, n, 3)) * [1, 1, thickness]
         turn = Rotation.from_rotvec(Rotation.random(b, random_state=int(rng.integers(2**31))).as_rotvec())
         depth = -np.einsum("bj,bnj->bn", turn.as_matrix()[:, 2], points).min(axis=1) + rng.uniform(near, far, b)
@@ -234,8 +243,10 @@ def hard_cases():
     for o, p in zip(points, pixels, strict=True):
         rvec = by_opencv(o, p, cv2.SOLVEPNP_SQPNP)
         accepted += np.isfinite(rvec).all()
-    print(f"\n20 points behind the camera: ours accepts {100 * result.converged.mean():.1f} % (all poses returned in "
-          f"front: {front.all()}), cv2 SQPNP {100 * accepted / b:.1f} %")  # fmt: skip
+    print(
+        f"\n20 points behind the camera: ours accepts {100 * result.converged.mean():.1f} % (all poses returned in "
+        f"front: {front.all()}), cv2 SQPNP {100 * accepted / b:.1f} %"
+    )
 
 
 def _bins(yaw, labels):
@@ -264,8 +275,10 @@ def real_faces():
     for name, options in (("rigid", {}), ("deformable", {"model": model})):
         result = estimate_head_pose(faces, camera, **options)
         yaw = np.abs(conventions.write(result.pose.rotation, "HopeNet", beyond_profile=True)[:, 0])
-        print(f"| {name} | {_bins(yaw, labels)} | {np.median(yaw[labels < 2]):.2f} | "
-              f"{np.median(result.reprojection_error):.2f} px |")  # fmt: skip
+        print(
+            f"| {name} | {_bins(yaw, labels)} | {np.median(yaw[labels < 2]):.2f} | "
+            f"{np.median(result.reprojection_error):.2f} px |"
+        )
     for name, run in (
         ("rigid", lambda: estimate_head_pose(faces, camera)),
         ("deformable", lambda: model.fit(faces, camera)),
@@ -302,9 +315,15 @@ def histogram():
 
 
 PARTS = {
-    "first": first_call, "accuracy": accuracy, "speed": speed, "planar": planar, "outliers": outliers,
-    "hard": hard_cases, "faces": real_faces, "histogram": histogram,
-}  # fmt: skip
+    "first": first_call,
+    "accuracy": accuracy,
+    "speed": speed,
+    "planar": planar,
+    "outliers": outliers,
+    "hard": hard_cases,
+    "faces": real_faces,
+    "histogram": histogram,
+}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

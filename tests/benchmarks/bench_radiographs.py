@@ -54,8 +54,10 @@ def main():
             fitter = make(arguments.evidence).fit(paths, shapes)
             seconds = time.process_time() - began
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"training on {len(paths)} images: {seconds:.0f} s of one core, at most {peak:.0f} MB "
-                  f"({held:.0f} MB before)")  # fmt: skip
+            print(
+                f"training on {len(paths)} images: {seconds:.0f} s of one core, at most {peak:.0f} MB "
+                f"({held:.0f} MB before)"
+            )
             print("whole:", fitter.whole_.evidence_)
             return
         rows = []

@@ -11,8 +11,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 from skimage.draw import polygon
 
-PARTS = {f"{jaw}{i + 1}": np.arange(40 * (4 * k + i), 40 * (4 * k + i + 1))
-         for k, jaw in enumerate(("upper", "lower")) for i in range(4)}  # fmt: skip
+PARTS = {
+    f"{jaw}{i + 1}": np.arange(40 * (4 * k + i), 40 * (4 * k + i + 1))
+    for k, jaw in enumerate(("upper", "lower"))
+    for i in range(4)
+}
 _POINTS = 40
 
 
@@ -49,8 +52,14 @@ def _teeth(rng, size):
             length = [[300, 270, 310, 280], [250, 260, 290, 270]][jaw][place] * (
                 1 + 0.06 * common[1] + 0.03 * rng.normal()
             )
-            shape = tooth(width, length, 0.38 + 0.02 * rng.normal(), 0.72 + 0.04 * rng.normal(),
-                          0.72 + 0.03 * rng.normal(), 0.15 * rng.normal())  # fmt: skip
+            shape = tooth(
+                width,
+                length,
+                0.38 + 0.02 * rng.normal(),
+                0.72 + 0.04 * rng.normal(),
+                0.72 + 0.03 * rng.normal(),
+                0.15 * rng.normal(),
+            )
             x = side * (at[side] + 0.5 * width) * spread
             at[side] += width * (1.02 + 0.01 * rng.normal())
             angle = np.radians(side * (2 + 2.5 * place) * (1 + 0.3 * common[2]) + 1.5 * rng.normal())

@@ -79,9 +79,13 @@ def asm_loss(size, epochs, seeds, out):
         for variant in (*VARIANTS, CONTROL):
             options = {"form": "squared", "asm_weights": (2.0, 1.0, 0.5), "pose_weight": 0.5}
             config = TrainConfig.modern(
-                preprocessing=Preprocessing(size=size), epochs=epochs, criterion_options=options, seed=seed,
-                learning_rate=2e-3, ema=0.99,
-            ).variant("ASMNet" if variant == CONTROL else variant)  # fmt: skip
+                preprocessing=Preprocessing(size=size),
+                epochs=epochs,
+                criterion_options=options,
+                seed=seed,
+                learning_rate=2e-3,
+                ema=0.99,
+            ).variant("ASMNet" if variant == CONTROL else variant)
             prepared, held_out, _ = prepare(config, dataset, validation, scheme=IBUG68)
             if variant == CONTROL:
                 prepared = replace(prepared, asm_landmarks=prepared.landmarks)
@@ -143,10 +147,17 @@ def distillation(size, epochs, teacher, initial, preset, out):
         model = load_pretrained(initial)
         weights = model.network.state_dict()
         teachers = TrainConfig(
-            network=model.network_name, network_options=model.network_options, criterion_options={"peak": 10.0},
-            preprocessing=model.preprocessing, epochs=2, batch_size=16, learning_rate=5e-4, warmup_epochs=0.2,
-            ema=0.99, mixed_precision="always",
-        )  # fmt: skip
+            network=model.network_name,
+            network_options=model.network_options,
+            criterion_options={"peak": 10.0},
+            preprocessing=model.preprocessing,
+            epochs=2,
+            batch_size=16,
+            learning_rate=5e-4,
+            warmup_epochs=0.2,
+            ema=0.99,
+            mixed_precision="always",
+        )
     prepared, held_out, _ = prepare(student, dataset, validation, scheme=IBUG68, pose=False)
     if weights is not None:
         for part, taught in (("tough", prepared.landmarks), ("tolerant", prepared.asm_landmarks)):
@@ -154,8 +165,11 @@ def distillation(size, epochs, teacher, initial, preset, out):
             train(teachers, lesson, folder=Path(out) / "both" / part, initial=weights, resume=True, progress=True)
     found = {}
     for name, used in (
-        ("both", ("tough", "tolerant")), ("none", ()), ("tough", ("tough",)), ("tolerant", ("tolerant",)),
-    ):  # fmt: skip
+        ("both", ("tough", "tolerant")),
+        ("none", ()),
+        ("tough", ("tough",)),
+        ("tolerant", ("tolerant",)),
+    ):
         folder = Path(out) / name
         for part in used:
             source = Path(out) / "both" / part

@@ -32,9 +32,17 @@ assert TaughtCriterion  # its import registers the criterion "taught"
 def settings(network: str, **others) -> TrainConfig:
     """Return the settings that all stages share."""
     return TrainConfig(
-        network=network, preprocessing=PREPROCESSING, augmentation=AUGMENTATION, batch_size=32, schedule="cosine",
-        warmup_epochs=4.0, final_rate=0.002, ema=0.999, clip_gradient=5.0, **others,
-    )  # fmt: skip
+        network=network,
+        preprocessing=PREPROCESSING,
+        augmentation=AUGMENTATION,
+        batch_size=32,
+        schedule="cosine",
+        warmup_epochs=4.0,
+        final_rate=0.002,
+        ema=0.999,
+        clip_gradient=5.0,
+        **others,
+    )
 
 
 def main() -> None:
@@ -60,31 +68,52 @@ def main() -> None:
             config = TrainConfig.from_dict({**config.to_dict(), "epochs": max(1, round(epochs * arguments.epochs))})
             result = train(config, *sets, folder=path.parent, initial=initial, **options)
             finish(
-                result, sets[1], basis=basis, scheme=IBUG68, name=name, licence="Research use only.",
+                result,
+                sets[1],
+                basis=basis,
+                scheme=IBUG68,
+                name=name,
+                licence="Research use only.",
                 data="1750 faces of the training parts of AFW, HELEN and LFPW with the iBUG 68 points.",
-            )  # fmt: skip
+            )
         return path
 
     hourglass = {"n_stacks": 2, "depth": 4, "maps": "probability", "depth_head": True}
     teacher = stage(
         "teacher",
-        settings("hourglass", network_options=hourglass, criterion="integral", learning_rate=1e-3, weight_decay=0.02,
-                 mixed_precision="cuda"),
+        settings(
+            "hourglass",
+            network_options=hourglass,
+            criterion="integral",
+            learning_rate=1e-3,
+            weight_decay=0.02,
+            mixed_precision="cuda",
+        ),
         72,
-    )  # fmt: skip
+    )
     taught = stage(
         "taught",
-        settings("light", criterion="taught", learning_rate=2e-3, mixed_precision="never",
-                 criterion_options={"teachers": {"tough": str(teacher)}, "form": "kd"}),
+        settings(
+            "light",
+            criterion="taught",
+            learning_rate=2e-3,
+            mixed_precision="never",
+            criterion_options={"teachers": {"tough": str(teacher)}, "form": "kd"},
+        ),
         96,
-    )  # fmt: skip
+    )
     stage(
         "light-68",
-        settings("light", criterion="taught", learning_rate=1.5e-3, mixed_precision="never",
-                 criterion_options={"teachers": {"tough": str(teacher)}, "form": "blend", "fraction": 0.6}),
+        settings(
+            "light",
+            criterion="taught",
+            learning_rate=1.5e-3,
+            mixed_precision="never",
+            criterion_options={"teachers": {"tough": str(teacher)}, "form": "blend", "fraction": 0.6},
+        ),
         32,
         initial=load_pretrained(taught).network.state_dict(),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":
