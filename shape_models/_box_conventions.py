@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -59,45 +61,17 @@ class BoxConvention:
             raise ValueError(f"got scale {self.scale} and spread {self.spread}; expected positive numbers.")
 
 
-# Name, centre, scale, the standard deviations of both, and on how many faces; then which detector, and which faces.
-_TABLE = """
-landmarks            0     0     1     1     0     0     0     0     0
-    tight box of the 68 iBUG landmarks
-retinaface           0  0.13  1.04 0.763 0.028 0.027 0.042 0.046   584
-    RetinaFace, MobileNet-0.25, least score 0.9; 300-W train
-centerface       -0.01  0.12  0.99  0.76  0.03  0.02  0.04  0.05   259
-    CenterFace; 300-W validation
-mtcnn            -0.01  0.12  1.03  0.77  0.03  0.03  0.05  0.05   259
-    MTCNN; 300-W validation
-blazeface-short      0 0.054 0.943 0.927 0.025 0.041 0.075 0.073   583
-    BlazeFace short range, MediaPipe 0.10; 300-W train
-blazeface-full       0   0.1 0.889 0.868 0.081 0.035  0.08 0.065   536
-    BlazeFace full range, MediaPipe 0.10; 300-W train
-dlib-hog             0 0.084 0.954  0.94 0.087 0.052 0.089 0.091  2208
-    dlib's HOG; 584 faces of 300-W train in four sizes, as its boxes have steps of a fifth
-dlib-mmod         0.05  0.17  1.03  1.02  0.07  0.05  0.08  0.08    90
-    dlib's mmod network; 300-W validation, one size
-haar                 0  0.16  0.86  0.84  0.08  0.04  0.07  0.07   241
-    OpenCV's frontal face cascade; 300-W validation
-scikit-image     0.001 0.147  0.86 0.841 0.082 0.051 0.107 0.116   241
-    detect_faces, the cascade of scikit-image; 300-W train
-face-api-ssd      0.01  0.13  0.96  0.81  0.03  0.03  0.06  0.07   236
-    face-api.js, SSD; 300-W validation
-face-api-tiny     0.01  0.02   0.9  0.95  0.04  0.04  0.12  0.07   176
-    face-api.js, tiny detector; 300-W validation
-"""
+def _read() -> dict[str, BoxConvention]:
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    found = {}
+    for name, *numbers, n_faces, source in rows:
+        x, y, width, height, *spread = map(float, numbers)
+        found[name] = BoxConvention(name, (x, y), (width, height), tuple(spread), int(n_faces), source)  # type: ignore[arg-type]
+    return found
 
 
-def _row(numbers: str, source: str) -> BoxConvention:
-    name, *values = numbers.split()
-    x, y, width, height, a, b, c, d, n_faces = map(float, values)
-    return BoxConvention(name, (x, y), (width, height), (a, b, c, d), int(n_faces), source.strip())
-
-
-_LINES = _TABLE.strip().splitlines()
-CONVENTIONS: Mapping[str, BoxConvention] = MappingProxyType(
-    {row.name: row for row in map(_row, _LINES[::2], _LINES[1::2])}
-)
+CONVENTIONS: Mapping[str, BoxConvention] = MappingProxyType(_read())
 _ALIASES = {
     "tight": "landmarks", "tight68": "landmarks", "ibug68": "landmarks", "dlib": "dlib-hog", "dlibcnn": "dlib-mmod",
     "lbp": "scikit-image", "skimage": "scikit-image", "opencvhaar": "haar", "blazeface": "blazeface-short",

@@ -124,11 +124,11 @@ def basis_of(model: Any) -> Any:
     model = getattr(model, "asm_", model)
     basis = getattr(model, "basis_", model)
     if not hasattr(basis, "components"):
-        raise ValueError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
+        raise TypeError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
     if len(basis.event_shape) != 2:
         raise ValueError(
-            f"model: got one of flat features {basis.event_shape}; expected landmarks. "
-            "Try fitting it on an array (n_samples, n_landmarks, n_dims)."
+            f"model: got one of flat features {basis.event_shape}; expected (n_landmarks, 2 or 3). Try fitting it on "
+            "an array (n_samples, n_landmarks, n_dims)."
         )
     return basis
 

@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from ._aligned import AlignedASM, ShapeModel
 from ._alignment import GeneralizedProcrustes
 from ._array import as_numpy, as_shapes, refuse_extremes_of
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._drawing import total_variance_of
+from ._drawing import basis_of, total_variance_of
 from ._limits import LimitLike
 from ._transforms import pose_directions
 from ._typing import ArrayLike
@@ -54,7 +53,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
     >>> eyes.asm_.mean_.shape, eyes.scheme_.n_landmarks
     ((12, 2), 12)
     """
-    basis = _basis_of(model)
+    basis = basis_of(model)
     n_landmarks, n_dims = basis.event_shape
     scheme = getattr(model, "scheme_", None)
     chosen = _chosen(landmarks, scheme, n_landmarks)
@@ -133,7 +132,7 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
     >>> bool(spread[:17].mean() > 1.5 * spread[17:].mean())
     True
     """
-    basis = _basis_of(model)
+    basis = basis_of(model)
     n_landmarks, n_dims = basis.event_shape
     array = as_shapes(points, name="points", n_landmarks=n_landmarks, n_dims=n_dims, allow_nan=True)
     if array.ndim != 2:
@@ -352,18 +351,6 @@ def _aligned(like: AlignedASM, asm: ASM, chosen: np.ndarray, scheme: Any) -> Ali
     model.landmark_names_ = None
     model.frame_ = getattr(like, "frame_", None)
     return model
-
-
-def _basis_of(model: Any) -> ShapeBasis:
-    if not isinstance(model, AlignedASM | ASM | ShapeBasis):
-        raise TypeError(f"model: got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
-    if not isinstance(model, ShapeBasis):
-        check_is_fitted(model)
-    asm = model.asm_ if isinstance(model, AlignedASM) else model
-    basis: ShapeBasis = asm if isinstance(asm, ShapeBasis) else asm.basis_
-    if len(basis.event_shape) != 2:
-        raise ValueError(f"model: got one of flat features {basis.event_shape}; expected one of landmarks.")
-    return basis
 
 
 def _chosen(landmarks: Any, scheme: Any, n: int) -> np.ndarray:

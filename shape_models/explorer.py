@@ -13,7 +13,7 @@ import numpy as np
 from ._aligned import AlignedASM, ShapeModel
 from ._array import DegenerateShapeError
 from ._deformation import grid_lines
-from ._drawing import upright
+from ._drawing import basis_of, edges_of, upright
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
 from ._provenance import points_down
@@ -87,25 +87,15 @@ def write_explorer(
     inner = getattr(model, "asm_", None)
     if isinstance(inner, AlignedASM):
         model = inner
-    basis = _basis_of(model)
-    if len(basis.event_shape) != 2 or basis.event_shape[1] not in (2, 3):
-        raise ValueError(
-            f"got a model of shapes {basis.event_shape}; expected (n_landmarks, 2) or (n_landmarks, 3). "
-            "Try fitting on an array of shape (n_samples, n_landmarks, n_dims)."
-        )
+    basis = basis_of(model)
+    if basis.event_shape[1] not in (2, 3):
+        raise ValueError(f"got a model of shapes {basis.event_shape}; expected (n_landmarks, 2 or 3).")
     if n_modes < 1:
         raise ValueError(f"got n_modes={n_modes}; expected at least 1.")
     n_landmarks, dims = basis.event_shape
     scheme = scheme if scheme is not None else getattr(model, "scheme_", getattr(model, "scheme", None))
     scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
-    if scheme is not None and scheme.n_landmarks != n_landmarks:
-        raise ValueError(
-            f"got scheme {scheme.name!r} of {scheme.n_landmarks} landmarks for a model of {n_landmarks}. Try edges=."
-        )
-    lines = edges if edges is not None else scheme.edges if scheme is not None else ()
-    pairs = [(int(i), int(j)) for i, j in lines]
-    if any(not (0 <= i < n_landmarks and 0 <= j < n_landmarks) for i, j in pairs):
-        raise ValueError(f"edges: got an index outside 0 to {n_landmarks - 1}.")
+    pairs = edges_of(scheme, edges, n_landmarks).tolist()
     names = list(scheme.names) if scheme is not None and scheme.names else [str(k) for k in range(n_landmarks)]
     variances = np.asarray(basis.variances, dtype=float)
     # The residual noise fills the directions that no mode spans.
@@ -152,19 +142,6 @@ def _grid(mean: np.ndarray, components: np.ndarray) -> dict[str, Any] | None:
         "points": [float(f"{v:.6g}") for v in points.ravel()],
         "moves": [[float(f"{v:.3g}") for v in move] for move in moves],
     }
-
-
-def _basis_of(model: Any) -> Any:
-    from sklearn.utils.validation import check_is_fitted
-
-    from ._basis import ShapeBasis
-
-    if isinstance(model, ShapeBasis):
-        return model
-    if hasattr(model, "fit"):
-        check_is_fitted(model)
-        return model.asm_.basis_ if hasattr(model, "asm_") else model.basis_
-    raise TypeError(f"got {type(model).__name__}; expected a ShapeBasis, an ASM or an AlignedASM.")
 
 
 def _describe(limit: Any) -> dict[str, Any]:

@@ -551,7 +551,7 @@ BAD = [
     ("a.csv", "x0,y0\n1\n", "line 2: got 1 fields; expected 2"),
     ("a.csv", "x0,y0\n1,one\n", "line 2: y0: got 'one'"),
     ("a.csv", "x0,y0,x2,y2\n1,1,1,1\n", "got landmarks 0...2, 2 of them"),
-    ("a.csv", "x0,y0,x999999\n1,1,1\n", "got x of landmark 999999; expected x and y"),
+    ("a.csv", "x0,y0,x999999\n1,1,1\n", "got x of 999999; expected x and y"),
     ("a.csv", "x0,y0,X0\n1,1,1\n", "got x0 twice"),
     ("a.csv", "name,name,x,y\n1,1,1,1\n", "got 'name' twice"),
     ("a.csv", "landmark,x,y\na,1,1\na,2,2\n", "landmark: got 'a' twice in one shape"),

@@ -170,7 +170,7 @@ def test_wrong_input_is_refused(model, face):
         plot_shape(face, plane=(0, 2))
     with pytest.raises(ValueError, match="one shape"):
         plot_clip(model, np.stack([face, face]))
-    with pytest.raises(ValueError, match="expected a ShapeBasis"):
+    with pytest.raises(TypeError, match="expected a ShapeBasis"):
         plot_modes(np.zeros(3))
     with pytest.raises(ValueError, match="not fitted"):
         plot_modes(AlignedASM())
