@@ -248,7 +248,7 @@ def plot_worst(
         picture = None if images is None else images[face]
         if picture is not None:
             picture = read_image(picture) if isinstance(picture, str | os.PathLike) else np.asarray(picture)
-            ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
+            ax.imshow(picture, cmap="gray")
         for a, b in zip(truth, guess, strict=True):
             ax.plot([a[0], b[0]], [a[1], b[1]], color="white" if picture is not None else "0.7", linewidth=0.5)
         ax.plot(*truth.T, ".", color="limegreen", markersize=3)

@@ -20,15 +20,7 @@ from ._crops import AlignedCrop, LandmarkBoxCrop
 from ._errors import ErrorArray, nme
 from ._subsets import Combination, Subset, plain_key
 
-__all__ = [
-    "PROTOCOLS",
-    "AlignedCrop",
-    "Combination",
-    "LandmarkBoxCrop",
-    "Protocol",
-    "Subset",
-    "get_protocol",
-]
+__all__ = ["PROTOCOLS", "AlignedCrop", "Combination", "LandmarkBoxCrop", "Protocol", "Subset", "get_protocol"]
 
 
 @dataclass(frozen=True)

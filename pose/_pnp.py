@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
+from shape_models._options import usable_processors
 from shape_models._typing import ArrayLike
 
 from ._camera import Camera
@@ -295,12 +295,6 @@ def _pack_pose(pose: Pose, b: int) -> np.ndarray:
     return np.ascontiguousarray(np.concatenate([matrix[:, :3, :3], matrix[:, None, :3, 3]], axis=1))
 
 
-def _threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
 def _run(views: _Views, options: _Options, starts: np.ndarray) -> _Solved:
     from ._kernels import solve_rows
 
@@ -314,7 +308,7 @@ def _run(views: _Views, options: _Options, starts: np.ndarray) -> _Solved:
 
 def in_chunks(run: Callable[[int, int], None], b: int) -> None:
     """Call run(first, last) on parts of range(b), in threads when that pays; compiled code releases the lock."""
-    threads = min(_threads(), b // (_PARALLEL_FROM // 2)) if b >= _PARALLEL_FROM else 1
+    threads = min(usable_processors(), b // (_PARALLEL_FROM // 2)) if b >= _PARALLEL_FROM else 1
     if threads <= 1:
         run(0, b)
         return

@@ -23,7 +23,7 @@ from ._aligned import AlignedASM
 from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._drawing import basis_of
+from ._drawing import basis_of, get_pyplot
 from ._files import atomic, plain_json, write_text
 from ._names import composed, image_names, list_images
 from .formats._record import FRAMES
@@ -437,11 +437,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def save_figure(draw: Callable[[], Any], path: str | Path) -> None:
     """Write what a function draws into an image, without a window."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'") from error
-    matplotlib.use("Agg")
+    get_pyplot().switch_backend("Agg")
     figure = draw().figure
     if Path(path).suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
         raise DataError(f"{path}: got the extension {Path(path).suffix!r}; expected .png, .svg or .pdf.")

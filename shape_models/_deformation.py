@@ -247,11 +247,7 @@ def _axes_3d(ax: Any) -> Any:
         if not hasattr(ax, "get_zlim"):
             raise ValueError("ax: got planar axes; expected axes made with projection='3d'.")
         return ax
-    try:
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'", name=error.name) from error
-    return pyplot.figure(figsize=(5.5, 5)).add_subplot(projection="3d")
+    return _drawing.get_pyplot().figure(figsize=(5.5, 5)).add_subplot(projection="3d")
 
 
 def export_modes(

@@ -20,6 +20,7 @@ import numpy as np
 
 from . import __version__
 from ._commands import DataError, json_option, say
+from ._options import usable_processors
 
 _DISTRIBUTION = "shape-models"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -49,7 +50,7 @@ def examine() -> dict[str, Any]:
         "folder": str(Path(__file__).parent),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processors": {"present": os.cpu_count(), "usable": _usable()},
+        "processors": {"present": os.cpu_count(), "usable": usable_processors()},
         "threads": {name: os.environ.get(name) for name in _THREADS} | {"numba": _numba_threads(problems)},
         "blas": _blas(),
         "needed": {name: _version(name, problems) for name in needed},
@@ -109,11 +110,6 @@ def _owners() -> dict[str, list[str]]:
     """Return the distributions that each module comes from; modules of public names first."""
     owners = metadata.packages_distributions()
     return {name: list(owners[name]) for name in sorted(owners, key=lambda name: (name.startswith("_"), name))}
-
-
-def _usable() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _numba_threads(problems: list[str]) -> int | None:

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 BEFORE, AFTER, GREY = "#d1495b", "#00798c", "#9aa0a6"
 
 
-def get_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
-    if ax is not None:
-        return ax
+def get_pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'shape-models[plot]'", name=error.name) from error
-    return pyplot.subplots(figsize=figsize, layout="constrained")[1]
+    return pyplot
+
+
+def get_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
+    found: Axes = get_pyplot().subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+    return found
 
 
 def as_whole_numbers(ax: Axes) -> None:

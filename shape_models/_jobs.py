@@ -16,6 +16,7 @@ import click
 
 from ._commands import DataError, counted
 from ._names import few
+from ._options import usable_processors
 from .folders import FolderReport, run
 
 jobs_option = click.option(
@@ -58,9 +59,8 @@ def _mapping(jobs: int) -> Iterator[Any]:
     if jobs == 1:
         yield builtins.map
         return
-    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n if jobs == -1 else jobs, mp_context=context, initializer=_one_thread) as pool:
+    n, context = usable_processors() if jobs == -1 else jobs, multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n, mp_context=context, initializer=_one_thread) as pool:
         try:
             yield pool.map
         except BaseException:

@@ -88,7 +88,7 @@ def mean_of_blocks(
             "with the others. Try leaving it out."
         )
     if 2 * total.n_reflected > total.n:  # the first shape was the odd one: keep the majority as it came
-        mean = mean * _first_negative(mean.shape[1])
+        mean = mean * [-1.0, 1.0, 1.0][: mean.shape[1]]
     inflation = total.possible / total.explained if rule == "full" and total.explained > 0 else 1.0
     return Mean(finish_mean(mean, drift, rule), inflation, n_iter, converged)
 
@@ -338,10 +338,6 @@ def better_mirrored(fit: PairFit) -> np.ndarray:
     cos2, cos2_mirrored = (fit.gain / sizes) ** 2, (fit.mirrored_gain / sizes) ** 2
     slack = 1e3 * np.finfo(np.float64).eps
     return np.flatnonzero(1 - cos2_mirrored + slack < 0.5 * (1 - cos2))
-
-
-def _first_negative(n_dims: int) -> np.ndarray:
-    return np.array([-1.0, 1.0, 1.0][:n_dims])
 
 
 def as_real(z: np.ndarray) -> np.ndarray:

@@ -42,13 +42,8 @@ def load_basis(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     expect(header, "divisor", "n - 1")
     expect(header, "frame", "model")
     mean, components, variances = (floats(arrays, name) for name in ("mean", "components", "variances"))
-    return ShapeBasis(
-        mean,
-        components,
-        variances,
-        limit_from_json(header["limit"]),
-        noise_variance=number(header, "noise_variance"),
-    )
+    limit, noise = limit_from_json(header["limit"]), number(header, "noise_variance")
+    return ShapeBasis(mean, components, variances, limit, noise_variance=noise)
 
 
 def save_asm(asm: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -201,10 +196,7 @@ def save_aligned(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     header["n_samples"] = model.asm_.n_samples_
     Frame.of(model).tails()  # learned for this alignment, if they are not yet
     arrays: dict[str, np.ndarray] = {}
-    for name, (part, some) in {
-        "asm": save_asm(model.asm_),
-        "alignment": save_alignment(model.alignment_),
-    }.items():
+    for name, (part, some) in {"asm": save_asm(model.asm_), "alignment": save_alignment(model.alignment_)}.items():
         header[name] = part
         arrays |= {f"{name}.{key}": array for key, array in some.items()}
     return header, arrays

@@ -200,12 +200,9 @@ def match_labels(
 
 
 def _difference(extra: Sequence[str], lacking: Sequence[str]) -> str:
-    parts = [f"{word} {_some(names)}" for word, names in (("has", extra), ("lacks", lacking)) if names]
+    named = (("has", extra), ("lacks", lacking))
+    parts = [f"{word} {few(list(map(repr, names)), 4)}" for word, names in named if names]
     return f"got landmarks with other names ({' and '.join(parts)})"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _keys(labels: Sequence[str]) -> list[str]:

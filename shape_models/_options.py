@@ -24,6 +24,12 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
         raise ValueError(f"{name}: got {rng!r}; expected a whole number, a numpy Generator or None.") from None
 
 
+def usable_processors() -> int:
+    """Return on how many processors this process may run."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def as_path(path: Any, name: str = "path") -> Path:
     """Return the path that a text or a path names."""
     if not isinstance(path, str | os.PathLike):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._array import array_namespace, as_array, as_shapes
+from ._array import array_namespace, as_array, as_count, as_shapes
 from .curves import Curve
 
 SCHEMES: dict[str, LandmarkScheme] = {}  # those that have a name everywhere
@@ -71,8 +72,7 @@ class LandmarkScheme:
         n = self.n_landmarks
         if not isinstance(self.name, str):
             raise ValueError(f"name: got {self.name!r}; expected a text.")
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"n_landmarks: got {n!r}; expected a positive integer.")
+        as_count(n, "n_landmarks", expected="a positive integer")
         names = tuple(map(str, self.names)) or tuple(f"landmark_{i}" for i in range(n))
         if len(names) != n or len(set(names)) != n:
             raise ValueError(f"names: got {len(set(names))} distinct names; expected one for each of {n} landmarks.")
@@ -115,6 +115,13 @@ class LandmarkScheme:
         array.flags.writeable = False
         return array
 
+    def _check_count(self, shapes: Any) -> None:
+        if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
+            raise ValueError(
+                f"shapes: got an array of shape {tuple(shapes.shape)}; "
+                f"expected (..., {self.n_landmarks}, n_dims) for {self.name}."
+            )
+
     def __repr__(self) -> str:
         return f"LandmarkScheme({self.name!r}, {self.n_landmarks} landmarks)"
 
@@ -141,7 +148,7 @@ class LandmarkScheme:
             return get_scheme, (self.name,)
         keywords = {k: getattr(self, k) for k in ("names", "groups", "edges", "mirror", "anchors", "curves")}
         keywords["groups"], keywords["anchors"] = dict(self.groups), dict(self.anchors)
-        return _rebuild, (self.name, self.n_landmarks, keywords)
+        return partial(LandmarkScheme, self.name, self.n_landmarks, **keywords), ()
 
     def indices(self, which: str | int | Iterable[str | int]) -> np.ndarray:
         """Return the landmarks that names, groups or indices select, in the order asked for.
@@ -274,11 +281,7 @@ class LandmarkScheme:
             raise ValueError(f"width: got {width!r}; expected the width of the image in pixels.")
         if isinstance(shapes, np.ndarray) or not hasattr(shapes, "dtype"):
             shapes = as_shapes(shapes, n_landmarks=self.n_landmarks, allow_nan=True)
-        elif shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
-            raise ValueError(
-                f"shapes: got an array of shape {tuple(shapes.shape)}; "
-                f"expected (..., {self.n_landmarks}, n_dims) for {self.name}."
-            )
+        self._check_count(shapes)
         xp = array_namespace(shapes)
         mirror = xp.asarray(np.array(self.mirror), **({} if xp is np else _device_of(shapes)))
         swapped = xp.take(shapes, mirror, axis=-2)
@@ -318,11 +321,7 @@ class LandmarkScheme:
         if name not in self.anchors:
             raise ValueError(f"got {name!r}; expected one of {', '.join(self.anchors) or '(none)'} for {self.name}.")
         shapes = as_array(shapes)
-        if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
-            raise ValueError(
-                f"shapes: got an array of shape {tuple(shapes.shape)}; "
-                f"expected (..., {self.n_landmarks}, n_dims) for {self.name}."
-            )
+        self._check_count(shapes)
         right, left = (sum(shapes[..., int(i), :] for i in side) / len(side) for side in self.anchors[name])
         return right, left
 
@@ -337,10 +336,6 @@ class _Frozen(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Frozen, (dict(self),)
-
-
-def _rebuild(name: str, n_landmarks: int, keywords: dict[str, Any]) -> LandmarkScheme:
-    return LandmarkScheme(name, n_landmarks, **keywords)
 
 
 def _device_of(array: Any) -> dict[str, Any]:

@@ -177,7 +177,8 @@ class Similarity:
         if Ellipsis not in index:
             index = (*index, Ellipsis)
         parts = (part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True))
-        status = None if self._status is None else self._status[tuple(map(_as_index, index))]
+        rows = tuple(to_numpy(part) if is_array(part) else part for part in index)
+        status = None if self._status is None else self._status[rows]
         return self._of(*parts, status=status)
 
     @property
@@ -299,10 +300,6 @@ class Similarity:
 
 _LARGE = 1 << 19  # coordinates, from which the compiled loop pays for loading it
 _FIELDS = ("rotation", "translation", "scale")
-
-
-def _as_index(part: Any) -> Any:
-    return to_numpy(part) if is_array(part) else part
 
 
 def _compiles(points: Any) -> bool:

@@ -110,8 +110,7 @@ def plot_shape(
     pairs = edges_of(scheme, edges, shapes.shape[1])
     ax = get_axes(ax)
     if image is not None:
-        pixels = np.asarray(image)
-        ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
+        ax.imshow(np.asarray(image), cmap="gray")  # which colours do not look at
     points = shapes[..., list(plane)]
     for i, one in enumerate(points):
         draw_shapes(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
@@ -317,8 +316,7 @@ def plot_clip(
     before = shape[:, list(plane)]
     ax = get_axes(ax)
     if image is not None:
-        pixels = np.asarray(image)
-        ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
+        ax.imshow(np.asarray(image), cmap="gray")
     draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
     draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before

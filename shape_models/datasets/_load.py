@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._names import list_files, names_scheme, natural_key, numbers_of, own_order
+from .._names import few, list_files, names_scheme, natural_key, numbers_of, own_order
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
 from ..formats import LandmarkFile, LandmarkFileError
@@ -349,6 +349,7 @@ def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
         )
     pictures, own, groups, parts = (texts_of(path, arrays, key, n) for key in ("images", "names", "groups", "split"))
     labels = texts_of(path, arrays, "labels", shapes.shape[1])
+    called = None if labels is None else tuple(labels)
     stored = arrays.pop("frame", np.array(""))
     if stored.ndim or str(stored) not in ("", *FRAMES):
         raise LandmarkFileError(f"{path}, array frame: got {str(stored)[:40]!r}; expected one of {', '.join(FRAMES)}.")
@@ -372,19 +373,12 @@ def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:
             values["curves"] = curves[i]
         points = mark_missing(whole_missing(shapes[i]), reading.missing)
         picture = None if pictures is None or not pictures[i] else pictures[i]
-        file = LandmarkFile(
-            points,
-            None if labels is None else tuple(labels),
-            image_name=picture,
-            frame=frame,
-            path=path,
-            attributes=values,
-        )
+        file = LandmarkFile(points, called, image_name=picture, frame=frame, path=path, attributes=values)
         image = None if picture is None else folder / picture
         group = groups[i] if groups is not None else group_of_name(name)
         part = None if parts is None or not parts[i] else parts[i]
         entries.append(Entry(image, group, part, reading.framed(file), name))
-    return _set(entries, reading, None if labels is None else tuple(labels), named=raw is not None, source=str(path))
+    return _set(entries, reading, called, named=raw is not None, source=str(path))
 
 
 # --- Parts -----------------------------------------------------------------------------------------------
@@ -437,5 +431,4 @@ def _labelled(samples: LandmarkSamples, labels: tuple[str, ...]) -> LandmarkSamp
 
 
 def _files(paths: Sequence[Path]) -> str:
-    shown = ", ".join(path.name for path in sorted(paths, key=natural_key)[:3])
-    return shown + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return few([path.name for path in sorted(paths, key=natural_key)], 3)

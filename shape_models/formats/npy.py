@@ -10,15 +10,7 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import SCHEMES, get_scheme
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_points,
-    atomic,
-    record,
-    refuse_frame,
-)
+from ._record import LandmarkFile, LandmarksLike, Missing, as_points, atomic, record, refuse_frame
 from ._source import LandmarkFileError, Source, read_bytes
 
 __all__ = ["read_npy", "write_npy"]
