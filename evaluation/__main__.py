@@ -72,10 +72,8 @@ def main(prediction: str, truth: str, protocol: str, reading: dict[str, Any], **
         targets, predictions, how = pair(faces, found, allow_missing=options["unpaired"] == "failure")
         pairing.append(how)
         name = options["name"] if path == prediction and options["name"] else Path(path).stem
-        reports.append(evaluate(
-            targets, predictions, rules, attributes=known or None, groups=groups, name=name,
-            missing=options["unpaired"], **_interval(options),
-        ))  # fmt: skip
+        measured = {"attributes": known or None, "groups": groups, "missing": options["unpaired"], **_interval(options)}
+        reports.append(evaluate(targets, predictions, rules, name=name, **measured))
     say(False, None, [_text(reports, pairing, options)], options["output"])
     if options["ced"]:
         from .plotting import plot_ced

@@ -99,10 +99,9 @@ class LandmarkScheme:
                 raise ValueError(f"anchors[{key!r}]: got {len(sides)} sides; expected (right, left).")
             right, left = (self._index_array(side, f"anchors[{key!r}]") for side in sides)
             anchors[str(key)] = (right, left)
-        for attribute, value in (
-            ("n_landmarks", int(n)), ("names", names), ("groups", _Frozen(groups)), ("edges", edges),
-            ("mirror", mirror), ("anchors", _Frozen(anchors)), ("curves", curves),
-        ):  # fmt: skip
+        values = {"n_landmarks": int(n), "names": names, "groups": _Frozen(groups), "edges": edges, "mirror": mirror}
+        values |= {"anchors": _Frozen(anchors), "curves": curves}
+        for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
 
     def _index_array(self, indices: Any, what: str) -> np.ndarray:

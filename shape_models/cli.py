@@ -291,11 +291,9 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
     path = _write(aligned, output, {**reading, "image_size": (1, 1)}, form)
     mirrored = [data.names[i] for i in result.mirrored]
     farthest = np.argsort(result.distances)[::-1][:3]
-    record = {
-        "output": str(path), "n_samples": len(data), "disparity": result.disparity, "n_iter": result.n_iter,
-        "converged": result.converged, "mirrored": mirrored, "mean": result.mean, "frame": data.frame,
-        "farthest": [data.names[i] for i in farthest],
-    }  # fmt: skip
+    record = {"output": str(path), "n_samples": len(data), "disparity": result.disparity, "n_iter": result.n_iter}
+    record |= {"converged": result.converged, "mirrored": mirrored, "mean": result.mean, "frame": data.frame}
+    record["farthest"] = [data.names[i] for i in farthest]
     lines = [
         f"{counted(len(data), 'shape')} of {result.mean.shape[0]} landmarks in {result.mean.shape[1]}-D; "
         f"disparity {result.disparity:.4g}, {counted(result.n_iter, 'pass', 'passes')}"

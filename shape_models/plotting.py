@@ -322,10 +322,8 @@ def plot_clip(
     moved = after - before
     far = np.linalg.norm(np.nan_to_num(moved), axis=1) > 0.01 * np.ptp(after, axis=0).max()
     if far.any():
-        ax.quiver(
-            *before[far].T, *moved[far].T, angles="xy", scale_units="xy", scale=1, width=0.004, color=BEFORE, alpha=0.7,
-            zorder=2.5,
-        )  # fmt: skip
+        units: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
+        ax.quiver(*before[far].T, *moved[far].T, color=BEFORE, alpha=0.7, zorder=2.5, **units)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)  # beside: a title may stand above
     fit_view(ax, y_down)
     return ax

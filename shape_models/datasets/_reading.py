@@ -85,10 +85,9 @@ class Reading:
         else:
             (file,) = self.read(entry.source, entry.source.suffix.lower())
         attributes = {key: value for key, value in file.attributes.items() if key != "box"}
-        return LandmarkSample(
-            entry.image, file.points, file.attributes.get("box"), attributes, entry.group, entry.split, name=entry.name,
-            labels=file.labels, frame=file.frame, image_name=file.image_name,
-        )  # fmt: skip
+        about: dict[str, Any] = {"group": entry.group, "split": entry.split, "name": entry.name, "labels": file.labels}
+        about |= {"frame": file.frame, "image_name": file.image_name}
+        return LandmarkSample(entry.image, file.points, file.attributes.get("box"), attributes, **about)
 
 
 def in_pixels(file: LandmarkFile, size: ImageSize) -> LandmarkFile:

@@ -282,15 +282,12 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
         low, high = points[seen].min(axis=0), points[seen].max(axis=0)
         box = file.attributes.get("box")
         x0, y0, x1, y1 = np.concatenate([low, high]).tolist() if box is None else np.asarray(box, float).tolist()
-        annotations.append(
-            {
-                "id": ids[index], "image_id": image["id"], "category_id": category["id"], "iscrowd": 0,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                **({"score": file.attributes["score"]} if "score" in file.attributes else {}),
-                **({"face_kpts": triples, "face_valid": True} if face
-                   else {"keypoints": triples, "num_keypoints": int(seen.sum())}),
-            }
-        )  # fmt: skip
+        own = {"id": ids[index], "image_id": image["id"], "category_id": category["id"], "iscrowd": 0}
+        own["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+        if "score" in file.attributes:
+            own["score"] = file.attributes["score"]
+        points_of = {"keypoints": triples, "num_keypoints": int(seen.sum())}
+        annotations.append(own | ({"face_kpts": triples, "face_valid": True} if face else points_of))
     if not annotations:
         raise file_error(path, "got no shapes; expected at least one.")
     content = {"images": list(images.values()), "annotations": annotations, "categories": list(categories.values())}
