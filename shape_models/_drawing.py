@@ -70,7 +70,7 @@ def edges_of(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: in
         edges = scheme.edges if edges is None else edges
     pairs = np.asarray(list(edges) if edges is not None else [], dtype=np.intp).reshape(-1, 2)
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_landmarks):
-        raise ValueError(f"edges: got landmark {pairs.max()} or below 0; expected 0 to {n_landmarks - 1}.")
+        raise ValueError(f"edges: got a landmark outside 0 to {n_landmarks - 1}.")
     return pairs
 
 

@@ -135,7 +135,7 @@ def test_a_wrong_number_of_coefficients_is_refused(method):
         ({"components": np.eye(6)[:0], "variances": []}, "components: got an array of shape"),
         ({"components": 2 * np.eye(6)[:2]}, "differ from orthonormal by 3.*qr"),
         ({"components": np.eye(6)[[0, 0]]}, "differ from orthonormal"),
-        ({"variances": [1.0]}, r"variances: got an array of shape \(1,\); expected \(2,\)"),
+        ({"variances": [1.0]}, r"variances: got shape \(1,\); expected \(2,\)"),
         ({"variances": [1.0, -1.0]}, "variances: got -1; expected numbers that are not negative"),
         ({"variances": [1.0, np.inf]}, "variances: got NaN or infinity"),
         ({"noise_variance": -1.0}, "noise_variance: got -1"),

@@ -154,7 +154,7 @@ def test_fewer_shapes_than_coordinates():
     ("call", "message"),
     [
         (lambda s: compactness(s[:2]), "got 2 samples; expected at least 3"),
-        (lambda s: compactness(s[0, 0]), "got an array of shape"),
+        (lambda s: compactness(s[0, 0]), "got shape"),
         (lambda s: compactness(np.where(s == s.max(), np.nan, s)), "missing landmark"),
         (lambda s: generalization(s, max_components=99), "max_components: got 99; expected a number from 1 to 8"),
         (lambda s: generalization(s, n_folds=1), "n_folds: got 1; expected a number from 2 to 20"),

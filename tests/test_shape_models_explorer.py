@@ -337,7 +337,7 @@ def test_the_shape_model_of_a_search_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"edges": [(0, 68)]}, "expected 0 to 67"),
+        ({"edges": [(0, 68)]}, "outside 0 to 67"),
         ({"scheme": "wflw98"}, "got 68 landmarks; expected 98"),
         ({"n_modes": 0}, "at least 1"),
     ],
