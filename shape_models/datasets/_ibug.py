@@ -83,7 +83,7 @@ def read_300w(
         entries = _300w_from_folders(Folder(folder))
     if not entries:
         raise LandmarkFileError(
-            f"{folder}: got no .pts files in {', '.join(_300W_FOLDERS)}, and no split.csv; expected the layout of 300-W."
+            f"{folder}: got no .pts in {', '.join(_300W_FOLDERS)}, and no split.csv; expected the layout of 300-W."
         )
     wanted = None
     if split in ("full", "test") and split not in {entry.split for entry in entries}:
