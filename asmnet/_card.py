@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from asmnet.checkpoints import SHIPPED, load_pretrained
+from asmnet.checkpoints import SHIPPED, WEIGHTS, PretrainedModel, load_pretrained, read_tensors, save_pretrained
 from asmnet.networks import build_network, network_names, network_spec
+from shape_models._files import write_text
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -122,12 +123,19 @@ def model_card(header: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_model(model: PretrainedModel, path: Path) -> str:
+    """Write a trained network with its card beside it; return the SHA-256 of the weights."""
+    digest = save_pretrained(model, path)
+    write_text(path.with_suffix(".md"), model_card(read_tensors(path)[1]))
+    return digest
+
+
 def describe_networks(n_landmarks: int) -> list[dict[str, Any]]:
     """Return a row for each registered network, with the models trained on it that ship."""
     trained: dict[str, list[dict[str, Any]]] = {}
     for name in sorted(SHIPPED):
         header = load_pretrained(name).header
-        size = (Path(__file__).parent / "weights" / f"{name}.safetensors").stat().st_size
+        size = (WEIGHTS / f"{name}.safetensors").stat().st_size
         first = next(iter(header.get("metrics", [])), ("", "not measured"))
         row = {"name": name, "megabytes": size / 1e6, "error": first[1], "error_is": first[0]}
         trained.setdefault(header["network"], []).append(row)

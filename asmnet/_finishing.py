@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from asmnet._card import model_card
+from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
 from asmnet._pose_labels import CONVENTION, angles_in_degrees
 from asmnet._scores import normalizer_of, offset_along_eyes, percent
-from asmnet.checkpoints import PretrainedModel, load_pretrained, save_pretrained
+from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
 from asmnet.robustness import robustness
 from asmnet.training import TrainResult
 from evaluation import bootstrap_interval, landmark_table, nme
 from shape_models import AlignedASM, LandmarkScheme, ShapeBasis
-from shape_models._files import write_text
 
 POSE_LABELS = (
     "The pose labels come from the landmarks, not from a measurement: PnP of a mean head with "
@@ -64,8 +63,7 @@ def finish(
     if validation is not None:
         header["tables"]["Changed images"] = robustness_table(Predictor(model), validation)
     path = result.folder / f"{name}.safetensors"
-    save_pretrained(model, path)
-    write_text(path.with_suffix(".md"), model_card(load_pretrained(path).header))
+    write_model(model, path)
     return path
 
 

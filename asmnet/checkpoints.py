@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from asmnet._options import as_device, check_kind
 from asmnet.data import Preprocessing
 from asmnet.networks import build_network
+from asmnet.uncertainty import Uncertainty
 from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis
 from shape_models._files import write_bytes, write_text
 from shape_models._model_files import load_aligned, save_aligned, scheme_from_json, scheme_to_json
@@ -31,12 +32,14 @@ __all__ = [
     "write_tensors",
 ]
 
+WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship; their uncertainty lies beside them
+_OF_FIELDS = ("scheme_parts", "shape_model", "uncertainty")  # parts of the header that stand for fields of the model
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
-    "hourglass-68": "c4e55df474a383fbcf973d5542ed693c326fb0765b86d76c5cdd82040b15809c",
-    "light-68": "c6ead61585dfd919a80e26c497a6f33f98f1464da775b2f79d927bcc5fa2c722",
-    "asmnet-68": "743751619a41bb1734bfb5017e46b1232f6cb7dd2f4e4dc93c8e1fc137cecb3d",
+    "hourglass-68": "2f56d98f69559dc5f68c99a1f02b59004275f97bfdb964d9140e1b063c622474",
+    "light-68": "ff0bc2929df14375fb7452b465c147995b827024807b166f792181bdd3714951",
+    "asmnet-68": "07baa609c792f829b2d32bfee0c592be3f24badf72a957263678de589028d58b",
 }
 
 
@@ -234,6 +237,8 @@ class PretrainedModel:
         Licences, metrics, the training configuration and whatever else was written.
     shape_model : AlignedASM or None
         The shape model of the training landmarks, which predictions are joined with.
+    uncertainty : Uncertainty or None
+        What the landmarks are worth, see `asmnet.uncertainty.learn_uncertainty`.
 
     Examples
     --------
@@ -251,6 +256,7 @@ class PretrainedModel:
     basis: ShapeBasis | None
     header: dict[str, Any]
     shape_model: AlignedASM | None = None
+    uncertainty: Uncertainty | None = None
 
 
 def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = True) -> str:
@@ -317,11 +323,13 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     if model.shape_model is not None:
         own["shape_model"], arrays = save_aligned(model.shape_model)
         tensors |= {f"shape_model.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    if model.uncertainty is not None and path.resolve().parent != WEIGHTS:
+        own["uncertainty"] = model.uncertainty.to_header()
     scheme = scheme_to_json(model.scheme)
     if scheme is not None and len(scheme) > 1:  # not one that goes by its name
         own["scheme_parts"] = scheme
     header = {
-        **model.header,
+        **{name: value for name, value in model.header.items() if name not in _OF_FIELDS},
         **own,
         "kind": "model",
         "name": model.name,
@@ -334,7 +342,8 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
         "basis_noise_variance": 0.0 if model.basis is None else model.basis.noise_variance,
     }
     digest = write_tensors(path, tensors, header)
-    write_text(path.with_suffix(".json"), json.dumps({**header, "sha256": digest}, indent=1, sort_keys=True) + "\n")
+    words = {name: value for name, value in header.items() if name != "uncertainty"}
+    write_text(path.with_suffix(".json"), json.dumps({**words, "sha256": digest}, indent=1, sort_keys=True) + "\n")
     return digest
 
 
@@ -381,14 +390,14 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     """
     name, place = str(as_path(name_or_path, "name_or_path")), as_device(device)
     checksum = SHIPPED.get(name)
-    path = Path(__file__).parent / "weights" / f"{name}.safetensors" if checksum else Path(name_or_path)
+    path = WEIGHTS / f"{name}.safetensors" if checksum else Path(name_or_path)
     if not path.is_file():
         shipped = ", ".join(SHIPPED) or "none"
         raise FileNotFoundError(f"{name}: no shipped model and no such file; expected one of {shipped}, or a file.")
     tensors, header = read_tensors(path, sha256=checksum)
-    beside = path.with_suffix(".uncertainty.json")
+    learned, beside = header.pop("uncertainty", None), path.with_suffix(".uncertainty.json")
     if checksum and beside.is_file():  # learned after the weights, which stay byte for byte
-        header["uncertainty"] = json.loads(beside.read_text(encoding="utf-8"))
+        learned = json.loads(beside.read_text(encoding="utf-8"))
     if header.get("kind") != "model":
         raise CheckpointError(
             f"{path}: holds {header.get('kind', 'something')!r}, not a model for use. "
@@ -412,6 +421,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
             shape_model = load_aligned(header["shape_model"], arrays)
         named = None if header["scheme"] is None else {"name": header["scheme"]}
         scheme = scheme_from_json(header.get("scheme_parts", named))
+        uncertainty = None if learned is None else Uncertainty.from_header(learned)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the contents do not make a model ({error}).") from error
     if not all(bool(torch.isfinite(v).all()) for v in network.state_dict().values()):
@@ -426,6 +436,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         basis,
         header,
         shape_model,
+        uncertainty,
     )
 
 

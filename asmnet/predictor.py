@@ -96,9 +96,7 @@ class Predictor:
                 f"({count_landmarks(model)}, 2), as the network answers."
             )
         self.shape_model = shape_model
-        if uncertainty is None and "uncertainty" in model.header:
-            uncertainty = Uncertainty.from_header(model.header["uncertainty"])
-        self.uncertainty = uncertainty
+        self.uncertainty = model.uncertainty if uncertainty is None else uncertainty
         self._search = search
 
     @functools.cached_property

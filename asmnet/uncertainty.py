@@ -253,8 +253,8 @@ def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks
     Returns
     -------
     Uncertainty
-        For ``Predictor(..., uncertainty=)``, or as ``header["uncertainty"]`` (`Uncertainty.to_header`) of a model that
-        is saved.
+        For ``Predictor(..., uncertainty=)``, or to be saved with the model:
+        ``dataclasses.replace(model, uncertainty=...)``.
 
     Raises
     ------

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from asmnet import ASMNet, Predictor, Preprocessing, build_network
+from asmnet import ASMNet, Predictor, Preprocessing, TrainConfig, build_network
+from asmnet._card import model_card
 from asmnet.checkpoints import (
     SHIPPED,
+    WEIGHTS,
     CheckpointError,
     PretrainedModel,
     load_pretrained,
@@ -130,6 +132,47 @@ def test_contents_that_make_no_model_are_refused(saved, spoil):
     write_tensors(path, tensors, header)
     with pytest.raises(CheckpointError, match=r"do not make a model|not finite"):
         load_pretrained(path)
+
+
+def test_what_is_known_of_the_errors_is_kept_by_the_model(saved, tmp_path):
+    """Loaded and saved again, changed or left out; the header has the words alone."""
+    uncertainty = load_pretrained("hourglass-68").uncertainty
+    known = replace(load_pretrained(saved[0]), uncertainty=uncertainty)
+    for name in ("once", "again"):
+        save_pretrained(known, tmp_path / f"{name}.safetensors")
+        known = load_pretrained(tmp_path / f"{name}.safetensors")
+        assert known.uncertainty.to_header() == uncertainty.to_header()
+        assert "uncertainty" not in known.header
+        assert "uncertainty" not in json.loads((tmp_path / f"{name}.json").read_text())
+    assert Predictor(known).uncertainty is known.uncertainty
+    save_pretrained(replace(known, uncertainty=None), tmp_path / "without.safetensors")
+    assert load_pretrained(tmp_path / "without.safetensors").uncertainty is None
+    tensors, header = read_tensors(tmp_path / "once.safetensors")
+    write_tensors(tmp_path / "damaged.safetensors", tensors, {**header, "uncertainty": {"correlation": 0.0}})
+    with pytest.raises(CheckpointError, match="do not make a model"):
+        load_pretrained(tmp_path / "damaged.safetensors")
+
+
+def test_what_is_taken_out_of_a_model_is_not_saved(model, tmp_path):
+    """The header of the file it was read from tells of a scheme and of shapes that it has no more."""
+    scheme = LandmarkScheme("mine", 68)
+    shapes = AlignedASM(ASM(3), scheme=scheme).fit(make_faces(20, rng=0))
+    save_pretrained(replace(model, scheme=scheme, shape_model=shapes), tmp_path / "all.safetensors")
+    whole = load_pretrained(tmp_path / "all.safetensors")
+    assert whole.scheme == scheme
+    save_pretrained(replace(whole, scheme=None, shape_model=None), tmp_path / "less.safetensors")
+    less = load_pretrained(tmp_path / "less.safetensors")
+    assert less.scheme is None
+    assert less.shape_model is None
+
+
+def test_cards_and_words_that_ship_are_those_of_the_weights():
+    for name in SHIPPED:
+        path = WEIGHTS / f"{name}.safetensors"
+        _, header = read_tensors(path)
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card(header)
+        assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == header | {"sha256": SHIPPED[name]}
+        assert TrainConfig.from_dict(header["config"]).to_dict().keys() == header["config"].keys()
 
 
 def test_wrong_saves_are_refused(model, tmp_path):
