@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from no_torch import has_torch
+from searches import asm, faces, fitter, patches, profiles, wide  # noqa: F401
 
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("quick", max_examples=5, derandomize=True, **_common)
