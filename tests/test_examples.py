@@ -17,8 +17,13 @@ ARGUMENTS = {"asm_vs_cnn": ["20"]}  # a face in twenty, not in four
 def test_example_runs(script, tmp_path):
     env = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     out = subprocess.run(
-        [sys.executable, str(script), *ARGUMENTS.get(script.stem, [])], cwd=tmp_path, env=env, capture_output=True,
-        text=True, check=False, timeout=1200,
+        [sys.executable, str(script), *ARGUMENTS.get(script.stem, [])],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
     )
     assert out.returncode == 0, out.stderr[-3000:]
     assert out.stdout.strip(), "the example prints nothing"

@@ -148,13 +148,13 @@ def test_the_best_place_is_the_object_and_places_differ(fitter, data):
     images, shapes = data
     frame = fitter._frame
     poses = frame.pose_of(shapes[:20])
-    locator = learn_locator(images[:20], poses, frame, 0)
+    locator = learn_locator(images, np.arange(20), poses, frame, 0)
     assert isinstance(locator, Locator)
     sides, turns = fitter.placement_.grid((WIDTH, HEIGHT))
     assert np.diff(np.log(sides)).max() <= np.log(1.2) + 1e-9
     assert turns.min() < 0 < turns.max()
     for image, shape in zip(images[20:], shapes[20:], strict=True):
-        places = locator.find(locator.see(image, sides), frame, sides, turns, 6)
+        places = locator.find(locator.see(image, sides), frame, sides, turns, 6).shapes
         middle = places.mean(axis=1)
         assert np.linalg.norm(middle[0] - shape.mean(axis=0)) < 6
         pairs = [(a, b) for i, a in enumerate(places) for b in places[:i]]
@@ -167,9 +167,9 @@ def test_places_follow_a_quarter_turn_of_the_image(fitter, data):
     locator, frame = fitter._locator, fitter._frame
     sides = np.array([46.0])
     image = images[20]
-    first = locator.find(locator.see(image, sides), frame, sides, np.array([0.0]), 1)[0]
+    first = locator.find(locator.see(image, sides), frame, sides, np.array([0.0]), 1).shapes[0]
     turned = np.ascontiguousarray(np.rot90(image, -1))  # clockwise: (x, y) -> (height - 1 - y, x)
-    second = locator.find(locator.see(turned, sides), frame, sides, np.array([np.pi / 2]), 1)[0]
+    second = locator.find(locator.see(turned, sides), frame, sides, np.array([np.pi / 2]), 1).shapes[0]
     expected = np.stack([image.shape[0] - 1 - first[:, 1], first[:, 0]], axis=1)
     np.testing.assert_allclose(second, expected, atol=3.1)  # half a cell of 6 pixels
 

@@ -18,11 +18,10 @@ from ._turns import settle
 from .heatmaps import check_maps
 from .results import SearchResult
 
-__all__ = ["begin", "search"]
+__all__ = ["begin", "look_for", "search"]
 
 _N_LOOKED_FOR = 40  # starts where nobody says where the object is
 _EACH = 5  # of them at each of the places that look most like the object
-_DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which objects are looked for that are turned
 
 
 def search(
@@ -43,7 +42,8 @@ def search(
         if one is None:
             results[i] = _failed(fitter, "no face", "no face was found")
         else:
-            begun.setdefault((len(one.starts), one.each), []).append((i, one))
+            n_places = None if one.places is None else len(one.places)
+            begun.setdefault((len(one.starts), n_places), []).append((i, one))
     solver = fitter._solver()
     for several in begun.values():
         outcome = solver.solve([search for _, search in several], max_iter)
@@ -51,7 +51,7 @@ def search(
             results[i] = solver.answer(outcome, j, search)
             if n_turns > 1 and search.box is not None and search.squared.same and fitter.calibration_ is not None:
                 results[i] = _settled(fitter, asked[i], search, results[i], n_turns)
-            elif search.each is not None and solver.calibration and solver.cost(results[i]) > _DOUBTFUL:
+            elif search.places is not None and solver.doubts(results[i]):
                 other = begin(fitter, asked[i], name, n_starts, wide=True)
                 assert other is not None
                 wide = solver.answer(solver.solve([other], max_iter), 0, other)
@@ -111,7 +111,8 @@ def begin(
     elif maps is not None:
         shape = start_from_peaks(maps, fitter._frame, FLOOR)
     else:
-        return _looked_for(fitter, image, squared, n_starts, wide)
+        # Without a calibration answers at different places cannot be told apart as well as the places themselves.
+        return look_for(fitter, image, squared, n_starts, wide=wide, several=fitter.calibration_ is not None)
     check_start(shape, image)
     if maps is not None and not fitter.evidence_.needs_images:
         _check_maps(maps)
@@ -121,26 +122,28 @@ def begin(
     return Search(several, np.array([width, height]), bank, maps, corners, squared)
 
 
-def _looked_for(fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None, wide: bool) -> Search:
-    """Return a search with several starts at each of the places that look most like the object.
+def look_for(
+    fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
+    several: bool = True,
+) -> Search:  # fmt: skip
+    """Return a search with several starts at each of the places that look most like the object, or at the best alone.
 
     Files written before places were looked for know where the objects of their training stood, and no more.
     """
     solver, frame = fitter._solver(), fitter._frame
-    size, count, each = np.array(image.shape[1::-1]), n_starts or _N_LOOKED_FOR, None
+    size, count, evidence = np.array(image.shape[1::-1]), n_starts or _N_LOOKED_FOR, None
     if fitter._locator is None:
         rng = np.random.default_rng(fitter.random_state)
-        starts = fitter.placement_.starts(frame, size, count, rng, squared.unit)
+        starts, each = fitter.placement_.starts(frame, size, count, rng, squared.unit), count
     else:
         sides, turns = fitter.placement_.grid(size, squared.unit, wide=wide)
-        # Without a calibration answers at different places cannot be told apart as well as the places themselves.
-        n_places = 1 if solver.calibration is None else max(1, count // _EACH)
+        n_places = max(1, count // _EACH) if several else 1
         each = count // n_places
-        places = fitter._locator.find(fitter._locator.see(image, sides), frame, sides, turns, n_places)
+        places, evidence = fitter._locator.find(fitter._locator.see(image, sides), frame, sides, turns, n_places)
         jitter = check_jitter(fitter.jitter)
         starts = np.concatenate([starts_about(shape, each, jitter, fitter.random_state) for shape in places])
     bank = solver.see(image, starts, each) if fitter.evidence_.needs_images else None
-    return Search(starts, size, bank, None, None, squared, each)
+    return Search(starts, size, bank, None, None, squared, evidence)
 
 
 def _detect(fitter: Any, image: np.ndarray) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .._scatter import Scatter
+from ._lost import LEAST_SPREAD, Lost
 
 if TYPE_CHECKING:
     from ._judge import Judge
@@ -93,6 +94,8 @@ class Calibration:
     scatter : Scatter or None
         Errors of single landmarks in fractions of the size, in the pose of the answer: they follow from the features of
         the landmark and the expected error of the answer.
+    lost : Lost or None
+        Whether an answer is elsewhere than at the object, where nobody said where that is.
     """
 
     landmark: tuple[float, ...]
@@ -101,6 +104,7 @@ class Calibration:
     n_images: int
     judge: Judge | None = None
     scatter: Scatter | None = None
+    lost: Lost | None = None
 
     @classmethod
     def learn(
@@ -182,6 +186,7 @@ class Calibration:
             "landmark": list(self.landmark), "error": list(self.error),
             "error_with_spread": list(self.error_with_spread), "n_images": self.n_images,
             "scatter": None if self.scatter is None else self.scatter.to_header(),
+            "lost": None if self.lost is None else self.lost.to_header(),
         }  # fmt: skip
 
     @classmethod
@@ -194,7 +199,8 @@ class Calibration:
         )
         scatter = header.get("scatter")
         scatter = None if scatter is None else Scatter.from_header(scatter)
-        return cls(landmark, error, wide, int(header["n_images"]), judge, scatter)
+        lost = Lost.from_header(header.get("lost"))
+        return cls(landmark, error, wide, int(header["n_images"]), judge, scatter, lost)
 
 
 def _scatter_features(landmarks: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -219,10 +225,9 @@ def _log_linear(features: np.ndarray, error: np.ndarray, usual: np.ndarray) -> t
 
     The penalty is that of ten samples, so that few images do not make steep slopes.
     """
-    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-9)
+    mean, spread = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
     z, y = (features - mean) / spread, np.log(error + 1e-4)
     slopes = np.linalg.solve(z.T @ z + 10.0 * np.eye(z.shape[1]), z.T @ (y - y.mean())) / spread
-    slopes[features.std(0) < 1e-9] = 0.0
     linear = features @ slopes
     return (float(np.log(error[usual].mean()) - np.log(np.exp(linear[usual]).mean())), *(float(v) for v in slopes))
 

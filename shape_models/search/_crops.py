@@ -148,8 +148,14 @@ class Crops(Sequence[np.ndarray]):
             [s(p - low) for s, p, low in zip(self._squared, np.asarray(points, float), self._low, strict=True)]
         )
 
-    def outside(self, points: np.ndarray, *, squared: bool = False) -> np.ndarray:
-        """Take points (n, ..., 2) of the crops to the images, or to the images with square pixels."""
+    def whole(self, index: int) -> tuple[np.ndarray, Squared]:
+        """Return the whole image with its pixels made square, and how."""
+        squared = self._squared[index]
+        return squared.image(read_image(self._images[index])), squared
+
+    def outside(self, points: np.ndarray, *, squared: bool = False, rows: Any = None) -> np.ndarray:
+        """Take points (n, ..., 2) of the crops, all or `rows`, to the images, or to those with square pixels."""
         if squared:
-            return np.stack([p + low * s.factor for s, p, low in zip(self._squared, points, self._low, strict=True)])
+            rows = range(len(self)) if rows is None else rows
+            return np.stack([p + self._low[i] * self._squared[i].factor for i, p in zip(rows, points, strict=True)])
         return np.stack([s.back(p) + low for s, p, low in zip(self._squared, points, self._low, strict=True)])

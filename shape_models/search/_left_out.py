@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._begin import look_for
 from ._calibration import TOLERANCE, Calibration, covered, disturbed, spread_of
 from ._checks import check_jitter, check_start
+from ._crops import Crops
 from ._images import read_image
 from ._judge import Judge, appearance
-from ._solver import Search, inside
+from ._lost import Lost
+from ._solver import Search, inside, spread_in_places
 from ._starts import boxes_of, filled_shape, jittered
 from ._training import Tell, folds, silent
 from .heatmaps import check_maps
@@ -22,7 +26,9 @@ _N_CHOICE_FOLDS, _N_CHOICE_STARTS = 3, 3  # of the choice between kinds of evide
 _LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none
 _WIDE = 2.5  # how many times as far off as in training some starts are, which end in wrong places
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
+_N_WHOLE = 60  # of them, at most, in which the object is looked for
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
+_LEAST = 3  # images that a fold leaves to learn from; below, it goes by images too
 
 
 class Tried(NamedTuple):
@@ -56,18 +62,20 @@ def calibrate(
     rng = np.random.default_rng(fitter.random_state)
     n = len(truth)
     groups = np.arange(n) if groups is None else np.asarray(groups)
-    if len(np.unique(groups)) < _LEAST_GROUPS:
-        groups = np.arange(n)
-    fold = folds(groups, fitter.calibration or (5 if n < 200 else 2), rng)
+    wanted = fitter.calibration or (5 if n < 200 else 2)
+    fold = folds(groups, wanted, rng) if len(np.unique(groups)) >= _LEAST_GROUPS else np.zeros(n, dtype=int)
+    if n - np.bincount(fold).max() < _LEAST:
+        fold = folds(np.arange(n), max(wanted, min(n, 5)), rng)
     tight = boxes_of(truth) if boxes is None else boxes
     n_folds = int(fold.max()) + 1
     n_starts = int(np.clip(round(_N_LEFT_OUT / n), 3, 12))
     landmarks, results, looks, look_folds, n_images = [], [], [], [], 0
     off_by: dict[bool, list[tuple[np.ndarray, ...]]] = {False: [], True: []}  # by whether a part was hidden
     left_out = np.full(truth.shape, np.nan)
+    sought: list[tuple[np.ndarray, ...]] = []
     for f in range(n_folds):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        if len(train) < 4:
+        if len(train) < _LEAST:
             return None, None
         part = fitter._blank(calibration=0, evidence=fitter._evidence)
         part._learn(
@@ -115,6 +123,9 @@ def calibrate(
             right = (off <= TOLERANCE) & ~hidden[rows][:, None] & judged.inside
             known = np.broadcast_to(np.isfinite(shapes[test[rows]]).all(-1)[:, None], right.shape) & judged.inside
             landmarks.append((judged.landmarks[known], right[known]))
+        if isinstance(images, Crops) and initial is None:
+            part._learn_places(images, truth[train], train)
+            sought += [_sought(part, images, truth, i, f) for i in test[: max(1, _N_WHOLE // n_folds)]]
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
         return None, None
@@ -131,7 +142,30 @@ def calibrate(
         np.concatenate([plain[0], hid[0]]), np.concatenate([plain[1], hid[1]]),
         np.concatenate([answers[usual], covered_answers]),
     )  # fmt: skip
+    if sought:
+        features, look, spread, places, error, image, fold = (np.concatenate(c) for c in zip(*sought, strict=True))
+        if judge is not None:
+            features = np.concatenate([features, judge(look)[:, None]], axis=1)
+        near = calibration.expected_error(features, spread)
+        lost = Lost.learn(features, spread, places, near, error, image, fold)
+        calibration = replace(calibration, lost=lost)
     return calibration, left_out
+
+
+def _sought(part: Any, crops: Crops, truth: np.ndarray, index: int, fold: int) -> tuple[np.ndarray, ...]:
+    """Look for the object in a whole image, and return what `Lost` learns of the answers."""
+    whole = crops.outside(truth[[index]], squared=True, rows=[index])
+    search = look_for(part, *crops.whole(index))
+    outcome = part._solver().solve([search])
+    n = len(search.starts)
+    spread = spread_in_places(outcome.points, outcome.size, search)
+    assert spread is not None
+    size = part._frame.pose_of(whole).scale * part._frame.side
+    error = np.linalg.norm(outcome.points[0] - whole, axis=-1).mean(axis=-1) / size
+    looks = np.empty((n, 0), np.float32)
+    if part.evidence_.needs_images:
+        looks = appearance(outcome.view)
+    return outcome.features[0], looks, spread, search.evidence, error, np.full(n, index), np.full(n, fold)
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

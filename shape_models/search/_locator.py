@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -12,7 +12,7 @@ from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import N_ORIENTATIONS, channel_map
 
-__all__ = ["Locator", "learn_locator"]
+__all__ = ["Locator", "Places", "learn_locator"]
 
 _MOST_IMAGES = 300  # that the template is learned from
 
@@ -28,6 +28,22 @@ _ELSEWHERE = (0.35, 0.7)  # of them, those that are at least so far off or turne
 _SAME = (0.15, 0.15, 0.2)  # places that are nearer to a better one are that one
 _EACH = 4  # times as many windows of each size and angle are looked through
 _RIDGE = 0.1  # of the mean variance
+
+
+class Places(NamedTuple):
+    """Where an object may stand in an image.
+
+    Attributes
+    ----------
+    shapes : ndarray of shape (m, K, 2)
+        The mean shape there, pixels, best first.
+    evidence : ndarray of shape (m, 2)
+        How far the score of each place lies above those of all windows of the image, in their standard deviations, and
+        how far above that of the best other place.
+    """
+
+    shapes: np.ndarray
+    evidence: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,8 +93,8 @@ class Locator:
         """Keep what is needed of a whole image to look for objects of these sizes, pixels."""
         return ImageBank.build([image], [None], [0.7 * float(sides.min()) / (_CELLS * _CELL)])
 
-    def find(self, bank: ImageBank, frame: Frame, sides: np.ndarray, turns: np.ndarray, n: int) -> np.ndarray:
-        """Return the mean shape (m, K, 2) at the best places in an image, best first, at most `n` of them.
+    def find(self, bank: ImageBank, frame: Frame, sides: np.ndarray, turns: np.ndarray, n: int) -> Places:
+        """Return the best places in an image, at most `n` of them.
 
         Parameters
         ----------
@@ -91,21 +107,34 @@ class Locator:
             Angles that are tried, radians.
         n : int
         """
-        places = np.concatenate([self._scores(bank, float(side), float(turn), n) for side in sides for turn in turns])
+        best, sums = zip(
+            *(self._scores(bank, float(side), float(turn), n) for side in sides for turn in turns), strict=True
+        )
+        places = np.concatenate(best)
         z, a, score = places[np.argsort(-places[:, 2].real)].T
+        count, first, second = np.sum(sums, axis=0)
+        mean = first / count
+        deviation = max(float(np.sqrt(max(second / count - mean**2, 0.0))), 1e-12)
         kept: list[int] = []
         for i in np.flatnonzero(np.isfinite(score.real)):
-            if len(kept) == n:
+            if len(kept) == n + 1:
                 break
             apart = np.abs(z[i] - z[kept]) > _SAME[0] * np.abs(a[i])
             ratio = np.log(a[i] / a[kept])
             if (apart | (np.abs(ratio.real) > _SAME[1]) | (np.abs(ratio.imag) > _SAME[2])).all():
                 kept.append(int(i))
+        high = (score[kept].real - mean) / deviation
+        # Alone, a place is better than any other by what it is above the mean.
+        rivals = [high[1] if len(high) > 1 else 0.0, *np.full(len(high) - 1, high[0])]
+        kept, evidence = kept[:n], np.stack([high, high - rivals], axis=1)[:n]
         poses = Planar(a[kept] / frame.side * np.exp(1j * frame.angle), z[kept])
-        return poses(np.broadcast_to(frame.mean - frame.middle, (len(kept), *frame.mean.shape)))
+        return Places(poses(np.broadcast_to(frame.mean - frame.middle, (len(kept), *frame.mean.shape))), evidence)
 
-    def _scores(self, bank: ImageBank, side: float, turn: float, n: int) -> np.ndarray:
-        """Return place, size with angle, and score of the best windows (m, 3) of one size and angle, complex."""
+    def _scores(self, bank: ImageBank, side: float, turn: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return place, size with angle, and score of the best windows (m, 3) of one size and angle, complex.
+
+        And how many windows there are, with the sums of their scores and of the squares.
+        """
         width, height = (int(v) for v in bank.sizes[0])
         rows, columns = self.weights.shape[:2]
         step = side / (_CELLS * _CELL)  # pixels of the image for one of the frame
@@ -128,16 +157,18 @@ class Locator:
         outside = (z.real < 0) | (z.real > width - 1) | (z.imag < 0) | (z.imag > height - 1)
         values = np.where(outside, -np.inf, score.ravel())
         best = np.argpartition(-values, min(_EACH * n, len(values) - 1))[: _EACH * n]
-        return np.stack([z[best], np.full(len(best), side * np.exp(1j * turn)), values[best]], axis=1)
+        inner = values[~outside].astype(np.float64)
+        sums = np.array([len(inner), inner.sum(), np.square(inner).sum()])
+        return np.stack([z[best], np.full(len(best), side * np.exp(1j * turn)), values[best]], axis=1), sums
 
 
-def learn_locator(images: Any, poses: Planar, frame: Frame, seed: int | None) -> Locator:
-    """Learn from images, read one after the other, and the poses of the shapes in them."""
-    n = len(poses.a)
-    rows = np.unique(np.linspace(0, n - 1, min(n, _MOST_IMAGES)).astype(int))
+def learn_locator(images: Any, rows: np.ndarray, poses: Planar, frame: Frame, seed: int | None) -> Locator:
+    """Learn from rows of images, read one after the other, and the poses of the shapes in them."""
+    n = len(rows)
+    some = np.unique(np.linspace(0, n - 1, min(n, _MOST_IMAGES)).astype(int))
     pixel = 0.5 * poses.scale * frame.side / (_CELLS * _CELL)
-    bank = ImageBank.join([ImageBank.build([images[i]], [None], [pixel[i]]) for i in rows])
-    return Locator.learn(bank, poses.take(rows), frame, np.random.default_rng(seed))
+    bank = ImageBank.join([ImageBank.build([images[rows[i]]], [None], [pixel[i]]) for i in some])
+    return Locator.learn(bank, poses.take(some), frame, np.random.default_rng(seed))
 
 
 def _size(frame: Frame) -> tuple[int, int]:

@@ -18,8 +18,15 @@ from ._threads import serial
 from .evidence import Evidence, View, check_proposal
 from .results import SearchResult, SearchStep
 
-__all__ = ["FLOOR", "Outcome", "Search", "Solver", "inside", "n_outside", "no_maps", "shape_step"]
+__all__ = [
+    "FLOOR", "Outcome", "Search", "Solver", "inside", "n_outside", "no_maps", "shape_step",
+    "spread_in_places",
+]  # fmt: skip
 
+_DOUBTFUL = 0.05  # expected error at the object, as a fraction of the size, above which an answer is doubted
+_ELSEWHERE = 0.3  # and the probability of being elsewhere
+_OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
+_GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray
 FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
 
 
@@ -33,7 +40,13 @@ class Search:
     maps: Any
     box: Any
     squared: Squared = field(default_factory=lambda: Squared(None))
-    each: int | None = None  # starts at each of several places; None for one place
+    places: np.ndarray | None = None  # evidence of each of the places, see `Places`; None where the place was told
+
+    @property
+    def evidence(self) -> np.ndarray:
+        """That of the place of each start."""
+        assert self.places is not None
+        return np.repeat(self.places, len(self.starts) // len(self.places), axis=0)
 
 
 @dataclass
@@ -48,6 +61,7 @@ class Outcome:
     distance: np.ndarray
     size: np.ndarray
     expected_error: np.ndarray
+    lost: np.ndarray
     covariance: np.ndarray
     view: View
 
@@ -142,6 +156,7 @@ class Solver:
         flip = np.zeros(len(index), dtype=bool)
         n_iter = self.evidence.n_iter if max_iter is None else min(max_iter, self.evidence.n_iter)
         state = State(self.frame.fit(start), start)
+        began = state.pose.scale * self.frame.side
         if n_iter == 0:
             state.points = start.copy()
 
@@ -178,24 +193,30 @@ class Solver:
         score = np.full(len(every), np.nan) if proposal.score is None else np.asarray(proposal.score, dtype=float)
         features = result_features(landmarks, score, np.broadcast_to(distance, score.shape))
         size = state.pose.scale * self.frame.side
+        astray = np.abs(np.log(np.maximum(size, 1e-300) / began)) > _GROWN
+        size = np.where(astray, began, size)
         shape = (n, n_starts)
         expected, covariance = np.full(shape, np.nan), np.full((*shape, *start.shape[1:], 2), np.nan)
+        lost = np.full(len(every), 0.0 if searches[0].places is None else np.nan)
         if self.calibration is not None:
             points = state.points.reshape(*shape, *start.shape[1:])
             if self.calibration.judge is not None:
                 features = np.concatenate([features, self.calibration.judge(appearance(view))[:, None]], axis=1)
-            # What starts at one place say of each other.
-            each = searches[0].each or n_starts
-            groups = points.reshape(-1, each, *points.shape[2:])
-            spread = spread_of(groups, size.reshape(-1, each)).ravel() if each > 1 else None
+            spread = spread_in_places(points, size.reshape(shape), searches[0])
             share, turn = self.calibration.expected_error(features, spread), state.pose.as_similarity().rotation
+            if searches[0].places is not None and self.calibration.lost is not None:
+                places = np.concatenate([search.evidence for search in searches])
+                lost = self.calibration.lost(features, spread, places)
+                lost = np.where(astray | (seen.mean(axis=1) <= 1.0 - _OUTSIDE), 1.0, lost)
+                share = self.calibration.lost.expected(lost, share)
+            share = np.where(astray, 1.0, share)
             expected = (share * size).reshape(shape)
             covariance = self.calibration.covariance(landmarks, share, turn, size).reshape(covariance.shape)
         return Outcome(
             state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
             landmarks.reshape(*shape, *landmarks.shape[1:]),
             features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
-            size.reshape(shape), expected, covariance, view,
+            size.reshape(shape), expected, lost.reshape(shape), covariance, view,
         )  # fmt: skip
 
     def cost(self, answer: SearchResult) -> float:
@@ -207,6 +228,13 @@ class Solver:
         distance = float((answer.coefficients[used] ** 2 / self.frame.variances[used]).mean()) if used.any() else 0.0
         rank = (answer.score - self.score_scale[0]) / self.score_scale[1] if np.isfinite(answer.score) else 0.0
         return 0.5 * distance - rank
+
+    def doubts(self, answer: SearchResult) -> bool:
+        """Return whether an answer in a whole image may well be wrong, so that turned objects are to be looked for."""
+        if self.calibration is None:
+            return False
+        worst = 0.0 if self.calibration.lost is None else self.calibration.lost.error * answer.lost
+        return answer.lost > _ELSEWHERE or self.cost(answer) - worst > _DOUBTFUL
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
         """Return the best of the starts of one search."""
@@ -222,7 +250,7 @@ class Solver:
         outside = n_outside(points, search.size)
         converged = bool(state.stayed[best] >= self.tolerance)
         status, message = ("converged", "") if converged else ("not converged", "")
-        if outside >= 0.25 * len(points):
+        if outside >= _OUTSIDE * len(points):
             converged, status = False, "outside"
             message = f"{outside} of {len(points)} landmarks lie outside the image"
         n_modes = max(int((self.frame.variances > 0).sum()), 1)
@@ -236,6 +264,7 @@ class Solver:
             plausibility=float(gammaincc(0.5 * n_modes, 0.5 * n_modes * distance[chosen])),
             score=float(score[chosen]),
             expected_error=float(expected[chosen]),
+            lost=float(outcome.lost[number, chosen]),
             covariance=outcome.covariance[number, chosen] / np.outer(search.squared.factor, search.squared.factor),
             converged=converged,
             status=status,
@@ -247,6 +276,18 @@ class Solver:
             trace=tuple(steps),
             degrees_of_freedom=scatter.degrees if scatter is not None else np.inf,
         )
+
+
+def spread_in_places(points: np.ndarray, size: np.ndarray, search: Search) -> np.ndarray | None:
+    """Return how far answers (n, s, K, 2) stand from the others at the same place, (n * s,); None where there are none.
+
+    Places and starts are as many as those of one of the searches.
+    """
+    each = points.shape[1] // (1 if search.places is None else len(search.places))
+    if each == 1:
+        return None
+    groups = points.reshape(-1, each, *points.shape[2:])
+    return spread_of(groups, size.reshape(-1, each)).ravel()
 
 
 def shape_step(frame: Frame, proposal: Any) -> Any:

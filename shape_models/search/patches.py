@@ -16,6 +16,7 @@ __all__ = ["Patches"]
 _RIDGES = 10.0 ** np.arange(-4.0, 3.5, 0.5)
 _CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)
 _PRIOR = 1e-4  # of the modes; chosen, like the exponents of the weights, on folds of 300-W train, plain and covered
+_FAR = 1e4  # times the typical error, from which more makes no difference, and powers of it would overflow
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
 _LEAST_LOCAL = 64  # principal components of descriptors in the regressions of single landmarks, or as many as there
 # are images: the others cannot be told from noise
@@ -210,7 +211,7 @@ class Patches(Evidence):
         move = flat @ stage["modes"]
         if self.fill:
             # Where the whole image is hard, no landmark is worse than the others.
-            ratio = error / stage["typical"]
+            ratio = np.minimum(error / stage["typical"], _FAR)
             ratio /= np.maximum(np.median(ratio, axis=1, keepdims=True), 1.0)
             keep = np.repeat(1.0 / (1.0 + ratio**4), 2, axis=1)
             for _ in range(3):
@@ -219,7 +220,7 @@ class Patches(Evidence):
 
     @staticmethod
     def _trust(error: np.ndarray, stage: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        trust = 1.0 / (1.0 + (error / stage["typical"]) ** 4) ** 2
+        trust = 1.0 / (1.0 + np.minimum(error / stage["typical"], _FAR) ** 4) ** 2
         return trust, -(np.log(error) - 0.5 * stage["log_error"]).mean(axis=1)
 
     def _propose(

@@ -1,0 +1,127 @@
+"""Whether a search in a whole image has ended elsewhere than at the object, learned in images left out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+__all__ = ["LEAST_SPREAD", "LOST", "Lost"]
+
+LOST = 0.1  # error, as a fraction of the size, from which an answer is somewhere else
+LEAST_SPREAD = 0.05  # of features, most of them logarithms: what hardly differs in training is no measure later
+_REACH = 60.0  # of the log-odds, which are moved together
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Probability that an answer is not at the object.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        Intercept and slopes of its log-odds: features of the answer, logarithm of its spread, evidence of its place.
+    least : float
+        Least probability.
+    spread : float
+        Usual logarithm of the spread, which stands for that of a single start.
+    error : float
+        Mean error of answers that are elsewhere, as a fraction of the size, at most 1.
+    """
+
+    weights: tuple[float, ...]
+    least: float
+    spread: float
+    error: float
+
+    @classmethod
+    def learn(
+        cls, features: np.ndarray, spread: np.ndarray, places: np.ndarray, near: np.ndarray, error: np.ndarray,
+        image: np.ndarray, fold: np.ndarray,
+    ) -> Self:  # fmt: skip
+        """Learn from all answers in left-out images.
+
+        No probability is below 1/2 / (n + 1), and the mean of those of the answers that are chosen not below
+        (l + 1/2) / (n + 1), where l of n images are lost when those of each fold are chosen by what the others say: few
+        images cannot promise much.
+
+        Parameters
+        ----------
+        features : ndarray of shape (m, F)
+        spread, error : ndarray of shape (m,)
+            As for `Calibration.learn`.
+        places : ndarray of shape (m, 2)
+            Evidence of the places they began at.
+        near : ndarray of shape (m,)
+            Expected errors of answers at the object.
+        image, fold : ndarray of int of shape (m,)
+        """
+        logs = np.log(spread + 1e-4)
+        wide, lost = np.concatenate([features, logs[:, None], places], axis=1), error > LOST
+        worst = float(np.minimum(error[lost], 1.0).mean()) if lost.any() else 1.0
+        images, image = np.unique(image, return_inverse=True)
+
+        def chosen(odds: np.ndarray) -> np.ndarray:
+            """Return the answer of each image that is expected to be best."""
+            expected = _expected(expit(odds), near, worst)
+            return np.array(
+                [rows[np.argmin(expected[rows])] for rows in (np.flatnonzero(image == i) for i in range(len(images)))]
+            )
+
+        unseen = np.empty(len(lost))
+        for f in np.unique(fold):
+            rows = fold == f
+            unseen[rows] = _odds(_logistic(wide[~rows], lost[~rows]), wide[rows])
+        least = 0.5 / (len(images) + 1.0)
+        rate = lost[chosen(unseen)].sum() / (len(images) + 1.0) / (1.0 - least)
+        weights = _logistic(wide, lost)
+        odds = _odds(weights, wide)
+        odds, shift = odds[chosen(odds)], 0.0
+        if expit(odds).mean() < rate:
+            shift = brentq(lambda by: expit(odds + by).mean() - rate, 0.0, _REACH - odds.min())
+        usual = float(np.median(logs[~lost])) if not lost.all() else float(np.median(logs))
+        return cls((weights[0] + shift, *weights[1:]), least, usual, worst)
+
+    def __call__(self, features: np.ndarray, spread: np.ndarray | None, places: np.ndarray) -> np.ndarray:
+        """Return the probability (m,) that answers are elsewhere."""
+        logs = np.full(len(features), self.spread) if spread is None else np.log(spread + 1e-4)
+        odds = _odds(self.weights, np.concatenate([features, logs[:, None], places], axis=1))
+        return np.asarray(self.least + (1.0 - self.least) * expit(odds))
+
+    def expected(self, probability: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Return the expected error (m,) of answers that would be off by `near` where the object is."""
+        return _expected(probability, near, self.error)
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the numbers for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
+        """Build from what `to_header` returned; None for a file that has none."""
+        if header is None:
+            return None
+        return cls(tuple(map(float, header["weights"])), *(float(header[k]) for k in ("least", "spread", "error")))
+
+
+def _expected(probability: np.ndarray, near: np.ndarray, worst: float) -> np.ndarray:
+    return np.asarray(near + probability * np.maximum(worst - near, 0.0))
+
+
+def _odds(weights: Any, features: np.ndarray) -> np.ndarray:
+    return np.asarray(weights[0] + features @ np.array(weights[1:]))
+
+
+def _logistic(features: np.ndarray, lost: np.ndarray) -> tuple[float, ...]:
+    """Logistic regression of standardised features; the rate alone where all answers are alike."""
+    if lost.all() or not lost.any():
+        return (float(logit((lost.sum() + 0.5) / (len(lost) + 1.0))), *(0.0,) * features.shape[1])
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
+    model = LogisticRegression(C=1.0, max_iter=1000).fit((features - mean) / spread, lost)
+    slopes = model.coef_[0] / spread
+    return (float(model.intercept_[0] - mean @ slopes), *(float(v) for v in slopes))
