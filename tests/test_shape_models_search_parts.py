@@ -177,6 +177,17 @@ def test_parts_come_nearer_than_a_whole_of_few_modes(parted, faces):
         assert ((b.confidence >= 0) & (b.confidence <= 1)).all()
 
 
+def test_parts_are_lost_where_their_whole_is(parted, faces):
+    """Searches of parts that begin in the wrong place find something there."""
+    nothing = np.random.default_rng(3).integers(90, 110, (100, 100)).astype(np.uint8)
+    found, lost = parted.predict([faces[0][26], nothing])
+    assert lost.lost > found.lost
+    assert lost.expected_error > 2 * found.expected_error
+    for one in (found, lost):
+        size = float(one.transform.scale) * parted.whole_._frame.side
+        assert one.expected_error >= 0.99 * one.lost * parted.whole_.calibration_.lost.error * size
+
+
 def test_parts_are_saved_with_their_whole(parted, faces, tmp_path):
     images, _ = faces
     save_model(parted, tmp_path / "parts.npz")

@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DOUBTFUL = 0.05  # expected error at the object, as a fraction of the size, above which an answer is doubted
-_ELSEWHERE = 0.3  # and the probability of being elsewhere
+_ELSEWHERE = 0.05  # and the probability of being elsewhere, above the least one
 _OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
 _GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray
 FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
@@ -233,8 +233,12 @@ class Solver:
         """Return whether an answer in a whole image may well be wrong, so that turned objects are to be looked for."""
         if self.calibration is None:
             return False
-        worst = 0.0 if self.calibration.lost is None else self.calibration.lost.error * answer.lost
-        return answer.lost > _ELSEWHERE or self.cost(answer) - worst > _DOUBTFUL
+        lost, worst = self.calibration.lost, 0.0
+        if lost is not None:
+            if answer.lost > lost.least + _ELSEWHERE:
+                return True
+            worst = lost.error * answer.lost
+        return self.cost(answer) - worst > _DOUBTFUL
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
         """Return the best of the starts of one search."""

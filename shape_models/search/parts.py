@@ -273,9 +273,13 @@ class PartsFitter(BaseEstimator):
         confidence = np.where(seen, confidence / safe, whole.confidence)
         error = np.where(seen, expected / safe, whole.expected_error)
         covariance = np.where(seen[:, None, None], covariance / safe[:, None, None], whole.covariance)
-        return replace(
-            whole, shape=shape, confidence=confidence, expected_error=float(error.mean()), covariance=covariance
-        )
+        joined, calibration = float(error.mean()), self.whole_.calibration_
+        if whole.lost > 0 and calibration is not None and calibration.lost is not None:
+            # Parts begin where the whole was found, and say nothing of whether that is the object.
+            assert whole.transform is not None
+            size = float(np.asarray(whole.transform.scale)) * self.whole_._frame.side
+            joined = size * float(calibration.lost.expected(np.array(whole.lost), np.array(joined / size)))
+        return replace(whole, shape=shape, confidence=confidence, expected_error=joined, covariance=covariance)
 
     def confidence(self, images: ImagesLike, shapes: ShapesLike) -> Any:
         """Return how well images support given shapes, as `ASMFitter.confidence`, judged by the parts.
