@@ -7,8 +7,9 @@ from skimage.transform import SimilarityTransform, warp
 
 from shape_models import load_model, save_model
 from shape_models.search import ASMFitter, Profiles
+from shape_models.search._crops import Crops
 from shape_models.search._images import ImageBank
-from shape_models.search._locator import Locator, learn_locator
+from shape_models.search._locator import Locator, learn_places
 from shape_models.search._placement import Placement
 
 WIDTH, HEIGHT = 150, 110
@@ -147,9 +148,10 @@ def test_pixels_that_are_not_square_are_no_hindrance(data):
 def test_the_best_place_is_the_object_and_places_differ(fitter, data):
     images, shapes = data
     frame = fitter._frame
-    poses = frame.pose_of(shapes[:20])
-    locator = learn_locator(images, np.arange(20), poses, frame, 0)
+    crops = Crops(images, shapes)
+    placement, locator = learn_places(crops, crops.inside(shapes)[:20], np.arange(20), frame, 0)
     assert isinstance(locator, Locator)
+    assert placement == fitter.placement_
     sides, turns = fitter.placement_.grid((WIDTH, HEIGHT))
     assert np.diff(np.log(sides)).max() <= np.log(1.2) + 1e-9
     assert turns.min() < 0 < turns.max()

@@ -13,6 +13,7 @@ from ._checks import check_jitter, check_start
 from ._crops import Crops
 from ._images import read_image
 from ._judge import Judge, appearance
+from ._locator import learn_places
 from ._lost import Lost
 from ._solver import Search, inside, spread_in_places
 from ._starts import boxes_of, filled_shape, jittered
@@ -124,7 +125,8 @@ def calibrate(
             known = np.broadcast_to(np.isfinite(shapes[test[rows]]).all(-1)[:, None], right.shape) & judged.inside
             landmarks.append((judged.landmarks[known], right[known]))
         if isinstance(images, Crops) and initial is None:
-            part._learn_places(images, truth[train], train)
+            places = learn_places(images, truth[train], train, part._frame, part.random_state)
+            part.placement_, part._locator = places
             sought += [_sought(part, images, truth, i, f) for i in test[: max(1, _N_WHOLE // n_folds)]]
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from ._crops import Crops
 from ._frame import Frame, Planar
 from ._images import ImageBank
 from ._kernels import N_ORIENTATIONS, channel_map
+from ._placement import Placement
 
-__all__ = ["Locator", "Places", "learn_locator"]
+__all__ = ["Locator", "Places", "learn_places"]
 
 _MOST_IMAGES = 300  # that the template is learned from
 
@@ -162,13 +164,18 @@ class Locator:
         return np.stack([z[best], np.full(len(best), side * np.exp(1j * turn)), values[best]], axis=1), sums
 
 
-def learn_locator(images: Any, rows: np.ndarray, poses: Planar, frame: Frame, seed: int | None) -> Locator:
-    """Learn from rows of images, read one after the other, and the poses of the shapes in them."""
+def learn_places(
+    crops: Crops, truth: np.ndarray, rows: np.ndarray, frame: Frame, seed: int | None
+) -> tuple[Placement, Locator]:
+    """Learn from rows of a training, whose shapes (n, K, 2) stand in the crops, how objects stand and look."""
     n = len(rows)
+    whole = frame.pose_of(crops.outside(truth, squared=True, rows=rows))
     some = np.unique(np.linspace(0, n - 1, min(n, _MOST_IMAGES)).astype(int))
+    poses = frame.pose_of(truth)
     pixel = 0.5 * poses.scale * frame.side / (_CELLS * _CELL)
-    bank = ImageBank.join([ImageBank.build([images[rows[i]]], [None], [pixel[i]]) for i in some])
-    return Locator.learn(bank, poses.take(some), frame, np.random.default_rng(seed))
+    bank = ImageBank.join([ImageBank.build([crops[rows[i]]], [None], [pixel[i]]) for i in some])
+    placement = Placement.learn(whole, frame, crops.sizes[rows], None if crops.units is None else crops.units[rows])
+    return placement, Locator.learn(bank, poses.take(some), frame, np.random.default_rng(seed))
 
 
 def _size(frame: Frame) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from ._crops import Crops
 from ._fitter_file import fitter_to_archive, read_fitter
 from ._images import split_set
 from ._left_out import CHUNK, calibrate
-from ._locator import Locator, learn_locator
+from ._locator import Locator, learn_places
 from ._placement import Placement
 from ._requests import Request, arranged, requests
 from ._selection import make_evidence, select
@@ -259,18 +259,12 @@ class ASMFitter(BaseEstimator):
             learned = calibrate(self, images, truth, shapes, boxes, initial, groups, heatmaps, tell)
             self.calibration_, self.left_out_ = learned
         if crops is not None:
-            self._learn_places(crops, truth, np.arange(n))
+            places = learn_places(crops, truth, np.arange(n), self._frame, self.random_state)
+            self.placement_, self._locator = places
             self.left_out_ = None if self.left_out_ is None else crops.outside(self.left_out_)
         if known is not None and not hasattr(self.asm, "asm_"):
             self.asm_.landmark_names_ = known.landmark_names
         return self
-
-    def _learn_places(self, crops: Crops, truth: np.ndarray, rows: np.ndarray) -> None:
-        """Learn how objects stand and what they look like from rows of the training, `truth` in their crops."""
-        poses = self._frame.pose_of(crops.outside(truth, squared=True, rows=rows))
-        units = None if crops.units is None else crops.units[rows]
-        self.placement_ = Placement.learn(poses, self._frame, crops.sizes[rows], units)
-        self._locator = learn_locator(crops, rows, self._frame.pose_of(truth), self._frame, self.random_state)
 
     def _blank(self, **changes: Any) -> Self:
         """Return an unfitted one of the same choices; a shape model that is fitted stays so."""
