@@ -125,8 +125,8 @@ def calibrate(
             known = np.broadcast_to(np.isfinite(shapes[test[rows]]).all(-1)[:, None], right.shape) & judged.inside
             landmarks.append((judged.landmarks[known], right[known]))
         if isinstance(images, Crops) and initial is None:
-            places = learn_places(images, truth[train], train, part._frame, part.random_state)
-            part.placement_, part._locator = places
+            learned = learn_places(images, truth[train], train, part._frame, part.random_state)
+            part.placement_, part._locator = learned
             sought += [_sought(part, images, truth, i, f) for i in test[: max(1, _N_WHOLE // n_folds)]]
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
