@@ -17,7 +17,7 @@ from asmnet._criteria import register_criterion
 from asmnet._options import check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import pose_loss
+from asmnet.losses import pose_loss, weighted_mean
 from shape_models._options import check_flags
 
 
@@ -296,8 +296,6 @@ class KDCriterion:
         needs the tolerant one.
     pose_weight : float
         Of the mean squared pose error, for students with a pose head.
-    n_epochs, steps_per_epoch : int
-        Of the training; not used.
 
     Examples
     --------
@@ -312,8 +310,6 @@ class KDCriterion:
         preset: str = "paper",
         teachers: Sequence[str] = ("tough", "tolerant"),
         pose_weight: float = 0.0,
-        n_epochs: int = 1,
-        steps_per_epoch: int = 1,
     ):
         if preset not in KD_PRESETS:
             raise ValueError(f"preset: got {preset!r}; expected one of {', '.join(KD_PRESETS)}.")
@@ -343,18 +339,13 @@ class KDCriterion:
         points = torch.where(seen, prediction.landmarks, torch.zeros_like(target))
         truth = torch.where(seen, target, torch.zeros_like(target))
         count = seen.to(target.dtype) * batch.weight[:, None, None]
-        total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
-
-        def mean(values: Tensor) -> Tensor:
-            out: Tensor = (count * values).sum() / total
-            return out
-
         known = {name: torch.where(seen, value, torch.zeros_like(value)) for name, value in teachers.items()}
         main = kd_main_loss(points, truth, known.get("tolerant"), form=self.preset.main, reduction="none")
-        terms = {"main": self.preset.main_weight * mean(main)}
+        terms = {"main": self.preset.main_weight * weighted_mean(main, count)}
         for name in self.teachers:
             weights = self.preset.tough if name == "tough" else self.preset.tolerant
-            terms[name] = mean(assistive_loss(points, truth, known[name], weights=weights, reduction="none"))
+            assistance = assistive_loss(points, truth, known[name], weights=weights, reduction="none")
+            terms[name] = weighted_mean(assistance, count)
         loss = torch.stack(list(terms.values())).sum()
         if prediction.pose is not None and batch.pose is not None and self.pose_weight > 0:
             terms["pose"] = pose_loss(prediction.pose, batch.pose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -25,8 +26,9 @@ _CRITERIA: dict[str, Callable[..., Criterion]] = {}
 def register_criterion(name: str) -> Callable[[_Factory], _Factory]:
     """Enter a criterion under `name`; used as a decorator of a class or a function that builds one.
 
-    The factory is called as ``factory(**options, n_epochs=..., steps_per_epoch=...)`` and returns a callable of
-    (prediction, batch, epoch) that gives the terms by name, their sum under ``"loss"``.
+    The factory is called as ``factory(**options)``, with ``n_epochs`` and ``steps_per_epoch`` of the training if it has
+    parameters of these names, and returns a callable of (prediction, batch, epoch) that gives the terms by name, their
+    sum under ``"loss"``.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def register_criterion(name: str) -> Callable[[_Factory], _Factory]:
     --------
     >>> from asmnet.losses import criterion_names, landmark_loss, register_criterion
     >>> @register_criterion("plain-example")
-    ... def plain(*, n_epochs, steps_per_epoch):
+    ... def plain():
     ...     return lambda prediction, batch, epoch: {"loss": landmark_loss(prediction.landmarks, batch.landmarks)}
     >>> "plain-example" in criterion_names()
     True
@@ -111,7 +113,11 @@ def build_criterion(
     2.0
     """
     check_criterion(name, options or {})
-    return _CRITERIA[name](**dict(options or {}), n_epochs=n_epochs, steps_per_epoch=steps_per_epoch)
+    taken = inspect.signature(_CRITERIA[name]).parameters
+    length = {"n_epochs": n_epochs, "steps_per_epoch": steps_per_epoch}
+    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    known = {key: value for key, value in length.items() if every or key in taken}
+    return _CRITERIA[name](**dict(options or {}), **known)
 
 
 def check_criterion(name: str, options: Mapping[str, Any]) -> None:

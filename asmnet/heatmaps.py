@@ -14,7 +14,7 @@ from asmnet._drawing import draw_heatmaps, draw_published_heatmaps, map_to_units
 from asmnet._options import check_kind, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import depth_loss
+from asmnet.losses import depth_loss, weighted_mean
 
 __all__ = [
     "DECODERS",
@@ -102,8 +102,6 @@ class HeatmapCriterion:
     coherence_weight : float
         Of `mirror_coherence_loss`, as a fraction of the square of `peak`: the trainer then shows the network the mirror
         image of every crop too, at twice the cost, and the faces need a mirror map.
-    n_epochs, steps_per_epoch : int
-        Of the training; not used.
 
     Notes
     -----
@@ -126,8 +124,6 @@ class HeatmapCriterion:
         peak: float = 1.0,
         depth_weight: float = 1.0,
         coherence_weight: float = 0.0,
-        n_epochs: int = 1,
-        steps_per_epoch: int = 1,
     ):
         check_numbers(coherence_weight=coherence_weight, depth_weight=depth_weight)
         check_numbers(sigma=sigma, peak=peak, above=True)
@@ -159,9 +155,8 @@ class HeatmapCriterion:
             target = draw_heatmaps(points, (height, width), sigma=self.sigma, peak=self.peak)
         seen = torch.isfinite(batch.landmarks).all(dim=-1).to(target.dtype)
         seen = seen * batch.weight[:, None].to(seen.dtype)
-        total = seen.sum().clamp_min(torch.finfo(seen.dtype).tiny)
         error = torch.stack([(m - target).square().mean(dim=(-2, -1)) for m in maps]).sum(dim=0)
-        terms = {"heatmaps": (seen * error).sum() / total}
+        terms = {"heatmaps": weighted_mean(error, seen)}
         loss = terms["heatmaps"]
         if prediction.depth is not None and batch.depth is not None:
             terms["depth"] = depth_loss(prediction.depth, batch.depth)

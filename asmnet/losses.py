@@ -129,24 +129,22 @@ def _landmark_loss(
     if sample_weight is not None:
         seen = seen * sample_weight.to(seen.dtype).reshape(-1, 1, 1)
     difference = torch.where(seen > 0, prediction - target, torch.zeros_like(prediction))
-    count = seen.sum().clamp_min(torch.finfo(seen.dtype).tiny)
-    n_dims = prediction.shape[-1]
     if form == "squared":
-        return (difference.square() * seen).sum() / (count * n_dims)
-    if form == "norm":
+        values = difference.square()
+    elif form == "norm":
         squared = difference.square().sum(-1, keepdim=True)
         # the root has no gradient at zero: take it where the distance is positive only
         root = torch.where(squared > 0, squared, torch.ones_like(squared)).sqrt()
-        return (torch.where(squared > 0, root, torch.zeros_like(root)) * seen).sum() / count
-    if form == "wing":
-        return (wing(difference) * seen).sum() / (count * n_dims)
-    if form == "smooth_l1":
-        # Two pixels of a crop of 224, as the curvature of the wing.
-        beta = 2 / 224
+        values = torch.where(squared > 0, root, torch.zeros_like(root))
+    elif form == "wing":
+        values = wing(difference)
+    elif form == "smooth_l1":
         zero = torch.zeros_like(difference)
-        value = torch.nn.functional.smooth_l1_loss(difference, zero, beta=beta, reduction="none")
-        return (value * seen).sum() / (count * n_dims)
-    raise ValueError(f"form: got {form!r}; expected one of {', '.join(FORMS)}.")
+        # Two pixels of a crop of 224, as the curvature of the wing.
+        values = torch.nn.functional.smooth_l1_loss(difference, zero, beta=2 / 224, reduction="none")
+    else:
+        raise ValueError(f"form: got {form!r}; expected one of {', '.join(FORMS)}.")
+    return weighted_mean(values.mean(-1, keepdim=True), seen)
 
 
 def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -173,6 +171,12 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
     prediction = prediction.to(_single(prediction))
     target, seen = _known(prediction, target, None)
     return ((prediction - target).square() * seen).sum() / (3 * seen.sum()).clamp_min(1)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of values by weights of their shape; zero, with zero gradient, where all weights are."""
+    mean: Tensor = (weights * values).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return mean
 
 
 def depth_loss(prediction: Tensor, target: Tensor) -> Tensor:

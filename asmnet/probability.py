@@ -13,7 +13,7 @@ from asmnet._drawing import gaussian_maps
 from asmnet._options import check_numbers
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import depth_loss, pose_loss
+from asmnet.losses import depth_loss, pose_loss, weighted_mean
 
 __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
 
@@ -31,8 +31,6 @@ class IntegralCriterion:
         Standard deviation of the target maps, in pixels of the map.
     landmark_weight, map_weight, pose_weight, depth_weight : float
         Of the terms. Distances are in crop units, of which a landmark is off by some hundredths.
-    n_epochs, steps_per_epoch : int
-        Of the training; not used.
 
     Notes
     -----
@@ -59,8 +57,6 @@ class IntegralCriterion:
         map_weight: float = 1.0,
         pose_weight: float = 0.5,
         depth_weight: float = 1.0,
-        n_epochs: int = 1,
-        steps_per_epoch: int = 1,
     ):
         check_numbers(sigma=sigma, above=True)
         check_numbers(landmark_weight=landmark_weight, map_weight=map_weight)
@@ -95,10 +91,9 @@ class IntegralCriterion:
         seen = torch.isfinite(target).all(-1)
         points = torch.where(seen[..., None], target, torch.zeros_like(target)).float()
         count = seen.float() * weight[:, None]
-        total = count.sum().clamp_min(torch.finfo(count.dtype).tiny)
         # The root has no gradient at 0; 1e-6 of the crop is far below a pixel.
         distance = (prediction.landmarks.float() - points).square().sum(-1).clamp_min(1e-12).sqrt()
-        terms = {"landmarks": self.landmark_weight * (count * distance).sum() / total}
+        terms = {"landmarks": self.landmark_weight * weighted_mean(distance, count)}
         if not prediction.heatmaps:
             return terms
         divergence = torch.zeros_like(count)
@@ -110,7 +105,7 @@ class IntegralCriterion:
             tiny = torch.finfo(torch.float32).tiny
             ratio = wanted.clamp_min(tiny).log() - drawn.float().clamp_min(tiny).log()
             divergence = divergence + (wanted * ratio).sum((-2, -1))
-        terms["maps"] = self.map_weight * (count * divergence).sum() / total
+        terms["maps"] = self.map_weight * weighted_mean(divergence, count)
         return terms
 
     def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:

@@ -43,8 +43,6 @@ class TaughtCriterion:
         Of the mean squared pose error.
     options : mapping
         For `IntegralCriterion`, which measures maps and distances.
-    n_epochs, steps_per_epoch : int
-        Of the training; not used.
 
     Notes
     -----
@@ -69,8 +67,6 @@ class TaughtCriterion:
         fraction: float = 0.5,
         pose_weight: float = 0.5,
         options: Mapping[str, Any] | None = None,
-        n_epochs: int = 1,
-        steps_per_epoch: int = 1,
     ):
         if form not in ("blend", "kd"):
             raise ValueError(f"form: got {form!r}; expected 'blend' or 'kd'.")
