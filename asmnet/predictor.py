@@ -35,7 +35,7 @@ class _How(TypedDict, total=False):
     flip_average: bool
     n_passes: int | None
     n_views: int
-    batch_size: int
+    batch_size: int | None
     fit: bool
 
 
@@ -143,7 +143,7 @@ class Predictor:
         flip_average: bool = False,
         n_passes: int | None = None,
         n_views: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         fit: bool = True,
     ) -> list[FacePrediction] | list[list[FacePrediction]]:
         """Find the landmarks of the faces in one image, or in several.
@@ -167,8 +167,9 @@ class Predictor:
             tight boxes.
         n_views : int
             From 1 to 7: average over that many crops, a little shifted and scaled, at as many times the cost.
-        batch_size : int
-            Faces at a time.
+        batch_size : int, optional
+            Faces at a time; by default 32 on a graphics card and 4 on a processor, whose caches hold the maps of no
+            more.
         fit : bool
             Whether the landmarks are joined with the shape model, and judged by it. False is faster, for example to
             track faces (``functools.partial(predictor, fit=False)``): `fitted`, `covariance`, `expected_error`,
@@ -188,6 +189,8 @@ class Predictor:
             reach beyond the image, but not lie outside of it. For arguments that do not go together.
         """
         check_flags(flip_average=flip_average, fit=fit)
+        if batch_size is None:
+            batch_size = 32 if self.device.type == "cuda" else 4
         check_counts(n_passes=1 if n_passes is None else n_passes, n_views=n_views, batch_size=batch_size)
         if flip_average and (self.model.scheme is None or self.model.scheme.mirror is None):
             raise ValueError("flip_average needs a landmark scheme with a mirror map; the model names none.")

@@ -62,7 +62,7 @@ def robustness(predictor: Predictor, dataset: LandmarkDataset, *, n_passes: int 
         for start in range(0, len(boxes), BATCH):
             rows = slice(start, start + BATCH)
             given = list(changed.images[rows]), list(boxes[rows, None])
-            faces = predictor(*given, n_passes=n_passes, batch_size=BATCH, fit=False)
+            faces = predictor(*given, n_passes=n_passes, fit=False)
             found += [face.landmarks for (face,) in faces]
         errors = nme(changed.landmarks, np.array(found), normalizer=kind, scheme=scheme)
         return bootstrap_interval(errors, groups=np.asarray(dataset.groups))
