@@ -89,8 +89,9 @@ def bootstrap_interval(
     if not callable(statistic) and statistic != "median":
         raise ValueError(f"statistic: got {statistic!r}; expected 'mean', 'median' or a function.")
     function: Callable[[np.ndarray], Any] = np.median if statistic == "median" else statistic
-    if np.ndim(function(numbers)) or not np.isfinite(function(numbers)):
-        raise ValueError(f"statistic: got {function(numbers)!r} from all faces; expected one finite number.")
+    estimate = function(numbers)
+    if np.ndim(estimate) or not np.isfinite(estimate):
+        raise ValueError(f"statistic: got {estimate!r} from all faces; expected one finite number.")
     members = [np.array([i]) for i in range(len(numbers))] if codes is None else _members(codes, n_groups)
     generator = as_generator(rng)
     replicates = np.array(
@@ -101,11 +102,10 @@ def bootstrap_interval(
     )
     everything = np.arange(len(numbers))
     without = np.array([float(function(numbers[np.setdiff1d(everything, m, assume_unique=True)])) for m in members])
-    low, high = _bca(float(function(numbers)), replicates, without.mean() - without, confidence)
-    method = "bootstrap (BCa)" if codes is None else "bootstrap (BCa) of groups"
-    return Interval(
-        float(function(numbers)), low, high, confidence, method, len(numbers), None if codes is None else n_groups
-    )
+    ends = _bca(float(estimate), replicates, without.mean() - without, confidence)
+    if codes is None:
+        return Interval(float(estimate), *ends, confidence, "bootstrap (BCa)", len(numbers))
+    return Interval(float(estimate), *ends, confidence, "bootstrap (BCa) of groups", len(numbers), n_groups)
 
 
 def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95) -> Interval:

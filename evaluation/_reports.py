@@ -232,10 +232,8 @@ class Report:
         Table
             One row for each landmark, or each group.
         """
-        scheme = self.protocol.scheme
-        return landmark_table(
-            self.landmark_errors(), scheme=scheme, by=by, groups=self.groups, n_resamples=self.n_resamples
-        )
+        options: dict[str, Any] = {"scheme": self.protocol.scheme, "groups": self.groups, "by": by}
+        return landmark_table(self.landmark_errors(), n_resamples=self.n_resamples, **options)
 
     def group_table(self, labels: ArrayLike, *, name: str = "group") -> Table:
         """Return the errors of the faces of each label.

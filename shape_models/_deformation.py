@@ -118,9 +118,7 @@ def plot_deformation(
         second = np.asarray(basis.decode(b), dtype=np.float64)
         title = f"mode {mode}, {amount:+g} √λ"
     else:
-        second = as_shapes(target, name="target", n_landmarks=first.shape[-2], n_dims=first.shape[-1]).astype(
-            np.float64
-        )
+        second = as_shapes(target, name="target", n_landmarks=first.shape[-2], n_dims=first.shape[-1]).astype(float)
         if second.ndim != 2 or first.ndim != 2:
             raise ValueError("got several shapes; expected one reference and one target.")
         if align:
@@ -213,10 +211,8 @@ def plot_solid(
         seen = np.isfinite(one).all(axis=1)
         if len(pairs):
             ends = one[pairs[seen[pairs].all(axis=1)]]
-            chain = np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1).reshape(
-                -1, 3
-            )  # NaN lifts the pen
-            ax.plot(*chain.T, color=color, linewidth=1.2)
+            chain = np.concatenate([ends, np.full_like(ends[:, :1], np.nan)], axis=1).reshape(-1, 3)
+            ax.plot(*chain.T, color=color, linewidth=1.2)  # NaN lifts the pen
         ax.scatter(
             *one[seen].T, color=color, s=8 if len(pairs) else 18, label=label if i == 0 else None, depthshade=True
         )

@@ -76,9 +76,8 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
     fitter = getattr(model, "fitter_", model)
     if hasattr(fitter, "evidence_"):
         shape, box = _about_model(path, fitter.asm_)[0], fitter.box_
-        record |= {
-            name: shape[name] for name in ("n_landmarks", "scheme", "frame", "landmark_names", "n_components", "limit")
-        }
+        own = "n_landmarks scheme frame landmark_names n_components limit".split()
+        record |= {name: shape[name] for name in own}
         record |= {
             "evidence": repr(fitter.evidence_),
             "resolutions": [round(r, 1) for r in fitter.resolutions_],

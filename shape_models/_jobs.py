@@ -37,9 +37,7 @@ def run_command(
         _mapping(jobs) as map,
         click.progressbar(length=len(items), label=label, file=sys.stderr, hidden=hidden) as bar,
     ):
-        return run(
-            work, items, journal, model=model, map=map, resume=resume, progress=lambda done, total: bar.update(1)
-        )
+        return run(work, items, journal, model=model, map=map, resume=resume, progress=lambda *_: bar.update(1))
 
 
 def refuse_failed(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,54 +140,26 @@ def exact_points(source: LandmarkScheme, target: LandmarkScheme) -> dict[int, in
     raise ValueError(f"got {source.name} to {target.name}; expected one of {pairs}, either way.")
 
 
-def _conversions() -> dict[tuple[str, str], tuple[dict[int, int], dict[int, dict[int, float]]]]:
-    """Return (source, target) -> (exact points, interpolated points with their weights)."""
-    # The eye has 8 points in WFLW and 6 in iBUG: a third of the way from corner to corner lies between the points at
-    # one and two quarters, one third of the way to the second
-    wflw = dict(zip(range(17), range(0, 33, 2), strict=True))
-    wflw |= {17 + i: 33 + i for i in range(5)} | {22 + i: 42 + i for i in range(5)} | {27 + i: 51 + i for i in range(9)}
-    wflw |= {36: 60, 39: 64, 42: 68, 45: 72} | {48 + i: 76 + i for i in range(20)}
-    eyes = {
-        37: (61, 62),
-        38: (63, 62),
-        40: (65, 66),
-        41: (67, 66),
-        43: (69, 70),
-        44: (71, 70),
-        46: (73, 74),
-        47: (75, 74),
-    }
-    wflw_eyes = {i: {near: 2.0, far: 1.0} for i, (near, far) in eyes.items()}
+_Table = tuple[dict[int, int], dict[int, dict[int, float]]]  # exact points; interpolated ones and their weights
 
-    ibug_to_cofw = {
-        0: 17, 1: 26, 2: 21, 3: 22, 8: 36, 9: 45, 10: 39, 11: 42, 20: 30, 21: 33, 22: 48, 23: 54, 24: 51, 25: 62,
-        26: 66, 27: 57, 28: 8,
-    }  # fmt: skip
-    cofw_means = {
-        4: [19], 6: [24], 12: [37, 38], 13: [40, 41], 14: [43, 44], 15: [46, 47], 16: range(36, 42), 17: range(42, 48),
-        18: [31], 19: [35],
-    }  # fmt: skip
 
-    muct = {8: 7, 17: 21, 21: 24, 22: 18, 26: 15, 30: 67, 33: 41, 36: 27, 39: 29, 42: 34, 45: 32}
-    muct |= {48 + i: 48 + i for i in range(12)} | {61: 65, 62: 64, 63: 63, 65: 62, 66: 61, 67: 60}
+def _conversions() -> dict[tuple[str, str], _Table]:
+    """Return (source, target) -> how each point of the target comes from those of the source.
 
-    mediapipe = {
-        30: 4, 36: 33, 39: 133, 42: 362, 45: 263, 48: 61, 51: 0, 54: 291, 57: 17, 60: 78, 62: 13, 64: 308, 66: 14,
-    }  # fmt: skip
-
-    def means(table: Mapping[int, Iterable[int]]) -> dict[int, dict[int, float]]:
-        return {i: dict.fromkeys(indices, 1.0) for i, indices in table.items()}
-
-    return {
-        ("wflw98", "ibug68"): (wflw, wflw_eyes),
-        ("ibug68", "cofw29"): (ibug_to_cofw, means(cofw_means)),
-        ("muct76", "ibug68"): (muct, {}),
-        ("muct68", "ibug68"): (muct, {}),
-        ("mediapipe478", "ibug68"): (mediapipe, IBUG68_VERTICES),
-        ("mediapipe468", "ibug68"): (mediapipe, IBUG68_VERTICES),
-        ("mediapipe478", "mediapipe468"): ({i: i for i in range(468)}, {}),
-        ("muct76", "muct68"): ({i: i for i in range(68)}, {}),
-    }
+    The eye has 8 points in WFLW and 6 in iBUG: a third of the way from corner to corner lies between the points at one
+    and two quarters, one third of the way to the second.
+    """
+    found: dict[tuple[str, str], _Table] = {}
+    for pair, table in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")).items():
+        source, target = pair.split()
+        weighted = {int(i): {int(j): w for j, w in row.items()} for i, row in table.get("weighted", {}).items()}
+        found[source, target] = {int(i): j for i, j in table["exact"].items()}, weighted
+    found["muct68", "ibug68"] = found["muct76", "ibug68"]
+    for mesh in ("mediapipe478", "mediapipe468"):
+        found[mesh, "ibug68"] = found["mediapipe478", "ibug68"][0], IBUG68_VERTICES
+    found["mediapipe478", "mediapipe468"] = {i: i for i in range(468)}, {}
+    found["muct76", "muct68"] = {i: i for i in range(68)}, {}
+    return found
 
 
 _CONVERSIONS = _conversions()

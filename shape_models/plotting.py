@@ -302,9 +302,8 @@ def plot_clip(
     ['before', 'after']
     """
     basis, pairs = parts_of(model, scheme, edges)
-    shape = as_shapes(
-        shape, name="shape", n_landmarks=basis.event_shape[0], n_dims=basis.event_shape[1], allow_nan=True
-    )
+    n_landmarks, n_dims = basis.event_shape
+    shape = as_shapes(shape, name="shape", n_landmarks=n_landmarks, n_dims=n_dims, allow_nan=True)
     if shape.ndim != 2:
         raise ValueError(f"shape: got shape {shape.shape}; expected one shape, {basis.event_shape}.")
     y_down = points_down(model) if y_down is None else y_down

@@ -45,9 +45,8 @@ class Reading:
         """Give a file the frame that was declared, and make pixels where the size of the image is known."""
         written = file.attributes.get("frame") if extension == ".csv" else None
         if written in FRAMES:
-            file = replace(
-                file, frame=str(written), attributes={k: v for k, v in file.attributes.items() if k != "frame"}
-            )
+            attributes = {key: value for key, value in file.attributes.items() if key != "frame"}
+            file = replace(file, frame=str(written), attributes=attributes)
         if self.frame is not None and file.frame != self.frame:
             if extension in _SAY_FRAME:
                 raise LandmarkFileError(
