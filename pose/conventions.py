@@ -50,6 +50,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from shape_models._names import entry_of
 from shape_models._options import check_flags
 from shape_models._typing import ArrayLike
 
@@ -164,15 +165,7 @@ def get(name: str | Convention) -> Convention:
     """
     if isinstance(name, Convention):
         return name
-    if not isinstance(name, str):
-        raise TypeError(f"convention: got {type(name).__name__}; expected a name. Try one of {', '.join(CONVENTIONS)}.")
-    plain = "".join(c for c in name.lower() if c.isalnum())
-    for entry in CONVENTIONS.values():
-        if "".join(c for c in entry.name.lower() if c.isalnum()) == plain:
-            return entry
-    if plain in _ALIASES:
-        return CONVENTIONS[_ALIASES[plain]]
-    raise ValueError(f"convention: got {name!r}; expected one of {', '.join(CONVENTIONS)}.")
+    return entry_of(CONVENTIONS, name, "convention", _ALIASES)
 
 
 def read(values: ArrayLike, convention: str | Convention) -> Rotation:

@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._names import entry_of
+
 
 @dataclass(frozen=True)
 class BoxConvention:
@@ -106,15 +108,5 @@ def get(name: str | BoxConvention) -> BoxConvention:
     """
     if isinstance(name, BoxConvention):
         return name
-    if not isinstance(name, str):
-        raise TypeError(f"convention: got {type(name).__name__}; expected a name. Try one of {', '.join(CONVENTIONS)}.")
-    plain = "".join(c for c in name.lower() if c.isalnum())
-    for known in CONVENTIONS:
-        if known.replace("-", "") == plain:
-            return CONVENTIONS[known]
-    if plain in _ALIASES:
-        return CONVENTIONS[_ALIASES[plain]]
-    raise ValueError(
-        f"convention: got {name!r}; expected one of {', '.join(CONVENTIONS)}. Try learn_box_convention for a detector "
-        "that is not among them."
-    )
+    hint = " Try learn_box_convention for a detector that is not among them."
+    return entry_of(CONVENTIONS, name, "convention", _ALIASES, hint)

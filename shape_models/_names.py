@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _DIGITS = re.compile(r"([0-9]+)")
 _NUMBERED = re.compile(r"([^0-9]*)([0-9]{1,15})([^0-9]*)")
@@ -121,6 +122,17 @@ def keep_suffixes(paths: Sequence[PurePath]) -> list[str]:
 
 def _without_suffix(path: PurePath) -> str:
     return composed(path.with_suffix("").as_posix())
+
+
+def entry_of(table: Mapping[str, T], name: Any, what: str, aliases: Mapping[str, str], hint: str = "") -> T:
+    """Return the entry of a name in a table, whatever its case and punctuation; aliases are letters and digits."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what}: got {type(name).__name__}; expected a name. Try one of {', '.join(table)}.")
+    letters = {**aliases, **{"".join(filter(str.isalnum, known.lower())): known for known in table}}
+    plain = "".join(filter(str.isalnum, name.lower()))
+    if plain not in letters:
+        raise ValueError(f"{what}: got {name!r}; expected one of {', '.join(table)}.{hint}")
+    return table[letters[plain]]
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
