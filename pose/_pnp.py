@@ -30,6 +30,7 @@ _REASONS = {
     Status.TOO_FEW_PLACES: "got points that are seen at fewer than {needed} places of the object: several poses "
     "explain them equally well.",
 }
+_WORDS = np.array(STATUS)
 _LOSSES = {"linear": 0, "huber": 1, "cauchy": 2}
 _PARALLEL_FROM = 64  # rows, from which threads pay for their start
 
@@ -395,26 +396,34 @@ def _result(
         focal = np.stack([rows["focal"], rows["focal"] * ratio], axis=-1)
         camera = Camera(focal[0] if single else focal, camera.principal_point, camera.distortion)
     values = {
-        "pose": Pose(as_rotations(solved.quaternions), solved.translations),
         "reprojection_error": rows["rms"].copy(),
         "residuals": solved.residuals,
         "covariance": solved.covariances,
         "n_iter": rows["n_iter"].copy(),
         "converged": codes == Status.OK,
-        "status": np.array(STATUS)[codes],
-        "second": Pose(as_rotations(solved.second_quaternions), solved.second_translations),
+        "status": _WORDS[codes],
         "second_error": rows["second_rms"].copy(),
         "ambiguity": error_ratio(rows["rms"], rows["second_rms"], images),
-        "camera": camera,
         "focal_length_std": rows["focal_std"].copy(),
     }
-    return PnPResult(**(first_row(values) if single else values))
+    pose = _pose(solved.quaternions, solved.translations, single)
+    second = _pose(solved.second_quaternions, solved.second_translations, single)
+    return PnPResult(pose=pose, second=second, camera=camera, **(first_row(values) if single else values))
+
+
+def _pose(quaternions: np.ndarray, translations: np.ndarray, single: bool) -> Any:
+    """Return the poses, or the only one, None where there is none."""
+    if not single:
+        return Pose(as_rotations(quaternions), translations)
+    return Pose(Rotation.from_quat(quaternions[0]), translations[0]) if np.isfinite(translations[0, 0]) else None
 
 
 def first_row(values: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a result for its only view: plain numbers, and no second pose where none was found."""
-    firsts: dict[str, Any] = {name: v if isinstance(v, Camera) else v[0] for name, v in values.items()}
-    firsts = {name: value.item() if isinstance(value, np.generic) else value for name, value in firsts.items()}
+    firsts: dict[str, Any] = {}
+    for name, value in values.items():
+        numbers = isinstance(value, np.ndarray) and value.ndim == 1
+        firsts[name] = value.item(0) if numbers else value if isinstance(value, Camera) else value[0]
     if "second" in firsts and not np.isfinite(firsts["second_error"]):
         firsts["second"] = None
     return firsts
