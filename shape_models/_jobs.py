@@ -25,10 +25,12 @@ jobs_option = click.option(
 resume_option = click.option("--resume", is_flag=True, help="Go on: skip what an earlier run with this output did.")
 
 
+Work = Callable[[Any, Any], Any]  # of a model and an item
+
+
 def run_command(
-    work: Callable[[Any, Any], Any], items: dict[str, Any], journal: Path, *, model: Any, jobs: int, resume: bool,
-    label: str,
-) -> FolderReport:  # fmt: skip
+    work: Work, items: dict[str, Any], journal: Path, *, model: Any, jobs: int, resume: bool, label: str
+) -> FolderReport:
     """Work on many files with a bar on the error channel."""
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs: got {jobs}; expected a number of processes, or -1.")

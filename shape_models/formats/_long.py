@@ -47,7 +47,7 @@ def read_long(
     free = [i for i in range(len(names)) if i not in axes and i not in marks.values()]
     free = [i for i in free if names[i] or not row_numbers([row[i] for _, row in rows])]
     named = [i for i in free if _words(names[i]) & _LABEL_WORDS]
-    keys = _keys(source, names, lower, rows, group, free, named)
+    keys = _keys(source, names, rows, group, free, named)
     parts: dict[tuple[str, ...], Rows] = {}
     for line, row in rows:
         parts.setdefault(tuple(row[i] for i in keys), []).append((line, row))
@@ -120,15 +120,15 @@ FLAGS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 def _keys(
-    source: Source, names: list[str], lower: list[str], rows: Rows, group: Sequence[str] | None, free: list[int],
-    named: list[int],
-) -> list[int]:  # fmt: skip
+    source: Source, names: list[str], rows: Rows, group: Sequence[str] | None, free: list[int], named: list[int]
+) -> list[int]:
     """Return the columns that say which rows form a shape."""
     if group is not None:
         for name in group:
             if name not in names:
                 raise source.error(f"group: got {name!r}; expected one of {shorten(', '.join(names), 80)}.", 1)
         return [names.index(name) for name in group]
+    lower = [name.lower() for name in names]
     keys = [i for i in free if i not in named and (_words(names[i]) & _GROUP_WORDS or lower[i] in IMAGE_COLUMNS[:-2])]
     if keys:
         return keys

@@ -13,11 +13,9 @@ from ._source import LandmarkFileError, Source, read_bytes, shorten
 
 __all__ = ["read_ply"]
 
-_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float32": "f4", "float64": "f8",
-}  # fmt: skip
+_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
+_TYPES |= {"float": "f4", "double": "f8"}
+_TYPES |= {np.dtype(code).name: code for code in _TYPES.values()}  # int8, float64, ...
 _END = b"end_header"
 
 
