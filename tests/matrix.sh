@@ -2,7 +2,8 @@
 # The tests under other settings, orders and versions than usual, one row after another:
 #   sh tests/matrix.sh            every row
 #   sh tests/matrix.sh ROW...     some of: a b laws lowest numerical py312 py313 pre
-# Rows a and b combine settings so that each occurs; laws draws three fresh seeds of Hypothesis; lowest takes the lowest
+# Rows a and b combine settings so that each occurs (the threads of b sleep while they wait, because there are more of
+# them than processors); laws draws three fresh seeds of Hypothesis; lowest takes the lowest
 # releases that pyproject.toml promises, numerical a part of it; the others take other releases of Python and, with pre,
 # of what the core imports. The table is printed and kept in .cache/matrix/report.md, the output of a row beside it.
 # WORKERS (2) is the number of processes, PYTHON312 and PYTHON313 name interpreters that are not on the PATH.
@@ -78,8 +79,8 @@ for wanted_row in "$@"; do
             -p randomly --randomly-seed=1
         ;;
     b)
-        row b .venv/bin/python "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 OPENBLAS_CORETYPE=SkylakeX \
-PYTHONHASHSEED=1 SHAPE_MODELS_DATA=${SHAPE_MODELS_DATA:?rows with data need it}" -p randomly --randomly-seed=2
+        row b .venv/bin/python "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
+OMP_WAIT_POLICY=PASSIVE OPENBLAS_CORETYPE=SkylakeX PYTHONHASHSEED=1 SHAPE_MODELS_DATA=${SHAPE_MODELS_DATA:?rows with data need it}" -p randomly --randomly-seed=2
         ;;
     laws)
         for turn in 1 2 3; do
