@@ -65,6 +65,17 @@ def test_a_bad_row_leaves_its_neighbours(search, truth):
         assert bad.message
 
 
+def test_several_objects_in_one_image_are_refined_each_alone(search, truth):
+    image = skimage.data.astronaut()
+    one, batch = refine(image, truth + 1, fitter=search), [truth + 1, truth * np.nan]
+    for answers in (refine(image, batch, fitter=search), refine([image], [np.array(batch)], fitter=search)[0]):
+        assert [answer.found for answer in answers] == [True, False]
+        np.testing.assert_allclose(answers[0].points, one.points, rtol=0, atol=1e-3)
+    assert refine(image, np.empty((0, 68, 2)), fitter=search) == []
+    with pytest.raises(ValueError, match=r"Try points\[\.\.\., :2\]"):
+        refine(image, np.c_[truth, truth[:, :1]], fitter=search)
+
+
 def test_points_of_other_schemes_are_converted(search, truth):
     wflw = np.full((98, 2), np.nan)
     wflw[60:76] = truth[[36, 36, 37, 37, 38, 39, 40, 40, 42, 42, 43, 43, 44, 45, 46, 47]]  # rough eyes

@@ -100,8 +100,8 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
     ----------
     images : array, path, or sequence of them
         One image, or a batch.
-    points : array_like of shape (N, 2), or for a batch (n, N, 2) or a list of n such
-        Landmarks of any detector, pixels of the images; NaN where missing.
+    points : array_like of shape (N, 2) or (m, N, 2), or for a batch (n, N, 2) or a list of n such
+        Landmarks of any detector, of one or several objects in an image, pixels of the images; NaN where missing.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; None for those of the fitter.
     fitter : ASMFitter, optional
@@ -110,7 +110,8 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
     Returns
     -------
     RefinedLandmarks or list of RefinedLandmarks
-        A list for a batch, where a shape that cannot be refined has another status than ``"ok"``.
+        A list for several objects in one image and for a batch, where a shape that cannot be refined has another
+        status than ``"ok"``.
 
     Raises
     ------
@@ -146,22 +147,29 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
     pictures, shapes = map(list, batch)
     if len(pictures) != len(shapes):
         raise ValueError(f"points: got {len(shapes)} shapes; expected one for each of {len(pictures)} images.")
-    out = []
-    for image, given in zip(pictures, shapes, strict=True):
-        try:
-            out.append(_one(fitter, image, given, scheme))
-        except (TypeError, ValueError) as error:
-            if single:
-                raise
-            out.append(RefinedLandmarks.failed(fitter.n_landmarks_, "error", str(error)))
+    out = [_answer(fitter, image, given, scheme, strict=single) for image, given in zip(pictures, shapes, strict=True)]
     return out[0] if single else out
 
 
-def _one(fitter: ASMFitter, image: Any, given: Any, scheme: Any) -> RefinedLandmarks:
+def _answer(fitter: ASMFitter, image: Any, given: Any, scheme: Any, strict: bool) -> Any:
+    """Return what becomes of one shape, or a list for several shapes in one image, of which none is an error."""
+    try:
+        points = as_numpy(given, "points").astype(float)
+        if points.ndim == 3:
+            return [_answer(fitter, image, one, scheme, strict=False) for one in points]
+        return _one(fitter, image, points, scheme)
+    except (TypeError, ValueError) as error:
+        if strict:
+            raise
+        return RefinedLandmarks.failed(fitter.n_landmarks_, "error", str(error))
+
+
+def _one(fitter: ASMFitter, image: Any, points: np.ndarray, scheme: Any) -> RefinedLandmarks:
     own = fitter._scheme()
     if scheme is not None and own is None:
         raise ValueError("scheme: the fitter has none to convert to; expected points in its own order.")
-    points = as_numpy(given, "points").astype(float)
+    if points.ndim == 2 and points.shape[1] == 3:
+        raise ValueError(f"points: got {points.shape}; expected (x, y) of each landmark. Try points[..., :2].")
     if scheme is not None and get_scheme(scheme) != own:
         points = np.asarray(convert(points, scheme, own).shapes, dtype=float)
     before = fitter.confidence(image, points)
