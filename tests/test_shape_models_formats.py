@@ -445,6 +445,20 @@ def test_coco_names_the_images_that_are_not_listed(tmp_path):
     assert len(read_coco(path)) == 4
 
 
+def test_coco_names_the_categories_that_are_not_listed(tmp_path):
+    points = {"keypoints": [3, 4, 2, 5, 6, 2], "image_id": 1}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "wing", "keypoints": ["tip", "base"]}],
+        "annotations": [{"id": i, "category_id": category, **points} for i, category in enumerate([1, 5])],
+    }
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"got 1 annotations of categories .* \(id 5\).* no names of landmarks"):
+        files = read_coco(path)
+    assert [file.labels for file in files] == [("tip", "base"), None]
+
+
 def test_coco_wholebody(tmp_path):
     path = tmp_path / "a.json"
     face = make_faces(1, rng=0)[0]
@@ -667,9 +681,7 @@ def test_options_and_folders(tmp_path):
     with pytest.raises(LandmarkFileError, match=r"got files of .npy, .pts; expected one. Try extension="):
         read_landmarks(tmp_path)
     assert len(read_landmarks(tmp_path, extension="npy")) == 1
-    with pytest.raises(
-        TypeError, match=r"got the option 'origin', which .npy lacks; expected missing, n_dims, scheme"
-    ):
+    with pytest.raises(TypeError, match=r"got the option 'origin', which .npy lacks; expected missing, n_dims, scheme"):
         read_landmarks(tmp_path, extension=".npy", origin=1)
     with pytest.raises(TypeError, match="got the option 'x'"):
         write_landmarks(tmp_path / "3.npy", faces[2], x=1)

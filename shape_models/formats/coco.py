@@ -74,7 +74,8 @@ def read_coco(
     Warns
     -----
     UserWarning
-        In a set with images, for annotations whose ``image_id`` none of them has; the message names the ids.
+        For annotations whose ``image_id`` none of the images has, and whose ``category_id`` none of the categories; the
+        message names the ids. Results alone have neither, and say nothing.
 
     References
     ----------
@@ -109,7 +110,7 @@ def read_coco(
         part = "face" if any(isinstance(a, dict) and "face_kpts" in a for a in annotations) else "body"
     key, valid_key = _PARTS[part]
     files, scored = [], results and _scored(annotations, key)
-    unlisted: list[str] = []
+    unlisted: dict[str, list[str]] = {}
     for i, annotation in enumerate(annotations):
         where = f"annotations[{i}]"
         if not isinstance(annotation, dict):
@@ -139,10 +140,13 @@ def read_coco(
         image_id = annotation.get("image_id")
         image = images.get(_key(image_id), {})
         if not results and not image and image_id is not None:
-            unlisted.append(str(image_id))
+            unlisted.setdefault("images", []).append(str(image_id))
+        category_id = annotation.get("category_id")
+        if categories and category_id is not None and _key(category_id) not in categories:
+            unlisted.setdefault("categories", []).append(str(category_id))
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
-        names = categories.get(_key(annotation.get("category_id")), {}).get("keypoints")
+        names = categories.get(_key(category_id), {}).get("keypoints")
         labels = None
         if isinstance(names, list) and len(names) == len(points) and all(isinstance(n, str) for n in names):
             labels = names if len(set(names)) == len(names) else None
@@ -160,14 +164,10 @@ def read_coco(
             attributes["score"] = float(annotation["score"])
         name = file_name if isinstance(file_name, str) else None
         files.append(record(source, points, labels=labels, scheme=own_scheme, image_name=name, attributes=attributes))
-    if unlisted:
-        ids, n = list(dict.fromkeys(unlisted)), len(unlisted)
-        warnings.warn(
-            f"{source.path}: got {n} annotations of images that 'images' does not list (id {few(ids)}); their shapes "
-            "have no name and no size of an image.",
-            UserWarning,
-            stacklevel=2,
-        )
+    lost = {"images": "no name and no size of an image", "categories": "no names of landmarks"}
+    for kind, ids in unlisted.items():
+        text = f"got {len(ids)} annotations of {kind} that {kind!r} does not list (id {few(list(dict.fromkeys(ids)))})"
+        warnings.warn(f"{source.path}: {text}; their shapes have {lost[kind]}.", UserWarning, stacklevel=2)
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files

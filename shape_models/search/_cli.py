@@ -22,6 +22,7 @@ from .._commands import (
     outputs,
     read,
     say,
+    say_curves,
     source_options,
     write_table,
 )
@@ -106,6 +107,7 @@ def train_search(
             "the outlines of masks."
         )
     data = read(source, reading)
+    say_curves(source, data)
     joined: dict[str, list[int]] = {}
     if join_parts:
         data, joined = _part_files.join_parts(data, Path(source))
