@@ -132,21 +132,25 @@ class LandmarkDataset:
         if self.mirror is not None and sorted(self.mirror.tolist()) != list(range(self.n_landmarks)):
             raise ValueError(f"mirror: expected a permutation of {self.n_landmarks} landmarks.")
         k = self.n_landmarks
-        shapes: dict[str, tuple[int, ...]] = {"landmarks": (n, k, 2), "boxes": (n, 4), "to_source": (n, 3)}
-        shapes |= {"weights": (n,), "asm_landmarks": (n, k, 2), "rotations": (n, 3, 3), "depths": (n, k)}
-        fields = {name: (getattr(self, name), shape) for name, shape in shapes.items()}
-        fields |= {f"companions[{name!r}]": (value, (n, k, 2)) for name, value in self.companions.items()}
-        for name, (value, shape) in fields.items():
-            if value is not None and (not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu"):
+        sides = {"boxes": (4,), "to_source": (3,), "weights": (), "rotations": (3, 3), "depths": (k,)}
+        for name, value in self._of_faces().items():
+            shape = (n, *sides.get(name, (k, 2)))
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
                 got = f"{value.dtype}s" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
                 raise TypeError(f"{name}: got {got}; expected an array of numbers.")
-            if value is not None and value.shape != shape:
+            if value.shape != shape:
                 raise ValueError(f"{name}: got shape {value.shape}; expected {shape}.")
         if not (np.isfinite(self.weights) & (self.weights >= 0)).all():
             raise ValueError("weights: got NaN, infinity or less than 0; expected finite numbers from 0 on.")
         for name, words in (("names", self.names), ("groups", self.groups)):
             if len(words) != n:
                 raise ValueError(f"{name}: got {len(words)}; expected one for each of {n} faces.")
+
+    def _of_faces(self) -> dict[str, np.ndarray]:
+        """Return the arrays that have a row for each face, but the images."""
+        names = ("landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations", "depths")
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return found | {f"companion {name}": value for name, value in self.companions.items()}
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, landmarks: np.ndarray, **fields: Any) -> LandmarkDataset:
@@ -227,11 +231,8 @@ class LandmarkDataset:
 
     def _arrays(self, rows: np.ndarray, *, with_images: bool = True) -> dict[str, np.ndarray]:
         """Return a copy of all there is of some faces, landmarks in double precision, and the mirror map."""
-        names = ("landmarks", "boxes", "asm_landmarks", "rotations", "depths")
-        found = {name: value for name in names if (value := getattr(self, name)) is not None}
-        found |= {f"companion {name}": value for name, value in self.companions.items()}
-        out = {name: np.array(value[rows], dtype=np.float64) for name, value in found.items()}
-        out["weights"] = np.array(self.weights[rows], dtype=np.float32)
+        kinds = {"weights": np.float32}
+        out = {name: np.array(value[rows], kinds.get(name, np.float64)) for name, value in self._of_faces().items()}
         if self.mirror is not None:
             out["mirror"] = self.mirror
         if with_images:
@@ -263,14 +264,10 @@ class LandmarkDataset:
             Of these faces.
         """
         rows = self._rows(indices)
-        moved = {
-            name: value[rows]
-            for name in ("images", "landmarks", "boxes", "to_source", "weights", "asm_landmarks", "rotations", "depths")
-            if (value := getattr(self, name)) is not None
-        }
-        moved["companions"] = {name: value[rows] for name, value in self.companions.items()}
+        moved: dict[str, Any] = {name: value[rows] for name, value in self._of_faces().items()}
+        companions = {name: moved.pop(f"companion {name}") for name in self.companions}
         names, groups = tuple(self.names[i] for i in rows), tuple(self.groups[i] for i in rows)
-        return replace(self, **moved, names=names, groups=groups)
+        return replace(self, **moved, images=self.images[rows], companions=companions, names=names, groups=groups)
 
     def _rows(self, indices: ArrayLike) -> np.ndarray:
         """Return which faces indices, or a mask, mean."""

@@ -69,56 +69,45 @@ def read_faces(source: str, reading: dict[str, Any], **more: Any) -> Any:
     return samples
 
 
-def _with_validation(
-    data: str,
-    reading: dict[str, Any],
-    val_split: str | None,
-    val_data: str | None,
-    val_fraction: float | None,
-    val_share: float | None,
-) -> tuple[Any, Any]:
+def _with_validation(data: str, reading: dict[str, Any], held_out: dict[str, Any]) -> tuple[Any, Any]:
     """Read the faces to train on, and those to validate on, None where none are asked for."""
     from shape_models.datasets import split_by_group
 
-    if sum(option is not None for option in (val_split, val_data, val_fraction, val_share)) > 1:
+    if sum(option is not None for option in held_out.values()) > 1:
         raise click.UsageError("expected at most one of --val-split, --val and --val-fraction.")
-    if val_share is not None:
+    split, other, fraction, old = (held_out[f"val_{name}"] for name in ("split", "data", "fraction", "share"))
+    if old is not None:
         click.echo("--val-share is now called --val-fraction.", err=True)
-        val_fraction = val_share
-    if val_fraction is not None and not 0 < val_fraction < 1:
-        raise click.UsageError(f"--val-fraction: got {val_fraction}; expected a fraction between 0 and 1.")
+        fraction = old
+    if fraction is not None and not 0 < fraction < 1:
+        raise click.UsageError(f"--val-fraction: got {fraction}; expected a fraction between 0 and 1.")
     samples = read_faces(data, reading)
-    if val_split is not None or val_data is not None:
-        return samples, read_faces(val_data or data, reading, split=val_split)
-    if val_fraction is None:
-        return samples, None
-    training, validation = split_by_group(samples, (1 - val_fraction, val_fraction), rng=0)
-    return training, validation
+    if fraction is not None:
+        return split_by_group(samples, (1 - fraction, fraction), rng=0)  # type: ignore[return-value]
+    return samples, None if split is None and other is None else read_faces(other or data, reading, split=split)
 
 
-def _labelled(
-    samples: Any, validation: Any, unlabelled: str | None, labeller: str | None, unlabelled_boxes: Path | None,
-    unlabelled_fraction: float,
-) -> tuple[list[Any], str]:  # fmt: skip
+def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[list[Any], str]:
     """Let a model label the images of a folder that are not annotated; also say how that went."""
-    if unlabelled is None:
-        if labeller is not None or unlabelled_boxes is not None:
+    folder, table, labeller = (others[name] for name in ("unlabelled", "unlabelled_boxes", "labeller"))
+    if folder is None:
+        if labeller is not None or table is not None:
             raise click.UsageError("--unlabelled: got none; expected it with --labeller and --unlabelled-boxes.")
         return [], ""
     from asmnet.pseudo_labels import labelled, load_labeller, own_labeller
 
     known = {Path(sample.image).resolve() for part in (samples, validation or ()) for sample in part if sample.image}
-    images = [image for image in find_images([unlabelled]) if image.path.resolve() not in known]
+    images = [image for image in find_images([folder]) if image.path.resolve() not in known]
     if not images:
-        raise DataError(f"{unlabelled}: got only annotated images; expected others.")
+        raise DataError(f"{folder}: got only annotated images; expected others.")
     boxes = None
-    if unlabelled_boxes is not None:
-        table = read_boxes(unlabelled_boxes, images)
-        images, boxes = (list(part) for part in zip(*((i, box) for i in images for box in table[i.name]), strict=True))
+    if table is not None:
+        given = read_boxes(table, images)
+        images, boxes = (list(part) for part in zip(*((i, box) for i in images for box in given[i.name]), strict=True))
     model = own_labeller(samples) if labeller is None else load_labeller(labeller, samples)
-    found, worst = labelled(model, [image.path for image in images], boxes, unlabelled_fraction)
+    found, worst = labelled(model, [image.path for image in images], boxes, others["unlabelled_fraction"])
     if not found:
-        raise DataError(f"{unlabelled}: got no image in which the labeller finds an object; expected one at least.")
+        raise DataError(f"{folder}: got no image in which the labeller finds an object; expected one at least.")
     by = "a search trained on the annotated ones" if labeller is None else Path(labeller).stem
     return found, (
         f"{len(found)} of {len(images)} objects without annotation labelled by {by}, "
@@ -173,7 +162,7 @@ def train(
     if initial is not None and trunk is not None:
         raise click.UsageError("--trunk: got it with --initial; expected one of the two.")
     keep_freed_memory()
-    samples, validation = _with_validation(data, reading, **held_out)
+    samples, validation = _with_validation(data, reading, held_out)
     changes["n_landmarks"] = len(samples[0].landmarks) if samples.scheme is None else samples.scheme.n_landmarks
     first = os.environ.get("RANK", "0") == "0"
 
@@ -185,7 +174,7 @@ def train(
         )
 
     config = configured(0.0)
-    labelled, words = _labelled(samples, validation, **others)
+    labelled, words = _labelled(samples, validation, others)
     if labelled:  # as in the study of few images, three labels of the model to one of the annotators
         config = configured(min(3.0, len(labelled) / len(samples)))
         if first:
@@ -280,7 +269,7 @@ def distill(
     from asmnet.training import keep_freed_memory
 
     keep_freed_memory()
-    samples, validation = _with_validation(data, reading, **held_out)
+    samples, validation = _with_validation(data, reading, held_out)
     packed = pack_faces(samples, **packing, progress=True)
     packed_val = None if validation is None else pack_faces(validation, **packing, progress=True)
     common = {"n_landmarks": packed.n_landmarks} | ({} if batch_size is None else {"batch_size": batch_size})

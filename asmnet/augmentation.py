@@ -113,9 +113,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, value in vars(self).items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name}: got {value}; expected a finite number that is not negative.")
+        check_numbers(**vars(self))
         for name in ("flip", "grey", "blur", "occlusion", "occlusion_size"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; expected a fraction from 0 to 1.")
