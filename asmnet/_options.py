@@ -121,6 +121,14 @@ def check_tensor(name: str, value: Any, shape: str, *, like: tuple[str, Tensor] 
         raise ValueError(f"{name}: got a tensor on {value.device}; expected {like[1].device}, as the {like[0]}.")
 
 
+def check_mask(mask: Any, shape: Sequence[int]) -> Tensor:
+    """Return a mask of a shape as booleans."""
+    check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
+    if mask.shape != tuple(shape):
+        raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(shape)}.")
+    return mask.bool()  # type: ignore[no-any-return]
+
+
 def as_device(device: Any) -> torch.device:
     """Return the device that a word names, and that is there."""
     try:

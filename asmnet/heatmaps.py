@@ -11,7 +11,7 @@ from torch.nn import functional
 from asmnet._criteria import register_criterion
 from asmnet._decoding import DECODERS, decode_heatmaps
 from asmnet._drawing import draw_heatmaps, draw_published_heatmaps, map_to_units, to_image, to_map, units_to_map
-from asmnet._options import check_kind, check_numbers, check_tensor
+from asmnet._options import check_mask, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.losses import depth_loss, weighted_mean
@@ -72,10 +72,7 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
     """
     check_tensor("target", target, MAPS)
     if mask is not None:
-        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
-        if mask.shape != target.shape[:2]:
-            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:2])}.")
-        mask = mask.bool()
+        mask = check_mask(mask, target.shape[:2])
         if not bool(mask.any()):
             raise ValueError("got a mask that excludes every landmark; expected at least one that counts.")
     stacks = _stacks("predictions", predictions)

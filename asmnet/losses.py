@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import build_criterion, criterion_names, register_criterion
-from asmnet._options import check_counts, check_kind, check_numbers, check_tensor
+from asmnet._options import check_counts, check_mask, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.layers import ASMProjection
@@ -49,10 +49,7 @@ def _known(prediction: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Ten
     check_tensor("target", target, "(...)", like=("prediction", prediction))
     seen = torch.isfinite(target).all(-1, keepdim=True)
     if mask is not None:
-        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
-        if mask.shape != target.shape[:-1]:
-            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(target.shape[:-1])}.")
-        seen = seen & mask.bool().unsqueeze(-1)
+        seen = seen & check_mask(mask, target.shape[:-1]).unsqueeze(-1)
     return torch.where(seen, target, torch.zeros_like(target)), seen.to(_single(prediction))
 
 

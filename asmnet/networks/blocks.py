@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from asmnet.networks.mobilenet import conv_norm_act
+
 __all__ = ["BLOCKS", "ChannelAggregationBlock", "HPMBlock", "InceptionBlock", "ResidualBlock", "make_block"]
 
 # MXNet's moving average keeps 0.9 of the old value: torch momentum 0.1.
-_BN = {"eps": 2e-5, "momentum": 0.1}
-
-
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return batch normalisation with the published epsilon and momentum."""
-    return nn.BatchNorm2d(channels, eps=_BN["eps"], momentum=_BN["momentum"])
-
-
-def conv_bn_relu(c_in: int, c_out: int, kernel: int, *, groups: int = 1) -> nn.Sequential:
-    """Return convolution, batch normalisation and ReLU, same spatial size."""
-    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, batch_norm(c_out), nn.ReLU(inplace=True))
+batch_norm = functools.partial(nn.BatchNorm2d, eps=2e-5, momentum=0.1)
+conv_bn_relu = functools.partial(conv_norm_act, activation=nn.ReLU, norm=batch_norm)
 
 
 def _check(c_in: int, c_out: int, divisor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from asmnet._prediction import Prediction, pool
 from asmnet.networks._registry import register_network
-from asmnet.networks.mobilenet import RegressionHeads, check_images
+from asmnet.networks.mobilenet import RegressionHeads, check_images, conv_norm_act, make_divisible
 
 __all__ = ["EfficientNet"]
 
@@ -27,18 +28,9 @@ _STAGES = (
 _VARIANTS = {"b0": (1.0, 1.0, 0.2), "b1": (1.0, 1.1, 0.2), "b2": (1.1, 1.2, 0.2), "b3": (1.2, 1.4, 0.2)}
 
 
-def _round_channels(channels: float) -> int:
-    """Round to a multiple of 8, never down by more than a tenth."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def _conv_bn(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
-        # As in the published program, whose 0.99 is torch's momentum 0.01.
-        nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
-    )
+# As in the published program, whose 0.99 is torch's momentum 0.01.
+_norm = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+_conv_bn = functools.partial(conv_norm_act, activation=None, norm=_norm)
 
 
 class _MBConv(nn.Module):
@@ -115,12 +107,12 @@ class EfficientNet(nn.Module):
             raise ValueError(f"got variant {variant!r}; expected one of {', '.join(_VARIANTS)}.")
         width, depth, default_drop = _VARIANTS[variant]
         drop_connect = default_drop if drop_connect is None else drop_connect
-        c_in = _round_channels(32 * width)
+        c_in = make_divisible(32 * width)
         self.stem = nn.Sequential(_conv_bn(3, c_in, 3, stride=2), nn.SiLU())
         repeats = [math.ceil(stage[4] * depth) for stage in _STAGES]
         blocks: list[nn.Module] = []
         for (expansion, kernel, stride, channels, _), n in zip(_STAGES, repeats, strict=True):
-            c_out = _round_channels(channels * width)
+            c_out = make_divisible(channels * width)
             for i in range(n):
                 drop = drop_connect * len(blocks) / sum(repeats)
                 blocks.append(
@@ -128,7 +120,7 @@ class EfficientNet(nn.Module):
                 )
                 c_in = c_out
         self.blocks = nn.Sequential(*blocks)
-        self.n_features = _round_channels(1280 * width)
+        self.n_features = make_divisible(1280 * width)
         self.top = nn.Sequential(_conv_bn(c_in, self.n_features, 1), nn.SiLU())
         self.dropout = nn.Dropout(dropout)
         self.heads = RegressionHeads(self.n_features, n_landmarks, pose=pose)

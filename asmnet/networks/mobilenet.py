@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ def conv_norm_act(
     stride: int = 1,
     groups: int = 1,
     activation: type[nn.Module] | None = nn.ReLU6,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
 ) -> nn.Sequential:
     """Build a convolution without bias, batch normalisation and an activation.
 
@@ -46,6 +47,8 @@ def conv_norm_act(
         As in `torch.nn.Conv2d`.
     activation : type of Module or None
         Built with ``inplace=True``; None for a linear output.
+    norm : callable
+        Builds the normalisation of so many channels.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def conv_norm_act(
     """
     layers: list[nn.Module] = [
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(n_out),
+        norm(n_out),
     ]
     if activation is not None:
         layers.append(activation(inplace=True))

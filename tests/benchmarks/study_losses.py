@@ -105,15 +105,18 @@ def learn(dataset, config):
 @click.option("--epochs", default=80, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--rates", default="0.003,0.01,0.03", show_default=True, help="Learning rates to choose from.")
+@click.option("--only", default=",".join(LOSSES), show_default=True)
 @click.option("--out", default="runs/losses", show_default=True)
-def main(n_faces, size, epochs, seeds, rates, out):
+def main(n_faces, size, epochs, seeds, rates, only, out):
     """Train with each loss and compare it with its control, faces and seeds resampled together."""
+    losses = {name: LOSSES[name] for name in only.split(",")}
     torch.set_num_threads(1)
     keep_freed_memory()
     everyone, validation = faces("train"), faces("val")
-    rates = {name: [float(rate) for rate in rates.split(",")] for name in LOSSES}
-    if len(everyone) < n_faces + 250 and len(rates["wing"]) > 1:
+    choice = [float(rate) for rate in rates.split(",")]
+    if len(everyone) < n_faces + 250 and len(choice) > 1:
         raise click.UsageError(f"--rates: got several; expected one, where {n_faces} faces leave none to choose by.")
+    rates = dict.fromkeys(losses, choice)
     found = {}
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(everyone))
@@ -124,7 +127,7 @@ def main(n_faces, size, epochs, seeds, rates, out):
             clip_gradient=0.0, ema=0.99, batch_size=min(16, n_faces),
         )  # fmt: skip
         dataset = learn(everyone.take(chosen), base)
-        for name, (options, _) in LOSSES.items():
+        for name, (options, _) in losses.items():
             tried = {}
             for rate in rates[name]:
                 config = replace(base, criterion_options=options, learning_rate=rate)
@@ -139,12 +142,12 @@ def main(n_faces, size, epochs, seeds, rates, out):
             found[name, seed] = found[name, rates[name][0]]
             click.echo(f"{name}, seed {seed}: {100 * found[name, seed].mean():.3f} %")
     groups = validation.groups
-    each = {name: np.array([found[name, seed] for seed in range(seeds)]) for name in LOSSES}
+    each = {name: np.array([found[name, seed] for seed in range(seeds)]) for name in losses}
     click.echo(f"\nNME %, {len(validation)} faces, {n_faces} training faces, {size} px, {epochs} epochs, {seeds} seeds")
     for name, values in each.items():
         row(f"{name}, rate {rates[name][0]}", values.mean(0), groups)
-    for name, (_, control) in LOSSES.items():
-        if control is not None:
+    for name, (_, control) in losses.items():
+        if control in losses:
             pair = [each[k] if seeds > 1 else each[k][0] for k in (name, control)]
             click.echo(str(compare(*pair, groups=groups, names=(name, control))))
 

@@ -19,9 +19,7 @@ from shape_models._files import write_text
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option(
-    "--words", is_flag=True, help="Write header and card anew without measuring."
-)
+@click.option("--words", is_flag=True, help="Write header and card anew without measuring.")
 def main(names, words):
     """Write the table "Changed images" of each of NAMES into its weights' header and its card."""
     torch.set_num_threads(1)
