@@ -1,8 +1,4 @@
-"""The algebra of one shape within the compiled loops of the fit.
-
-Shapes are flat rows of coordinates here, a pose is the matrix A (scale times rotation) and the translation t of
-z = A y + t, and what is known of the landmarks is `Known`. The array-API path of `_posterior` says what is computed.
-"""
+"""Records, small matrices and sums within the compiled loops of the fit."""
 
 from __future__ import annotations
 
@@ -10,39 +6,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._kernels import inner, turn_2d_kernel
+from ._kernels import inner
 
 __all__ = [
     "FULL",
-    "Gaussian",
-    "Known",
     "PARTIAL",
     "RIGID",
     "TANGENT",
+    "Gaussian",
+    "Known",
     "Target",
-    "align",
-    "back",
     "backward",
-    "by_precision",
     "cholesky",
-    "compose",
-    "count",
     "dots",
     "forward",
+    "invert",
     "invert_factor",
-    "judge",
     "median",
     "mix",
-    "move",
-    "pull",
-    "put_block",
-    "put_certainty",
-    "put_errors",
-    "put_gains",
-    "put_gram",
-    "same",
-    "unknown",
-    "weigh",
 ]
 
 FULL, PARTIAL, RIGID, TANGENT = 0, 1, 2, 3
@@ -58,7 +39,7 @@ class Known(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """A Gaussian of whole shapes with a free pose, as `_posterior.Normal` has it."""
+    """A Gaussian of whole shapes with a free pose, as `_normal.Normal` has it."""
 
     mean: Any  # (p,)
     rows: Any  # (q, p)
@@ -129,7 +110,7 @@ def cholesky(a, n):
         s0 = 0.0
         for c in range(j):
             s0 += own[c] * own[c]
-        pivot = own[j] - s0
+        pivot = own[j] - s0  # of a singular matrix nothing is left but rounding
         own[j] = np.sqrt(pivot) if pivot > 1e-15 * own[j] else np.sqrt(1e-15 * abs(own[j]) + 1e-300)
         f = 1.0 / own[j]
         i = j + 1
@@ -202,293 +183,28 @@ def backward(a, n, b):
 
 
 @inner
-def move(a, t, y, out):
-    """Write a y + t for every landmark."""
-    d = len(t)
-    if d == 2:
-        for j in range(len(y) // 2):
-            u, v = y[2 * j], y[2 * j + 1]
-            out[2 * j] = a[0, 0] * u + a[0, 1] * v + t[0]
-            out[2 * j + 1] = a[1, 0] * u + a[1, 1] * v + t[1]
-    else:
-        for j in range(len(y) // 3):
-            u, v, w = y[3 * j], y[3 * j + 1], y[3 * j + 2]
-            for c in range(3):
-                out[3 * j + c] = a[c, 0] * u + a[c, 1] * v + a[c, 2] * w + t[c]
-
-
-@inner
-def back(a, t, z, out):
-    """Write the y of z = a y + t, a a scaled rotation."""
-    d = len(t)
-    s = 0.0
-    for c in range(d):
-        s += a[c, 0] * a[c, 0]
-    for j in range(len(z) // d):
-        for c in range(d):
-            total = 0.0
-            for e in range(d):
-                total += a[e, c] * (z[d * j + e] - t[e])
-            out[d * j + c] = total / s
-
-
-@inner
-def align(x, w, target, rule, inflation, a, t, work):
-    """Write the pose that superimposes x on the target, landmarks weighed by w; return how far a is from the identity.
-
-    To `work[5]` come the scatters of x and target, what the turn stands out by, and the total weight; to `work[0]` and
-    `work[1]` their centres.
-    """
-    d = len(t)
-    k = len(x) // d
-    centre, aim, h, told = work[0], work[1], work[2:5], work[5]
-    total = 0.0
-    for j in range(k):
-        total += w[j]
-    for c in range(d):
-        s, m = 0.0, 0.0
-        for j in range(k):
-            s += w[j] * x[d * j + c]
-            m += w[j] * target[d * j + c]
-        centre[c], aim[c] = s / total, m / total
-    xx, mm = 0.0, 0.0
-    if d == 2:
-        re, im = 0.0, 0.0
-        for j in range(k):
-            u, v = x[2 * j] - centre[0], x[2 * j + 1] - centre[1]
-            p, q = target[2 * j] - aim[0], target[2 * j + 1] - aim[1]
-            re += w[j] * (u * p + v * q)
-            im += w[j] * (u * q - v * p)
-            xx += w[j] * (u * u + v * v)
-            mm += w[j] * (p * p + q * q)
-        gain = np.sqrt(re * re + im * im)
-        margin = gain
-        re, im = re / gain, im / gain
-        a[0, 0], a[0, 1], a[1, 0], a[1, 1] = re, -im, im, re
-    else:
-        for c in range(3):
-            for e in range(3):
-                s = 0.0
-                for j in range(k):
-                    s += w[j] * (target[3 * j + c] - aim[c]) * (x[3 * j + e] - centre[e])
-                h[c, e] = s
-        for j in range(k):
-            for c in range(3):
-                xx += w[j] * (x[3 * j + c] - centre[c]) ** 2
-                mm += w[j] * (target[3 * j + c] - aim[c]) ** 2
-        gain, margin, _ = turn_2d_kernel(h, work[6:14], work[14], a)
-    told[0], told[1], told[2], told[3] = xx, mm, margin, total
-    if rule == FULL:
-        scale = inflation * gain / xx
-    elif rule == PARTIAL:
-        scale = np.sqrt(mm / xx)
-    elif rule == TANGENT:
-        scale = mm / gain
-    else:
-        scale = 1.0
-    off = 0.0
-    for c in range(d):
-        for e in range(d):
-            a[c, e] *= scale
-            off = max(off, abs(a[c, e] - (1.0 if c == e else 0.0)))
-    for c in range(d):
-        s = aim[c]
-        for e in range(d):
-            s -= a[c, e] * centre[e]
-        t[c] = s
-    return off
-
-
-@inner
-def judge(n_seen, d, eps, work):
-    """Say, by the place in `WORDS`, whether what `align` found is the single best pose; eps is that of rounding."""
-    told = work[5]
-    size, other, margin = np.sqrt(told[0]), np.sqrt(told[1]), told[2]
-    centre, aim = 0.0, 0.0
-    for c in range(d):
-        centre += work[0, c] ** 2
-        aim += work[1, c] ** 2
-    # Rounding of centred coordinates: eps times their root mean square about the origin.
-    slack = eps * np.sqrt(told[0] + told[3] * centre)
-    other_slack = eps * np.sqrt(told[1] + told[3] * aim)
-    if n_seen < d:
-        return 2
-    if not np.isfinite(margin + size + other):
-        return 3
-    if size <= slack or other <= other_slack:
-        return 4
-    return 0 if margin > slack * other + other_slack * size else 5
-
-
-@inner
-def compose(a, t, pose, shift, work):
-    """Put the pose (a, t) after another, in place."""
-    d = len(t)
-    for c in range(d):
-        for e in range(d):
-            s = 0.0
-            for f in range(d):
-                s += a[c, f] * pose[f, e]
-            work[c, e] = s
-        s = t[c]
-        for f in range(d):
-            s += a[c, f] * shift[f]
-        work[4, c] = s
-    for c in range(d):
-        for e in range(d):
-            pose[c, e] = work[c, e]
-        shift[c] = work[4, c]
-
-
-@inner
 def invert(m, d, out):
-    """Write the inverse of a symmetric matrix of two or three rows."""
-    if d == 2:
-        det = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]
-        out[0, 0], out[1, 1] = m[1, 1] / det, m[0, 0] / det
-        out[0, 1] = out[1, 0] = -m[0, 1] / det
-    else:
-        c0 = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
-        c1 = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
-        c2 = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
-        det = m[0, 0] * c0 + m[0, 1] * c1 + m[0, 2] * c2
-        out[0, 0] = c0 / det
-        out[0, 1] = out[1, 0] = c1 / det
-        out[0, 2] = out[2, 0] = c2 / det
-        out[1, 1] = (m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]) / det
-        out[1, 2] = out[2, 1] = (m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]) / det
-        out[2, 2] = (m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]) / det
+    """Write the inverse of a symmetric positive matrix of two or three rows, by M = L D L'.
 
-
-@inner
-def same(known, share, i):
-    """Say whether the same is known of shape i as of the one before, in the frame of the model, and counts the same."""
-    equal = not known.imaged
-    for j in range(known.seen.shape[1]):
-        equal = equal and known.seen[i, j] == known.seen[i - 1, j] and share[i, j] == share[i - 1, j]
-        equal = equal and known.variance[i, j] == known.variance[i - 1, j]
-    return equal
-
-
-@inner
-def put_errors(known, i, a, share, base, d, out):
-    """Write the covariance of the errors of shape i in the frame of the model, (K, d, d).
-
-    A loss that leaves the fraction w of a landmark makes (base + M) / w - base of the covariance M.
+    The determinant would lose a direction whose error is 1e-8 of another's in the cancelling of its products.
     """
-    k = known.seen.shape[1]
-    factor = 1.0
-    if known.imaged:
-        factor = 0.0
-        for c in range(d):
-            factor += a[c, 0] * a[c, 0]
-    full = len(known.matrix) > 0
-    for j in range(k):
-        w = share[j]
-        if full:
-            m = known.matrix[i, j]
-            for c in range(d):
-                for e in range(d):
-                    s = 0.0
-                    for f in range(d):
-                        for g in range(d):
-                            s += a[c, f] * m[f, g] * a[e, g]
-                    out[j, c, e] = s / w
-                out[j, c, c] += base / w - base
-        else:
-            v = (base + factor * known.variance[i, j]) / w - base
-            for c in range(d):
-                for e in range(d):
-                    out[j, c, e] = v if c == e else 0.0
-
-
-@inner
-def put_gains(errors, seen, noise, small, out):
-    """Write σ² (σ² + M)⁻¹ of each landmark, 0 where it is missing."""
-    k, d = errors.shape[0], errors.shape[1]
-    for j in range(k):
-        if not seen[j]:
-            out[j] = 0.0
-            continue
-        for c in range(d):
-            for e in range(d):
-                small[c, e] = errors[j, c, e] / noise
-            small[c, c] += 1.0
-        invert(small, d, out[j])
-
-
-@inner
-def weigh(gains, v, out):
-    """Write the product of the gain of each landmark with its vector."""
-    k, d = gains.shape[0], gains.shape[1]
+    first = m[0, 0]
+    l10 = m[0, 1] / first
+    second = max(m[1, 1] - l10 * m[0, 1], 1e-15 * m[1, 1])
     if d == 2:
-        for j in range(k):
-            x, y = v[2 * j], v[2 * j + 1]
-            out[2 * j] = gains[j, 0, 0] * x + gains[j, 0, 1] * y
-            out[2 * j + 1] = gains[j, 1, 0] * x + gains[j, 1, 1] * y
+        out[0, 0], out[1, 1] = 1.0 / first + l10 * l10 / second, 1.0 / second
+        out[0, 1] = out[1, 0] = -l10 / second
     else:
-        for j in range(k):
-            for c in range(3):
-                g = gains[j, c]
-                out[3 * j + c] = g[0] * v[3 * j] + g[1] * v[3 * j + 1] + g[2] * v[3 * j + 2]
-
-
-@inner
-def count(gains, trust, certain, v, out):
-    """Write w gain v, the weight w of each coordinate in `trust`; where all is certain the gain is 1."""
-    if certain:
-        for e in range(len(v)):
-            out[e] = trust[e] * v[e]
-    else:
-        weigh(gains, v, out)
-        for e in range(len(v)):
-            out[e] *= trust[e]
-
-
-@inner
-def pull(some, gains, trust, certain, v, work, out):
-    """Write Σ Bₖ w gain vₖ."""
-    count(gains, trust, certain, v, work)
-    dots(some.rows, work, out)
-
-
-@inner
-def put_gram(some, gains, out, packed):
-    """Write Σ Bₖ gain Bₖ' and the ridge, the lower triangle."""
-    k, d = gains.shape[0], gains.shape[1]
-    q = len(some.ridge)
-    size = q * (q + 1) // 2
-    even, changed = True, 0
-    for j in range(k):
-        for c in range(1, d):
-            even = even and gains[j, c, c] == gains[j, 0, 0]
-            for e in range(c):
-                even = even and gains[j, c, e] == 0.0
-        changed += gains[j, 0, 0] != 1.0
-    if even:
-        sparse = 2 * changed <= k  # then what is missing is taken off
-        for c in range(size):
-            packed[c] = 0.0
-        for j in range(k):
-            w = gains[j, 0, 0] - 1.0 if sparse else gains[j, 0, 0]
-            if w != 0.0:
-                outer = some.outer[j]
-                for c in range(size):
-                    packed[c] += w * outer[c]
-        at = 0
-        for r in range(q):
-            for s in range(r + 1):
-                out[r, s] = packed[at + s] + some.gram[r, s] if sparse else packed[at + s]
-            if not sparse:
-                out[r, r] += some.ridge[r]
-            at += r + 1
-        return
-    left = np.empty((q, k * d))
-    for r in range(q):
-        weigh(gains, some.rows[r], left[r])
-    for r in range(q):
-        dots(left[: r + 1], some.rows[r], out[r])
-        out[r, r] += some.ridge[r]
+        l20 = m[0, 2] / first
+        rest = m[1, 2] - l20 * m[0, 1]
+        l21 = rest / second
+        third = max(m[2, 2] - l20 * m[0, 2] - l21 * rest, 1e-15 * m[2, 2])
+        k20 = l21 * l10 - l20
+        out[0, 0] = 1.0 / first + l10 * l10 / second + k20 * k20 / third
+        out[1, 1], out[2, 2] = 1.0 / second + l21 * l21 / third, 1.0 / third
+        out[0, 1] = out[1, 0] = -l10 / second - k20 * l21 / third
+        out[0, 2] = out[2, 0] = k20 / third
+        out[1, 2] = out[2, 1] = -l21 / third
 
 
 @inner
@@ -532,58 +248,6 @@ def median(values, weights, equal, scratch):
     running = 0.0
     for j in order:
         running += weights[j]
-        if running > 0.5 * total:
+        if running > (0.5 + 1e-12) * total:  # equal weights make ties, which rounding must not break
             return values[j]
     return values[order[n - 1]]
-
-
-@inner
-def unknown(seen, errors, where):
-    """Write the coordinates that are missing or not exact; return their number."""
-    k, d = errors.shape[0], errors.shape[1]
-    count = 0
-    for j in range(k):
-        exact = seen[j]
-        for c in range(d):
-            for e in range(d):
-                exact = exact and errors[j, c, e] == 0.0
-        if not exact:
-            for c in range(d):
-                where[count] = d * j + c
-                count += 1
-    return count
-
-
-@inner
-def by_precision(some, count, d):
-    """Say whether the system of the unknown coordinates is the cheaper one."""
-    q = len(some.ridge)
-    return len(some.precision) > 0 and count**3 < q**3 + 3 * q * q * (count // d)
-
-
-@inner
-def put_certainty(seen, errors, noise, small, out):
-    """Write M⁻¹ of each landmark that is not exact, 0 where it is missing; a direction without error gets little."""
-    k, d = errors.shape[0], errors.shape[1]
-    for j in range(k):
-        if not seen[j]:
-            out[j] = 0.0
-            continue
-        for c in range(d):
-            for e in range(d):
-                small[c, e] = errors[j, c, e]
-            small[c, c] += 1e-12 * noise
-        invert(small, d, out[j])
-
-
-@inner
-def put_block(some, where, count, certainty, out):
-    """Write the precision of the unknown coordinates, the lower triangle."""
-    d = certainty.shape[1]
-    for r in range(count):
-        row = some.precision[where[r]]
-        for s in range(r + 1):
-            out[r, s] = row[where[s]]
-        j, c = where[r] // d, where[r] % d
-        for e in range(c + 1):  # the coordinates of a landmark stand side by side
-            out[r, r - c + e] += certainty[j, c, e]

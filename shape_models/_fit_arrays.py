@@ -27,9 +27,8 @@ def superimpose(problem: Any, points: Any) -> Similarity:
 
 def encode(problem: Any, pose: Similarity, shapes: Any) -> Any:
     """Return the coefficients of shapes in the frame of the points."""
-    basis, xp = problem.basis, namespace_of(shapes)
-    inside = xp.reshape(pose(shapes), (shapes.shape[0], basis.n_features))
-    return xp.matmul(inside - basis._flat_mean, basis._transposed)
+    basis = problem.basis
+    return namespace_of(shapes).matmul(_flat(pose(shapes)) - basis._flat_mean, basis._transposed)
 
 
 def decode(problem: Any, pose: Similarity, coefficients: Any) -> Any:
@@ -92,7 +91,7 @@ def reweigh(problem: Any, some: Normal, pose: Similarity, n_rounds: int, n_huber
         move = frame.align(star)
         pose, star, near = move @ pose, move(star), move(near)
         z = xp.where(seen, pose(problem.points), zero)
-        b = xp.matmul(xp.reshape(star, (star.shape[0], -1)) - basis._flat_mean, basis._transposed)
+        b = xp.matmul(_flat(star) - basis._flat_mean, basis._transposed)
         apart = z - basis._decode(basis._clip(b))
         distance = xp.sqrt(xp.sum(apart * _apply(gains, apart), axis=-1) + float(xp.finfo(z.dtype).smallest_normal))
         sigma = _median(distance, weight, xp) / middle
@@ -137,7 +136,9 @@ def _median(distance: Any, weight: Any, xp: Any) -> Any:
     """Return the first distance up to which more than half of the weight lies, (n, 1)."""
     order = xp.argsort(distance, axis=-1)
     running = xp.cumulative_sum(xp.take_along_axis(weight, order, axis=-1), axis=-1)
-    short = xp.astype(running <= 0.5 * running[..., -1:], xp.int64)
+    # Equal weights make ties, which rounding must not break.
+    half = (0.5 + 64 * float(xp.finfo(running.dtype).eps)) * running[..., -1:]
+    short = xp.astype(running <= half, xp.int64)
     index = xp.clip(xp.sum(short, axis=-1, keepdims=True), 0, distance.shape[-1] - 1)
     return xp.take_along_axis(xp.take_along_axis(distance, order, axis=-1), index, axis=-1)
 
@@ -162,11 +163,11 @@ def least_squares(
         near = basis._decode(c * scale)
         rows = xp.concat([modes, _moves_of(near, frame.scaling, xp)], axis=1)
         apart = xp.where((problem.confidence > 0)[..., None], pose(problem.points) - near, xp.zeros_like(near))
-        pulled = xp.reshape(_apply(gains, apart), (n, -1, 1))
+        pulled = _flat(_apply(gains, apart))[..., None]
         if gains.ndim == 2:
-            weighted = rows * xp.reshape(xp.broadcast_to(gains[..., None], (n, k, d)), (n, 1, -1))
+            weighted = rows * _flat(xp.broadcast_to(gains[..., None], (n, k, d)))[:, None]
         else:
-            split = xp.permute_dims(xp.reshape(rows, (n, -1, k, d)), (0, 2, 1, 3)) @ gains
+            split = xp.permute_dims(xp.reshape(rows, (n, rows.shape[1], k, d)), (0, 2, 1, 3)) @ gains
             weighted = xp.reshape(xp.permute_dims(split, (0, 2, 1, 3)), rows.shape)
         gram = weighted @ xp.matrix_transpose(rows) + extra
         right = (rows @ pulled)[..., 0]
@@ -174,7 +175,9 @@ def least_squares(
         u = xp.linalg.solve(gram, right[..., None])[..., 0]
         c = c + u[:, :m]
         pose = _pose_step(u[:, m:], d, frame.scaling, longest, xp) @ pose
-        if problem.status is not None and bool(xp.all(xp.abs(u) <= 64 * eps * (1 + xp.max(xp.abs(c))))):
+        if problem.status is not None and bool(
+            xp.all(xp.abs(u) <= 64 * eps * (1 + xp.max(xp.abs(c), axis=1, keepdims=True)))
+        ):
             break
     return pose, c * scale
 
@@ -267,14 +270,14 @@ class _System:
         """Return Σ Bₖ w gain vector, (n, q)."""
         xp = namespace_of(vectors)
         pulled = share[..., None] * _apply(gains, vectors)
-        return xp.reshape(pulled, (vectors.shape[0], -1)) @ xp.matrix_transpose(self.rows)
+        return _flat(pulled) @ xp.matrix_transpose(self.rows)
 
     def gram(self, gains: Any) -> Any:
         """Return Σ Bₖ gain Bₖ' and the ridge, (n, q, q)."""
         xp = namespace_of(gains)
         q = self.rows.shape[0]
         if gains.ndim == 2:
-            total = xp.reshape(xp.matmul(gains, self.outer), (-1, q, q))
+            total = xp.reshape(xp.matmul(gains, self.outer), (gains.shape[0], q, q))
         else:
             total = xp.sum(self.by_landmark[None] @ gains @ xp.matrix_transpose(self.by_landmark)[None], axis=1)
         return total + self.ridge
@@ -283,7 +286,7 @@ class _System:
         """Return the squared Mahalanobis distance of what is seen, and the most probable whole shapes."""
         xp = namespace_of(x)
         apart = x - self.mean
-        right = xp.reshape(_apply(gains, apart), (x.shape[0], -1)) @ xp.matrix_transpose(self.rows)
+        right = _flat(_apply(gains, apart)) @ xp.matrix_transpose(self.rows)
         u = xp.linalg.solve(gram, right[..., None])[..., 0]
         near = xp.reshape(u @ self.rows, x.shape)
         rest = _apply(gains, apart - near)
@@ -300,7 +303,7 @@ class _System:
         left = eye - (gains[..., None, None] * eye if gains.ndim == 2 else gains)
         if kept is None:
             pulled = xp.linalg.solve(gram, xp.broadcast_to(self.rows, (n, *self.rows.shape)))
-            pulled = xp.permute_dims(xp.reshape(pulled, (n, -1, k, d)), (0, 2, 1, 3))
+            pulled = xp.permute_dims(xp.reshape(pulled, (n, pulled.shape[1], k, d)), (0, 2, 1, 3))
             block = left @ (xp.matrix_transpose(self.by_landmark)[None] @ pulled) @ left + left
             return self.some.noise * block
         rows = xp.permute_dims(xp.reshape(beside(kept, self.rows), (-1, k, d)), (1, 0, 2))[None]
@@ -309,6 +312,11 @@ class _System:
         core = across @ xp.linalg.solve(gram, xp.matrix_transpose(across))
         core = core + xp.sum(hidden @ xp.matrix_transpose(rows), axis=1)
         return self.some.noise * (xp.matrix_transpose(rows) @ core[:, None] @ rows)
+
+
+def _flat(points: Any) -> Any:
+    n, k, d = points.shape
+    return namespace_of(points).reshape(points, (n, k * d))
 
 
 def _apply(gains: Any, vectors: Any) -> Any:

@@ -12,19 +12,23 @@ from ._fit_algebra import (
     Gaussian,
     Known,
     Target,
-    align,
-    back,
     backward,
-    by_precision,
     cholesky,
-    compose,
-    count,
     dots,
     forward,
     invert_factor,
-    judge,
     median,
     mix,
+)
+from ._fit_landmarks import (
+    align,
+    alike,
+    back,
+    by_precision,
+    compose,
+    count,
+    exact,
+    judge,
     move,
     pull,
     put_block,
@@ -33,20 +37,25 @@ from ._fit_algebra import (
     put_gains,
     put_gram,
     same,
+    squared_scale,
+    turn,
     unknown,
     weigh,
 )
 from ._kernels import compiled, inner
 
-__all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "covariance", "least_squares",
-           "posterior", "reweigh"]  # fmt: skip
+# Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
+INLINED = "096e3a858c7462c8"
+
+__all__ = ["FULL", "PARTIAL", "RIGID", "TANGENT", "Gaussian", "Known", "Target", "begin", "covariance", "decode",
+           "encode", "least_squares", "posterior", "reweigh"]  # fmt: skip
 
 
 @compiled
 def begin(points, weights, target, eps, pose, shift, codes):
     """Write the poses of what is seen; zeros and weight 0 where it is missing, the mean where no pose is best.
 
-    The reason, by its place in `_problem._WORDS`, comes to `codes`. Returns the number of landmarks not of weight 1.
+    The reason, by its place in `_fit_loops.WORDS`, comes to `codes`. Returns the number of landmarks not of weight 1.
     """
     n, p = points.shape
     d = shift.shape[1]
@@ -101,7 +110,7 @@ def decode(coefficients, pose, shift, mean, modes, out):
 
 @compiled
 def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, target, rounds, n_huber, limits, share):
-    """Replace, in place, points that lie far off by pseudo-values; see `_posterior._reweigh`.
+    """Replace, in place, points that lie far off by pseudo-values; see `_posterior.solve`.
 
     `limits` are the bounds of Huber and Tukey, the median of a standard normal vector, the least spread and share, and
     what conjugate gradients leave, with their most steps. Where all is certain the poses are those of the answer.
@@ -139,20 +148,20 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
         u[:] = 0.0
         near[:] = some.mean
         variance = 0.0
-        for turn in range(rounds):
+        for round_ in range(rounds):
             # The system of the coefficients u, from those of the last turn: of their residual r only steps are taken.
             for e in range(p):
                 v[e] = z[e] - near[e]
             pull(some, gains, trust, certain, v, weighted, r)
             for c in range(q):
                 r[c] -= some.ridge[c] * u[c]
-            if turn == 0:  # without weights the inverse is that of the system
+            if round_ == 0:  # without weights the inverse is that of the system
                 dots(own, r, u)
                 mix(some.rows, u, v)
                 for e in range(p):
                     near[e] += v[e]
             before = 1.0
-            for step in range(most if turn else 0):
+            for step in range(most if round_ else 0):
                 dots(own, r, s)
                 now = 0.0
                 for c in range(q):
@@ -190,7 +199,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
             for c in range(m):
                 b[c] = min(max(b[c], -bound[c]), bound[c])
             mix(modes, b, star)
-            if turn == rounds - 1:  # the pseudo-values of the last solution, in the pose they were found in
+            if round_ == rounds - 1:  # the pseudo-values of the last solution, in the pose they were found in
                 move(a, t, near, v)
                 for e in range(p):
                     v[e] += trust[e] * (z[e] - v[e])
@@ -212,7 +221,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
             variance = max(median(square, weight, certain, scratch) / middle**2, floor**2)
             for j in range(k):
                 off = square[j] / variance
-                if turn < n_huber:
+                if round_ < n_huber:
                     kept[j] = huber / np.sqrt(off) if off > huber * huber else 1.0
                 else:
                     inside = 1.0 - min(off / tukey**2, 1.0)
@@ -355,15 +364,15 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
     In the frame of the model the unknown part solves P x = M⁻¹ y - Λ(unknown, exact) y, P = Λ + M⁻¹, by the precision
     Λ; or the coefficients u solve (Σ Bₖ gₖ Bₖ' + ridge) u = Σ Bₖ gₖ yₖ, whichever system is smaller. Errors in the
     units of the points change with the pose: then the factor of an earlier pose only steps towards the solution, and is
-    renewed when the pose has changed by more than a twentieth.
+    renewed when the errors have changed by more than a tenth.
     """
     n, p = points.shape
     d = shift.shape[1]
     k, q = p // d, len(some.ridge)
     z, x, v, weighted = np.empty(p), np.empty(p), np.empty(p), np.empty(p)
     u, r = np.empty(q), np.empty(max(p, q))
-    a, t, work, small, at = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d)), np.empty((d, d))
-    errors, gains = np.empty((k, d, d)), np.empty((k, d, d))
+    a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
+    errors, gains, factored = np.empty((k, d, d)), np.empty((k, d, d)), np.empty((k, d, d))
     where, ones, packed = np.empty(p, np.int64), np.ones(k), np.empty(q * (q + 1) // 2)
     whole_precision = len(some.precision) > 0
     most = max(p, q) if whole_precision else q
@@ -379,15 +388,6 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
         for step in range(steps):
             if not ready or (known.imaged and step > 0):
                 put_errors(known, i, pose[i], ones, 0.0, d, errors)
-                if ready:
-                    change = 0.0
-                    for c in range(d):
-                        for e in range(d):
-                            change = max(change, abs(at[c, e] - pose[i, c, e]))
-                    size = 0.0
-                    for c in range(d):
-                        size += at[c, 0] * at[c, 0]
-                    ready = change <= 0.05 * np.sqrt(size)
                 if not ready:
                     count = unknown(seen, errors, where)
                     block = by_precision(some, count, d)
@@ -395,29 +395,26 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
                     put_certainty(seen, errors, some.noise, small, gains)
                 else:
                     put_gains(errors, seen, some.noise, small, gains)
-                if not ready:
+                if not (ready and alike(factored, gains, small)):
                     if block:
                         put_block(some, where, count, gains, matrix)
                         cholesky(matrix, count)
                     else:
                         put_gram(some, gains, matrix, packed)
                         cholesky(matrix, q)
-                    for c in range(d):
-                        for e in range(d):
-                            at[c, e] = pose[i, c, e]
+                    factored[:] = gains
                     ready = True
             move(pose[i], shift[i], points[i], z)
             for j in range(k):
                 for c in range(d):
                     e = d * j + c
                     v[e] = z[e] - some.mean[e] if seen[j] else 0.0
-            if block:
-                for c in range(p):
-                    weighted[c] = v[c]
+            if block:  # x is y where that is exact; elsewhere a step by the residual of P x = M⁻¹ y - Λ y
                 for c in range(count):
-                    weighted[where[c]] = x[where[c]]
-                for c in range(p):
-                    x[c] = weighted[c]
+                    r[c] = x[where[c]]
+                x[:] = v
+                for c in range(count):
+                    x[where[c]] = r[c]
                 for c in range(p):
                     weighted[c] = v[c] - x[c]
                 weigh(gains, weighted, z)
@@ -431,7 +428,7 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
                 backward(matrix, count, r)
                 for c in range(count):
                     x[where[c]] += r[c]
-            else:
+            else:  # a step of the coefficients; what they leave goes to the noise by its gain
                 mix(some.rows, u, x)
                 for c in range(p):
                     weighted[c] = v[c] - x[c]
@@ -454,9 +451,10 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
             for c in range(p):
                 weighted[c] = x[c] + some.mean[c]
             off = align(weighted, ones, target.mean, target.rule, target.inflation, a, t, work)
-            if off <= 1e-13 or step == steps - 1:
+            if off <= 1e-13 or step == steps - 1:  # a turn by rounding
                 break
             compose(a, t, pose[i], shift[i], work)
+        # D² = x'Λx + (y - x)'M⁻¹(y - x), or y'g(y - B u)/σ² by the coefficients.
         total = 0.0
         if block:
             for c in range(p):
@@ -483,14 +481,9 @@ def posterior(points, known, pose, shift, some, target, steps, completed, square
             x[c] += some.mean[c]
         back(pose[i], shift[i], x, completed[i])
         for j in range(k):
-            if seen[j]:
-                exact = True
+            if exact(seen, errors, j):
                 for c in range(d):
-                    for e in range(d):
-                        exact = exact and errors[j, c, e] == 0.0
-                if exact:
-                    for c in range(d):
-                        completed[i, d * j + c] = points[i, d * j + c]
+                    completed[i, d * j + c] = points[i, d * j + c]
 
 
 @compiled
@@ -553,7 +546,7 @@ def covariance(known, pose, share, base, some, kept, rest, out):
                     for c in range(d):
                         for e in range(d):
                             gains[j, c, e] = (1.0 if c == e else 0.0) - gains[j, c, e]
-                if rank == 0:
+                if rank == 0:  # L⁻¹ B F, column by column
                     for j in range(k):
                         for c in range(d):
                             for s in range(q):
@@ -576,7 +569,7 @@ def covariance(known, pose, share, base, some, kept, rest, out):
                     dots(left[: s + 1], kept[s], v)
                     for c in range(s + 1):
                         core[s, c] = some.noise * (core[s, c] + v[c])
-            if rank:
+            if rank:  # back from what the rows see to landmarks
                 for s in range(rank):
                     for c in range(s):
                         core[c, s] = core[s, c]
@@ -589,15 +582,9 @@ def covariance(known, pose, share, base, some, kept, rest, out):
                             for s in range(rank):
                                 total += kept[s, d * j + c] * left[s, d * j + e]
                             blocks[j, c, e] = total
-        a = pose[i]
-        size = 0.0
-        for c in range(d):
-            size += a[c, 0] * a[c, 0]
+        size = squared_scale(pose[i])
         for j in range(k):
+            turn(pose[i], True, blocks[j], out[i, j])
             for c in range(d):
                 for e in range(d):
-                    total = 0.0
-                    for f in range(d):
-                        for g in range(d):
-                            total += a[f, c] * blocks[j, f, g] * a[g, e]
-                    out[i, j, c, e] = total / (size * size)
+                    out[i, j, c, e] /= size * size

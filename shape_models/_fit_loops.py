@@ -55,7 +55,7 @@ def begin(frame: Any, points: np.ndarray, weights: np.ndarray, eps: float) -> tu
     n, _, d = points.shape
     pose, codes = Pose.empty(n, d), np.empty(n, np.int8)
     given = np.where((weights > 0)[..., None], points, np.nan) if d == 3 else points  # the loop writes over them
-    n_uncertain = loops.begin(points.reshape(n, -1), weights, _target(frame), 16 * eps, *pose, codes)
+    n_uncertain = loops.begin(_flat(points), weights, _target(frame), 16 * eps, *pose, codes)
     for i in np.flatnonzero((codes == 5) & (d == 3)):
         if is_collinear(given[i], frame.mean, ~np.isnan(given[i]).any(axis=1), ()):
             codes[i] = 6
@@ -85,7 +85,8 @@ def known(problem: Any) -> Any:
 
 
 def _flat(points: np.ndarray) -> np.ndarray:
-    return points.reshape(len(points), -1)
+    n, k, d = points.shape
+    return points.reshape(n, k * d)
 
 
 def superimpose(problem: Any, points: np.ndarray) -> Pose:
@@ -166,7 +167,7 @@ def complete_rows(basis: Operands, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     masks = np.packbits(seen, axis=1)
     order = np.argsort(masks.view(f"S{masks.shape[1]}")[:, 0], kind="stable")
     seen = np.ascontiguousarray(seen[order])
-    flat = np.where(seen[..., None], rows[order], 0.0).astype(np.float64).reshape(n, -1)
+    flat = np.where(seen[..., None], rows[order], 0.0).astype(np.float64).reshape(n, k * d)
     told = loops.Known(seen, np.zeros(seen.shape), _NONE, False)
     matrix, shift = np.tile(np.eye(d), (n, 1, 1)), np.zeros((n, d))
     whole, square, blocks = np.empty_like(flat), np.empty(n), np.empty((n, k, d, d))

@@ -30,6 +30,13 @@ def usable_processors() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def as_probability(value: Any, name: str = "level") -> float:
+    """Return a probability that is neither none nor certain."""
+    if not isinstance(value, int | float | np.integer | np.floating) or not 0 < value < 1:
+        raise ValueError(f"{name}: got {value!r}; expected a probability between 0 and 1.")
+    return float(value)
+
+
 def as_path(path: Any, name: str = "path") -> Path:
     """Return the path that a text or a path names."""
     if not isinstance(path, str | os.PathLike):

@@ -23,7 +23,7 @@ _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 _LEAST = 1e-6  # weight of a landmark given up: keeps the others' similarity from being too few
 _MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 _ENERGY, _MOST_GRADIENTS = 0.1, 8  # what conjugate gradients may leave, in units of the spread, and their most steps
-_STEPS = 40  # most turns of the frame; each leaves about a tenth of the error of the one before
+_STEPS = 400  # most turns of the frame; each leaves a tenth of the error, or more where directions are exact
 _MOST_STEPS = 50  # of Gauss and Newton
 _MOST = 0.5  # of a turn in radians, or of the logarithm of the scale, in one step: beyond, its linear terms are wrong
 
@@ -133,8 +133,7 @@ class Solution:
         failed = self.problem.failed
         if failed.any():
             xp = namespace_of(array)
-            rows = xp.reshape(xp.asarray(failed, device=device_of(array)), (-1,) + (1,) * (array.ndim - 1))
-            array = xp.where(rows, xp.full_like(array, float("nan")), array)
+            array = xp.where(self.problem._failed_like(array), xp.full_like(array, float("nan")), array)
         lead = self.problem.lead
         if len(lead) != 1:
             array = namespace_of(array).reshape(array, (*lead, *array.shape[1:]))

@@ -12,6 +12,7 @@ import numpy as np
 from ._array import as_confidence, as_count, to_numpy, values_known
 from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
+from ._scatter import squared_radius
 
 _CHUNK = 2**22  # numbers in the largest temporary array of a completion
 
@@ -68,13 +69,9 @@ class Completion:
         covariance = to_numpy(self.covariance)
         if self._law is not None:
             return np.asarray(self._law.radius(covariance, level))
-        if not 0 < level < 1:
-            raise ValueError(f"level: got {level!r}; expected a probability between 0 and 1.")
-        from scipy.special import gammaincinv
-
         joint = covariance.ndim >= 4 and covariance.shape[-4:-2] == covariance.shape[-2:]
         lead = covariance.shape[:-3] if joint else covariance.shape[:-2]
-        return np.full(lead, math.sqrt(2 * gammaincinv(covariance.shape[-1] / 2, level)))
+        return np.full(lead, math.sqrt(squared_radius(level, math.inf, covariance.shape[-1])))
 
     @property
     def skill(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -144,7 +145,7 @@ class Problem:
         if array.ndim < 2 or tuple(array.shape[-2:]) != (n_landmarks, n_dims):
             raise ValueError(shape_message(frame.basis.event_shape, tuple(array.shape), name))
         lead = tuple(int(n) for n in array.shape[:-2])
-        array = xp.reshape(array, (-1, n_landmarks, n_dims))
+        array = xp.reshape(array, (math.prod(lead), n_landmarks, n_dims))
         if confidence is not None and covariance is not None:
             raise ValueError("got a confidence and a covariance; expected one of them. Try a covariance of infinity "
                              "for what is missing.")  # fmt: skip
@@ -211,7 +212,8 @@ class Problem:
     def _failed_like(self, array: Any) -> Any:
         """Return which rows cannot be fitted, beside an array and with as many axes."""
         xp = namespace_of(array)
-        return xp.reshape(xp.asarray(self.failed, device=device_of(array)), (-1,) + (1,) * (array.ndim - 1))
+        failed = xp.asarray(self.failed, device=device_of(array))
+        return xp.reshape(failed, (len(self.failed),) + (1,) * (array.ndim - 1))
 
     @cached_property
     def engine(self) -> ModuleType:
@@ -322,14 +324,14 @@ def spread(array: Any, lead: tuple[int, ...], event: tuple[int, ...], name: str,
         array = xp.broadcast_to(array, (*lead, *event))
     except (ValueError, RuntimeError):
         raise ValueError(f"{name}: got shape {tuple(array.shape)}; expected {expected}.") from None
-    return xp.reshape(array, (-1, *event))
+    return xp.reshape(array, (math.prod(lead), *event))
 
 
 def _confidence(confidence: Any, points: Any, lead: tuple[int, ...]) -> Any:
     """Return confidences (n, n_landmarks), checked."""
     shape = (*lead, int(points.shape[1]))
     xp = namespace_of(points)
-    return xp.reshape(xp.broadcast_to(as_confidence(confidence, points, shape), shape), (-1, shape[-1]))
+    return xp.reshape(xp.broadcast_to(as_confidence(confidence, points, shape), shape), points.shape[:2])
 
 
 def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[Any, Any]:
@@ -352,9 +354,10 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
     c = xp.where(lost[..., None, None] if full else lost, xp.zeros_like(c), c)
     if values_known(c):
         if full:
-            size = xp.max(xp.abs(c))
-            even = xp.all(xp.abs(c - xp.matrix_transpose(c)) <= 1e-5 * size)
-            good = bool(even) and bool(xp.all(xp.linalg.eigvalsh(c) >= -1e-5 * size))
+            # What comes of rounding in sums of float32, by the size of each matrix: a large one excuses no other.
+            slack = 1e-5 * xp.max(xp.abs(c), axis=(-2, -1), keepdims=True)
+            even = xp.all(xp.abs(c - xp.matrix_transpose(c)) <= slack)
+            good = bool(even) and bool(xp.all(xp.linalg.eigvalsh(c) >= -slack[..., 0]))
         else:
             good = bool(xp.all(c >= 0))
         if not good:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.special import fdtri, gammaln
+from scipy.special import gammaln
 
 from ._array import to_numpy
 from ._completion import completion_basis
 from ._posterior import Solution, solve
 from ._problem import Frame, Problem, Tails
+from ._scatter import squared_radius, unlikely
 from ._superimposition import fit_pair
 from ._transforms import Similarity
 
@@ -20,7 +21,6 @@ __all__ = ["Predictive", "Tails", "learn_tails", "predictive"]
 _FEWEST_SAMPLES = 10
 _FOLDS, _PROBLEMS = 5, 600
 _LANDMARKS = 6  # of a shape that are looked at, about
-_MOST_DEGREES = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +57,12 @@ class Predictive:
 
     def radius(self, covariance: np.ndarray, level: float) -> np.ndarray:
         """Return the Mahalanobis distance within which the true landmark lies with a probability, (..., K)."""
-        if not 0 < level < 1:
-            raise ValueError(f"level: got {level!r}; expected a probability between 0 and 1.")
         flat = np.asarray(covariance, dtype=np.float64).reshape(*self.hidden.shape, *covariance.shape[-2:])
         d, tails = flat.shape[-1], self.frame.tails()
-        gaussian = d * fdtri(d, _MOST_DEGREES, level)
-        student = gaussian if tails is None else d * fdtri(d, tails.degrees, level)
+        gaussian = squared_radius(level, np.inf, d)
+        student = gaussian if tails is None else squared_radius(level, tails.degrees, d)
         square = self.dispersion(flat) * np.where(self.hidden, student, gaussian)
-        return np.asarray(np.sqrt(square).reshape(*self.lead, -1))
+        return np.asarray(np.sqrt(square).reshape(*self.lead, self.hidden.shape[1]))
 
     def expected_error(self, covariance: np.ndarray) -> np.ndarray:
         """Return the mean over the landmarks of the expected distance to the truth, (...)."""
@@ -164,6 +162,5 @@ def _unlikely(
     prior = np.square((x - [0.0, np.log(typical), np.log(10.0), 0.0]) / [0.5, 2.0, 1.0, 0.1]).sum()
     nu, eta = np.exp(np.clip(x[1:3], -20, 20))
     log_phi = x[0] + np.log((nu + seen) / (nu + free)) + x[3] * ratio
-    law = 0.5 * d * log_phi + 0.5 * (eta + d) * np.log1p(square / np.exp(log_phi) / eta)
-    constant = gammaln((eta + d) / 2) - gammaln(eta / 2) - 0.5 * d * np.log(eta)
-    return float(0.5 * prior + (weight * (law - constant)).sum())
+    law = 0.5 * d * log_phi + unlikely(square / np.exp(log_phi), eta, d)
+    return float(0.5 * prior + (weight * law).sum())

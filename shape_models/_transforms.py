@@ -174,7 +174,7 @@ class Similarity:
             raise IndexError("one transform cannot be indexed")
         index = index if isinstance(index, tuple) else (index,)
         tails = ((slice(None),) * 2, (slice(None),), ())
-        if Ellipsis not in index:
+        if not any(part is Ellipsis for part in index):  # an array compares entry by entry
             index = (*index, Ellipsis)
         parts = (part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True))
         rows = tuple(to_numpy(part) if is_array(part) else part for part in index)

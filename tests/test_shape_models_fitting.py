@@ -1,5 +1,8 @@
 """The fit of a model to uncertain points: laws, a naive oracle, rows that fail."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.linalg import null_space
@@ -13,6 +16,7 @@ from shape_models import (
     DegenerateShapeError,
     ShapeBasis,
     Similarity,
+    _fit_kernels,
     _fit_loops,
     _problem,
     estimate_similarity,
@@ -166,7 +170,7 @@ def test_the_loops_agree_with_the_array_api(n_dims, rng, monkeypatch):
             plain = fit_shape(model, x, **known, **how)
             for field in ("shapes", "completed", "coefficients", "covariance", "weights", "plausibility"):
                 a, b = getattr(fast, field), getattr(plain, field)
-                assert np.abs(a - b).max() <= 1e-7 * np.abs(b).max() + 1e-12, (name, how, field)
+                assert np.abs(a - b).max() <= 1e-6 * np.abs(b).max() + 1e-12, (name, how, field)
     plain = model.asm_.complete(cases["gaps"][0] / 300)
     np.testing.assert_allclose(completion.shapes, plain.shapes, rtol=1e-9)
     np.testing.assert_allclose(completion.covariance, plain.covariance, rtol=1e-7, atol=1e-12)
@@ -336,3 +340,82 @@ def test_from_its_own_answer_a_fit_stays(faces, model, rng):
     first = fit_shape(model, points)
     again = fit_shape(model, points, start=first.similarity)
     np.testing.assert_allclose(again.completed, first.completed, atol=1e-8)
+
+
+def test_loops_are_compiled_anew_when_what_they_inline_changes():
+    """Numba looks compiled functions up by the text of their own file; what is inlined lies in others."""
+    folder = Path(_fit_kernels.__file__).parent
+    text = b"".join((folder / f"{name}.py").read_bytes() for name in ("_fit_algebra", "_fit_landmarks", "_kernels"))
+    digest = hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:16]
+    assert digest == _fit_kernels.INLINED, f"Try INLINED = {digest!r} in _fit_kernels.py."
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("loss", ["linear", "huber", "tukey"])
+def test_errors_in_one_direction_only_move_with_the_points(n_dims, loss, rng):
+    """Covariances of rank one, whose inverse is all but infinite across, in any pose of the points."""
+    model, cases = problems(n_dims, rng)
+    points = cases["gaps"][0]
+    along = rng.normal(size=(*points.shape, 1))
+    known = along @ np.swapaxes(along, -1, -2)
+    turn = np.eye(n_dims)
+    turn[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+    one = fit_shape(model, points, covariance=known, loss=loss)
+    spread = np.linalg.eigvalsh(one.covariance)
+    assert (spread >= -1e-9 * spread.max()).all()
+    for size in (1e-6, 1.0, 1e6):
+        a = size * turn
+        other = fit_shape(model, points @ a.T + size, covariance=a @ known @ a.T, loss=loss)
+        assert np.abs(other.shapes - size - one.shapes @ a.T).max() < 2e-2 * size
+    if loss == "linear":
+        off = (one.completed - points)[:, 12:]
+        unit = along[:, 12:, :, 0] / np.linalg.norm(along[:, 12:, :, 0], axis=-1, keepdims=True)
+        across = off - np.sum(off * unit, axis=-1, keepdims=True) * unit
+        assert np.abs(across).max() < 1e-2 < np.abs(off).max()
+
+
+def test_a_tie_of_equal_weights_is_broken_alike_in_every_unit(faces, model, rng):
+    """Half of an even number of landmarks lies on both sides of the spread of the distances."""
+    for _ in range(20):
+        known = np.full(68, np.inf)
+        known[rng.choice(68, 24, replace=False)] = 1.0
+        points = faces[0] + rng.normal(size=(68, 2))
+        one = fit_shape(model, points, covariance=known, loss="huber")
+        other = fit_shape(model, 1e-6 * points, covariance=1e-12 * known, loss="huber")
+        np.testing.assert_allclose(1e6 * other.shapes, one.shapes, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"loss": "tukey"}, {"prior": False}, {"covariance": 1.0}, {"covariance": np.eye(2)}]
+)
+@pytest.mark.parametrize("lead", [(0,), (0, 3), (2, 0)])
+def test_no_shapes_give_none(model, how, lead):
+    if "covariance" in how:
+        how = {"covariance": how["covariance"] * np.ones((68, 1, 1) if np.ndim(how["covariance"]) else 68)}
+    fit = fit_shape(model, np.empty((*lead, 68, 2)), **how)
+    assert fit.shapes.shape == (*lead, 68, 2)
+    assert fit.covariance.shape == (*lead, 68, 2, 2)
+    assert fit.status.shape == lead
+    assert fit.radius(0.5).shape == (*lead, 68)
+    assert model.project(np.empty((*lead, 68, 2)), loss="tukey").shape == (*lead, 68, 2)
+
+
+def test_what_is_said_to_be_worth_nothing_may_be_anything(faces, model):
+    """Infinite too, and a row of its own that cannot be fitted does not make the others uncertain."""
+    points = faces[:2].copy()
+    points[:, 3] = [np.inf, np.nan]
+    seen = np.arange(68) != 3
+    found = fit_shape(model, points, confidence=seen)
+    assert found.status.tolist() == ["ok", "ok"]
+    np.testing.assert_allclose(found.shapes, fit_shape(model, faces[:2], confidence=seen).shapes, rtol=1e-9)
+
+
+def test_a_large_covariance_excuses_no_negative_one(faces, model):
+    """Each matrix is judged by its own size."""
+    known = np.broadcast_to(np.eye(2), (68, 2, 2)).copy()
+    known[0] *= 1e12
+    fit_shape(model, faces[0], covariance=known)
+    for wrong in (-np.eye(2), [[1.0, 0.5], [0.2, 1.0]]):
+        known[5] = wrong
+        with pytest.raises(ValueError, match="covariance: got negative numbers"):
+            fit_shape(model, faces[0], covariance=known)

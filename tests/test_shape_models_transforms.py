@@ -136,3 +136,10 @@ def test_gradients_pass_through_points_and_parts():
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x = torch.rand(4, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, t, s: Similarity(rotation, t, s)(x), (x, translation, scale))
+
+
+def test_some_of_a_batch_by_an_array_of_indices():
+    shifts = np.arange(6.0).reshape(3, 2)
+    batch = Similarity(np.broadcast_to(np.eye(2), (3, 2, 2)), shifts, np.ones(3))
+    np.testing.assert_array_equal(batch[np.array([2, 0])].translation, shifts[[2, 0]])
+    np.testing.assert_array_equal(batch[np.array([False, True, True])].translation, shifts[1:])

@@ -14,8 +14,9 @@ Last, how well faces are told from what is none: random squares of the same phot
 a fifth of their union, and of photographs of hands. It is the area under the curve (ROC) of the expected error in sides
 of the box, and of the plausibility.
 
-With --learn the uncertainty that ships beside the weights is learned anew: from every fourth training face grey,
-textured and with a bar, and from every eighth as it is, fewer because the networks know these.
+With --learn the uncertainty that ships beside the weights is learned anew: from every fourth training face grey, with a
+bar and blurred, and from every eighth textured; from none as it is, because the networks know these: of their errors
+there, 52, 83 and 97 % lie inside where 47, 80 and 96 % do in new photographs.
 """
 
 import argparse
@@ -178,8 +179,8 @@ def main():
     call = Predictor.from_pretrained(arguments.model)
     if arguments.learn:
         images, shapes, _ = faces("train", 4)
-        pairs = [covered(kind, images, shapes) for kind in ("grey", "textured", "bar")]
-        pairs.append((images[::2], np.array(shapes[::2])))
+        pairs = [covered(kind, images, shapes) for kind in ("grey", "bar", "blur")]
+        pairs.append(covered("textured", images[::2], shapes[::2]))
         learned = learn_uncertainty(
             call, [image for one, _ in pairs for image in one], np.concatenate([s for _, s in pairs])
         )
