@@ -311,8 +311,7 @@ def refuse_points(shapes: np.ndarray, weights: np.ndarray | None, size: np.ndarr
         seen = np.full(len(bad), shapes.shape[1]) if weights is None else (weights[bad] > 0).sum(axis=1)
         reason = f"only {seen[0]} landmarks are seen" if seen[0] < 2 else "all of its seen points coincide"
         error = DegenerateShapeError(
-            f"shapes[{bad[0]}] has no size and no orientation: {reason} ({len(bad)} such shapes). Try leaving it out, "
-            "or on_error='status'."
+            f"shapes[{bad[0]}] has no size and no orientation: {reason} ({len(bad)} such shapes). Try leaving them out."
         )
         error.status = np.full(len(shapes), "ok", dtype="<U21")
         error.status[bad] = np.where(seen < 2, "too few landmarks", "coincident landmarks")

@@ -256,7 +256,7 @@ class Problem:
         reason = _REASONS[str(self.status[index[0]])]
         raise DegenerateShapeError(
             f"{self.name}: got {reason}{at} ({len(index)} such shapes); expected at least {n_dims} landmarks apart "
-            "from each other, finite or NaN. Try on_error='status' to go on without them."
+            "from each other, finite or NaN. Try leaving them out."
         )
 
     def exact(self) -> Any:
