@@ -388,8 +388,10 @@ class TrainConfig:
             ...
         ValueError: augmentation: no option is called 'rotate'; expected one of aspect, blur, ...
         """
+        check_kind("settings", settings, Mapping)
         changes: dict[str, Any] = {}
         for name, value in settings.items():
+            check_kind("settings: a name", name, str)
             part, dot, rest = name.partition(".")
             check_name("settings", OLD_NAMES.get(part, part), list(self.__dataclass_fields__))
             if not dot:

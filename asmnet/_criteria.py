@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from asmnet._options import check_options
+from asmnet._options import check_kind, check_options
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 
@@ -122,6 +122,7 @@ def build_criterion(
 
 def check_criterion(name: str, options: Mapping[str, Any]) -> None:
     """Refuse an unknown criterion and options it does not have."""
+    check_kind("options", options, Mapping)
     if name not in _CRITERIA:
         raise ValueError(f"criterion: got {name!r}; expected one of {', '.join(criterion_names())}.")
     check_options(f"criterion_options of {name}", _CRITERIA[name], options, ("n_epochs", "steps_per_epoch"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shape_models._options import as_path
 from shape_models._typing import ImageLike
 from shape_models.images import read_image
 
@@ -75,4 +76,4 @@ def load_image(path: str | Path, *, maximum: float | None = None) -> np.ndarray:
     ...     load_image(Path(folder) / "grey.png").shape
     (4, 6, 3)
     """
-    return as_rgb(Path(path), maximum=maximum)
+    return as_rgb(as_path(path), maximum=maximum)

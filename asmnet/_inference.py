@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asmnet._options import check_counts, check_kind
 from asmnet._pose_labels import CONVENTION, DEGREES, turned_angles
 from asmnet._prediction import Prediction
 from asmnet._preprocessing import Preprocessing
 from asmnet.augmentation import CropTransform
 from asmnet.data import LandmarkDataset
+from shape_models._options import check_flags
 
 
 class Answers(NamedTuple):
@@ -117,6 +119,15 @@ def predict_packed(
     device: torch.device | str = "cpu",
 ) -> Answers:
     """Predict all faces of a packed set, in its pixels, by its own or by other boxes (n, 4)."""
+    check_kind("network", network, nn.Module)
+    check_kind("dataset", dataset, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+    check_kind("preprocessing", preprocessing, Preprocessing)
+    check_flags(flip_average=flip_average)
+    check_counts(batch_size=batch_size)
+    if boxes is not None and np.shape(boxes) != (len(dataset), 4):
+        raise ValueError(f"boxes: got shape {np.shape(boxes)}; expected ({len(dataset)}, 4), one for each face.")
+    if not len(dataset):
+        raise ValueError("dataset: got no faces; expected one at least.")
     if flip_average and dataset.mirror is None:
         raise ValueError("flip_average needs the mirror map of the landmarks; the dataset has none.")
     mirror = dataset.mirror if flip_average else None

@@ -17,8 +17,10 @@ from tqdm import tqdm
 from asmnet._crops import cut_rectangle, tight_boxes
 from asmnet._dataset import LandmarkDataset
 from asmnet._images import load_image
+from asmnet._options import check_counts, check_numbers
 from asmnet._pose_labels import CONVENTION
 from pose import conventions
+from shape_models._array import as_numpy
 from shape_models._options import check_flags
 from shape_models.images import ImageFileError, check_inside
 
@@ -139,6 +141,8 @@ def pack_faces(
     (1, 32, 32, 3)
     """
     check_flags(skip_corrupt=skip_corrupt, progress=progress)
+    check_counts(size=size)
+    check_numbers(margin=margin, above=True)
     if mirror is None:
         scheme = getattr(samples, "scheme", None)
         mirror = None if scheme is None else scheme.mirror
@@ -153,6 +157,9 @@ def pack_faces(
         raise ValueError(
             f"samples: {len(without)} have no image, the first is number {without[0]}; expected one for each."
         )
+    counts = {as_numpy(sample.landmarks, f"samples[{i}].landmarks").shape for i, sample in enumerate(items)}
+    if len(counts) > 1:
+        raise ValueError(f"samples: got landmarks of shapes {sorted(counts)}; expected one for all.")
     folder = Path(cache) if cache is not None else default_cache()
     target = folder / _key(items, size, margin)
     if not (target / "header.json").is_file():

@@ -22,10 +22,12 @@ from asmnet._assistance import (
     kd_loss,
     kd_main_loss,
 )
+from asmnet._options import check_kind
 from asmnet._scores import Anchors
 from asmnet.checkpoints import read_tensors, write_tensors
 from asmnet.data import LandmarkDataset
 from asmnet.training import TrainConfig, TrainResult, predict_dataset, train
+from shape_models._options import as_path
 
 __all__ = [
     "KD_PRESETS",
@@ -139,7 +141,10 @@ def distill(
     >>> sorted(result.teachers), len(result.student.history)
     (['tough'], 1)
     """
-    folder = Path(folder)
+    check_kind("student", student, TrainConfig)
+    check_kind("teacher", teacher, TrainConfig)
+    check_kind("dataset", dataset, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
+    folder = as_path(folder, "folder")
     teachers = tuple(teachers)
     if student.n_landmarks != teacher.n_landmarks:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asmnet._crops import tight_boxes
+from asmnet._options import check_kind
 from asmnet._packing import given_rotations
 from asmnet._pose_labels import CONVENTION
 from asmnet._scores import eye_line, offset_along_eyes, percent
@@ -156,6 +157,7 @@ def measure_model(
     >>> measured.report.protocol.name, measured.pose, bool(measured.report.errors.mean() < 0.03)
     ('300w', None, True)
     """
+    check_kind("predictor", predictor, Predictor)
     scheme = predictor.model.scheme
     if fitted and predictor.shape_model is None:
         raise ValueError(f"fitted: {predictor.model.name} has no shape model for its landmarks.")
@@ -229,6 +231,7 @@ def label_offset(
     >>> 0.01 < float(offsets[0]) < 0.04
     True
     """
+    check_kind("predictor", predictor, Predictor)
     scheme = predictor.model.scheme
     if scheme is None or scheme.mirror is None:
         raise ValueError(f"label_offset: {predictor.model.name} has no scheme with a mirror map.")
@@ -242,6 +245,7 @@ def label_offset(
 
 def _in_scheme_of(predictor: Predictor, samples: LandmarkSamples) -> LandmarkSamples:
     """Return samples whose landmarks are those of the model; others are refused."""
+    check_kind("samples", samples, LandmarkSamples, " Try load_landmarks.")
     scheme, n = predictor.model.scheme, predictor.model.header["n_landmarks"]
     got = samples.scheme
     if scheme is not None and got is not None and got.name != scheme.name:

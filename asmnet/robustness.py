@@ -12,10 +12,12 @@ from skimage.filters import gaussian
 from skimage.transform import AffineTransform, resize, warp
 
 from asmnet._crops import tight_boxes
+from asmnet._options import check_kind
 from asmnet._scores import normalizer_of
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
 from evaluation import bootstrap_interval, nme
+from shape_models._array import as_numpy
 
 __all__ = ["ANGLES", "robustness"]
 
@@ -54,6 +56,8 @@ def robustness(predictor: Predictor, dataset: LandmarkDataset, *, n_passes: int 
     >>> list(robustness(Predictor.from_pretrained("asmnet-68"), data, n_passes=1))[:2]
     ['as it is', 'turned by 15 degrees']
     """
+    check_kind("predictor", predictor, Predictor)
+    check_kind("dataset", dataset, LandmarkDataset)
     scheme = predictor.model.scheme
     kind = normalizer_of(scheme)
 
@@ -112,7 +116,7 @@ def jittered(boxes: np.ndarray, amount: float, seed: int = 7) -> np.ndarray:
     """
     if not 0 <= amount < 1:
         raise ValueError(f"jitter: got {amount}; expected 0 to less than 1.")
-    rng = np.random.default_rng(seed)
+    rng, boxes = np.random.default_rng(seed), as_numpy(boxes, "boxes").astype(np.float64)
     size = boxes[:, 2:] - boxes[:, :2]
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     centre = centre + rng.uniform(-amount, amount, (len(boxes), 2)) * size.max(1, keepdims=True)

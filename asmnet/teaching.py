@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from asmnet._assistance import KDCriterion
 from asmnet._criteria import register_criterion
+from asmnet._options import check_kind, check_numbers, check_options
 from asmnet._prediction import Prediction
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import Batch
@@ -70,8 +71,11 @@ class TaughtCriterion:
     ):
         if form not in ("blend", "kd"):
             raise ValueError(f"form: got {form!r}; expected 'blend' or 'kd'.")
-        if not 0 <= fraction <= 1:
+        check_kind("teachers", teachers, Mapping)
+        check_numbers(fraction=fraction)
+        if fraction > 1:
             raise ValueError(f"fraction: got {fraction}; expected a number from 0 to 1.")
+        check_options("options", IntegralCriterion, dict(options or {}), ("pose_weight",))
         self.form, self.fraction = form, fraction
         self.integral = IntegralCriterion(pose_weight=pose_weight, **dict(options or {}))
         self.models = {name: load_pretrained(str(path)) for name, path in teachers.items()}

@@ -31,7 +31,7 @@ from asmnet._optimization import (
     running_statistics,
     set_running_statistics,
 )
-from asmnet._options import as_device, check_counts, check_kind
+from asmnet._options import as_device, check_kind
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet._scores import Anchors, check_anchors, face_errors
@@ -177,15 +177,6 @@ def predict_dataset(
     >>> landmarks.shape, pose.shape
     ((1, 2, 2), (1, 3))
     """
-    check_kind("network", network, nn.Module)
-    check_kind("dataset", dataset, LandmarkDataset, " Try pack_faces, or LandmarkDataset.from_arrays.")
-    check_kind("preprocessing", preprocessing, Preprocessing)
-    check_flags(flip_average=flip_average)
-    check_counts(batch_size=batch_size)
-    if boxes is not None and np.shape(boxes) != (len(dataset), 4):
-        raise ValueError(f"boxes: got shape {np.shape(boxes)}; expected ({len(dataset)}, 4), one for each face.")
-    if not len(dataset):
-        raise ValueError("dataset: got no faces; expected one at least.")
     found = predict_packed(
         network, dataset, preprocessing, boxes=boxes, flip_average=flip_average, batch_size=batch_size, device=device
     )

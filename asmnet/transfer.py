@@ -43,6 +43,7 @@ def initial_weights(name_or_path: str | Path, config: TrainConfig) -> dict[str, 
     >>> len(initial_weights("hourglass-68", config)) > 100
     True
     """
+    check_kind("config", config, TrainConfig)
     weights = load_pretrained(name_or_path).network.state_dict()
     wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
     differing = [name for name in {**wanted, **weights} if not alike(weights.get(name), wanted.get(name))]

@@ -5,6 +5,7 @@ NumPy from within, and never answered by numbers that mean nothing.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +21,14 @@ from asmnet import (
     Preprocessing,
     TrainConfig,
     build_network,
+    pack_faces,
     predict_dataset,
     train,
 )
 from asmnet.augmentation import crop_transform, sample_crops
 from asmnet.checkpoints import PretrainedModel, load_pretrained, read_tensors, save_pretrained, write_tensors
-from asmnet.distillation import KDCriterion, TeacherWeights, assistive_loss, kd_loss
+from asmnet.data import load_image
+from asmnet.distillation import KDCriterion, TeacherWeights, assistive_loss, distill, kd_loss
 from asmnet.export import DeployedNetwork, export_onnx
 from asmnet.heatmaps import (
     DECODERS,
@@ -40,10 +43,15 @@ from asmnet.heatmaps import (
     to_map,
     units_to_map,
 )
+from asmnet.hybrid import predict_heatmaps
 from asmnet.layers import fuse_norms
-from asmnet.losses import AsmAssistedCriterion, landmark_loss, pose_loss, shape_prior_loss, wing
+from asmnet.losses import AsmAssistedCriterion, build_criterion, landmark_loss, pose_loss, shape_prior_loss, wing
+from asmnet.measuring import label_offset, measure_model
 from asmnet.networks import load_torchvision_weights
 from asmnet.probability import IntegralCriterion, map_covariance, map_mean, spatial_softmax
+from asmnet.robustness import jittered, robustness
+from asmnet.teaching import TaughtCriterion
+from asmnet.transfer import initial_weights
 from shape_models import ASM, make_faces
 
 NAN = float("nan")
@@ -81,6 +89,11 @@ def config(**changes):
 
 def learn(folder, **given):
     return train(config(), data(), folder=folder / "run", **given)
+
+
+def pack(folder, *counts, **given):
+    samples = [SimpleNamespace(image=folder / "a.png", landmarks=np.eye(n, 2)) for n in counts or (5,)]
+    return pack_faces(samples, cache=folder, **given)
 
 
 IMAGES = {
@@ -271,6 +284,30 @@ REFUSED = {
     "export nowhere": (lambda _: export_onnx(model(), None), "path: got None"),
     "export future": (
         lambda folder: export_onnx(model(), folder / "a.onnx", opset=999), "opset: got 999; expected 17 to"),
+    "start from no settings": (lambda _: initial_weights("asmnet-68", None), "config: got NoneType"),
+    "robustness of nothing": (lambda _: robustness(None, data()), "predictor: got NoneType"),
+    "robustness on nothing": (lambda _: robustness(Predictor(model()), None), "dataset: got NoneType"),
+    "jitter text": (lambda _: jittered("a", 0.1), "boxes: got a str"),
+    "measure nothing": (lambda _: measure_model(None, []), "predictor: got NoneType"),
+    "measure a list": (lambda _: measure_model(Predictor(model()), []), "samples: got list; .*load_landmarks"),
+    "offset of nothing": (lambda _: label_offset(None, []), "predictor: got NoneType"),
+    "distill nothing": (lambda folder: distill(None, config(), data(), folder=folder), "student: got NoneType"),
+    "distill nowhere": (lambda _: distill(config(), config(), data(), folder=None), "folder: got None"),
+    "distill nobody": (lambda folder: distill(config(), config(), None, folder=folder), "dataset: got NoneType"),
+    "taught by none": (lambda _: TaughtCriterion(teachers=None), "teachers: got NoneType"),
+    "taught by more": (lambda _: TaughtCriterion(teachers={}, fraction=1.5), "fraction: got 1.5"),
+    "taught otherwise": (lambda _: TaughtCriterion(teachers={}, options={"x": 1}), "no option is called 'x'"),
+    "maps of nothing": (lambda _: predict_heatmaps(None, data(), FORM), "network: got NoneType"),
+    "maps of nobody": (lambda _: predict_heatmaps(tiny(), None, FORM), "dataset: got NoneType"),
+    "maps in none": (lambda _: predict_heatmaps(tiny(), data(), FORM, batch_size=0), "batch_size: got 0"),
+    "criterion of a list": (
+        lambda _: build_criterion("kd", n_epochs=1, steps_per_epoch=1, options=[1]), "options: got list"),
+    "image of nothing": (lambda _: load_image(None), "path: got None"),
+    "pack at no size": (lambda folder: pack(folder, size=0), "size: got 0"),
+    "pack by no margin": (lambda folder: pack(folder, margin=NAN), "margin: got nan"),
+    "pack unlike": (lambda folder: pack(folder, 5, 4), r"landmarks of shapes \[\(4, 2\), \(5, 2\)\]"),
+    "settings of none": (lambda _: config().with_settings(None), "settings: got NoneType"),
+    "settings by number": (lambda _: config().with_settings({1: 2}), "settings: a name: got int"),
     "predictor shapes": (lambda _: Predictor(model(), shape_model=BASIS), "shape_model: got ShapeBasis"),
     "predictor errors": (lambda _: Predictor(model(), uncertainty={"a": 1}), "uncertainty: got dict"),
     "predictor search": (lambda _: Predictor(model(), search="search68"), "search: got 'search68'"),
