@@ -151,7 +151,25 @@ class Solution:
             square = self.engine.posterior(self.problem, some, self.pose, self.points, 1)[-1]
         seen = np.where(to_numpy(self.problem.confidence) > 0, to_numpy(self.share), 0.0)
         free = self.points.shape[2] * seen.sum(axis=-1, dtype=np.float64) - some.n_moves
-        return np.maximum(to_numpy(square).astype(np.float64), 0.0), np.maximum(free, 0.0)
+        square = np.maximum(to_numpy(square).astype(np.float64), 0.0)
+        return square / self._extent(seen) ** 2, np.maximum(free, 0.0)
+
+    def _extent(self, seen: np.ndarray) -> Any:
+        """Return how large the seen points are along the mean shape, in units of its own size there, (n,).
+
+        The pose of points that do not look like the mean, as mirrored ones, makes them small, down to a single point,
+        which a Gaussian of free size lies near. Distances are measured at the size of the mean instead, as in the
+        tangent space of I. L. Dryden, K. V. Mardia, "Statistical shape analysis", 2016, section 4.4.
+        """
+        frame = self.problem.frame
+        if not frame.scaling:
+            return 1.0
+        weight, mean = seen[..., None].astype(np.float64), to_numpy(frame.prior.mean).astype(np.float64)
+        total = np.maximum(weight.sum(axis=1, keepdims=True), _LEAST)
+        mean = mean - (weight * mean).sum(axis=1, keepdims=True) / total
+        points = np.where(weight > 0, to_numpy(self.similarity(self.points)).astype(np.float64), 0.0)
+        size = np.maximum((weight * mean**2).sum(axis=(1, 2)), np.finfo(np.float64).tiny)
+        return np.maximum((weight * mean * points).sum(axis=(1, 2)) / size, _LEAST)
 
     def covariance(self, *, whole: bool = False) -> Any:
         """Return the covariance of the true landmarks about the fitted ones, or about the completed ones."""

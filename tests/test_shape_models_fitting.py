@@ -21,6 +21,7 @@ from shape_models import (
     _problem,
     estimate_similarity,
     fit_shape,
+    load_model,
     make_faces,
 )
 from shape_models._posterior import solve
@@ -419,3 +420,23 @@ def test_a_large_covariance_excuses_no_negative_one(faces, model):
         known[5] = wrong
         with pytest.raises(ValueError, match="covariance: got negative numbers"):
             fit_shape(model, faces[0], covariance=known)
+
+
+@pytest.mark.parametrize("wrong", ["mirrored", "upside down", "axes swapped", "out of order"])
+def test_points_that_do_not_look_like_the_model_are_not_plausible(wrong, rng):
+    model = load_model("face68")
+    right = model.sample(5, rng=rng) * 200.0 + 300.0
+    right += rng.normal(scale=0.3, size=right.shape)
+    shapes = {
+        "mirrored": right * [-1, 1],
+        "upside down": right * [1, -1],
+        "axes swapped": right[..., ::-1],
+        "out of order": right[:, rng.permutation(68)],
+    }[wrong]
+    hidden = np.where(np.arange(68)[:, None] < 48, shapes, np.nan)
+    for how in ({"covariance": 4.0}, {"covariance": 4.0, "loss": "huber"}, {"confidence": np.full(68, 0.5)}):
+        assert fit_shape(model, right, **how).plausibility.min() > 0.01
+        for points in (shapes, hidden, np.asarray(shapes, np.float32)):
+            fit = fit_shape(model, points, **how)
+            assert fit.plausibility.max() < 1e-6
+            assert (fit.expected_error > 2 * fit_shape(model, right, **how).expected_error.max()).all()
