@@ -295,8 +295,8 @@ class TrainConfig:
 
         Heat maps need fewer images than coordinates, and a shape model can be fitted to them
         (`shape_models.search.fit_heatmaps`). In a loss it was not seen to teach more than its controls, as whitened
-        residuals, a curriculum of modes or a tolerance for each landmark (``tests/benchmarks/study_losses.py``). A trunk
-        that was trained on another set of landmarks is worth more than any setting: see `asmnet.transfer_trunk`.
+        residuals, a curriculum of modes or a tolerance for each landmark (``tests/benchmarks/study_losses.py``). A
+        trunk that was trained on another set of landmarks is worth more than any setting: see `asmnet.transfer_trunk`.
 
         Parameters
         ----------
