@@ -27,8 +27,6 @@ from ._transforms import Similarity
 from ._typing import ArrayLike, Mapper
 from .landmarks import SchemeLike, get_scheme
 
-__all__ = ["AlignedASM", "ShapeModel"]
-
 
 class AlignedASM(BaseEstimator):
     """Active shape model for shapes as they stand in images: the filter for the output of any landmark detector.

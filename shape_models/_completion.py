@@ -8,8 +8,6 @@ from scipy.special import multigammaln
 from ._basis import ShapeBasis
 from ._transforms import pose_directions
 
-__all__ = ["MOST_FEATURES", "MOST_SAMPLES", "completion_basis"]
-
 MOST_FEATURES = 300  # coordinates for which the whole covariance is kept and shrunk
 MOST_SAMPLES = 1000  # shapes that are kept to learn how far completions are off
 _SMOOTH = ((1.0, 0.1), (1.0, 0.3), (2.0, 0.1), (2.0, 0.3))  # reach in spacings of the landmarks, fraction of white

@@ -8,24 +8,6 @@ import numpy as np
 
 from ._kernels import inner
 
-__all__ = [
-    "FULL",
-    "PARTIAL",
-    "RIGID",
-    "TANGENT",
-    "Gaussian",
-    "Known",
-    "Target",
-    "backward",
-    "cholesky",
-    "dots",
-    "forward",
-    "invert",
-    "invert_factor",
-    "median",
-    "mix",
-]
-
 FULL, PARTIAL, RIGID, TANGENT = 0, 1, 2, 3
 
 

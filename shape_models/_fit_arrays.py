@@ -10,8 +10,6 @@ from ._array import device_of, namespace_of, values_known
 from ._normal import Normal, beside
 from ._transforms import Similarity
 
-__all__ = ["covariance", "decode", "encode", "least_squares", "pose_from", "posterior", "reweigh", "superimpose"]
-
 _TRACED_STEPS = 12  # turns of the frame where nobody can look whether it rests
 _CHUNK = 2**22  # numbers in the largest temporary array of a covariance: 32 MiB
 

@@ -11,29 +11,6 @@ import numpy as np
 from ._fit_algebra import FULL, PARTIAL, TANGENT, dots, invert
 from ._kernels import inner, turn_2d_kernel
 
-__all__ = [
-    "align",
-    "alike",
-    "back",
-    "by_precision",
-    "compose",
-    "count",
-    "exact",
-    "judge",
-    "move",
-    "pull",
-    "put_block",
-    "put_certainty",
-    "put_errors",
-    "put_gains",
-    "put_gram",
-    "same",
-    "squared_scale",
-    "turn",
-    "unknown",
-    "weigh",
-]
-
 
 @inner
 def move(a, t, y, out):

@@ -7,19 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _fit_kernels as loops
+from ._fit_algebra import FULL, PARTIAL, RIGID, TANGENT, Known, Target
 from ._normal import Normal, least_noise
 from ._operands import Operands
 from ._similarity import is_collinear
 from ._transforms import Similarity
 
-__all__ = ["Pose", "begin", "complete_rows", "covariance", "decode", "encode", "least_squares", "posterior",
-           "pose_from", "reweigh", "superimpose"]  # fmt: skip
-
 WORDS = np.array([
     "ok", "infinite coordinate", "too few landmarks", "coordinates too large", "coincident landmarks",
     "ambiguous rotation", "collinear landmarks",
 ])  # fmt: skip
-_RULES = {"full": loops.FULL, "partial": loops.PARTIAL, "rigid": loops.RIGID, "tangent": loops.TANGENT}
+_RULES = {"full": FULL, "partial": PARTIAL, "rigid": RIGID, "tangent": TANGENT}
 _NONE = np.empty((0, 0, 0, 0))
 
 
@@ -64,7 +62,7 @@ def begin(frame: Any, points: np.ndarray, weights: np.ndarray, eps: float) -> tu
 
 def _target(frame: Any) -> Any:
     mean = np.array(frame.mean, dtype=np.float64, order="C").ravel()
-    return loops.Target(mean, _RULES[frame.rule], float(frame.inflation))
+    return Target(mean, _RULES[frame.rule], float(frame.inflation))
 
 
 def known(problem: Any) -> Any:
@@ -75,13 +73,9 @@ def known(problem: Any) -> Any:
         if not problem.certain:
             w = np.where(seen, problem.confidence, 1.0)
             variance = problem.frame.noise * (1.0 / w - 1.0)
-        return loops.Known(seen, variance, _NONE, False)
+        return Known(seen, variance, _NONE, False)
     given = np.array(problem.covariance, dtype=np.float64, order="C")
-    return (
-        loops.Known(seen, given, _NONE, True)
-        if given.ndim == 2
-        else (loops.Known(seen, np.zeros(seen.shape), given, True))
-    )
+    return Known(seen, given, _NONE, True) if given.ndim == 2 else (Known(seen, np.zeros(seen.shape), given, True))
 
 
 def _flat(points: np.ndarray) -> np.ndarray:
@@ -168,10 +162,10 @@ def complete_rows(basis: Operands, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     order = np.argsort(masks.view(f"S{masks.shape[1]}")[:, 0], kind="stable")
     seen = np.ascontiguousarray(seen[order])
     flat = np.where(seen[..., None], rows[order], 0.0).astype(np.float64).reshape(n, k * d)
-    told = loops.Known(seen, np.zeros(seen.shape), _NONE, False)
+    told = Known(seen, np.zeros(seen.shape), _NONE, False)
     matrix, shift = np.tile(np.eye(d), (n, 1, 1)), np.zeros((n, d))
     whole, square, blocks = np.empty_like(flat), np.empty(n), np.empty((n, k, d, d))
-    target = loops.Target(some.mean, -1, 1.0)
+    target = Target(some.mean, -1, 1.0)
     loops.posterior(flat, told, matrix, shift, some.compiled, target, 1, whole, square)
     empty = np.empty((0, k * d)), np.empty((0, d, d))
     loops.covariance(told, matrix, np.ones(seen.shape), some.noise, some.compiled, *empty, blocks)

@@ -7,8 +7,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["all_or_nothing"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -18,8 +18,6 @@ from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike
 
-__all__ = ["ShapeFit", "fit_shape"]
-
 
 @dataclass(frozen=True, eq=False)
 class ShapeFit:

@@ -11,8 +11,6 @@ import numpy as np
 from ._array import as_array, namespace_of
 from ._typing import Array
 
-__all__ = ["Box", "Ellipsoid", "Limit", "LimitLike", "SoftBox", "as_limit"]
-
 _N_STEPS = 10  # two more than bring the secular equation to rounding for √λ twelve decades apart
 
 

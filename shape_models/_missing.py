@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["MissingFit", "fit_missing", "refuse_unseen"]
-
 # The noise never falls below this fraction of the mean variance: keeps every conditional covariance invertible.
 NOISE_FLOOR = 1e-8
 

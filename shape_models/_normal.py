@@ -13,7 +13,6 @@ from ._transforms import pose_directions
 if TYPE_CHECKING:
     from ._fit_algebra import Gaussian
 
-__all__ = ["Normal", "beside", "least_noise"]
 
 _MOST_PRECISION = 400  # coordinates for which a precision matrix is kept: 1.3 MB
 

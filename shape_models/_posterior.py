@@ -16,8 +16,6 @@ from ._normal import Normal
 from ._problem import Frame, Problem, spread
 from ._transforms import Similarity, pose_directions
 
-__all__ = ["Solution", "check_choices", "solve"]
-
 _ROUNDS, _N_HUBER = 7, 2  # of reweighting; the first by Huber's loss, which has no local optima
 _HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 _LEAST = 1e-6  # weight of a landmark given up: keeps the others' similarity from being too few

@@ -28,8 +28,6 @@ from ._similarity import row_status
 from ._superimposition import PairFit, fit_pair
 from ._transforms import Similarity
 
-__all__ = ["Frame", "Problem", "Tails", "compiles", "spread"]
-
 
 class Tails(NamedTuple):
     """Of the law of a hidden landmark about its completion, Student's t; see `_tails`."""

@@ -10,8 +10,6 @@ from scipy.special import fdtri, gammaincinv, gammaln
 
 from ._options import as_probability
 
-__all__ = ["Scatter", "mean_length", "squared_radius", "tail_radius", "unlikely"]
-
 _ROUNDS, _STEPS = 8, 60
 _FEW = 5.0  # samples that each landmark has of the mean of all, so that few are enough
 _TINY = 1e-16  # variance that is as good as none

@@ -16,8 +16,6 @@ from ._scatter import squared_radius, unlikely
 from ._superimposition import fit_pair
 from ._transforms import Similarity
 
-__all__ = ["Predictive", "Tails", "learn_tails", "predictive"]
-
 _FEWEST_SAMPLES = 10
 _FOLDS, _PROBLEMS = 5, 600
 _LANDMARKS = 6  # of a shape that are looked at, about

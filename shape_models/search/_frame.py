@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _fit_kernels as loops
 from .._array import DegenerateShapeError
+from .._fit_algebra import Known
 from .._transforms import Similarity
 
 __all__ = ["Fit", "Frame", "Planar", "estimate"]
@@ -154,7 +155,7 @@ class Frame:
         turn = np.array([[start.a.real, -start.a.imag], [start.a.imag, start.a.real]]).transpose(2, 0, 1).copy()
         flat = np.array(points, dtype=np.float64, order="C").reshape(n, -1)
         trust = np.ones(points.shape[:2]) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
-        known = loops.Known(trust > 0, np.zeros(trust.shape), np.empty((0, 0, 0, 0)), False)
+        known = Known(trust > 0, np.zeros(trust.shape), np.empty((0, 0, 0, 0)), False)
         found = np.zeros((n, m))
         loops.least_squares(flat, known, trust, turn, _real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
                             prior + self._least, _LONGEST, _STEPS, _TOLERANCE, found)  # fmt: skip
