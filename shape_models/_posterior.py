@@ -14,12 +14,10 @@ from ._array import device_of, leave, namespace_of, to_numpy
 from ._limits import Box
 from ._normal import Normal
 from ._problem import Frame, Problem, spread
+from ._robust import HUBER, LEAST, MEDIAN_LENGTH, TUKEY
 from ._transforms import Similarity, pose_directions
 
 _ROUNDS, _N_HUBER = 7, 2  # of reweighting; the first by Huber's loss, which has no local optima
-_HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
-_LEAST = 1e-6  # weight of a landmark given up: keeps the others' similarity from being too few
-_MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 _ENERGY, _MOST_GRADIENTS = 0.1, 8  # what conjugate gradients may leave, in units of the spread, and their most steps
 _STEPS = 400  # most turns of the frame; each leaves a tenth of the error, or more where directions are exact
 _MOST_STEPS = 50  # of Gauss and Newton
@@ -58,7 +56,7 @@ def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: 
     share = xp.ones_like(problem.confidence)
     if loss != "linear":
         d = points.shape[2]
-        limits = (_HUBER, _TUKEY, _MEDIAN_LENGTH[d], some.noise**0.5 + 1e-9, _LEAST, _ENERGY, _MOST_GRADIENTS)
+        limits = (HUBER, TUKEY, MEDIAN_LENGTH[d], some.noise**0.5 + 1e-9, LEAST, _ENERGY, _MOST_GRADIENTS)
         n_huber = _ROUNDS if loss == "huber" else _N_HUBER
         pose, share, points = engine.reweigh(problem, some, pose, _ROUNDS, n_huber, limits)
     found = Solution(problem, prior, engine, pose, share, points, points)

@@ -367,7 +367,7 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
 
 
 def _squared_size(points: Any) -> Any:
-    """Return the squared centroid size of what is seen, (n,); infinity where it says nothing."""
+    """Return the squared centroid size of what is seen, (n,); infinity where all coincide, up to rounding."""
     xp = namespace_of(points)
     seen = xp.astype(~xp.any(xp.isnan(points), axis=-1, keepdims=True), points.dtype)
     zero = xp.zeros_like(points)
@@ -377,7 +377,8 @@ def _squared_size(points: Any) -> Any:
         centre = xp.sum(filled, axis=-2, keepdims=True) / xp.where(count > 0, count, xp.ones_like(count))
         off = xp.where(seen > 0, points - centre, zero)
         size = xp.sum(off * off, axis=(-2, -1))
-    return xp.where(size > 0, size, xp.full_like(size, float("inf")))
+        rounding = (16 * float(xp.finfo(points.dtype).eps)) ** 2 * xp.sum(filled * filled, axis=(-2, -1))
+    return xp.where(size > rounding, size, xp.full_like(size, float("inf")))
 
 
 def _bounded(covariance: Any, lost: Any, most: Any) -> tuple[Any, Any]:

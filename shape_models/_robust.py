@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-_HUBER, _TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
-_MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
+HUBER, TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
+MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 T = TypeVar("T")
 _FIRST = 4  # rounds by Huber's loss, which has no local optima
 _MOST = 200  # rounds; a set that still moves then is reported as not converged
-_LEAST = 1e-6  # weight of a landmark given up: keeps every similarity determined
+LEAST = 1e-6  # weight of a landmark given up: keeps every similarity determined
 _STILL = 1e-4  # change of a weight, of at most 1, below which all stand
 
 
@@ -30,14 +30,14 @@ def reweighted(superimpose: Callable[[np.ndarray], T], shapes: np.ndarray, weigh
         result: Any = superimpose(trust)
         off = np.linalg.norm(result.transforms(shapes) - result.mean, axis=-1)
         off = np.where(base > 0, off, np.nan)
-        spread = np.nanmedian(off, axis=0) / _MEDIAN_LENGTH[shapes.shape[2]]
+        spread = np.nanmedian(off, axis=0) / MEDIAN_LENGTH[shapes.shape[2]]
         spread = np.maximum(spread, 0.5 * np.nanmedian(spread)) + np.finfo(np.float64).tiny
         sigma = spread if sigma is None else np.minimum(sigma, spread)
         u = np.nan_to_num(off / sigma)
         if loss == "huber" or round_ < _FIRST:
-            kept = _HUBER / np.maximum(u, _HUBER)
+            kept = HUBER / np.maximum(u, HUBER)
         else:
-            kept = np.maximum((1 - np.clip(u / _TUKEY, 0, 1) ** 2) ** 2, _LEAST)
+            kept = np.maximum((1 - np.clip(u / TUKEY, 0, 1) ** 2) ** 2, LEAST)
         before, trust = trust, base * kept
         if round_ > _FIRST and np.abs(trust - before).max() < _STILL:
             settled = True

@@ -25,11 +25,10 @@ from ._array import (
     working_dtype,
 )
 from ._options import check_flags
+from ._robust import HUBER
 from ._superimposition import PairFit, batch_shape, fit_pair
 from ._transforms import Similarity
 from ._typing import ArrayLike
-
-_HUBER = 1.345  # 95 % efficiency under Gaussian noise
 
 
 def estimate_similarity(
@@ -277,7 +276,7 @@ def _huber(source: Any, target: Any, weights: Any, fit: PairFit, *, rule: str, r
         distance = xp.sqrt(xp.sum((x @ xp.matrix_transpose(matrix) - y) ** 2, axis=-1))
         now = _quantile(distance, base, quota / xp.where(count > 0, count, xp.ones_like(count)), xp) / length
         sigma = now if sigma is None else xp.minimum(sigma, now)
-        bound = xp.maximum(_HUBER * sigma, floor)[..., None]
+        bound = xp.maximum(HUBER * sigma, floor)[..., None]
         before = fit
         fit = fit_pair(source, target, base * (bound / xp.maximum(distance, bound)), rule=rule, reflection=reflection)
         change = xp.abs(fit.scale[..., None, None] * fit.rotation - matrix)

@@ -411,6 +411,15 @@ def test_what_is_said_to_be_worth_nothing_may_be_anything(faces, model):
     np.testing.assert_allclose(found.shapes, fit_shape(model, faces[:2], confidence=seen).shapes, rtol=1e-9)
 
 
+@pytest.mark.parametrize("how", [{}, {"covariance": 2.0}, {"covariance": 1e-9}, {"confidence": np.full(68, 0.5)}])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_landmarks_that_coincide_are_called_so_whatever_is_known_of_them(model, how, dtype):
+    """Whether the centre of many equal numbers is rounded or not."""
+    for place in ([0.0, 0.0], [7.0, 7.0], [0.1, 1 / 3], [1e5 / 3, -0.7]):
+        points = np.broadcast_to(np.array(place, dtype=dtype), (2, 68, 2))
+        assert fit_shape(model, points, **how).status.tolist() == ["coincident landmarks"] * 2
+
+
 def test_a_large_covariance_excuses_no_negative_one(faces, model):
     """Each matrix is judged by its own size."""
     known = np.broadcast_to(np.eye(2), (68, 2, 2)).copy()
