@@ -115,7 +115,9 @@ class Uncertainty:
     correlation: float = 0.0
 
     @classmethod
-    def learn(cls, model: AlignedASM, found: Findings, truth: np.ndarray) -> Uncertainty:
+    def learn(
+        cls, model: AlignedASM, found: Findings, truth: np.ndarray, known: np.ndarray | None = None
+    ) -> Uncertainty:
         """Learn from findings and true landmarks.
 
         Parameters
@@ -126,6 +128,8 @@ class Uncertainty:
             Shapes that lack no landmark.
         truth : ndarray of shape (n, K, 2)
             Pixels.
+        known : ndarray of bool of shape (n,), optional
+            Shapes that network or search were trained on as they are; see `learn_uncertainty`.
 
         Returns
         -------
@@ -147,7 +151,8 @@ class Uncertainty:
             places = errors(learned._places(found, features))
             learned = replace(learned, joined=Scatter.learn(places, features, tails=False))
         fit, own = learned._fit(model, found, size, turn, features)
-        return replace(learned, answer=Scatter.learn(errors(fit.completed), own))
+        new = slice(None) if known is None else ~known
+        return replace(learned, answer=Scatter.learn(errors(fit.completed)[new], own[new]))
 
     def join(self, model: AlignedASM, found: Findings) -> Joined:
         """Join network, image and shape model.
@@ -236,7 +241,9 @@ class Looking(Protocol):
     def findings(self, image: ImageLike, box: ArrayLike, /) -> Findings: ...
 
 
-def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks: ArrayLike) -> Uncertainty:
+def learn_uncertainty(
+    predictor: Looking, images: Sequence[ImageLike], landmarks: ArrayLike, *, known: ArrayLike | None = None
+) -> Uncertainty:
     """Learn what the landmarks of a network are worth, from images with true landmarks.
 
     Let some of the images show faces of which a part is covered: what a cover looks like is learned from them.
@@ -249,6 +256,9 @@ def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks
         At least 50.
     landmarks : array_like of shape (n, K, 2)
         The true ones, pixels; images with missing ones are left out.
+    known : array_like of bool of shape (n,), optional
+        Images that the network was trained on as they are. They tell what network and search are worth beside each
+        other, but not how far off the answer is in new images: there its errors are larger.
 
     Returns
     -------
@@ -277,6 +287,9 @@ def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks
         raise ValueError(
             f"landmarks: got shape {truth.shape}; expected (n, K, 2), one for each of {len(images)} images."
         )
+    told = np.zeros(len(truth), dtype=bool) if known is None else np.asarray(known)
+    if told.shape != (len(truth),) or told.dtype != bool:
+        raise ValueError(f"known: got {told.dtype} of shape {told.shape}; expected one boolean for each image.")
     rows, found = [], []
     for i in np.flatnonzero(np.isfinite(truth).all((1, 2))).tolist():
         box = np.concatenate([truth[i].min(0), truth[i].max(0)])
@@ -284,11 +297,11 @@ def learn_uncertainty(predictor: Looking, images: Sequence[ImageLike], landmarks
         if all(part is None or np.isfinite(part).all() for part in findings):
             rows.append(i)
             found.append(findings)
-    if len(rows) < 50:
+    if len(rows) - told[rows].sum() < 50:
         raise ValueError(f"landmarks: got {len(rows)} shapes without gaps; expected at least 50.")
     parts = [None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)]
     assert parts[0] is not None
-    return Uncertainty.learn(predictor.shape_model, Findings(parts[0], *parts[1:]), truth[rows])
+    return Uncertainty.learn(predictor.shape_model, Findings(parts[0], *parts[1:]), truth[rows], told[rows])
 
 
 def planar_turn(mean: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -100,3 +100,24 @@ def test_learning_is_refused_where_it_makes_no_sense():
     call.shape_model = None
     with pytest.raises(ValueError, match="without a shape model"):
         learn_uncertainty(call, [], np.empty((0, 68, 2)))
+
+
+def test_shapes_that_the_network_knows_do_not_tell_how_far_off_new_ones_are():
+    """Errors there are a tenth; what network and model are worth beside each other still comes from all."""
+    rng = np.random.default_rng(6)
+    truth, points, spread, height = made(300, rng)
+    known = np.arange(300) < 150
+    points = np.where(known[:, None, None], truth + 0.1 * (points - truth), points)
+    found = Findings(points, spread, height)
+    some = Uncertainty.learn(MODEL, found, truth, known)
+    all_ = Uncertainty.learn(MODEL, found, truth)
+    np.testing.assert_array_equal(some.network.covariance, all_.network.covariance)
+    assert np.abs(some.answer.slopes - all_.answer.slopes).max() > 0.05
+    answer = some.join(MODEL, Findings(points[150:], spread[150:], height[150:]))
+    off = truth[150:] - answer.fit.completed
+    square = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv(answer.covariance), off)
+    for level in (0.5, 0.8, 0.95):
+        inside = (square <= tail_radius(level, answer.degrees_of_freedom) ** 2).mean()
+        assert inside == pytest.approx(level, abs=0.015)  # its radii were chosen by these
+    with pytest.raises(ValueError, match="expected one boolean for each image"):
+        learn_uncertainty(Predictor.from_pretrained("light-68"), ["a"], truth[:1], known=[1])
