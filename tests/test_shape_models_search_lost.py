@@ -57,10 +57,12 @@ def test_probabilities_hold_in_images_not_seen():
 
 
 def test_expected_errors_lie_between_those_of_the_found_and_the_lost():
-    lost = Lost((0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.0, -3.0, 0.6)
+    lost = Lost((0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.0, -3.0, 0.6, 0.03)
     probability = np.array([0.0, 0.5, 1.0])
     np.testing.assert_allclose(lost.expected(probability, np.full(3, 0.02)), [0.02, 0.31, 0.6])
     np.testing.assert_allclose(lost.expected(probability, np.full(3, 0.9)), 0.9)  # never less than where it is found
+    near = Lost((0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.1, -3.0, 0.2, 0.03)  # lost ones were near it in training
+    np.testing.assert_allclose(near.expected(np.array([0.1, 1.0]), np.zeros(2)), [0.02, 0.47])
     alone = lost(np.zeros((2, 3)), None, np.zeros((2, 2)))
     np.testing.assert_allclose(alone, 0.5)
     assert Lost.from_header(lost.to_header()) == lost

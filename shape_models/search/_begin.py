@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ._turns import settle
 from .heatmaps import check_maps
 from .results import SearchResult
 
+if TYPE_CHECKING:
+    from .fitter import ASMFitter
+
 __all__ = ["begin", "look_for", "search"]
 
 _N_LOOKED_FOR = 40  # starts where nobody says where the object is
@@ -25,7 +28,7 @@ _EACH = 5  # of them at each of the places that look most like the object
 
 
 def search(
-    fitter: Any, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
+    fitter: ASMFitter, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
     strict: bool,
 ) -> list[SearchResult]:  # fmt: skip
     """Answer requests; one that is not possible raises where `strict`, and has a status of its own otherwise."""
@@ -59,7 +62,7 @@ def search(
     return results
 
 
-def _settled(fitter: Any, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
+def _settled(fitter: ASMFitter, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
     """Search anew where an answer is turned or doubtful."""
     solver, box = fitter._solver(), np.array([search.box])
 
@@ -75,12 +78,12 @@ def _settled(fitter: Any, request: Request, search: Search, first: SearchResult,
     return settle(solver, first, turned, again, n_turns)
 
 
-def _failed(fitter: Any, status: str, message: str) -> SearchResult:
+def _failed(fitter: ASMFitter, status: str, message: str) -> SearchResult:
     return SearchResult.failed(fitter.n_landmarks_, len(fitter._frame.variances), status=status, message=message)
 
 
 def begin(
-    fitter: Any, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
+    fitter: ASMFitter, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
 ) -> Search | None:
     """Read an image and find the starts in it; None where no face is found.
 
@@ -123,30 +126,24 @@ def begin(
 
 
 def look_for(
-    fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
+    fitter: ASMFitter, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
     several: bool = True,
 ) -> Search:  # fmt: skip
-    """Return a search with several starts at each of the places that look most like the object, or at the best alone.
-
-    Files written before places were looked for know where the objects of their training stood, and no more.
-    """
-    solver, frame = fitter._solver(), fitter._frame
-    size, count, evidence = np.array(image.shape[1::-1]), n_starts or _N_LOOKED_FOR, None
-    if fitter._locator is None:
-        rng = np.random.default_rng(fitter.random_state)
-        starts, each = fitter.placement_.starts(frame, size, count, rng, squared.unit), count
-    else:
-        sides, turns = fitter.placement_.grid(size, squared.unit, wide=wide)
-        n_places = max(1, count // _EACH) if several else 1
-        each = count // n_places
-        places, evidence = fitter._locator.find(fitter._locator.see(image, sides), frame, sides, turns, n_places)
-        jitter = check_jitter(fitter.jitter)
-        starts = np.concatenate([starts_about(shape, each, jitter, fitter.random_state) for shape in places])
+    """Return a search with several starts at each of the places that look most like the object, or at one alone."""
+    solver, frame, placement, locator = fitter._solver(), fitter._frame, fitter.placement_, fitter._locator
+    assert placement is not None
+    assert locator is not None
+    size, count = np.array(image.shape[1::-1]), n_starts or _N_LOOKED_FOR
+    sides, turns = placement.grid(size, squared.unit, wide=wide)
+    n_places = max(1, count // _EACH) if several else 1
+    places, evidence = locator.find(locator.see(image, sides), frame, sides, turns, n_places)
+    each, jitter = count // n_places, check_jitter(fitter.jitter)
+    starts = np.concatenate([starts_about(shape, each, jitter, fitter.random_state) for shape in places])
     bank = solver.see(image, starts, each) if fitter.evidence_.needs_images else None
     return Search(starts, size, bank, None, None, squared, evidence)
 
 
-def _detect(fitter: Any, image: np.ndarray) -> np.ndarray | None:
+def _detect(fitter: ASMFitter, image: np.ndarray) -> np.ndarray | None:
     from .detection import detected
 
     assert fitter.detection_ is not None

@@ -12,6 +12,7 @@ from ._lost import LEAST_SPREAD, Lost
 
 if TYPE_CHECKING:
     from ._judge import Judge
+    from .evidence import Proposal
 
 __all__ = ["TOLERANCE", "Calibration", "covered", "disturbed", "landmark_features", "result_features", "spread_of"]
 
@@ -22,7 +23,7 @@ _NOISE = (0.003, 0.06)  # of given shapes, as fractions of the longer side: from
 _GROSS = 0.2  # of the landmarks of a shape, at most, that stand somewhere else altogether
 
 
-def landmark_features(proposal: Any, points: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+def landmark_features(proposal: Proposal, points: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     """Return what evidence says of shapes that it is shown, (n, K, 2): log-odds of its weights, log of its moves.
 
     Parameters
@@ -232,7 +233,9 @@ def _log_linear(features: np.ndarray, error: np.ndarray, usual: np.ndarray) -> t
     return (float(np.log(error[usual].mean()) - np.log(np.exp(linear[usual]).mean())), *(float(v) for v in slopes))
 
 
-def covered(image: np.ndarray, shape: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[Any, Any]:
+def covered(
+    image: np.ndarray, shape: np.ndarray, other: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Hide a part of a shape in a copy of its image, and say which landmarks (K,) are hidden.
 
     A rectangle that is grey, noise, or a piece of another image, with its middle inside the box of the shape.
@@ -269,7 +272,7 @@ def covered(image: np.ndarray, shape: np.ndarray, other: np.ndarray, rng: np.ran
         piece = darkest + (piece - piece.min()) / max(float(np.ptp(piece)), 1e-12) * (brightest - darkest)
         part[...] = (piece if part.ndim == 2 else piece[..., None]).astype(image.dtype)
     inside = (shape >= [x0 - 0.5, y0 - 0.5]).all(-1) & (shape < [x1 - 0.5, y1 - 0.5]).all(-1)
-    return image, inside
+    return image, np.asarray(inside)
 
 
 def disturbed(shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

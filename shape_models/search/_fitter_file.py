@@ -74,8 +74,9 @@ def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str
     fitter.score_scale_ = (float(mean), float(spread))
     fitter.box_ = BoxConvention.from_header(header["box"])
     fitter.detection_ = LearnedDetection.from_header(header["detection"])
-    fitter.placement_ = Placement.from_header(header.get("placement"))
-    fitter._locator = Locator(arrays["locator"]) if "locator" in arrays else None
+    looks = "locator" in arrays  # files of old know where objects stood, but not what they look like from afar
+    fitter.placement_ = Placement.from_header(header["placement"]) if looks else None
+    fitter._locator = Locator(arrays["locator"]) if looks else None
     fitter.left_out_ = None
     fitter.calibration_ = Calibration.from_header(
         header.get("calibration"), Judge.from_arrays(part_of(arrays, "judge."))

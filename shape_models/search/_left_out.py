@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from ._locator import learn_places
 from ._lost import Lost
 from ._solver import Search, inside, spread_in_places
 from ._starts import boxes_of, filled_shape, jittered
-from ._training import Tell, folds, silent
+from ._training import Examples, Tell, folds, silent
 from .heatmaps import check_maps
+
+if TYPE_CHECKING:
+    from .fitter import ASMFitter
 
 __all__ = ["CHUNK", "calibrate", "left_out_error"]
 
@@ -27,7 +30,7 @@ _N_CHOICE_FOLDS, _N_CHOICE_STARTS = 3, 3  # of the choice between kinds of evide
 _LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none
 _WIDE = 2.5  # how many times as far off as in training some starts are, which end in wrong places
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
-_N_WHOLE = 60  # of them, at most, in which the object is looked for
+_N_WHOLE = 40  # of them, at most, in which the object is looked for
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
 _LEAST = 3  # images that a fold leaves to learn from; below, it goes by images too
 
@@ -45,29 +48,21 @@ class Tried(NamedTuple):
 
 
 def calibrate(
-    fitter: Any,
-    images: Any,
-    truth: np.ndarray,
-    shapes: np.ndarray,
-    boxes: Any,
-    initial: Any,
-    groups: Any,
-    heatmaps: Any,
-    tell: Tell,
+    fitter: ASMFitter, examples: Examples, truth: np.ndarray, tell: Tell
 ) -> tuple[Calibration | None, np.ndarray | None]:
     """Learn from images left out how right landmarks and answers are, by searches that were trained without them.
 
     Every search starts as in training, on the image as it is and with a part of it hidden. The confidence is
-    learned on the answers and on disturbed true shapes.
+    learned on the answers and on disturbed true shapes, `truth` without gaps.
     """
     rng = np.random.default_rng(fitter.random_state)
-    n = len(truth)
-    groups = np.arange(n) if groups is None else np.asarray(groups)
+    n, images, shapes = len(truth), examples.images, examples.shapes
+    groups = np.arange(n) if examples.groups is None else examples.groups
     wanted = fitter.calibration or (5 if n < 200 else 2)
     fold = folds(groups, wanted, rng) if len(np.unique(groups)) >= _LEAST_GROUPS else np.zeros(n, dtype=int)
     if n - np.bincount(fold).max() < _LEAST:
         fold = folds(np.arange(n), max(wanted, min(n, 5)), rng)
-    tight = boxes_of(truth) if boxes is None else boxes
+    tight = boxes_of(truth) if examples.boxes is None else examples.boxes
     n_folds = int(fold.max()) + 1
     n_starts = int(np.clip(round(_N_LEFT_OUT / n), 3, 12))
     landmarks, results, looks, look_folds, n_images = [], [], [], [], 0
@@ -79,16 +74,12 @@ def calibrate(
         if len(train) < _LEAST:
             return None, None
         part = fitter._blank(calibration=0, evidence=fitter._evidence)
-        part._learn(
-            [images[i] for i in train], shapes[train], None if boxes is None else tight[train],
-            None if initial is None else initial[train],
-            groups[train] if len(np.unique(groups[train])) > 1 else None,
-            None if heatmaps is None else [heatmaps[i] for i in train], silent, fitter._scheme(),
-        )  # fmt: skip
+        part._learn(examples.take(train), silent)
         test = np.sort(rng.permutation(test)[: max(1, _N_LEFT_OUT // n_folds)])
+        left = examples.take(test)
         side = part._frame.pose_of(truth[test]).scale * part._frame.side
-        plain = [read_image(images[i]) for i in test]
-        pairs: list[Any] = [(image, np.zeros(fitter.n_landmarks_, dtype=bool)) for image in plain]
+        plain = [read_image(image) for image in left.images]
+        pairs = [(image, np.zeros(fitter.n_landmarks_, dtype=bool)) for image in plain]
         for hide in (False, True):
             if hide and not part.evidence_.needs_maps:
                 pairs = [
@@ -96,10 +87,9 @@ def calibrate(
                     for j, (image, i) in enumerate(zip(plain, test, strict=True))
                 ]
             shown, hidden = [image for image, _ in pairs], np.array([mask for _, mask in pairs])
-            given = None if heatmaps is None else [heatmaps[i] for i in test]
             count, wide = (1, 0) if hide else (n_starts, (n_starts + 1) // 2)
-            starts = _starts(part, tight[test], None if initial is None else initial[test], count, rng, wide)
-            found = _search(part, shown, starts, given)
+            starts = _starts(part, tight[test], left.initial, count, rng, wide)
+            found = _search(part, shown, starts, left.heatmaps)
             off = truth[test[found.rows]][:, None] - found.points
             error = np.linalg.norm(off, axis=-1).mean(-1)
             ends = found.points[:, :count].reshape(-1, *truth.shape[1:])
@@ -118,16 +108,18 @@ def calibrate(
                 n_images += len(found.rows)
             shapes_shown = disturbed(truth[test], rng)[:, None].repeat(2, axis=1)
             shapes_shown[found.rows, 0] = found.points[:, 0]
-            judged = _search(part, shown, shapes_shown, given, max_iter=0)
+            judged = _search(part, shown, shapes_shown, left.heatmaps, max_iter=0)
             rows = judged.rows
             off = np.linalg.norm(judged.points - truth[test[rows]][:, None], axis=-1) / side[rows][:, None, None]
             right = (off <= TOLERANCE) & ~hidden[rows][:, None] & judged.inside
             known = np.broadcast_to(np.isfinite(shapes[test[rows]]).all(-1)[:, None], right.shape) & judged.inside
             landmarks.append((judged.landmarks[known], right[known]))
-        if isinstance(images, Crops) and initial is None:
+        if isinstance(images, Crops) and examples.initial is None:
             learned = learn_places(images, truth[train], train, part._frame, part.random_state)
             part.placement_, part._locator = learned
-            sought += [_sought(part, images, truth, i, f) for i in test[: max(1, _N_WHOLE // n_folds)]]
+            # Turned objects are looked for too: what is found where there are none is what lost answers look like.
+            some = test[: max(1, _N_WHOLE // n_folds)]
+            sought += [_sought(part, images, truth, i, f, wide) for i in some for wide in (False, True)]
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
         return None, None
@@ -154,10 +146,12 @@ def calibrate(
     return calibration, left_out
 
 
-def _sought(part: Any, crops: Crops, truth: np.ndarray, index: int, fold: int) -> tuple[np.ndarray, ...]:
+def _sought(
+    part: ASMFitter, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool
+) -> tuple[np.ndarray, ...]:
     """Look for the object in a whole image, and return what `Lost` learns of the answers."""
     whole = crops.outside(truth[[index]], squared=True, rows=[index])
-    search = look_for(part, *crops.whole(index))
+    search = look_for(part, *crops.whole(index), wide=wide)
     outcome = part._solver().solve([search])
     n = len(search.starts)
     spread = spread_in_places(outcome.points, outcome.size, search)
@@ -174,36 +168,34 @@ def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def left_out_error(
-    fitter: Any, images: Any, shapes: np.ndarray, boxes: Any, initial: Any, groups: Any, scheme: Any
-) -> float:
+def left_out_error(fitter: ASMFitter, examples: Examples) -> float:
     """Return the error of searches in images that they were not trained on, the mean of its logarithm.
 
     Relative to the size of the shapes. Starts are those of the training; landmarks that are missing do not count.
     """
     rng = np.random.default_rng(fitter.random_state)
-    fold = folds(np.arange(len(shapes)) if groups is None else groups, _N_CHOICE_FOLDS, rng)
+    groups = np.arange(len(examples)) if examples.groups is None else examples.groups
+    fold = folds(groups, _N_CHOICE_FOLDS, rng)
     errors = []
     for f in range(int(fold.max()) + 1):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         if len(train) < 4:
             continue
         part = fitter._blank()
-        part._learn(
-            [images[i] for i in train], shapes[train], None if boxes is None else boxes[train],
-            None if initial is None else initial[train],
-            groups[train] if groups is not None and len(np.unique(groups[train])) > 1 else None, None, silent, scheme,
-        )  # fmt: skip
-        truth = np.array([filled_shape(shape, part._frame, "shapes") for shape in shapes[test]])
-        tight = boxes_of(truth) if boxes is None else boxes[test]
-        starts = _starts(part, tight, None if initial is None else initial[test], _N_CHOICE_STARTS, rng)
-        found = _search(part, [images[i] for i in test], starts, None)
-        off = np.linalg.norm(found.points - shapes[test[found.rows]][:, None], axis=-1)
+        part._learn(examples.take(train), silent)
+        left = examples.take(test)
+        truth = np.array([filled_shape(shape, part._frame, "shapes") for shape in left.shapes])
+        tight = boxes_of(truth) if left.boxes is None else left.boxes
+        starts = _starts(part, tight, left.initial, _N_CHOICE_STARTS, rng)
+        found = _search(part, left.images, starts, None)
+        off = np.linalg.norm(found.points - left.shapes[found.rows][:, None], axis=-1)
         errors.append(np.log(np.nanmean(off, axis=-1) / found.size.clip(1e-9) + _LEAST_ERROR).ravel())
     return float(np.concatenate(errors).mean()) if errors else 0.0
 
 
-def _starts(part: Any, boxes: np.ndarray, initial: Any, n: int, rng: np.random.Generator, wide: int = 0) -> np.ndarray:
+def _starts(
+    part: ASMFitter, boxes: np.ndarray, initial: np.ndarray | None, n: int, rng: np.random.Generator, wide: int = 0
+) -> np.ndarray:
     """Return starts (n_images, n + wide, K, 2) as those of the training, and some that are farther off."""
     jitter = np.array(check_jitter(part.jitter))
     out = []
@@ -219,7 +211,10 @@ def _starts(part: Any, boxes: np.ndarray, initial: Any, n: int, rng: np.random.G
     return np.concatenate(out, axis=1)
 
 
-def _search(part: Any, images: list[np.ndarray], starts: np.ndarray, maps: Any, max_iter: int | None = None) -> Tried:
+def _search(
+    part: ASMFitter, images: list[np.ndarray], starts: np.ndarray, maps: Any,
+    max_iter: int | None = None,
+) -> Tried:  # fmt: skip
     """Search images from starts (n, n_starts, K, 2), those of them that can be searched."""
     solver = part._solver()
     tried = []

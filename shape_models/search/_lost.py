@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 __all__ = ["LEAST_SPREAD", "LOST", "Lost"]
 
 LOST = 0.1  # error, as a fraction of the size, from which an answer is somewhere else
+_FAR = 0.5  # error, as a fraction of the size, of an answer that is elsewhere, at least
 LEAST_SPREAD = 0.05  # of features, most of them logarithms: what hardly differs in training is no measure later
 _REACH = 60.0  # of the log-odds, which are moved together
 
@@ -30,12 +31,15 @@ class Lost:
         Usual logarithm of the spread, which stands for that of a single start.
     error : float
         Mean error of answers that are elsewhere, as a fraction of the size, at most 1.
+    usual : float
+        Expected error, as a fraction of the size, of the answers that are chosen in left-out images, the median.
     """
 
     weights: tuple[float, ...]
     least: float
     spread: float
     error: float
+    usual: float
 
     @classmethod
     def learn(
@@ -66,7 +70,7 @@ class Lost:
 
         def chosen(odds: np.ndarray) -> np.ndarray:
             """Return the answer of each image that is expected to be best."""
-            expected = _expected(expit(odds), near, worst)
+            expected = near + expit(odds) * np.maximum(max(worst, _FAR) - near, 0.0)
             return np.array(
                 [rows[np.argmin(expected[rows])] for rows in (np.flatnonzero(image == i) for i in range(len(images)))]
             )
@@ -79,11 +83,13 @@ class Lost:
         rate = lost[chosen(unseen)].sum() / (len(images) + 1.0) / (1.0 - least)
         weights = _logistic(wide, lost)
         odds = _odds(weights, wide)
-        odds, shift = odds[chosen(odds)], 0.0
-        if expit(odds).mean() < rate:
-            shift = brentq(lambda by: expit(odds + by).mean() - rate, 0.0, _REACH - odds.min())
-        usual = float(np.median(logs[~lost])) if not lost.all() else float(np.median(logs))
-        return cls((weights[0] + shift, *weights[1:]), least, usual, worst)
+        rows, shift = chosen(odds), 0.0
+        if expit(odds[rows]).mean() < rate:
+            shift = brentq(lambda by: expit(odds[rows] + by).mean() - rate, 0.0, _REACH - odds[rows].min())
+        alone = float(np.median(logs[~lost])) if not lost.all() else float(np.median(logs))
+        made = cls((weights[0] + shift, *weights[1:]), least, alone, worst, 0.0)
+        expected = made.expected(made(features, spread, places), near)
+        return replace(made, usual=float(np.median(expected[chosen(odds + shift)])))
 
     def __call__(self, features: np.ndarray, spread: np.ndarray | None, places: np.ndarray) -> np.ndarray:
         """Return the probability (m,) that answers are elsewhere."""
@@ -92,8 +98,14 @@ class Lost:
         return np.asarray(self.least + (1.0 - self.least) * expit(odds))
 
     def expected(self, probability: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return the expected error (m,) of answers that would be off by `near` where the object is."""
-        return _expected(probability, near, self.error)
+        """Return the expected error (m,) of answers that would be off by `near` where the object is.
+
+        What is possible of all of them costs what lost answers cost in training; what an answer is more than that, is
+        for what did not occur there, and costs at least half a size.
+        """
+        usual = np.maximum(self.error - near, 0.0)
+        far = np.maximum(max(self.error, _FAR) - near, 0.0)
+        return np.asarray(near + self.least * usual + (probability - self.least) * far)
 
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
@@ -104,11 +116,9 @@ class Lost:
         """Build from what `to_header` returned; None for a file that has none."""
         if header is None:
             return None
-        return cls(tuple(map(float, header["weights"])), *(float(header[k]) for k in ("least", "spread", "error")))
-
-
-def _expected(probability: np.ndarray, near: np.ndarray, worst: float) -> np.ndarray:
-    return np.asarray(near + probability * np.maximum(worst - near, 0.0))
+        return cls(
+            tuple(map(float, header["weights"])), *(float(header[k]) for k in ("least", "spread", "error", "usual"))
+        )
 
 
 def _odds(weights: Any, features: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from ._frame import Frame, Planar
 
 __all__ = ["Placement"]
 
-_REACH = 2.0  # standard deviations: starts further out are drawn again from within
+_REACH = 2.0  # standard deviations of what is looked at
 _SIZE_STEP, _TURN_STEP = 1.2, np.deg2rad(15.0)  # between poses that are looked at: a search reaches as far as half
 _LEAST = 0.3  # the logarithms of sizes that are looked at reach at least so far from the usual one
 _WIDE = np.log(2.0)  # and so far where the object is not as in training
@@ -67,20 +67,6 @@ class Placement:
             length,
             float(np.exp(np.log(poses.scale * frame.side).mean())),
         )
-
-    def starts(
-        self, frame: Frame, size: Any, n: int, rng: np.random.Generator, unit: float | None = None
-    ) -> np.ndarray:
-        """Return the mean shape at `n` places in an image of `size` (width, height), the first the most usual one."""
-        off = np.clip(rng.normal(size=(n, 4)), -_REACH, _REACH) * self.spread
-        off[0] = 0.0
-        width, height = (float(v) for v in size)
-        center = (np.array(self.center) + off[:, :2]) * [width, height] - 0.5
-        side = self.size * np.exp(off[:, 2]) * np.sqrt(width * height)
-        if unit is not None and self.length is not None:
-            side = self.length[0] / unit * np.exp(off[:, 2] / max(self.spread[2], 1e-12) * self.length[1])
-        turn = Planar(side / frame.side * np.exp(1j * (frame.angle + off[:, 3])), center[:, 0] + 1j * center[:, 1])
-        return turn(np.broadcast_to(frame.mean - frame.middle, (n, *frame.mean.shape)))
 
     def grid(self, size: Any, unit: float | None = None, *, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return the sizes, pixels, and the angles at which an object is looked for in an image of `size`.

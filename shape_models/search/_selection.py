@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 
 from ._images import grey
 from ._left_out import left_out_error
+from ._training import Examples, Tell
 from .evidence import Evidence
 from .patches import Patches
 from .profiles import Profiles
+
+if TYPE_CHECKING:
+    from .fitter import ASMFitter
 
 __all__ = ["CHOICES", "make_evidence", "select"]
 
@@ -34,40 +38,30 @@ def make_evidence(evidence: Any) -> Evidence:
     raise ValueError(f"evidence: got {evidence!r}; expected one of {', '.join(map(repr, CHOICES))}, or an Evidence.")
 
 
-def select(
-    fitter: Any, images: Any, shapes: np.ndarray, boxes: Any, initial: Any, groups: Any, scheme: Any, tell: Any
-) -> Evidence:
+def select(fitter: ASMFitter, examples: Examples, tell: Tell) -> Evidence:
     """Return the evidence whose answers in left-out images are best: profiles of some settings, for "auto" patches too.
 
     One setting is chosen after the other: prior, modes and length of the profiles.
     """
-    kind, n = fitter.evidence, len(shapes)
+    kind, n, groups = fitter.evidence, len(examples), examples.groups
     if kind not in ("profiles", "auto") or n < _LEAST:
         return make_evidence(kind)
     rows = np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
-    if groups is not None and len(np.unique(np.asarray(groups)[rows])) < 2:
+    if groups is not None and len(np.unique(groups[rows])) < 2:
         return make_evidence(kind)
-    for i in rows:
+    some = examples.take(rows)
+    for i, image in zip(rows, some.images, strict=True):
         try:
-            grey(images[i])
+            grey(image)
         except ValueError as error:
             raise ValueError(f"image {i}: {error}") from error
-    data = (
-        [images[i] for i in rows],
-        shapes[rows],
-        None if boxes is None else boxes[rows],
-        None if initial is None else initial[rows],
-        None if groups is None else np.asarray(groups)[rows],
-        scheme,
-    )
     total = len(_PRIORS) + len(_MODES) + len(_SIDES) - 2 + (kind == "auto")
     tried: list[tuple[float, Evidence]] = []
-
     starts = fitter.n_perturbations or _N_STARTS
 
     def attempt(evidence: Evidence) -> None:
         part = fitter._blank(evidence=evidence, calibration=0, n_perturbations=starts)
-        tried.append((left_out_error(part, *data), evidence))
+        tried.append((left_out_error(part, some), evidence))
         tell("choosing", len(tried), total)
 
     for name, values in (("prior", _PRIORS), ("modes", _MODES), ("n_side", _SIDES)):

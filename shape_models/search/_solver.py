@@ -11,11 +11,11 @@ from scipy.special import gammaincc
 
 from ._calibration import Calibration, landmark_features, result_features, spread_of
 from ._crops import Squared
-from ._frame import Frame
+from ._frame import Fit, Frame
 from ._images import ImageBank
 from ._judge import appearance
 from ._threads import serial
-from .evidence import Evidence, View, check_proposal
+from .evidence import Evidence, Proposal, View, check_proposal
 from .results import SearchResult, SearchStep
 
 __all__ = [
@@ -23,8 +23,7 @@ __all__ = [
     "spread_in_places",
 ]  # fmt: skip
 
-_DOUBTFUL = 0.05  # expected error at the object, as a fraction of the size, above which an answer is doubted
-_ELSEWHERE = 0.05  # and the probability of being elsewhere, above the least one
+_DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which an answer is doubted if it is not before
 _OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
 _GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray
 FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
@@ -73,7 +72,7 @@ class Outcome:
 class State:
     """Where a batch of searches stands."""
 
-    def __init__(self, fit: Any, start: np.ndarray) -> None:
+    def __init__(self, fit: Fit, start: np.ndarray) -> None:
         n = len(start)
         self.start = start
         self.points, self.pose, self.coefficients = fit.points, fit.pose, fit.coefficients
@@ -81,7 +80,7 @@ class State:
         self.steps: list[list[SearchStep]] = [[] for _ in range(n)]
 
     def record(
-        self, rows: np.ndarray, view: View, proposal: Any, fit: Any, sizes: np.ndarray, stays: float
+        self, rows: np.ndarray, view: View, proposal: Proposal, fit: Fit, sizes: np.ndarray, stays: float
     ) -> np.ndarray:
         """Take one step over, and answer the fraction of landmarks that stayed."""
         before = self.points[rows]
@@ -160,7 +159,7 @@ class Solver:
         if n_iter == 0:
             state.points = start.copy()
 
-        def look(rows: np.ndarray, level: int, iteration: int) -> tuple[View, Any]:
+        def look(rows: np.ndarray, level: int, iteration: int) -> tuple[View, Proposal]:
             view = View(
                 state.points[rows], level, iteration, self.resolutions[level], index[rows], self.frame, bank,
                 state.pose.take(rows), flip[rows], serial, context,
@@ -231,14 +230,8 @@ class Solver:
 
     def doubts(self, answer: SearchResult) -> bool:
         """Return whether an answer in a whole image may well be wrong, so that turned objects are to be looked for."""
-        if self.calibration is None:
-            return False
-        lost, worst = self.calibration.lost, 0.0
-        if lost is not None:
-            if answer.lost > lost.least + _ELSEWHERE:
-                return True
-            worst = lost.error * answer.lost
-        return self.cost(answer) - worst > _DOUBTFUL
+        lost = None if self.calibration is None else self.calibration.lost
+        return lost is not None and not self.cost(answer) <= min(_DOUBTFUL + lost.least * lost.error, 2 * lost.usual)
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
         """Return the best of the starts of one search."""
@@ -294,7 +287,7 @@ def spread_in_places(points: np.ndarray, size: np.ndarray, search: Search) -> np
     return spread_of(groups, size.reshape(-1, each)).ravel()
 
 
-def shape_step(frame: Frame, proposal: Any) -> Any:
+def shape_step(frame: Frame, proposal: Proposal) -> Fit:
     """Fit pose and modes to what evidence proposes, weighted by its confidence."""
     weights = proposal.weights
     if weights is not None:

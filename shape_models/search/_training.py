@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from .._aligned import AlignedASM
 from .._asm import ASM
+from ..landmarks import LandmarkScheme
 from ._calibration import covered
 from ._checks import check_groups
 from ._frame import Frame, Planar
@@ -22,7 +23,8 @@ from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps
 
 __all__ = [
-    "Maps", "Samples", "Tell", "fit_shape_model", "folds", "frame_of", "load", "silent", "train", "training_samples",
+    "Examples", "Maps", "Samples", "Tell", "fit_shape_model", "folds", "frame_of", "load", "silent", "train",
+    "training_samples",
 ]  # fmt: skip
 
 _N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
@@ -48,6 +50,30 @@ class Maps:
         return check_maps(self.given[image], self.n_landmarks, tuple(self.sizes[image]))
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a search learns from: images and the shapes in them, in square pixels, and what is known of each."""
+
+    images: Any  # a sequence; None for evidence that does not look at them
+    shapes: np.ndarray  # (n, K, 2), NaN where missing
+    scheme: LandmarkScheme | None
+    boxes: np.ndarray | None = None
+    initial: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    heatmaps: Any = None
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Return some of them; a single group among them is none."""
+        boxes, initial, groups = (None if v is None else v[rows] for v in (self.boxes, self.initial, self.groups))
+        images, maps = (None if v is None else [v[i] for i in rows] for v in (self.images, self.heatmaps))
+        if groups is not None and len(np.unique(groups)) < 2:
+            groups = None
+        return Examples(images, self.shapes[rows], self.scheme, boxes, initial, groups, maps)
+
+
 @dataclass
 class Samples:
     """Training starts, one row each: which image, mirrored or not, from where to where, what is hidden there.
@@ -63,7 +89,7 @@ class Samples:
     hidden: np.ndarray
 
 
-def fit_shape_model(asm: Any, shapes: np.ndarray, scheme: Any) -> AlignedASM:
+def fit_shape_model(asm: AlignedASM | ASM | None, shapes: np.ndarray, scheme: LandmarkScheme | None) -> AlignedASM:
     """Return a shape model fitted to shapes (n, K, 2) of a scheme, or the given one where it is fitted already."""
     if asm is None:
         asm = AlignedASM(ASM(0.98))
@@ -122,7 +148,8 @@ def load(
 
 
 def training_samples(
-    shapes: np.ndarray, boxes: np.ndarray, groups: Any, bank: ImageBank | None, hidden: np.ndarray, mirror: Any,
+    shapes: np.ndarray, boxes: np.ndarray, groups: np.ndarray | None, bank: ImageBank | None, hidden: np.ndarray,
+    mirror: np.ndarray | None,
     box: BoxConvention, initial: np.ndarray | None, frame: Frame, n_perturbations: int | None, jitter: Jitter,
     occlusion: float, rng: np.random.Generator,
 ) -> Samples:  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Self
 
@@ -33,7 +34,7 @@ from ._selection import make_evidence, select
 from ._solver import Solver, no_maps
 from ._starts import BoxConvention, Jitter, boxes_of, filled_shape
 from ._threads import in_chunks
-from ._training import Maps, Tell, fit_shape_model, frame_of, load, silent, train, training_samples
+from ._training import Examples, Maps, Tell, fit_shape_model, frame_of, load, silent, train, training_samples
 from ._turns import N_TURNS
 from .detection import LearnedDetection, learn_detection
 from .evidence import Evidence
@@ -249,15 +250,16 @@ class ASMFitter(BaseEstimator):
         elif spacing is not None:
             raise ValueError("spacing: got one for evidence that looks at maps; expected images alone.")
         self._evidence = make_evidence(self.evidence)
+        examples = Examples(images, shapes, scheme, boxes, initial, groups, heatmaps)
         if crops is not None:
-            self._evidence = select(self, images, shapes, boxes, initial, groups, scheme, tell)
-        truth = self._learn(images, shapes, boxes, initial, groups, heatmaps, tell, scheme)
+            self._evidence = select(self, examples, tell)
+        truth = self._learn(examples, tell)
         wanted = self.calibration
         if wanted is None:  # evidence that does not learn sees its first image in `predict`
             wanted = heatmaps is not None or type(self.evidence_).train is not Evidence.train
         if wanted and images is not None and (heatmaps is not None or not self.evidence_.needs_maps):
-            learned = calibrate(self, images, truth, shapes, boxes, initial, groups, heatmaps, tell)
-            self.calibration_, self.left_out_ = learned
+            examples = replace(examples, scheme=self._scheme())
+            self.calibration_, self.left_out_ = calibrate(self, examples, truth, tell)
         if crops is not None:
             places = learn_places(crops, truth, np.arange(n), self._frame, self.random_state)
             self.placement_, self._locator = places
@@ -272,22 +274,19 @@ class ASMFitter(BaseEstimator):
         blank._evidence = make_evidence(blank.evidence)
         return blank
 
-    def _learn(
-        self, images: Any, shapes: np.ndarray, boxes: Any, initial: Any, groups: Any, heatmaps: Any, tell: Tell,
-        scheme: Any,
-    ) -> np.ndarray:  # fmt: skip
+    def _learn(self, examples: Examples, tell: Tell) -> np.ndarray:
         """Learn everything but calibration and placement, and answer the shapes without gaps."""
         jitter = self._check_parameters()
         check_flags(mirror=self.mirror)
-        n = len(shapes)
+        n, shapes, heatmaps = len(examples), examples.shapes, examples.heatmaps
         rng = as_generator(self.random_state, "random_state")
-        self.asm_ = fit_shape_model(self.asm, shapes, scheme)
+        self.asm_ = fit_shape_model(self.asm, shapes, examples.scheme)
         scheme = self._scheme()
         if not np.isfinite(shapes).all():
             shapes = np.where(np.isfinite(shapes), shapes, self.asm_.complete(shapes).shapes)
         self._frame, poses = frame_of(self.asm_, shapes)
         self.n_landmarks_ = self._frame.n_landmarks
-        tight = boxes_of(shapes) if boxes is None else boxes
+        tight = boxes_of(shapes) if examples.boxes is None else examples.boxes
         self.box_ = BoxConvention.learn(tight, poses, self._frame)
         self.detection_ = None
         self.placement_, self._locator = None, None
@@ -296,21 +295,21 @@ class ASMFitter(BaseEstimator):
         self.evidence_.prepare(self._frame, len(self.resolutions_), scheme)
         self.calibration_ = None
         self.left_out_ = None
+        if heatmaps is not None:
+            self._check_maps_wanted()
+            if examples.images is None or len(heatmaps) != n:
+                raise ValueError(f"heatmaps: expected one array for each of {n} images, and images with them.")
         bank, hidden = None, np.zeros((n, self.n_landmarks_), dtype=bool)
         if self.evidence_.needs_images:
             bank, hidden = load(
-                images, shapes, poses, self._frame, self.evidence_, self.resolutions_[-1], self.occlusion, rng, tell
-            )
-        maps = None
-        if heatmaps is not None:
-            self._check_maps_wanted()
-            if images is None or len(heatmaps) != n:
-                raise ValueError(f"heatmaps: expected one array for each of {n} images, and images with them.")
-            maps = None if bank is None else Maps(heatmaps, self.n_landmarks_, bank.sizes)
+                examples.images, shapes, poses, self._frame, self.evidence_, self.resolutions_[-1], self.occlusion, rng,
+                tell,
+            )  # fmt: skip
+        maps = None if heatmaps is None or bank is None else Maps(heatmaps, self.n_landmarks_, bank.sizes)
         mirror = getattr(scheme, "mirror", None) if self.mirror and maps is None else None
         given = training_samples(
-            shapes, tight, groups, bank, hidden, mirror if bank is not None else None, self.box_, initial,
-            self._frame, self.n_perturbations, jitter, self.occlusion, rng,
+            shapes, tight, examples.groups, bank, hidden, mirror if bank is not None else None, self.box_,
+            examples.initial, self._frame, self.n_perturbations, jitter, self.occlusion, rng,
         )  # fmt: skip
         self.score_scale_ = train(
             self.evidence_, self._frame, self.resolutions_, bank, given, {"maps": maps or no_maps}, rng, self.n_jobs,
