@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from ._turns import settle
 from .heatmaps import check_maps
 from .results import SearchResult
 
-if TYPE_CHECKING:
-    from .fitter import ASMFitter
-
 __all__ = ["begin", "look_for", "search"]
 
 _N_LOOKED_FOR = 40  # starts where nobody says where the object is
@@ -28,7 +25,7 @@ _EACH = 5  # of them at each of the places that look most like the object
 
 
 def search(
-    fitter: ASMFitter, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
+    fitter: Any, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
     strict: bool,
 ) -> list[SearchResult]:  # fmt: skip
     """Answer requests; one that is not possible raises where `strict`, and has a status of its own otherwise."""
@@ -62,7 +59,7 @@ def search(
     return results
 
 
-def _settled(fitter: ASMFitter, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
+def _settled(fitter: Any, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
     """Search anew where an answer is turned or doubtful."""
     solver, box = fitter._solver(), np.array([search.box])
 
@@ -78,12 +75,12 @@ def _settled(fitter: ASMFitter, request: Request, search: Search, first: SearchR
     return settle(solver, first, turned, again, n_turns)
 
 
-def _failed(fitter: ASMFitter, status: str, message: str) -> SearchResult:
+def _failed(fitter: Any, status: str, message: str) -> SearchResult:
     return SearchResult.failed(fitter.n_landmarks_, len(fitter._frame.variances), status=status, message=message)
 
 
 def begin(
-    fitter: ASMFitter, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
+    fitter: Any, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
 ) -> Search | None:
     """Read an image and find the starts in it; None where no face is found.
 
@@ -126,7 +123,7 @@ def begin(
 
 
 def look_for(
-    fitter: ASMFitter, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
+    fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
     several: bool = True,
 ) -> Search:  # fmt: skip
     """Return a search with several starts at each of the places that look most like the object, or at one alone."""
@@ -143,7 +140,7 @@ def look_for(
     return Search(starts, size, bank, None, None, squared, evidence)
 
 
-def _detect(fitter: ASMFitter, image: np.ndarray) -> np.ndarray | None:
+def _detect(fitter: Any, image: np.ndarray) -> np.ndarray | None:
     from .detection import detected
 
     assert fitter.detection_ is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from ._solver import Search, inside, spread_in_places
 from ._starts import boxes_of, filled_shape, jittered
 from ._training import Examples, Tell, folds, silent
 from .heatmaps import check_maps
-
-if TYPE_CHECKING:
-    from .fitter import ASMFitter
 
 __all__ = ["CHUNK", "calibrate", "left_out_error"]
 
@@ -48,7 +45,7 @@ class Tried(NamedTuple):
 
 
 def calibrate(
-    fitter: ASMFitter, examples: Examples, truth: np.ndarray, tell: Tell
+    fitter: Any, examples: Examples, truth: np.ndarray, tell: Tell
 ) -> tuple[Calibration | None, np.ndarray | None]:
     """Learn from images left out how right landmarks and answers are, by searches that were trained without them.
 
@@ -146,9 +143,7 @@ def calibrate(
     return calibration, left_out
 
 
-def _sought(
-    part: ASMFitter, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool
-) -> tuple[np.ndarray, ...]:
+def _sought(part: Any, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool) -> tuple[np.ndarray, ...]:
     """Look for the object in a whole image, and return what `Lost` learns of the answers."""
     whole = crops.outside(truth[[index]], squared=True, rows=[index])
     search = look_for(part, *crops.whole(index), wide=wide)
@@ -168,7 +163,7 @@ def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def left_out_error(fitter: ASMFitter, examples: Examples) -> float:
+def left_out_error(fitter: Any, examples: Examples) -> float:
     """Return the error of searches in images that they were not trained on, the mean of its logarithm.
 
     Relative to the size of the shapes. Starts are those of the training; landmarks that are missing do not count.
@@ -194,7 +189,7 @@ def left_out_error(fitter: ASMFitter, examples: Examples) -> float:
 
 
 def _starts(
-    part: ASMFitter, boxes: np.ndarray, initial: np.ndarray | None, n: int, rng: np.random.Generator, wide: int = 0
+    part: Any, boxes: np.ndarray, initial: np.ndarray | None, n: int, rng: np.random.Generator, wide: int = 0
 ) -> np.ndarray:
     """Return starts (n_images, n + wide, K, 2) as those of the training, and some that are farther off."""
     jitter = np.array(check_jitter(part.jitter))
@@ -212,7 +207,7 @@ def _starts(
 
 
 def _search(
-    part: ASMFitter, images: list[np.ndarray], starts: np.ndarray, maps: Any,
+    part: Any, images: list[np.ndarray], starts: np.ndarray, maps: Any,
     max_iter: int | None = None,
 ) -> Tried:  # fmt: skip
     """Search images from starts (n, n_starts, K, 2), those of them that can be searched."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -13,9 +13,6 @@ from ._training import Examples, Tell
 from .evidence import Evidence
 from .patches import Patches
 from .profiles import Profiles
-
-if TYPE_CHECKING:
-    from .fitter import ASMFitter
 
 __all__ = ["CHOICES", "make_evidence", "select"]
 
@@ -38,7 +35,7 @@ def make_evidence(evidence: Any) -> Evidence:
     raise ValueError(f"evidence: got {evidence!r}; expected one of {', '.join(map(repr, CHOICES))}, or an Evidence.")
 
 
-def select(fitter: ASMFitter, examples: Examples, tell: Tell) -> Evidence:
+def select(fitter: Any, examples: Examples, tell: Tell) -> Evidence:
     """Return the evidence whose answers in left-out images are best: profiles of some settings, for "auto" patches too.
 
     One setting is chosen after the other: prior, modes and length of the profiles.
@@ -49,12 +46,12 @@ def select(fitter: ASMFitter, examples: Examples, tell: Tell) -> Evidence:
     rows = np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
     if groups is not None and len(np.unique(groups[rows])) < 2:
         return make_evidence(kind)
-    some = examples.take(rows)
-    for i, image in zip(rows, some.images, strict=True):
+    for i in rows:
         try:
-            grey(image)
+            grey(examples.images[i])
         except ValueError as error:
             raise ValueError(f"image {i}: {error}") from error
+    some = examples.take(rows)
     total = len(_PRIORS) + len(_MODES) + len(_SIDES) - 2 + (kind == "auto")
     tried: list[tuple[float, Evidence]] = []
     starts = fitter.n_perturbations or _N_STARTS
