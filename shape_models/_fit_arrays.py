@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ._array import device_of, namespace_of, values_known
+from ._array import device_of, namespace_of, to_numpy, values_known
 from ._normal import Normal, beside
 from ._transforms import Similarity
 
@@ -60,6 +60,15 @@ def _rests(move: Similarity, tolerance: float) -> bool:
     eye = xp.eye(move.n_dims, dtype=move.scale.dtype, device=device_of(move.scale))
     turn = move.scale[..., None, None] * move.rotation - eye
     return bool(xp.all(xp.abs(turn) <= tolerance))
+
+
+def extent(problem: Any, pose: Similarity, points: Any, seen: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return how large shapes are along the mean, in units of the mean there; see `_posterior`."""
+    weight, tiny = seen[..., None], np.finfo(np.float64).tiny
+    centred = mean - (weight * mean).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), tiny)
+    inside = np.where(weight > 0, to_numpy(pose(points)).astype(np.float64), 0.0)
+    size = np.maximum((weight * centred**2).sum(axis=(1, 2)), tiny)
+    return np.asarray((weight * centred * inside).sum(axis=(1, 2)) / size)
 
 
 def reweigh(problem: Any, some: Normal, pose: Similarity, n_rounds: int, n_huber: int, limits: Any) -> Any:

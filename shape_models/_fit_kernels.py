@@ -99,6 +99,28 @@ def decode(coefficients, pose, shift, mean, modes, out):
 
 
 @compiled
+def extent(points, seen, pose, shift, mean, out):
+    """Write how large what is seen of shapes is along the mean, in units of the mean there."""
+    n, p = points.shape
+    d = shift.shape[1]
+    z = np.empty(p)
+    for i in range(n):
+        move(pose[i], shift[i], points[i], z)
+        total, along, size = 1e-300, 0.0, 1e-300
+        for j in range(p // d):
+            total += seen[i, j]
+        for c in range(d):
+            centre = 0.0
+            for j in range(p // d):
+                centre += seen[i, j] * mean[d * j + c] / total
+            for j in range(p // d):
+                off = mean[d * j + c] - centre
+                along += seen[i, j] * off * z[d * j + c]
+                size += seen[i, j] * off * off
+        out[i] = along / size
+
+
+@compiled
 def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, target, rounds, n_huber, limits, share):
     """Replace, in place, points that lie far off by pseudo-values; see `_posterior.solve`.
 

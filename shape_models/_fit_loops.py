@@ -116,6 +116,13 @@ def posterior(
     return pose, whole.reshape(points.shape), square
 
 
+def extent(problem: Any, pose: Pose, points: np.ndarray, seen: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return how large shapes are along the mean, in units of the mean there; see `_posterior`."""
+    out = np.empty(len(points))
+    loops.extent(_flat(points), seen, *pose, mean.ravel(), out)
+    return out
+
+
 def reweigh(problem: Any, some: Normal, pose: Pose, n_rounds: int, n_huber: int, limits: Any) -> Any:
     """Return pose, what a robust loss leaves, and pseudo-values; see `_posterior`."""
     limit, n = problem.frame.basis.limit, len(some.modes)

@@ -160,12 +160,10 @@ class Solution:
         frame = self.problem.frame
         if not frame.scaling:
             return 1.0
-        weight, mean = seen[..., None].astype(np.float64), to_numpy(frame.prior.mean).astype(np.float64)
-        total = np.maximum(weight.sum(axis=1, keepdims=True), LEAST)
-        mean = mean - (weight * mean).sum(axis=1, keepdims=True) / total
-        points = np.where(weight > 0, to_numpy(self.similarity(self.points)).astype(np.float64), 0.0)
-        size = np.maximum((weight * mean**2).sum(axis=(1, 2)), np.finfo(np.float64).tiny)
-        return np.maximum((weight * mean * points).sum(axis=(1, 2)) / size, LEAST)
+        mean = to_numpy(frame.prior.mean).astype(np.float64)
+        return np.maximum(
+            self.engine.extent(self.problem, self.pose, self.points, seen.astype(np.float64), mean), LEAST
+        )
 
     def covariance(self, *, whole: bool = False) -> Any:
         """Return the covariance of the true landmarks about the fitted ones, or about the completed ones."""
