@@ -151,7 +151,7 @@ class Solution:
         return square / self._extent(seen) ** 2, np.maximum(free, 0.0)
 
     def _extent(self, seen: np.ndarray) -> Any:
-        """Return how large the seen points are along the mean shape, in units of its own size there, (n,).
+        """Return how large the seen points are along the mean shape, in units of its own size and at most 1, (n,).
 
         The pose of points that do not look like the mean, as mirrored ones, makes them small, down to a single point,
         which a Gaussian of free size lies near. Distances are measured at the size of the mean instead, as in the
@@ -161,9 +161,8 @@ class Solution:
         if not frame.scaling:
             return 1.0
         mean = to_numpy(frame.prior.mean).astype(np.float64)
-        return np.maximum(
-            self.engine.extent(self.problem, self.pose, self.points, seen.astype(np.float64), mean), LEAST
-        )
+        extent = self.engine.extent(self.problem, self.pose, self.points, seen.astype(np.float64), mean)
+        return np.clip(extent, LEAST, 1.0)
 
     def covariance(self, *, whole: bool = False) -> Any:
         """Return the covariance of the true landmarks about the fitted ones, or about the completed ones."""

@@ -449,3 +449,4 @@ def test_points_that_do_not_look_like_the_model_are_not_plausible(wrong, rng):
             fit = fit_shape(model, points, **how)
             assert fit.plausibility.max() < 1e-6
             assert (fit.expected_error > 2 * fit_shape(model, right, **how).expected_error.max()).all()
+            assert fit_shape(model, points, prior=False, **how).plausibility.max() < 1e-6

@@ -76,6 +76,23 @@ def test_several_objects_in_one_image_are_refined_each_alone(search, truth):
         refine(image, np.c_[truth, truth[:, :1]], fitter=search)
 
 
+@pytest.mark.parametrize("wrong", ["mirrored", "y up", "(y, x)", "out of order"])
+def test_points_in_no_position_like_the_model_are_no_start(search, truth, wrong):
+    image = skimage.data.astronaut()
+    given = {
+        "mirrored": truth * [-1, 1] + [2 * truth[:, 0].mean(), 0],
+        "y up": [0, image.shape[0] - 1] + truth * [1, -1],
+        "(y, x)": truth[:, ::-1],
+        "out of order": np.random.default_rng(0).permutation(truth),
+    }[wrong]
+    for call in (lambda points: refine(image, points, fitter=search), lambda x: search.predict(image, initial=x)):
+        with pytest.raises(ValueError, match="do not look like the mean shape in any position"):
+            call(given)
+        bad, good = call([given, truth])
+        assert bad.status == "error"
+        assert good.found
+
+
 def test_points_of_other_schemes_are_converted(search, truth):
     wflw = np.full((98, 2), np.nan)
     wflw[60:76] = truth[[36, 36, 37, 37, 38, 39, 40, 40, 42, 42, 43, 43, 44, 45, 46, 47]]  # rough eyes

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._array import as_shapes
 from ..boxes import check_boxes
-from ._checks import check_jitter, check_start, numbers
+from ._checks import check_alike, check_jitter, check_start, numbers
 from ._crops import Squared
 from ._images import read_image
 from ._requests import Request
@@ -108,6 +108,8 @@ def begin(
         shape = as_shapes(shape, name=name, n_landmarks=fitter.n_landmarks_, n_dims=2).astype(np.float64)
         if not np.ptp(shape, axis=0).max() > 0:
             raise ValueError(f"{name}: got landmarks that all coincide; expected a shape with extent.")
+        if name == "initial":
+            check_alike(shape, fitter._frame.mean)
     elif maps is not None:
         shape = start_from_peaks(maps, fitter._frame, FLOOR)
     else:

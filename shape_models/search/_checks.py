@@ -9,10 +9,11 @@ import numpy as np
 from .._array import as_count, as_numpy
 from ..images import check_boxes_inside, check_inside
 
-__all__ = ["check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
+__all__ = ["check_alike", "check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
 
 _LEAST_EXTENT = 2.0  # pixels between the outermost landmarks of a start: below, there is nothing to see between them
 _MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than a pixel of the model
+_LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07
 
 
 def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
@@ -48,6 +49,18 @@ def check_start(shape: np.ndarray, image: np.ndarray) -> None:
     low, high = shape.min(axis=0), shape.max(axis=0)
     check_boxes_inside([*low, *high], image.shape[1::-1], name="start")
     _check_extent(shape, image, "start")
+
+
+def check_alike(shape: np.ndarray, mean: np.ndarray) -> None:
+    """Refuse a start that looks like the mean in no position: a search from it ends anywhere and does not know it."""
+    x, y = ((s - s.mean(axis=0)) @ [1.0, 1j] for s in (shape, mean))
+    alike = float(abs(np.vdot(x, y)) ** 2 / (np.vdot(x, x) * np.vdot(y, y)).real)
+    if alike < _LEAST_ALIKE:
+        raise ValueError(
+            f"initial: got landmarks that do not look like the mean shape in any position, squared correlation "
+            f"{alike:.2f}; expected at least {_LEAST_ALIKE}. Try whether they are mirrored, count y upwards, are "
+            "(y, x), or stand in the order of another scheme."
+        )
 
 
 def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:
