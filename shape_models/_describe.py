@@ -127,7 +127,9 @@ def diagnose(
     if missing.any():
         click.echo(f"leaving out {counted(int(missing.sum()), 'incomplete shape')}", err=True)
     with by_name([name for name, out in zip(data.names, missing, strict=True) if not out]):
-        aligned = generalized_procrustes(shapes[~missing]).aligned
+        found_mean = generalized_procrustes(shapes[~missing])
+    aligned, complete = found_mean.aligned, np.flatnonzero(~missing)
+    mirrored = [data.names[complete[i]] for i in found_mean.mirrored]
     n, folds = len(aligned), min(folds, len(aligned))
     top = min(n_components, aligned[0].size - 1, n - int(np.ceil(n / folds)) - 1)
     steps: list[tuple[str, Any]] = [
@@ -143,6 +145,7 @@ def diagnose(
     advice = found["advice"]
     record = {name: curve.value[:top] for name, curve in curves.items()} | {
         "n_samples": n,
+        "mirrored": mirrored,
         "parallel_analysis": advice.parallel_analysis,
         "cross_validation": advice.cross_validation,
     }
@@ -159,6 +162,8 @@ def diagnose(
         f"modes the data support: {advice.parallel_analysis} by parallel analysis, "
         f"{advice.cross_validation} by cross-validation"
     )
+    if mirrored:
+        lines.append(f"mirror images of the rest: {few(mirrored)}")
     if len(shapes) >= 5:
         wrong, names = find_outliers(shapes), data.names
         record["unusual"] = [names[i] for i in np.flatnonzero(wrong.unusual)]

@@ -188,6 +188,25 @@ def test_diagnose_gives_curves(tmp_path, folder):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_diagnose_names_mirror_images(tmp_path, faces):
+    faces = faces.copy()
+    faces[[1, 4, 6]] *= [-1, 1]
+    np.save(tmp_path / "faces.npy", faces)
+    assert json.loads(run("diagnose", tmp_path / "faces.npy", "--json"))["mirrored"] == [
+        "faces#1",
+        "faces#4",
+        "faces#6",
+    ]
+    assert "mirror images of the rest: faces#1, faces#4, faces#6" in run("diagnose", tmp_path / "faces.npy")
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "shape_models", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("shape-models")
+
+
 def test_convert_between_formats_and_schemes(tmp_path, folder, faces):
     run("convert", folder, tmp_path / "all.csv")
     run("convert", tmp_path / "all.csv", tmp_path / "again")
