@@ -28,6 +28,7 @@ _LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none
 _WIDE = 2.5  # how many times as far off as in training some starts are, which end in wrong places
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
 _N_WHOLE = 40  # of them, at most, in which the object is looked for
+_N_TURNED = 10  # of these, at most, in which it is looked for at any angle: seconds each, where it is small
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
 _LEAST = 3  # images that a fold leaves to learn from; below, it goes by images too
 
@@ -115,8 +116,8 @@ def calibrate(
             learned = learn_places(images, truth[train], train, part._frame, part.random_state)
             part.placement_, part._locator = learned
             # Turned objects are looked for too: what is found where there are none is what lost answers look like.
-            some = test[: max(1, _N_WHOLE // n_folds)]
-            sought += [_sought(part, images, truth, i, f, wide) for i in some for wide in (False, True)]
+            for wide, most in ((False, _N_WHOLE), (True, _N_TURNED)):
+                sought += [_sought(part, images, truth, i, f, wide) for i in test[: max(1, most // n_folds)]]
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
         return None, None
