@@ -32,6 +32,11 @@ def run(command, *arguments, code=0):
     return result.stdout
 
 
+def measured(prediction, truth, *options):
+    """The report of the predictions of a set against another."""
+    return json.loads(run(evaluate, prediction, truth, "-p", "300w", "--resamples", 20, "--json", *options))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Six faces: nested, in two formats, two of them with names in another order, two with a missing landmark."""
@@ -107,23 +112,11 @@ def test_what_one_command_writes_another_pairs_by_name(folder, outputs, tmp_path
         paths[kind] = tmp_path / kind.strip("/").replace(".", "_")
         np.savez(f"{paths[kind]}.npz", shapes=outputs[kind].shapes(), names=outputs[kind].names)
     for one, two in itertools.product(kinds, repeat=2):
-        text = run(
-            evaluate,
-            f"{paths[one]}.npz",
-            f"{paths[two]}.npz",
-            "-p",
-            "300w",
-            "--resamples",
-            20,
-            "--json",
-            "--unpaired",
-            "failure",
-        )
-        report = json.loads(text)
+        report = measured(f"{paths[one]}.npz", f"{paths[two]}.npz", "--unpaired", "failure")
         assert report["pairing"] == "Faces are paired by name."
         assert report["rows"][0]["faces"] == len(ORDER)
-    text = run(evaluate, f"{paths['complete/']}.npz", folder, "-p", "300w", "--resamples", 20, "--json", *OPTIONS)
-    assert json.loads(text)["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(0, abs=1e-9)
+    report = measured(f"{paths['complete/']}.npz", folder, *OPTIONS)
+    assert report["rows"][0]["metrics"]["NME"]["estimate"] == pytest.approx(0, abs=1e-9)
 
 
 def test_commands_that_print_see_the_same_set(folder, tmp_path):
@@ -155,22 +148,8 @@ def test_searches_and_networks_name_their_results_alike(folder, tmp_path):
     run(asmnet, "predict", folder, "-o", tmp_path / "n", "--boxes", boxes, "--format", "pts", "--format", "csv")
     for found in (tmp_path / "s", tmp_path / "n", tmp_path / "n" / "landmarks.csv"):
         assert load_landmarks(found).names == ORDER
-        text = run(
-            evaluate,
-            found,
-            folder,
-            "-p",
-            "300w",
-            "--resamples",
-            20,
-            "--json",
-            *OPTIONS[:4],
-            "--unpaired",
-            "failure",
-            "--missing",
-            -1,
-        )
-        assert json.loads(text)["pairing"] == "Faces are paired by name."
+        report = measured(found, folder, *OPTIONS[:4], "--unpaired", "failure", "--missing", -1)
+        assert report["pairing"] == "Faces are paired by name."
     report = json.loads(run(asmnet, "evaluate", "asmnet-68", folder, *OPTIONS, "--json"))
     assert report["rows"][0]["faces"] == 6
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import check_in_model, check_trace
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from searches import SIZE
 from skimage.transform import PiecewiseAffineTransform, warp
 from sklearn.base import clone
-from strategies import face_picture
 
 from shape_models import ASM, IBUG68, IMM58, AlignedASM, DegenerateShapeError, load_model, make_faces, save_model
 from shape_models.search import AppearanceModel
@@ -16,15 +16,6 @@ from shape_models.search._frame import Frame
 from shape_models.search._images import ImageBank
 from shape_models.search.appearance import Mesh, motions, normalise
 from shape_models.search.evidence import View
-
-SIZE = (100, 100)
-
-
-@pytest.fixture(scope="module")
-def faces():
-    shapes = 0.4 * make_faces(60, rng=0)
-    rng = np.random.default_rng(1)
-    return [face_picture(shape, SIZE, rng=rng) for shape in shapes], shapes
 
 
 @pytest.fixture(scope="module")
