@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shape_models._array import as_count
+
 
 class Settings(Protocol):
     """An instance of any data class."""
@@ -95,8 +97,7 @@ def check_numbers(*, above: bool = False, **values: Any) -> None:
 def check_counts(**values: Any) -> None:
     """Refuse what is no whole number from 1 on."""
     for name, value in values.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; expected a whole number, at least 1.")
+        as_count(value, name, expected="a whole number, at least 1")
 
 
 def check_tensor(name: str, value: Any, shape: str, *, like: tuple[str, Tensor] | None = None) -> None:

@@ -127,9 +127,9 @@ def diagnose(
     if missing.any():
         click.echo(f"leaving out {counted(int(missing.sum()), 'incomplete shape')}", err=True)
     with by_name([name for name, out in zip(data.names, missing, strict=True) if not out]):
-        found_mean = generalized_procrustes(shapes[~missing])
-    aligned, complete = found_mean.aligned, np.flatnonzero(~missing)
-    mirrored = [data.names[complete[i]] for i in found_mean.mirrored]
+        superimposed = generalized_procrustes(shapes[~missing])
+    aligned, complete = superimposed.aligned, np.flatnonzero(~missing)
+    mirrored = [data.names[complete[i]] for i in superimposed.mirrored]
     n, folds = len(aligned), min(folds, len(aligned))
     top = min(n_components, aligned[0].size - 1, n - int(np.ceil(n / folds)) - 1)
     steps: list[tuple[str, Any]] = [

@@ -205,8 +205,8 @@ def put_errors(known, i, a, share, base, d, out):
 
 
 @inner
-def put_gains(errors, seen, noise, small, out):
-    """Write σ² (σ² + M)⁻¹ of each landmark, 0 where it is missing."""
+def put_inverse(errors, seen, unit, least, small, out):
+    """Write (M / unit + least)⁻¹ of each landmark, 0 where it is missing."""
     k, d = errors.shape[0], errors.shape[1]
     for j in range(k):
         if not seen[j]:
@@ -214,9 +214,15 @@ def put_gains(errors, seen, noise, small, out):
             continue
         for c in range(d):
             for e in range(d):
-                small[c, e] = errors[j, c, e] / noise
-            small[c, c] += 1.0
+                small[c, e] = errors[j, c, e] / unit
+            small[c, c] += least
         invert(small, d, out[j])
+
+
+@inner
+def put_gains(errors, seen, noise, small, out):
+    """Write σ² (σ² + M)⁻¹ of each landmark, 0 where it is missing."""
+    put_inverse(errors, seen, noise, 1.0, small, out)
 
 
 @inner
@@ -355,16 +361,8 @@ def alike(before, now, small):
 @inner
 def put_certainty(seen, errors, noise, small, out):
     """Write M⁻¹ of each landmark that is not exact, 0 where it is missing; a direction without error gets little."""
-    k, d = errors.shape[0], errors.shape[1]
-    for j in range(k):
-        if not seen[j]:
-            out[j] = 0.0
-            continue
-        for c in range(d):
-            for e in range(d):
-                small[c, e] = errors[j, c, e]
-            small[c, c] += 1e-6 * noise  # a thousandth of its standard deviation; less drowns the other directions
-        invert(small, d, out[j])
+    # A thousandth of the standard deviation of the noise; less drowns the other directions.
+    put_inverse(errors, seen, 1.0, 1e-6 * noise, small, out)
 
 
 @inner

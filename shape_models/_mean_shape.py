@@ -333,10 +333,8 @@ def finish_mean(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
 
 def better_mirrored(fit: PairFit) -> np.ndarray:
     """Return the indices of shapes whose squared distance to the mean falls by more than half when mirrored."""
-    sizes = fit.source_size * fit.target_size
-    cos2, cos2_mirrored = (fit.gain / sizes) ** 2, (fit.mirrored_gain / sizes) ** 2
     slack = 1e3 * np.finfo(np.float64).eps
-    return np.flatnonzero(1 - cos2_mirrored + slack < 0.5 * (1 - cos2))
+    return np.flatnonzero(1 - fit.mirrored_cosine**2 + slack < 0.5 * (1 - fit.cosine**2))
 
 
 def as_real(z: np.ndarray) -> np.ndarray:

@@ -36,6 +36,16 @@ class PairFit(NamedTuple):
     source_centre: Any
     target_centre: Any
 
+    @property
+    def cosine(self) -> Any:
+        """Correlation of the shapes as they lie on each other."""
+        return self.gain / (self.source_size * self.target_size)
+
+    @property
+    def mirrored_cosine(self) -> Any:
+        """The same with one of them mirrored."""
+        return self.mirrored_gain / (self.source_size * self.target_size)
+
 
 def fit_pair(
     source: Any, target: Any, weights: Any, *, rule: str, reflection: bool = False, inflation: float = 1.0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._array import as_count, as_numpy
+from .._superimposition import fit_pair
 from ..images import check_boxes_inside, check_inside
 
 __all__ = ["check_alike", "check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
@@ -53,8 +54,7 @@ def check_start(shape: np.ndarray, image: np.ndarray) -> None:
 
 def check_alike(shape: np.ndarray, mean: np.ndarray) -> None:
     """Refuse a start that looks like the mean in no position: a search from it ends anywhere and does not know it."""
-    x, y = ((s - s.mean(axis=0)) @ [1.0, 1j] for s in (shape, mean))
-    alike = float(abs(np.vdot(x, y)) ** 2 / (np.vdot(x, x) * np.vdot(y, y)).real)
+    alike = float(fit_pair(shape, mean, None, rule="partial").cosine ** 2)
     if alike < _LEAST_ALIKE:
         raise ValueError(
             f"initial: got landmarks that do not look like the mean shape in any position, squared correlation "
