@@ -14,8 +14,6 @@ from shape_models.datasets import LandmarkSample, load_landmarks
 from . import Camera, FaceModel3D, conventions, estimate_head_pose
 from ._samples import faces_of, record_of, size_of_image
 
-__all__ = ["main"]
-
 
 @click.command(cls=Command, short_help="Print the head pose of faces in landmark files.", context_settings=HELP)
 @click.argument("source", type=click.Path(exists=True))

@@ -13,20 +13,6 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "Array",
-    "ArrayLike",
-    "ImageLike",
-    "ImageSize",
-    "ImagesLike",
-    "LandmarkSet",
-    "MapsLike",
-    "Mapper",
-    "PathLike",
-    "Seed",
-    "ShapesLike",
-]
-
 
 class Array(Protocol):
     """An array of any library that follows the array API standard: NumPy, PyTorch, ..."""

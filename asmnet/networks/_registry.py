@@ -8,8 +8,6 @@ from torch import nn
 
 from asmnet._options import check_options
 
-__all__ = ["NetworkSpec", "build_network", "network_names", "network_spec", "register_network"]
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:

@@ -16,34 +16,3 @@ from ._counts import as_count
 from ._entry import as_array, as_numpy, refuse_masked
 from ._library import device_of, is_array, is_traced, namespace_of, plain_memory, to_numpy, values_known
 from ._weights import as_confidence, as_weights, renamed
-
-__all__ = [
-    "LARGEST",
-    "SMALLEST",
-    "Context",
-    "DegenerateShapeError",
-    "array_namespace",
-    "as_array",
-    "as_confidence",
-    "as_count",
-    "as_numpy",
-    "as_shapes",
-    "as_weights",
-    "device_of",
-    "enter",
-    "float_dtype",
-    "is_array",
-    "is_numpy_array",
-    "is_traced",
-    "layout_hint",
-    "leave",
-    "namespace_of",
-    "plain_memory",
-    "refuse_extreme",
-    "refuse_extremes_of",
-    "refuse_masked",
-    "renamed",
-    "to_numpy",
-    "values_known",
-    "working_dtype",
-]

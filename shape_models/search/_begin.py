@@ -18,8 +18,6 @@ from ._turns import settle
 from .heatmaps import check_maps
 from .results import SearchResult
 
-__all__ = ["begin", "look_for", "search"]
-
 _N_LOOKED_FOR = 40  # starts where nobody says where the object is
 _EACH = 5  # of them at each of the places that look most like the object
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ._judge import Judge
     from .evidence import Proposal
 
-__all__ = ["TOLERANCE", "Calibration", "covered", "disturbed", "landmark_features", "result_features", "spread_of"]
-
 TOLERANCE = 0.05  # fraction of the longer side of the shape within which a landmark counts as right
 _LOGIT = 12.0  # bound of log-odds: a weight of exactly 0 or 1 is no infinite evidence
 _COVER = (0.05, 0.35)  # area of a cover as fractions of the box of the shape

@@ -10,8 +10,6 @@ import numpy as np
 
 from ..boxes import BoxConvention, overlap, suppress
 
-__all__ = ["Detections", "Detector", "cascade_faces"]
-
 _LONGEST = 512  # pixels; larger images are reduced first, unless smaller faces are asked for
 _WINDOW = 24  # pixels, the smallest face that the cascade can see
 _BOUND = 2048  # pixels; no image is searched at a larger size, which bounds memory and time

@@ -10,8 +10,6 @@ from .._array import as_count, as_numpy
 from .._superimposition import fit_pair
 from ..images import check_boxes_inside, check_inside
 
-__all__ = ["check_alike", "check_count", "check_groups", "check_jitter", "check_shape", "check_start", "numbers"]
-
 _LEAST_EXTENT = 2.0  # pixels between the outermost landmarks of a start: below, there is nothing to see between them
 _MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than a pixel of the model
 _LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07

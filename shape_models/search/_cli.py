@@ -34,8 +34,6 @@ from ..io import load_model, save_model
 from . import _part_files
 from ._part_words import parse_parts
 
-__all__ = ["refine", "search", "track_command", "train_search"]
-
 _form = click.option(
     "--format", "form", type=click.Choice(["pts", "asf", "npy", "csv", "ljson"]), default="pts", show_default=True
 )

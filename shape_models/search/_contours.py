@@ -10,9 +10,6 @@ import numpy as np
 from ..curves import Curve
 from ..landmarks import LandmarkScheme
 
-__all__ = ["contours", "curves_of_connections", "neighbours", "scheme_of"]
-
-
 _LEAST_CLOSED = 6  # landmarks; with fewer, the distance of first and last says nothing
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from ._checks import check_shape
 from ._images import image_count, read_image
 
-__all__ = ["Crops", "Squared", "as_spacing"]
-
 _MARGIN = 1.5  # sides of the object round it: the starts are near, and what they see reaches one side further
 _KEPT = 1 << 28  # bytes of crops that are kept; others are read again
 

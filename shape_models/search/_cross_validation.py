@@ -10,8 +10,6 @@ import numpy as np
 
 from ._training import Tell
 
-__all__ = ["CrossValidation", "cross_validate", "interval"]
-
 _LEAVE_ONE_OUT = 15  # groups; above, they are left out in as many folds as _FOLDS
 _FOLDS = 5
 _CURVE_FOLDS = 3

@@ -23,8 +23,6 @@ from .refine import refine
 from .tracking import track
 from .video import read_frames
 
-__all__ = ["landmarks_of_images", "objects_of", "refine_one", "save_found", "search_one", "track_one"]
-
 
 def objects_of(images: Sequence[Image], table: Path | None) -> tuple[list[Image], list[list[float]] | None]:
     """Return an entry for each object to search, and its box; several boxes of one image are numbered."""

@@ -18,8 +18,6 @@ from ._starts import BoxConvention
 from .detection import LearnedDetection
 from .evidence import evidence_from_parts, part_of
 
-__all__ = ["fitter_to_archive", "read_fitter"]
-
 F = TypeVar("F")
 _SAVED = (
     "n_levels", "resolution", "level_step", "jitter", "n_perturbations", "mirror", "occlusion", "calibration",

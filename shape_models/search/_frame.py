@@ -14,8 +14,6 @@ from .._array import DegenerateShapeError
 from .._fit_algebra import Known
 from .._transforms import Similarity
 
-__all__ = ["Fit", "Frame", "Planar", "estimate"]
-
 _LONGEST, _STEPS, _TOLERANCE = 0.5, 10, 1e-5  # of Gauss and Newton: turn or growth at once, steps, and when to stop
 
 

@@ -14,8 +14,6 @@ from .._provenance import is_landmark_set
 from ..images import read_values
 from ._kernels import halve
 
-__all__ = ["ImageBank", "grey", "image_count", "read_image", "split_set"]
-
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 _SMALLEST = 8  # pixels along a side; below, no gradient is left to search on
 _ALIGN = 32  # cut-outs start at multiples of this, so that every level keeps its pixel grid

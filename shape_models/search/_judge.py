@@ -10,8 +10,6 @@ import numpy as np
 from .evidence import View
 from .patches import Patches, ridge
 
-__all__ = ["Judge", "appearance"]
-
 _COARSER = 1.73  # than the finest level: what is next to the object counts more than its finest edges
 _MOST = 48  # landmarks whose surroundings are looked at
 _RIDGES = 10.0 ** np.arange(-3.0, 3.5, 0.5)

@@ -10,10 +10,6 @@ import numpy as np
 
 from .._kernels import compiled, inner
 
-__all__ = [
-    "N_ORIENTATIONS", "channel_map", "describe", "halve", "profile_distances", "profile_gradients", "sample", "warp",
-]  # fmt: skip
-
 N_ORIENTATIONS = 8
 _COS = np.cos(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)
 _SIN = np.sin(2 * np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS).astype(np.float32)

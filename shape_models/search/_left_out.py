@@ -20,8 +20,6 @@ from ._starts import boxes_of, filled_shape, jittered
 from ._training import Examples, Tell, folds, silent
 from .heatmaps import check_maps
 
-__all__ = ["CHUNK", "calibrate", "left_out_error"]
-
 CHUNK = 32  # images searched at once by one thread
 _N_CHOICE_FOLDS, _N_CHOICE_STARTS = 3, 3  # of the choice between kinds of evidence
 _LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none

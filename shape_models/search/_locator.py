@@ -14,8 +14,6 @@ from ._images import ImageBank
 from ._kernels import N_ORIENTATIONS, channel_map
 from ._placement import Placement
 
-__all__ = ["Locator", "Places", "learn_places"]
-
 _MOST_IMAGES = 300  # that the template is learned from
 
 _CELLS = 8  # along the longer side of the mean shape: with 12 no more objects were found, at five times the cost

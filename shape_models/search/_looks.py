@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["alike", "look_of"]
-
 _SIDE, _CELLS, _DIRECTIONS = 32, 8, 8
 _COLOUR = 0.5  # what the colours count beside the edges
 _ANGLES = np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS

@@ -9,8 +9,6 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-__all__ = ["LEAST_SPREAD", "LOST", "Lost"]
-
 LOST = 0.1  # error, as a fraction of the size, from which an answer is somewhere else
 _FAR = 0.5  # error, as a fraction of the size, of an answer that is elsewhere, at least
 LEAST_SPREAD = 0.05  # of features, most of them logarithms: what hardly differs in training is no measure later

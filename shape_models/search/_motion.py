@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Motion", "outline_distance"]
-
 # Standard deviations per frame, in sizes of the shape (root mean square distance of its landmarks from their middle);
 # chosen on moving training images, see tests/benchmarks/bench_tracking.py.
 _POSE_JITTER, _FORM_JITTER = 0.01, 0.015  # of what is measured, at smoothing 1

@@ -12,8 +12,6 @@ from .._files import atomic
 from ..landmarks import get_scheme
 from ._images import grey
 
-__all__ = ["save_overlay"]
-
 
 def save_overlay(path: Path, image: np.ndarray, shapes: Sequence[np.ndarray], scheme: Any) -> None:
     """Write an image with the points and edges of shapes drawn in, as large as it is."""

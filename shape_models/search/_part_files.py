@@ -11,8 +11,6 @@ from .._names import IMAGE_SUFFIXES
 from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import Entry, as_given
 
-__all__ = ["join_parts"]
-
 _NAME = re.compile(r"(?P<image>.+)[-_ ](?P<part>[^-_ /]+)")
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-__all__ = ["parse_parts"]
-
 
 def parse_parts(given: Sequence[str], scheme: Any) -> dict[str, list[int]]:
     """Return the landmarks of each part: NAME=1-10,12, the name of a group, or a file with one of these a line."""

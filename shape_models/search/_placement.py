@@ -9,8 +9,6 @@ import numpy as np
 
 from ._frame import Frame, Planar
 
-__all__ = ["Placement"]
-
 _REACH = 2.0  # standard deviations of what is looked at
 _SIZE_STEP, _TURN_STEP = 1.2, np.deg2rad(15.0)  # between poses that are looked at: a search reaches as far as half
 _LEAST = 0.3  # the logarithms of sizes that are looked at reach at least so far from the usual one

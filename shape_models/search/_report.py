@@ -16,8 +16,6 @@ from .._files import write_text
 from ._cross_validation import CrossValidation, cross_validate, interval
 from ._images import grey, read_image
 
-__all__ = ["advice", "cross_validated_report", "write_report"]
-
 _WORST = 6
 _PICTURE = 420  # pixels along the longer side of an image in the page
 _MODES = 4

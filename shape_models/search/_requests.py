@@ -12,8 +12,6 @@ from .._provenance import is_landmark_set
 from ._crops import as_spacing
 from ._images import image_count
 
-__all__ = ["Request", "arranged", "requests"]
-
 
 class Request(NamedTuple):
     """One search that was asked for: in which image, its number in the call, from what box or shape, on what maps."""

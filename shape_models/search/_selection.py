@@ -14,8 +14,6 @@ from .evidence import Evidence
 from .patches import Patches
 from .profiles import Profiles
 
-__all__ = ["CHOICES", "make_evidence", "select"]
-
 _LEAST = 6  # images; below, the settings that suit faces stay
 _MOST = 60  # images that the choice looks at
 _N_STARTS = 8  # training starts of each image: enough to tell kinds of evidence apart

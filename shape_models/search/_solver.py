@@ -18,11 +18,6 @@ from ._threads import serial
 from .evidence import Evidence, Proposal, View, check_proposal
 from .results import SearchResult, SearchStep
 
-__all__ = [
-    "FLOOR", "Outcome", "Search", "Solver", "inside", "n_outside", "no_maps", "shape_step",
-    "spread_in_places",
-]  # fmt: skip
-
 _DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which an answer is doubted if it is not before
 _OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
 _GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray

@@ -10,8 +10,6 @@ import numpy as np
 from ._frame import Frame, Planar
 from .heatmaps import peaks
 
-__all__ = ["BoxConvention", "Jitter", "boxes_of", "filled_shape", "jittered", "start_from_peaks", "starts_about"]
-
 Jitter = tuple[float, float, float]
 
 

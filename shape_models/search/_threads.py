@@ -12,8 +12,6 @@ import numpy as np
 
 from .._array import as_count
 
-__all__ = ["Threads", "in_chunks", "n_threads", "serial"]
-
 
 def n_threads(n_jobs: int | None) -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

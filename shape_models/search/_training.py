@@ -22,11 +22,6 @@ from ._threads import Threads
 from .evidence import Evidence, View, check_proposal
 from .heatmaps import check_maps
 
-__all__ = [
-    "Examples", "Maps", "Samples", "Tell", "fit_shape_model", "folds", "frame_of", "load", "silent", "train",
-    "training_samples",
-]  # fmt: skip
-
 _N_SAMPLES = 7000  # training starts over all images, when the number for each image is not given
 _N_LANDMARKS = 500_000  # and landmarks in them: what many landmarks take of memory is bounded
 _MOST_STARTS = 20  # of an image: more of them say nothing new

@@ -9,8 +9,6 @@ import numpy as np
 from ._solver import Solver
 from .results import SearchResult
 
-__all__ = ["N_TURNS", "settle"]
-
 N_TURNS = 12  # angles: a start that is turned by 15 degrees still finds the shape
 _UPRIGHT = np.deg2rad(12.0)  # answers turned by more begin anew from there
 _DOUBTFUL = 0.75  # mean confidence below which other angles are tried: 19 in 20 upright faces of 300-W have more
