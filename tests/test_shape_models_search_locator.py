@@ -161,17 +161,35 @@ def test_the_best_place_is_the_object_and_places_differ(fitter, data):
         assert all(np.abs(a - b).max() > 1 for a, b in pairs)
 
 
-def test_places_follow_a_quarter_turn_of_the_image(fitter, data):
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("degrees", [0.0, 30.0])
+def test_places_follow_quarter_turns_of_the_image(fitter, data, quarters, degrees):
     """The template looks at every angle alike."""
     images, _ = data
     locator, frame = fitter._locator, fitter._frame
-    sides = np.array([46.0])
-    image = images[20]
-    first = locator.find(locator.see(image, sides), frame, sides, np.array([0.0]), 1).shapes[0]
-    turned = np.ascontiguousarray(np.rot90(image, -1))  # clockwise: (x, y) -> (height - 1 - y, x)
-    second = locator.find(locator.see(turned, sides), frame, sides, np.array([np.pi / 2]), 1).shapes[0]
-    expected = np.stack([image.shape[0] - 1 - first[:, 1], first[:, 0]], axis=1)
-    np.testing.assert_allclose(second, expected, atol=3.1)  # half a cell of 6 pixels
+    sides, image = np.array([46.0]), images[20]
+    angle = np.deg2rad(degrees)
+    first, evidence = locator.find(locator.see(image, sides), frame, sides, np.array([angle]), 3)
+    turned = image
+    for _ in range(quarters):
+        first = np.stack([turned.shape[0] - 1 - first[..., 1], first[..., 0]], axis=-1)  # clockwise, y down
+        turned = np.ascontiguousarray(np.rot90(turned, -1))
+    turns = np.array([angle + quarters * np.pi / 2])
+    second, other = locator.find(locator.see(turned, sides), frame, sides, turns, 3)
+    np.testing.assert_allclose(second[0], first[0], atol=0.1)
+    np.testing.assert_allclose(other, evidence, atol=0.01)
+
+
+def test_an_angle_and_the_same_once_round_are_one(fitter, data):
+    images, _ = data
+    locator, frame, sides = fitter._locator, fitter._frame, np.array([40.0, 48.0])
+    bank = locator.see(images[21], sides)
+    for degrees in (-95.0, -5.0, 90.0, 179.0):
+        first, second = (
+            locator.find(bank, frame, sides, np.array([np.deg2rad(degrees + more)]), 4) for more in (0.0, 360.0)
+        )
+        np.testing.assert_allclose(first.shapes, second.shapes, atol=1e-3)
+        np.testing.assert_allclose(first.evidence, second.evidence, atol=1e-4)
 
 
 def test_the_grid_covers_what_was_seen_and_every_angle_when_asked():

@@ -49,6 +49,14 @@ def test_describe_is_the_descriptor_of_the_definition(rng):
         np.testing.assert_allclose(out[0], expected, rtol=0, atol=2e-4)
 
 
+def test_correlate_sums_the_products_at_every_place(rng):
+    cells, weights = rng.normal(size=(9, 13, 8)).astype(np.float32), rng.normal(size=(4, 3, 8)).astype(np.float32)
+    out = np.empty((6, 11), np.float32)
+    kernels.correlate(np.ascontiguousarray(cells.transpose(2, 0, 1)), weights, out)
+    windows = np.lib.stride_tricks.sliding_window_view(cells, (4, 3), axis=(0, 1))
+    np.testing.assert_allclose(out, np.einsum("yxcij,ijc->yx", windows, weights), atol=1e-4)
+
+
 def test_profile_distances_are_those_of_the_definition(rng):
     image = rng.uniform(size=(40, 50))
     points, angle = rng.uniform(12, 28, size=(5, 2)), rng.uniform(0, 6, size=5)

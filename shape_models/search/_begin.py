@@ -10,6 +10,7 @@ from .._array import as_shapes
 from ..boxes import check_boxes
 from ._checks import check_alike, check_jitter, check_start, numbers
 from ._crops import Squared
+from ._fitter import Searches
 from ._images import read_image
 from ._requests import Request
 from ._solver import FLOOR, Search, no_maps
@@ -23,7 +24,7 @@ _EACH = 5  # of them at each of the places that look most like the object
 
 
 def search(
-    fitter: Any, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
+    fitter: Searches, asked: list[Request], name: str | None, n_starts: int | None, n_turns: int, max_iter: int | None,
     strict: bool,
 ) -> list[SearchResult]:  # fmt: skip
     """Answer requests; one that is not possible raises where `strict`, and has a status of its own otherwise."""
@@ -57,7 +58,7 @@ def search(
     return results
 
 
-def _settled(fitter: Any, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
+def _settled(fitter: Searches, request: Request, search: Search, first: SearchResult, n_turns: int) -> SearchResult:
     """Search anew where an answer is turned or doubtful."""
     solver, box = fitter._solver(), np.array([search.box])
 
@@ -73,12 +74,12 @@ def _settled(fitter: Any, request: Request, search: Search, first: SearchResult,
     return settle(solver, first, turned, again, n_turns)
 
 
-def _failed(fitter: Any, status: str, message: str) -> SearchResult:
+def _failed(fitter: Searches, status: str, message: str) -> SearchResult:
     return SearchResult.failed(fitter.n_landmarks_, len(fitter._frame.variances), status=status, message=message)
 
 
 def begin(
-    fitter: Any, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
+    fitter: Searches, request: Request, name: str | None, n_starts: int | None, *, wide: bool = False
 ) -> Search | None:
     """Read an image and find the starts in it; None where no face is found.
 
@@ -123,7 +124,7 @@ def begin(
 
 
 def look_for(
-    fitter: Any, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
+    fitter: Searches, image: np.ndarray, squared: Squared, n_starts: int | None = None, *, wide: bool = False,
     several: bool = True,
 ) -> Search:  # fmt: skip
     """Return a search with several starts at each of the places that look most like the object, or at one alone."""
@@ -140,7 +141,7 @@ def look_for(
     return Search(starts, size, bank, None, None, squared, evidence)
 
 
-def _detect(fitter: Any, image: np.ndarray) -> np.ndarray | None:
+def _detect(fitter: Searches, image: np.ndarray) -> np.ndarray | None:
     from .detection import detected
 
     assert fitter.detection_ is not None

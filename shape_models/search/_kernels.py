@@ -221,6 +221,28 @@ def channel_map(buffer, row, matrix, out):
 
 
 @compiled
+def correlate(cells, weights, out):
+    """Fill `out` with the sum of products of a template and the cells under it, at all places.
+
+    Parameters
+    ----------
+    cells : float32 (8, rows, columns)
+    weights : float32 (h, w, 8)
+    out : float32 (rows - h + 1, columns - w + 1)
+    """
+    rows, columns, n = weights.shape
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = np.float32(0.0)
+        for i in range(rows):
+            for j in range(columns):
+                for c in range(n):
+                    weight = weights[i, j, c]
+                    for x in range(out.shape[1]):
+                        out[y, x] += weight * cells[c, y + i, x + j]
+
+
+@compiled
 def profile_gradients(buffer, table, points, steps, n_half, out):
     """Differences of the image along a line through each point.
 

@@ -11,6 +11,7 @@ from ._begin import look_for
 from ._calibration import TOLERANCE, Calibration, covered, disturbed, spread_of
 from ._checks import check_jitter, check_start
 from ._crops import Crops
+from ._fitter import Fitter, Searches
 from ._images import read_image
 from ._judge import Judge, appearance
 from ._locator import learn_places
@@ -26,7 +27,7 @@ _LEAST_ERROR = 0.002  # of the size: smaller ones are as good as none
 _WIDE = 2.5  # how many times as far off as in training some starts are, which end in wrong places
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
 _N_WHOLE = 40  # of them, at most, in which the object is looked for
-_N_TURNED = 10  # of these, at most, in which it is looked for at any angle: seconds each, where it is small
+_N_TURNED = 20  # of these, at most, in which it is looked for at any angle: up to a second each, where it is small
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
 _LEAST = 3  # images that a fold leaves to learn from; below, it goes by images too
 
@@ -44,7 +45,7 @@ class Tried(NamedTuple):
 
 
 def calibrate(
-    fitter: Any, examples: Examples, truth: np.ndarray, tell: Tell
+    fitter: Fitter, examples: Examples, truth: np.ndarray, tell: Tell
 ) -> tuple[Calibration | None, np.ndarray | None]:
     """Learn from images left out how right landmarks and answers are, by searches that were trained without them.
 
@@ -142,7 +143,7 @@ def calibrate(
     return calibration, left_out
 
 
-def _sought(part: Any, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool) -> tuple[np.ndarray, ...]:
+def _sought(part: Searches, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool) -> tuple[np.ndarray, ...]:
     """Look for the object in a whole image, and return what `Lost` learns of the answers."""
     whole = crops.outside(truth[[index]], squared=True, rows=[index])
     search = look_for(part, *crops.whole(index), wide=wide)
@@ -162,7 +163,7 @@ def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def left_out_error(fitter: Any, examples: Examples) -> float:
+def left_out_error(fitter: Fitter, examples: Examples) -> float:
     """Return the error of searches in images that they were not trained on, the mean of its logarithm.
 
     Relative to the size of the shapes. Starts are those of the training; landmarks that are missing do not count.
@@ -188,7 +189,7 @@ def left_out_error(fitter: Any, examples: Examples) -> float:
 
 
 def _starts(
-    part: Any, boxes: np.ndarray, initial: np.ndarray | None, n: int, rng: np.random.Generator, wide: int = 0
+    part: Searches, boxes: np.ndarray, initial: np.ndarray | None, n: int, rng: np.random.Generator, wide: int = 0
 ) -> np.ndarray:
     """Return starts (n_images, n + wide, K, 2) as those of the training, and some that are farther off."""
     jitter = np.array(check_jitter(part.jitter))
@@ -206,7 +207,7 @@ def _starts(
 
 
 def _search(
-    part: Any, images: list[np.ndarray], starts: np.ndarray, maps: Any,
+    part: Searches, images: list[np.ndarray], starts: np.ndarray, maps: Any,
     max_iter: int | None = None,
 ) -> Tried:  # fmt: skip
     """Search images from starts (n, n_starts, K, 2), those of them that can be searched."""

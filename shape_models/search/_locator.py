@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -11,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from ._crops import Crops
 from ._frame import Frame, Planar
 from ._images import ImageBank
-from ._kernels import N_ORIENTATIONS, channel_map
+from ._kernels import N_ORIENTATIONS, channel_map, correlate
 from ._placement import Placement
 
 _MOST_IMAGES = 300  # that the template is learned from
@@ -107,8 +108,16 @@ class Locator:
             Angles that are tried, radians.
         n : int
         """
+        quarter = np.floor(turns / (0.5 * np.pi) + 1e-6).astype(int)
+        base = np.round(turns - 0.5 * np.pi * quarter, 6)
         best, sums = zip(
-            *(self._scores(bank, float(side), float(turn), n) for side in sides for turn in turns), strict=True
+            *(
+                scores
+                for side in sides
+                for angle in np.unique(base)
+                for scores in self._scores(bank, float(side), float(angle), quarter[base == angle] % 4, n)
+            ),
+            strict=True,
         )
         places = np.concatenate(best)
         z, a, score = places[np.argsort(-places[:, 2].real)].T
@@ -130,36 +139,39 @@ class Locator:
         poses = Planar(a[kept] / frame.side * np.exp(1j * frame.angle), z[kept])
         return Places(poses(np.broadcast_to(frame.mean - frame.middle, (len(kept), *frame.mean.shape))), evidence)
 
-    def _scores(self, bank: ImageBank, side: float, turn: float, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return place, size with angle, and score of the best windows (m, 3) of one size and angle, complex.
+    def _scores(
+        self, bank: ImageBank, side: float, turn: float, quarters: np.ndarray, n: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield place, size with angle, and score of the best windows (m, 3) of one size and angle, complex.
 
-        And how many windows there are, with the sums of their scores and of the squares.
+        And how many windows there are, with the sums of their scores and of the squares. So for `turn` and so many
+        quarter turns more: the image is looked at once, and the template turned.
         """
         width, height = (int(v) for v in bank.sizes[0])
-        rows, columns = self.weights.shape[:2]
         step = side / (_CELLS * _CELL)  # pixels of the image for one of the frame
         table, to_level = bank.place(np.array([0]), np.array([False]), np.array([step]))
         a = step * np.exp(1j * turn)
         # The frame is turned about the middle of the image and covers it with a margin of half a window.
-        c, s = abs(np.cos(turn)), abs(np.sin(turn))
-        wide = int(np.ceil((c * width + s * height) / step / _CELL)) + columns
-        high = int(np.ceil((s * width + c * height) / step / _CELL)) + rows
+        c, s, margin = abs(np.cos(turn)), abs(np.sin(turn)), max(self.weights.shape[:2])
+        wide = int(np.ceil((c * width + s * height) / step / _CELL)) + margin
+        high = int(np.ceil((s * width + c * height) / step / _CELL)) + margin
         b = 0.5 * complex(width - 1, height - 1) - a * 0.5 * complex(wide * _CELL - 1, high * _CELL - 1)
-        cells = _cells(bank, table[0], to_level[0], a, b, (high, wide))
-        weights = np.ascontiguousarray(self.weights.reshape(-1, N_ORIENTATIONS).T)
-        each = (cells.reshape(-1, N_ORIENTATIONS) @ weights).reshape(high, wide, rows, columns)
-        score = np.zeros((high - rows + 1, wide - columns + 1), np.float32)
-        for i in range(rows):
-            for j in range(columns):
-                score += each[i : i + score.shape[0], j : j + score.shape[1], i, j]
-        y, x = np.divmod(np.arange(score.size), score.shape[1])
-        z = a * ((x + 0.5 * columns) * _CELL - 0.5 + 1j * ((y + 0.5 * rows) * _CELL - 0.5)) + b
-        outside = (z.real < 0) | (z.real > width - 1) | (z.imag < 0) | (z.imag > height - 1)
-        values = np.where(outside, -np.inf, score.ravel())
-        best = np.argpartition(-values, min(_EACH * n, len(values) - 1))[: _EACH * n]
-        inner = values[~outside].astype(np.float64)
-        sums = np.array([len(inner), inner.sum(), np.square(inner).sum()])
-        return np.stack([z[best], np.full(len(best), side * np.exp(1j * turn)), values[best]], axis=1), sums
+        cells = np.ascontiguousarray(_cells(bank, table[0], to_level[0], a, b, (high, wide)).transpose(2, 0, 1))
+        for quarter in quarters:
+            # From x towards y, and so are the directions numbered.
+            template = np.roll(np.rot90(self.weights, -quarter), quarter * N_ORIENTATIONS // 4, axis=2)
+            rows, columns = template.shape[:2]
+            score = np.empty((high - rows + 1, wide - columns + 1), np.float32)
+            correlate(cells, np.ascontiguousarray(template), score)
+            y, x = np.divmod(np.arange(score.size), score.shape[1])
+            z = a * ((x + 0.5 * columns) * _CELL - 0.5 + 1j * ((y + 0.5 * rows) * _CELL - 0.5)) + b
+            outside = (z.real < 0) | (z.real > width - 1) | (z.imag < 0) | (z.imag > height - 1)
+            values = np.where(outside, -np.inf, score.ravel())
+            best = np.argpartition(-values, min(_EACH * n, len(values) - 1))[: _EACH * n]
+            inner = values[~outside].astype(np.float64)
+            sums = np.array([len(inner), inner.sum(), np.square(inner).sum()])
+            pose = side * np.exp(1j * turn) * 1j**quarter
+            yield np.stack([z[best], np.full(len(best), pose), values[best]], axis=1), sums
 
 
 def learn_places(

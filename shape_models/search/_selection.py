@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from ._fitter import Fitter
 from ._images import grey
 from ._left_out import left_out_error
 from ._training import Examples, Tell
@@ -33,7 +34,7 @@ def make_evidence(evidence: Any) -> Evidence:
     raise ValueError(f"evidence: got {evidence!r}; expected one of {', '.join(map(repr, CHOICES))}, or an Evidence.")
 
 
-def select(fitter: Any, examples: Examples, tell: Tell) -> Evidence:
+def select(fitter: Fitter, examples: Examples, tell: Tell) -> Evidence:
     """Return the evidence whose answers in left-out images are best: profiles of some settings, for "auto" patches too.
 
     One setting is chosen after the other: prior, modes and length of the profiles.
