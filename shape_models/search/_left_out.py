@@ -143,7 +143,9 @@ def calibrate(
     return calibration, left_out
 
 
-def _sought(part: Searches, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool) -> tuple[np.ndarray, ...]:
+def _sought(
+    part: Searches, crops: Crops, truth: np.ndarray, index: int, fold: int, wide: bool
+) -> tuple[np.ndarray, ...]:
     """Look for the object in a whole image, and return what `Lost` learns of the answers."""
     whole = crops.outside(truth[[index]], squared=True, rows=[index])
     search = look_for(part, *crops.whole(index), wide=wide)
