@@ -16,8 +16,6 @@ from ._training import Examples, Tell
 from .detection import LearnedDetection
 from .evidence import Evidence
 
-__all__ = ["Fitter", "Searches"]
-
 
 class Searches(Protocol):
     """A trained search."""
