@@ -15,7 +15,8 @@ from .._names import plain_name
 from .._typing import ImageSize, PathLike
 from ..formats import LandmarkFile, LandmarkFileError, write_landmarks
 from ..formats import _files as known
-from ..formats._record import as_image_size, refuse_frame
+from ..formats._record import as_image_size
+from ..formats._target import Target
 from ..images import image_exists, image_size
 from ._reading import in_pixels
 from ._samples import LandmarkSamples
@@ -83,7 +84,7 @@ def save_landmarks(
     if suffix == ".npy":
         records = _records(samples, suffix, size)
         for record in records:
-            refuse_frame(path, record, ("pixels", "physical"))
+            Target(path).refuse_frame(record, "pixels", "physical")
         shapes = samples.with_shapes([record.points for record in records]).shapes()
         with atomic(path) as temporary, temporary.open("wb") as stream:
             # One array of two axes is read as pixels.

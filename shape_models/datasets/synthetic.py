@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,13 @@ _CENTER = (127.5, 120.0)
 _HALF_WIDTH = 70.0
 _PIVOT = np.array([0.0, 0.0, 0.7])  # heads turn about a point behind the face
 
+_FILE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 # One standard deviation of each trait, in half face widths (angles in degrees).
-_TRAITS = {
-    "width": 0.05, "length": 0.06, "jaw": 0.05, "eye_distance": 0.025, "eye_size": 0.09, "eye_opening": 0.2,
-    "brow_height": 0.035, "brow_tilt": 0.035, "nose_length": 0.045, "nose_width": 0.09, "mouth_width": 0.1,
-    "mouth_height": 0.03, "lips": 0.16, "smile": 0.06, "opening": 0.09, "profile": 0.06,
-}  # fmt: skip
-_YAW, _PITCH, _ROLL = 12.0, 7.0, 5.0
+_TRAITS: dict[str, float] = _FILE["traits"]
+# Which curve, drawn in which way, the landmarks of a scheme lie on, and where along it.
+_PLACES: dict[str, list[tuple[str, dict[str, Any], list[float]]]] = _FILE["places"]
+_KNOWN = (*_PLACES, "muct68")
+_YAW, _PITCH, _ROLL = 12.0, 7.0, 5.0  # standard deviations in degrees: about what portraits have
 
 
 def make_faces(
@@ -70,13 +72,14 @@ def make_faces(
     if n_dims not in (2, 3):
         raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
     scheme = get_scheme(scheme)
-    if scheme.name not in _PLACES or scheme != get_scheme(scheme.name):
-        raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_PLACES)}.")
+    if scheme.name not in _KNOWN or scheme != get_scheme(scheme.name):
+        raise ValueError(f"scheme: got {scheme!r}; expected one of {', '.join(_KNOWN)}.")
     generator = as_generator(0 if rng is None else rng)
     traits, rotations = _draw_traits(n, generator), _rotations(n, generator)
     scale = _HALF_WIDTH * np.exp(0.07 * _truncated(generator, (n, 1, 1)))
     shift = np.asarray(_CENTER) + 4.0 * _truncated(generator, (n, 1, 2))
-    faces = _build(scheme.name, traits)
+    whole = "muct76" if scheme.name == "muct68" else scheme.name
+    faces = _build(whole, traits)[:, : scheme.n_landmarks]
     faces += generator.normal(scale=0.006, size=faces.shape)  # last, so that a seed is the same face in any scheme
     faces = ((faces - _PIVOT) @ rotations.swapaxes(1, 2) + _PIVOT) * scale
     faces[..., :2] += shift
@@ -225,136 +228,14 @@ def _depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     )
 
 
-Place = tuple[Callable[..., Any], float, dict[str, Any]]
+_CURVES: dict[str, Callable[..., Solid]] = {
+    curve.__name__[1:]: curve for curve in (_jaw, _brow, _eye, _bridge, _nostrils, _wing, _lip, _lip_gap)
+}
 
 
 def _build(name: str, traits: dict[str, np.ndarray]) -> np.ndarray:
-    n = len(next(iter(traits.values())))
-    places = _PLACES[name]
-    faces = np.empty((n, len(places), 3))
-    start = 0
-    while start < len(places):  # consecutive places of one curve in one call
-        curve, _, keywords = places[start]
-        stop = start
-        while stop < len(places) and places[stop][0] is curve and places[stop][2] == keywords:
-            stop += 1
-        t = np.array([place[1] for place in places[start:stop]])
-        x, y, depth = curve(t, traits, **keywords)
-        faces[:, start:stop, 0], faces[:, start:stop, 1] = x, y
-        faces[:, start:stop, 2] = _depth(faces[:, start:stop, 0], faces[:, start:stop, 1]) + depth
-        start = stop
-    return faces
-
-
-def _along(curve: Callable[..., Any], places: list[float] | np.ndarray, **keywords: int | bool | float) -> list[Place]:
-    return [(curve, float(t), keywords) for t in places]
-
-
-# Places round an eye, from its outer corner over the top, and from its inner corner over the top
-_SIX, _EIGHT = np.array([0, 1, 2, 3, 4, 5]) / 6, np.arange(8) / 8
-_SIX_INNER, _EIGHT_INNER = (0.5 - _SIX) % 1, (0.5 - _EIGHT) % 1
-
-
-def _outer_lip() -> list[Place]:
-    upper, lower = np.linspace(-1, 1, 7), np.linspace(1, -1, 7)[1:-1]
-    return [*_along(_lip, upper, row=0), *_along(_lip, lower, row=3)]
-
-
-def _mouth() -> list[Place]:
-    return [*_outer_lip(), *_along(_lip, np.linspace(-1, 1, 5), row=1), *_along(_lip, [0.5, 0.0, -0.5], row=2)]
-
-
-def _middle_nose() -> list[Place]:
-    return [*_along(_bridge, np.linspace(0, 1, 4)), *_along(_nostrils, np.linspace(-1, 1, 5))]
-
-
-def _ibug68() -> list[Place]:
-    return [
-        *_along(_jaw, np.linspace(-1, 1, 17)),
-        *_along(_brow, np.linspace(0, 1, 5), side=-1, lower=False),
-        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
-        *_middle_nose(),
-        *_along(_eye, _SIX, side=-1),
-        *_along(_eye, _SIX_INNER, side=1),
-        *_mouth(),
-    ]
-
-
-def _wflw98() -> list[Place]:
-    lower = np.array([0.1, 0.35, 0.6, 0.85])
-    return [
-        *_along(_jaw, np.linspace(-1, 1, 33)),
-        *_along(_brow, np.linspace(0, 1, 5), side=-1, lower=False),
-        *_along(_brow, lower[::-1], side=-1, lower=True),
-        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
-        *_along(_brow, lower, side=1, lower=True),
-        *_middle_nose(),
-        *_along(_eye, _EIGHT, side=-1),
-        *_along(_eye, _EIGHT_INNER, side=1),
-        *_mouth(),
-        *_along(_eye, [0], side=-1, radius=0.0),
-        *_along(_eye, [0], side=1, radius=0.0),
-    ]
-
-
-def _cofw29() -> list[Place]:
-    brow = [[*_along(_brow, [0.5], side=s, lower=False), *_along(_brow, [0.5], side=s, lower=True)] for s in (-1, 1)]
-    return [
-        *_along(_brow, [0], side=-1, lower=False), *_along(_brow, [0], side=1, lower=False),
-        *_along(_brow, [1], side=-1, lower=False), *_along(_brow, [1], side=1, lower=False), *brow[0], *brow[1],
-        *_along(_eye, [0], side=-1), *_along(_eye, [0], side=1), *_along(_eye, [0.5], side=-1),
-        *_along(_eye, [0.5], side=1), *_along(_eye, [0.25, 0.75], side=-1), *_along(_eye, [0.25, 0.75], side=1),
-        *_along(_eye, [0], side=-1, radius=0.0), *_along(_eye, [0], side=1, radius=0.0),
-        *_along(_wing, [0.8], side=-1), *_along(_wing, [0.8], side=1), *_along(_bridge, [1]), *_along(_nostrils, [0]),
-        *_along(_lip, [-1, 1, 0], row=0), *_along(_lip, [0], row=1), *_along(_lip, [0], row=2),
-        *_along(_lip, [0], row=3), *_along(_jaw, [0]),
-    ]  # fmt: skip
-
-
-def _imm58() -> list[Place]:
-    return [
-        *_along(_jaw, np.linspace(-0.72, 0.72, 13)),
-        *_along(_eye, _EIGHT, side=1),
-        *_along(_eye, _EIGHT, side=-1),
-        *_along(_brow, np.linspace(1, 0, 5), side=1, lower=False),
-        *_along(_brow, np.linspace(1, 0, 5), side=-1, lower=False),
-        *_along(_lip, [-1, -0.3, 0, 0.3, 1], row=0),
-        *_along(_lip, [0.4, 0, -0.4], row=3),
-        *_along(_wing, [0, 0.5, 0.7, 0.85, 1], side=-1),
-        *_along(_nostrils, [0]),
-        *_along(_wing, [1, 0.85, 0.7, 0.5, 0], side=1),
-    ]
-
-
-def _muct76() -> list[Place]:
-    upper, lower = [0, 0.3, 0.65, 1], [0.65, 0.3]
-    brows = [[*_along(_brow, upper, side=s, lower=False), *_along(_brow, lower, side=s, lower=True)] for s in (1, -1)]
-    eyes = [[*_along(_eye, [0, 0.25, 0.5, 0.75], side=s), *_along(_eye, [0], side=s, radius=0.0)] for s in (-1, 1)]
-    return [
-        *_along(_jaw, np.linspace(-1, 1, 15)),
-        *brows[0],
-        *brows[1],
-        *eyes[0],
-        *eyes[1],
-        *_along(_wing, [0, 0.5, 0.8, 1], side=-1),
-        *_along(_nostrils, [0]),
-        *_along(_wing, [1, 0.8, 0.5, 0], side=1),
-        *_along(_nostrils, [-0.55, 0.55]),
-        *_outer_lip(),
-        *_along(_lip, [-0.5, 0, 0.5], row=2),
-        *_along(_lip, [0.5, 0, -0.5], row=1),
-        *_along(_lip_gap, [0]),
-        *_along(_bridge, [1]),
-        *_along(_eye, [1 / 8, 3 / 8, 5 / 8, 7 / 8], side=-1),
-        *_along(_eye, [1 / 8, 3 / 8, 5 / 8, 7 / 8], side=1),
-    ]
-
-
-_PLACES: dict[str, list[Place]] = {
-    "ibug68": _ibug68(),
-    "wflw98": _wflw98(),
-    "cofw29": _cofw29(),
-    "imm58": _imm58(),
-    "muct76": _muct76(),
-    "muct68": _muct76()[:68],
-}
+    parts = []
+    for curve, way, places in _PLACES[name]:
+        x, y, depth = np.broadcast_arrays(*_CURVES[curve](np.array(places), traits, **way))
+        parts.append(np.stack([x, y, _depth(x, y) + depth], axis=-1))
+    return np.concatenate(parts, axis=1)

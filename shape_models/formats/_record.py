@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from pathlib import Path, PureWindowsPath
@@ -12,11 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._array import as_numpy
-from .._files import atomic as replacing
 from .._scheme import LandmarkScheme, SchemeLike, get_scheme
-from .._typing import ArrayLike, LandmarkSet, PathLike
+from .._typing import ArrayLike, LandmarkSet
 from ..images import image_size as image_size_of
-from ._source import BLANKS, LINE_END, LandmarkFileError, Source, shorten
+from ._source import Source, shorten
 
 FRAMES = ("pixels", "y_up", "relative", "physical")
 EXACT = Context(prec=700)  # sums and differences of a float64 and a small integer are exact
@@ -183,70 +181,6 @@ def _expected_missing(missing: Any) -> str:
     return f"got {missing!r}; expected None, 'negative', 'zero', a number, or one number for each coordinate."
 
 
-def as_files(landmarks: Any, path: PathLike) -> list[LandmarkFile]:
-    """Return what is to be written as a list of LandmarkFile: one, a list of them, one shape or an array of shapes."""
-    if isinstance(landmarks, LandmarkFile):
-        return [landmarks]
-    if isinstance(landmarks, list | tuple) and any(isinstance(item, LandmarkFile) for item in landmarks):
-        return [item if isinstance(item, LandmarkFile) else LandmarkFile(as_points(item, path)) for item in landmarks]
-    array = _numbers(landmarks, path)
-    return [LandmarkFile(as_points(shape, path)) for shape in (array if array.ndim == 3 else array[None])]
-
-
-def _numbers(landmarks: Any, path: PathLike) -> np.ndarray:
-    """Return an array of float64 in which what is masked is missing, also in a list."""
-    parts = landmarks if isinstance(landmarks, list | tuple) else ()
-    try:
-        if isinstance(landmarks, np.ma.MaskedArray) or any(isinstance(part, np.ma.MaskedArray) for part in parts):
-            masked = np.ma.stack(landmarks) if parts else np.ma.asarray(landmarks)
-            return np.ma.filled(masked.astype(np.float64), np.nan)
-        return np.asarray(landmarks, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise LandmarkFileError(f"{path}: got {type(landmarks).__name__}; expected an array of landmarks.") from None
-
-
-def same_count(path: Path, files: Sequence[LandmarkFile]) -> tuple[int, int]:
-    """Return (n_landmarks, n_dims) of files that must agree in them, at least one."""
-    if not files:
-        raise LandmarkFileError(f"{path}: got no shapes; expected at least one.")
-    for index, file in enumerate(files):
-        if np.shape(file.points) != np.shape(files[0].points):
-            raise LandmarkFileError(
-                f"{path}: shape {index} has {np.shape(file.points)}, shape 0 {np.shape(files[0].points)}; "
-                "expected the same for all."
-            )
-    n_landmarks, n_dims = as_points(files[0].points, path).shape
-    return n_landmarks, n_dims
-
-
-def file_error(path: PathLike, problem: str) -> LandmarkFileError:
-    """Return the error that names the file to write and what is wrong with what should go into it."""
-    return LandmarkFileError(f"{Path(path)}: {problem}")
-
-
-def refuse_frame(path: PathLike, landmarks: Any, allowed: tuple[str, ...] = ("pixels",)) -> None:
-    """Refuse to write points of one frame into a format that means another."""
-    frame = getattr(landmarks, "frame", allowed[0])
-    if frame not in allowed:
-        raise file_error(
-            path,
-            f"got landmarks in the frame {frame!r}; this format holds "
-            f"{' or '.join(map(repr, allowed))}. Try reading them with image_size=.",
-        )
-
-
-def one_line(path: PathLike, name: str, value: Any) -> str:
-    """Return the text of a value that a line of a file is to hold, and to give back."""
-    text = str(value)
-    if LINE_END.search(text) or text != text.strip(BLANKS):
-        raise file_error(
-            path,
-            f"{name}: got {shorten(text)!r}, which one line cannot hold; "
-            "expected none of its ends, and no space around.",
-        )
-    return text
-
-
 def record(
     source: Source,
     points: Any,
@@ -276,22 +210,6 @@ def record(
     return LandmarkFile(points, names, scheme, image_name or None, frame, path=source.path, attributes=attributes)
 
 
-def as_points(
-    landmarks: Any, path: PathLike, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)
-) -> np.ndarray:
-    """Return the points to write, as finite float64 of shape (n_landmarks, n_dims)."""
-    points = _numbers(landmarks, path)
-    if points.ndim != 2 or points.shape[1] not in n_dims or not len(points):
-        dims = " or ".join(map(str, n_dims))
-        raise LandmarkFileError(f"{path}: got landmarks of shape {points.shape}; expected (n_landmarks, {dims}).")
-    if np.isinf(points).any():
-        raise LandmarkFileError(f"{path}: got an infinite coordinate; expected finite numbers or NaN.")
-    missing = np.flatnonzero(np.isnan(points).any(axis=1))
-    if missing.size and not allow_nan:
-        raise LandmarkFileError(f"{path}: landmark {int(missing[0])} is missing (NaN); expected all. Try .csv or .tps.")
-    return whole_missing(points) if missing.size else points
-
-
 def whole_missing(points: Any) -> np.ndarray:
     """Return an array of points in which a landmark with one missing coordinate is missing as a whole."""
     array = np.array(points, dtype=np.float64)
@@ -299,19 +217,3 @@ def whole_missing(points: Any) -> np.ndarray:
     if gone.any():
         array[gone.any(axis=1)] = np.nan
     return array
-
-
-@contextmanager
-def atomic(path: PathLike) -> Iterator[Path]:
-    """Yield a name in the folder of `path`; it takes the place of `path` when the block ends well."""
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise file_error(path, f"cannot be written ({error}).") from None
-
-
-def write_text(path: PathLike, text: str) -> None:
-    """Write a text file as a whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")

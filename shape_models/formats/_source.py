@@ -89,8 +89,61 @@ class Source:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed content of a JSON file."""
-        return read_json(self)
+        """The parsed content of a JSON file; NaN, infinities, endless numbers and endless nesting are refused."""
+
+        def refuse(token: str) -> None:
+            raise ValueError(f"{token} is not JSON")
+
+        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            members = dict(pairs)
+            if len(members) != len(pairs):
+                repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
+                raise ValueError(f"got the key {shorten(repeated)!r} twice in one object")
+            return members
+
+        try:
+            return json.loads(self.text, parse_constant=refuse, object_pairs_hook=unique)
+        except json.JSONDecodeError as error:
+            raise self.error(f"not JSON: {error.msg}; expected a whole JSON file.", error.lineno) from None
+        except (ValueError, RecursionError) as error:
+            raise self.error(f"not JSON that can be read: {shorten(str(error), 80)}; expected plain JSON.") from None
+
+    def json_number(self, value: Any, name: str) -> float:
+        """Return a finite number of a JSON file, or NaN for null."""
+        if value is None:
+            return np.nan
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(f"{name}: got {shorten(repr(value))}; expected a number or null.")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = np.inf
+        if not np.isfinite(number):
+            raise self.error(f"{name}: got a number that is too large; expected a finite one.")
+        return number
+
+    def json_numbers(self, values: list[Any], name: str) -> np.ndarray:
+        """Return what `json_number` does of many values, faster."""
+        if set(map(type, values)) <= {int, float}:
+            try:
+                array = np.array(values, dtype=np.float64)
+            except OverflowError:
+                array = np.array([np.inf])
+            if np.isfinite(array).all():
+                return array
+        return np.array([self.json_number(value, name) for value in values])
+
+    def member(self, parent: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+        """Return a member of a JSON object after checking that it is there and of its kind."""
+        if not isinstance(parent, dict) or key not in parent:
+            raise self.error(f"{where}: got no {key!r}; expected one.")
+        value = parent[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            expected = " or ".join(names.get(k, k.__name__) for k in kinds)
+            raise self.error(f"{where}: {key}: got {shorten(repr(value))}; expected {expected}.")
+        return value
 
     def pointed(self, token: str) -> str:
         """Return a field of a file with decimal commas, with a point in the place of the comma of a number."""
@@ -190,64 +243,3 @@ def _by_nulls(data: bytes) -> str | None:
     if 4 * max(even, odd) < min(len(data), 4096) or min(even, odd):
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
-
-
-def read_json(source: Source) -> Any:
-    """Parse JSON; NaN, infinities, endless numbers and endless nesting are refused."""
-
-    def refuse(token: str) -> None:
-        raise ValueError(f"{token} is not JSON")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise ValueError(f"got the key {shorten(repeated)!r} twice in one object")
-        return members
-
-    try:
-        return json.loads(source.text, parse_constant=refuse, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise source.error(f"not JSON: {error.msg}; expected a whole JSON file.", error.lineno) from None
-    except (ValueError, RecursionError) as error:
-        raise source.error(f"not JSON that can be read: {shorten(str(error), 80)}; expected plain JSON.") from None
-
-
-def json_number(source: Source, value: Any, name: str) -> float:
-    """Return a finite number of a JSON file, or NaN for null."""
-    if value is None:
-        return np.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise source.error(f"{name}: got {shorten(repr(value))}; expected a number or null.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = np.inf
-    if not np.isfinite(number):
-        raise source.error(f"{name}: got a number that is too large; expected a finite one.")
-    return number
-
-
-def json_numbers(source: Source, values: list[Any], name: str) -> np.ndarray:
-    """Return what `json_number` does of many values, faster."""
-    if set(map(type, values)) <= {int, float}:
-        try:
-            array = np.array(values, dtype=np.float64)
-        except OverflowError:
-            array = np.array([np.inf])
-        if np.isfinite(array).all():
-            return array
-    return np.array([json_number(source, value, name) for value in values])
-
-
-def json_field(source: Source, parent: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """Return a member of a JSON object after checking that it is there and of its kind."""
-    if not isinstance(parent, dict) or key not in parent:
-        raise source.error(f"{where}: got no {key!r}; expected one.")
-    value = parent[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(names.get(k, k.__name__) for k in kinds)
-        raise source.error(f"{where}: {key}: got {shorten(repr(value))}; expected {expected}.")
-    return value

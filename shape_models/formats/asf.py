@@ -9,20 +9,9 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_image_size,
-    as_points,
-    file_error,
-    one_line,
-    record,
-    size_of_image,
-    spell,
-    write_text,
-)
+from ._record import LandmarkFile, LandmarksLike, Missing, as_image_size, record, size_of_image, spell
 from ._source import Source, shorten
+from ._target import Target
 
 __all__ = ["read_asf", "write_asf"]
 
@@ -166,19 +155,20 @@ def write_asf(
     ...     [line for line in path.read_text().splitlines() if not line.startswith("#")]
     ['1', '0\t4\t0.25\t0.25\t0\t0\t0', 'a.bmp']
     """
-    points = as_points(landmarks, path, allow_nan=False, n_dims=(2,))
+    target = Target(path)
+    points = target.points(landmarks, allow_nan=False, n_dims=(2,))
     frame = getattr(landmarks, "frame", "pixels")
     name = image_name or getattr(landmarks, "image_name", None) or ""
-    if one_line(path, "image_name", name).startswith("#"):
-        raise file_error(path, f"image_name: got {shorten(name)!r}, which one line cannot hold; expected a plain name.")
+    if target.one_line("image_name", name).startswith("#"):
+        raise target.error(f"image_name: got {shorten(name)!r}, which one line cannot hold; expected a plain name.")
     factors: tuple[Decimal | None, Decimal | None] = (None, None)
     if frame == "pixels":
         if image_size is None:
-            raise file_error(path, "got pixels; this format is relative to the image. Try image_size=.")
+            raise target.error("got pixels; this format is relative to the image. Try image_size=.")
         width, height = as_image_size(image_size)
         factors = Decimal(width), Decimal(height)
     elif frame != "relative":
-        raise file_error(path, f"got the frame {frame!r}; expected 'pixels' or 'relative', as this format holds.")
+        raise target.error(f"got the frame {frame!r}; expected 'pixels' or 'relative', as this format holds.")
     n = len(points)
     columns = getattr(landmarks, "attributes", {}).get("columns")
     if columns is None or np.shape(columns) != (n, 4):
@@ -188,7 +178,7 @@ def write_asf(
         for i, ((x, y), (p, t, a, b)) in enumerate(zip(points.tolist(), columns, strict=True))
     ]
     head = ["# number of points", str(n), "# path type x y point from to (x and y relative to the image)"]
-    write_text(path, "\n".join([*head, *rows, "# image", *([name] if name else []), ""]))
+    target.write("\n".join([*head, *rows, "# image", *([name] if name else []), ""]))
 
 
 def _fraction(value: float, factor: Decimal | None) -> str:

@@ -12,19 +12,9 @@ from .._names import few
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import IBUG68
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_files,
-    as_points,
-    file_error,
-    mark_missing,
-    record,
-    refuse_frame,
-    write_text,
-)
-from ._source import Source, json_field, json_number, json_numbers, shorten
+from ._record import LandmarkFile, LandmarksLike, Missing, mark_missing, record
+from ._source import Source, shorten
+from ._target import Target
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -103,7 +93,7 @@ def read_coco(
         content = {"annotations": content}
     if isinstance(content, dict) and "annotations" in content and content["annotations"] is None:
         content = {**content, "annotations": []}
-    annotations = json_field(source, content, "annotations", list, "file")
+    annotations = source.member(content, "annotations", list, "file")
     images = _by_id(source, content, "images")
     categories = _by_id(source, content, "categories")
     if part is None:
@@ -117,10 +107,10 @@ def read_coco(
             raise source.error(f"{where}: got {shorten(repr(annotation))}; expected an object.")
         if annotation.get(key) in (None, []) or (valid_key is not None and annotation.get(valid_key) is False):
             continue
-        values = json_field(source, annotation, key, list, where)
+        values = source.member(annotation, key, list, where)
         if len(values) % 3:
             raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
-        triples = np.reshape(json_numbers(source, values, f"{where}.{key}"), (-1, 3))
+        triples = np.reshape(source.json_numbers(values, f"{where}.{key}"), (-1, 3))
         visibility, confidence = triples[:, 2], None
         if results and not scored:  # any number above 0 is a point that the detector gives
             visibility = np.where(visibility > 0, 2, 0)
@@ -206,7 +196,7 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 def _box(source: Source, box: Any, where: str) -> np.ndarray:
     if not isinstance(box, list) or len(box) != 4:
         raise source.error(f"{where}: box: got {shorten(repr(box))}; expected x, y, width and height.")
-    x, y, width, height = (json_number(source, value, f"{where}: box") for value in box)
+    x, y, width, height = (source.json_number(value, f"{where}: box") for value in box)
     corners = np.array([x, y, x + width, y + height])
     if not np.isfinite(corners).all():
         raise source.error(f"{where}: box: got {shorten(repr(box))}; expected finite numbers.")
@@ -242,7 +232,8 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
     ...     read_coco(path)[0].points.tolist()
     [[3.0, 4.0], [5.0, 6.0]]
     """
-    files = as_files(landmarks, path)
+    target = Target(path)
+    files = target.files(landmarks)
     ids = [file.id for file in files]
     if len(set(map(str, ids))) != len(ids) or not all(isinstance(i, int | str) for i in ids):
         ids = list(range(len(files)))
@@ -250,11 +241,11 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
     categories: dict[tuple[Any, ...], dict[str, Any]] = {}
     annotations = []
     for index, file in enumerate(files):
-        refuse_frame(path, file)
-        points = as_points(file.points, path, n_dims=(2,))
+        target.refuse_frame(file, "pixels")
+        points = target.points(file.points, n_dims=(2,))
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise file_error(path, f"shape {index} has no landmark that is not missing; expected one.")
+            raise target.error(f"shape {index} has no landmark that is not missing; expected one.")
         visibility = np.asarray(file.attributes.get("visibility", 2))
         if visibility.shape != (len(points),):
             visibility = np.full(len(points), 2)
@@ -289,10 +280,10 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
         points_of = {"keypoints": triples, "num_keypoints": int(seen.sum())}
         annotations.append(own | ({"face_kpts": triples, "face_valid": True} if face else points_of))
     if not annotations:
-        raise file_error(path, "got no shapes; expected at least one.")
+        raise target.error("got no shapes; expected at least one.")
     content = {"images": list(images.values()), "annotations": annotations, "categories": list(categories.values())}
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise file_error(path, "got a box that is not finite; expected four numbers.") from None
-    write_text(path, text + "\n")
+        raise target.error("got a box that is not finite; expected four numbers.") from None
+    target.write(text + "\n")

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,10 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
-from ._record import (
-    FRAMES,
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_files,
-    file_error,
-    record,
-    refuse_frame,
-    same_count,
-    spell,
-    whole_missing,
-    write_text,
-)
+from ._record import FRAMES, LandmarkFile, LandmarksLike, Missing, record, spell, whole_missing
 from ._source import Source, shorten
 from ._table import Rows, read_table
+from ._target import Target
 
 __all__ = ["read_csv", "write_csv"]
 
@@ -318,10 +305,11 @@ def write_csv(
     ...     path.read_text().splitlines()
     ['x0,y0', '1.0,2.0', 'nan,nan']
     """
-    files = _same_labels(path, as_files(landmarks, path))
+    target = Target(path)
+    files = _same_labels(target, target.files(landmarks))
     if style not in _STYLES:
         raise ValueError(f"style: got {style!r}; expected one of {', '.join(_STYLES)}.")
-    n_landmarks, n_dims = same_count(Path(path), files)
+    n_landmarks, n_dims = target.same_count(files)
     labels = files[0].labels if style == "table" else None
     marks = [
         (letter, key)
@@ -340,9 +328,9 @@ def write_csv(
             for i in range(n_landmarks)
             for axis in "xyz"[:n_dims]
         ]
-    firsts, rows = _first_columns(path, files, columns) if style == "table" else _identities(path, files, style)
+    firsts, rows = _first_columns(target, files, columns) if style == "table" else _identities(target, files, style)
     if len({*firsts, *titles}) != len(firsts) + len(titles):
-        raise file_error(path, f"columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
+        raise target.error(f"columns: got {[*firsts, *titles][:9]} ...; expected names that differ.")
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n", delimiter="\t" if style == "morphoj" else ",")
     writer.writerow([*firsts, *titles])
@@ -350,16 +338,16 @@ def write_csv(
     for file, first in zip(files, rows, strict=True):
         points = whole_missing(np.asarray(file.points, dtype=np.float64))
         if np.isinf(points).any():
-            raise file_error(path, "got an infinite coordinate; expected finite numbers or NaN.")
+            raise target.error("got an infinite coordinate; expected finite numbers or NaN.")
         cells = [points, *(_column(file, key, points)[:, None] for _, key in marks)]
         row = [spell(value, missing=missing) for value in np.hstack(cells).ravel().tolist()]
         if not any(first) and not any(row):
             row = ["nan"] * len(row)  # a row of empty fields would be read as an empty line
         writer.writerow([*first, *row])
-    write_text(path, stream.getvalue())
+    target.write(stream.getvalue())
 
 
-def _same_labels(path: PathLike, files: list[LandmarkFile]) -> list[LandmarkFile]:
+def _same_labels(target: Target, files: list[LandmarkFile]) -> list[LandmarkFile]:
     """Return the files with their landmarks in the order of the first one's labels."""
     names = files[0].labels if files else None
     if names is None or all(file.labels is None for file in files):
@@ -369,11 +357,8 @@ def _same_labels(path: PathLike, files: list[LandmarkFile]) -> list[LandmarkFile
         labels = file.labels
         if labels is None or len(labels) != len(names) or set(labels) != set(names):
             other = sorted(set(names) ^ set(labels or ()))[:3]
-            raise file_error(
-                path,
-                f"shape {index} has other labels than shape 0 ({shorten(', '.join(other))}); "
-                "expected the same for all.",
-            )
+            got = f"shape {index} has other labels than shape 0 ({shorten(', '.join(other))})"
+            raise target.error(f"{got}; expected the same for all.")
         if labels != names:
             order = [labels.index(name) for name in names]
             changes = {
@@ -396,7 +381,7 @@ def _column(file: LandmarkFile, key: str, points: np.ndarray) -> np.ndarray:
 
 
 def _first_columns(
-    path: PathLike, files: list[LandmarkFile], columns: Sequence[str] | None
+    target: Target, files: list[LandmarkFile], columns: Sequence[str] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return the names and the values of the columns before the coordinates."""
     if columns is None:
@@ -412,14 +397,14 @@ def _first_columns(
         row = [file.image_name or ""] if images else []
         rows.append(row + ["" if values.get(name) is None else str(values[name]) for name in names])
     if len(set(names)) != len(names) or (images and "image" in names):
-        raise file_error(path, f"columns: got {names}; expected names that differ.")
+        raise target.error(f"columns: got {names}; expected names that differ.")
     return [*(["image"] if images else []), *names], rows
 
 
-def _identities(path: PathLike, files: list[LandmarkFile], style: str) -> tuple[list[str], list[list[str]]]:
+def _identities(target: Target, files: list[LandmarkFile], style: str) -> tuple[list[str], list[list[str]]]:
     """Return the one column of MorphoJ and of R: who each shape is."""
     for file in files:
-        refuse_frame(path, file, ("pixels", "y_up", "physical"))
+        target.refuse_frame(file, "pixels", "y_up", "physical")
     rows = [[str(file.image_name or index) if file.id is None else str(file.id)] for index, file in enumerate(files)]
     return ["ID" if style == "morphoj" else ""], rows
 

@@ -10,19 +10,9 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._labelled import stack
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_files,
-    as_points,
-    file_error,
-    record,
-    refuse_frame,
-    spell,
-    write_text,
-)
+from ._record import LandmarkFile, LandmarksLike, Missing, record, spell
 from ._source import Source, shorten
+from ._target import Target
 from ._xml import XmlHandler
 
 __all__ = ["read_dlib_xml", "write_dlib_xml"]
@@ -152,27 +142,27 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
     ...     read_dlib_xml(path)[0].points.tolist()
     [[3.0, 4.0], [5.5, 6.0]]
     """
-    files = as_files(landmarks, path)
-    shapes = [as_points(file.points, path, n_dims=(2,)) for file in files]
+    target = Target(path)
+    files = target.files(landmarks)
+    shapes = [target.points(file.points, n_dims=(2,)) for file in files]
     same = len({(len(points), file.labels) for points, file in zip(shapes, files, strict=True)}) == 1
     never = np.flatnonzero(np.isnan(shapes).any(axis=2).all(axis=0)) if same else np.empty(0, int)
     if len(never) and len(never) < len(shapes[0]):
-        raise file_error(
-            path,
+        raise target.error(
             f"landmark {int(never[0])} is missing in every shape; expected it in one, as this format "
             "holds only what is there. Try .csv or .npz.",
         )
     images: dict[str, list[str]] = {}
     for index, file in enumerate(files):
-        refuse_frame(path, file)
+        target.refuse_frame(file, "pixels")
         points = shapes[index]
         seen = ~np.isnan(points).any(axis=1)
         if not seen.any():
-            raise file_error(path, f"shape {index} has no landmark that is not missing; expected one.")
+            raise target.error(f"shape {index} has no landmark that is not missing; expected one.")
         digits = max(2, len(str(len(points) - 1)))
         labels = file.labels or tuple(f"{i:0{digits}d}" for i in range(len(points)))
         if len(set(labels)) != len(points):
-            raise file_error(path, f"shape {index}: got {len(set(labels))} labels; expected {len(points)}.")
+            raise target.error(f"shape {index}: got {len(set(labels))} labels; expected {len(points)}.")
         box = file.attributes.get("box")
         if box is None:
             x0, y0 = np.floor(points[seen].min(axis=0)).tolist()
@@ -187,24 +177,24 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
             if isinstance(value, str | int | float) and _NAME.fullmatch(key) and key not in (*frame, "ignore")
         }
         texts = {**{key: _whole(value) for key, value in frame.items()}, **others}
-        rows.append(f"    <box {' '.join(f'{key}={_quote(path, text)}' for key, text in texts.items())}>")
+        rows.append(f"    <box {' '.join(f'{key}={_quote(target, text)}' for key, text in texts.items())}>")
         for label, (x, y), kept in zip(labels, points.tolist(), seen.tolist(), strict=True):
             if kept:
-                rows.append(f"      <part name={_quote(path, label)} x='{_whole(x)}' y='{_whole(y)}'/>")
+                rows.append(f"      <part name={_quote(target, label)} x='{_whole(x)}' y='{_whole(y)}'/>")
         rows.append("    </box>")
     if not images:
-        raise file_error(path, "got no shapes; expected at least one.")
+        raise target.error("got no shapes; expected at least one.")
     lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", "<images>"]
     for name, rows in images.items():
-        lines += [f"  <image file={_quote(path, name)}>", *rows, "  </image>"]
-    write_text(path, "\n".join([*lines, "</images>", "</dataset>", ""]))
+        lines += [f"  <image file={_quote(target, name)}>", *rows, "  </image>"]
+    target.write("\n".join([*lines, "</images>", "</dataset>", ""]))
 
 
 def _whole(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else spell(value)
 
 
-def _quote(path: PathLike, text: str) -> str:
+def _quote(target: Target, text: str) -> str:
     if _FORBIDDEN.search(text):
-        raise file_error(path, f"got the name {shorten(text)!r}, which XML cannot hold; expected letters.")
+        raise target.error(f"got the name {shorten(text)!r}, which XML cannot hold; expected letters.")
     return "'" + text.translate(_ESCAPES) + "'"

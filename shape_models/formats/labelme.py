@@ -10,7 +10,7 @@ from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
-from ._source import Source, json_field, json_number, shorten
+from ._source import Source, shorten
 
 __all__ = ["read_labelme"]
 
@@ -61,10 +61,10 @@ def read_labelme(
     source = Source.of(path)
     content = source.json
     objects: dict[Any, dict[str, Any]] = {}
-    for i, shape in enumerate(json_field(source, content, "shapes", list, "file")):
+    for i, shape in enumerate(source.member(content, "shapes", list, "file")):
         where = f"shapes[{i}]"
-        label = str(json_field(source, shape, "label", (str, int), where))
-        points = json_field(source, shape, "points", list, where)
+        label = str(source.member(shape, "label", (str, int), where))
+        points = source.member(shape, "points", list, where)
         kind, group = shape.get("shape_type") or "polygon", shape.get("group_id")
         if isinstance(group, list | dict):
             raise source.error(f"{where}.group_id: got {shorten(repr(group))}; expected a number or null.")
@@ -107,7 +107,7 @@ def read_labelme(
 def _point(source: Source, point: Any, where: str) -> list[float]:
     if not isinstance(point, list) or len(point) != 2:
         raise source.error(f"{where}: got {shorten(repr(point))}; expected x and y.")
-    return [json_number(source, value, where) for value in point]
+    return [source.json_number(value, where) for value in point]
 
 
 def _by_label(source: Source, points: list[tuple[str, list[float]]], group: Any) -> dict[str, list[float]]:

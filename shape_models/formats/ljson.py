@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_files,
-    as_points,
-    file_error,
-    record,
-    refuse_frame,
-    whole_missing,
-    write_text,
-)
-from ._source import LandmarkFileError, Source, json_field, json_number, shorten
+from ._record import LandmarkFile, LandmarksLike, Missing, record, whole_missing
+from ._source import Source, shorten
+from ._target import Target
 
 __all__ = ["read_ljson", "write_ljson"]
 
@@ -66,13 +55,13 @@ def read_ljson(path: PathLike, *, missing: Missing = None, scheme: SchemeLike | 
     """
     source = Source.of(path)
     content = source.json
-    version = json_field(source, content, "version", int, "file")
+    version = source.member(content, "version", int, "file")
     if version == 1:
         shapes = [_version_1(source, content)]
     elif version == 2:
         shapes = [_version_2(source, content, "file")]
     elif version == 3:
-        groups = json_field(source, content, "groups", dict, "file")
+        groups = source.member(content, "groups", dict, "file")
         shapes = []
         for name, group in groups.items():
             points, attributes = _version_2(source, group, f"groups.{shorten(name)}")
@@ -92,10 +81,10 @@ def _version_1(source: Source, content: Any) -> tuple[np.ndarray, dict[str, Any]
     groups: dict[str, np.ndarray] = {}
     rows: list[Any] = []
     edges: list[Any] = []
-    for i, group in enumerate(json_field(source, content, "groups", list, "file")):
+    for i, group in enumerate(source.member(content, "groups", list, "file")):
         where = f"groups[{i}]"
-        label = json_field(source, group, "label", str, where)
-        landmarks = json_field(source, group, "landmarks", list, where)
+        label = source.member(group, "label", str, where)
+        landmarks = source.member(group, "landmarks", list, where)
         start = len(rows)
         for j, landmark in enumerate(landmarks):
             if not isinstance(landmark, dict) or "point" not in landmark:
@@ -109,8 +98,8 @@ def _version_1(source: Source, content: Any) -> tuple[np.ndarray, dict[str, Any]
 
 
 def _version_2(source: Source, content: Any, where: str) -> tuple[np.ndarray, dict[str, Any]]:
-    landmarks = json_field(source, content, "landmarks", dict, where)
-    rows = json_field(source, landmarks, "points", list, f"{where}.landmarks")
+    landmarks = source.member(content, "landmarks", dict, where)
+    rows = source.member(landmarks, "points", list, f"{where}.landmarks")
     points = _points(source, rows, f"{where}.landmarks.points")
     edges = _edges(source, landmarks.get("connectivity"), len(points), f"{where}.landmarks")
     groups: dict[str, np.ndarray] = {}
@@ -118,8 +107,8 @@ def _version_2(source: Source, content: Any, where: str) -> tuple[np.ndarray, di
     if labels is not None and not isinstance(labels, list):
         raise source.error(f"{where}.labels: got {shorten(repr(labels))}; expected a list.")
     for i, item in enumerate(labels or ()):
-        label = json_field(source, item, "label", str, f"{where}.labels[{i}]")
-        mask = json_field(source, item, "mask", list, f"{where}.labels[{i}]")
+        label = source.member(item, "label", str, f"{where}.labels[{i}]")
+        mask = source.member(item, "mask", list, f"{where}.labels[{i}]")
         groups[label] = _indices(source, mask, len(points), f"{where}.labels[{i}].mask")
     return points, {"groups": groups, "edges": edges}
 
@@ -134,7 +123,7 @@ def _points(source: Source, rows: list[Any], where: str) -> np.ndarray:
             row = [None] * n_dims
         if not isinstance(row, list) or len(row) != n_dims:
             raise source.error(f"{where}[{i}]: got {shorten(repr(row))}; expected {n_dims} coordinates or null.")
-        points.append([json_number(source, value, f"{where}[{i}]") for value in row])
+        points.append([source.json_number(value, f"{where}[{i}]") for value in row])
     array = whole_missing(points)
     return np.ascontiguousarray(array[:, ::-1]) if n_dims == 2 else array
 
@@ -184,19 +173,20 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
     ...     "[[1.0, 20.0]]" in path.read_text(), read_ljson(path)[0].points.tolist()
     (True, [[20.0, 1.0]])
     """
-    files = as_files(landmarks, path)
+    target = Target(path)
+    files = target.files(landmarks)
     if version not in (1, 2, 3):
         raise ValueError(f"version: got {version!r}; expected 1, 2 or 3.")
     if not files or (version < 3 and len(files) != 1):
-        raise file_error(path, f"got {len(files)} shapes; expected one, or version=3.")
+        raise target.error(f"got {len(files)} shapes; expected one, or version=3.")
     bodies: dict[str, dict[str, Any]] = {}
     for index, file in enumerate(files):
-        refuse_frame(path, file, ("pixels", "physical"))
-        points = as_points(file.points, path)
+        target.refuse_frame(file, "pixels", "physical")
+        points = target.points(file.points)
         groups, edges = _parts(file)
         name = str(file.attributes.get("group", "LJSON" if len(files) == 1 else index))
         if name in bodies:
-            raise file_error(path, f"got two groups of the name {shorten(name)!r}; expected different ones.")
+            raise target.error(f"got two groups of the name {shorten(name)!r}; expected different ones.")
         rows = [
             [None if np.isnan(v) else v for v in (point[::-1] if len(point) == 2 else point)]
             for point in points.tolist()
@@ -212,8 +202,8 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
     elif version == 2:
         content = {"version": 2, **body}
     else:
-        content = {"version": 1, "groups": _as_version_1(Path(path), body)}
-    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+        content = {"version": 1, "groups": _as_version_1(target, body)}
+    target.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _parts(file: LandmarkFile) -> tuple[dict[str, list[int]], list[list[int]]]:
@@ -224,11 +214,11 @@ def _parts(file: LandmarkFile) -> tuple[dict[str, list[int]], list[list[int]]]:
     return {str(k): np.asarray(v).tolist() for k, v in groups.items()}, pairs
 
 
-def _as_version_1(path: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+def _as_version_1(target: Target, body: dict[str, Any]) -> list[dict[str, Any]]:
     rows, edges = body["landmarks"]["points"], body["landmarks"]["connectivity"]
     parts = [(item["label"], item["mask"]) for item in body["labels"]] or [("all", list(range(len(rows))))]
     if [index for _, mask in parts for index in mask] != list(range(len(rows))):
-        raise LandmarkFileError(f"{path}: version 1 needs parts that hold each landmark once, in order. Try version=3.")
+        raise target.error("version 1 needs parts that hold each landmark once, in order. Try version=3.")
     return [
         {
             "label": label,

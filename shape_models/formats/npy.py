@@ -10,8 +10,9 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import SCHEMES, get_scheme
-from ._record import LandmarkFile, LandmarksLike, Missing, as_points, atomic, record, refuse_frame
+from ._record import LandmarkFile, LandmarksLike, Missing, record
 from ._source import LandmarkFileError, Source, read_bytes
+from ._target import Target
 
 __all__ = ["read_npy", "write_npy"]
 
@@ -157,8 +158,9 @@ def write_npy(path: PathLike, landmarks: LandmarksLike, *, flat: bool = True) ->
     ...     np.load(path)
     array([1., 2., 3., 4.])
     """
-    refuse_frame(path, landmarks, ("pixels", "physical"))
-    points = as_points(landmarks, path)
-    with atomic(path) as temporary, temporary.open("wb") as stream:
+    target = Target(path)
+    target.refuse_frame(landmarks, "pixels", "physical")
+    points = target.points(landmarks)
+    with target.replaced() as temporary, temporary.open("wb") as stream:
         flat = flat and points.shape[1] == 2 and not is_ambiguous(points.size)
         np.save(stream, points.ravel() if flat else points, allow_pickle=False)

@@ -10,21 +10,9 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._columns import Columns
-from ._record import (
-    EXACT,
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_points,
-    exactly,
-    mark_missing,
-    record,
-    refuse_frame,
-    spell,
-    whole_missing,
-    write_text,
-)
+from ._record import EXACT, LandmarkFile, LandmarksLike, Missing, exactly, mark_missing, record, spell, whole_missing
 from ._source import Source, shorten
+from ._target import Target
 
 __all__ = ["read_pts", "write_pts"]
 
@@ -217,8 +205,9 @@ def write_pts(path: PathLike, landmarks: LandmarksLike, *, origin: float = 1) ->
     ...     path.read_text().splitlines()[3], read_pts(path).points.tolist()
     ('1.1 3', [[0.1, 2.0]])
     """
-    refuse_frame(path, landmarks)
-    points = as_points(landmarks, path)
+    target = Target(path)
+    target.refuse_frame(landmarks, "pixels")
+    points = target.points(landmarks)
     shift = Decimal(repr(float(origin)))
     shifted = (lambda number: EXACT.add(number, shift)) if shift else None
     rows = [
@@ -226,4 +215,4 @@ def write_pts(path: PathLike, landmarks: LandmarksLike, *, origin: float = 1) ->
         for point in points.tolist()
     ]
     columns = ["columns: x y z"] if points.shape[1] == 3 else []
-    write_text(path, "\n".join(["version: 1", f"n_points: {len(rows)}", *columns, "{", *rows, "}", ""]))
+    target.write("\n".join(["version: 1", f"n_points: {len(rows)}", *columns, "{", *rows, "}", ""]))

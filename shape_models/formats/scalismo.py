@@ -9,7 +9,7 @@ import numpy as np
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._record import LandmarkFile, Missing, record
-from ._source import Source, json_field, json_number, shorten
+from ._source import Source, shorten
 
 __all__ = ["read_scalismo"]
 
@@ -55,12 +55,12 @@ def read_scalismo(path: PathLike, *, missing: Missing = None, scheme: SchemeLike
     labels: list[str] = []
     points: list[list[float]] = []
     for i, landmark in enumerate(content):
-        label = str(json_field(source, landmark, "id", (str, int), f"[{i}]"))
-        values = json_field(source, landmark, "coordinates", list, f"[{i}]")
+        label = str(source.member(landmark, "id", (str, int), f"[{i}]"))
+        values = source.member(landmark, "coordinates", list, f"[{i}]")
         if label in labels:
             raise source.error(f"[{i}].id: got {shorten(label)!r} twice; expected different ones.")
         if len(values) not in (2, 3) or (points and len(values) != len(points[0])):
             raise source.error(f"[{i}].coordinates: got {shorten(repr(values))}; expected two or three numbers.")
         labels.append(label)
-        points.append([json_number(source, value, f"[{i}].coordinates") for value in values])
+        points.append([source.json_number(value, f"[{i}].coordinates") for value in values])
     return record(source, np.array(points), labels=labels, scheme=scheme, frame="physical", missing=missing)

@@ -12,19 +12,9 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ._record import (
-    LandmarkFile,
-    LandmarksLike,
-    Missing,
-    as_files,
-    as_points,
-    file_error,
-    record,
-    refuse_frame,
-    whole_missing,
-    write_text,
-)
-from ._source import Source, json_field, json_number, shorten
+from ._record import LandmarkFile, LandmarksLike, Missing, record, whole_missing
+from ._source import Source, shorten
+from ._target import Target
 
 __all__ = ["read_slicer", "write_slicer"]
 
@@ -131,9 +121,9 @@ def _turned(source: Source, item: _List, wanted: str) -> np.ndarray:
 
 def _markups(source: Source) -> list[_List]:
     lists: list[_List] = []
-    for i, markup in enumerate(json_field(source, source.json, "markups", list, "file")):
+    for i, markup in enumerate(source.member(source.json, "markups", list, "file")):
         where = f"markups[{i}]"
-        kind = json_field(source, markup, "type", str, where)
+        kind = source.member(markup, "type", str, where)
         control = markup.get("controlPoints") or []
         if kind not in ("Fiducial", "Curve", "ClosedCurve") or not control:
             continue
@@ -148,7 +138,7 @@ def _markups(source: Source) -> list[_List]:
             placed = position is not None and point.get("positionStatus") not in ("undefined", "preview", "missing")
             if placed and (not isinstance(position, list) or len(position) != 3):
                 raise source.error(f"{here}.position: got {shorten(repr(position))}; expected three numbers.")
-            points.append([json_number(source, v, f"{here}.position") for v in position] if placed else [np.nan] * 3)
+            points.append([source.json_number(v, f"{here}.position") for v in position] if placed else [np.nan] * 3)
             labels.append(str(point.get("label") or ""))
         array = whole_missing(points) * _millimetres(source, markup.get("coordinateUnits"), where)
         name, system = markup.get("name"), markup.get("coordinateSystem") or "LPS"
@@ -221,17 +211,17 @@ def write_slicer(path: PathLike, landmarks: LandmarksLike, *, coordinates: str =
     """
     if coordinates not in _SYSTEMS:
         raise ValueError(f"coordinates: got {coordinates!r}; expected 'LPS' or 'RAS'.")
-    markups = []
-    for file in as_files(landmarks, path):
-        refuse_frame(path, file, ("physical", "pixels"))  # a bare array says nothing of its frame
+    target, markups = Target(path), []
+    for file in target.files(landmarks):
+        target.refuse_frame(file, "physical", "pixels")  # a bare array says nothing of its frame
         system = file.attributes.get("coordinate_system", coordinates)
         if len(file.points) or not file.curves:
-            points = as_points(file.points, path, n_dims=(3,))
+            points = target.points(file.points, n_dims=(3,))
             markups.append(_markup(points, file.labels, "Fiducial", system, file.id))
-        markups += [_markup(as_points(curve, path, n_dims=(3,)), None, "Curve", system, None) for curve in file.curves]
+        markups += [_markup(target.points(curve, n_dims=(3,)), None, "Curve", system, None) for curve in file.curves]
     if not markups:
-        raise file_error(path, "got no shapes; expected at least one.")
-    write_text(path, json.dumps({"@schema": _SCHEMA, "markups": markups}, ensure_ascii=False, indent=1) + "\n")
+        raise target.error("got no shapes; expected at least one.")
+    target.write(json.dumps({"@schema": _SCHEMA, "markups": markups}, ensure_ascii=False, indent=1) + "\n")
 
 
 def _markup(points: np.ndarray, labels: Any, kind: str, system: str, name: Any) -> dict[str, Any]:

@@ -16,20 +16,16 @@ from ._record import (
     LandmarkFile,
     LandmarksLike,
     Missing,
-    as_files,
     as_image_size,
-    as_points,
     exactly,
-    file_error,
     mark_missing,
-    one_line,
     record,
     size_of_image,
     spell,
     whole_missing,
-    write_text,
 )
 from ._source import BLANKS, Source, shorten
+from ._target import Target
 
 __all__ = ["read_tps", "write_tps"]
 
@@ -263,23 +259,23 @@ def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: ImageSize
     ...     path.read_text().split()
     ['LM=1', '10.0', '20', 'ID=0']
     """
-    files = as_files(landmarks, path)
+    target = Target(path)
+    files = target.files(landmarks)
     last = None if image_size is None else Decimal(as_image_size(image_size)[1] - 1)
     lines: list[str] = []
     for index, file in enumerate(files):
         points = np.asarray(file.points, dtype=np.float64)
         if points.size:
-            points = as_points(points, path)
+            points = target.points(points)
         elif points.shape not in ((0, 2), (0, 3)):
-            raise file_error(path, f"specimen {index} has shape {points.shape}; expected (n_landmarks, 2 or 3).")
+            raise target.error(f"specimen {index} has shape {points.shape}; expected (n_landmarks, 2 or 3).")
         operation = None
         if file.frame == "relative":
-            raise file_error(path, f"specimen {index} is relative to its image. Try image_size= to read.")
+            raise target.error(f"specimen {index} is relative to its image. Try image_size= to read.")
         if file.frame == "pixels" and points.shape[1] == 2:
             if last is None:
-                raise file_error(
-                    path,
-                    f"specimen {index} counts y from the top; this format counts it from the bottom. Try image_size=.",
+                raise target.error(
+                    f"specimen {index} counts y from the top; this format counts it from the bottom. Try image_size=."
                 )
             operation = lambda y: EXACT.subtract(last, y)  # noqa: E731
         lines += [f"LM{'3' if points.shape[1] == 3 else ''}={len(points)}", *_rows(points, operation)]
@@ -296,11 +292,11 @@ def write_tps(path: PathLike, landmarks: LandmarksLike, *, image_size: ImageSize
         }
         for key, value in keys.items():
             if value is not None:
-                lines.append(f"{key}={one_line(path, key, value)}")
+                lines.append(f"{key}={target.one_line(key, value)}")
         for key, value in file.attributes.items():
             if isinstance(value, str) and _KEY.fullmatch(key) and key.upper() not in _RESERVED:
-                lines += [f"{key.upper()}={one_line(path, key, part)}" for part in value.split("\n")]
-    write_text(path, "\n".join([*lines, ""]))
+                lines += [f"{key.upper()}={target.one_line(key, part)}" for part in value.split("\n")]
+    target.write("\n".join([*lines, ""]))
 
 
 def _rows(points: np.ndarray, operation: Callable[[Decimal], Decimal] | None) -> list[str]:

@@ -11,7 +11,7 @@ from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._labelled import stack
 from ._record import LandmarkFile, Missing, record
-from ._source import Source, json_field, json_number, read_json, shorten
+from ._source import Source, shorten
 from ._table import read_table
 
 __all__ = ["read_via"]
@@ -123,10 +123,10 @@ def _from_version_3(source: Source, content: dict[str, Any]) -> _Images:
     images: dict[str, tuple[str, list[Any]]] = {}
     for key, mark in marks.items():
         where = f"metadata.{shorten(key)}"
-        xy = json_field(source, mark, "xy", list, where)
+        xy = source.member(mark, "xy", list, where)
         if not xy or mark.get("z"):  # a mark of the whole file, or of a stretch of time in a video
             continue
-        numbers = [json_number(source, value, f"{where}.xy") for value in xy]
+        numbers = [source.json_number(value, f"{where}.xy") for value in xy]
         vid = str(mark.get("vid"))
         view = views.get(vid)
         fids = view.get("fid_list") if isinstance(view, dict) else None
@@ -163,7 +163,7 @@ def _from_table(source: Source) -> _Images:
     images: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
     for line, row in rows:
         file, shape, attributes, *size = (row[place] for place in places)
-        cells = [read_json(Source(source.path, text or "{}")) for text in (shape, attributes)]
+        cells = [Source(source.path, text or "{}").json for text in (shape, attributes)]
         if not all(isinstance(cell, dict) for cell in cells):
             raise source.error("region_shape_attributes: expected a JSON object.", line)
         regions = images.setdefault((file, *size), (file, []))[1]
@@ -183,7 +183,7 @@ def _shape(source: Source, region: Any, where: str) -> tuple[str, list[list[floa
     def number(key: str) -> float:
         if key not in shape:
             raise source.error(f"{where}: got no {key!r}; expected one.")
-        return json_number(source, shape[key], f"{where}.{key}")
+        return source.json_number(shape[key], f"{where}.{key}")
 
     if kind == "point":
         return kind, [[number("cx"), number("cy")]], attributes
@@ -194,7 +194,7 @@ def _shape(source: Source, region: Any, where: str) -> tuple[str, list[list[floa
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys) or not xs:
             raise source.error(f"{where}: expected all_points_x and all_points_y of one length.")
-        return kind, [[json_number(source, v, where) for v in pair] for pair in zip(xs, ys, strict=True)], attributes
+        return kind, [[source.json_number(v, where) for v in pair] for pair in zip(xs, ys, strict=True)], attributes
     return kind, [], attributes
 
 
