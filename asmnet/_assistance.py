@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import register_criterion
-from asmnet._options import check_kind, check_numbers, check_tensor
+from asmnet._options import check_kind, check_mask, check_numbers, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.losses import pose_loss, weighted_mean
@@ -103,17 +103,13 @@ def _same_shape(**tensors: Tensor) -> None:
 
 def _reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
     if mask is not None:
-        check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
-        sides = (1,) * (values.ndim - mask.ndim) + tuple(mask.shape)
-        if len(sides) != values.ndim or any(n not in (1, side) for n, side in zip(sides, values.shape, strict=True)):
-            raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected one that fits {tuple(values.shape)}.")
-        mask = mask.bool()
+        mask = check_mask(mask, values.shape, broadcasts=True)
     if reduction == "none":
-        return values if mask is None else values * mask.expand_as(values)
+        return values if mask is None else values * mask
     if reduction not in ("mean", "sum"):
         raise ValueError(f"got reduction {reduction!r}; expected 'mean', 'sum' or 'none'.")
     if mask is not None:
-        values = values[mask.expand_as(values)]
+        values = values[mask]
         if values.numel() == 0:
             raise ValueError("got a mask that excludes every coordinate; expected at least one that counts.")
     return values.mean() if reduction == "mean" else values.sum()

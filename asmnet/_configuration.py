@@ -13,13 +13,15 @@ import asmnet.probability
 import asmnet.teaching  # noqa: F401  (these register their criteria)
 from asmnet._criteria import check_criterion
 from asmnet._options import (
+    OLD_NAMES,
+    by_new_names,
     check_counts,
     check_fields,
     check_kind,
     check_name,
     check_numbers,
     check_options,
-    formerly,
+    with_old_names,
 )
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
@@ -33,11 +35,10 @@ VARIANTS = {
 }
 OPTIMIZERS = ("adamw", "adam", "nadam")
 PRECISIONS = ("cuda", "always", "never")
-OLD_NAMES = {"asm_share": "asm_fraction", "extra_share": "extra_fraction"}  # files keep them, calls are warned
 SCHEDULES = ("cosine", "constant", "linear", "inverse_time", "steps")
 
 
-@formerly(OLD_NAMES)
+@with_old_names
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training: to the bit on the processor of one machine.
@@ -394,7 +395,7 @@ class TrainConfig:
         for name, value in settings.items():
             check_kind("settings: a name", name, str)
             part, dot, rest = name.partition(".")
-            check_name("settings", OLD_NAMES.get(part, part), list(self.__dataclass_fields__))
+            check_name("settings", OLD_NAMES["TrainConfig"].get(part, part), list(self.__dataclass_fields__))
             if not dot:
                 changes[part] = tuple(value) if isinstance(value, list) else value
                 continue
@@ -433,7 +434,7 @@ class TrainConfig:
             The same settings.
         """
         check_kind("values", values, dict)
-        values = {OLD_NAMES.get(name, name): value for name, value in values.items()}
+        values = by_new_names(cls, values)
         for name in values:
             check_name("configuration", name, list(cls.__dataclass_fields__))
         for part, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):

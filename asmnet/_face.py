@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from asmnet._options import with_old_names
 from shape_models._scatter import tail_radius
 
 
@@ -16,6 +16,7 @@ def _rounded(points: np.ndarray) -> list[list[float | None]]:
     return [[None if math.isnan(v) else round(v, 2) for v in point] for point in points.tolist()]
 
 
+@with_old_names
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
     """One face in an image.
@@ -104,12 +105,6 @@ class FacePrediction:
         2.45
         """
         return tail_radius(level, self.degrees_of_freedom)
-
-    @property
-    def projected(self) -> np.ndarray | None:
-        """The old name of `fitted`."""
-        warnings.warn("FacePrediction.projected is now called fitted.", DeprecationWarning, stacklevel=2)
-        return self.fitted
 
     @property
     def yaw(self) -> float:

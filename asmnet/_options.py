@@ -34,33 +34,40 @@ KINDS: dict[type, tuple[Any, str]] = {
 
 
 _Class = TypeVar("_Class", bound=type)
+OLD_NAMES = {
+    "EpochRecord": {"data_share": "data_fraction"},
+    "FacePrediction": {"projected": "fitted"},
+    "TrainConfig": {"asm_share": "asm_fraction", "extra_share": "extra_fraction"},
+}
+"""What fields of records were called before; calls by an old name are warned, files keep it."""
 
 
-def formerly(names: Mapping[str, str]) -> Callable[[_Class], _Class]:
-    """Let a data class be built and read by old names of its fields too, with a warning."""
+def with_old_names(cls: _Class) -> _Class:
+    """Let a data class be built and read by the old names of its fields too, with a warning."""
+    names, built = OLD_NAMES[cls.__name__], cls.__init__  # type: ignore[misc]
 
-    def decorate(cls: _Class) -> _Class:
-        built = cls.__init__  # type: ignore[misc]
+    @functools.wraps(built)
+    def build(self: Any, *args: Any, **given: Any) -> None:
+        for old in names.keys() & given.keys():  # beside the new one, which `dataclasses.replace` fills in
+            given[names[old]] = given.pop(warned(old))
+        built(self, *args, **given)
 
-        @functools.wraps(built)
-        def build(self: Any, *args: Any, **given: Any) -> None:
-            for old in names.keys() & given.keys():  # beside the new one, which `dataclasses.replace` fills in
-                given[names[old]] = given.pop(warned(old))
-            built(self, *args, **given)
+    def read(self: Any, name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        return getattr(self, names[warned(name)])
 
-        def read(self: Any, name: str) -> Any:
-            if name not in names:
-                raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            return getattr(self, names[warned(name)])
+    def warned(old: str) -> str:
+        warnings.warn(f"{cls.__name__}.{old} is now called {names[old]}.", DeprecationWarning, stacklevel=3)
+        return old
 
-        def warned(old: str) -> str:
-            warnings.warn(f"{cls.__name__}.{old} is now called {names[old]}.", DeprecationWarning, stacklevel=3)
-            return old
+    cls.__init__, cls.__getattr__ = build, read  # type: ignore[misc, attr-defined]
+    return cls
 
-        cls.__init__, cls.__getattr__ = build, read  # type: ignore[misc, attr-defined]
-        return cls
 
-    return decorate
+def by_new_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record out of a file, whatever they were called when it was written."""
+    return {OLD_NAMES[cls.__name__].get(name, name): value for name, value in values.items()}
 
 
 def check_name(where: str, name: str, known: Sequence[str]) -> None:
@@ -122,12 +129,18 @@ def check_tensor(name: str, value: Any, shape: str, *, like: tuple[str, Tensor] 
         raise ValueError(f"{name}: got a tensor on {value.device}; expected {like[1].device}, as the {like[0]}.")
 
 
-def check_mask(mask: Any, shape: Sequence[int]) -> Tensor:
-    """Return a mask of a shape as booleans."""
+def check_mask(mask: Any, shape: Sequence[int], *, broadcasts: bool = False) -> Tensor:
+    """Return a mask of a shape, or one that broadcasts to it, as booleans."""
     check_kind("mask", mask, Tensor, " Try torch.as_tensor.")
-    if mask.shape != tuple(shape):
-        raise ValueError(f"mask: got shape {tuple(mask.shape)}; expected {tuple(shape)}.")
-    return mask.bool()  # type: ignore[no-any-return]
+    given, wanted = tuple(mask.shape), tuple(shape)
+    try:
+        fits = given == wanted or (broadcasts and torch.broadcast_shapes(given, wanted) == wanted)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        expected = f"one that fits {wanted}" if broadcasts else f"{wanted}"
+        raise ValueError(f"mask: got shape {given}; expected {expected}.")
+    return mask.bool().expand(wanted)  # type: ignore[no-any-return]
 
 
 def as_device(device: Any) -> torch.device:

@@ -172,10 +172,10 @@ def pack_faces(
         warnings.warn(f"{len(header['corrupt'])} image file(s) skipped, they cannot be read: {shown}", stacklevel=2)
         if not header["kept"]:
             raise CorruptImageError(header["corrupt"])
-    images = np.load(target / "images.npy", mmap_mode="r")
+    kept = header["kept"]
+    images = np.load(target / "images.npy", mmap_mode="r")[: len(kept)]  # behind them is the room of corrupt ones
     with np.load(target / "samples.npz", allow_pickle=False) as arrays:
         landmarks, to_source = arrays["landmarks"], arrays["to_source"]
-    kept = header["kept"]
     rotations = given_rotations([items[i] for i in kept])
     depths = _given_depths([items[i] for i in kept], to_source[:, 0])
     return LandmarkDataset(
@@ -251,11 +251,6 @@ def _pack(items: Sequence[FaceSample], target: Path, *, size: int, margin: float
             kept.append(i)
         images.flush()
         del images
-        if len(kept) < len(items):
-            full = np.load(work / "images.npy", mmap_mode="r")
-            np.save(work / "short.npy", full[: len(kept)])
-            del full
-            (work / "short.npy").replace(work / "images.npy")
         n_landmarks = len(items[0].landmarks)
         np.savez(
             work / "samples.npz",

@@ -17,15 +17,13 @@ from torch import Tensor, nn
 
 from asmnet._configuration import TrainConfig
 from asmnet._optimization import WeightAverage
-from asmnet._options import formerly
+from asmnet._options import by_new_names, with_old_names
 from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
 from asmnet.data import LandmarkDataset
 from shape_models._files import write_text
 
-OLD_NAMES = {"data_share": "data_fraction"}
 
-
-@formerly(OLD_NAMES)
+@with_old_names
 @dataclass(frozen=True)
 class EpochRecord:
     """One line of ``metrics.csv``.
@@ -174,7 +172,6 @@ class Run:
         self.average.state = groups["average"]
         self.average.steps = header["average_steps"]
         load_optimizer(self.optimizer, groups["optimizer"], header["optimizer"])
-        history = [{OLD_NAMES.get(name, name): value for name, value in record.items()} for record in header["history"]]
-        self.history = [EpochRecord(**record) for record in history]
+        self.history = [EpochRecord(**by_new_names(EpochRecord, record)) for record in header["history"]]
         self.best, self.best_epoch = header["best"], header["best_epoch"]
         return int(header["epoch"])

@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship; their uncertainty lies beside them
-_OF_FIELDS = ("scheme_parts", "shape_model", "uncertainty")  # parts of the header that stand for fields of the model
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
@@ -297,7 +296,7 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     with torch.device("meta"):
         wanted = build_network(model.network_name, count_landmarks(model), **model.network_options).state_dict()
     tensors, weights = {}, model.network.state_dict()
-    wrong = [name for name in {**wanted, **weights} if not alike(weights.get(name), wanted.get(name))]
+    wrong = differing(wanted, weights)
     if wrong:
         raise ValueError(
             f"model: {len(wrong)} weights are not those of {model.network_name} with the options "
@@ -329,7 +328,7 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     if scheme is not None and len(scheme) > 1:  # not one that goes by its name
         own["scheme_parts"] = scheme
     header = {
-        **{name: value for name, value in model.header.items() if name not in _OF_FIELDS},
+        **model.header,
         **own,
         "kind": "model",
         "name": model.name,
@@ -395,7 +394,9 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
         shipped = ", ".join(SHIPPED) or "none"
         raise FileNotFoundError(f"{name}: no shipped model and no such file; expected one of {shipped}, or a file.")
     tensors, header = read_tensors(path, sha256=checksum)
-    learned, beside = header.pop("uncertainty", None), path.with_suffix(".uncertainty.json")
+    # What stands for fields of the model is not given out twice: whoever saves it again writes these fields.
+    parts, learned, shapes = (header.pop(name, None) for name in ("scheme_parts", "uncertainty", "shape_model"))
+    beside = path.with_suffix(".uncertainty.json")
     if checksum and beside.is_file():  # learned after the weights, which stay byte for byte
         learned = json.loads(beside.read_text(encoding="utf-8"))
     if header.get("kind") != "model":
@@ -415,12 +416,9 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
             basis = ShapeBasis(
                 mean, components, variances, header["basis_limit"], noise_variance=header["basis_noise_variance"]
             )
-        shape_model = None
-        if "shape_model" in header:
-            arrays = {name: value.numpy() for name, value in _part(tensors, "shape_model.").items()}
-            shape_model = load_aligned(header["shape_model"], arrays)
-        named = None if header["scheme"] is None else {"name": header["scheme"]}
-        scheme = scheme_from_json(header.get("scheme_parts", named))
+        arrays = {name: value.numpy() for name, value in _part(tensors, "shape_model.").items()}
+        shape_model = None if shapes is None else load_aligned(shapes, arrays)
+        scheme = scheme_from_json(parts or (header["scheme"] and {"name": header["scheme"]}))
         uncertainty = None if learned is None else Uncertainty.from_header(learned)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the contents do not make a model ({error}).") from error
@@ -440,9 +438,10 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     )
 
 
-def alike(first: Tensor | None, second: Tensor | None) -> bool:
-    """Whether both are there, in one shape."""
-    return first is not None and second is not None and first.shape == second.shape
+def differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of weights that are not in both, in one shape."""
+    names = {**first, **second}
+    return [n for n in names if n not in first or n not in second or first[n].shape != second[n].shape]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

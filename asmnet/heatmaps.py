@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,6 +86,7 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
 
 
 @register_criterion("heatmap")
+@dataclass(kw_only=True, eq=False)
 class HeatmapCriterion:
     """The loss of a heat-map network: the error of every stack's maps and, with a depth head, of the depths.
 
@@ -113,23 +115,19 @@ class HeatmapCriterion:
     20.0
     """
 
-    def __init__(
-        self,
-        *,
-        target: str = "gaussian",
-        sigma: float = 1.5,
-        peak: float = 1.0,
-        depth_weight: float = 1.0,
-        coherence_weight: float = 0.0,
-    ):
-        check_numbers(coherence_weight=coherence_weight, depth_weight=depth_weight)
-        check_numbers(sigma=sigma, peak=peak, above=True)
-        if target not in ("gaussian", "published"):
-            raise ValueError(f"target: got {target!r}; expected 'gaussian' or 'published'.")
-        self.target = target
-        self.sigma, self.peak = (1.0, 20.0) if target == "published" else (sigma, peak)
-        self.depth_weight = depth_weight
-        self.coherence_weight = coherence_weight
+    target: str = "gaussian"
+    sigma: float = 1.5
+    peak: float = 1.0
+    depth_weight: float = 1.0
+    coherence_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(coherence_weight=self.coherence_weight, depth_weight=self.depth_weight)
+        check_numbers(sigma=self.sigma, peak=self.peak, above=True)
+        if self.target not in ("gaussian", "published"):
+            raise ValueError(f"target: got {self.target!r}; expected 'gaussian' or 'published'.")
+        if self.target == "published":
+            self.sigma, self.peak = 1.0, 20.0
 
     def __call__(
         self,

@@ -180,7 +180,7 @@ def depth_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference of depths (batch, n_landmarks); NaN targets are left out."""
     known = torch.isfinite(target)
     error = torch.where(known, prediction - torch.nan_to_num(target), torch.zeros_like(target))
-    return error.square().sum() / known.sum().clamp_min(1)
+    return weighted_mean(error.square(), known.to(error.dtype))
 
 
 @dataclass(frozen=True)

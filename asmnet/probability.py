@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
 
 
 @register_criterion("integral")
+@dataclass(kw_only=True, eq=False)
 class IntegralCriterion:
     """The loss of networks whose maps are probabilities: the distance of the landmarks, and the form of the maps.
 
@@ -49,20 +51,15 @@ class IntegralCriterion:
     1.0
     """
 
-    def __init__(
-        self,
-        *,
-        sigma: float = 1.0,
-        landmark_weight: float = 50.0,
-        map_weight: float = 1.0,
-        pose_weight: float = 0.5,
-        depth_weight: float = 1.0,
-    ):
-        check_numbers(sigma=sigma, above=True)
-        check_numbers(landmark_weight=landmark_weight, map_weight=map_weight)
-        check_numbers(pose_weight=pose_weight, depth_weight=depth_weight)
-        self.sigma, self.landmark_weight, self.map_weight = sigma, landmark_weight, map_weight
-        self.pose_weight, self.depth_weight = pose_weight, depth_weight
+    sigma: float = 1.0
+    landmark_weight: float = 50.0
+    map_weight: float = 1.0
+    pose_weight: float = 0.5
+    depth_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_numbers(sigma=self.sigma, above=True)
+        check_numbers(**{name: value for name, value in vars(self).items() if name != "sigma"})
 
     def landmark_terms(
         self, prediction: Prediction, target: Tensor, weight: Tensor, maps: Sequence[Tensor | None] | None = None

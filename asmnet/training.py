@@ -35,7 +35,7 @@ from asmnet._options import as_device, check_kind
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet._scores import Anchors, check_anchors, face_errors
-from asmnet.checkpoints import alike, read_tensors, write_tensors
+from asmnet.checkpoints import differing, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
 from shape_models._options import as_path, check_flags
@@ -338,7 +338,7 @@ class _Trainer:
         if initial is not None:
             wanted = self.network.state_dict()
             given = {name: value for name, value in initial.items() if ".pose." not in name or name in wanted}
-            wrong = [name for name in {**wanted, **given} if not alike(wanted.get(name), given.get(name))]
+            wrong = differing(wanted, given)
             if wrong:
                 raise ValueError(
                     f"initial: {len(wrong)} weights are not those of {config.network} with these options, the first is "

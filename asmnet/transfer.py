@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asmnet._options import check_kind
-from asmnet.checkpoints import alike, load_pretrained
+from asmnet.checkpoints import differing, load_pretrained
 from asmnet.networks import build_network
 from asmnet.training import TrainConfig
 
@@ -46,11 +46,11 @@ def initial_weights(name_or_path: str | Path, config: TrainConfig) -> dict[str, 
     check_kind("config", config, TrainConfig)
     weights = load_pretrained(name_or_path).network.state_dict()
     wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    differing = [name for name in {**wanted, **weights} if not alike(weights.get(name), wanted.get(name))]
-    if differing:
+    wrong = differing(wanted, weights)
+    if wrong:
         raise ValueError(
             f"initial: {name_or_path} has other weights than {config.network} with these options and "
-            f"{config.n_landmarks} landmarks ({len(differing)} differ, the first is {differing[0]}). "
+            f"{config.n_landmarks} landmarks ({len(wrong)} differ, the first is {wrong[0]}). "
             "Try its own network and options; asmnet info shows them; or trunk (--trunk) for other landmarks."
         )
     return weights
@@ -88,7 +88,8 @@ def transfer_trunk(name_or_path: str | Path, config: TrainConfig) -> dict[str, T
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         weights = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    shared = {name: trained[name] for name, value in weights.items() if alike(trained.get(name), value)}
+    new = differing(weights, trained)
+    shared = {name: trained[name] for name in weights if name not in new}
     total, kept = (sum(value.numel() for value in part.values()) for part in (weights, shared))
     # Heads are a small part of every network here: less than half means another trunk.
     if 2 * kept < total:

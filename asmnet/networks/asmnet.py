@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from asmnet._prediction import Prediction, pool
 from asmnet.networks._registry import register_network
-from asmnet.networks.mobilenet import RegressionHeads, check_images, initialise, mobilenet_features
+from asmnet.networks.mobilenet import RegressionHeads, check_images, initialise, mobilenet_features, tapped
 
 __all__ = ["ASMNet"]
 
@@ -76,13 +76,7 @@ class ASMNet(nn.Module):
             Six of them.
         """
         check_images(self, images)
-        out = []
-        x = images
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i - 1 in TAPS:
-                out.append(x)
-        return out
+        return tapped(self.features, images, TAPS)
 
     def forward(self, images: Tensor) -> Prediction:
         """Predict landmarks in crop units and the pose.

@@ -6,6 +6,8 @@ configuration ``net_sat=2``. Its coherent loss is `asmnet.heatmaps.mirror_cohere
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +18,7 @@ from asmnet._options import check_counts
 from asmnet._prediction import Prediction, full_precision
 from asmnet.networks._registry import register_network
 from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
-from asmnet.networks.mobilenet import check_images
+from asmnet.networks.mobilenet import check_images, initialise
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 
@@ -146,47 +148,14 @@ class ScaleAggregation(nn.Module):
         return column[1]
 
 
-@register_network(
-    "hourglass", title="two stacked hourglasses of residual blocks", input_size=128, stride=32, criterion="heatmap"
-)
-@register_network(
-    "hourglass-hpm",
-    title="two stacked hourglasses of HPM blocks",
-    input_size=128,
-    stride=16,
-    criterion="heatmap",
-    block="hpm",
-    depth=3,
-)
-@register_network(
-    "hourglass-cab",
-    title="two stacked hourglasses of CAB blocks",
-    input_size=128,
-    stride=16,
-    criterion="heatmap",
-    block="cab",
-    depth=3,
-)
-@register_network(
-    "hourglass-small",
-    title="one hourglass, half as wide",
-    input_size=128,
-    stride=16,
-    criterion="heatmap",
-    depth=3,
-    n_stacks=1,
-    width=0.5,
-)
-@register_network(
-    "sat",
-    title="two stacked SAT topologies of CAB blocks",
-    input_size=128,
-    stride=16,
-    criterion="heatmap",
-    topology="sat",
-    block="cab",
-    depth=3,
-)
+_register = functools.partial(register_network, input_size=128, criterion="heatmap")
+
+
+@_register("hourglass", title="two stacked hourglasses of residual blocks", stride=32)
+@_register("hourglass-hpm", title="two stacked hourglasses of HPM blocks", stride=16, block="hpm", depth=3)
+@_register("hourglass-cab", title="two stacked hourglasses of CAB blocks", stride=16, block="cab", depth=3)
+@_register("hourglass-small", title="one hourglass, half as wide", stride=16, depth=3, n_stacks=1, width=0.5)
+@_register("sat", title="two stacked SAT topologies of CAB blocks", stride=16, topology="sat", block="cab", depth=3)
 class StackedHeatmapNet(nn.Module):
     """Stem, then stacks of hourglass or SAT, each ending in one heat map a landmark.
 
@@ -292,12 +261,7 @@ class StackedHeatmapNet(nn.Module):
                 self.from_features.append(nn.Conv2d(c3, c3, 1))
                 self.from_heatmaps.append(nn.Conv2d(n_landmarks, c3, 1))
         self.depth_maps = nn.Conv2d(c3, n_landmarks, 1) if depth_head else None
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                # He normal over the fan-in: Xavier, Gaussian, factor "in", magnitude 2.
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self, "fan_in")  # as published: Xavier, Gaussian, factor "in", magnitude 2
         # Maps are zero almost everywhere: heads that start there do not have to unlearn first.
         for head in (*self.heads, *([] if self.depth_maps is None else [self.depth_maps])):
             nn.init.normal_(head.weight, std=1e-3)

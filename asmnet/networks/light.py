@@ -9,7 +9,14 @@ from asmnet._decoding import map_mean, spatial_softmax
 from asmnet._options import check_counts
 from asmnet._prediction import Prediction, full_precision, pool
 from asmnet.networks._registry import register_network
-from asmnet.networks.mobilenet import InvertedResidual, check_images, conv_norm_act, initialise, mobilenet_features
+from asmnet.networks.mobilenet import (
+    InvertedResidual,
+    check_images,
+    conv_norm_act,
+    initialise,
+    mobilenet_features,
+    tapped,
+)
 
 __all__ = ["LightHeatmapNet"]
 
@@ -93,12 +100,7 @@ class LightHeatmapNet(nn.Module):
             width / 4) whose maps sum to 1; `pose` (batch, 3) or None.
         """
         check_images(self, images, 32)
-        levels = []
-        x = images
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i - 1 in TAPS:
-                levels.append(x)
+        levels = tapped(self.features, images, TAPS)
         merged = self.lateral[-1](levels[-1])
         for i in range(len(TAPS) - 2, -1, -1):
             merged = functional.interpolate(merged, scale_factor=2, mode="nearest") + self.lateral[i](levels[i])

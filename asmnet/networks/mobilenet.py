@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -160,11 +160,21 @@ def mobilenet_features(*, width: float = 1.0, n_blocks: int = N_BLOCKS) -> tuple
     return nn.Sequential(*layers), channels
 
 
-def initialise(module: nn.Module) -> None:
-    """Draw convolutions from He's normal (fan-out), set norms to the identity; linear heads small with zero bias."""
+def tapped(features: nn.Sequential, images: Tensor, taps: Sequence[int]) -> list[Tensor]:
+    """Return what some of the blocks behind the stem of `mobilenet_features` give, shallow to deep."""
+    found = []
+    for block, layer in enumerate(features, -1):
+        images = layer(images)
+        if block in taps:
+            found.append(images)
+    return found
+
+
+def initialise(module: nn.Module, mode: str = "fan_out") -> None:
+    """Draw convolutions from He's normal, set norms to the identity; linear heads small with zero bias."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out")
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(part.weight, mode=mode)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm2d):
