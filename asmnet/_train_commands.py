@@ -8,28 +8,18 @@ from typing import Any
 
 import click
 
-from shape_models._commands import (
-    DataError,
-    find_images,
-    json_option,
-    output_option,
-    read,
-    read_boxes,
-    say,
-    source_options,
-    together,
-)  # fmt: skip
-from shape_models._commands import settings as parse_settings
+from shape_models import _commands as commands
+from shape_models._commands import DataError
 
-data_options = source_options(also=("--format",))
-_validation = together(
+data_options = commands.source_options(also=("--format",))
+_validation = commands.together(
     "held_out",
     click.option("--val-split", help="Part of the same data to validate on, for example val."),
     click.option("--val", "val_data", type=click.Path(exists=True), help="Other data to validate on."),
     click.option("--val-fraction", type=float, help="Fraction of the images or persons to validate on."),
     click.option("--val-share", type=float, hidden=True),
 )
-_unlabelled = together(
+_unlabelled = commands.together(
     "others",
     click.option("--unlabelled", type=click.Path(exists=True),
                  help="Images that nobody has annotated: a model labels them, and they are learned from beside DATA."),
@@ -40,18 +30,18 @@ _unlabelled = together(
     click.option("--labeller", metavar="MODEL",
                  help="A search or a network that labels them [default: a search trained on DATA]."),
 )  # fmt: skip
-_run = together(
+_run = commands.together(
     "run",
     click.option("--resume", is_flag=True, help="Continue the run in --out; what is finished is read back."),
     click.option("--overwrite", is_flag=True, help="Start anew where --out holds a run."),
     click.option("--device", help="cpu, cuda, ... [default: cuda where there is one]."),
 )
-_packing = together(
+_packing = commands.together(
     "packing",
     click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be read."),
     click.option("--cache", type=click.Path(), help="Folder for decoded images [default: the user's cache]."),
 )
-_card = together(
+_card = commands.together(
     "card",
     click.option("--licence", default="not stated", help="What the card says about the use of the weights."),
     click.option("--name", help="Name of the model [default: of the folder --out]."),
@@ -63,7 +53,7 @@ _settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE
 
 def read_faces(source: str, reading: dict[str, Any], **more: Any) -> Any:
     """Read faces in pixels of their images."""
-    samples = read(source, reading, **more)
+    samples = commands.read(source, reading, **more)
     if samples.frame != "pixels":
         raise ValueError(f"{source}: got landmarks in the frame {samples.frame!r}; expected pixels. Try --image-size.")
     return samples
@@ -97,12 +87,12 @@ def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[li
     from asmnet.pseudo_labels import labelled, load_labeller, own_labeller
 
     known = {Path(sample.image).resolve() for part in (samples, validation or ()) for sample in part if sample.image}
-    images = [image for image in find_images([folder]) if image.path.resolve() not in known]
+    images = [image for image in commands.find_images([folder]) if image.path.resolve() not in known]
     if not images:
         raise DataError(f"{folder}: got only annotated images; expected others.")
     boxes = None
     if table is not None:
-        given = read_boxes(table, images)
+        given = commands.read_boxes(table, images)
         images, boxes = (list(part) for part in zip(*((i, box) for i in images for box in given[i.name]), strict=True))
     model = own_labeller(samples) if labeller is None else load_labeller(labeller, samples)
     found, worst = labelled(model, [image.path for image in images], boxes, others["unlabelled_fraction"])
@@ -121,7 +111,7 @@ def _named(data: str, reading: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True))
-@output_option("Folder for checkpoints, metrics and images.", alias="--out")
+@commands.output_option("Folder for checkpoints, metrics and images.", alias="--out")
 @data_options
 @_validation
 @_unlabelled
@@ -139,7 +129,7 @@ def _named(data: str, reading: dict[str, Any]) -> str:
 @_run
 @_packing
 @_card
-@json_option
+@commands.json_option
 def train(
     data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], others: dict[str, Any], preset: str,
     variant: str | None, size: int | None, settings: Sequence[str], initial: str | None, trunk: str | None,
@@ -170,7 +160,7 @@ def train(
         n_images = {"n_images": round(len(samples) * (1 + extra_fraction))} if preset == "few" else {}
         own = {**changes, **n_images, "extra_fraction": extra_fraction or None}
         return training_config(
-            preset, own, parse_settings(settings, "--set"), pose=not no_pose, variant=variant, size=size
+            preset, own, commands.settings(settings, "--set"), pose=not no_pose, variant=variant, size=size
         )
 
     config = configured(0.0)
@@ -209,7 +199,7 @@ def train(
             "model": str(path), "best_epoch": result.best_epoch, "epochs": len(result.history),
             "images_per_second": last.images_per_second, "data_fraction": last.data_fraction,
         }  # fmt: skip
-        say(as_json, record, [
+        commands.say(as_json, record, [
             f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
             f"{last.images_per_second:.0f} images/s, {last.data_fraction:.0%} of the time spent on data"
         ])  # fmt: skip
@@ -232,7 +222,7 @@ def _finish(
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True))
-@output_option("Gets the folders tough, tolerant and student.", alias="--out")
+@commands.output_option("Gets the folders tough, tolerant and student.", alias="--out")
 @data_options
 @_validation
 @click.option("--student", default="mobilenetv2", show_default=True, help="Any network of asmnet info.")
@@ -250,7 +240,7 @@ def _finish(
 @_run
 @_packing
 @_card
-@json_option
+@commands.json_option
 def distill(
     data: str, output: str, reading: dict[str, Any], held_out: dict[str, Any], student: str, teacher: str,
     teachers: str, preset: str, loss: str, size: int, epochs: int | None, teacher_epochs: int | None,
@@ -274,7 +264,7 @@ def distill(
     packed_val = None if validation is None else pack_faces(validation, **packing, progress=True)
     common = {"n_landmarks": packed.n_landmarks} | ({} if batch_size is None else {"batch_size": batch_size})
     configs = [
-        distillation_config(preset, network, {**common, "epochs": length}, parse_settings(given, "--set"), size=size)
+        distillation_config(preset, network, {**common, "epochs": length}, commands.settings(given, "--set"), size=size)
         for network, length, given in (
             (student, epochs, settings), (teacher, teacher_epochs or epochs, teacher_settings),
         )
@@ -298,4 +288,4 @@ def distill(
         best = trained.history[trained.best_epoch - 1]
         record[part] = {"best_epoch": trained.best_epoch, "epochs": len(trained.history), "nme": best.nme}
         lines.append(f"{part}: best epoch {trained.best_epoch} of {len(trained.history)}, NME {100 * best.nme:.2f} %")
-    say(as_json, record, [*lines, f"{path}"])
+    commands.say(as_json, record, [*lines, f"{path}"])

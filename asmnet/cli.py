@@ -11,25 +11,14 @@ from typing import Any
 import click
 
 from asmnet._train_commands import data_options, distill, read_faces, train
-from shape_models._commands import (
-    DataError,
-    Group,
-    boxes_option,
-    find_images,
-    json_option,
-    output_option,
-    outputs,
-    read_boxes,
-    say,
-    write_table,
-)  # fmt: skip
-from shape_models._commands import pairs as parse_pairs
+from shape_models import _commands as commands
+from shape_models._commands import DataError
 from shape_models._jobs import jobs_option, refuse_failed, resume_option, run_command
 
 __all__ = ["main"]
 
 
-class _Main(Group):
+class _Main(commands.Group):
     data_errors = (ValueError, OSError, ArithmeticError)
 
 
@@ -55,7 +44,7 @@ _fitted = click.option("--fitted", "--projected", "fitted", is_flag=True, help="
 _shape_model = click.option(
     "--shape-model", metavar="NAME|FILE", help="An AlignedASM to join the landmarks with [default: that of MODEL]."
 )
-_to_file = output_option("Write it to a file instead.", required=False)
+_to_file = commands.output_option("Write it to a file instead.", required=False)
 
 
 def _predictor(model: str, shape_model: str | None) -> Any:
@@ -85,7 +74,7 @@ def _predictor(model: str, shape_model: str | None) -> Any:
               help="Move predictions to the right by this fraction of the eye distance, or by what the labels of 300w "
               "are off (see offset); the report says so.")  # fmt: skip
 @_to_file
-@json_option
+@commands.json_option
 def evaluate(
     model: str, data: str, reading: dict[str, Any], protocol: str | None, shape_model: str | None, flip: bool,
     passes: int | None, views: int, jitter: float, detect: bool, fitted: bool, label_offset: str, output: str | None,
@@ -108,7 +97,7 @@ def evaluate(
         n_passes=passes, n_views=views, jitter=jitter, detect=detect, fitted=fitted, label_offset=offset,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
-    say(as_json, measured.to_dict(), [str(measured)], output)
+    commands.say(as_json, measured.to_dict(), [str(measured)], output)
 
 
 @main.command()
@@ -116,7 +105,7 @@ def evaluate(
 @click.argument("data", type=click.Path(exists=True))
 @data_options
 @_to_file
-@json_option
+@commands.json_option
 def offset(model: str, data: str, reading: dict[str, Any], output: str | None, as_json: bool) -> None:
     """Say how far the labels of DATA lie to the right of mirror-symmetric predictions of MODEL.
 
@@ -133,7 +122,7 @@ def offset(model: str, data: str, reading: dict[str, Any], output: str | None, a
     interval = bootstrap_interval(values, groups=groups)
     record = {"offset": interval.estimate, "low": interval.low, "high": interval.high, "faces": len(values)}
     words = f"labels lie {percent(interval)} of the eye distance to the right of the predictions ({len(values)} faces)"
-    say(as_json, record, [words], output)
+    commands.say(as_json, record, [words], output)
 
 
 @main.command()
@@ -141,19 +130,19 @@ def offset(model: str, data: str, reading: dict[str, Any], output: str | None, a
 @click.option("--data", multiple=True, metavar="SET=FOLDER", help="A test set: 300w, wflw, cofw or aflw2000-3d.")
 @click.option("--model", "models", multiple=True, metavar="ROW=MODEL", help="What was trained as a row of the tables.")
 @_to_file
-@json_option
+@commands.json_option
 def reproduce(paper: str, data: Sequence[str], models: Sequence[str], output: str | None, as_json: bool) -> None:
     """Print the tables of PAPER, each number beside that of a run here, or with the reason why it is not run."""
     from asmnet.reproduction import ARCHIVES_OF
     from asmnet.reproduction import reproduce as run
 
-    folders, rows = (parse_pairs(items, option) for items, option in ((data, "--data"), (models, "--model")))
+    folders, rows = (commands.pairs(items, option) for items, option in ((data, "--data"), (models, "--model")))
     sets = {
         name: read_faces(folder, {"archive": ARCHIVES_OF.get(name), "split": _TEST_PARTS.get(name)})
         for name, folder in folders.items()
     }
     text = run(paper, rows, sets)
-    say(as_json, {"paper": paper, "text": text}, [text], output)
+    commands.say(as_json, {"paper": paper, "text": text}, [text], output)
 
 
 _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
@@ -162,15 +151,15 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--model", default="asmnet-68", show_default=True, help="A shipped name or a file.")
-@boxes_option
-@output_option("Folder for the results.", alias="--out", required=False, default=".", show_default=True)
+@commands.boxes_option
+@commands.output_option("Folder for the results.", alias="--out", required=False, default=".", show_default=True)
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
 @_flip
 @_fitted
 @_shape_model
 @jobs_option
 @resume_option
-@json_option
+@commands.json_option
 def predict(
     images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
     fitted: bool, shape_model: str | None, jobs: int, resume: bool, as_json: bool,
@@ -182,11 +171,11 @@ def predict(
     from asmnet._each import predict_one, write_faces
     from shape_models.folders import read_records
 
-    found = find_images(images)
-    table = None if boxes is None else read_boxes(boxes, found)
+    found = commands.find_images(images)
+    table = None if boxes is None else commands.read_boxes(boxes, found)
     chosen, folder = set(forms or ("overlay", "json")), Path(output)
     endings = [ending for form, ending in (("pts", ".pts"), ("overlay", "-landmarks.png")) if form in chosen]
-    outputs(folder, [image.name for image in found], endings, [image.path for image in found])
+    commands.outputs(folder, [image.name for image in found], endings, [image.path for image in found])
     network = _predictor(model, shape_model)
     if fitted and network.shape_model is None:
         raise ValueError(f"--fitted: {model} has no shape model for its landmarks. Try without it.")
@@ -204,9 +193,9 @@ def predict(
     if "csv" in chosen:
         names = [f"{axis}{i}" for i in range(network.model.header["n_landmarks"]) for axis in "xy"]
         names = ["name", "image", "face", *names, "yaw", "pitch", "roll", "plausibility"]
-        write_table(folder / "landmarks.csv", names, (row for record in records() for row in record["rows"]))
+        commands.write_table(folder / "landmarks.csv", names, (row for record in records() for row in record["rows"]))
     if as_json:
-        say(True, {record["path"]: record["faces"] for record in records()}, [])
+        commands.say(True, {record["path"]: record["faces"] for record in records()}, [])
     else:
         for record in records():
             n = sum(face["status"] == "ok" for face in record["faces"])
@@ -222,9 +211,9 @@ def predict(
 @main.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(), required=False)
-@output_option("The same as OUT.", required=False)
+@commands.output_option("The same as OUT.", required=False)
 @click.option("--opset", type=int, default=18, show_default=True)
-@json_option
+@commands.json_option
 def export(model: str, out: str | None, output: str | None, opset: int, as_json: bool) -> None:
     """Write MODEL (a shipped name or a file) as ONNX: network and shape operator in one graph, checked."""
     from asmnet.checkpoints import load_pretrained
@@ -241,7 +230,7 @@ def export(model: str, out: str | None, output: str | None, opset: int, as_json:
         raise DataError(str(error)) from error
     agreement = ", ".join(f"{name} {value:.1e}" for name, value in deviations.items())
     size = target.stat().st_size
-    say(as_json, {"output": str(target), "bytes": size, "deviations": deviations}, [
+    commands.say(as_json, {"output": str(target), "bytes": size, "deviations": deviations}, [
         f"{target}: {size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}"
     ])  # fmt: skip
 
@@ -249,20 +238,20 @@ def export(model: str, out: str | None, output: str | None, opset: int, as_json:
 @main.command()
 @click.argument("model", required=False)
 @click.option("--landmarks", type=int, default=68, show_default=True)
-@json_option
+@commands.json_option
 def info(model: str | None, landmarks: int, as_json: bool) -> None:
     """List the networks with parameters, FLOPs, and what shipped models measured; or describe MODEL."""
     from asmnet._card import describe_networks, model_information
 
     if model is not None:
         words = model_information(model)
-        return say(as_json, words, [words["card"]])
+        return commands.say(as_json, words, [words["card"]])
     rows = describe_networks(landmarks)
     lines = [f"{'network':<24}{'parameters':>12}{'GFLOP':>8}  at  trained model"]
     for row in rows:
         trained = ", ".join(f"{m['name']} ({m['megabytes']:.1f} MB, {m['error']})" for m in row["models"]) or "-"
         lines.append(f"{row['name']:<24}{row['parameters']:>12,}{row['gflop']:>8.3f}{row['size']:>4}  {trained}")
-    say(as_json, rows, lines)
+    commands.say(as_json, rows, lines)
 
 
 if __name__ == "__main__":

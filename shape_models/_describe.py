@@ -9,11 +9,12 @@ from typing import Any
 import click
 import numpy as np
 
+from . import _commands as commands
 from . import _diagnostics as diagnostics
 from ._aligned import AlignedASM
 from ._asm import ASM
 from ._basis import ShapeBasis
-from ._commands import by_name, counted, json_option, read, save_figure, say, say_curves, source_options
+from ._commands import counted
 from ._drawing import basis_of
 from ._names import few
 from ._procrustes import generalized_procrustes
@@ -25,20 +26,20 @@ from .plotting import plot_diagnostics
 
 @click.command(short_help="Describe a model, or landmarks.")
 @click.argument("path")
-@source_options()
-@json_option
+@commands.source_options()
+@commands.json_option
 def info(path: str, reading: dict[str, Any], as_json: bool) -> None:
     """Describe a model, or landmarks."""
     if not Path(path).exists() or Path(path).suffix == ".npz":
         try:
-            say(as_json, *_about_model(path, load_model(path)))
+            commands.say(as_json, *_about_model(path, load_model(path)))
             return
         except FileNotFoundError:
             raise ValueError(f"{path}: got no such file, folder or bundled model.") from None
         except ValueError:
             if not _holds_shapes(path):
                 raise
-    data = read(path, reading)
+    data = commands.read(path, reading)
     shapes = data.shapes()
     n, k, d = shapes.shape
     missing = np.isnan(shapes[..., 0])
@@ -51,7 +52,7 @@ def info(path: str, reading: dict[str, Any], as_json: bool) -> None:
     if data.frame != "relative":
         centred = shapes - np.nanmean(shapes, axis=1, keepdims=True)
         record["median_centroid_size"] = float(np.median(np.sqrt(np.nansum(centred**2, axis=(1, 2)))))
-    say(as_json, record, _table(record, 22))
+    commands.say(as_json, record, _table(record, 22))
 
 
 def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
@@ -110,23 +111,23 @@ def _holds_shapes(path: str) -> bool:
 
 @click.command(short_help="Say how good a model of landmarks is.")
 @click.argument("source")
-@source_options()
+@commands.source_options()
 @click.option("--n-components", "-n", type=click.IntRange(1), default=10, show_default=True, help="Most modes to try.")
 @click.option("--folds", type=click.IntRange(2), default=10, show_default=True, help="Folds of the cross-validation.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Draw the curves into this file.")
 @click.option("--seed", default=0, show_default=True)
-@json_option
+@commands.json_option
 def diagnose(
     source: str, reading: dict[str, Any], n_components: int, folds: int, picture: str | None, seed: int, as_json: bool
 ) -> None:
     """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes; name outliers."""
-    data = read(source, reading)
-    say_curves(source, data)
+    data = commands.read(source, reading)
+    commands.say_curves(source, data)
     shapes = data.lengths()
     missing = np.isnan(shapes[..., 0]).any(axis=1)
     if missing.any():
         click.echo(f"leaving out {counted(int(missing.sum()), 'incomplete shape')}", err=True)
-    with by_name([name for name, out in zip(data.names, missing, strict=True) if not out]):
+    with commands.by_name([name for name, out in zip(data.names, missing, strict=True) if not out]):
         superimposed = generalized_procrustes(shapes[~missing])
     aligned, complete = superimposed.aligned, np.flatnonzero(~missing)
     mirrored = [data.names[complete[i]] for i in superimposed.mirrored]
@@ -172,6 +173,6 @@ def diagnose(
             lines.append(f"unlike the others: {few(record['unusual'])}")
         lines += [f"{name}: landmarks {a} and {b} look exchanged" for name, (a, b) in record["swapped"].items()]
     if picture:
-        save_figure(lambda: plot_diagnostics(curves, n_components=top), picture)
+        commands.save_figure(lambda: plot_diagnostics(curves, n_components=top), picture)
         lines.append(f"wrote {picture}")
-    say(as_json, record, lines)
+    commands.say(as_json, record, lines)

@@ -13,27 +13,11 @@ import click
 import numpy as np
 
 from . import __version__
+from . import _commands as commands
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
 from ._asm import ASM
-from ._commands import (
-    ENTRY_POINTS,
-    HELP,
-    DataError,
-    Group,
-    by_name,
-    counted,
-    json_option,
-    load_shape_model,
-    names_and_frame,
-    output_option,
-    progress,
-    read,
-    say,
-    say_curves,
-    shapes_for,
-    source_options,
-)
+from ._commands import DataError, counted
 from ._names import few
 from ._procrustes import generalized_procrustes
 from .io import save_model
@@ -42,7 +26,7 @@ from .landmarks import convert as convert_scheme
 __all__ = ["main"]
 
 
-class _Main(Group):
+class _Main(commands.Group):
     elsewhere = {  # noqa: RUF012
         "train-search": "shape_models.search._cli:train_search",
         "search": "shape_models.search._cli:search",
@@ -54,10 +38,10 @@ class _Main(Group):
         "doctor": "shape_models._doctor:doctor",
         "track": "shape_models.search._cli:track_command",
     }
-    announced = ENTRY_POINTS
+    announced = commands.ENTRY_POINTS
 
 
-@click.group(cls=_Main, context_settings={**HELP, "max_content_width": 100})
+@click.group(cls=_Main, context_settings={**commands.HELP, "max_content_width": 100})
 @click.version_option(__version__, prog_name="shape-models")
 def main() -> None:
     """Statistical shape models of landmarks: fit, regularise, complete, judge, draw, convert.
@@ -99,7 +83,7 @@ def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | No
         path,
         extension=extension,
         image_size=reading["image_size"],
-        progress=functools.partial(progress, label="writing"),
+        progress=functools.partial(commands.progress, label="writing"),
     )
 
 
@@ -113,8 +97,8 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 
 @main.command(short_help="Fit a model to landmarks.")
 @click.argument("source")
-@output_option("The model file, .npz.", type=click.Path(dir_okay=False))
-@source_options()
+@commands.output_option("The model file, .npz.", type=click.Path(dir_okay=False))
+@commands.source_options()
 @click.option(
     "--n-components", "-n", default="0.98", show_default=True, help="Modes (12), fraction of variance (0.98), or all."
 )
@@ -128,7 +112,7 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 )
 @click.option("--label", type=int, help="Value of the object in masks of several.")
 @click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes.")
-@json_option
+@commands.json_option
 def fit(source: str, output: str, reading: dict[str, Any], n_components: str, limit: str, criterion: Any,
         keep_size: bool, symmetric: bool, shrinkage: Any, points: int, label: int | None, repair: bool,
         as_json: bool) -> None:  # fmt: skip
@@ -146,8 +130,8 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
     if holds_masks(source):
         data = landmarks_of_masks(source, points, label=label, repair=repair)
     else:
-        data = read(source, reading)
-        say_curves(source, data)
+        data = commands.read(source, reading)
+        commands.say_curves(source, data)
     mirror = None
     if symmetric:
         if data.scheme is None or data.scheme.mirror is None:
@@ -155,7 +139,7 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         mirror = data.scheme.mirror
     alignment = GeneralizedProcrustes(criterion=criterion, scaling=not keep_size, mirror=mirror)
     start = time.perf_counter()
-    with by_name(data.names):
+    with commands.by_name(data.names):
         model = AlignedASM(asm, alignment=alignment, scheme=data.scheme).fit(data)
     seconds = time.perf_counter() - start
     fitted, shapes = model.asm_, data.shapes()
@@ -179,18 +163,18 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         lines.append(f"mirror images of the rest, fitted as they are: {few(mirrored)}")
     if not record["converged"]:
         lines.append("the fit did not settle: the numbers may still change")
-    say(as_json, record, [*lines, f"saved {output}"])
+    commands.say(as_json, record, [*lines, f"saved {output}"])
 
 
 @main.command(short_help="Move shapes to the nearest plausible ones.")
 @click.argument("model")
 @click.argument("source")
-@output_option(_LANDMARKS)
+@commands.output_option(_LANDMARKS)
 @_format
-@source_options()
+@commands.source_options()
 @click.option("--loss", type=click.Choice(["linear", "huber", "tukey"]), default="linear", show_default=True,
               help="How landmarks that do not fit count: fully, less, or not at all.")  # fmt: skip
-@json_option
+@commands.json_option
 def project(
     model: str, source: str, output: str, form: str | None, reading: dict[str, Any], loss: Any, as_json: bool
 ) -> None:
@@ -198,9 +182,9 @@ def project(
 
     Missing landmarks (NaN) are filled in.
     """
-    chosen = load_shape_model(model)
-    data = read(source, reading)
-    shapes = shapes_for(chosen, data)
+    chosen = commands.load_shape_model(model)
+    data = commands.read(source, reading)
+    shapes = commands.shapes_for(chosen, data)
     if loss != "linear":
         if not isinstance(chosen, AlignedASM):
             raise click.UsageError(f"--loss {loss} needs an AlignedASM; {model} is a {type(chosen).__name__}.")
@@ -216,7 +200,7 @@ def project(
     whole, n_filled = ~missing.any(axis=1) & ~bad, int(missing[~bad].sum())
     report = chosen.report(shapes[whole]) if whole.any() else None
     clipped = int(np.any(report.clipped, axis=1).sum()) if report is not None else 0
-    result = data.with_shapes(data.unlike(near, *names_and_frame(chosen)))
+    result = data.with_shapes(data.unlike(near, *commands.names_and_frame(chosen)))
     path = _write(result, output, reading, form)
     record = {"output": str(path), "n_samples": len(near), "mean_moved": mean_moved, "filled_landmarks": n_filled}
     record |= {"clipped_shapes": clipped, "judged_shapes": int(whole.sum()), "failed": _names(data, bad)}
@@ -225,28 +209,28 @@ def project(
         f"{counted(len(near), 'shape')}: landmarks moved by {mean_moved:.3g} on average, {n_filled} filled in",
         f"{clipped} of {whole.sum()} complete shapes had a mode beyond the limit",
     ]
-    say(as_json, record, [*lines, f"wrote {path}"])
+    commands.say(as_json, record, [*lines, f"wrote {path}"])
     _refuse_failed(data, bad)
 
 
 @main.command(short_help="Fill in missing landmarks.")
 @click.argument("model")
 @click.argument("source")
-@output_option(_LANDMARKS)
+@commands.output_option(_LANDMARKS)
 @_format
-@source_options()
-@json_option
+@commands.source_options()
+@commands.json_option
 def complete(model: str, source: str, output: str, form: str | None, reading: dict[str, Any], as_json: bool) -> None:
     """Fill the missing landmarks of SOURCE with what MODEL holds most probable; the others stay."""
-    chosen = load_shape_model(model)
-    data = read(source, reading)
-    shapes = shapes_for(chosen, data)
+    chosen = commands.load_shape_model(model)
+    data = commands.read(source, reading)
+    shapes = commands.shapes_for(chosen, data)
     missing = np.isnan(shapes[..., 0])
     result = chosen.complete(shapes)
     whole = np.asarray(result.shapes)
     bad = np.isnan(whole).any(axis=(1, 2))
     spread = np.sqrt(np.trace(result.covariance, axis1=-2, axis2=-1))[missing & ~bad[:, None]]
-    filled = data.with_shapes(data.unlike(whole, *names_and_frame(chosen)))
+    filled = data.with_shapes(data.unlike(whole, *commands.names_and_frame(chosen)))
     path = _write(filled, output, reading, form)
     typical = float(np.median(spread)) if spread.size else 0.0
     n_filled = int(missing[~bad].sum())
@@ -258,28 +242,28 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
     ]
     if result.no_better_than_mean:
         lines.append("note: shapes left out of the model were completed no better than by pasting its mean")
-    say(as_json, record, [*lines, f"wrote {path}"])
+    commands.say(as_json, record, [*lines, f"wrote {path}"])
     _refuse_failed(data, bad)
 
 
 @main.command(short_help="Superimpose shapes.")
 @click.argument("source")
-@output_option(_LANDMARKS)
+@commands.output_option(_LANDMARKS)
 @_format
-@source_options()
+@commands.source_options()
 @_criterion
 @click.option("--keep-size", is_flag=True, help="Do not scale.")
 @click.option("--tangent", is_flag=True, help="Project to the tangent plane at the mean.")
 @click.option("--reflection", is_flag=True, help="Mirror shapes where that fits better.")
-@json_option
+@commands.json_option
 def align(source: str, output: str, form: str | None, reading: dict[str, Any], criterion: Any, keep_size: bool,
           tangent: bool, reflection: bool, as_json: bool) -> None:  # fmt: skip
     """Superimpose the shapes of SOURCE (generalised Procrustes analysis).
 
     The result keeps the way y points in SOURCE; curves move with their shape.
     """
-    data = read(source, reading)
-    with by_name(data.names):
+    data = commands.read(source, reading)
+    with commands.by_name(data.names):
         result = generalized_procrustes(
             data.lengths(), criterion=criterion, scaling=not keep_size, tangent=tangent, reflection=reflection
         )
@@ -302,17 +286,17 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
     ]
     if mirrored:
         lines.append(f"{'mirrored' if reflection else 'mirror images of the rest, left as they are'}: {few(mirrored)}")
-    say(as_json, record, [*lines, f"wrote {path}"])
+    commands.say(as_json, record, [*lines, f"wrote {path}"])
 
 
 @main.command(short_help="Convert landmark formats and schemes.")
 @click.argument("source")
 @click.argument("target", required=False)
-@output_option("The same as TARGET.", required=False)
+@commands.output_option("The same as TARGET.", required=False)
 @_format
-@source_options()
+@commands.source_options()
 @click.option("--to-scheme", help="Convert the landmarks from --scheme to this one.")
-@json_option
+@commands.json_option
 def convert(source: str, target: str | None, output: str | None, form: str | None, reading: dict[str, Any],
             to_scheme: str | None, as_json: bool) -> None:  # fmt: skip
     """Convert landmark files from one format to another, and from one scheme to another.
@@ -322,7 +306,7 @@ def convert(source: str, target: str | None, output: str | None, form: str | Non
     """
     if (target is None) == (output is None):
         raise click.UsageError("expected TARGET, or the same as --output.")
-    data = read(source, reading)
+    data = commands.read(source, reading)
     lines = []
     record: dict[str, Any] = {"n_samples": len(data)}
     if to_scheme is not None:
@@ -335,18 +319,18 @@ def convert(source: str, target: str | None, output: str | None, form: str | Non
         lines.append(", ".join(f"{count} {kind}" for kind, count in counts.items()) + f" landmarks of {to_scheme}")
     path = _write(data, str(target or output), reading, form)
     record["output"] = str(path)
-    say(as_json, record, [*lines, f"wrote {counted(len(data), 'shape')} to {path}"])
+    commands.say(as_json, record, [*lines, f"wrote {counted(len(data), 'shape')} to {path}"])
 
 
 @main.command(short_help="Repair corrupted faces, with images.")
-@output_option("Folder of the images.", required=False, default="out", show_default=True)
+@commands.output_option("Folder of the images.", required=False, default="out", show_default=True)
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False),
     envvar="SHAPE_MODELS_DATA",
     help="Folder of real data; SHAPE_MODELS_DATA by default.",
 )
-@json_option
+@commands.json_option
 def demo(output: str, data: str | None, as_json: bool) -> None:
     """Corrupt real faces, repair them with the bundled model, and say what it gained."""
     from ._demo import run
@@ -357,7 +341,7 @@ def demo(output: str, data: str | None, as_json: bool) -> None:
         if not as_json:
             click.echo(line)
     if as_json:
-        say(True, {"output": output, "lines": lines}, [])
+        commands.say(True, {"output": output, "lines": lines}, [])
 
 
 def _components(text: str) -> int | float | None:

@@ -7,25 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _drawing
 from ._aligned import ShapeModel
 from ._array import as_shapes
 from ._deformation import export_modes, plot_deformation, plot_solid
-from ._drawing import (
-    AFTER,
-    BEFORE,
-    GREY,
-    as_whole_numbers,
-    basis_of,
-    draw_shapes,
-    edges_of,
-    fit_view,
-    get_axes,
-    is_plain,
-    parts_of,
-    total_variance_of,
-    turned,
-    upright,
-)
+from ._drawing import AFTER, BEFORE, GREY
 from ._limits import Box
 from ._provenance import points_down
 from ._scheme import SchemeLike
@@ -107,18 +93,18 @@ def plot_shape(
     shapes = shapes.reshape(-1, *shapes.shape[-2:])
     if not all(0 <= i < shapes.shape[2] for i in plane):
         raise ValueError(f"plane: got {plane}; expected two of the {shapes.shape[2]} coordinates.")
-    pairs = edges_of(scheme, edges, shapes.shape[1])
-    ax = get_axes(ax)
+    pairs = _drawing.edges_of(scheme, edges, shapes.shape[1])
+    ax = _drawing.get_axes(ax)
     if image is not None:
         ax.imshow(np.asarray(image), cmap="gray")  # which colours do not look at
     points = shapes[..., list(plane)]
     for i, one in enumerate(points):
-        draw_shapes(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
+        _drawing.draw_shapes(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
     if numbers:
         for k, (x, y) in enumerate(points[0]):
             if np.isfinite(x):
                 ax.annotate(str(k), (x, y), textcoords="offset points", xytext=(3, 3), fontsize=6, color=color)
-    fit_view(ax, y_down)
+    _drawing.fit_view(ax, y_down)
     return ax
 
 
@@ -168,7 +154,7 @@ def plot_modes(
     >>> [text.get_text() for text in ax.get_yticklabels()][0][:6]
     'mode 1'
     """
-    basis, pairs = parts_of(model, scheme, edges)
+    basis, pairs = _drawing.parts_of(model, scheme, edges)
     if n_modes < 1 or len(steps) < 1:
         raise ValueError(f"got {n_modes} modes and {len(steps)} steps; expected at least one of each.")
     n_modes = min(n_modes, basis.n_components)
@@ -180,19 +166,21 @@ def plot_modes(
         coefficients[row, :, row] = np.asarray(steps) * spread[row]
     shapes = np.asarray(basis.decode(coefficients))[..., list(plane)]
     shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
-    angle = upright(model, scheme)
-    mean, shapes = turned(mean, angle), turned(shapes, angle)
+    angle = _drawing.upright(model, scheme)
+    mean, shapes = _drawing.turned(mean, angle), _drawing.turned(shapes, angle)
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
     y_down = points_down(model) if y_down is None else y_down
     down = 1 if y_down else -1
-    ax = get_axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
+    ax = _drawing.get_axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
     for row in range(n_modes):
         for column, shape in enumerate(shapes[row]):
             place = np.array([column * size[0], row * size[1] * down])
-            draw_shapes(ax, mean + place, pairs, color=GREY, size=1.5 if len(pairs) else 6, alpha=0.6, zorder=1)
-            draw_shapes(ax, shape + place, pairs, color=AFTER, size=2 if len(pairs) else 8, zorder=2)
-    total = total_variance_of(model, basis)
+            _drawing.draw_shapes(
+                ax, mean + place, pairs, color=GREY, size=1.5 if len(pairs) else 6, alpha=0.6, zorder=1
+            )
+            _drawing.draw_shapes(ax, shape + place, pairs, color=AFTER, size=2 if len(pairs) else 8, zorder=2)
+    total = _drawing.total_variance_of(model, basis)
     share = 100 * spread**2 / total if total > 0 else np.zeros_like(spread)
     ax.set_xticks(
         [column * size[0] for column in range(len(steps))], [f"{step:+g} √λ" if step else "mean" for step in steps]
@@ -207,7 +195,7 @@ def plot_modes(
     ax.set_ylim(edge[0] - 0.06 * size[1], edge[-1] + 0.06 * size[1])
     for side in ax.spines.values():
         side.set_visible(False)
-    fit_view(ax, y_down)
+    _drawing.fit_view(ax, y_down)
     return ax
 
 
@@ -238,21 +226,21 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     >>> ax.get_ylabel()
     'fraction of the variance, %'
     """
-    basis = basis_of(model)
+    basis = _drawing.basis_of(model)
     variances = np.asarray(basis.variances, dtype=np.float64)
-    total = total_variance_of(model, basis)
+    total = _drawing.total_variance_of(model, basis)
     if not total > 0:
         raise ValueError("got a model without variance; expected at least one mode with some.")
     share = 100 * variances[:n_modes] / total
     number = np.arange(1, len(share) + 1)
-    ax = get_axes(ax, figsize=(6, 3.6))
+    ax = _drawing.get_axes(ax, figsize=(6, 3.6))
     ax.bar(number, share, color=AFTER, label="mode")
     ax.plot(number, np.cumsum(share), color=BEFORE, marker="o", markersize=3, label="up to the mode")
     ax.set_xlabel("mode")
     ax.set_ylabel("fraction of the variance, %")
     ax.set_ylim(0, 103)
     ax.set_xlim(0.4, len(share) + 0.6)
-    as_whole_numbers(ax)
+    _drawing.as_whole_numbers(ax)
     ax.legend(frameon=False, loc="center right")
     return ax
 
@@ -301,7 +289,7 @@ def plot_clip(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['before', 'after']
     """
-    basis, pairs = parts_of(model, scheme, edges)
+    basis, pairs = _drawing.parts_of(model, scheme, edges)
     n_landmarks, n_dims = basis.event_shape
     shape = as_shapes(shape, name="shape", n_landmarks=n_landmarks, n_dims=n_dims, allow_nan=True)
     if shape.ndim != 2:
@@ -310,21 +298,21 @@ def plot_clip(
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)
-    given = np.where(missing[:, None], np.asarray(basis.mean), shape) if is_plain(model) else shape
+    given = np.where(missing[:, None], np.asarray(basis.mean), shape) if _drawing.is_plain(model) else shape
     after = np.asarray(model.project(given, confidence=weights))[:, list(plane)]
     before = shape[:, list(plane)]
-    ax = get_axes(ax)
+    ax = _drawing.get_axes(ax)
     if image is not None:
         ax.imshow(np.asarray(image), cmap="gray")
-    draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
-    draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
+    _drawing.draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
+    _drawing.draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before
     far = np.linalg.norm(np.nan_to_num(moved), axis=1) > 0.01 * np.ptp(after, axis=0).max()
     if far.any():
         units: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
         ax.quiver(*before[far].T, *moved[far].T, color=BEFORE, alpha=0.7, zorder=2.5, **units)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)  # beside: a title may stand above
-    fit_view(ax, y_down)
+    _drawing.fit_view(ax, y_down)
     return ax
 
 
@@ -360,7 +348,7 @@ def plot_coefficients(
     >>> ax.get_ylabel()
     'coefficient, √λ'
     """
-    basis = basis_of(model)
+    basis = _drawing.basis_of(model)
     report = model.report(shape)
     spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
     b = np.asarray(report.coefficients)
@@ -369,7 +357,7 @@ def plot_coefficients(
     units = np.divide(b, spread, out=np.zeros_like(b), where=spread > 0)[:n_modes]
     clipped = np.asarray(report.clipped)[:n_modes]
     number = np.arange(1, len(units) + 1)
-    ax = get_axes(ax, figsize=(6, 3))
+    ax = _drawing.get_axes(ax, figsize=(6, 3))
     ax.bar(number, units, color=np.where(clipped, BEFORE, AFTER))
     if isinstance(basis.limit, Box):
         for sign in (-1, 1):
@@ -377,7 +365,7 @@ def plot_coefficients(
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xlabel("mode")
     ax.set_ylabel("coefficient, √λ")
-    as_whole_numbers(ax)
+    _drawing.as_whole_numbers(ax)
     ax.set_title(f"{int(np.asarray(report.clipped).sum())} of {basis.n_components} modes clipped", fontsize=9)
     return ax
 
@@ -416,7 +404,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     """
     if not curves:
         raise ValueError("curves: got none; expected at least one, such as {'generalization': generalization(shapes)}.")
-    ax = get_axes(ax, figsize=(6, 3.6))
+    ax = _drawing.get_axes(ax, figsize=(6, 3.6))
     colors = iter([AFTER, BEFORE, "#edae49", "#30638e", "#6a4c93"])
     right = None
     for name, curve in curves.items():
@@ -434,7 +422,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     ax.set_xlabel("modes")
     ax.set_ylabel("mean distance of landmarks")
     ax.set_ylim(bottom=0)
-    as_whole_numbers(ax)
+    _drawing.as_whole_numbers(ax)
     handles = [line for one in (ax, right) if one is not None for line in one.get_lines()]
     ax.legend(handles=handles, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8)
     return ax
