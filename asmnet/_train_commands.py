@@ -19,17 +19,16 @@ _validation = commands.together(
     click.option("--val-fraction", type=float, help="Fraction of the images or persons to validate on."),
     click.option("--val-share", type=float, hidden=True),
 )
+_table = click.Path(exists=True, dir_okay=False, path_type=Path)
 _unlabelled = commands.together(
     "others",
-    click.option("--unlabelled", type=click.Path(exists=True),
-                 help="Images that nobody has annotated: a model labels them, and they are learned from beside DATA."),
-    click.option("--unlabelled-boxes", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                 help="A table of their boxes: image, x0, y0, x1, y1 [default: the labeller finds the objects]."),
-    click.option("--unlabelled-fraction", type=float, default=0.8, show_default=True,
-                 help="Fraction of their labels that is kept: the surest."),
-    click.option("--labeller", metavar="MODEL",
-                 help="A search or a network that labels them [default: a search trained on DATA]."),
-)  # fmt: skip
+    click.option("--unlabelled", type=click.Path(exists=True), help="Images without annotation, for a model to label."),
+    click.option("--unlabelled-boxes", type=_table, help="Their boxes: image, x0, y0, x1, y1 [default: found]."),
+    click.option("--unlabelled-fraction", default=0.8, show_default=True, help="Fraction of their labels to keep."),
+    click.option("--labeller", metavar="MODEL", help="Search or network [default: a search trained on DATA]."),
+)
+_PRESETS = click.Choice(["modern", "few", "paper", "kd", "sdu"])
+_TEACHERS = click.Choice(["both", "tough", "tolerant", "none"])
 _run = commands.together(
     "run",
     click.option("--resume", is_flag=True, help="Continue the run in --out; what is finished is read back."),
@@ -116,8 +115,7 @@ def _named(data: str, reading: dict[str, Any]) -> str:
 @_validation
 @_unlabelled
 @click.option("--network", help="See asmnet info [default: asmnet; hourglass with sdu, hourglass-small with few].")
-@click.option("--preset", type=click.Choice(["modern", "few", "paper", "kd", "sdu"]), default="modern",
-              show_default=True)  # fmt: skip
+@click.option("--preset", type=_PRESETS, default="modern", show_default=True)
 @click.option("--variant", type=click.Choice(["mnv2", "mnv2_r", "ASMNet_nr", "ASMNet"]), help="One of the paper's.")
 @_epochs
 @_batch_size
@@ -183,26 +181,21 @@ def train(
     dataset, chosen_by, basis = prepare(config, packed, packed_val, **labels)
     mirror = packed.mirror
     extra = [with_labels(config, pack_faces(labelled, mirror=mirror, **packing), basis, **labels)] if labelled else []
-    result = run_training(
-        config, dataset, chosen_by, folder=Path(output), extra=extra, anchors=_anchors(samples), initial=weights,
-        progress=first, **run,
-    )  # fmt: skip
+    run |= {"anchors": _anchors(samples), "initial": weights, "progress": first}
+    result = run_training(config, dataset, chosen_by, folder=Path(output), extra=extra, **run)
     if first:
-        path = _finish(
-            result, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
-                f"({_named(data, reading)})"
-            + ("" if chosen_by is None else f", {len(chosen_by)} to choose by"), training="; ".join(training),
-            pose_labels="" if packed.rotations is None else "The pose labels are those that came with the data.",
-        )  # fmt: skip
-        last = result.history[-1]
-        record = {
-            "model": str(path), "best_epoch": result.best_epoch, "epochs": len(result.history),
-            "images_per_second": last.images_per_second, "data_fraction": last.data_fraction,
-        }  # fmt: skip
-        commands.say(as_json, record, [
-            f"{path}: best epoch {result.best_epoch} of {len(result.history)}, "
-            f"{last.images_per_second:.0f} images/s, {last.data_fraction:.0%} of the time spent on data"
-        ])  # fmt: skip
+        about = {"data": f"{len(packed)} faces ({_named(data, reading)})", "training": "; ".join(training)}
+        if chosen_by is not None:
+            about["data"] += f", {len(chosen_by)} to choose by"
+        if packed.rotations is not None:
+            about["pose_labels"] = "The pose labels are those that came with the data."
+        path = _finish(result, chosen_by, samples, packed, basis, output, card, **about)
+        last, best, epochs = result.history[-1], result.best_epoch, len(result.history)
+        speed, waiting = last.images_per_second, last.data_fraction
+        record = {"model": str(path), "best_epoch": best, "epochs": epochs}
+        record |= {"images_per_second": speed, "data_fraction": waiting}
+        words = f"{speed:.0f} images/s, {waiting:.0%} of the time spent on data"
+        commands.say(as_json, record, [f"{path}: best epoch {best} of {epochs}, {words}"])
 
 
 def _anchors(samples: Any) -> Any:
@@ -227,8 +220,7 @@ def _finish(
 @_validation
 @click.option("--student", default="mobilenetv2", show_default=True, help="Any network of asmnet info.")
 @click.option("--teacher", default="efficientnet-b3", show_default=True, help="Any network of asmnet info.")
-@click.option("--teachers", type=click.Choice(["both", "tough", "tolerant", "none"]), default="both", show_default=True,
-              help="Which teachers assist.")  # fmt: skip
+@click.option("--teachers", type=_TEACHERS, default="both", show_default=True, help="Which teachers assist.")
 @click.option("--preset", type=click.Choice(["modern", "kd"]), default="modern", show_default=True)
 @click.option("--loss", type=click.Choice(["paper", "released"]), default="paper", show_default=True)
 @click.option("--size", type=int, default=224, show_default=True, help="Side of the inputs in pixels.")
@@ -263,25 +255,20 @@ def distill(
     packed = pack_faces(samples, **packing, progress=True)
     packed_val = None if validation is None else pack_faces(validation, **packing, progress=True)
     common = {"n_landmarks": packed.n_landmarks} | ({} if batch_size is None else {"batch_size": batch_size})
+    kinds = (student, epochs, settings), (teacher, teacher_epochs or epochs, teacher_settings)
     configs = [
         distillation_config(preset, network, {**common, "epochs": length}, commands.settings(given, "--set"), size=size)
-        for network, length, given in (
-            (student, epochs, settings), (teacher, teacher_epochs or epochs, teacher_settings),
-        )
-    ]  # fmt: skip
+        for network, length, given in kinds
+    ]
     if configs[0].preprocessing != configs[1].preprocessing:
         raise click.UsageError("--set: student and teachers expected the same preprocessing; got two.")
     dataset, chosen_by, basis = prepare(configs[0], packed, packed_val, scheme=samples.scheme, pose=False)
     names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
-    result = run_distillation(
-        configs[0], configs[1], dataset, chosen_by, folder=output, teachers=names, preset=loss,
-        anchors=_anchors(samples), progress=True, **run,
-    )  # fmt: skip
-    path = _finish(
-        result.student, chosen_by, samples, packed, basis, output, card, data=f"{len(packed)} faces "
-            f"({_named(data, reading)})",
-        training=f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}",
-    )  # fmt: skip
+    run |= {"teachers": names, "preset": loss, "anchors": _anchors(samples), "progress": True}
+    result = run_distillation(*configs, dataset, chosen_by, folder=output, **run)
+    about = {"data": f"{len(packed)} faces ({_named(data, reading)})"}
+    about["training"] = f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}"
+    path = _finish(result.student, chosen_by, samples, packed, basis, output, card, **about)
     record: dict[str, Any] = {"model": str(path)}
     lines = []
     for part, trained in (*result.teachers.items(), ("student", result.student)):

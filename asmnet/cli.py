@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,10 +40,14 @@ Examples
 main.add_command(train)
 main.add_command(distill)
 
-_flip = click.option("--flip", is_flag=True, help="Average with the prediction of the mirror image.")
+_flip = click.option("--flip", "flip_average", is_flag=True, help="Average with the prediction of the mirror image.")
 _fitted = click.option("--fitted", "--projected", "fitted", is_flag=True, help="The landmarks after the shape model.")
 _shape_model = click.option(
     "--shape-model", metavar="NAME|FILE", help="An AlignedASM to join the landmarks with [default: that of MODEL]."
+)
+_OFFSET_HELP = (
+    "Move predictions to the right by this fraction of the eye distance, or by what the labels of 300w are off (see "
+    "offset); the report says so."
 )
 _to_file = commands.output_option("Write it to a file instead.", required=False)
 
@@ -65,21 +70,23 @@ def _predictor(model: str, shape_model: str | None) -> Any:
 @click.option("--protocol", help="See evaluation.protocols [default: the one of the landmarks of the model].")
 @_shape_model
 @_flip
-@click.option("--passes", type=click.IntRange(1), help="Looks at each face [default: as many as the predictor takes].")
-@click.option("--views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
+@click.option("--passes", "n_passes", type=click.IntRange(1), help="Looks at each face [default: as many as it takes].")
+@click.option("--views", "n_views", type=int, default=1, show_default=True, help="Average over so many crops, 1 to 7.")
 @click.option("--jitter", type=float, default=0.0, show_default=True, help="Shift and scale boxes by so much.")
 @click.option("--detect", is_flag=True, help="Boxes of the detector instead of the true ones.")
 @_fitted
-@click.option("--label-offset", metavar="FRACTION|SET", default="0", show_default=True,
-              help="Move predictions to the right by this fraction of the eye distance, or by what the labels of 300w "
-              "are off (see offset); the report says so.")  # fmt: skip
+@click.option("--label-offset", metavar="FRACTION|SET", default="0", show_default=True, help=_OFFSET_HELP)
 @_to_file
 @commands.json_option
 def evaluate(
-    model: str, data: str, reading: dict[str, Any], protocol: str | None, shape_model: str | None, flip: bool,
-    passes: int | None, views: int, jitter: float, detect: bool, fitted: bool, label_offset: str, output: str | None,
+    model: str,
+    data: str,
+    reading: dict[str, Any],
+    shape_model: str | None,
+    output: str | None,
     as_json: bool,
-) -> None:  # fmt: skip
+    **how: Any,
+) -> None:
     """Measure MODEL (a shipped name or a file) on DATA, with intervals.
 
     The rows are those of the protocol that the splits and attributes of DATA allow: common, challenging and full of
@@ -88,15 +95,10 @@ def evaluate(
     """
     from asmnet.measuring import measure_model
 
-    try:
-        offset: float | str = float(label_offset)
-    except ValueError:
-        offset = label_offset
-    measured = measure_model(
-        _predictor(model, shape_model), read_faces(data, reading), protocol=protocol, flip_average=flip,
-        n_passes=passes, n_views=views, jitter=jitter, detect=detect, fitted=fitted, label_offset=offset,
-        progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    with contextlib.suppress(ValueError):  # else it is the name of a set
+        how["label_offset"] = float(how["label_offset"])
+    predictor, samples = _predictor(model, shape_model), read_faces(data, reading)
+    measured = measure_model(predictor, samples, **how, progress=sys.stderr.isatty())
     commands.say(as_json, measured.to_dict(), [str(measured)], output)
 
 
@@ -161,8 +163,8 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 @resume_option
 @commands.json_option
 def predict(
-    images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str], flip: bool,
-    fitted: bool, shape_model: str | None, jobs: int, resume: bool, as_json: bool,
+    images: Sequence[str], model: str, boxes: str | None, output: str, forms: Sequence[str],
+    flip_average: bool, fitted: bool, shape_model: str | None, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the faces in IMAGES (files or folders) and write overlays, .pts, JSON or CSV [default: overlay and json].
 
@@ -181,7 +183,7 @@ def predict(
         raise ValueError(f"--fitted: {model} has no shape model for its landmarks. Try without it.")
     folder.mkdir(parents=True, exist_ok=True)
     items = {image.name: (image.path, image.name, None if table is None else table[image.name]) for image in found}
-    work = functools.partial(predict_one, folder=folder, chosen=chosen, flip=flip, fitted=fitted)
+    work = functools.partial(predict_one, folder=folder, chosen=chosen, flip=flip_average, fitted=fitted)
     journal = folder / "landmarks.jsonl"
     report = run_command(work, items, journal, model=network, jobs=jobs, resume=resume, label="predict")
 
@@ -230,9 +232,8 @@ def export(model: str, out: str | None, output: str | None, opset: int, as_json:
         raise DataError(str(error)) from error
     agreement = ", ".join(f"{name} {value:.1e}" for name, value in deviations.items())
     size = target.stat().st_size
-    commands.say(as_json, {"output": str(target), "bytes": size, "deviations": deviations}, [
-        f"{target}: {size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}"
-    ])  # fmt: skip
+    words = f"{target}: {size / 1e6:.1f} MB; onnxruntime differs from torch by {agreement}"
+    commands.say(as_json, {"output": str(target), "bytes": size, "deviations": deviations}, [words])
 
 
 @main.command()

@@ -88,8 +88,28 @@ def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | No
 
 
 _LANDMARKS = "Folder, or a file .npz, .csv, .tps, .ljson, ..."
-_criterion = click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True)
+_LOSSES = click.Choice(["linear", "huber", "tukey"])
 _format = click.option("--format", "form", help="Format of the files in a folder. [default: as the frame says]")
+Given = dict[str, Any]  # that arrive together
+_settings = commands.together(
+    "asm",
+    click.option("--n-components", "-n", default="0.98", show_default=True, help="12 modes, 0.98 of variance, or all."),
+    click.option("--limit", default="3", show_default=True, help="Standard deviations a mode may reach, or none."),
+    click.option("--shrinkage", type=click.Choice(["ledoit_wolf", "oas"]), help="Help for few samples."),
+    parse=lambda given: {**given, "n_components": _components(given["n_components"]), "limit": _limit(given["limit"])},
+)
+_rule = commands.together(
+    "rule",
+    click.option("--criterion", type=click.Choice(["full", "partial"]), default="full", show_default=True),
+    click.option("--keep-size", is_flag=True, help="Superimpose without scaling."),
+    parse=lambda given: {"criterion": given["criterion"], "scaling": not given["keep_size"]},
+)
+_masks = commands.together(
+    "masks",
+    click.option("--points", type=click.IntRange(4), default=64, help="Landmarks on the outline of each mask [64]."),
+    click.option("--label", type=int, help="Value of the object in masks of several."),
+    click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes."),
+)
 
 
 # --- Commands --------------------------------------------------------------------------------------------
@@ -99,23 +119,14 @@ _format = click.option("--format", "form", help="Format of the files in a folder
 @click.argument("source")
 @commands.output_option("The model file, .npz.", type=click.Path(dir_okay=False))
 @commands.source_options()
-@click.option(
-    "--n-components", "-n", default="0.98", show_default=True, help="Modes (12), fraction of variance (0.98), or all."
-)
-@click.option("--limit", default="3", show_default=True, help="Standard deviations a mode may reach, or none.")
-@_criterion
-@click.option("--keep-size", is_flag=True, help="Superimpose without scaling: size stays in the model.")
+@_settings
+@_rule
 @click.option("--symmetric", is_flag=True, help="Give the mean the mirror symmetry of the scheme.")
-@click.option("--shrinkage", type=click.Choice(["ledoit_wolf", "oas"]), help="Help for few samples.")
-@click.option(
-    "--points", type=click.IntRange(4), default=64, show_default=True, help="Landmarks on the outline of each mask."
-)
-@click.option("--label", type=int, help="Value of the object in masks of several.")
-@click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes.")
+@_masks
 @commands.json_option
-def fit(source: str, output: str, reading: dict[str, Any], n_components: str, limit: str, criterion: Any,
-        keep_size: bool, symmetric: bool, shrinkage: Any, points: int, label: int | None, repair: bool,
-        as_json: bool) -> None:  # fmt: skip
+def fit(
+    source: str, output: str, reading: Given, asm: Given, rule: Given, masks: Given, symmetric: bool, as_json: bool
+) -> None:
     """Fit a shape model to the landmarks of SOURCE and save it.
 
     A folder of images without landmark files is taken for masks: corresponding points are placed on their outlines.
@@ -126,9 +137,8 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
 
     if Path(output).suffix.lower() != ".npz":
         raise click.UsageError(f"output: got {output!r}; expected a name that ends with .npz.")
-    asm = ASM(_components(n_components), limit=_limit(limit), shrinkage=shrinkage)
     if holds_masks(source):
-        data = landmarks_of_masks(source, points, label=label, repair=repair)
+        data = landmarks_of_masks(source, masks.pop("points"), **masks)
     else:
         data = commands.read(source, reading)
         commands.say_curves(source, data)
@@ -137,10 +147,10 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
         if data.scheme is None or data.scheme.mirror is None:
             raise click.UsageError("--symmetric needs a scheme with a mirror map: try --scheme ibug68.")
         mirror = data.scheme.mirror
-    alignment = GeneralizedProcrustes(criterion=criterion, scaling=not keep_size, mirror=mirror)
+    alignment = GeneralizedProcrustes(**rule, mirror=mirror)
     start = time.perf_counter()
     with commands.by_name(data.names):
-        model = AlignedASM(asm, alignment=alignment, scheme=data.scheme).fit(data)
+        model = AlignedASM(ASM(**asm), alignment=alignment, scheme=data.scheme).fit(data)
     seconds = time.perf_counter() - start
     fitted, shapes = model.asm_, data.shapes()
     missing = int(np.isnan(shapes[..., 0]).sum())
@@ -172,12 +182,11 @@ def fit(source: str, output: str, reading: dict[str, Any], n_components: str, li
 @commands.output_option(_LANDMARKS)
 @_format
 @commands.source_options()
-@click.option("--loss", type=click.Choice(["linear", "huber", "tukey"]), default="linear", show_default=True,
-              help="How landmarks that do not fit count: fully, less, or not at all.")  # fmt: skip
+@click.option(
+    "--loss", type=_LOSSES, default="linear", help="Landmarks that do not fit count fully, less, or not at all."
+)
 @commands.json_option
-def project(
-    model: str, source: str, output: str, form: str | None, reading: dict[str, Any], loss: Any, as_json: bool
-) -> None:
+def project(model: str, source: str, output: str, form: str | None, reading: Given, loss: Any, as_json: bool) -> None:
     """Move every shape of SOURCE to the nearest plausible shape of MODEL, where it stands.
 
     Missing landmarks (NaN) are filled in.
@@ -220,7 +229,7 @@ def project(
 @_format
 @commands.source_options()
 @commands.json_option
-def complete(model: str, source: str, output: str, form: str | None, reading: dict[str, Any], as_json: bool) -> None:
+def complete(model: str, source: str, output: str, form: str | None, reading: Given, as_json: bool) -> None:
     """Fill the missing landmarks of SOURCE with what MODEL holds most probable; the others stay."""
     chosen = commands.load_shape_model(model)
     data = commands.read(source, reading)
@@ -251,25 +260,21 @@ def complete(model: str, source: str, output: str, form: str | None, reading: di
 @commands.output_option(_LANDMARKS)
 @_format
 @commands.source_options()
-@_criterion
-@click.option("--keep-size", is_flag=True, help="Do not scale.")
+@_rule
 @click.option("--tangent", is_flag=True, help="Project to the tangent plane at the mean.")
 @click.option("--reflection", is_flag=True, help="Mirror shapes where that fits better.")
 @commands.json_option
-def align(source: str, output: str, form: str | None, reading: dict[str, Any], criterion: Any, keep_size: bool,
-          tangent: bool, reflection: bool, as_json: bool) -> None:  # fmt: skip
+def align(source: str, output: str, form: str | None, reading: Given, rule: Given, as_json: bool, **how: bool) -> None:
     """Superimpose the shapes of SOURCE (generalised Procrustes analysis).
 
     The result keeps the way y points in SOURCE; curves move with their shape.
     """
     data = commands.read(source, reading)
     with commands.by_name(data.names):
-        result = generalized_procrustes(
-            data.lengths(), criterion=criterion, scaling=not keep_size, tangent=tangent, reflection=reflection
-        )
+        result = generalized_procrustes(data.lengths(), **rule, **how)
     curves = [[result.transforms[i](curve) for curve in own] for i, own in enumerate(data.curves)]
     aligned = data.with_shapes(result.aligned, curves=curves if any(curves) else None, box=None)
-    if not keep_size:
+    if rule["scaling"]:
         aligned = aligned.without("scale")
     # An aligned shape has no image: where y is to count from the bottom it counts from 0.
     path = _write(aligned, output, {**reading, "image_size": (1, 1)}, form)
@@ -285,7 +290,8 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
         "farthest from the mean: " + ", ".join(f"{data.names[i]} ({result.distances[i]:.3g})" for i in farthest),
     ]
     if mirrored:
-        lines.append(f"{'mirrored' if reflection else 'mirror images of the rest, left as they are'}: {few(mirrored)}")
+        found = "mirrored" if how["reflection"] else "mirror images of the rest, left as they are"
+        lines.append(f"{found}: {few(mirrored)}")
     commands.say(as_json, record, [*lines, f"wrote {path}"])
 
 
@@ -297,8 +303,15 @@ def align(source: str, output: str, form: str | None, reading: dict[str, Any], c
 @commands.source_options()
 @click.option("--to-scheme", help="Convert the landmarks from --scheme to this one.")
 @commands.json_option
-def convert(source: str, target: str | None, output: str | None, form: str | None, reading: dict[str, Any],
-            to_scheme: str | None, as_json: bool) -> None:  # fmt: skip
+def convert(
+    source: str,
+    target: str | None,
+    output: str | None,
+    form: str | None,
+    reading: Given,
+    to_scheme: str | None,
+    as_json: bool,
+) -> None:
     """Convert landmark files from one format to another, and from one scheme to another.
 
     TARGET is a folder (one file for each shape, in folders as in SOURCE) or a file; the extension says the format.
