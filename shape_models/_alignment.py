@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._array import as_shapes
 from ._fitted import all_or_nothing
-from ._mean_shape import seen_weights, to_tangent
+from ._mean_shape import Mean, seen_weights, to_tangent
 from ._options import check_flags
 from ._procrustes import ProcrustesResult, checked_rule, generalized_procrustes
 from ._similarity import OnError, Pair, as_similarity
@@ -114,13 +114,12 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
 
     def _fit(self, shapes: Any, weights: Any) -> ProcrustesResult:
         result = generalized_procrustes(shapes, weights=weights, **self.get_params(deep=False))
-        self.mean_shape_ = result.mean
-        self.inflation_ = result.inflation
-        self.disparity_ = result.disparity
-        self.mirrored_ = result.mirrored
-        self.n_iter_ = result.n_iter
-        self.converged_ = result.converged
+        self._keep(result, result.disparity, result.mirrored)
         return result
+
+    def _keep(self, found: ProcrustesResult | Mean, disparity: float, mirrored: np.ndarray) -> None:
+        self.mean_shape_, self.inflation_, self.disparity_ = found.mean, found.inflation, disparity
+        self.mirrored_, self.n_iter_, self.converged_ = mirrored, found.n_iter, found.converged
 
     def align(
         self, shapes: ArrayLike, weights: ArrayLike | None = None, *, on_error: OnError | None = None

@@ -207,32 +207,29 @@ def superimpose_2d(z, m, turned, inflation, out):
 @inner
 def turn_2d_kernel(h, q, values, r):
     """Write to `r` the rotation that maximises tr(Rᵀ h), h = Σ y xᵀ; return its gain, its margin, the mirrored gain."""
-    det = _cofactors(h)[9]
+    det = _cofactors(h, q[:3])
     norm = 0.0
     for i in range(3):
         for j in range(3):
             norm += h[i, j] * h[i, j]
     if det <= 1e-3 * norm * np.sqrt(norm):  # flat, mirrored or degenerate
         return _horn(h, q, values, r)
-    return _polar(h, norm, r)
+    return _polar(h, norm, q[:3], r)
 
 
 @inner
-def _cofactors(x):
-    c00 = x[1, 1] * x[2, 2] - x[1, 2] * x[2, 1]
-    c01 = x[1, 2] * x[2, 0] - x[1, 0] * x[2, 2]
-    c02 = x[1, 0] * x[2, 1] - x[1, 1] * x[2, 0]
-    c10 = x[0, 2] * x[2, 1] - x[0, 1] * x[2, 2]
-    c11 = x[0, 0] * x[2, 2] - x[0, 2] * x[2, 0]
-    c12 = x[0, 1] * x[2, 0] - x[0, 0] * x[2, 1]
-    c20 = x[0, 1] * x[1, 2] - x[0, 2] * x[1, 1]
-    c21 = x[0, 2] * x[1, 0] - x[0, 0] * x[1, 2]
-    c22 = x[0, 0] * x[1, 1] - x[0, 1] * x[1, 0]
-    return c00, c01, c02, c10, c11, c12, c20, c21, c22, x[0, 0] * c00 + x[0, 1] * c01 + x[0, 2] * c02
+def _cofactors(x, c):
+    """Write the cofactors of a 3 x 3 matrix into the first three columns of c; return its determinant."""
+    for i in range(3):
+        k, l = (i + 1) % 3, (i + 2) % 3
+        for j in range(3):
+            m, n = (j + 1) % 3, (j + 2) % 3
+            c[i, j] = x[k, m] * x[l, n] - x[k, n] * x[l, m]
+    return x[0, 0] * c[0, 0] + x[0, 1] * c[0, 1] + x[0, 2] * c[0, 2]
 
 
 @inner
-def _polar(h, norm, r):
+def _polar(h, norm, c, r):
     """As `_turn` where det h > 0 stands well off zero: the orthogonal polar factor.
 
     N. J. Higham, "Computing the polar decomposition - with applications", SIAM J. Sci. Stat. Comput. 7, 1986: scaled
@@ -243,23 +240,20 @@ def _polar(h, norm, r):
         for j in range(3):
             r[i, j] = factor * h[i, j]
     for _ in range(30):
-        c00, c01, c02, c10, c11, c12, c20, c21, c22, det = _cofactors(r)
-        size = r[0, 0] ** 2 + r[0, 1] ** 2 + r[0, 2] ** 2 + r[1, 0] ** 2 + r[1, 1] ** 2 + r[1, 2] ** 2
-        size += r[2, 0] ** 2 + r[2, 1] ** 2 + r[2, 2] ** 2
-        other = (
-            c00 * c00 + c01 * c01 + c02 * c02 + c10 * c10 + c11 * c11 + c12 * c12 + c20 * c20 + c21 * c21 + c22 * c22
-        )
+        det = _cofactors(r, c)
+        size, other = 0.0, 0.0
+        for i in range(3):
+            for j in range(3):
+                size += r[i, j] * r[i, j]
+                other += c[i, j] * c[i, j]
         root = np.sqrt(np.sqrt(other / size) / det)  # γ = (‖X⁻ᵀ‖ / ‖X‖)^½
         p, q = 0.5 * root, 0.5 / (root * det)
-        n00, n01, n02 = p * r[0, 0] + q * c00, p * r[0, 1] + q * c01, p * r[0, 2] + q * c02
-        n10, n11, n12 = p * r[1, 0] + q * c10, p * r[1, 1] + q * c11, p * r[1, 2] + q * c12
-        n20, n21, n22 = p * r[2, 0] + q * c20, p * r[2, 1] + q * c21, p * r[2, 2] + q * c22
-        change = (n00 - r[0, 0]) ** 2 + (n01 - r[0, 1]) ** 2 + (n02 - r[0, 2]) ** 2
-        change += (n10 - r[1, 0]) ** 2 + (n11 - r[1, 1]) ** 2 + (n12 - r[1, 2]) ** 2
-        change += (n20 - r[2, 0]) ** 2 + (n21 - r[2, 1]) ** 2 + (n22 - r[2, 2]) ** 2
-        r[0, 0], r[0, 1], r[0, 2] = n00, n01, n02
-        r[1, 0], r[1, 1], r[1, 2] = n10, n11, n12
-        r[2, 0], r[2, 1], r[2, 2] = n20, n21, n22
+        change = 0.0
+        for i in range(3):
+            for j in range(3):
+                new = p * r[i, j] + q * c[i, j]
+                change += (new - r[i, j]) ** 2
+                r[i, j] = new
         if change < 1e-17:  # the next change is its square
             break
     # singular values: eigenvalues of the symmetric Rᵀ h, by the trigonometric formula

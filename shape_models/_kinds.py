@@ -7,26 +7,14 @@ from typing import Any
 from .io import register
 
 
-def _load_fitter(header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    from .search import load_fitter
+def _load(kind: str, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    from .search import load_appearance, load_fitter, load_parts
 
-    return load_fitter(header, arrays)
-
-
-def _load_appearance(header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    from .search import load_appearance
-
-    return load_appearance(header, arrays)
-
-
-def _load_parts(header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    from .search import load_parts
-
-    return load_parts(header, arrays)
+    loaders = {"ASMFitter": load_fitter, "AppearanceModel": load_appearance, "PartsFitter": load_parts}
+    return loaders[kind](header, arrays)
 
 
 def register_search() -> None:
     """Let `load_model` read `ASMFitter`, `AppearanceModel` and `PartsFitter`."""
-    register("ASMFitter", _load_fitter)
-    register("AppearanceModel", _load_appearance)
-    register("PartsFitter", _load_parts)
+    for kind in ("ASMFitter", "AppearanceModel", "PartsFitter"):
+        register(kind, lambda header, arrays, kind=kind: _load(kind, header, arrays))

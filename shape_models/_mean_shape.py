@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import linalg
@@ -93,8 +93,15 @@ def mean_of_blocks(
     return Mean(finish_mean(mean, drift, rule), inflation, n_iter, converged)
 
 
+class _Sums:
+    """A record of sums over shapes; those over more shapes are its sum with another."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(add, vars(self).values(), vars(other).values()))
+
+
 @dataclass(frozen=True, eq=False)
-class SecondMoment:
+class SecondMoment(_Sums):
     """What one pass over planar shapes leaves: enough for their mean under the full criterion. Adds up.
 
     With weights W = diag(w) of one shape, z its centred complex coordinates and s = W z / √(zᴴ W z), the mean μ
@@ -131,15 +138,6 @@ class SecondMoment:
             constant, weight = share.T @ share, weights.sum(axis=0)
         return cls(n, second_moment(z.view(np.float64)), constant, weight, z.sum(axis=0))
 
-    def __add__(self, other: SecondMoment) -> SecondMoment:
-        return SecondMoment(
-            self.n + other.n,
-            self.moment + other.moment,
-            self.constant + other.constant,
-            self.weight + other.weight,
-            self.drift + other.drift,
-        )
-
     def mean(self) -> Mean:
         """Return the mean, (n_landmarks, 2); settled when the leading eigenvector is the only one."""
         if (self.weight <= 0).any():
@@ -160,7 +158,7 @@ class SecondMoment:
 
 
 @dataclass(frozen=True, eq=False)
-class MeanStep:
+class MeanStep(_Sums):
     """What one pass over shapes leaves, given the mean so far: enough for the next mean. Adds up."""
 
     n: int
@@ -218,17 +216,6 @@ class MeanStep:
             _drift(shapes, None)  # names the shape whose points coincide
         n = len(shapes)
         return cls(n, total, np.full(len(mean), float(n)), drift, explained, n * float(np.sum(unit**2)), 0)
-
-    def __add__(self, other: MeanStep) -> MeanStep:
-        return MeanStep(
-            self.n + other.n,
-            self.total + other.total,
-            self.weight + other.weight,
-            self.drift + other.drift,
-            self.explained + other.explained,
-            self.possible + other.possible,
-            self.n_reflected + other.n_reflected,
-        )
 
     def mean(self, rule: str) -> np.ndarray:
         """Return the next mean, of total weighted size 1 under a rule that scales; NaN where nothing was seen."""

@@ -18,6 +18,7 @@ from ._array import as_shapes, to_numpy
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._limits import Box, Ellipsoid, SoftBox
+from ._mean_shape import Mean
 from ._modes import check_settings
 from ._problem import Frame
 from ._tails import Tails
@@ -166,14 +167,10 @@ def load_alignment(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any
         raise ValueError("mean_shape: got a shape of no size or away from the origin; expected a centred one.")
     if alignment.scaling and abs(size - 1) > 1e-6:
         raise ValueError(f"mean_shape: got a centroid size of {size:g}; expected 1.")
-    alignment.mean_shape_ = mean
-    alignment.mirrored_ = arrays["mirrored"].astype(np.intp)
-    alignment.inflation_ = number(header, "inflation")
-    if not 0 < alignment.inflation_ < 1e6:
-        raise ValueError(f"inflation: got {alignment.inflation_:g}; expected a positive factor near 1.")
-    alignment.disparity_ = number(header, "disparity")
-    alignment.n_iter_ = integer(header, "n_iter")
-    alignment.converged_ = flag(header, "converged")
+    found = Mean(mean, number(header, "inflation"), integer(header, "n_iter"), flag(header, "converged"))
+    if not 0 < found.inflation < 1e6:  # one over the mean squared cosine of shapes and mean
+        raise ValueError(f"inflation: got {found.inflation:g}; expected a positive factor near 1.")
+    alignment._keep(found, number(header, "disparity"), arrays["mirrored"].astype(np.intp))
     return alignment
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -69,9 +70,7 @@ def plain_name(name: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> str:
 
 def number_repeated(names: Sequence[str]) -> list[str]:
     """Tell names that occur several times apart: ``a``, ``a`` become ``a#0``, ``a#1``, whatever else is called so."""
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(names)
     taken = {name for name, count in counts.items() if count == 1}
     seen: dict[str, int] = {}
     found = []
@@ -113,9 +112,7 @@ def _absolute(path: Path) -> Path:
 def keep_suffixes(paths: Sequence[PurePath]) -> list[str]:
     """Return the paths without their suffixes, but for those that would then be the same."""
     names = [_without_suffix(path) for path in paths]
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(names)
     mixed = [composed(path.as_posix()) if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
     return mixed if len(set(mixed)) == len(mixed) else [path.as_posix() for path in paths]
 

@@ -44,12 +44,7 @@ def fit_in_chunks(
         disparity += squares
         total = statistics if total is None else total.merge(statistics)
     assert total is not None
-    alignment.mean_shape_ = found.mean
-    alignment.inflation_ = found.inflation
-    alignment.disparity_ = disparity
-    alignment.mirrored_ = np.concatenate(mirrored)
-    alignment.n_iter_ = found.n_iter
-    alignment.converged_ = found.converged
+    alignment._keep(found, disparity, np.concatenate(mirrored))
     return total
 
 

@@ -14,6 +14,7 @@ from ._asm import ASM
 from ._basis import ShapeBasis
 from ._drawing import basis_of, total_variance_of
 from ._limits import LimitLike
+from ._mean_shape import Mean
 from ._transforms import pose_directions
 from ._typing import ArrayLike
 from .landmarks import SchemeLike, get_scheme
@@ -342,9 +343,8 @@ def _aligned(like: AlignedASM, asm: ASM, chosen: np.ndarray, scheme: Any) -> Ali
     old = like.alignment_
     alignment = GeneralizedProcrustes(**(old.get_params(deep=False) | {"mirror": None}))
     whole = len(chosen) == len(old.mean_shape_)
-    alignment.mean_shape_ = old.mean_shape_[chosen] if whole else np.asarray(asm.mean_)
-    alignment.inflation_, alignment.disparity_ = old.inflation_, old.disparity_
-    alignment.mirrored_, alignment.n_iter_, alignment.converged_ = old.mirrored_, old.n_iter_, old.converged_
+    mean = old.mean_shape_[chosen] if whole else np.asarray(asm.mean_)
+    alignment._keep(Mean(mean, old.inflation_, old.n_iter_, old.converged_), old.disparity_, old.mirrored_)
     model.alignment_, model.asm_ = alignment, asm
     model.n_features_in_ = int(np.asarray(asm.mean_).size)
     model._check_parameters(len(np.asarray(asm.mean_)))

@@ -290,21 +290,9 @@ class ThinPlateSpline:
         image = np.asarray(image)
         if image.ndim not in (2, 3):
             raise ValueError(f"image: got shape {image.shape}; expected (height, width) or with channels last.")
-        height, width = image.shape[:2] if output_shape is None else output_shape
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
-        y, x = np.mgrid[0:height, 0:width]
-        at = back(np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float64))
-        rows_columns = at[:, ::-1].T.reshape(2, height, width)
-        planes = image.astype(np.float64)
-        planes = planes[..., None] if image.ndim == 2 else planes
-        warped = np.stack(
-            [
-                warp(planes[..., c], rows_columns, order=order, cval=fill, preserve_range=True)
-                for c in range(planes.shape[2])
-            ],
-            axis=-1,
-        )
-        warped = warped[..., 0] if image.ndim == 2 else warped
+        options: dict[str, Any] = {"output_shape": output_shape, "order": order, "cval": fill, "preserve_range": True}
+        warped = warp(image.astype(np.float64), back, **options)
         if image.dtype.kind in "ui":
             limits = np.iinfo(image.dtype)
             warped = np.clip(np.rint(warped), limits.min, limits.max)

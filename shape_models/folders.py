@@ -12,10 +12,9 @@ import json
 import os
 import pickle
 import tempfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,6 @@ from ._names import image_names, list_images
 from ._typing import Mapper, PathLike
 
 __all__ = ["FolderReport", "read_records", "run"]
-
-_KEPT: OrderedDict[str, Any] = OrderedDict()  # models that came to this process
-_MOST_KEPT = 2  # a process works for one run at a time, and remembers that before
 
 
 @dataclass(frozen=True)
@@ -294,9 +290,10 @@ class _Arrived:
         self.path = path
 
     def __call__(self) -> Any:
-        if self.path not in _KEPT:
-            with Path(self.path).open("rb") as file:
-                _KEPT[self.path] = pickle.load(file)
-            while len(_KEPT) > _MOST_KEPT:
-                _KEPT.popitem(last=False)
-        return _KEPT[self.path]
+        return _read_once(self.path)
+
+
+@lru_cache(maxsize=2)  # a process works for one run at a time, and remembers that before
+def _read_once(path: str) -> Any:
+    with Path(path).open("rb") as file:
+        return pickle.load(file)

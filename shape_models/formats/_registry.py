@@ -45,6 +45,15 @@ FOREIGN_ENDINGS = {
     ".pkl": "a pickle, which could run anything. Try numpy.savez",
     ".npz": "arrays of many shapes. Try shape_models.datasets.load_landmarks",
 }
+_FOREIGN_OBJECTS = (  # keys of JSON objects
+    ({"people"}, "OpenPose, which writes one file a frame. Try writing its keypoints as COCO results"),
+    ({"instance_info"}, "MMPose. Try its COCO results"),
+    ({"objects", "size"}, "a Supervisely export. Try exporting it as COCO keypoints"),
+    ({"objects", "tags"}, "a Supervisely export. Try exporting it as COCO keypoints"),
+    ({"item", "annotations"}, "a V7 Darwin export. Try exporting it as COCO"),
+    ({"items", "categories"}, "a Datumaro export. Try exporting it as COCO"),
+    ({"type"}, "GeoJSON. Try exporting the points as CSV"),
+)
 _FOREIGN_ROOTS = {
     "annotation": "Pascal VOC, which has boxes and no landmarks. Try exporting as COCO keypoints or CVAT",
     "svg": "a drawing (SVG). Try exporting the points as CSV",
@@ -97,9 +106,9 @@ def _choose_json(source: Source) -> Reader:
             raise _foreign(source, "a Label Studio export (JSON-MIN). Try exporting it as COCO")
     if not isinstance(content, dict):
         return read_coco
-    foreign = _foreign_object(content)
-    if foreign is not None:
-        raise _foreign(source, foreign)
+    for keys, what in _FOREIGN_OBJECTS:
+        if keys <= content.keys() and (keys != {"type"} or content["type"] in ("FeatureCollection", "Feature")):
+            raise _foreign(source, what)
     if "markups" in content:
         return read_slicer
     if "shapes" in content and ("imagePath" in content or isinstance(content.get("version"), str)):
@@ -112,23 +121,6 @@ def _choose_json(source: Source) -> Reader:
         if "version" in content:
             return read_ljson
     return read_coco
-
-
-def _foreign_object(content: dict[str, Any]) -> str | None:
-    """Say whose a JSON object is that no reader is for, and what to do."""
-    if "people" in content:
-        return "OpenPose, which writes one file a frame. Try writing its keypoints as COCO results"
-    if "instance_info" in content:
-        return "MMPose. Try its COCO results"
-    if "objects" in content and ("size" in content or "tags" in content):
-        return "a Supervisely export. Try exporting it as COCO keypoints"
-    if "item" in content and "annotations" in content:
-        return "a V7 Darwin export. Try exporting it as COCO"
-    if "items" in content and "categories" in content:
-        return "a Datumaro export. Try exporting it as COCO"
-    if content.get("type") in ("FeatureCollection", "Feature"):
-        return "GeoJSON. Try exporting the points as CSV"
-    return None
 
 
 def _foreign(source: Source, what: str) -> LandmarkFileError:
