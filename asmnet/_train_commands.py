@@ -265,7 +265,7 @@ def distill(
     dataset, chosen_by, basis = prepare(configs[0], packed, packed_val, scheme=samples.scheme, pose=False)
     names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
     run |= {"teachers": names, "preset": loss, "anchors": _anchors(samples), "progress": True}
-    result = run_distillation(*configs, dataset, chosen_by, folder=output, **run)
+    result = run_distillation(configs[0], configs[1], dataset, chosen_by, folder=output, **run)
     about = {"data": f"{len(packed)} faces ({_named(data, reading)})"}
     about["training"] = f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}"
     path = _finish(result.student, chosen_by, samples, packed, basis, output, card, **about)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from .io import register
+from .io import Loader, register
 
 
-def _load(kind: str, header: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    from .search import load_appearance, load_fitter, load_parts
+def _loader(name: str) -> Loader:
+    def load(header: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        from . import search
 
-    loaders = {"ASMFitter": load_fitter, "AppearanceModel": load_appearance, "PartsFitter": load_parts}
-    return loaders[kind](header, arrays)
+        return getattr(search, name)(header, arrays)
+
+    return load
 
 
 def register_search() -> None:
     """Let `load_model` read `ASMFitter`, `AppearanceModel` and `PartsFitter`."""
-    for kind in ("ASMFitter", "AppearanceModel", "PartsFitter"):
-        register(kind, lambda header, arrays, kind=kind: _load(kind, header, arrays))
+    register("ASMFitter", _loader("load_fitter"))
+    register("AppearanceModel", _loader("load_appearance"))
+    register("PartsFitter", _loader("load_parts"))

@@ -292,7 +292,7 @@ class ThinPlateSpline:
             raise ValueError(f"image: got shape {image.shape}; expected (height, width) or with channels last.")
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
         options: dict[str, Any] = {"output_shape": output_shape, "order": order, "cval": fill, "preserve_range": True}
-        warped = warp(image.astype(np.float64), back, **options)
+        warped: np.ndarray = warp(image.astype(np.float64), back, **options)
         if image.dtype.kind in "ui":
             limits = np.iinfo(image.dtype)
             warped = np.clip(np.rint(warped), limits.min, limits.max)

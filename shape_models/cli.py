@@ -264,7 +264,7 @@ def complete(model: str, source: str, output: str, form: str | None, reading: Gi
 @click.option("--tangent", is_flag=True, help="Project to the tangent plane at the mean.")
 @click.option("--reflection", is_flag=True, help="Mirror shapes where that fits better.")
 @commands.json_option
-def align(source: str, output: str, form: str | None, reading: Given, rule: Given, as_json: bool, **how: bool) -> None:
+def align(source: str, output: str, form: str | None, reading: Given, rule: Given, as_json: bool, **how: Any) -> None:
     """Superimpose the shapes of SOURCE (generalised Procrustes analysis).
 
     The result keeps the way y points in SOURCE; curves move with their shape.

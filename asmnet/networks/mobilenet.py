@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ def tapped(features: nn.Sequential, images: Tensor, taps: Sequence[int]) -> list
     return found
 
 
-def initialise(module: nn.Module, mode: str = "fan_out") -> None:
+def initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """Draw convolutions from He's normal, set norms to the identity; linear heads small with zero bias."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+
+from .._records import Record
 
 LOST = 0.1  # error, as a fraction of the size, from which an answer is somewhere else
 _FAR = 0.5  # error, as a fraction of the size, of an answer that is elsewhere, at least
@@ -16,7 +18,7 @@ _REACH = 60.0  # of the log-odds, which are moved together
 
 
 @dataclass(frozen=True)
-class Lost:
+class Lost(Record):
     """Probability that an answer is not at the object.
 
     Attributes
@@ -104,19 +106,6 @@ class Lost:
         usual = np.maximum(self.error - near, 0.0)
         far = np.maximum(max(self.error, _FAR) - near, 0.0)
         return np.asarray(near + self.least * usual + (probability - self.least) * far)
-
-    def to_header(self) -> dict[str, Any]:
-        """Return the numbers for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
-        """Build from what `to_header` returned; None for a file that has none."""
-        if header is None:
-            return None
-        return cls(
-            tuple(map(float, header["weights"])), *(float(header[k]) for k in ("least", "spread", "error", "usual"))
-        )
 
 
 def _odds(weights: Any, features: np.ndarray) -> np.ndarray:

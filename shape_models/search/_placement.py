@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from .._records import Record
 from ._frame import Frame, Planar
 
 _REACH = 2.0  # standard deviations of what is looked at
@@ -16,7 +17,7 @@ _WIDE = np.log(2.0)  # and so far where the object is not as in training
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Record):
     """How objects stand in images, learned from training images.
 
     Attributes
@@ -84,21 +85,3 @@ class Placement:
         steps = full // 2 if wide else min(max(1, int(np.ceil(_REACH * self.spread[3] / _TURN_STEP))), full // 2)
         turns = _TURN_STEP * np.arange(-steps, steps + (2 * steps < full))
         return sizes, turns
-
-    def to_header(self) -> dict[str, Any]:
-        """Return the numbers for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_header(cls, header: dict[str, Any] | None) -> Self | None:
-        """Build from what `to_header` returned; None for a file that has none."""
-        if header is None:
-            return None
-        length = header.get("length")
-        return cls(
-            tuple(header["center"]),
-            header["size"],
-            tuple(header["spread"]),
-            length if length is None else tuple(length),
-            header.get("pixels"),
-        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from .._records import Record
 from ._frame import Frame, Planar
 from .heatmaps import peaks
 
@@ -14,7 +15,7 @@ Jitter = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class BoxConvention:
+class BoxConvention(Record):
     """What a box means: where the mean shape stands in it, learned from training boxes.
 
     Attributes
@@ -75,15 +76,6 @@ class BoxConvention:
         center = middle - np.array(self.center) * side[:, None]
         half = 0.5 * side[:, None]
         return np.concatenate([center - half, center + half], axis=1)
-
-    def to_header(self) -> dict[str, Any]:
-        """Return the numbers for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_header(cls, header: dict[str, Any]) -> Self:
-        """Build from what `to_header` returned."""
-        return cls(tuple(header["center"]), float(header["side"]), tuple(header["spread"]))
 
 
 def boxes_of(shapes: np.ndarray) -> np.ndarray:
