@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy, refuse_masked
+from shape_models._array import as_numpy
 from shape_models._typing import Seed
 from shape_models.landmarks import get_scheme
 
 from ._errors import ErrorArray
-from ._intervals import check_labels, error_values, group_codes, mean_intervals
+from ._intervals import as_labels, error_values, group_codes, mean_intervals
 from ._tables import Table
 
 
@@ -138,11 +138,7 @@ def group_table(
     neutral     6.000 [4.000, 8.000]     6.000      2
     smile       2.500 [2.000, 3.000]     2.500      2
     """
-    refuse_masked(labels, "labels")
-    marks, values = np.asarray(labels), error_values(errors)
-    if marks.shape != values.shape or values.ndim != 1:
-        raise ValueError(f"labels: got shape {marks.shape}; expected {values.shape}, one label for each face.")
-    check_labels(marks, "labels")
+    marks = as_labels(labels, "labels", error_values(errors).shape)
     parts = [(str(label), marks == label) for label in np.unique(marks)]
     return _parts_table(errors, parts, name, groups, (confidence, n_resamples, rng), unit=unit)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_count, as_numpy
+from shape_models._options import is_number
 
 from ._errors import ErrorArray
 
@@ -45,7 +46,10 @@ class CumulativeError:
 
     def __call__(self, threshold: ArrayLike) -> Any:
         """Fraction of the faces at any threshold, by the steps of the curve (exact when no grid was asked for)."""
-        at = np.searchsorted(self.thresholds, as_numpy(threshold, "threshold"), side="right")
+        levels = as_numpy(threshold, "threshold")
+        if np.isnan(levels).any():
+            raise ValueError("threshold: got NaN; expected numbers.")
+        at = np.searchsorted(self.thresholds, levels, side="right")
         value = np.concatenate([[0.0], self.fractions])[at]
         return float(value) if np.ndim(value) == 0 else value
 
@@ -184,8 +188,8 @@ def auc_grid(errors: ArrayLike, *, threshold: float, step: float = 1e-4) -> floa
     (1.0, 1.002)
     """
     limit = checked_threshold(threshold, errors)
-    if not 0 < step <= limit:
-        raise ValueError(f"step: got {step}; expected a positive number up to the threshold {limit:g}.")
+    if not (is_number(step) and 0 < step <= limit):
+        raise ValueError(f"step: got {step!r}; expected a positive number up to the threshold {limit:g}.")
     grid = np.arange(0, limit + step, step)  # with the point too many that rounding may give, as in those scripts
     heights = cumulative_error(errors, grid).fractions
     return float(_simpson(heights, step) / limit)

@@ -94,8 +94,7 @@ def evaluate(
     'common has 80 faces here and 554 in the published set.'
     """
     rules = get_protocol(protocol)
-    _known_attributes(rules, attributes)
-    known = dict(attributes or {})
+    known = _known_attributes(rules, attributes)
     targets, predictions = as_landmark_set(targets), as_landmark_set(predictions)
     if isinstance(targets, LandmarkSamples):
         if isinstance(predictions, LandmarkSamples):
@@ -193,13 +192,18 @@ def angles_in_degrees(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**attributes, **{name: np.degrees(np.asarray(attributes[name], dtype=float)) for name in angles}}
 
 
-def _known_attributes(rules: Protocol, attributes: Mapping[str, ArrayLike] | None) -> None:
+def _known_attributes(rules: Protocol, given: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
+    """Return the attributes that were given, by a mapping or a table, and refuse a set of which none is needed."""
+    if given is not None and not hasattr(given, "keys"):
+        raise TypeError(f"attributes: got {type(given).__name__}; expected a mapping of names to values of the faces.")
+    attributes = {} if given is None else {str(key): given[key] for key in given.keys()}
     if attributes and not any(s.attribute is not None and s.given(attributes) for s in rules.subsets):
         needed = sorted({s.attribute for s in rules.subsets if s.attribute is not None})
         raise ValueError(
             f"attributes: got {', '.join(map(repr, attributes))}; expected those that rows of {rules.name} need: "
             f"{', '.join(map(repr, needed)) or 'none'}."
         )
+    return attributes
 
 
 def _subsets(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
-from shape_models._array import as_count, as_numpy, refuse_masked
-from shape_models._options import as_generator
+from shape_models._array import as_count, as_numpy, is_missing, refuse_masked
+from shape_models._options import as_generator, is_number
 from shape_models._typing import Seed
 
 from ._errors import ErrorArray
@@ -199,13 +199,13 @@ def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective
     >>> print(f"{wilson_interval(0, 689):.4f}")
     0.0000 [0.0000, 0.0055]
     """
-    if not (0 < n < math.inf and 0 <= count <= n):
-        raise ValueError(f"count: got {count} of {n} faces; expected 0 <= count <= n and at least one face.")
+    if not (is_number(count) and is_number(n) and 0 < n < math.inf and 0 <= count <= n):
+        raise ValueError(f"count: got {count!r} of {n!r} faces; expected 0 <= count <= n and at least one face.")
     _confident(confidence)
-    size = float(n) if effective_n is None else float(effective_n)
-    if not size > 0:
-        raise ValueError(f"effective_n: got {effective_n}; expected a positive number.")
-    share, z = count / n, ndtri((1 + confidence) / 2)
+    size = n if effective_n is None else effective_n
+    if not (is_number(size) and size > 0):
+        raise ValueError(f"effective_n: got {effective_n!r}; expected a positive number.")
+    share, z = float(count / n), float(ndtri((1 + confidence) / 2))
     # Where |share - p| is z standard errors at p itself (Wilson, JASA 22, 1927): a quadratic equation in p.
     centre = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
@@ -369,11 +369,7 @@ def group_codes(groups: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None
     """Return the groups of the kept faces as 0 ... n_groups - 1."""
     if groups is None:
         return None
-    refuse_masked(groups, "groups")
-    names = np.asarray(groups)
-    if names.shape != keep.shape:
-        raise ValueError(f"groups: got shape {names.shape}; expected {keep.shape}, one group for each face.")
-    check_labels(names, "groups")
+    names = as_labels(groups, "groups", keep.shape, "group")
     return np.unique(names[keep], return_inverse=True)[1].reshape(-1)
 
 
@@ -382,11 +378,29 @@ def error_values(errors: ArrayLike, name: str = "errors") -> np.ndarray:
     return errors.values if isinstance(errors, ErrorArray) else as_numpy(errors, name).astype(np.float64)
 
 
-def check_labels(labels: np.ndarray, name: str) -> None:
-    """Refuse None and NaN, which are no label: equal to nothing, or all one group."""
-    absent = [x is None or x != x for x in labels] if labels.dtype.kind == "O" else labels != labels
-    if np.any(absent):
-        raise ValueError(f"{name}: got None or NaN for {int(np.sum(absent))} faces; expected a label for each.")
+def as_labels(labels: ArrayLike, name: str, shape: tuple[int, ...], what: str = "label") -> np.ndarray:
+    """Return labels that can be sorted; None and NaN are none: equal to nothing, or all one group."""
+    refuse_masked(labels, name)
+    array = np.asarray(labels)
+    if array.shape != shape or len(shape) != 1:
+        raise ValueError(f"{name}: got shape {array.shape}; expected {shape}, one {what} for each face.")
+    absent = is_absent(array)
+    if absent.any():
+        raise ValueError(f"{name}: got None or NaN for {int(absent.sum())} faces; expected a label for each.")
+    kinds = {type(x).__name__ for x in array} if array.dtype.kind == "O" else set()
+    if len(kinds) > 1:
+        raise TypeError(
+            f"{name}: got labels of several kinds, {' and '.join(sorted(kinds))}; expected one. Try "
+            f"[str(x) for x in {name}]."
+        )
+    return array
+
+
+def is_absent(values: np.ndarray) -> np.ndarray:
+    """Return where values of any kind are None, NaN, or what pandas writes in their place."""
+    if values.dtype.kind != "O":
+        return np.asarray(values != values)
+    return np.array([is_missing(x) for x in values.reshape(-1)], dtype=bool).reshape(values.shape)
 
 
 def _members(codes: np.ndarray, n_groups: int) -> list[np.ndarray]:
@@ -395,8 +409,8 @@ def _members(codes: np.ndarray, n_groups: int) -> list[np.ndarray]:
 
 
 def _confident(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: got {confidence}; expected a number between 0 and 1, such as 0.95.")
+    if not (is_number(confidence) and 0 < confidence < 1):
+        raise ValueError(f"confidence: got {confidence!r}; expected a number between 0 and 1, such as 0.95.")
 
 
 def _resamples(n_resamples: int) -> None:

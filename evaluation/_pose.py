@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy
-from shape_models._options import check_flags
+from shape_models._options import check_flags, is_number
 
 from ._breakdown import bins_of
 from ._intervals import mean_intervals
@@ -244,8 +244,8 @@ def euler_mae(
         raise ValueError(f"prediction: got shape {guess.shape}; expected {truth.shape}, as the target has.")
     if len(angles) != 3 or len(set(angles)) != 3 or middle not in angles:
         raise ValueError(f"angles: got {angles} and middle={middle!r}; expected three names, the middle one of them.")
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit: got {limit}; expected a positive angle or None.")
+    if limit is not None and not (is_number(limit) and limit > 0):
+        raise ValueError(f"limit: got {limit!r}; expected a positive angle or None.")
     half = 180.0 if degrees else np.pi
     wrapped = np.abs(_wrap(truth, half))
     kept = np.ones(len(truth), bool) if limit is None else (wrapped <= limit).all(axis=-1)
@@ -277,6 +277,7 @@ def _rotations(rotation: Any, name: str) -> np.ndarray:
             "Rotation. Try Rotation.from_euler(...) for angles, or euler_mae."
         )
     matrix = matrix.astype(np.float64)
+    _refuse_unknown(matrix, name, (-2, -1), ".as_matrix()" * hasattr(rotation, "as_matrix"))
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(matrix @ np.swapaxes(matrix, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0)
     close = off < 1e-4  # as far as matrices printed with four digits miss it; False for NaN
@@ -297,10 +298,21 @@ def _angles(angles: ArrayLike, name: str) -> np.ndarray:
     array = np.atleast_2d(array.astype(np.float64))
     if not len(array):
         raise ValueError(f"{name}: got no face; expected at least one.")
-    if not np.isfinite(array).all():
-        where = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"{name}: got NaN or infinity in face {where}; expected finite angles.")
+    _refuse_unknown(array, name, (-1,))
     return array
+
+
+def _refuse_unknown(array: np.ndarray, name: str, axes: tuple[int, ...], read: str = "") -> None:
+    """Refuse faces without a pose: an error that left them out would flatter whoever did not find them."""
+    known = np.isfinite(array).all(axis=axes)
+    if not known.all():
+        where = tuple(map(int, np.argwhere(~known)[0]))
+        place = f"face {where[0]}" if len(where) == 1 else f"index {where}"
+        raise ValueError(
+            f"{name}: got NaN or infinity in {place}, {int((~known).sum())} such faces in all; expected poses. "
+            f"Try target[found] and prediction[found] with found = np.isfinite({name}{read}).all(axis={axes}), and say "
+            "how many have none."
+        )
 
 
 def _wrap(angles: np.ndarray, half: float) -> np.ndarray:

@@ -118,6 +118,11 @@ class Report:
         return self[next((name for name in (*combined, "full", "all") if name in names), names[0])]
 
     @property
+    def _options(self) -> dict[str, Any]:
+        """How all intervals of the report are made."""
+        return {"groups": self.groups, "confidence": self.confidence, "n_resamples": self.n_resamples}
+
+    @property
     def table(self) -> Table:
         """The rows as a table."""
         metrics = list(self.rows[0].metrics)
@@ -232,8 +237,7 @@ class Report:
         Table
             One row for each landmark, or each group.
         """
-        options: dict[str, Any] = {"scheme": self.protocol.scheme, "groups": self.groups, "by": by}
-        return landmark_table(self.landmark_errors(), n_resamples=self.n_resamples, **options)
+        return landmark_table(self.landmark_errors(), scheme=self.protocol.scheme, by=by, **self._options)
 
     def group_table(self, labels: ArrayLike, *, name: str = "group") -> Table:
         """Return the errors of the faces of each label.
@@ -250,7 +254,7 @@ class Report:
         Table
             One row for each label.
         """
-        return group_table(self.errors, labels, groups=self.groups, name=name, n_resamples=self.n_resamples)
+        return group_table(self.errors, labels, name=name, **self._options)
 
     def bin_table(self, values: ArrayLike, edges: Sequence[float], *, name: str = "bin") -> Table:
         """Return the errors of the faces in each bin of a value.
@@ -269,7 +273,7 @@ class Report:
         Table
             One row for each bin.
         """
-        return bin_table(self.errors, values, edges, groups=self.groups, name=name, n_resamples=self.n_resamples)
+        return bin_table(self.errors, values, edges, name=name, **self._options)
 
     def beside(self, published: str | PublishedTable) -> Table:
         """Return a published table with this report as its last row.

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from shape_models._array import refuse_masked
 
+from ._intervals import is_absent
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -67,7 +69,7 @@ class Subset:
         Parameters
         ----------
         attributes : mapping of str to array_like of shape (n_faces,)
-            Values of the faces; case, spaces, ``-`` and ``_`` in the names do not matter.
+            Values of the faces; case, spaces, ``-`` and ``_`` in names and in text do not matter.
         n_faces : int
             Number of faces.
 
@@ -95,6 +97,8 @@ class Subset:
                     f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected some of "
                     f"{', '.join(map(repr, self.equals))}. Text and numbers are never equal: try astype."
                 )
+            if values.dtype.kind == "U":
+                return np.isin([plain_key(value) for value in values], [plain_key(value) for value in self.equals])
             return np.isin(values, self.equals)
         if values.dtype.kind not in "fiu":
             raise ValueError(f"attributes[{self.attribute!r}]: got values of {values.dtype}; expected numbers.")
@@ -149,15 +153,26 @@ class Combination:
 
 
 def missing_values(attributes: Mapping[str, ArrayLike], attribute: str) -> int:
-    """Return how many faces have NaN for an attribute."""
+    """Return how many faces have NaN, or no text, for an attribute."""
     values = _attribute(attributes, attribute)
-    return int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+    return int(((values != values) | (values == "")).sum())
 
 
 def _attribute(attributes: Mapping[str, ArrayLike], name: str) -> np.ndarray:
+    """Return the values of an attribute as text, "" where there is none, or numbers, NaN where there is none."""
     values = {plain_key(key): value for key, value in attributes.items()}[plain_key(name)]
     refuse_masked(values, f"attributes[{name!r}]")
-    return np.asarray(values)
+    array = np.asarray(values)
+    if array.dtype.kind == "S":  # as HDF5 and MATLAB files give text
+        return np.char.decode(array, "utf-8")
+    if array.dtype.kind != "O" or array.ndim != 1:
+        return array
+    absent = is_absent(array)  # a column of a table: objects of one kind, some of which may be absent
+    known = array[~absent].tolist()
+    text = any(isinstance(x, str) for x in known)
+    filled = np.full(array.shape, "" if text else np.nan, dtype=object)
+    filled[~absent] = known
+    return np.array(filled.tolist())
 
 
 def plain_key(name: str) -> str:

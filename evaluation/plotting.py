@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from shape_models import generalized_procrustes
 from shape_models._array import as_numpy
-from shape_models._drawing import get_axes
-from shape_models.images import read_image
+from shape_models._drawing import draw_image, get_axes
+from shape_models._options import is_number
 from shape_models.landmarks import get_scheme
 
 from ._curves import auc, cumulative_error, failure_rate
@@ -70,8 +69,8 @@ def plot_ced(
     from matplotlib.ticker import PercentFormatter
 
     curves = _named_errors(models)
-    if not 0 < threshold:
-        raise ValueError(f"threshold: got {threshold}; expected a positive number, such as 0.1.")
+    if not (is_number(threshold) and 0 < threshold < np.inf):
+        raise ValueError(f"threshold: got {threshold!r}; expected a positive number, such as 0.1.")
     definitions = {errors.definition for _, errors, _ in curves if isinstance(errors, ErrorArray)}
     if len(definitions) > 1:
         raise ValueError(f"models: got errors by {len(definitions)} definitions: {'; '.join(sorted(definitions))}.")
@@ -247,8 +246,7 @@ def plot_worst(
         low, high = _window(truth, guess)
         picture = None if images is None else images[face]
         if picture is not None:
-            picture = read_image(picture) if isinstance(picture, str | os.PathLike) else np.asarray(picture)
-            ax.imshow(picture, cmap="gray")
+            draw_image(ax, picture)
         for a, b in zip(truth, guess, strict=True):
             ax.plot([a[0], b[0]], [a[1], b[1]], color="white" if picture is not None else "0.7", linewidth=0.5)
         ax.plot(*truth.T, ".", color="limegreen", markersize=3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shape_models._array import as_shapes
+from shape_models._options import is_number
 from shape_models._typing import ArrayLike
 
 from ._inputs import as_reals
@@ -26,6 +27,23 @@ def _numbers(value: ArrayLike, name: str, size: int) -> np.ndarray:
     return array
 
 
+def _coefficients(distortion: ArrayLike) -> np.ndarray:
+    """Return k1, k2, p1, p2, k3 on the last axis."""
+    array = as_reals(distortion, "distortion")
+    if array.ndim == 2 and 1 in array.shape:  # as OpenCV has them: one row, or one column
+        array = array.reshape(-1)
+    if array.ndim and array.shape[-1] in (8, 12, 14):
+        if (array[..., 5:] != 0).any():
+            raise ValueError(
+                f"distortion: got {array.shape[-1]} coefficients; expected k1, k2, p1, p2, k3 alone, all others 0. Try "
+                "undistorting the pixels with the program that calibrated the camera, and no distortion."
+            )
+        array = array[..., :5]
+    if array.ndim and array.shape[-1] == 4:
+        array = np.concatenate([array, np.zeros((*array.shape[:-1], 1))], axis=-1)
+    return _numbers(array, "distortion", 5)
+
+
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A pinhole camera with the lens distortion of Brown and Conrady.
@@ -41,7 +59,8 @@ class Camera:
     principal_point : array_like of shape (2,) or (..., 2)
         Pixels, (cx, cy).
     distortion : array_like of shape (5,) or (..., 5), optional
-        Coefficients k1, k2, p1, p2, k3 in the order of OpenCV. None: no distortion.
+        Coefficients k1, k2, p1, p2, k3 in the order of OpenCV, also in one column or one row as its calibration returns
+        them; four leave k3 out. None: no distortion.
 
     Raises
     ------
@@ -81,7 +100,7 @@ class Camera:
         object.__setattr__(self, "focal_length", focal)
         object.__setattr__(self, "principal_point", _numbers(self.principal_point, "principal_point", 2))
         if self.distortion is not None:
-            object.__setattr__(self, "distortion", _numbers(self.distortion, "distortion", 5))
+            object.__setattr__(self, "distortion", _coefficients(self.distortion))
         try:
             self.batch_shape  # noqa: B018
         except ValueError:
@@ -133,7 +152,10 @@ class Camera:
         if matrix.shape[-2:] != (3, 3):
             raise ValueError(f"matrix: got shape {matrix.shape}; expected (..., 3, 3).")
         if not (matrix[..., 2, :] == (0.0, 0.0, 1.0)).all():
-            raise ValueError("matrix: expected the last row (0, 0, 1). Try matrix / matrix[2, 2].")
+            scaled = (matrix[..., 2, :2] == 0).all() and (matrix[..., 2, 2] > 0).all()
+            hint = " Try matrix / matrix[..., 2:, 2:]." if scaled else ""
+            hint = " Try np.swapaxes(matrix, -1, -2)." if (matrix[..., :, 2] == (0.0, 0.0, 1.0)).all() else hint
+            raise ValueError(f"matrix: got the last row {matrix[..., 2, :].tolist()}; expected (0, 0, 1).{hint}")
         if (matrix[..., 0, 1] != 0).any() or (matrix[..., 1, 0] != 0).any():
             raise ValueError("matrix: got skew; expected zeros at [0, 1] and [1, 0].")
         focal = np.stack([matrix[..., 0, 0], matrix[..., 1, 1]], axis=-1)
@@ -170,8 +192,8 @@ class Camera:
         spans = {"width": width, "height": height, "diagonal": float(np.hypot(width, height))}
         if axis not in spans:
             raise ValueError(f"axis: got {axis!r}; expected one of {', '.join(spans)}.")
-        if not 0 < degrees < 180:
-            raise ValueError(f"degrees: got {degrees}; expected an angle between 0 and 180.")
+        if not (is_number(degrees) and 0 < degrees < 180):
+            raise ValueError(f"degrees: got {degrees!r}; expected an angle between 0 and 180.")
         focal = spans[axis] / 2 / np.tan(np.radians(degrees) / 2)
         return cls(focal, ((width - 1) / 2, (height - 1) / 2))
 
@@ -320,7 +342,8 @@ class Camera:
 def _size(size: Sequence[int] | np.ndarray) -> tuple[int, int]:
     values = np.asarray(size)
     if values.dtype.kind not in "iu" or values.shape not in {(), (2,)}:
-        raise ValueError(f"size: got {size!r}; expected the width and height in whole pixels, as (640, 480) or 224.")
+        got = f"an array of shape {values.shape}" if values.size > 3 else repr(size)
+        raise ValueError(f"size: got {got}; expected the width and height in whole pixels, as (640, 480) or 224.")
     width, height = (int(v) for v in np.broadcast_to(values, (2,)))
     if width < 1 or height < 1:
         raise ValueError(f"size: got {size!r}; expected at least one pixel.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._lens import project_point, undistort_point
 from ._refinement import LINEAR, refine
-from ._small_matrices import COMPILED, INNER, copy_matrix, copy_vector
+from ._small_matrices import compiled, copy_matrix, copy_vector, inlined, inner
 
 
-@njit(**COMPILED, forceinline=True)
+@inlined
 def _quartic(a, b, c, d, roots):
     """Write the real roots of x^4 + a x^3 + b x^2 + c x + d (Ferrari, then Newton); return how many."""
     p = b - 0.375 * a * a
@@ -54,7 +53,7 @@ def _quartic(a, b, c, d, roots):
     return count
 
 
-@njit(**COMPILED, forceinline=True)
+@inlined
 def _three_points(X, rays, picks, Rs, ts):
     """Write the poses that put three points on three unit rays; return how many (at most 4).
 
@@ -134,7 +133,7 @@ def _three_points(X, rays, picks, Rs, ts):
     return count
 
 
-@njit(**INNER)
+@inner
 def _score(X, px, m, camera, distorted, threshold, R, t, w):
     """Write which points are within the threshold into w; return the truncated squared error and their number."""
     cost = 0.0
@@ -158,7 +157,7 @@ def _score(X, px, m, camera, distorted, threshold, R, t, w):
     return cost, count
 
 
-@njit(**INNER)
+@inner
 def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, seed, inliers):
     """Find the pose with the least truncated squared error; write its inliers, return (their number, trials)."""
     total = X.shape[0]
@@ -234,7 +233,7 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
     return best_count, trial
 
 
-@njit(**COMPILED)
+@compiled
 def consensus_rows(X, pixels, cameras, distorted, threshold, confidence, max_trials, seed, inliers, trials):
     """Run the search on every row, each with the samples that it would draw alone."""
     for b in range(pixels.shape[0]):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ._small_matrices import COMPILED, INNER, cholesky_solve, rotate_left, to_quaternion
+from ._small_matrices import cholesky_solve, compiled, inner, rotate_left, to_quaternion
 
 
-@njit(**INNER)
+@inner
 def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A, g, J):
     """Cost, J'WJ and J'W r of pixel errors over their noise plus |β|²; inf behind the camera.
 
@@ -63,7 +62,7 @@ def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A
     return cost
 
 
-@njit(**INNER)
+@inner
 def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_iter, R, t, beta, A, g, work):
     """Levenberg-Marquardt in place, coefficients held within their limits. Return (cost, iterations, converged)."""
     L, step, trial_R, trial_t, trial_beta, trial_A, trial_g, J = work
@@ -125,7 +124,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
     return cost, max_iter, False
 
 
-@njit(**COMPILED)
+@compiled
 def fit_rows(
     first, last, mean, modes, limits, pixels, weights, cameras, precisions, tol, max_iter,
     matrices, translations, betas, quaternions, numbers, covariances, residuals,

@@ -11,8 +11,10 @@ import numpy as np
 
 from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
 from shape_models._archive import read_archive
+from shape_models._array import as_count
 from shape_models._limits import LimitLike
 from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
+from shape_models._options import is_number
 from shape_models._typing import ArrayLike
 
 from ._behind import flag_behind
@@ -103,8 +105,8 @@ class FaceModel3D:
         weights = reference_landmarks(self.scheme)[1] if self.weights is None else self.weights
         weights = check_weights(weights, 1, self.scheme.n_landmarks)[0]
         object.__setattr__(self, "weights", weights)
-        if not 0 < self.noise < np.inf:
-            raise ValueError(f"noise: got {self.noise}; expected a positive fraction of the size of the face.")
+        if not (is_number(self.noise) and 0 < self.noise < np.inf):
+            raise ValueError(f"noise: got {self.noise!r}; expected a positive fraction of the size of the face.")
         self._limit()
 
     def _limit(self) -> float:
@@ -206,8 +208,9 @@ class FaceModel3D:
         ValueError, DegenerateShapeError
             As `solve_pnp`.
         """
-        if not tol > 0 or max_iter < 1:
-            raise ValueError(f"got tol={tol}, max_iter={max_iter}; expected tol > 0 and max_iter >= 1.")
+        if not (is_number(tol) and tol > 0):
+            raise ValueError(f"tol: got {tol!r}; expected a positive number.")
+        as_count(max_iter, "max_iter")
         mean = np.array(self.basis.mean, dtype=np.float64)
         _, images, single = check_points(mean, landmarks)
         b, n = images.shape[:2]

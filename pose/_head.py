@@ -11,7 +11,7 @@ from shape_models._typing import ArrayLike
 from ._behind import flag_behind
 from ._camera import Camera
 from ._face_model import FaceModel3D
-from ._inputs import check_weights
+from ._inputs import check_weights, refuse_fractions
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
@@ -73,6 +73,8 @@ def estimate_head_pose(
     700.0
     """
     scheme = get_scheme(scheme)
+    if isinstance(camera, Camera):  # what is none is refused with all else
+        refuse_fractions(landmarks, camera.focal_length)
     if model is not None:
         if not isinstance(model, FaceModel3D):
             raise TypeError(f"model: got {type(model).__name__}; expected a FaceModel3D. Try FaceModel3D.bundled().")

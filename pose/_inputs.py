@@ -34,7 +34,7 @@ def as_points(value: ArrayLike, name: str, n_dims: int | tuple[int, ...]) -> np.
 
     OpenCV writes n points as (n, 1, dims). No pose follows from a single point, so that this axis is no set of points.
     """
-    points = as_shapes(to_numpy(as_array(value, name)), name=name, n_dims=n_dims, allow_nan=True)
+    points = as_shapes(to_numpy(as_array(value, name)), name=name, n_dims=n_dims, allow_nan=True, allow_inf=True)
     return points[..., 0, :] if points.ndim > 2 and points.shape[-2] == 1 else points
 
 
@@ -69,11 +69,24 @@ def check_points(
 
 
 def _without_extremes(points: np.ndarray, name: str) -> np.ndarray:
-    """Refuse coordinates whose squares overflow; in a batch such a row counts as missing and harms no other."""
+    """Refuse infinity and coordinates whose squares overflow; in a batch such a row is missing and harms no other."""
     far = (np.abs(points) > LARGEST).any(axis=(1, 2))  # False for NaN
     if far.any() and len(points) == 1:
+        as_shapes(points[0], name=name, allow_nan=True)  # names an infinite coordinate
         refuse_extremes_of(points, name)
     return np.where(far[:, None, None], np.nan, points) if far.any() else points
+
+
+def refuse_fractions(landmarks: ArrayLike, focal_length: np.ndarray) -> None:
+    """Refuse landmarks in fractions of the image for a camera that counts pixels: a face of one pixel has no pose."""
+    points = as_points(landmarks, "landmarks", 2)
+    low, high = np.nanmin(points, initial=np.inf), np.nanmax(points, initial=-np.inf)
+    if -1.5 <= low < high <= 1.5 and focal_length.min() > 4:
+        hint = " Try landmarks * [width, height]." if low > -0.5 else ""
+        raise ValueError(
+            f"landmarks: got coordinates from {low:.3g} to {high:.3g}, fractions of the image; expected pixels, as the "
+            f"camera counts.{hint}"
+        )
 
 
 def check_weights(weights: ArrayLike | None, b: int, n: int) -> np.ndarray:

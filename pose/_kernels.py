@@ -13,17 +13,16 @@ Jacobian, rotations updated on the left: R <- exp(ω) R.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._lens import undistort_point
 from ._refinement import LINEAR, image_scatter, refine, reversed_square, write_covariance, write_errors
 from ._small_matrices import (
-    COMPILED,
-    INNER,
     angle_cosine,
+    compiled,
     copy_matrix,
     copy_vector,
     eigen_symmetric,
+    inner,
     rotate_left,
     to_quaternion,
     transposed_product,
@@ -45,7 +44,7 @@ REVERSED_FROM, POOR_FROM = 4e-4, 0.0625
 SAME_MINIMUM = 0.99996
 
 
-@njit(**INNER)
+@inner
 def _gather(X, pixels, weights, Y, px, w, index):
     """Collect the points that are seen and have weight; return how many."""
     m = 0
@@ -60,7 +59,7 @@ def _gather(X, pixels, weights, Y, px, w, index):
     return m
 
 
-@njit(**INNER)
+@inner
 def _centre_object(Y, w, m, centre, eigenvalues, V):
     """Centre the object and give it unit size; find its principal frame. Return (status, size, sum of weights)."""
     total = 0.0
@@ -109,7 +108,7 @@ def _centre_object(Y, w, m, centre, eigenvalues, V):
     return OK, size, total
 
 
-@njit(**INNER)
+@inner
 def _places(Y, m, needed):
     """Count the places of an object of unit size, points at the same place once; stop at `needed`."""
     count = 0
@@ -126,7 +125,7 @@ def _places(Y, m, needed):
     return count
 
 
-@njit(**INNER)
+@inner
 def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     """Turn pixels into rays (u, v, 1) about their middle. Return the mean u, v and their variance."""
     mu = mv = 0.0
@@ -168,7 +167,7 @@ def _aim_rays(px, w, m, total, camera, distorted, uv, turn):
     return mu, mv, spread / total
 
 
-@njit(**INNER)
+@inner
 def _write_pose(R, t, size, centre, rotation, translation):
     """Write the pose about the origin of the object in its own units."""
     to_quaternion(R, rotation)
@@ -176,7 +175,7 @@ def _write_pose(R, t, size, centre, rotation, translation):
         translation[i] = size * t[i] - (R[i, 0] * centre[0] + R[i, 1] * centre[1] + R[i, 2] * centre[2])
 
 
-@njit(**INNER)
+@inner
 def _no_answer(rotation, translation, rotation2, translation2, covariance, residuals):
     """Fill the answers of a row with NaN."""
     for i in range(residuals.shape[0]):
@@ -190,7 +189,7 @@ def _no_answer(rotation, translation, rotation2, translation2, covariance, resid
             covariance[i, j] = np.nan
 
 
-@njit(**INNER)
+@inner
 def _given_pose(start, centre, size, R, t):
     """Write a given pose in the units of the centred object."""
     for i in range(3):
@@ -201,7 +200,7 @@ def _given_pose(start, centre, size, R, t):
         t[i] = s / size
 
 
-@njit(**INNER)
+@inner
 def _judge(converged, last_variance, poor):
     """Return the status of a row that has a pose."""
     if not converged:
@@ -211,7 +210,7 @@ def _judge(converged, last_variance, poor):
     return POOR_FIT if poor else OK
 
 
-@njit(**COMPILED)
+@compiled
 def solve_rows(
     first, last, X, pixels, weights, cameras, distorted, loss, loss_scale, n, tol, max_iter, noise, starts,
     rotations, translations, rotations2, translations2, rows, covariances, all_residuals,

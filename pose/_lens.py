@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
-
-from ._small_matrices import INNER
+from ._small_matrices import inner
 
 
-@njit(**INNER)
+@inner
 def undistort_point(x, y, camera):
     """Invert the lens distortion by Newton's method."""
     k1, k2, p1, p2, k3 = camera[4], camera[5], camera[6], camera[7], camera[8]
@@ -32,7 +30,7 @@ def undistort_point(x, y, camera):
     return u, v
 
 
-@njit(**INNER)
+@inner
 def rotated_point(R, Y, i):
     """Point i of the object, turned into the frame of the camera."""
     x, y, z = Y[0, i], Y[1, i], Y[2, i]
@@ -43,7 +41,7 @@ def rotated_point(R, Y, i):
     )
 
 
-@njit(**INNER)
+@inner
 def project_point(a, b, c, camera, distorted):
     """Return the offset of the pixel from the principal point, over the focal length, of a camera-frame point."""
     u, v = a / c, b / c

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ._small_matrices import COMPILED, INNER, cholesky_solve, copy_matrix, rotate_left
+from ._small_matrices import cholesky_solve, compiled, copy_matrix, inner, rotate_left
 
 
-@njit(**INNER)
+@inner
 def _gather(X, x, weights, Y, w):
     """Copy the points that are seen into Y, rows X, Y, Z and those of the image; return how many there are."""
     n, dims = x.shape
@@ -26,7 +25,7 @@ def _gather(X, x, weights, Y, w):
     return m
 
 
-@njit(**INNER)
+@inner
 def _mean(a, w, m):
     total = 0.0
     for i in range(m):
@@ -34,7 +33,7 @@ def _mean(a, w, m):
     return total
 
 
-@njit(**INNER)
+@inner
 def _product(a, b, w, m):
     total = 0.0
     for i in range(m):
@@ -42,7 +41,7 @@ def _product(a, b, w, m):
     return total
 
 
-@njit(**COMPILED)
+@compiled
 def moments_rows(first, last, objects, images, weights, centres, middles, scatters, crosses, counts, sizes):
     """Write means and second moments, with weights of sum 1, of the points that are seen.
 
@@ -83,7 +82,7 @@ def moments_rows(first, last, objects, images, weights, centres, middles, scatte
         sizes[b, 1], sizes[b, 2] = extent, reach
 
 
-@njit(**INNER)
+@inner
 def _moved(R, S, C, M, N):
     """M = R S R' = Σ w Y Y' and N = C R' = Σ w x Y' of the turned points Y = R X."""
     for i in range(3):
@@ -98,7 +97,7 @@ def _moved(R, S, C, M, N):
             N[i, j] = C[i, 0] * R[j, 0] + C[i, 1] * R[j, 1] + C[i, 2] * R[j, 2]
 
 
-@njit(**COMPILED)
+@compiled
 def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter, steps, done, losses):
     """Levenberg-Marquardt on (ω, log s) of Σ w |s (exp(ω) R X)_xy - x|², which needs only the second moments.
 
@@ -155,7 +154,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
         scales[b], losses[b] = s, value
 
 
-@njit(**COMPILED)
+@compiled
 def residual_rows(first, last, rows, objects, images, weights, matrices, scales, centres, middles, squares):
     """Write the weighted mean of |s R (X - centre) - (x - middle)|² of the problems `rows`."""
     n, dims = images.shape[1], images.shape[2]

@@ -12,13 +12,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
-from shape_models._options import usable_processors
+from shape_models._options import is_number, usable_processors
 from shape_models._typing import ArrayLike
 
 from ._camera import Camera
 from ._inputs import check_points, check_weights
 from ._pose import HeadAngles, Pose
 from ._status import ROW, STATUS, Status
+from .conventions import with_gaps
 
 _REASONS = {
     Status.TOO_FEW: "got {points} points that are seen; expected at least {needed}.",
@@ -243,10 +244,10 @@ def solve_pnp(
     loss_id = _check_loss(loss, loss_scale)
     if focal not in ("known", "estimate"):
         raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
-    if noise is not None and not 0 <= noise < np.inf:
-        raise ValueError(f"noise: got {noise}; expected a standard deviation in pixels.")
-    if not tol > 0:
-        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    if noise is not None and not (is_number(noise) and 0 <= noise < np.inf):
+        raise ValueError(f"noise: got {noise!r}; expected a standard deviation in pixels.")
+    if not (is_number(tol) and tol > 0):
+        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
     as_count(max_iter, "max_iter")
     starts = np.full((1, 4, 3), np.nan) if initial_pose is None else _pack_pose(initial_pose, b)
     spread = -1.0 if noise is None else noise
@@ -262,8 +263,8 @@ def solve_pnp(
 def _check_loss(loss: str, loss_scale: float) -> int:
     if loss not in _LOSSES:
         raise ValueError(f"loss: got {loss!r}; expected one of {', '.join(_LOSSES)}.")
-    if not 0 < loss_scale < np.inf:
-        raise ValueError(f"loss_scale: got {loss_scale}; expected a positive number of pixels.")
+    if not (is_number(loss_scale) and 0 < loss_scale < np.inf):
+        raise ValueError(f"loss_scale: got {loss_scale!r}; expected a positive number of pixels.")
     return _LOSSES[loss]
 
 
@@ -377,10 +378,7 @@ def error_ratio(error: np.ndarray, second_error: np.ndarray, images: np.ndarray)
 def as_rotations(quaternions: np.ndarray) -> Rotation:
     """Return a Rotation of unit quaternions in which rows of NaN are kept."""
     bad = ~np.isfinite(quaternions).all(axis=-1)
-    if not bad.any():
-        return Rotation.from_quat(quaternions)
-    vectors = Rotation.from_quat(np.where(bad[:, None], [0.0, 0.0, 0.0, 1.0], quaternions)).as_rotvec()
-    return Rotation.from_rotvec(np.where(bad[:, None], np.nan, vectors))
+    return with_gaps(Rotation.from_quat(np.where(bad[:, None], [0.0, 0.0, 0.0, 1.0], quaternions)), bad)
 
 
 def _result(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ._lens import project_point, rotated_point
-from ._small_matrices import INNER, cholesky_solve, copy_matrix, copy_vector, norm3, rotate_left
+from ._small_matrices import cholesky_solve, copy_matrix, copy_vector, inner, norm3, rotate_left
 
 LINEAR, HUBER, CAUCHY = 0, 1, 2
 
 
-@njit(**INNER)
+@inner
 def _normal_equations(Y, px, w, m, camera, R, t, A, g):
     """Cost, A = J'WJ and g = J'W r of the pixel error of an undistorted camera; cost is inf behind the camera."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
@@ -83,7 +82,7 @@ def _normal_equations(Y, px, w, m, camera, R, t, A, g):
     return cost
 
 
-@njit(**INNER)
+@inner
 def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, n, R, t, A, g):
     """Do the same with distortion, robust loss and, for n = 7, the logarithm of the focal length as last parameter."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
@@ -141,7 +140,7 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
     return cost
 
 
-@njit(**INNER)
+@inner
 def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R, t, A, g, work):
     """Levenberg-Marquardt in place. Return (cost, iterations, converged); A is J'WJ at the end.
 
@@ -206,7 +205,7 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
     return cost, max_iter, False
 
 
-@njit(**INNER)
+@inner
 def write_errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, residuals):
     """Write the residuals; return their mean square and their weighted sum of squares, outliers weighted down."""
     square = weighted = 0.0
@@ -228,7 +227,7 @@ def write_errors(Y, px, w, m, camera, distorted, loss, loss_scale, R, t, index, 
     return square / m, weighted
 
 
-@njit(**INNER)
+@inner
 def reversed_square(Y, px, w, m, camera, distorted, R, t):
     """Return the weighted sum of squares with the depth of the object reversed: the reflected object in this view."""
     square = 0.0
@@ -242,7 +241,7 @@ def reversed_square(Y, px, w, m, camera, distorted, R, t):
     return square
 
 
-@njit(**INNER)
+@inner
 def write_covariance(A, n, variance, R, size, centre, work, covariance):
     """Write variance A^-1, moved from the middle of the object to its origin; return the variance of parameter 7."""
     L, step, unit = work[0], work[1], work[5]
@@ -275,7 +274,7 @@ def write_covariance(A, n, variance, R, size, centre, work, covariance):
     return variance * inverse[n - 1, n - 1]
 
 
-@njit(**INNER)
+@inner
 def image_scatter(px, w, m, weight):
     """Return the weighted sum of the squared distances of the points in the image from their mean."""
     u = v = square = 0.0

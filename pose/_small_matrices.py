@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numba import njit
 
-COMPILED: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "no_cfunc_wrapper": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
+from shape_models._kernels import compiled as _compiled
+from shape_models._kernels import inner as inlined
+
+compiled = partial(_compiled, no_cfunc_wrapper=True)
+# For functions that only compiled code calls: their Python entry need not be compiled.
+inner = partial(inlined, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
-# For functions that only compiled code calls: their Python entry need not be compiled, and they become part of each
-# caller, as a call that is left would go to one translation in the process that compiles and to another in those that
-# read the cache, with other last digits.
-INNER = {**COMPILED, "no_cpython_wrapper": True, "forceinline": True}
-
-
-@njit(**INNER)
+@inner
 def rotate_left(wx, wy, wz, R, out):
     """Out = exp([w]) R, by Rodrigues' formula."""
     angle2 = wx * wx + wy * wy + wz * wz
@@ -40,12 +32,12 @@ def rotate_left(wx, wy, wz, R, out):
         out[2, j] = z + s * cz + c * dz
 
 
-@njit(**INNER)
+@inner
 def norm3(x, y, z):
     return np.sqrt(x * x + y * y + z * z)
 
 
-@njit(**INNER)
+@inner
 def cholesky_solve(A, g, damping, n, L, out):
     """Solve (A + damping diag(A)) out = -g for a symmetric A; False when it is not positive definite."""
     for i in range(n):
@@ -74,7 +66,7 @@ def cholesky_solve(A, g, damping, n, L, out):
     return True
 
 
-@njit(**INNER)
+@inner
 def eigen_symmetric(A, V):
     """Eigenvalues, descending, of a symmetric 3 x 3 matrix by Jacobi rotations; columns of V are the vectors."""
     for i in range(3):
@@ -114,7 +106,7 @@ def eigen_symmetric(A, V):
                     V[k, j], V[k, j + 1] = V[k, j + 1], V[k, j]
 
 
-@njit(**INNER)
+@inner
 def angle_cosine(A, B):
     trace = 0.0
     for i in range(3):
@@ -123,7 +115,7 @@ def angle_cosine(A, B):
     return 0.5 * (trace - 1.0)
 
 
-@njit(**INNER)
+@inner
 def to_quaternion(R, q):
     """Write the unit quaternion (x, y, z, w) of a rotation, from its largest component."""
     trace = R[0, 0] + R[1, 1] + R[2, 2]
@@ -145,20 +137,20 @@ def to_quaternion(R, q):
         q[i] /= size
 
 
-@njit(**INNER)
+@inner
 def copy_matrix(source, target):
     for i in range(source.shape[0]):
         for j in range(source.shape[1]):
             target[i, j] = source[i, j]
 
 
-@njit(**INNER)
+@inner
 def copy_vector(source, target):
     for i in range(source.shape[0]):
         target[i] = source[i]
 
 
-@njit(**INNER)
+@inner
 def transposed_product(A, B, out):
     """Write A' B."""
     for i in range(3):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ._small_matrices import INNER, angle_cosine, copy_matrix, norm3, rotate_left, transposed_product
+from ._small_matrices import angle_cosine, copy_matrix, inner, norm3, rotate_left, transposed_product
 
 
 def _cube_rotations() -> np.ndarray:
@@ -23,7 +22,7 @@ def _cube_rotations() -> np.ndarray:
 CUBE = _cube_rotations()
 
 
-@njit(**INNER)
+@inner
 def _quadratic_form(Y, uv, w, m, omega, N, T):
     """Ω, N, T: E(R, t) = r'Ω0 r + 2 t'N r + t'T t; with t = -T^-1 N r it is r'Ω r, Ω = Ω0 - N'T^-1 N."""
     # Sums of w, w u, w v, w (u^2 + v^2) times 1, Y, Y Y'.
@@ -91,7 +90,7 @@ def _quadratic_form(Y, uv, w, m, omega, N, T):
             omega[i, j] += N[0, i] * T[4 + 3 * j] + N[1, i] * T[5 + 3 * j] + N[2, i] * T[6 + 3 * j]
 
 
-@njit(**INNER)
+@inner
 def _translation(R, T, t):
     t[0] = t[1] = t[2] = 0.0
     for j in range(9):
@@ -101,7 +100,7 @@ def _translation(R, T, t):
         t[2] += T[6 + 3 * j] * r
 
 
-@njit(**INNER)
+@inner
 def _energy(omega, R, G):
     """Set G to Ω r, half the gradient; return r'Ω r."""
     energy = 0.0
@@ -114,7 +113,7 @@ def _energy(omega, R, G):
     return energy
 
 
-@njit(**INNER)
+@inner
 def _descend(omega, R, G, trial, max_iter, tol):
     """Newton's method for r'Ω r on the rotations, in place; returns E."""
     energy = _energy(omega, R, G)
@@ -194,7 +193,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
     return max(energy, 0.0)  # rounding may leave -1e-17
 
 
-@njit(**INNER)
+@inner
 def _reverse_depth(R, V, out):
     """Reverse the depth of R along the principal frame V, D (R V) D V': the other minimum of a distant target."""
     for i in range(3):
@@ -208,7 +207,7 @@ def _reverse_depth(R, V, out):
             out[i, j] = s
 
 
-@njit(**INNER)
+@inner
 def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
     """Scaled-orthographic pose from the affine fit u ~ α·Y; for a plane both poses, else the one and its reversal."""
     alpha, beta = np.empty(3), np.empty(3)
@@ -248,7 +247,7 @@ def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
     return True
 
 
-@njit(**INNER)
+@inner
 def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, energies, depths):
     """Find minima of the object-space error. Return how many, and the misfit beyond which a rival does not count."""
     omega, N = np.empty((9, 9)), np.empty((3, 9))
@@ -301,7 +300,7 @@ def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, e
     return count, 1.0
 
 
-@njit(**INNER)
+@inner
 def choose_candidate(energies, depths, count, anywhere):
     """Return the candidate of least misfit that was not yet tried, or -1, its misfit, whether it is behind the camera.
 
@@ -322,7 +321,7 @@ def choose_candidate(energies, depths, count, anywhere):
     return chosen, lowest, False
 
 
-@njit(**INNER)
+@inner
 def start_translation(R, T, Y, m, mu, mv, spread, push, t):
     """Write the translation of a candidate; where points would be behind the camera, one that puts them in front."""
     _translation(R, T, t)

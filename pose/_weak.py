@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
-from shape_models._options import check_flags
+from shape_models._options import check_flags, is_number
 from shape_models._typing import ArrayLike
 
 from ._inputs import check_points, check_weights
@@ -149,8 +149,8 @@ def solve_weak_perspective(
     objects, images, single = check_points(object_points, image_points, (2, 3))
     b, n, dims = images.shape
     w = check_weights(weights, b, n)
-    if not tol > 0:
-        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    if not (is_number(tol) and tol > 0):
+        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
     as_count(max_iter, "max_iter")
     from ._orthographic import moments_rows, refine_rows, residual_rows
 

@@ -174,7 +174,7 @@ def read(values: ArrayLike, convention: str | Convention) -> Rotation:
     Parameters
     ----------
     values : array_like of shape (3,) or (b, 3); for MediaPipe (3, 3), (4, 4) or (b, 3, 3), (b, 4, 4)
-        In the order and unit of the convention.
+        In the order and unit of the convention. Rows of NaN in a batch, where no pose is known, stay NaN.
     convention : str or Convention
         A convention or its name.
 
@@ -198,12 +198,12 @@ def read(values: ArrayLike, convention: str | Convention) -> Rotation:
             f"values: got shape {values.shape}; expected (3,) or (b, 3): {', '.join(convention.values)} in "
             f"{convention.unit}. Try from_matrix for matrices."
         )
-    if not np.isfinite(values).all():
-        raise ValueError("values: got NaN or infinity; expected finite angles.")
-    radians = values * convention._scale
-    if not convention.sequence:
-        return Rotation.from_rotvec(radians)
-    return Rotation.from_euler(convention.sequence, radians[..., convention._order] * convention.factors)
+    radians, unknown = _without_gaps(values * convention._scale, np.zeros(3), "values", "angles")
+    if convention.sequence:
+        rotation = Rotation.from_euler(convention.sequence, radians[..., convention._order] * convention.factors)
+    else:
+        rotation = Rotation.from_rotvec(radians)
+    return with_gaps(rotation, unknown)
 
 
 def write(rotation: Rotation, convention: str | Convention, *, beyond_profile: bool = False) -> np.ndarray:
@@ -425,8 +425,7 @@ def check_rotation(rotation: Any) -> None:
 
 def rotation_from_matrix(matrix: np.ndarray) -> Rotation:
     """Return a Rotation of matrices that are rotations; SciPy alone would orthogonalise anything in silence."""
-    if not np.isfinite(matrix).all():
-        raise ValueError("matrix: got NaN or infinity; expected finite numbers.")
+    matrix, unknown = _without_gaps(matrix, np.eye(3), "matrix", "numbers")
     with np.errstate(over="ignore", invalid="ignore"):
         gram = matrix @ np.swapaxes(matrix, -1, -2)
         rigid = np.abs(gram - np.eye(3)) <= 1e-3  # False where squares overflow
@@ -434,7 +433,23 @@ def rotation_from_matrix(matrix: np.ndarray) -> Rotation:
         raise ValueError("matrix: got rows that are not orthonormal; expected a rotation. Remove the scale first.")
     if (np.linalg.det(matrix) < 0).any():
         raise ValueError("matrix: got a reflection (determinant -1); expected a rotation. Check the handedness.")
-    return Rotation.from_matrix(matrix)
+    return with_gaps(Rotation.from_matrix(matrix), unknown)
+
+
+def _without_gaps(values: np.ndarray, instead: np.ndarray, name: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return values with a number in the rows of a batch that hold NaN, and which these are."""
+    axes = tuple(range(-instead.ndim, 0))
+    unknown = np.isnan(values).any(axis=axes)
+    if np.isinf(values).any() or (unknown.ndim == 0 and unknown):
+        raise ValueError(f"{name}: got NaN or infinity; expected finite {what}. In a batch NaN marks an unknown pose.")
+    return np.where(np.expand_dims(unknown, axes), instead, values), unknown
+
+
+def with_gaps(rotation: Rotation, unknown: np.ndarray) -> Rotation:
+    """Return rotations of which some are NaN."""
+    if not unknown.any():
+        return rotation
+    return Rotation.from_rotvec(np.where(unknown[:, None], np.nan, rotation.as_rotvec()))
 
 
 def _wrap(radians: np.ndarray) -> np.ndarray:

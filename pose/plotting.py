@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shape_models._typing import ArrayLike
+from shape_models._drawing import draw_image, fit_view, get_axes
+from shape_models._typing import ArrayLike, ImageLike
 
 from ._camera import Camera, project_points
 from ._pnp import PnPResult
@@ -21,16 +22,11 @@ COLOURS = ("tab:red", "tab:green", "tab:blue")
 LABELS = ("x: subject's left", "y: down", "towards the viewer (-z)")
 
 
-def _canvas(ax: Axes | None, image: ArrayLike | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(layout="constrained").add_subplot()
+def _canvas(ax: Axes | None, image: ImageLike | None) -> Axes:
+    ax = get_axes(ax)
     if image is not None:
-        ax.imshow(image, cmap="gray")
-    elif not ax.yaxis_inverted():
-        ax.invert_yaxis()
-    ax.set_aspect("equal")
+        draw_image(ax, image)
+    fit_view(ax, y_down=True)
     return ax
 
 
@@ -38,7 +34,7 @@ def plot_axes(
     pose: Pose,
     camera: Camera,
     *,
-    image: ArrayLike | None = None,
+    image: ImageLike | None = None,
     length: float = 60.0,
     origin: ArrayLike | None = None,
     ax: Axes | None = None,
@@ -53,8 +49,8 @@ def plot_axes(
         One, or a batch.
     camera : Camera
         What the image was taken with.
-    image : array_like, optional
-        Drawn beneath.
+    image : array, PIL image or path, optional
+        Drawn beneath, upright.
     length : float
         Of an axis, in object units.
     origin : array_like of shape (3,), optional
@@ -91,7 +87,7 @@ def plot_axes(
 
 
 def plot_reprojection(
-    result: PnPResult, image_points: ArrayLike, *, image: ArrayLike | None = None, ax: Axes | None = None
+    result: PnPResult, image_points: ArrayLike, *, image: ImageLike | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw image points, their projections, and the residuals between them.
 
@@ -101,8 +97,8 @@ def plot_reprojection(
         Of one problem, or of a batch: all rows are drawn.
     image_points : array_like of shape (n, 2) or (b, n, 2)
         What the pose was solved from.
-    image : array_like, optional
-        Drawn beneath.
+    image : array, PIL image or path, optional
+        Drawn beneath, upright.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 

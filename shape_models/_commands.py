@@ -422,7 +422,10 @@ def outputs(folder: Path, names: Sequence[str], endings: Sequence[str], inputs: 
 
 def say(as_json: bool, record: Any, lines: Sequence[str], output: str | None = None) -> None:
     """Print one JSON object, or lines, or write them to a file."""
-    text = json.dumps(record, default=plain_json) if as_json else "\n".join(lines)
+    text = "\n".join(lines)
+    if as_json:  # which knows no NaN and no infinity: other programs would refuse the whole
+        plain = json.loads(json.dumps(record, default=plain_json), parse_constant=lambda _: None)
+        text = json.dumps(plain, allow_nan=False)
     if output is None:
         click.echo(text)
     else:

@@ -10,8 +10,9 @@ import numpy as np
 
 from . import _drawing
 from ._aligned import ShapeModel
-from ._array import as_shapes
+from ._array import as_count, as_shapes
 from ._files import write_text
+from ._options import is_number
 from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._similarity import estimate_similarity
@@ -300,8 +301,9 @@ def export_modes(
     """
     if form not in ("ply", "mrk.json"):
         raise ValueError(f"form: got {form!r}; expected 'ply' or 'mrk.json'.")
-    if n_modes < 1 or not (np.isfinite(size) and size > 0):
-        raise ValueError(f"got n_modes={n_modes} and size={size!r}; expected positive numbers.")
+    as_count(n_modes, "n_modes")
+    if not (is_number(size) and 0 < size < np.inf):
+        raise ValueError(f"size: got {size!r}; expected a positive number.")
     basis, pairs = _drawing.parts_of(model, None, edges)
     n_landmarks, n_dims = basis.event_shape
     faces = np.empty((0, 3), dtype=np.intp)

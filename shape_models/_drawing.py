@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._typing import ImageLike
+from .images import read_values
 from .landmarks import get_scheme
 
 if TYPE_CHECKING:
@@ -25,7 +27,21 @@ def get_pyplot() -> Any:
 
 def get_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     found: Axes = get_pyplot().subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+    if not hasattr(found, "add_collection"):
+        raise TypeError(f"ax: got {type(ax).__name__}; expected one matplotlib Axes. Try plt.subplots()[1].")
     return found
+
+
+def draw_image(ax: Axes, image: ImageLike) -> None:
+    """Draw an image of any kind that is read elsewhere, upright; grey levels and deep colours over their range."""
+    values = read_values(image)
+    if values.dtype != np.uint8:
+        whole = values.dtype.kind != "f"
+        values = values.astype(np.float64)
+        low, high = values.min(), values.max()
+        if values.ndim == 3 and (whole or low < 0 or high > 1):
+            values = (values - low) / max(high - low, 1e-300)
+    ax.imshow(values, cmap="gray")  # which colours do not look at
 
 
 def as_whole_numbers(ax: Axes) -> None:

@@ -32,13 +32,13 @@ def compiled(function: F, **more: Any) -> F:
     return made
 
 
-def inner(function: F) -> F:
+def inner(function: F, **more: Any) -> F:
     """Compile a function into each compiled function that calls it.
 
     A call that is left would go to one translation in the process that compiles and to another in those that read the
     cache, with other last digits.
     """
-    return compiled(function, forceinline=True)
+    return compiled(function, forceinline=True, **more)
 
 
 @inner

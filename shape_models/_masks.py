@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._array import as_numpy
+from ._names import composed, list_files
 from ._options import check_flags
 from ._typing import ArrayLike, PathLike
 
@@ -168,7 +169,7 @@ class Masks(NamedTuple):
     ----------
     outlines : list of ndarray of shape (n_points, 2)
     names : list of str
-        File names without folder; with the number of the plane for files that hold several.
+        File names below the folder; with the number of the plane for files that hold several.
 
     Examples
     --------
@@ -193,8 +194,8 @@ def read_masks(
     Parameters
     ----------
     path : path, or iterable of paths
-        A folder of images (in the order of their names), one image, or a ``.npy`` file of one mask (height, width) or
-        several (n, height, width).
+        A folder of images, with all folders below it, in natural order (``2.png`` before ``10.png``); one image, or a
+        ``.npy`` file of one mask (height, width) or several (n, height, width).
     label, level, repair : optional
         As in `outline_of_mask`.
 
@@ -222,31 +223,34 @@ def read_masks(
     ['set.npy[0]', 'set.npy[1]', 'set.npy[2]']
     """
     check_flags(repair=repair)
+    from .formats._source import read_bytes
+    from .formats.npy import parse_array
     from .images import read_values
 
     if isinstance(path, str | os.PathLike):
         top = Path(path)
         if not top.exists():
             raise FileNotFoundError(f"{top}: got no such file or folder of masks.")
-        files = sorted(p for p in top.iterdir() if p.suffix.lower() in IMAGES) if top.is_dir() else [top]
+        files = [p for p in list_files(top) if p.suffix.lower() in IMAGES] if top.is_dir() else [top]
         if not files:
             raise ValueError(f"{top}: got a folder without images; expected masks ({', '.join(IMAGES)}).")
+        below = [p.relative_to(top) if p != top else PurePath(p.name) for p in files]
     else:
         files = [Path(p) for p in path]
+        below = [PurePath(p.name) for p in files]
+        below = below if len(set(below)) == len(below) else [PurePath(p) for p in files]
     outlines, names = [], []
-    for file in files:
+    for file, short in zip(files, map(PurePath.as_posix, below), strict=True):
         if file.suffix.lower() == ".npy":
-            array = np.load(file, allow_pickle=False)
+            array = parse_array(file, read_bytes(file), text=True)
             several = array.ndim == 3
             planes = list(array) if several else [array]
         else:
             several, planes = False, [read_values(file)]
         for i, plane in enumerate(planes):
-            name = f"{file.name}[{i}]" if several else file.name
-            outlines.append(
-                outline_of_mask(plane, label=label, level=level, repair=repair, name=str(file.parent / name))
-            )
-            names.append(name)
+            number = f"[{i}]" if several else ""
+            outlines.append(outline_of_mask(plane, label=label, level=level, repair=repair, name=f"{file}{number}"))
+            names.append(composed(short) + number)
     return Masks(outlines, names)
 
 
@@ -275,5 +279,5 @@ def holds_masks(path: PathLike) -> bool:
     if not top.is_dir():
         return False
     pictures = set(IMAGES) - {".npy"}
-    suffixes = {p.suffix.lower() for p in top.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    suffixes = {p.suffix.lower() for p in list_files(top)}
     return bool(suffixes & pictures) and not (suffixes & (set(READERS) | {".npz"}))

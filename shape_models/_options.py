@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
         raise ValueError(f"{name}: got {rng!r}; expected a whole number, a numpy Generator or None.") from None
 
 
+def is_number(value: Any) -> bool:
+    """Say whether a value is one real number, so that it can be compared; text and flags are none."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.dtype.kind in "fiu"
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
 def usable_processors() -> int:
     """Return on how many processors this process may run."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
@@ -32,7 +40,7 @@ def usable_processors() -> int:
 
 def as_probability(value: Any, name: str = "level") -> float:
     """Return a probability that is neither none nor certain."""
-    if not isinstance(value, int | float | np.integer | np.floating) or not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"{name}: got {value!r}; expected a probability between 0 and 1.")
     return float(value)
 

@@ -23,7 +23,7 @@ from ._mean_shape import (
     seen_weights,
     to_tangent,
 )
-from ._options import check_flags
+from ._options import check_flags, is_number
 from ._robust import reweighted
 from ._similarity import OnError
 from ._sliding import Sliding
@@ -444,8 +444,8 @@ def checked_rule(criterion: str, scaling: bool, tangent: bool, tol: float, max_i
     check_flags(scaling=scaling, tangent=tangent)
     if tangent and not scaling:
         raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
-    if not (np.isfinite(tol) and tol > 0):
-        raise ValueError(f"tol: got {tol}; expected a positive number.")
+    if not (is_number(tol) and 0 < tol < np.inf):
+        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
     as_count(max_iter, "max_iter")
     return criterion if scaling else "rigid"
 

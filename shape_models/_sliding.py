@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_count
-from ._options import check_flags
+from ._options import check_flags, is_number
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve
@@ -89,7 +89,7 @@ class Sliding:
         if self.criterion not in ("bending_energy", "procrustes"):
             raise ValueError(f"criterion: got {self.criterion!r}; expected 'bending_energy' or 'procrustes'.")
         as_count(self.max_iter, "max_iter", expected="at least 1 round")
-        if not (np.isfinite(self.tol) and self.tol >= 0):
+        if not (is_number(self.tol) and 0 <= self.tol < np.inf):
             raise ValueError(f"tol: got {self.tol!r}; expected a number from 0 up.")
         sliders = _sliders(self.curves)
         sliders.flags.writeable = False

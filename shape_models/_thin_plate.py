@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._options import is_number
 from ._typing import ArrayLike, ImageLike
 
 _CHUNK = 1 << 22  # distances in the largest temporary array
@@ -93,7 +94,7 @@ class ThinPlateSpline:
         target = as_shapes(target, name="target", n_dims=source.shape[-1], allow_nan=True).astype(np.float64)
         if source.shape[-2] != target.shape[-2]:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {source.shape[-2]}, as in source.")
-        if not (np.isfinite(smoothing) and smoothing >= 0):
+        if not (is_number(smoothing) and 0 <= smoothing < np.inf):
             raise ValueError(f"smoothing: got {smoothing!r}; expected a number from 0 up.")
         refuse_extremes_of(target, "target", tiny=False)
         source, target = np.broadcast_arrays(source, target)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_count, as_shapes
 from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
-from ._options import check_flags
+from ._options import check_flags, is_number
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
 from ._typing import ArrayLike, PathLike
@@ -80,8 +80,9 @@ def landmarks_of_masks(
             )
     found = correspond(masks.outlines, n_points, **options)
     entries = []
-    for name, shape in zip(masks.names, found.shapes, strict=True):
-        plain = name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name
+    plains = [name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name for name in masks.names]
+    plains = plains if len(set(plains)) == len(plains) else masks.names
+    for plain, shape in zip(plains, found.shapes, strict=True):
         sample = LandmarkSample(None, shape, group=plain, name=plain)
         entries.append(Entry(None, plain, None, sample, plain))
     return LandmarkSamples(entries, as_given, scheme=found.scheme, source=str(path))
@@ -229,7 +230,7 @@ def correspond(
     n_points = as_count(n_points, "n_points", 4, expected="at least 4 landmarks")
     if method not in ("auto", "elastic", "arc_length"):
         raise ValueError(f"method: got {method!r}; expected 'auto', 'elastic' or 'arc_length'.")
-    if stretch is not None and not (np.isfinite(stretch) and stretch > 0):
+    if stretch is not None and not (is_number(stretch) and 0 < stretch < np.inf):
         raise ValueError(f"stretch: got {stretch!r}; expected a positive number.")
     curves = [_checked(outline, i) for i, outline in enumerate(outlines)]
     if len(curves) < 2:

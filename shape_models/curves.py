@@ -119,12 +119,13 @@ def attach_curves(
 
     Files that hold curves as chains of points, such as the ``CURVES`` and ``OUTLINES`` of ``.tps``, say nothing about
     which of their points correspond: every curve is sampled anew at equal distances, and the inner points may then
-    slide. Where the end of an open curve is one of the landmarks in every specimen, that landmark stands for it.
+    slide. Where the end of an open curve is one of the landmarks in every specimen that has this landmark, the landmark
+    stands for it.
 
     Parameters
     ----------
     landmarks : array_like of shape (n_samples, n_landmarks, n_dims)
-        May hold no landmarks, shape (n_samples, 0, n_dims).
+        NaN: missing. May hold no landmarks, shape (n_samples, 0, n_dims).
     curves : sequence over samples of sequences of array_like of shape (m, n_dims)
         The same number of curves for every sample, in the same order, with any number m of points; for instance
         ``[file.attributes["curves"] for file in read_landmarks("set.tps")]``.
@@ -154,9 +155,7 @@ def attach_curves(
     >>> shapes.shape, curves[0].indices
     ((2, 5, 2), (0, 2, 3, 4, 1))
     """
-    array = np.asarray(landmarks, dtype=np.float64)
-    if array.ndim != 3:
-        raise ValueError(f"landmarks: got shape {array.shape}; expected (n_samples, n_landmarks, n_dims).")
+    array = as_shapes(landmarks, name="landmarks", n_dims=(2, 3), min_samples=0, allow_nan=True).astype(np.float64)
     numbers = {len(of_one) for of_one in curves}
     if len(curves) != len(array) or len(numbers) > 1:
         raise ValueError(
@@ -165,10 +164,12 @@ def attach_curves(
         )
     count = numbers.pop() if numbers else 0
     sizes = [n_points] * count if isinstance(n_points, int | np.integer) else list(n_points)
-    rings = [closed] * count if isinstance(closed, bool) else list(closed)
+    rings = [bool(closed)] * count if isinstance(closed, bool | np.bool_) else list(closed)
     if len(sizes) != count or len(rings) != count:
         raise ValueError(f"got {len(sizes)} n_points and {len(rings)} closed; expected one for each of {count} curves.")
-    extent = np.nanmax(np.ptp(array, axis=1), axis=-1) if array.shape[1] else np.ones(len(array))
+    seen = ~np.isnan(array[..., 0])
+    low, high = (np.where(seen[..., None], array, fill) for fill in (np.inf, -np.inf))
+    extent = np.ptp(np.stack([low.min(axis=1, initial=np.inf), high.max(axis=1, initial=-np.inf)]), axis=0).max(axis=-1)
     parts, records, total = [array], [], array.shape[1]
     for j, (n, ring) in enumerate(zip(sizes, rings, strict=True)):
         try:
@@ -179,9 +180,10 @@ def attach_curves(
         new: list[int] = []
         for i in range(n):
             known = -1
-            if not ring and i in (0, n - 1) and array.shape[1]:
-                apart = np.linalg.norm(array - sampled[:, [i]], axis=-1) <= _SAME * extent[:, None]
-                known = int(np.argmax(apart.all(axis=0))) if apart.all(axis=0).any() else -1
+            if not ring and i in (0, n - 1):
+                near = np.linalg.norm(array - sampled[:, [i]], axis=-1) <= _SAME * extent[:, None]
+                ends = np.flatnonzero(near.any(axis=0) & (near | ~seen).all(axis=0))
+                known = int(ends[0]) if len(ends) else -1
             if known < 0:
                 known = total + len(new)
                 new.append(i)

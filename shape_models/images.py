@@ -348,6 +348,7 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or not array.size:
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = " Try numpy.moveaxis(image, 0, -1): the channels belong last." if first else ""
+        hint = " Try list(image): several images." if array.ndim == 4 and array.size else hint
         raise ValueError(f"{name}: got shape {array.shape}; expected (height, width) or (height, width, 3).{hint}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         n = int((~np.isfinite(array)).sum())

@@ -53,8 +53,8 @@ def plot_shape(
         Its edges are drawn.
     edges : iterable of (int, int), optional
         Pairs of landmarks to join, instead of the scheme's.
-    image : array of shape (height, width) or (height, width, 3), optional
-        Drawn below; pixel centres lie at integers.
+    image : array, PIL image or path, optional
+        Drawn below, as `shape_models.images.read_values` reads it; pixel centres lie at integers.
     numbers : bool, default=False
         Write the index of each landmark beside it.
     color, size : optional
@@ -96,7 +96,7 @@ def plot_shape(
     pairs = _drawing.edges_of(scheme, edges, shapes.shape[1])
     ax = _drawing.get_axes(ax)
     if image is not None:
-        ax.imshow(np.asarray(image), cmap="gray")  # which colours do not look at
+        _drawing.draw_image(ax, image)
     points = shapes[..., list(plane)]
     for i, one in enumerate(points):
         _drawing.draw_shapes(ax, one, pairs, color=color, size=size, label=label if i == 0 else None, zorder=2)
@@ -303,7 +303,7 @@ def plot_clip(
     before = shape[:, list(plane)]
     ax = _drawing.get_axes(ax)
     if image is not None:
-        ax.imshow(np.asarray(image), cmap="gray")
+        _drawing.draw_image(ax, image)
     _drawing.draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
     _drawing.draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before

@@ -31,6 +31,7 @@ import numpy as np
 from ._aligned import ShapeModel
 from ._array import as_numpy, as_shapes
 from ._fitting import ShapeFit, fit_shape
+from ._options import is_number
 from ._typing import ArrayLike
 
 __all__ = ["PointErrors", "learn_point_errors"]
@@ -163,8 +164,8 @@ def learn_point_errors(
         )
     if len(guess) < 10:
         raise ValueError(f"prediction: got {len(guess)} shapes; expected at least 10 to learn from.")
-    if not 0 <= prior_count < np.inf:
-        raise ValueError(f"prior_count: got {prior_count}; expected a number that is not negative.")
+    if not (is_number(prior_count) and 0 <= prior_count < np.inf):
+        raise ValueError(f"prior_count: got {prior_count!r}; expected a number that is not negative.")
     error = (truth - guess) @ np.linalg.inv(np.swapaxes(_turn(model, guess), -1, -2))
     known = np.isfinite(error).all(axis=-1)
     if known.sum() < 10:

@@ -255,3 +255,55 @@ def test_groups_and_errors_of_seeds(rng):
     ):
         with pytest.raises(ValueError, match=message):
             ev.compare(first, second)
+
+
+SPLIT = ["common"] * 8 + ["challenging"] * 3 + [None]
+
+
+@pytest.mark.parametrize("kind", ["object", "bytes", "table", "categories", "text"])
+def test_attributes_are_columns_of_any_kind(kind):
+    pandas = None if kind in ("object", "bytes") else pytest.importorskip("pandas")
+    given = {
+        "object": lambda: {"split": np.array(SPLIT, dtype=object)},
+        "bytes": lambda: {"split": np.array([(name or "").encode() for name in SPLIT])},
+        "table": lambda: pandas.DataFrame({"split": SPLIT, "else": 0}),
+        "categories": lambda: {"split": pandas.Categorical(SPLIT)},
+        "text": lambda: {"split": pandas.array(SPLIT, dtype="string")},
+    }[kind]()
+    report = ev.evaluate(FACES, FACES + 1, "300w", attributes=given, n_resamples=20)
+    assert [(row.name, row.n) for row in report.rows[1:]] == [("common", 8), ("challenging", 3), ("full", 11)]
+    assert "1 of 12 faces have no split: they are in none of its rows." in report.notes
+    yaw = np.array([5.0, None, *[40.0] * 10], dtype=object)
+    report = ev.evaluate(np.pad(FACES, ((0, 0), (0, 0), (0, 1))), np.pad(FACES + 1, ((0, 0), (0, 0), (0, 1))),
+                         "aflw2000-3d", attributes={"yaw": yaw}, n_resamples=20)  # fmt: skip
+    assert "1 of 12 faces have no yaw: they are in none of its rows." in report.notes
+
+
+def test_labels_of_several_kinds_are_named():
+    labels = np.array([1] * 6 + ["a"] * 6, dtype=object)
+    for call in (ev.group_table, lambda e, x: ev.bootstrap_interval(e, groups=x)):
+        with pytest.raises(TypeError, match=r"several kinds, int and str; expected one. Try \[str"):
+            call(ERRORS, labels)
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="got None or NaN for 1 faces"):
+        ev.group_table(ERRORS, pandas.array(["a"] * 11 + [None], dtype="string"))
+
+
+def test_all_tables_of_a_report_have_its_confidence():
+    noise = np.random.default_rng(0).normal(size=FACES.shape)
+    report = ev.evaluate(FACES, FACES + noise, "300w", confidence=0.5, n_resamples=50)
+    for table in (report.group_table(LABELS), report.bin_table(LABELS, [0, 3]), report.landmark_table(by="group")):
+        assert {cell.confidence for cell in table.column("mean")} == {0.5}
+
+
+def test_faces_without_a_pose_are_named_with_what_leaves_them_out():
+    target, prediction = random_rotations(0, 4), Rotation.from_rotvec([[0, 0, 0], [np.nan] * 3, [0, 0, 1], [0, 1, 0]])
+    with pytest.raises(ValueError, match="NaN or infinity in face 1, 1 such faces") as error:
+        ev.geodesic_error(target, prediction)
+    found = eval(str(error.value).split("found = ")[1].split(", and say")[0])
+    assert ev.geodesic_error(target[found], prediction[found]).shape == (3,)
+
+
+def test_no_fraction_of_faces_lies_below_nan():
+    with pytest.raises(ValueError, match="threshold: got NaN"):
+        ev.cumulative_error(ERRORS)(np.nan)

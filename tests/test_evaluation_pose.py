@@ -64,7 +64,7 @@ def test_matrices_broadcast_and_keep_their_batch():
     [
         (np.diag([1.0, 1.0, -1.0]), "is no rotation"),
         (2 * np.eye(3), "is no rotation"),
-        (np.full((3, 3), np.nan), "is no rotation"),
+        (np.full((3, 3), np.nan), "NaN or infinity"),
         (np.zeros(3), "expected rotation matrices"),
         ([["a"] * 3] * 3, "expected real numbers"),
     ],

@@ -309,6 +309,39 @@ def test_a_count_is_a_whole_number(count):
         assert complaint(caught.value) is None, f"{given!r}: {complaint(caught.value)}"
 
 
+OPTIONS = {
+    "solve_pnp tol": lambda x: solve_pnp(HEAD, SEEN, CAMERA, tol=x),
+    "solve_pnp noise": lambda x: solve_pnp(HEAD, SEEN, CAMERA, noise=x),
+    "solve_pnp loss_scale": lambda x: solve_pnp(HEAD, SEEN, CAMERA, loss="huber", loss_scale=x),
+    "solve_pnp_ransac threshold": lambda x: solve_pnp_ransac(HEAD, SEEN, CAMERA, threshold=x),
+    "solve_pnp_ransac confidence": lambda x: solve_pnp_ransac(HEAD, SEEN, CAMERA, confidence=x),
+    "solve_weak_perspective tol": lambda x: solve_weak_perspective(HEAD, SEEN, tol=x),
+    "FaceModel3D.fit tol": lambda x: FaceModel3D.bundled().fit(SEEN, CAMERA, tol=x),
+    "Camera.from_fov degrees": lambda x: Camera.from_fov((640, 480), degrees=x),
+    "bootstrap_interval confidence": lambda x: evaluation.bootstrap_interval(ERRORS, confidence=x),
+    "wilson_interval count": lambda x: evaluation.wilson_interval(x, 3),
+    "wilson_interval effective_n": lambda x: evaluation.wilson_interval(1, 3, effective_n=x),
+    "auc_grid step": lambda x: evaluation.auc_grid(ERRORS, threshold=0.1, step=x),
+    "auc threshold": lambda x: evaluation.auc(ERRORS, threshold=x),
+    "euler_mae limit": lambda x: evaluation.euler_mae(np.eye(3), np.eye(3), convention="a", limit=x),
+    "suppress max_overlap": lambda x: boxes.suppress(BOXES, max_overlap=x),
+    "generalized_procrustes tol": lambda x: sm.generalized_procrustes(FACES, tol=x),
+    "advise_n_components quantile": lambda x: sm.advise_n_components(FACES, quantile=x),
+    "fit_with_kernel length": lambda x: sm.fit_with_kernel(FACES, length=x),
+    "ThinPlateSpline.fit smoothing": lambda x: sm.ThinPlateSpline.fit(FACES[0], FACES[1], smoothing=x),
+    "LandmarkScheme.flip width": lambda x: sm.IBUG68.flip(FACES[0], width=x),
+    "Sliding tol": lambda x: sm.Sliding([sm.Curve((0, 1, 2))], tol=x),
+    "correspond stretch": lambda x: contours.correspond([JAW, JAW + 1], 8, stretch=x),
+}
+
+
+@pytest.mark.parametrize("number", OPTIONS)
+def test_a_text_is_no_number(number):
+    for given in ("0.5", [0.5], True, np.nan, -1.0):
+        with pytest.raises(ValueError, match=f"{number.split()[-1]}: got .*; expected"):
+            OPTIONS[number](given)
+
+
 SEEDS = {
     "ASM.sample": lambda x: MODEL.sample(3, rng=x),
     "ShapeBasis.sample": lambda x: MODEL.asm_.basis_.sample(3, rng=x),

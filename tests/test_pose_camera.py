@@ -104,6 +104,28 @@ def test_refusals(make, message):
 def test_a_pose_needs_a_rotation():
     with pytest.raises(TypeError, match="expected a scipy Rotation"):
         Pose(np.eye(3), [0, 0, 1])
-    for translation in ([None, 0, 1], ["a", "b", "c"], [1j, 0, 1]):
+    for translation in (["a", "b", "c"], [1j, 0, 1]):
         with pytest.raises(TypeError, match="expected real numbers"):
             Pose.identity(translation)
+
+
+@pytest.mark.parametrize("n", [4, 5, 8, 14])
+def test_distortion_comes_as_opencv_has_it(n):
+    known = np.zeros(n)
+    known[:5] = LENS[: min(n, 5)]
+    points = np.random.default_rng(0).normal(size=(6, 3)) + np.array([0, 0, 8])
+    camera = Camera((500.0, 480.0), (300.0, 200.0))
+    expected = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.matrix, known)[0][:, 0]
+    for layout in (known, known[None], known[:, None]):
+        found = Camera.from_matrix(camera.matrix, distortion=layout)
+        np.testing.assert_allclose(found.project(points), expected, atol=1e-9)
+    if n > 5:
+        with pytest.raises(ValueError, match="all others 0"):
+            Camera(500.0, (300.0, 200.0), np.full(n, 1e-3))
+
+
+def test_scaled_matrices_are_brought_down_as_the_message_says():
+    matrices = 2 * np.stack([Camera(500.0, (3.0, 4.0)).matrix, Camera(700.0, (3.0, 4.0)).matrix])
+    with pytest.raises(ValueError, match=r"Try matrix / matrix\[..., 2:, 2:\]"):
+        Camera.from_matrix(matrices)
+    assert Camera.from_matrix(matrices / matrices[..., 2:, 2:]).focal_length[:, 0].tolist() == [500, 700]

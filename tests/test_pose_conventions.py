@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from oracles import rotation_from_axis_products
 from scipy.spatial.transform import Rotation
-from strategies import head_rotations
+from strategies import head_rotations, random_rotations
 
 from pose import Pose, conventions
 
@@ -245,3 +245,15 @@ def test_the_lock_is_as_wide_as_asked():
         rotation = conventions.read([0.0, yaw, 0.0], "6DRepNet")
         assert conventions.gimbal_lock(rotation, "6DRepNet") == locked
         assert conventions.gimbal_lock(rotation, "6DRepNet", tolerance=2.0)
+
+
+@pytest.mark.parametrize("name", list(conventions.CONVENTIONS))
+def test_unknown_poses_of_a_batch_stay_unknown_and_harm_no_other(name):
+    rotation = random_rotations(0, 4)
+    values = conventions.write(rotation, name)
+    values[1] = np.nan
+    back = conventions.write(conventions.read(values, name), name)
+    np.testing.assert_allclose(back, values, atol=1e-9)
+    for bad in (values[1], np.where(np.isnan(values), np.inf, values)):
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            conventions.read(bad, name)

@@ -152,3 +152,13 @@ def test_portraits_look_ahead(data_dir):
     angles = estimate_head_pose(shapes, CAMERA, scheme="imm58").angles().as_array()
     assert len(files) == 60
     assert np.abs(angles.mean(axis=0)).max() < 5
+
+
+def test_fractions_of_the_image_are_no_pixels():
+    camera = Camera.from_image_size((640, 480))
+    pixels = project_points(HEAD_IBUG68, Pose.identity([0, 0, 600]), camera)
+    for landmarks in (pixels / [640, 480], np.stack([pixels / [640, 480]] * 2)):
+        with pytest.raises(ValueError, match=r"fractions of the image; .* Try landmarks \* \[width, height\]"):
+            estimate_head_pose(landmarks, camera)
+    unit = Camera(1.0, (0.0, 0.0))  # a camera that counts in focal lengths
+    assert estimate_head_pose((pixels - [319.5, 239.5]) / 640, unit).pose.translation[2] == pytest.approx(600)

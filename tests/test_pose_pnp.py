@@ -135,26 +135,28 @@ def test_batch_with_its_own_points_cameras_and_weights(rng):
 
 
 def test_bad_rows_of_a_batch_are_flagged_and_the_others_solved(rng):
-    points = np.tile(BOX, (6, 1, 1))
-    pose = Pose(random_rotations(rng, 6), [0, 0, 12])
+    points = np.tile(BOX, (7, 1, 1))
+    pose = Pose(random_rotations(rng, 7), [0, 0, 12])
     pixels = project_points(points, pose, CAMERA)
     pixels[0, :5] = np.nan
     points[1] = points[1, 0]
     points[2] = np.outer(np.arange(8), [1.0, 2.0, 3.0])
     pixels[3] = pixels[3, 0]
+    pixels[4, 2] = np.inf
     result = solve_pnp(points, pixels, CAMERA)
     assert result.status.tolist() == [
         "too few points",
         "object points coincide",
         "object points on a line",
         "image points coincide",
+        "too few points",
         "ok",
         "ok",
     ]
-    assert result.converged.tolist() == [False] * 4 + [True] * 2
-    assert np.isnan(result.pose.translation[:4]).all()
-    assert np.isnan(result.angles().yaw[:4]).all()
-    assert_same_pose(result.pose[4:], pose[4:], size=4, tolerance=1e-7)
+    assert result.converged.tolist() == [False] * 5 + [True] * 2
+    assert np.isnan(result.pose.translation[:5]).all()
+    assert np.isnan(result.angles().yaw[:5]).all()
+    assert_same_pose(result.pose[5:], pose[5:], size=4, tolerance=1e-7)
 
 
 @pytest.mark.parametrize(

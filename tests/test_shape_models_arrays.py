@@ -2,6 +2,8 @@
 
 import copy
 import functools
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from shape_models import (
     Similarity,
     SoftBox,
     advise_n_components,
+    centroid_size,
     compactness,
     estimate_similarity,
     generalization,
@@ -465,3 +468,18 @@ def test_a_basis_that_is_degenerate_says_so():
 def test_what_is_masked_is_missing_in_a_landmark_file():
     points = np.ma.array(np.arange(6.0).reshape(3, 2), mask=[[False] * 2, [True] * 2, [False] * 2])
     np.testing.assert_array_equal(LandmarkFile(points).points, [[0, 1], [np.nan, np.nan], [4, 5]])
+
+
+def test_objects_that_are_numbers_are_numbers_and_none_is_missing():
+    face, fitted = FACES[0], model(ASM)
+    objects = face.astype(object)
+    np.testing.assert_array_equal(fitted.project(objects), fitted.project(face))
+    objects[3] = None
+    missing = np.where(np.arange(len(face))[:, None] == 3, np.nan, face)
+    np.testing.assert_array_equal(fitted.complete(objects).shapes, fitted.complete(missing).shapes)
+    exact = [[Fraction(str(x)), Decimal(str(y))] for x, y in face.tolist()]
+    np.testing.assert_array_equal(centroid_size(exact), centroid_size(face))
+    for bad in ("1.5", True, 10**400, 1j):
+        objects[3] = bad
+        with pytest.raises(TypeError, match="got an array of objects"):
+            fitted.project(objects)

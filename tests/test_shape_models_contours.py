@@ -188,8 +188,12 @@ def test_masks_come_from_folders(tmp_path, suffix):
             Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"{i}.png")
         else:
             np.save(tmp_path / f"{i}.npy", mask)
+    (tmp_path / "below").mkdir()
+    for name, place in (("5", "10"), ("4", "below/1")):
+        (tmp_path / f"{name}{suffix}").rename(tmp_path / f"{place}{suffix}")
+    (tmp_path / f"._1{suffix}").write_text("what some systems write beside a file")
     masks = read_masks(tmp_path)
-    assert masks.names == [f"{i}{suffix}" for i in range(6)]
+    assert masks.names == [f"{i}{suffix}" for i in (0, 1, 2, 3, 10, "below/1")]
     found = correspond(masks.outlines, 48)
     assert shares(found.shapes)[0] > 0.93
 

@@ -166,6 +166,13 @@ def test_curves_of_tps_become_semilandmarks(tmp_path):
         attach_curves(shapes, [[], [shapes[0]], []], 5)
     with pytest.raises(ValueError, match="curve 0"):
         attach_curves(shapes, [[shapes[0][:1]]] * 3, 5)
+    gap = np.array([file.points for file in files])
+    gap[1, 0] = np.nan
+    shapes, curves = attach_curves(gap, [file.attributes["curves"] for file in files], 5, closed=np.False_)
+    assert curves == [Curve([0, 2, 3, 4, 1], name="curve_0")]  # where a landmark is missing nothing else changes
+    assert np.isnan(shapes[..., 0]).sum() == 1
+    with pytest.raises(TypeError, match="masked"):
+        attach_curves(np.ma.array(gap, mask=np.isnan(gap)), [file.attributes["curves"] for file in files], 5)
 
 
 # --- Thin-plate splines ----------------------------------------------------------------------------------------------

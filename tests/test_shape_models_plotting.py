@@ -1,5 +1,6 @@
 """Pictures: what is drawn, where, and which way up."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -215,3 +216,32 @@ def test_one_legend_stands_below_all_axes():
     legend = figure.legends[0].get_window_extent()
     assert all(ax.get_legend() is None for ax in axes)
     assert not any(legend.overlaps(ax.get_tightbbox()) for ax in axes)
+
+
+@pytest.mark.parametrize("kind", ["path", "text", "picture", "deep", "grey", "bool", "tensor"])
+def test_images_of_every_kind_are_drawn_upright(tmp_path, kind):
+    from PIL import Image
+
+    image = np.zeros((30, 20, 3), np.uint8)
+    image[:5, :, 0] = 255
+    turned = Image.fromarray(np.rot90(image, 1).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+    if kind == "tensor":
+        image = pytest.importorskip("torch").tensor(image)
+    given = {
+        "path": tmp_path / "a.png", "text": str(tmp_path / "a.png"), "picture": None, "tensor": image,
+        "deep": np.asarray(image) * np.uint16(257), "grey": image[..., 0], "bool": image[..., 0] > 0,
+    }[kind]  # fmt: skip
+    if kind == "picture":
+        given = Image.open(io.BytesIO((tmp_path / "a.png").read_bytes()))
+    drawn = plot_shape([[3.0, 4.0], [9.0, 20.0]], image=given).images[0].get_array()
+    assert drawn.shape[:2] == (30, 20)
+    assert drawn[2, 2].max() > drawn[20, 2].max() == 0
+
+
+def test_what_is_no_axes_is_refused():
+    for ax in ("axes", pyplot, pyplot.subplots(1, 2)[1]):
+        with pytest.raises(TypeError, match=r"ax: got .*expected one matplotlib Axes"):
+            plot_shape([[3.0, 4.0], [9.0, 20.0]], ax)

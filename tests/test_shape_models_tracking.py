@@ -383,6 +383,8 @@ def test_records_cannot_be_changed():
         ({"judge": len}, TypeError, "judge: got builtin"),
         ({"frames": 7}, TypeError, "frames: got int"),
         ({"frames": ASTRONAUT}, TypeError, "got one image of shape"),
+        ({"frames": ASTRONAUT[..., :1]}, TypeError, "got one image of shape"),
+        ({"frames": Image.fromarray(ASTRONAUT)}, TypeError, "got one image"),
         ({"frames": "nowhere.mp4"}, FileNotFoundError, "got no such file or folder"),
     ],
 )

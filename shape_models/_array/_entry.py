@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ def as_array(x: Any, name: str = "shapes", *, booleans: bool = False) -> Any:
     ----------
     x : array_like
         An array of any library, a number, or nested lists of numbers. NumPy subclasses (matrices) lose their class.
+        Objects that are numbers become float64, and None, as tables mark what is missing, NaN.
     name : str
         What messages call the argument.
     booleans : bool
@@ -34,6 +37,8 @@ def as_array(x: Any, name: str = "shapes", *, booleans: bool = False) -> Any:
     """
     if type(x) is not np.ndarray:
         x = _opened(x, name)
+    if x.dtype == object:
+        x = _numbers(x, booleans)
     dtype = x.dtype
     if isinstance(x, np.ndarray):
         good = dtype.kind in "fiu" or (booleans and dtype.kind == "b")
@@ -92,14 +97,35 @@ def _opened(x: Any, name: str) -> Any:
         array = np.asarray(x)
     except ValueError:
         raise ValueError(
-            f"{name}: got a list whose parts differ in length; expected the same number of landmarks in every shape. "
-            "Try filling missing landmarks with NaN."
+            f"{name}: got a list whose parts differ in length; expected the same number of landmarks in every shape, "
+            "and of numbers in every row. Try filling what is missing with NaN."
         ) from None
     except (TypeError, RuntimeError) as error:  # tensors within a list that NumPy cannot read
         raise TypeError(f"{name}: got a list that is no array of numbers: {error}") from None
     if array.dtype == object and not array.ndim:
         raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.")
     return array
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether a single value is None, NaN, or what pandas writes in their place."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
+
+
+def _numbers(array: np.ndarray, booleans: bool) -> np.ndarray:
+    """Return objects that are numbers, or missing, as float64, as tables keep them; others as they came."""
+    values = array.ravel().tolist()
+    if booleans and values and all(isinstance(value, bool | np.bool_) for value in values):
+        return array.astype(bool)
+    for i, value in enumerate(values):
+        if value is None or type(value).__name__ == "NAType":
+            values[i] = np.nan
+        elif isinstance(value, bool | np.bool_) or not isinstance(value, Real | Decimal):
+            return array
+    try:
+        return np.array(values, dtype=np.float64).reshape(array.shape)
+    except OverflowError:
+        return array
 
 
 def refuse_masked(x: Any, name: str = "shapes") -> None:

@@ -50,18 +50,24 @@ def split_set(images: Any, shapes: Any = None, groups: Any = None) -> tuple[Any,
     return paths, images.shapes(), images.groups if groups is None else groups
 
 
+def is_one_image(image: Any) -> bool:
+    """Say whether this is one image, not several: a path, a Pillow image, or an array of any library."""
+    if isinstance(image, str | os.PathLike) or hasattr(image, "getbands"):
+        return True
+    shape = tuple(getattr(image, "shape", ()))
+    one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    return one and str(getattr(image, "dtype", "")) != "object"
+
+
 def image_count(images: Any) -> int | None:
     """Return the number of images in a batch, or None for a single image."""
-    if isinstance(images, str | os.PathLike):
+    if is_one_image(images):
         return None
-    if isinstance(images, np.ndarray) and images.dtype != object:
-        if images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4)):
-            return None
-        if images.ndim in (3, 4):
-            return len(images)
+    shape = tuple(getattr(images, "shape", ()))  # of an array of any library
+    if shape and str(images.dtype) != "object" and len(shape) not in (3, 4):
         raise ValueError(
-            f"images: got an array of shape {images.shape}; expected one image (height, width) or (height, width, 3), "
-            "or a list of images."
+            f"images: got an array of shape {shape}; expected one image (height, width) or (height, width, 3), or a "
+            "list of images."
         )
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, Mapping):
         return len(images)

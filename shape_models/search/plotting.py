@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._drawing import draw_image
 from .._files import write_bytes, write_text
 from .._typing import ImageLike
 from ..landmarks import SchemeLike
-from ._images import read_image
 from .results import SearchResult
 
 if TYPE_CHECKING:
@@ -36,18 +36,6 @@ def _edges(result: SearchResult, scheme: Any) -> np.ndarray:
             f"scheme: got {scheme.name!r} of {scheme.n_landmarks} landmarks for a result of {len(result.shape)}."
         )
     return np.asarray(edges)
-
-
-def _picture(axis: Any, image: Any) -> None:
-    """Draw what a search looks at: any real type, grey or colour, or a path."""
-    picture = read_image(image)
-    if picture.ndim == 2:
-        axis.imshow(picture.astype(float), cmap="gray")
-        return
-    if picture.dtype != np.uint8:
-        low, high = float(picture.min()), float(picture.max())
-        picture = (picture.astype(float) - low) / max(high - low, 1e-300)
-    axis.imshow(picture)
 
 
 def _draw(axis: Any, shape: np.ndarray, edges: np.ndarray, color: Any, **options: Any) -> None:
@@ -109,7 +97,7 @@ def plot_trace(
         figure = plt.figure(figsize=(11, 6), layout="constrained")
     picture, scores, moves, clipped = _panels(figure)
     if image is not None:
-        _picture(picture, image)
+        draw_image(picture, image)
     path = np.array([result.start, *(step.shape for step in result.trace)])
     picture.plot(path[:, :, 0], path[:, :, 1], "-", color="white", lw=0.6, alpha=0.7)
     _draw(picture, result.start, edges, "gold")
@@ -231,7 +219,7 @@ def _frames(result: SearchResult, image: Any, edges: np.ndarray) -> Any:
         figure = Figure(figsize=(4.8, 5.2), dpi=80)
         axis = figure.add_axes((0.02, 0.02, 0.96, 0.88))
         if image is not None:
-            _picture(axis, image)
+            draw_image(axis, image)
         axis.set_aspect("equal")
         _draw(axis, shape, edges, "red")
         if proposed is not None:

@@ -11,6 +11,8 @@ import numpy as np
 
 from .._files import regular
 from .._names import IMAGE_SUFFIXES, natural_key
+from ..images import read_image
+from ._images import is_one_image
 
 __all__ = ["read_frames"]
 
@@ -55,10 +57,10 @@ def read_frames(source: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]
         if not path.exists():
             raise FileNotFoundError(f"{path}: got no such file or folder; expected a video or a folder of frames.")
         return _file(regular(path))
-    if isinstance(source, np.ndarray) and (source.ndim < 3 or (source.ndim == 3 and source.shape[-1] in (3, 4))):
+    if is_one_image(source) or (isinstance(source, np.ndarray) and source.ndim < 2 and source.dtype != object):
+        what = f"of shape {tuple(source.shape)}" if hasattr(source, "shape") else type(source).__name__
         raise TypeError(
-            f"frames: got one image of shape {source.shape}; expected several, (n, height, width) or "
-            "(n, height, width, 3). Try [image]."
+            f"frames: got one image {what}; expected several, (n, height, width) or (n, height, width, 3). Try [image]."
         )
     if not isinstance(source, Iterable):
         raise TypeError(f"frames: got {type(source).__name__}; expected a path, or an iterable of images.")
@@ -108,8 +110,6 @@ def _decoded(container: Any, path: Path) -> Iterator[np.ndarray]:
 
 def _animation(path: Path) -> Iterator[np.ndarray]:
     from PIL import Image, ImageSequence
-
-    from ..images import read_image
 
     try:
         picture = Image.open(path)
