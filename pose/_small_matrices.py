@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from shape_models._kernels import compiled as _compiled
 from shape_models._kernels import inner as inlined
 
-compiled = partial(_compiled, no_cfunc_wrapper=True)
+compiled: Any = partial(_compiled, no_cfunc_wrapper=True)
 # For functions that only compiled code calls: their Python entry need not be compiled.
-inner = partial(inlined, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+inner: Any = partial(inlined, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 @inner
