@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from shape_models import AlignedASM, ShapeFit, estimate_similarity, fit_shape
+from shape_models._options import checked_header, finite
 from shape_models._scatter import Scatter, mean_length
 from shape_models._typing import ArrayLike, ImageLike
 
@@ -216,6 +217,7 @@ class Uncertainty:
         return {"correlation": self.correlation, **scatters}
 
     @classmethod
+    @checked_header
     def from_header(cls, header: dict[str, Any]) -> Uncertainty:
         """Build from what `to_header` returned.
 
@@ -227,10 +229,15 @@ class Uncertainty:
         Returns
         -------
         Uncertainty
+
+        Raises
+        ------
+        ValueError
+            When entries are missing, or are no numbers.
         """
-        names = [name for name in ("network", "joined", "answer", "search") if name in header]
+        names = ["network", "joined", "answer", *(["search"] if "search" in header else [])]
         scatters: dict[str, Any] = {name: Scatter.from_header(header[name]) for name in names}
-        return cls(**scatters, correlation=float(header["correlation"]))
+        return cls(**scatters, correlation=finite(header["correlation"]))
 
 
 class Looking(Protocol):

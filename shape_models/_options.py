@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_flags(**flags: Any) -> None:
@@ -15,6 +19,36 @@ def check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
             raise ValueError(f"{name}: got {value!r}; expected True or False.")
+
+
+def checked_header(build: F) -> F:
+    """Let a function that builds from numbers of a file say what is wrong with foreign ones."""
+
+    @functools.wraps(build)
+    def wrapper(cls: Any, header: Any, *more: Any) -> Any:
+        try:
+            return build(cls, header, *more)
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+            what = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"header: got numbers that make no {cls.__name__} ({what}); expected those that to_header returned."
+            ) from error
+
+    return cast(F, wrapper)
+
+
+def finite(value: Any) -> float:
+    """Return a number from a file, which is finite."""
+    if isinstance(value, bool | str) or not np.isfinite(number := float(value)):
+        raise ValueError(f"got {value!r} for a number")
+    return number
+
+
+def finite_row(values: Any) -> tuple[float, ...]:
+    """Return numbers from a file, at least one, which are finite."""
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"got {values!r} for numbers")
+    return tuple(finite(value) for value in values)
 
 
 def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:

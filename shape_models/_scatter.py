@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import fdtri, gammaincinv, gammaln
 
-from ._options import as_probability
+from ._options import as_probability, checked_header, finite
 
 _ROUNDS, _STEPS = 8, 60
 _FEW = 5.0  # samples that each landmark has of the mean of all, so that few are enough
@@ -84,10 +84,13 @@ class Scatter:
         return [[float(f"{v:.4g}") for v in part.ravel()] for part in parts]
 
     @classmethod
+    @checked_header
     def from_header(cls, header: list[list[float]], d: int = 2) -> Self:
         """Build from what `to_header` returned."""
-        values, slopes, *degrees = (np.array(part, dtype=float) for part in header)
+        values, slopes, *degrees = (np.array([finite(v) for v in part]) for part in header)
         low = np.tril_indices(d)
+        if not len(values) or not len(slopes) or len(degrees) > 1:
+            raise ValueError(f"got {len(values)} covariances and {len(slopes)} slopes")
         covariance = np.zeros((values.size // len(low[0]), d, d))
         covariance[:, low[0], low[1]] = covariance[:, low[1], low[0]] = values.reshape(len(covariance), -1)
         return cls(covariance, slopes, float(degrees[0][0]) if degrees else np.inf)

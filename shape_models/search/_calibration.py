@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .._options import checked_header, finite_row
 from .._scatter import Scatter
 from ._lost import LEAST_SPREAD, Lost
 
@@ -189,13 +190,12 @@ class Calibration:
         }  # fmt: skip
 
     @classmethod
+    @checked_header
     def from_header(cls, header: dict[str, Any] | None, judge: Judge | None = None) -> Self | None:
         """Build from what `to_header` returned and the judge; None for a file that has none."""
         if header is None:
             return None
-        landmark, error, wide = (
-            tuple(float(v) for v in header[name]) for name in ("landmark", "error", "error_with_spread")
-        )
+        landmark, error, wide = (finite_row(header[name]) for name in ("landmark", "error", "error_with_spread"))
         scatter = header.get("scatter")
         scatter = None if scatter is None else Scatter.from_header(scatter)
         lost = Lost.from_header(header.get("lost"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from .._options import checked_header, finite
 from .._typing import ArrayLike, ImageLike
 from ..boxes import BoxConvention, check_boxes, convert, get, learn_box_convention, suppress
 from ..images import read_image, read_values
@@ -267,6 +268,7 @@ class LearnedDetection:
         return asdict(self.convention) | ({} if np.isnan(self.found) else {"found": self.found})
 
     @classmethod
+    @checked_header
     def from_header(cls, header: dict[str, Any] | None) -> Self | None:
         """Build from what `to_header` returned.
 
@@ -281,12 +283,14 @@ class LearnedDetection:
         """
         if header is None:
             return None
-        if "scale" not in header:  # a file written when boxes were squares: its model has the boxes of the landmarks
+        # A file written when boxes were squares: its model has the boxes of the landmarks.
+        if "scale" not in header and {"center", "side"} <= header.keys():
             return cls(get("scikit-image"))
         known = {field.name for field in fields(BoxConvention)}
         values: dict[str, Any] = {"name": "scikit-image"}
+        values |= {"center": header["center"], "scale": header["scale"]}
         values |= {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in known}
-        return cls(BoxConvention(**values), float(header.get("found", np.nan)))
+        return cls(BoxConvention(**values), finite(header["found"]) if "found" in header else np.nan)
 
 
 def learn_detection(
