@@ -12,7 +12,7 @@ from ._array import as_shapes
 from ._fitted import all_or_nothing
 from ._mean_shape import Mean, seen_weights, to_tangent
 from ._options import check_flags
-from ._procrustes import ProcrustesResult, checked_rule, generalized_procrustes
+from ._procrustes import ProcrustesResult, checked_rule, generalized_procrustes, superimposed
 from ._similarity import OnError, Pair, as_similarity
 from ._transforms import Similarity
 from ._typing import ArrayLike
@@ -112,8 +112,9 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         """
         return self._fit(shapes, weights).aligned
 
-    def _fit(self, shapes: Any, weights: Any) -> ProcrustesResult:
-        result = generalized_procrustes(shapes, weights=weights, **self.get_params(deep=False))
+    def _fit(self, shapes: Any, weights: Any = None, *, warn: bool = True) -> ProcrustesResult:
+        superimpose = generalized_procrustes if warn else superimposed
+        result = superimpose(shapes, weights=weights, **self.get_params(deep=False))
         self._keep(result, result.disparity, result.mirrored)
         return result
 

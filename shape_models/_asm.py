@@ -20,6 +20,7 @@ from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
 from ._fitted import all_or_nothing
 from ._limits import LimitLike
+from ._mean_shape import warn_of_mirrored_among
 from ._modes import check_settings, count_modes, find_modes, refuse_equal_shapes
 from ._options import as_generator, check_flags
 from ._probabilistic import BasisReport, Completion
@@ -189,7 +190,19 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             For fewer than two shapes, `n_components` out of range, infinities, a landmark seen less than twice.
         DegenerateShapeError
             When all shapes are equal: there is no variance to learn.
+
+        Warns
+        -----
+        UserWarning
+            When landmarks of some shapes look like mirror images of the rest.
         """
+        self._fit(shapes)
+        if len(self.event_shape_) == 2 and self.event_shape_[1] in (2, 3):
+            array = as_samples(self, shapes, reset=False)
+            warn_of_mirrored_among(array, self.mean_)
+        return self
+
+    def _fit(self, shapes: Any) -> Self:
         shapes = remember(self, shapes)
         array = as_samples(self, shapes, reset=True)
         check_settings(self, *flat_rows(array).shape)

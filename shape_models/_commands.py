@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -391,9 +392,11 @@ def shapes_for(model: Any, data: Any) -> np.ndarray:
 
 @contextmanager
 def by_name(names: Sequence[str]) -> Iterator[None]:
-    """Call a shape that is at fault by its name instead of its place."""
+    """Call a shape that is at fault by its name instead of its place; of mirror images the command itself speaks."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "shapes: .* look like mirror images", UserWarning)
+            yield
     except DegenerateShapeError as error:
         text = re.sub(r"\bshapes?\[([0-9]+)\]", lambda match: names[int(match[1])], str(error))
         raise DataError(text) from error

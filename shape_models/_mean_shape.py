@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -322,6 +324,36 @@ def better_mirrored(fit: PairFit) -> np.ndarray:
     """Return the indices of shapes whose squared distance to the mean falls by more than half when mirrored."""
     slack = 1e3 * np.finfo(np.float64).eps
     return np.flatnonzero(1 - fit.mirrored_cosine**2 + slack < 0.5 * (1 - fit.cosine**2))
+
+
+def warn_of_mirrored(mirrored: np.ndarray, squares: np.ndarray, n: int, mean: float) -> None:
+    """Warn of mirror images that stand out, by their squared distances to the mean and that of n shapes on average.
+
+    Shapes about as flat as their noise fit their mean either way round, and are no further from it than the others.
+    """
+    found = mirrored[squares > 2 * mean]
+    if len(found):
+        level, frame = 1, sys._getframe()
+        while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in (__package__, "sklearn"):
+            level, frame = level + 1, frame.f_back
+        first = ", ".join(map(str, found[:5].tolist())) + (", ..." if len(found) > 5 else "")
+        warnings.warn(
+            f"shapes: {len(found)} of {n} look like mirror images of the rest and are taken as they are: {first}. Try "
+            "whether they are flipped, count y upwards, or have left and right exchanged.",
+            UserWarning,
+            stacklevel=level,
+        )
+
+
+def warn_of_mirrored_among(shapes: np.ndarray, mean: np.ndarray) -> None:
+    """Warn likewise of shapes (n, K, d) that are superimposed already."""
+    seen = ~np.isnan(shapes[..., 0])
+    weights = None if seen.all() else seen.astype(np.float64)
+    points = shapes if weights is None else np.where(seen[..., None], shapes, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of shapes of one point
+        fit = fit_pair(points.astype(np.float64, copy=False), mean, weights, rule="partial")
+        squares, mirrored = np.nan_to_num(1 - fit.cosine**2), better_mirrored(fit)
+    warn_of_mirrored(mirrored, squares[mirrored], len(shapes), float(squares.mean()))
 
 
 def as_real(z: np.ndarray) -> np.ndarray:

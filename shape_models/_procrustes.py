@@ -22,6 +22,7 @@ from ._mean_shape import (
     second_moment,
     seen_weights,
     to_tangent,
+    warn_of_mirrored,
 )
 from ._options import check_flags, is_number
 from ._robust import reweighted
@@ -96,6 +97,11 @@ class ProcrustesResult:
     def __post_init__(self) -> None:
         if not len(self.status):
             object.__setattr__(self, "status", np.full(len(self.aligned), "ok", dtype="<U21"))
+
+    def _warn_of_mirrored(self, reflection: bool) -> None:
+        squares = np.square(self.distances)
+        if not reflection and len(self.mirrored):
+            warn_of_mirrored(self.mirrored, squares[self.mirrored], len(squares), float(np.nanmean(squares)))
 
 
 def generalized_procrustes(
@@ -177,7 +183,8 @@ def generalized_procrustes(
     of the first one.
 
     Nothing is mirrored in silence. With ``reflection=False``, ``result.mirrored`` names the shapes whose squared
-    distance to the mean would fall by more than half if they were mirrored: usually a flipped image.
+    distance to the mean would fall by more than half if they were mirrored: usually a flipped image. A warning says so
+    where they are also twice as far from the mean as shapes are on average.
 
     With weights or missing landmarks the size of μ is held fixed in the norm of the total weights while solving;
     afterwards it is brought to centroid size 1 like any other.
@@ -199,6 +206,30 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
+    found = superimposed(
+        shapes, criterion=criterion, scaling=scaling, reflection=reflection, tangent=tangent, weights=weights,
+        mirror=mirror, sliding=sliding, loss=loss, tol=tol, max_iter=max_iter, on_error=on_error,
+    )  # fmt: skip
+    found._warn_of_mirrored(reflection)
+    return found
+
+
+def superimposed(
+    shapes: Any,
+    *,
+    criterion: Any = "full",
+    scaling: bool = True,
+    reflection: bool = False,
+    tangent: bool | None = None,
+    weights: Any = None,
+    mirror: Any = None,
+    sliding: Any = None,
+    loss: str = "linear",
+    tol: float = 1e-8,
+    max_iter: int = 100,
+    on_error: Any = "raise",
+) -> ProcrustesResult:
+    """Superimpose as `generalized_procrustes`, without a warning of mirror images."""
     check_flags(reflection=reflection)
     options: dict[str, Any] = {"criterion": criterion, "scaling": scaling, "reflection": reflection}
     options |= {"tangent": tangent, "mirror": mirror, "tol": tol, "max_iter": max_iter}
@@ -208,7 +239,7 @@ def generalized_procrustes(
         array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
         wide = array.astype(np.float64, copy=False)
         given = seen_weights(wide, weights)
-        superimpose = partial(generalized_procrustes, array, **options)
+        superimpose = partial(superimposed, array, **options)
         return reweighted(lambda trust: superimpose(weights=trust), wide, given, loss)
     if sliding is not None and (not scaling or reflection or weights is not None or mirror is not None):
         raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
@@ -278,7 +309,7 @@ def _superimpose_what_can_be(shapes: Any, weights: Any, options: dict[str, Any])
                 f"the others: {next(str(s) for s in status if s != 'ok')}."
             )
         try:
-            result = generalized_procrustes(shapes[rows], weights=None if weights is None else weights[rows], **options)
+            result = superimposed(shapes[rows], weights=None if weights is None else weights[rows], **options)
             break
         except DegenerateShapeError as error:
             if error.status is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._alignment import GeneralizedProcrustes
 from ._array import as_shapes
-from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent
+from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent, warn_of_mirrored
 from ._procrustes import checked_rule
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
@@ -38,24 +38,28 @@ def fit_in_chunks(
     )
     superimpose = partial(_superimpose, found=found, rule=rule, reflection=reflection, tangent=alignment.tangent)
     total: ShapeStatistics | None = None
-    disparity, mirrored = 0.0, []
+    disparity, mirrored, distances = 0.0, [], []
     for statistics, squares, odd in mapper(superimpose, None):
         mirrored.append(odd + (0 if total is None else total.n_samples))
-        disparity += squares
+        distances.append(squares[odd])
+        disparity += float(squares.sum())
         total = statistics if total is None else total.merge(statistics)
     assert total is not None
     alignment._keep(found, disparity, np.concatenate(mirrored))
+    if not reflection:
+        n = total.n_samples
+        warn_of_mirrored(alignment.mirrored_, np.concatenate(distances), n, disparity / n)
     return total
 
 
 def _superimpose(
     block: tuple[np.ndarray, None], *, found: Mean, rule: str, reflection: bool, tangent: bool
-) -> tuple[ShapeStatistics, float, np.ndarray]:
+) -> tuple[ShapeStatistics, np.ndarray, np.ndarray]:
     shapes, _ = block
     fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
     transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
     aligned = transform(shapes)
-    squares = float(np.square(aligned - found.mean).sum())
+    squares = np.square(aligned - found.mean).sum(axis=(1, 2))
     mirrored = np.flatnonzero(transform.reflects) if reflection else better_mirrored(fit)
     if tangent:
         aligned = to_tangent(aligned, found.mean, None)

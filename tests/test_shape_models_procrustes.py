@@ -451,7 +451,8 @@ def test_compiled_set_equals_numpy(always_compiled, d, kw):
     results = []
     for on in (True, False):
         always_compiled(on)
-        results.append(generalized_procrustes(shapes, **{"tol": 1e-12, **kw}))
+        with pytest.warns(UserWarning, match="1 of .* look like mirror images .*: 7. Try"):
+            results.append(generalized_procrustes(shapes, **{"tol": 1e-12, **kw}))
     a, b = results
     tol = 1e-11 * np.abs(b.aligned).max()
     for name in ("aligned", "mean", "distances", "inflation"):
@@ -605,7 +606,9 @@ def test_mirrored_shapes_are_named_and_left(d, kw):
     rng = np.random.default_rng(0)
     shapes = rng.normal(size=(1, 8, d)) + 0.1 * rng.normal(size=(20, 8, d))
     shapes[[4, 11]] *= [-1, 1] if d == 2 else [-1, 1, 1]
-    result = generalized_procrustes(shapes, **kw)
+    with pytest.warns(UserWarning, match="2 of 20 look like mirror images of the rest .*: 4, 11. Try") as told:
+        result = generalized_procrustes(shapes, **kw)
+    assert [warning.filename for warning in told] == [__file__]
     np.testing.assert_array_equal(result.mirrored, [4, 11])
     assert not result.transforms.reflects.any()
     allowed = generalized_procrustes(shapes, reflection=True, **kw)
