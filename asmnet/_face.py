@@ -52,8 +52,10 @@ class FacePrediction:
         Expected mean distance of `fitted` from the true landmarks, pixels; NaN likewise.
     degrees_of_freedom : float
         Of Student's t, which the true landmarks follow about `fitted`; infinite for a Gaussian. See `radius`.
-    status : {"ok", "error"}
-        ``"error"`` where the face could not be looked at; `message` says why, its landmarks are NaN.
+    status : str
+        ``"ok"``; ``"error"`` where the face could not be looked at, and its landmarks are NaN; or what
+        `shape_models.fit_shape` says of `landmarks` that cannot be fitted, as ``"unlike the model"``: then `fitted` is
+        NaN. `message` says why.
     message : str
         Empty for ``"ok"``.
 

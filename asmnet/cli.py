@@ -207,7 +207,7 @@ def predict(
         click.echo(f"{path}: {message}", err=True)
     refuse_failed(report, len(found), "image", {name: item[0] for name, item in items.items()})
     if bad:
-        raise DataError(f"{len(bad)} of the boxes could not be used.")
+        raise DataError(f"{len(bad)} of the faces could not be looked at, or look like none.")
 
 
 @main.command()

@@ -178,7 +178,7 @@ def measure_model(
     chosen = protocol or _DEFAULT_PROTOCOLS.get(getattr(scheme, "name", ""), "box")
     planar = samples if truth.shape[-1] == 2 else samples.with_shapes(truth[..., :2])
     name = predictor.model.name
-    report = evaluate(planar, guess, chosen, name=name, missing="failure" if detect else "raise")
+    report = evaluate(planar, guess, chosen, name=name, missing="failure" if detect or fitted else "raise")
     return Measured(report, _pose_error(predictor, samples, found), _depth_error(truth, tight, found), notes)
 
 

@@ -19,7 +19,7 @@ from asmnet._options import as_device, check_counts, check_kind
 from asmnet.checkpoints import PretrainedModel, count_landmarks, load_pretrained
 from asmnet.layers import fuse_norms
 from asmnet.uncertainty import Findings, Uncertainty
-from shape_models import AlignedASM, load_model
+from shape_models import AlignedASM, fit_shape, load_model
 from shape_models._options import check_flags
 from shape_models._scatter import mean_length
 from shape_models._typing import ArrayLike, ImageLike
@@ -328,20 +328,23 @@ class Predictor:
         fitted = covariance = None
         error, plausibility, degrees = np.full(n, np.nan), np.full(n, np.nan), np.inf
         clipped: list[tuple[int, ...]] = [()] * n
+        status = np.full(n, "ok", dtype="<U21")
         if fit and self.shape_model is not None:
             learned = self.uncertainty
             found = self._findings(images, owner, answer, search=learned is not None and learned.search is not None)
             if learned is not None:
                 joined, covariance, error, degrees = learned.join(self.shape_model, found)
-                fitted = joined.completed
+                fitted, status = joined.completed, joined.status
             elif found.spread is not None and found.height is not None:
                 from shape_models.search.heatmaps import fit_peaks
 
                 joined = fit_peaks(self.shape_model, points, found.spread, found.height)
-                fitted, covariance = joined.completed, joined.covariance
+                fitted, covariance, status = joined.completed, joined.covariance, joined.status
                 error = mean_length(covariance).mean(axis=1)
             else:
                 fitted = np.asarray(self.shape_model.project(points))
+                lost = np.isnan(fitted).any((1, 2))
+                status[lost] = fit_shape(self.shape_model, points[lost]).status
             whole = np.where(np.isfinite(points), points, fitted)
             known = np.flatnonzero(np.isfinite(whole).all((1, 2)))
             if len(known):
@@ -363,6 +366,8 @@ class Predictor:
                 None if covariance is None else covariance[i],
                 float(error[i]),
                 degrees,
+                str(status[i]),
+                "" if status[i] == "ok" else f"the landmarks cannot be fitted: {status[i]}",
             )
             for i in range(n)
         ]

@@ -147,7 +147,7 @@ class AlignedASM(BaseEstimator):
         self._check_parameters(array.shape[1], scheme)
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
-        self.alignment_, self.asm_ = alignment, asm.fit(alignment.fit_transform(array))
+        self.alignment_, self.asm_ = alignment, asm._fit(alignment.fit_transform(array))
         missing = np.isnan(array[..., 0])
         if missing.any():
             # What is seen was aligned to the same part of the mean, which takes some shape for pose. Once there is a
@@ -156,8 +156,8 @@ class AlignedASM(BaseEstimator):
             whole = array.astype(np.float64)
             problem = Problem.of(self, whole[gaps], name="shapes")
             problem.refuse()
-            whole[gaps] = solve(problem).completed
-            asm.fit(np.where(missing[..., None], np.nan, alignment.fit_transform(whole)))
+            whole[gaps] = solve(problem, judge=False).completed
+            asm._fit(np.where(missing[..., None], np.nan, alignment._fit(whole, warn=False).aligned))
         self.n_features_in_ = array.shape[1] * array.shape[2]
         return self
 
@@ -216,7 +216,7 @@ class AlignedASM(BaseEstimator):
         on_error: OnError | None = None,
         weights: ArrayLike | None = None,
     ) -> tuple[Any, Similarity]:
-        """Bring shapes to the frame of the model.
+        """Bring shapes to the frame of the model, whether or not they look like it.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class AlignedASM(BaseEstimator):
             From the image to the model, batched like `shapes`; ``transform.inverse`` goes back.
         """
         shapes = recall(self, shapes)
-        solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error)
+        solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error, judge=False)
         problem = solution.problem
         pose = self._pose(solution)
         aligned = pose(problem.points)
@@ -288,8 +288,8 @@ class AlignedASM(BaseEstimator):
         ValueError
             For another number of landmarks or dimensions, a confidence outside [0, 1].
         DegenerateShapeError
-            For one shape of which the landmarks that are seen do not fix a similarity: all coincide, fewer than two,
-            or infinite.
+            For one shape of which the landmarks that are seen do not fix a similarity (all coincide, fewer than two,
+            or infinite), or look like the mean shape in no position (mirrored, upside down, out of order).
 
         Examples
         --------
@@ -367,6 +367,7 @@ class AlignedASM(BaseEstimator):
         *,
         loss: str | None = None,
         on_error: str | None = None,
+        judge: bool = True,
     ) -> Solution:
         check_is_fitted(self)
         self._check_choices()
@@ -375,9 +376,10 @@ class AlignedASM(BaseEstimator):
         if on_error is None:
             on_error = "status" if problem.lead else "raise"
         check_choices(loss, on_error)
+        solution = solve(problem, loss=loss, judge=judge)
         if on_error == "raise":
             problem.refuse()
-        return solve(problem, loss=loss)
+        return solution
 
     def _pose(self, solution: Solution) -> Similarity:
         """Return image → model."""

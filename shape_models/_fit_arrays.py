@@ -8,6 +8,7 @@ import numpy as np
 
 from ._array import device_of, namespace_of, to_numpy, values_known
 from ._normal import Normal, beside
+from ._superimposition import fit_pair
 from ._transforms import Similarity
 
 _TRACED_STEPS = 12  # turns of the frame where nobody can look whether it rests
@@ -62,13 +63,17 @@ def _rests(move: Similarity, tolerance: float) -> bool:
     return bool(xp.all(xp.abs(turn) <= tolerance))
 
 
-def extent(problem: Any, pose: Similarity, points: Any, seen: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return how large shapes are along the mean, in units of the mean there; see `_posterior`."""
-    weight, tiny = seen[..., None], np.finfo(np.float64).tiny
-    centred = mean - (weight * mean).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), tiny)
-    inside = np.where(weight > 0, to_numpy(pose(points)).astype(np.float64), 0.0)
-    size = np.maximum((weight * centred**2).sum(axis=(1, 2)), tiny)
-    return np.asarray((weight * centred * inside).sum(axis=(1, 2)) / size)
+def likeness(problem: Any, pose: Similarity, share: Any, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return how much points look like the mean, (n, 3); see `_posterior`."""
+    points, moved = (to_numpy(x).astype(np.float64) for x in (problem.points, pose(problem.points)))
+    own = to_numpy(problem.model_noise(pose)).astype(np.float64)
+    error = own * points.shape[2] if own.ndim == 2 else np.trace(own, axis1=2, axis2=3)
+    w = to_numpy(share) * (to_numpy(problem.confidence) > 0) * spread.mean() / (spread.mean() + error)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of landmarks that coincide in the mean
+        fit = fit_pair(points, mean, w, rule="full", reflection=problem.frame.reflection)
+        square = fit.target_size**2
+        along = (w[..., None] * (mean - fit.target_centre[:, None]) * moved).sum(axis=(1, 2))
+        return np.stack([fit.cosine**2, along / square, (w * (spread + error)).sum(axis=1) / square], axis=1)
 
 
 def reweigh(problem: Any, some: Normal, pose: Similarity, n_rounds: int, n_huber: int, limits: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._fit_algebra import (
+    FULL,
     backward,
     cholesky,
     dots,
@@ -99,25 +100,34 @@ def decode(coefficients, pose, shift, mean, modes, out):
 
 
 @compiled
-def extent(points, seen, pose, shift, mean, out):
-    """Write how large what is seen of shapes is along the mean, in units of the mean there."""
+def likeness(points, known, share, pose, shift, mean, spread, out):
+    """Write the squared correlation of what is seen with the mean, its extent, and that of variation and errors.
+
+    A landmark counts as it is certain: its error beside the `spread` of the landmarks of the model, (K,).
+    """
     n, p = points.shape
     d = shift.shape[1]
-    z = np.empty(p)
+    k = p // d
+    errors, w, ones, z = np.empty((k, d, d)), np.empty(k), np.ones(k), np.empty(p)
+    a, t, work = np.empty((d, d)), np.empty(d), np.empty((15, 4))
+    typical = spread.mean()
     for i in range(n):
+        put_errors(known, i, pose[i], ones, 0.0, d, errors)
+        apart = 0.0
+        for j in range(k):
+            error = 0.0
+            for c in range(d):
+                error += errors[j, c, c]
+            w[j] = share[i, j] * typical / (typical + error) if known.seen[i, j] else 0.0
+            apart += w[j] * (spread[j] + error)
+        align(points[i], w, mean, FULL, 1.0, a, t, work)
+        size, own = work[5, 0], work[5, 1]
         move(pose[i], shift[i], points[i], z)
-        total, along, size = 1e-300, 0.0, 1e-300
-        for j in range(p // d):
-            total += seen[i, j]
-        for c in range(d):
-            centre = 0.0
-            for j in range(p // d):
-                centre += seen[i, j] * mean[d * j + c] / total
-            for j in range(p // d):
-                off = mean[d * j + c] - centre
-                along += seen[i, j] * off * z[d * j + c]
-                size += seen[i, j] * off * off
-        out[i] = along / size
+        along = 0.0
+        for j in range(k):
+            for c in range(d):
+                along += w[j] * (mean[d * j + c] - work[1, c]) * z[d * j + c]
+        out[i, 0], out[i, 1], out[i, 2] = squared_scale(a) * size / own, along / own, apart / own
 
 
 @compiled

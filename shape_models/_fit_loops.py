@@ -116,10 +116,10 @@ def posterior(
     return pose, whole.reshape(points.shape), square
 
 
-def extent(problem: Any, pose: Pose, points: np.ndarray, seen: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return how large shapes are along the mean, in units of the mean there; see `_posterior`."""
-    out = np.empty(len(points))
-    loops.extent(_flat(points), seen, *pose, mean.ravel(), out)
+def likeness(problem: Any, pose: Pose, share: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return how much points look like the mean, (n, 3); see `_posterior`."""
+    out = np.empty((len(share), 3))
+    loops.likeness(_flat(problem.points), problem.known, share, *pose, mean.ravel(), spread, out)
     return out
 
 

@@ -13,7 +13,7 @@ from ._array import namespace_of, to_numpy
 from ._normal import beside
 from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
-from ._problem import Problem
+from ._problem import UNLIKE, Problem
 from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike
@@ -47,11 +47,13 @@ class ShapeFit:
     plausibility : array of shape (...)
         Fraction of the shapes of the model that fit such points worse, 0 to 1: P(χ²ₘ > D²) for the squared Mahalanobis
         distance D² of the points to the model, pose left free. It is comparable from shape to shape, and near 0 for
-        points that are no shape of this kind; for a threshold take the values of shapes known to be good.
+        points that are no shape of this kind; for a threshold take the values of shapes known to be good. 0, not NaN,
+        for points "unlike the model".
     status : str, or ndarray of str of shape (...)
-        "ok", "too few landmarks", "coincident landmarks", "collinear landmarks" (3-D), "ambiguous rotation" (as for a
-        mirror image), "infinite coordinate", "coordinates too large". None inside ``torch.compile`` and
-        ``torch.func.vmap``, where values cannot be looked at.
+        "ok", "too few landmarks", "coincident landmarks", "collinear landmarks" (3-D), "ambiguous rotation" (of a
+        mirror image that every turn fits equally badly), "infinite coordinate", "coordinates too large", or "unlike the
+        model": the landmarks look like the mean shape in no position, as when they are mirrored, upside down, (y, x) or
+        out of order. None inside ``torch.compile`` and ``torch.func.vmap``, where values cannot be looked at.
 
     Examples
     --------
@@ -196,6 +198,11 @@ def fit_shape(
     point of confidence 0 has no influence; exact points everywhere give the plain projection. More certain points
     never widen `covariance`.
 
+    Landmarks whose squared correlation with the mean, as they lie best on it, is under 0.15 are "unlike the model".
+    Each counts as far as a robust loss leaves it and as it is certain beside the variation of the model. Faces in
+    profile are at 0.19 or more. Where right points may look like anything, none is refused: where variation and errors
+    let expect a scatter about the mean of more than half of its own.
+
     References
     ----------
     T. F. Cootes, C. J. Taylor, D. H. Cooper, J. Graham, "Active shape models - their training and application",
@@ -220,9 +227,10 @@ def fit_shape(
     check_flags(prior=prior)
     check_choices(loss, on_error)
     problem = Problem.of(model, points, confidence=confidence, covariance=covariance)
+    solution = solve(problem, loss=loss, prior=bool(prior), start=start)
     if on_error == "raise":
         problem.refuse()
-    return _record(solve(problem, loss=loss, prior=bool(prior), start=start))
+    return _record(solution)
 
 
 def _known(law: Any) -> Any:
@@ -245,7 +253,8 @@ def _record(solution: Solution) -> ShapeFit:
     if problem.status is not None and law is not None:
         status = problem.status.reshape(problem.lead)
         tail = np.where(law.free > 0, gammaincc(np.maximum(law.free, 1e-3) / 2, law.square / 2), 1.0)
-        plausibility = solution.leave(beside(tail, completed))
+        tail = np.where(problem.status == UNLIKE, 0.0, tail)
+        plausibility = solution.leave(beside(tail, completed), problem.failed & (problem.status != UNLIKE))
     return ShapeFit(
         shapes=solution.leave(solution.decode(kept)),
         completed=solution.leave(completed),

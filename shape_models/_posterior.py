@@ -12,8 +12,9 @@ import numpy as np
 from . import _fit_arrays
 from ._array import device_of, leave, namespace_of, to_numpy
 from ._limits import Box
-from ._normal import Normal
-from ._problem import Frame, Problem, spread
+from ._normal import Normal, least_noise
+from ._operands import Operands
+from ._problem import UNLIKE, Frame, Problem, beside_rows, spread
 from ._robust import HUBER, LEAST, MEDIAN_LENGTH, TUKEY
 from ._transforms import Similarity, pose_directions
 
@@ -21,6 +22,8 @@ _ROUNDS, _N_HUBER = 7, 2  # of reweighting; the first by Huber's loss, which has
 _ENERGY, _MOST_GRADIENTS = 0.1, 8  # what conjugate gradients may leave, in units of the spread, and their most steps
 _STEPS = 400  # most turns of the frame; each leaves a tenth of the error, or more where directions are exact
 _MOST_STEPS = 50  # of Gauss and Newton
+LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07
+_MOST_APART = 0.5  # scatter to expect about the mean: of a single mode, one shape in a thousand is 11 times as far
 _MOST = 0.5  # of a turn in radians, or of the logarithm of the scale, in one step: beyond, its linear terms are wrong
 
 
@@ -32,8 +35,12 @@ def check_choices(loss: str, on_error: str = "status") -> None:
         raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
 
 
-def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: Similarity | None = None) -> Solution:
+def solve(
+    problem: Problem, *, loss: str = "linear", prior: bool = True, start: Similarity | None = None, judge: bool = True
+) -> Solution:
     """Return the most probable whole shapes of a problem; rows that cannot be fitted hold the mean.
+
+    Without `judge` points that do not look like the mean are fitted as they are.
 
     What bounds the pull of a point reweighs by iteration. A residual is the distance to the plausible shape in units of
     its own standard deviation, and their spread is the median, in which each landmark counts as its confidence. With
@@ -72,6 +79,8 @@ def solve(problem: Problem, *, loss: str = "linear", prior: bool = True, start: 
     else:
         prior_ = Normal.of(frame.prior, frame.scaling)
         found.pose, found.completed, found.square = engine.posterior(problem, prior_, pose, points, _STEPS)
+    if judge:
+        found.judge()
     return found
 
 
@@ -124,12 +133,12 @@ class Solution:
         """Return the shapes of coefficients in the frame of the points."""
         return self.engine.decode(self.problem, self.pose, coefficients)
 
-    def leave(self, array: Any) -> Any:
-        """Give back the leading axes and the type, with NaN in the rows that could not be fitted."""
-        failed = self.problem.failed
-        if failed.any():
+    def leave(self, array: Any, rows: np.ndarray | None = None) -> Any:
+        """Give back the leading axes and the type, with NaN in rows: those that could not be fitted."""
+        rows = self.problem.failed if rows is None else rows
+        if rows.any():
             xp = namespace_of(array)
-            array = xp.where(self.problem._failed_like(array), xp.full_like(array, float("nan")), array)
+            array = xp.where(beside_rows(rows, array), xp.full_like(array, float("nan")), array)
         lead = self.problem.lead
         if len(lead) != 1:
             array = namespace_of(array).reshape(array, (*lead, *array.shape[1:]))
@@ -139,8 +148,38 @@ class Solution:
         """Give back a similarity likewise."""
         return Similarity._of(*(self.leave(part) for part in pose._parts))
 
+    @cached_property
+    def likeness(self) -> np.ndarray | None:
+        """How much points look like the mean in any position, (n, 3); None where values cannot be looked at.
+
+        Their squared correlation with it as they lie best; how large they are along it as they lie, in units of its
+        own size there; and the scatter that the model and the errors of the points let expect about it, in units of
+        its scatter. Landmarks count as they are certain beside the variation of the model.
+        """
+        frame = self.problem.frame
+        if self.problem.status is None:
+            return None
+        mean, spread = frame.prior._derived("spread", lambda: _spread(frame.prior))
+        found: np.ndarray = self.engine.likeness(self.problem, self.pose, self.share, mean, spread)
+        return found
+
+    def judge(self) -> None:
+        """Give points that do not look like the mean a status of their own.
+
+        Their similarity makes them small, down to a single point, and what comes back from the model is many times
+        their size. Where shapes and errors are so large that right points may look like anything, none is refused.
+        """
+        if self.likeness is not None:
+            alike, _, apart = self.likeness.T
+            self.problem.give_up((alike < LEAST_ALIKE) & (apart < _MOST_APART), UNLIKE)
+
     def distance(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the squared Mahalanobis distance of what is seen to the model, and its degrees of freedom, (n,)."""
+        """Return the squared Mahalanobis distance of what is seen to the model, and its degrees of freedom, (n,).
+
+        Distances are measured at the size of the mean, as in the tangent space of I. L. Dryden, K. V. Mardia,
+        "Statistical shape analysis", 2016, section 4.4: points that do not look like the mean are made small, and a
+        Gaussian of free size lies near a point.
+        """
         some = Normal.of(self.problem.frame.prior, self.problem.frame.scaling)
         square = self.square
         if square is None:
@@ -148,21 +187,9 @@ class Solution:
         seen = np.where(to_numpy(self.problem.confidence) > 0, to_numpy(self.share), 0.0)
         free = self.points.shape[2] * seen.sum(axis=-1, dtype=np.float64) - some.n_moves
         square = np.maximum(to_numpy(square).astype(np.float64), 0.0)
-        return square / self._extent(seen) ** 2, np.maximum(free, 0.0)
-
-    def _extent(self, seen: np.ndarray) -> Any:
-        """Return how large the seen points are along the mean shape, in units of its own size and at most 1, (n,).
-
-        The pose of points that do not look like the mean, as mirrored ones, makes them small, down to a single point,
-        which a Gaussian of free size lies near. Distances are measured at the size of the mean instead, as in the
-        tangent space of I. L. Dryden, K. V. Mardia, "Statistical shape analysis", 2016, section 4.4.
-        """
-        frame = self.problem.frame
-        if not frame.scaling:
-            return 1.0
-        mean = to_numpy(frame.prior.mean).astype(np.float64)
-        extent = self.engine.extent(self.problem, self.pose, self.points, seen.astype(np.float64), mean)
-        return np.clip(extent, LEAST, 1.0)
+        if self.problem.frame.scaling and self.likeness is not None:
+            square = square / np.clip(self.likeness[:, 1], LEAST, 1.0) ** 2
+        return square, np.maximum(free, 0.0)
 
     def covariance(self, *, whole: bool = False) -> Any:
         """Return the covariance of the true landmarks about the fitted ones, or about the completed ones."""
@@ -174,6 +201,14 @@ class Solution:
             # The prior itself is the key: what is derived from another one must not be met in its place.
             rows, rest = frame.basis._derived(("rest", frame.prior, frame.scaling), lambda: _leftover(frame))
         return self.engine.covariance(self.problem, some, self.pose, self.share, rows, rest)
+
+
+def _spread(prior: Operands) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (K, d) and the variance of each landmark, summed over the axes, (K,)."""
+    modes, noise = to_numpy(prior.components).astype(np.float64), least_noise(prior)
+    excess = np.maximum(to_numpy(prior.variances).astype(np.float64) - noise, 0.0)
+    mean = np.array(to_numpy(prior.mean), dtype=np.float64, order="C")
+    return mean, (excess @ np.square(modes) + noise).reshape(mean.shape).sum(axis=1)
 
 
 def _leftover(frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -209,9 +209,7 @@ class Problem:
 
     def _failed_like(self, array: Any) -> Any:
         """Return which rows cannot be fitted, beside an array and with as many axes."""
-        xp = namespace_of(array)
-        failed = xp.asarray(self.failed, device=device_of(array))
-        return xp.reshape(failed, (len(self.failed),) + (1,) * (array.ndim - 1))
+        return beside_rows(self.failed, array)
 
     @cached_property
     def engine(self) -> ModuleType:
@@ -242,6 +240,12 @@ class Problem:
         """Which rows cannot be fitted, (n,)."""
         return np.zeros(len(self.points), bool) if self.status is None else self.status != "ok"
 
+    def give_up(self, rows: np.ndarray, status: str) -> None:
+        """Give rows (n,), of those that could be fitted, a status."""
+        if self.status is not None and rows.any():
+            self.status = np.where(rows & ~self.failed, status, self.status)
+            del self.failed
+
     def refuse(self) -> None:
         """Raise for the first row that cannot be fitted."""
         index = np.flatnonzero(self.failed)
@@ -250,11 +254,12 @@ class Problem:
         assert self.status is not None
         where = tuple(int(i) for i in np.unravel_index(index[0], self.lead)) if self.lead else ()
         at = f" at index {where[0] if len(where) == 1 else where} of the batch" if where else ""
-        n_dims = self.frame.basis.event_shape[1]
-        reason = _REASONS[str(self.status[index[0]])]
+        at += f" ({len(index)} such shapes)" if where else ""
+        status = str(self.status[index[0]])
+        wanted = _EXPECTED.get(status, "at least {n_dims} landmarks apart from each other, finite or NaN")
         raise DegenerateShapeError(
-            f"{self.name}: got {reason}{at} ({len(index)} such shapes); expected at least {n_dims} landmarks apart "
-            "from each other, finite or NaN. Try leaving them out."
+            f"{self.name}: got {_REASONS[status]}{at}; expected "
+            f"{wanted.format(n_dims=self.frame.basis.event_shape[1])}. Try {_HINTS.get(status, 'leaving them out')}."
         )
 
     def exact(self) -> Any:
@@ -290,18 +295,31 @@ class Problem:
         return own / share + (base / share - base) * xp.eye(own.shape[-1], dtype=own.dtype, device=device_of(own))
 
 
+def beside_rows(rows: np.ndarray, array: Any) -> Any:
+    """Return flags of rows (n,) beside an array and with as many axes."""
+    xp = namespace_of(array)
+    return xp.reshape(xp.asarray(rows, device=device_of(array)), (len(rows),) + (1,) * (array.ndim - 1))
+
+
 def compiles(frame: Frame, points: Any) -> bool:
     """Say whether the compiled loops fit points; they know no mirror images."""
     return isinstance(points, np.ndarray) and isinstance(frame.basis.mean, np.ndarray) and not frame.reflection
 
 
+UNLIKE = "unlike the model"  # in no position like the mean
 _REASONS = {
+    UNLIKE: "landmarks that do not look like the mean shape in any position",
     "infinite coordinate": "an infinite coordinate",
     "too few landmarks": "too few landmarks",
     "coincident landmarks": "landmarks that all coincide",
     "collinear landmarks": "landmarks on one line, so that the turn about it is free",
     "ambiguous rotation": "a mirror image of the mean, which every rotation fits equally badly",
     "coordinates too large": "coordinates whose squares overflow",
+}
+_EXPECTED = {UNLIKE: "a squared correlation with it of 0.15 or more"}
+_HINTS = {
+    UNLIKE: "whether they are mirrored, count y upwards, are (y, x), or stand in the order of another scheme; where a "
+    "few are far off, a confidence or loss='tukey'"
 }
 
 

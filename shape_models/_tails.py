@@ -60,6 +60,7 @@ class Predictive:
         gaussian = squared_radius(level, np.inf, d)
         student = gaussian if tails is None else squared_radius(level, tails.degrees, d)
         square = self.dispersion(flat) * np.where(self.hidden, student, gaussian)
+        square = np.where(np.isnan(flat[..., 0, 0]), np.nan, square)  # a row that could not be fitted
         return np.asarray(np.sqrt(square).reshape(*self.lead, self.hidden.shape[1]))
 
     def expected_error(self, covariance: np.ndarray) -> np.ndarray:

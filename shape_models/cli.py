@@ -67,7 +67,8 @@ def _refuse_failed(data: Any, bad: np.ndarray) -> None:
     if bad.any():
         raise DataError(
             f"{bad.sum()} of {len(bad)} shapes could not be fitted and are missing in the result: "
-            f"{few(_names(data, bad))}. Their landmarks coincide, or too few are seen."
+            f"{few(_names(data, bad))}. Their landmarks coincide, too few are seen, or they look like the "
+            "model in no position, as when they are mirrored or count y upwards."
         )
 
 

@@ -291,7 +291,7 @@ def test_predict_names_boxes_it_cannot_use_and_uses_their_neighbours(trained, fo
         ok=False,
     )
     assert "boxes[1]: got [900" in result.output
-    assert "1 of the boxes could not be used" in result.output
+    assert "1 of the faces could not be looked at" in result.output
     faces = json.loads((out / "landmarks.json").read_text())[str(folder / "00.png")]
     assert [face["status"] for face in faces] == ["ok", "error"]
     assert sorted(path.name for path in out.glob("*.pts")) == ["00#0.pts", "01.pts"]

@@ -134,8 +134,39 @@ def test_faces_that_cannot_be_fitted_do_not_stop_the_others():
     np.testing.assert_allclose(again.fitted, whole.fitted)
     assert np.isnan(blind.fitted).all()
     assert np.isnan(blind.plausibility)
+    assert (whole.status, blind.status) == ("ok", "too few landmarks")
     assert json.loads(json.dumps(blind.to_dict(), allow_nan=False))["landmarks"][0] == [None, None]
     assert predictor(np.full((8, 8), 128, np.uint8), [0, 0, 7, 7], n_passes=1)[0].fitted.shape == (68, 2)
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_landmarks_that_look_like_no_face_have_a_status_and_harm_no_other(maps):
+    shape_model = load_model("face68")
+    face = np.asarray(shape_model.asm_.mean_)
+    units = 0.7 * (face - (face.min(0) + face.max(0)) / 2) / np.ptp(face, axis=0).max()
+
+    class Confused(Drawing):
+        """Draws faces upside down where the image is black."""
+
+        def forward(self, images):
+            right, wrong = super().forward(images), Drawing(units * [1, -1])(images)
+            dark = (images.amax((1, 2, 3)) < 0)[:, None, None]
+            drawn = torch.where(dark[..., None], wrong.heatmaps[0], right.heatmaps[0])
+            landmarks = torch.where(dark, wrong.landmarks, right.landmarks)
+            return Prediction(landmarks, heatmaps=(drawn,) if maps else ())
+
+    model = PretrainedModel(Confused(units), "test", "hourglass", {}, IBUG68, Preprocessing(size=64), None, {})
+    image = np.full((200, 200, 3), 255, np.uint8)
+    image[:, :100] = 0
+    wrong, right = Predictor(model)(image, [[20, 60, 80, 120], [120, 60, 180, 120]], n_passes=1)
+    assert (wrong.status, right.status) == ("unlike the model", "ok")
+    assert "unlike the model" in wrong.message
+    assert wrong.plausibility < 1e-6
+    assert np.isnan(wrong.fitted).all()
+    assert np.isfinite(wrong.landmarks).all()
+    assert np.isfinite(right.fitted).all()
+    assert right.plausibility > 0.5
+    assert json.loads(json.dumps(wrong.to_dict(), allow_nan=False))["fitted"][0] == [None, None]
 
 
 def test_mirrored_heat_maps_are_averaged_where_they_lie():

@@ -415,9 +415,31 @@ def test_every_alignment_streams(rng, faces, options, n_dims):
 def test_mirrored_shapes_are_named_by_their_place(faces):
     shapes = faces[:90].copy()
     shapes[[5, 40, 71], :, 0] *= -1
-    streamed = AlignedASM(ASM(3)).fit_chunks(np.array_split(shapes, 4))
-    assert_same_model(streamed, AlignedASM(ASM(3)).fit(shapes))
+    gaps = shapes.copy()
+    gaps[::7, :5] = np.nan
+    aligned = generalized_procrustes(faces[:90]).aligned
+    aligned[[5, 40, 71], :, 0] *= -1
+    for fit in (
+        lambda: AlignedASM(ASM(3)).fit_chunks(np.array_split(shapes, 4)),
+        lambda: AlignedASM(ASM(3)).fit(shapes),
+        lambda: AlignedASM(ASM(3)).fit(gaps),
+        lambda: GeneralizedProcrustes().fit(shapes),
+        lambda: ASM(3).fit(aligned),
+        lambda: ASM(3).fit(np.where(np.isnan(gaps), np.nan, aligned)),
+    ):
+        with pytest.warns(
+            UserWarning, match=r"3 of 90 look like mirror images of the rest .*: 5, 40, 71\. Try"
+        ) as told:
+            fit()
+        assert [warning.filename for warning in told] == [__file__]
+    with pytest.warns(UserWarning, match="mirror images"):
+        streamed = AlignedASM(ASM(3)).fit_chunks(np.array_split(shapes, 4))
+    with pytest.warns(UserWarning, match="mirror images"):
+        assert_same_model(streamed, AlignedASM(ASM(3)).fit(shapes))
     np.testing.assert_array_equal(streamed.alignment_.mirrored_, [5, 40, 71])
+    for wild in (np.random.default_rng(0).normal(size=(50, 6, 2)), np.random.default_rng(0).normal(size=(50, 6, 3))):
+        ASM(3).fit(wild)  # in shapes without a common side there are no mirror images: no warning
+        AlignedASM(ASM(3)).fit(wild)
 
 
 def _load(seed):

@@ -432,22 +432,81 @@ def test_a_large_covariance_excuses_no_negative_one(faces, model):
             fit_shape(model, faces[0], covariance=known)
 
 
-@pytest.mark.parametrize("wrong", ["mirrored", "upside down", "axes swapped", "out of order"])
-def test_points_that_do_not_look_like_the_model_are_not_plausible(wrong, rng):
+WRONG = {
+    "mirrored": lambda x: x * [-1, 1],
+    "upside down": lambda x: x * [1, -1],
+    "axes swapped": lambda x: x[..., ::-1],
+    "out of order": lambda x: x[..., np.random.default_rng(1).permutation(68), :],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_points_that_look_like_the_model_in_no_position_have_a_status(wrong, rng):
     model = load_model("face68")
     right = model.sample(5, rng=rng) * 200.0 + 300.0
     right += rng.normal(scale=0.3, size=right.shape)
-    shapes = {
-        "mirrored": right * [-1, 1],
-        "upside down": right * [1, -1],
-        "axes swapped": right[..., ::-1],
-        "out of order": right[:, rng.permutation(68)],
-    }[wrong]
+    shapes = WRONG[wrong](right)
     hidden = np.where(np.arange(68)[:, None] < 48, shapes, np.nan)
-    for how in ({"covariance": 4.0}, {"covariance": 4.0, "loss": "huber"}, {"confidence": np.full(68, 0.5)}):
-        assert fit_shape(model, right, **how).plausibility.min() > 0.01
+    told = [{"covariance": 4.0}, {"covariance": 4.0, "loss": "huber"}, {"confidence": np.full(68, 0.5)}]
+    exact = [{}, {"loss": "tukey"}, {"prior": False}]
+    for how, least in zip((*told, *exact), (0.01,) * 3 + (0.0,) * 3, strict=True):
+        assert fit_shape(model, right, **how).plausibility.min() > least
         for points in (shapes, hidden, np.asarray(shapes, np.float32)):
-            fit = fit_shape(model, points, **how)
-            assert fit.plausibility.max() < 1e-6
-            assert (fit.expected_error > 2 * fit_shape(model, right, **how).expected_error.max()).all()
-            assert fit_shape(model, points, prior=False, **how).plausibility.max() < 1e-6
+            both = fit_shape(model, np.stack([points, right.astype(points.dtype)]), **how)
+            assert both.status.tolist() == [["unlike the model"] * 5, ["ok"] * 5]
+            assert (both.plausibility[0] == 0).all()
+            fields = (both.shapes, both.completed, both.coefficients, both.covariance, both.weights, both.radius())
+            for field in (*fields, both.expected_error, *both.similarity._parts):
+                assert np.isnan(field[0]).all()
+                assert np.isfinite(field[1]).all()
+            alone = fit_shape(model, right.astype(points.dtype), **how)  # a wrong row harms no other
+            np.testing.assert_allclose(both.shapes[1], alone.shapes, rtol=1e-6)
+    assert np.isnan(model.project(shapes)).all()
+    assert np.isnan(model.complete(hidden).shapes).all()
+    for call in (model.project, model.complete, lambda x: fit_shape(model, x, on_error="raise")):
+        with pytest.raises(DegenerateShapeError, match="do not look like the mean shape in any position; expected"):
+            call(hidden[0])
+    with pytest.raises(DegenerateShapeError, match=r"at index 1 of the batch \(5 such shapes\)"):
+        fit_shape(model, np.stack([right[0], *shapes]), on_error="raise")
+    assert np.isfinite(model.align(shapes)[0]).all()  # that only superimposes
+    assert (model.report(shapes).plausibility < 1e-6).all()
+
+
+@pytest.mark.parametrize("loss", ["linear", "tukey"])
+def test_other_libraries_refuse_the_same_points(loss, rng):
+    torch = pytest.importorskip("torch")
+    model = load_model("face68")
+    right = model.sample(1, rng=rng) * 200.0 + 300.0
+    points = np.concatenate([right, *(make(right) for make in WRONG.values())])
+    points[1:3, 48:] = np.nan
+    variance = np.full(68, 4.0)
+    for known in ({}, {"covariance": variance[:, None, None] * np.eye(2) if loss == "linear" else variance}):
+        here = fit_shape(model, points, loss=loss, **known)
+        there = fit_shape(model, torch.tensor(points), loss=loss, **known)
+        np.testing.assert_array_equal(here.status, there.status)
+        assert here.status.tolist() == ["ok", *["unlike the model"] * 4]
+        np.testing.assert_allclose(there.plausibility, here.plausibility, rtol=1e-5, atol=1e-9)
+
+
+def test_an_error_that_is_told_does_not_make_points_unlike_the_model(rng):
+    """Far landmarks, on either side, count as little as their covariance says."""
+    model = load_model("face68")
+    face = model.sample(1, rng=rng)[0] * 100.0
+    for off in ([4000.0, 0.0], [-4000.0, 0.0], [0.0, 4000.0]):
+        points = face + np.where(np.arange(68)[:, None] == 5, off, 0.0)
+        assert fit_shape(model, points).status == "unlike the model"
+        known = np.full(68, 1.0)
+        known[5] = 4000.0**2
+        fit = fit_shape(model, points, covariance=known)
+        plain = fit_shape(model, np.where(np.arange(68)[:, None] == 5, np.nan, face), covariance=known)
+        assert fit.status == "ok"
+        assert fit.plausibility == pytest.approx(plain.plausibility, abs=0.05)
+
+
+def test_shapes_of_a_model_that_varies_as_much_as_it_is_large_are_not_refused(rng):
+    shapes = rng.normal(size=(40, 6, 2)) + 0.3 * rng.normal(size=(6, 2))
+    wild = AlignedASM().fit(shapes)
+    fit = fit_shape(wild, shapes)
+    assert (fit.status == "ok").all()
+    solid = rng.normal(size=(40, 9, 3)) + 0.3 * rng.normal(size=(9, 3))
+    assert (fit_shape(AlignedASM().fit(solid), solid).status == "ok").all()

@@ -108,7 +108,7 @@ def begin(
         if not np.ptp(shape, axis=0).max() > 0:
             raise ValueError(f"{name}: got landmarks that all coincide; expected a shape with extent.")
         if name == "initial":
-            check_alike(shape, fitter._frame.mean)
+            check_alike(shape, fitter.asm_)
     elif maps is not None:
         shape = start_from_peaks(maps, fitter._frame, FLOOR)
     else:

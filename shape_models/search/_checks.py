@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from .._array import as_count, as_numpy
-from .._superimposition import fit_pair
+from .._posterior import solve
+from .._problem import Problem
 from ..images import check_boxes_inside, check_inside
 
 _LEAST_EXTENT = 2.0  # pixels between the outermost landmarks of a start: below, there is nothing to see between them
 _MOST_EXTENT = 100.0  # and in sides of the image: above, an image is less than a pixel of the model
-_LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07
 
 
 def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
@@ -50,15 +50,11 @@ def check_start(shape: np.ndarray, image: np.ndarray) -> None:
     _check_extent(shape, image, "start")
 
 
-def check_alike(shape: np.ndarray, mean: np.ndarray) -> None:
+def check_alike(shape: np.ndarray, model: Any) -> None:
     """Refuse a start that looks like the mean in no position: a search from it ends anywhere and does not know it."""
-    alike = float(fit_pair(shape, mean, None, rule="partial").cosine ** 2)
-    if alike < _LEAST_ALIKE:
-        raise ValueError(
-            f"initial: got landmarks that do not look like the mean shape in any position, squared correlation "
-            f"{alike:.2f}; expected at least {_LEAST_ALIKE}. Try whether they are mirrored, count y upwards, are "
-            "(y, x), or stand in the order of another scheme."
-        )
+    problem = Problem.of(model, shape, name="initial")
+    solve(problem)
+    problem.refuse()
 
 
 def _check_extent(shape: np.ndarray, image: np.ndarray, name: str) -> None:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._aligned import AlignedASM
-from .._array import as_shapes
+from .._array import DegenerateShapeError, as_shapes
 from .._fitted import all_or_nothing
 from .._options import as_generator, check_flags
 from .._provenance import is_landmark_set, recall
@@ -284,6 +284,12 @@ class ASMFitter(BaseEstimator):
         scheme = self._scheme()
         if not np.isfinite(shapes).all():
             shapes = np.where(np.isfinite(shapes), shapes, self.asm_.complete(shapes).shapes)
+            lost = np.flatnonzero(np.isnan(shapes).any(axis=(1, 2)))
+            if len(lost):
+                raise DegenerateShapeError(
+                    f"shapes[{lost[0]}]: got landmarks to which the missing ones cannot be added ({len(lost)} such "
+                    "shapes); expected shapes that look like the others. Try whether they are mirrored or upside down."
+                )
         self._frame, poses = frame_of(self.asm_, shapes)
         self.n_landmarks_ = self._frame.n_landmarks
         tight = boxes_of(shapes) if examples.boxes is None else examples.boxes
