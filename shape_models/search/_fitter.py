@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from .._aligned import AlignedASM
 from ._calibration import Calibration
 from ._frame import Frame
 from ._locator import Locator
@@ -20,6 +21,7 @@ from .evidence import Evidence
 class Searches(Protocol):
     """A trained search."""
 
+    asm_: AlignedASM
     jitter: Jitter
     random_state: int | None
     evidence_: Evidence
