@@ -238,22 +238,22 @@ def solve_rows(
         row, residuals = rows[b], all_residuals[b]
         m = _gather(X_b, pixels[b], weights[b if weights.shape[0] > 1 else 0], Y, px, w, index)
         _no_answer(rotations[b], translations[b], rotations2[b], translations2[b], covariances[b], residuals)
-        row.rms = row.second_rms = np.inf
-        row.n_iter, row.n_points, row.reversible = 0, m, False
-        row.focal, row.focal_std = camera[0], 0.0
+        row["rms"] = row["second_rms"] = np.inf
+        row["n_iter"], row["n_points"], row["reversible"] = 0, m, False
+        row["focal"], row["focal_std"] = camera[0], 0.0
         if m < n - 2:  # 4 points for a pose, 5 with the focal length
-            row.status = TOO_FEW
+            row["status"] = TOO_FEW
             continue
         status, size, weight = _centre_object(Y, w, m, centre, eigenvalues, V)
         if status != OK:
-            row.status = status
+            row["status"] = status
             continue
         if _places(Y, m, n - 2) < n - 2:
-            row.status = TOO_FEW_PLACES
+            row["status"] = TOO_FEW_PLACES
             continue
         mu, mv, spread = _aim_rays(px, w, m, weight, camera, distorted, uv, turn)
         if not spread > 1e-18:
-            row.status = IMAGE_COINCIDENT
+            row["status"] = IMAGE_COINCIDENT
             continue
         given = np.isfinite(start[0, 0])
         if given:
@@ -302,13 +302,13 @@ def solve_rows(
                 next_cost = cost
                 copy_matrix(R, next_R)
                 copy_vector(t, next_t)
-        row.n_iter = iterations
+        row["n_iter"] = iterations
         if not best_cost < np.inf:
-            row.status = BEHIND
+            row["status"] = BEHIND
             continue
         if next_cost < np.inf:
             _write_pose(next_R, next_t, size, centre, rotations2[b], translations2[b])
-            row.second_rms = np.sqrt(
+            row["second_rms"] = np.sqrt(
                 write_errors(Y, px, w, m, best_camera, distorted, loss, loss_scale, next_R, next_t, index, residuals)[0]
             )
         _write_pose(best_R, best_t, size, centre, rotations[b], translations[b])
@@ -316,14 +316,14 @@ def solve_rows(
         square, weighted = write_errors(
             Y, px, w, m, best_camera, distorted, loss, loss_scale, best_R, best_t, index, residuals
         )
-        row.rms, row.focal = np.sqrt(square), best_camera[0]
+        row["rms"], row["focal"] = np.sqrt(square), best_camera[0]
         variance = noise * noise if noise >= 0 else weighted / max(2 * m - n, 1)
         last_variance = write_covariance(best_A, n, variance, best_R, size, centre, work, covariances[b])
         if n == 7 and last_variance >= 0:
-            row.focal_std = np.sqrt(last_variance) * best_camera[0]
+            row["focal_std"] = np.sqrt(last_variance) * best_camera[0]
         # Mean squares against the squared size of the target in the image, the principal point apart.
         square = image_scatter(px, w, m, weight)
         if loss == LINEAR and n == 6 and weighted > REVERSED_FROM * square:
             other = reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t)
-            row.reversible = other < 4.0 * weighted
-        row.status = _judge(best_converged, last_variance, loss == LINEAR and weighted > POOR_FROM * square)
+            row["reversible"] = other < 4.0 * weighted
+        row["status"] = _judge(best_converged, last_variance, loss == LINEAR and weighted > POOR_FROM * square)

@@ -60,7 +60,7 @@ CHIN_LEAN = 5.0
 def _load() -> np.ndarray:
     """Return x, y, z in millimetres and the weight of each landmark (mean 1), from those of the right half."""
     assert IBUG68.mirror is not None
-    rows = np.loadtxt(Path(__file__).with_name("_head_ibug68.csv"), delimiter=",", skiprows=1)
+    rows = np.loadtxt(Path(__file__).with_name("_head_ibug68.csv").read_text().splitlines(), delimiter=",", skiprows=1)
     table = np.empty((IBUG68.n_landmarks, 4))
     index = rows[:, 0].astype(int)
     table[IBUG68.mirror[index]] = rows[:, 1:] * (-1.0, 1.0, 1.0, 1.0)

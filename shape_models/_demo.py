@@ -15,7 +15,7 @@ from .io import load_model
 from .landmarks import IBUG68
 
 # The 68 iBUG landmarks of skimage.data.astronaut(), placed by eye on an enlarged image; pixels, first pixel 0.
-ASTRONAUT = np.loadtxt(Path(__file__).with_name("_astronaut.csv"), delimiter=",", skiprows=1)
+ASTRONAUT = np.loadtxt(Path(__file__).with_name("_astronaut.csv").read_text().splitlines(), delimiter=",", skiprows=1)
 
 
 def run(output: Path, data: Path | None) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def _rules() -> dict[int, dict[int, float]]:
-    table = np.loadtxt(Path(__file__).with_suffix(".csv"), delimiter=",", skiprows=1).tolist()
+    table = np.loadtxt(Path(__file__).with_suffix(".csv").read_text().splitlines(), delimiter=",", skiprows=1).tolist()
     return {int(row[0]): {int(v): w for v, w in zip(row[1::2], row[2::2], strict=True)} for row in table}
 
 

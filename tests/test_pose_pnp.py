@@ -1,6 +1,10 @@
 """PnP: laws over the whole sphere of poses, degenerate targets, batches, bad input."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,3 +386,22 @@ def test_an_estimated_focal_length_keeps_its_ratio(rng):
     pixels = project_points(points, pose, Camera((500.0, 600.0), (319.5, 239.5)))
     found = solve_pnp(points, pixels, Camera((1000.0, 1200.0), (319.5, 239.5)), focal="estimate")
     np.testing.assert_allclose(found.camera.focal_length, np.tile([500.0, 600.0], (5, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NUMBA_CACHE_DIR", "/proc/none", "import pose._consensus, pose._deformable, pose._kernels, pose._orthographic"),
+        ("NUMBA_DISABLE_JIT", "1", "import pose; c = pose.Camera.from_image_size(256); x = pose.reference.HEAD_IBUG68; "
+         "p = pose.Pose.identity([0, 0, 600]); r = pose.solve_pnp(x, pose.project_points(x, p, c), c); "
+         "assert r.converged and abs(r.pose.translation[2] - 600) < 1e-6"),
+    ],
+)  # fmt: skip
+def test_neither_a_folder_for_compiled_code_nor_a_compiler_is_needed(tmp_path, name, value, code):
+    """The folder of the process is gone, too, as that of a job may be."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    start = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); "
+    environment = {**os.environ, name: value, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run([sys.executable, "-c", start + code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
