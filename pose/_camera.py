@@ -381,4 +381,7 @@ def project_points(object_points: ArrayLike, pose: Pose, camera: Camera) -> np.n
     """
     if not isinstance(camera, Camera):
         raise TypeError(f"camera: got {type(camera).__name__}; expected a Camera. Try Camera.from_image_size(size).")
+    if not hasattr(pose, "translation"):
+        hint = " Try result.pose." if hasattr(pose, "pose") else ""
+        raise TypeError(f"pose: got {type(pose).__name__}; expected a Pose.{hint}")
     return camera.project(pose(object_points))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shape_models._drawing import draw_image, fit_view, get_axes
+from shape_models._options import is_number
 from shape_models._typing import ArrayLike, ImageLike
 
 from ._camera import Camera, project_points
+from ._inputs import as_reals
 from ._pnp import PnPResult
 from ._pose import Pose
 
@@ -75,7 +77,11 @@ def plot_axes(
 
     ax = _canvas(ax, image)
     edge = [Stroke(linewidth=4.0, foreground="white"), Normal()]
-    start = np.zeros(3) if origin is None else np.asarray(origin, dtype=float)
+    if not (is_number(length) and 0 < length < np.inf):
+        raise ValueError(f"length: got {length!r}; expected a positive number of object units.")
+    start = np.zeros(3) if origin is None else as_reals(origin, "origin")
+    if start.shape != (3,):
+        raise ValueError(f"origin: got shape {start.shape}; expected (3,).")
     tips = start + length * np.diag([1.0, 1.0, -1.0])
     pixels = project_points(np.vstack([start, tips]), pose, camera).reshape(-1, 4, 2)
     for number, (root, *ends) in enumerate(pixels):

@@ -202,9 +202,30 @@ boxes_option = click.option(
 
 
 def output_option(help: str, *, alias: str | None = None, **options: Any) -> Callable[[Any], Any]:
-    """Return the option ``-o/--output``."""
+    """Return the option ``-o/--output``; a command that has it never replaces what it reads."""
     names = ("--output", "-o", *([alias] if alias else []), "output")
-    return click.option(*names, help=help, **{"required": True, "type": click.Path(), **options})
+    option = click.option(*names, help=help, **{"required": True, "type": click.Path(), **options})
+
+    def decorate(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(*args: Any, **given: Any) -> Any:
+            _refuse_replacing(**given)
+            return command(*args, **given)
+
+        return option(run)
+
+    return decorate
+
+
+def _refuse_replacing(output: Any = None, target: Any = None, **given: Any) -> None:
+    """Refuse a name for the result that is one of the files which the command is given."""
+    path = output or target
+    if not path or not Path(path).is_file():
+        return
+    for value in given.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, str | Path) and Path(item).is_file() and Path(item).samefile(path):
+                raise DataError(f"{path}: is the input and would be replaced. Try another name for the output.")
 
 
 # --- Reading ---------------------------------------------------------------------------------------------

@@ -84,7 +84,10 @@ def edges_of(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: in
         if scheme.n_landmarks != n_landmarks:
             raise ValueError(f"got {n_landmarks} landmarks; expected {scheme.n_landmarks}, those of {scheme.name!r}.")
         edges = scheme.edges if edges is None else edges
-    pairs = np.asarray(list(edges) if edges is not None else [], dtype=np.intp).reshape(-1, 2)
+    given = list(edges) if edges is not None else []
+    pairs = np.asarray(given) if given else np.empty((0, 2), np.intp)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ValueError(f"edges: got {str(given)[:60]}; expected pairs of landmarks, whole numbers from 0.")
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_landmarks):
         raise ValueError(f"edges: got a landmark outside 0 to {n_landmarks - 1}.")
     return pairs

@@ -75,8 +75,6 @@ def _refuse_failed(data: Any, bad: np.ndarray) -> None:
 def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | None = None) -> Path:
     from .datasets import save_landmarks
 
-    if data.source and Path(path).exists() and Path(path).resolve() == Path(data.source).resolve():
-        raise DataError(f"{path}: is the input and would be replaced. Try another name for the output.")
     if Path(path).suffix.lower() == ".txt" and data.frame in ("y_up", "relative"):
         click.echo(f"{path}: this table has no place for the frame; read it with --frame {data.frame}", err=True)
     return save_landmarks(

@@ -9,10 +9,11 @@ import numpy as np
 
 from . import _drawing
 from ._aligned import ShapeModel
-from ._array import as_shapes
+from ._array import as_count, as_shapes
 from ._deformation import export_modes, plot_deformation, plot_solid
 from ._drawing import AFTER, BEFORE, GREY
 from ._limits import Box
+from ._options import is_number
 from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._typing import ArrayLike, ImageLike
@@ -91,7 +92,7 @@ def plot_shape(
     if shapes.ndim > 3:
         raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
     shapes = shapes.reshape(-1, *shapes.shape[-2:])
-    if not all(0 <= i < shapes.shape[2] for i in plane):
+    if len(plane) != 2 or not all(isinstance(i, int | np.integer) and 0 <= i < shapes.shape[2] for i in plane):
         raise ValueError(f"plane: got {plane}; expected two of the {shapes.shape[2]} coordinates.")
     pairs = _drawing.edges_of(scheme, edges, shapes.shape[1])
     ax = _drawing.get_axes(ax)
@@ -155,9 +156,9 @@ def plot_modes(
     'mode 1'
     """
     basis, pairs = _drawing.parts_of(model, scheme, edges)
-    if n_modes < 1 or len(steps) < 1:
-        raise ValueError(f"got {n_modes} modes and {len(steps)} steps; expected at least one of each.")
-    n_modes = min(n_modes, basis.n_components)
+    n_modes = min(as_count(n_modes, "n_modes"), basis.n_components)
+    if not len(steps) or not all(is_number(step) and np.isfinite(step) for step in steps):
+        raise ValueError(f"steps: got {steps!r}; expected at least one number of standard deviations.")
     spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
     mean = np.asarray(basis.mean)[..., list(plane)]
     mean = mean - mean.mean(axis=0)
@@ -231,7 +232,7 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     total = _drawing.total_variance_of(model, basis)
     if not total > 0:
         raise ValueError("got a model without variance; expected at least one mode with some.")
-    share = 100 * variances[:n_modes] / total
+    share = 100 * variances[: n_modes if n_modes is None else as_count(n_modes, "n_modes")] / total
     number = np.arange(1, len(share) + 1)
     ax = _drawing.get_axes(ax, figsize=(6, 3.6))
     ax.bar(number, share, color=AFTER, label="mode")
@@ -402,6 +403,10 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['generalization', 'specificity']
     """
+    if not isinstance(curves, Mapping):
+        raise TypeError(
+            f"curves: got {type(curves).__name__}; expected a mapping of names to curves. Try {{name: curve}}."
+        )
     if not curves:
         raise ValueError("curves: got none; expected at least one, such as {'generalization': generalization(shapes)}.")
     ax = _drawing.get_axes(ax, figsize=(6, 3.6))

@@ -391,7 +391,7 @@ def test_an_estimated_focal_length_keeps_its_ratio(rng):
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("NUMBA_CACHE_DIR", "/proc/none", "import pose._consensus, pose._deformable, pose._kernels, pose._orthographic"),
+        ("NUMBA_CACHE_DIR", "/proc/none", "import pose._consensus, pose._deformable, pose._orthographic"),
         ("NUMBA_DISABLE_JIT", "1", "import pose; c = pose.Camera.from_image_size(256); x = pose.reference.HEAD_IBUG68; "
          "p = pose.Pose.identity([0, 0, 600]); r = pose.solve_pnp(x, pose.project_points(x, p, c), c); "
          "assert r.converged and abs(r.pose.translation[2] - 600) < 1e-6"),

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from shape_models import AlignedASM, LandmarkFile, load_model, make_faces, read_landmarks, save_model, write_landmarks
+from shape_models._commands import say
 from shape_models.cli import main
 
 
@@ -157,6 +158,25 @@ def test_info_of_models_and_landmarks(folder, model):
     assert json.loads(run("info", model, "--json"))["n_components"] == 8
     assert "AlignedASM" in run("info", "face68")
     assert json.loads(run("info", folder, "--json"))["n_samples"] == 40
+
+
+@pytest.mark.parametrize("command", ["fit", "align", "convert"])
+def test_a_result_never_replaces_what_is_read(tmp_path, faces, command):
+    np.savez(tmp_path / "a.npz", shapes=faces)
+    before = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "link.npz").symlink_to("a.npz")
+    for name in ("a.npz", "link.npz"):
+        result = CliRunner().invoke(main, [command, str(tmp_path / "a.npz"), "-o", str(tmp_path / name)])
+        assert result.exit_code == 1
+        assert "is the input and would be replaced" in result.output
+    assert (tmp_path / "a.npz").read_bytes() == before
+
+
+def test_json_knows_no_nan(capsys):
+    say(True, {"a": np.nan, "b": np.array([1.5, np.inf]), "c": {"d": [None, -np.inf]}}, [])
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": None, "b": [1.5, None], "c": {"d": [None, None]},
+    }  # fmt: skip
 
 
 def test_info_of_arrays(tmp_path, faces):

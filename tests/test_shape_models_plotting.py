@@ -245,3 +245,23 @@ def test_what_is_no_axes_is_refused():
     for ax in ("axes", pyplot, pyplot.subplots(1, 2)[1]):
         with pytest.raises(TypeError, match=r"ax: got .*expected one matplotlib Axes"):
             plot_shape([[3.0, 4.0], [9.0, 20.0]], ax)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: plot_shape(make_faces(1, rng=0)[0], edges=[(0, 1, 2)]), "edges: got"),
+        (lambda m: plot_shape(make_faces(1, rng=0)[0], edges=[(0, 1.5)]), "edges: got"),
+        (lambda m: plot_shape(make_faces(1, rng=0)[0], plane=(0,)), "plane: got"),
+        (lambda m: plot_modes(m, n_modes=2.5), "n_modes: got 2.5"),
+        (lambda m: plot_modes(m, steps=[np.nan]), "steps: got"),
+        (lambda m: plot_spectrum(m, n_modes=-1), "n_modes: got -1"),
+        (
+            lambda m: plot_diagnostics(compactness(generalized_procrustes(make_faces(9, rng=0)).aligned)),
+            "curves: got Mode",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(model, call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(model)

@@ -86,7 +86,7 @@ def _opened(x: Any, name: str) -> Any:
     known = as_landmark_set(x)
     if is_landmark_set(known):
         return known.lengths() if isinstance(x, list | tuple) or known is x else known.lengths()[0]
-    if is_array_api_obj(x):
+    if is_array_api_obj(x) and hasattr(x, "device"):  # arrays of dask, which have none, are computed below
         return x
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name}: got a sparse matrix; expected a dense array. Try {name}.toarray().")
