@@ -36,8 +36,8 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
-    "hourglass-68": "2f56d98f69559dc5f68c99a1f02b59004275f97bfdb964d9140e1b063c622474",
-    "light-68": "ff0bc2929df14375fb7452b465c147995b827024807b166f792181bdd3714951",
+    "hourglass-68": "a1b067e1346e48ff038372e25e5d337fec5eb58bc6d29cdacbe61cf05faa42f4",
+    "light-68": "4c1d5a341fa4dcf2fcc86986004c1dcf5ba58cf84c583c844c9988667ac9a67e",
     "asmnet-68": "07baa609c792f829b2d32bfee0c592be3f24badf72a957263678de589028d58b",
 }
 
