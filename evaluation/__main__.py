@@ -23,6 +23,8 @@ from ._subsets import plain_key
 from .protocols import get_protocol
 from .published import PUBLISHED
 
+_UNPAIRED = click.Choice(["raise", "failure"])
+_FORMS = click.Choice(["text", "markdown", "csv", "json"])
 _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 
 
@@ -34,16 +36,14 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--group", help="Attribute that names the person or image; whole groups are resampled.")
 @click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
 @click.option("--name", help="What to call the model; the file name by default.")
-@click.option("--unpaired", type=click.Choice(["raise", "failure"]), default="raise", show_default=True,
-              help="Faces without a prediction: an error, or failures.")  # fmt: skip
+@click.option("--unpaired", type=_UNPAIRED, default="raise", show_default=True, help="Faces without prediction.")
 @source_options("--groups")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--landmarks", type=click.Choice(["landmark", "group"]), help="Add the table of landmarks or of parts.")
 @click.option("--beside", type=click.Choice(_COMPARABLE), help="Add a published table with this model in it.")
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "csv", "json"]), default="text",
-              show_default=True, help="Form of what is printed.")  # fmt: skip
+@click.option("--format", "form", type=_FORMS, default="text", show_default=True, help="Form of what is printed.")
 @json_option
 @output_option("Write it to a file instead.", required=False)
 @click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this image.")

@@ -19,10 +19,9 @@ from asmnet.robustness import jittered
 from shape_models import make_faces, read_landmarks, write_landmarks
 from shape_models.datasets import load_landmarks
 
-SMALL = [
-    "--epochs", "2", "--batch-size", "8", "--size", "64", "--set", 'network_options={"width": 0.25}',
-    "--set", "warmup_epochs=0", "--set", "augmentation.flip=0.3", "--set", "picture_epochs=2",
-]  # fmt: skip
+NARROW = 'network_options={"width": 0.25}'
+SMALL = [*"--epochs 2 --batch-size 8 --size 64 --set warmup_epochs=0 --set augmentation.flip=0.3".split()]
+SMALL += ["--set", NARROW, "--set", "picture_epochs=2"]
 
 
 IBUG = ["--format", "folder", "--scheme", "ibug68"]
@@ -159,10 +158,8 @@ def test_a_search_of_the_annotated_images_labels_the_others(folder, tmp_path):
 def test_few_images_start_from_the_trunk_of_another_network(trained, folder, tmp_path):
     """At a vanishing rate all weights that fit stay those that were given."""
     root, _, _ = trained
-    base = [
-        "train", folder, *IBUG, "--cache", root, "--preset", "few", "--epochs", 1, "--size", 64, "--no-pose",
-        "--set", "learning_rate=1e-12", "--set", "ema=0", "--set", "augmentation.flip=0",
-    ]  # fmt: skip
+    few = "--preset few --epochs 1 --size 64 --no-pose --set learning_rate=1e-12 --set ema=0 --set augmentation.flip=0"
+    base = ["train", folder, *IBUG, "--cache", root, *few.split()]
     run(*base, "--out", tmp_path / "few", "--trunk", "hourglass-68")
     given = Predictor.from_pretrained("hourglass-68").model.network.state_dict()
     kept = dict(Predictor.from_pretrained(tmp_path / "few/few.safetensors").model.network.named_parameters())
@@ -211,12 +208,22 @@ def test_heat_map_networks_learn_depths(trained, folder, tmp_path):
 def test_resume_of_a_finished_run_changes_nothing(trained, folder):
     root, model, _ = trained
     before = (model.parent / "last.safetensors").read_bytes()
-    run("train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-fraction", 0.25, *SMALL, "--resume")
+    again = [
+        "train",
+        folder,
+        *IBUG,
+        "--out",
+        root / "tiny",
+        "--cache",
+        root,
+        "--val-fraction",
+        0.25,
+        *SMALL,
+        "--resume",
+    ]
+    run(*again)
     assert (model.parent / "last.safetensors").read_bytes() == before
-    wrong = run(
-        "train", folder, *IBUG, "--out", root / "tiny", "--cache", root, "--val-fraction", 0.25, *SMALL, "--resume",
-        "--set", "learning_rate=1", ok=False,
-    )  # fmt: skip
+    wrong = run(*again, "--set", "learning_rate=1", ok=False)
     assert "other settings of learning_rate" in wrong.output
 
 
@@ -264,10 +271,8 @@ def test_predict_names_what_it_cannot_use_and_goes_on(trained, folder, tmp_path)
     (tmp_path / "broken.png").write_text("no image")
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("x0,image,y0,x1,y1\n1,broken.png,1,9,9\n30,00.png,30,130,140\n")
-    result = run(
-        "predict", tmp_path / "broken.png", folder / "00.png", "--model", trained[1], "--boxes", boxes,
-        "--out", tmp_path, "--format", "json", ok=False,
-    )  # fmt: skip
+    options = ["--model", trained[1], "--boxes", boxes, "--out", tmp_path, "--format", "json"]
+    result = run("predict", tmp_path / "broken.png", folder / "00.png", *options, ok=False)
     assert "broken.png" in result.output
     assert "1 of 2 images could not be used" in result.output
     assert list(json.loads((tmp_path / "landmarks.json").read_text())) == [str(folder / "00.png")]
@@ -385,11 +390,9 @@ def test_jitter_and_overlap():
 
 
 def test_distill_trains_two_teachers_and_a_student_and_resumes(folder, tmp_path):
-    arguments = [
-        "distill", folder, *IBUG, "--out", tmp_path / "kd", "--cache", tmp_path, "--student", "asmnet", "--teacher",
-        "mobilenetv2", "--epochs", "1", "--batch-size", "8", "--size", "64", "--set", "warmup_epochs=0",
-        "--set", 'network_options={"width": 0.25}', "--teacher-set", 'network_options={"width": 0.25}',
-    ]  # fmt: skip
+    small = "--student asmnet --teacher mobilenetv2 --epochs 1 --batch-size 8 --size 64 --set warmup_epochs=0".split()
+    narrow = ["--set", NARROW, "--teacher-set", NARROW]
+    arguments = ["distill", folder, *IBUG, "--out", tmp_path / "kd", "--cache", tmp_path, *small, *narrow]
     first = run(*arguments)
     trained = [line.split(":")[0] for line in first.stdout.splitlines() if ": best epoch 1 of 1, NME " in line]
     assert trained == ["tough", "tolerant", "student"]

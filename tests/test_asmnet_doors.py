@@ -82,9 +82,14 @@ def data(**fields):
 
 def config(**changes):
     return TrainConfig(
-        n_landmarks=5, epochs=1, batch_size=2, preprocessing=FORM, network_options={"width": 0.25},
-        criterion_options={"asm_weights": None}, **changes,
-    )  # fmt: skip
+        n_landmarks=5,
+        epochs=1,
+        batch_size=2,
+        preprocessing=FORM,
+        network_options={"width": 0.25},
+        criterion_options={"asm_weights": None},
+        **changes,
+    )
 
 
 def learn(folder, **given):

@@ -47,16 +47,20 @@ KINDS = {
     "landmark_loss": (lambda _: landmark_loss(np.zeros((2, 68, 2)), FACES), "prediction: got ndarray"),
     "landmark_loss target": (lambda _: landmark_loss(FACES, np.zeros((2, 68, 2))), "target: got ndarray"),
     "asm_assisted_loss": (
-        lambda _: asm_assisted_loss(FACES, FACES, ASMProjection(MODEL.basis_), mask="all"), "mask: got 'all'"),
+        lambda _: asm_assisted_loss(FACES, FACES, ASMProjection(MODEL.basis_), mask="all"),
+        "mask: got 'all'",
+    ),
     "pack_faces": (lambda _: pack_faces(np.zeros((3, 8, 8, 3))), "samples: got a set of ndarray"),
     "train config": (lambda folder: train({"epochs": 1}, data(), folder=folder), "config: got dict"),
     "train dataset": (lambda folder: train(TrainConfig(), None, folder=folder), "dataset: got NoneType"),
     "train validation": (
-        lambda folder: train(TrainConfig(), data(), np.zeros(3), folder=folder), "validation: got ndarray"),
+        lambda folder: train(TrainConfig(), data(), np.zeros(3), folder=folder),
+        "validation: got ndarray",
+    ),
     "train folder": (lambda _: train(TrainConfig(), data(), folder=None), "folder: got None"),
     "predict_dataset": (lambda _: predict_dataset(None, data(), Preprocessing()), "network: got NoneType"),
     "transfer_trunk": (lambda _: transfer_trunk("hourglass-68", None), "config: got NoneType"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,10 +71,21 @@ def test_another_kind_of_thing_is_refused_in_our_words(kind, tmp_path):
     assert complaint(caught.value) is None
 
 
-@pytest.mark.parametrize("changes", [
-    {"weight_decay": -1.0}, {"warmup_epochs": -1.0}, {"patience": -1}, {"seed": -1}, {"asm_fraction": 2.0},
-    {"asm_fraction": 0.0}, {"clip_gradient": float("nan")}, {"flip_average": "no"}, {"epochs": 0}, {"epochs": True},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight_decay": -1.0},
+        {"warmup_epochs": -1.0},
+        {"patience": -1},
+        {"seed": -1},
+        {"asm_fraction": 2.0},
+        {"asm_fraction": 0.0},
+        {"clip_gradient": float("nan")},
+        {"flip_average": "no"},
+        {"epochs": 0},
+        {"epochs": True},
+    ],
+)
 def test_settings_out_of_range_are_refused(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"{name}: got"):

@@ -278,8 +278,8 @@ def test_converting_commutes_with_mirroring(source, target):
 
 def test_mediapipe_groups_pair_up_and_convert_symmetrically():
     """Vertices that the groups list in the same place on both sides are mirror images."""
-    partner = {0: 0, 17: 17, 13: 13, 14: 14, 4: 4, 5: 5, 2: 2, 168: 168, 6: 6, 197: 197, 195: 195, 152: 152,
-               75: 305, 97: 326}  # fmt: skip
+    middle = (0, 17, 13, 14, 4, 5, 2, 168, 6, 197, 195, 152)
+    partner = {**{i: i for i in middle}, 75: 305, 97: 326}
     for part in ("brow", "eye"):
         pairs = zip(MEDIAPIPE478.groups[f"right_{part}"], MEDIAPIPE478.groups[f"left_{part}"], strict=True)
         partner |= {int(r): int(l) for r, l in pairs}

@@ -48,8 +48,10 @@ def test_occluded_landmarks_lose_confidence_and_are_carried(patches, faces):
 def test_boxes_of_another_convention_are_learned(faces, asm):
     images, shapes = faces
     wide = boxes_of(shapes) + np.array([-20.0, -30.0, 20.0, 10.0])
-    fits = [ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images, shapes, boxes=b)
-            for b in (None, wide)]  # fmt: skip
+    fits = [
+        ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images, shapes, boxes=b)
+        for b in (None, wide)
+    ]
     starts = [
         f.predict(images[3], boxes=b[3], max_iter=0).shape for f, b in zip(fits, (boxes_of(shapes), wide), strict=True)
     ]

@@ -156,9 +156,10 @@ def test_without_calibration_nothing_is_promised(faces, asm):
 def test_covers_hide_what_they_say_in_any_type_of_image(rng):
     shape = rng.uniform(20, 80, size=(30, 2))
     for image in (
-        rng.integers(0, 255, size=(100, 100), dtype=np.uint8), rng.uniform(size=(100, 100, 3)),
+        rng.integers(0, 255, size=(100, 100), dtype=np.uint8),
+        rng.uniform(size=(100, 100, 3)),
         rng.integers(0, 60000, size=(100, 100), dtype=np.uint16),
-    ):  # fmt: skip
+    ):
         for _ in range(20):
             changed, hidden = covered(image, shape, image, rng)
             assert changed.dtype == image.dtype

@@ -23,8 +23,9 @@ def test_saved_searches_give_the_same_answers(fitter, faces, tmp_path):
     save_model(fitter, path)
     again = load_model(path)
     boxes = boxes_of(shapes[50:54])
-    for one, two in zip(fitter.predict(images[50:54], boxes=boxes), again.predict(images[50:54], boxes=boxes),
-                        strict=True):  # fmt: skip
+    for one, two in zip(
+        fitter.predict(images[50:54], boxes=boxes), again.predict(images[50:54], boxes=boxes), strict=True
+    ):
         np.testing.assert_allclose(one.shape, two.shape, rtol=0, atol=1e-4)
         np.testing.assert_allclose(one.confidence, two.confidence, rtol=0, atol=1e-4)
         assert one.plausibility == pytest.approx(two.plausibility, abs=1e-4)
@@ -101,10 +102,15 @@ def test_pictures_of_any_type_are_drawn_as_they_are(profiles, faces, tmp_path):
     colour = np.repeat(images[50][..., None], 3, axis=2)
     plain = np.interp(images[50], (images[50].min(), images[50].max()), (0, 1))
     for image in (
-        images[50], images[50].astype(np.uint16) * 200, images[50] / 255, images[50][..., None], tmp_path / "a.png",
-        colour.astype(np.uint16) * 200, colour.astype(float),
+        images[50],
+        images[50].astype(np.uint16) * 200,
+        images[50] / 255,
+        images[50][..., None],
+        tmp_path / "a.png",
+        colour.astype(np.uint16) * 200,
+        colour.astype(float),
         np.pad(colour.astype(int), ((0, 0), (0, 0), (0, 1)), constant_values=255),
-    ):  # fmt: skip
+    ):
         figure = plot_trace(result, image)
         drawn = np.asarray(figure.axes[0].images[0].get_array(), dtype=float)
         drawn = drawn if drawn.ndim == 2 else drawn[..., :3].mean(-1)

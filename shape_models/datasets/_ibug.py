@@ -17,11 +17,13 @@ from ..landmarks import IBUG68
 from ._index import Folder, at, of_split
 from ._samples import Entry, LandmarkSample, LandmarkSamples, named
 
+_PRIVATE = ("300w/01_indoor", "300w/02_outdoor", "01_indoor", "02_outdoor")
 _300W_FOLDERS = {
-    "afw": "train", "helen/trainset": "train", "lfpw/trainset": "train",
-    "helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging",
-    "300w/01_indoor": "private", "300w/02_outdoor": "private", "01_indoor": "private", "02_outdoor": "private",
-}  # fmt: skip
+    **dict.fromkeys(("afw", "helen/trainset", "lfpw/trainset"), "train"),
+    **dict.fromkeys(("helen/testset", "lfpw/testset"), "common"),
+    "ibug": "challenging",
+    **dict.fromkeys(_PRIVATE, "private"),
+}
 
 
 def read_300w(

@@ -56,13 +56,9 @@ def result_features(features: np.ndarray, score: np.ndarray, distance: np.ndarra
         Squared Mahalanobis distance of the coefficients, divided by the number of modes.
     """
     odds, move = features[..., 0], features[..., 1]
-    return np.stack(
-        [
-            np.where(np.isfinite(score), score, 0.0), odds.mean(1), np.quantile(odds, 0.15, axis=1), move.mean(1),
-            np.quantile(move, 0.85, axis=1), np.log1p(distance),
-        ],
-        axis=1,
-    )  # fmt: skip
+    surest, farthest = np.quantile(odds, 0.15, axis=1), np.quantile(move, 0.85, axis=1)
+    columns = [np.where(np.isfinite(score), score, 0.0), odds.mean(1), surest, move.mean(1), farthest]
+    return np.stack([*columns, np.log1p(distance)], axis=1)
 
 
 def spread_of(answers: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -130,10 +126,8 @@ class Calibration:
         """
         usual = np.ones(len(error), dtype=bool) if usual is None else usual
         wide = np.concatenate([results, np.log(spread + 1e-4)[:, None]], axis=1)
-        return cls(
-            _logistic(landmarks, right), _log_linear(results, error, usual), _log_linear(wide, error, usual),
-            int(n_images), judge,
-        )  # fmt: skip
+        alone, together = (_log_linear(part, error, usual) for part in (results, wide))
+        return cls(_logistic(landmarks, right), alone, together, int(n_images), judge)
 
     def confidence(self, features: np.ndarray) -> np.ndarray:
         """Return the probability (n, K) that landmarks can be seen and are right."""
@@ -182,12 +176,10 @@ class Calibration:
 
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""
-        return {
-            "landmark": list(self.landmark), "error": list(self.error),
-            "error_with_spread": list(self.error_with_spread), "n_images": self.n_images,
-            "scatter": None if self.scatter is None else self.scatter.to_header(),
-            "lost": None if self.lost is None else self.lost.to_header(),
-        }  # fmt: skip
+        numbers = {name: list(getattr(self, name)) for name in ("landmark", "error", "error_with_spread")}
+        parts = {"scatter": self.scatter, "lost": self.lost}
+        records = {name: None if part is None else part.to_header() for name, part in parts.items()}
+        return {**numbers, "n_images": self.n_images, **records}
 
     @classmethod
     @checked_header

@@ -98,10 +98,9 @@ def cascade_faces(
         turn = _turned_about((np.array(bytes_.shape[::-1]) - 1) / 2, degrees)
         bytes_ = warp(bytes_, turn, order=1, mode="edge", preserve_range=True).astype(np.uint8)
     smallest = min(max(_WINDOW, round(least * factor)), min(bytes_.shape))
-    found = _cascade().detect_multi_scale(
-        img=bytes_, scale_factor=1.15, step_ratio=1, min_size=(smallest, smallest), max_size=bytes_.shape,
-        min_neighbor_number=1, intersection_score_threshold=1.1,  # every window by itself
-    )  # fmt: skip
+    looked: dict[str, Any] = {"img": bytes_, "scale_factor": 1.15, "step_ratio": 1, "max_size": bytes_.shape}
+    alone = {"min_neighbor_number": 1, "intersection_score_threshold": 1.1}  # every window by itself
+    found = _cascade().detect_multi_scale(**looked, **alone, min_size=(smallest, smallest))
     rows = [(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found]
     windows = np.array(rows, dtype=np.float64).reshape(-1, 4)
     if degrees:

@@ -40,16 +40,18 @@ _form = click.option(
 _overlay = click.option(
     "--overlay/--no-overlay", default=True, show_default=True, help="Write images with the landmarks drawn in."
 )
-_spacing = click.option("--spacing", nargs=2, type=click.FloatRange(min=0, min_open=True), metavar="X Y",
-                        help="Distance of pixels along x and y, where they are not square.")  # fmt: skip
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_SPACING = "Distance of pixels along x and y, where they are not square."
+_spacing = click.option("--spacing", nargs=2, type=_POSITIVE, metavar="X Y", help=_SPACING)
+_KINDS = click.Choice(["auto", "patches", "profiles", "both"])
+_EVIDENCE = "auto: the better of patches and profiles in images left out."
 
 
 @click.command("train-search", short_help="Train a search on images with landmarks.")
 @click.argument("source", type=click.Path(exists=True))
 @output_option("The .npz to write.", type=click.Path(dir_okay=False, path_type=Path))
 @source_options()
-@click.option("--evidence", type=click.Choice(["auto", "patches", "profiles", "both"]), default="auto",
-              show_default=True, help="auto: the better of patches and profiles in images left out.")  # fmt: skip
+@click.option("--evidence", type=_KINDS, default="auto", show_default=True, help=_EVIDENCE)
 @click.option(
     "--components", type=float, default=0.98, show_default=True, help="Fraction of the variance, or number of modes."
 )
@@ -283,8 +285,9 @@ def _inputs(items: dict[str, Any], samples: Any) -> list[Path]:
 @click.option("--detector", help="scikit-image, retinaface, dlib or best, as they are installed.")
 @click.option("--smoothing", type=click.FloatRange(0), default=1.0, show_default=True, help="0 for none.")
 @click.option("--max-faces", type=click.IntRange(1), help="No more than so many at a time.")
-@click.option("--max-unseen", type=click.IntRange(1), default=30, show_default=True,
-              help="Frames after which a face that is not seen is lost.")  # fmt: skip
+@click.option(
+    "--max-unseen", type=click.IntRange(1), default=30, show_default=True, help="Frames until an unseen face is lost."
+)
 @click.option("--overlay", is_flag=True, help="Write each frame with the landmarks drawn in.")
 @jobs_option
 @resume_option
@@ -313,9 +316,11 @@ def track_command(
     journal = output / "tracks.jsonl"
     report = run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="track")
     records = list(read_records(journal, items))
-    say(as_json, {"output": str(output), "sources": records}, [
+    lines = [
         f"{r['name']}: {counted(r['frames'], 'frame')}, {counted(r['ids'], 'face')}, {r['seen']} seen, "
         f"{r['predicted']} predicted, {r['lost']} lost; see {output / r['name']}.csv"
-        for r in records if r["status"] == "ok"
-    ])  # fmt: skip
+        for r in records
+        if r["status"] == "ok"
+    ]
+    say(as_json, {"output": str(output), "sources": records}, lines)
     refuse_failed(report, len(items))

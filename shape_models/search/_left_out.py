@@ -129,10 +129,8 @@ def calibrate(
     calibration = Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge)
     plain, hid = ([np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True))
     covered_answers = hid[2] if judge is None else np.concatenate([hid[2], judge(hid[3])[:, None]], axis=1)
-    calibration = calibration.with_scatter(
-        np.concatenate([plain[0], hid[0]]), np.concatenate([plain[1], hid[1]]),
-        np.concatenate([answers[usual], covered_answers]),
-    )  # fmt: skip
+    both = zip((plain[0], plain[1], answers[usual]), (hid[0], hid[1], covered_answers), strict=True)
+    calibration = calibration.with_scatter(*map(np.concatenate, both))
     if sought:
         features, look, spread, places, error, image, fold = (np.concatenate(c) for c in zip(*sought, strict=True))
         if judge is not None:
@@ -209,9 +207,8 @@ def _starts(
 
 
 def _search(
-    part: Searches, images: list[np.ndarray], starts: np.ndarray, maps: Any,
-    max_iter: int | None = None,
-) -> Tried:  # fmt: skip
+    part: Searches, images: list[np.ndarray], starts: np.ndarray, maps: Any, max_iter: int | None = None
+) -> Tried:
     """Search images from starts (n, n_starts, K, 2), those of them that can be searched."""
     solver = part._solver()
     tried = []

@@ -233,10 +233,9 @@ class Texture(Evidence):
                 raise ValueError(f"the appearance model has no level {level}; fit it with as many levels.")
             arrays = self.stages_[str(level)]
             mesh = Mesh(self._frame, float(arrays["resolution"][0]))
-            basis = ShapeBasis(
-                arrays["mean"], arrays["components"], arrays["variances"], self.limit,
-                noise_variance=float(arrays["noise"][0]),
-            )  # fmt: skip
+            mean, components, variances = (arrays[name] for name in ("mean", "components", "variances"))
+            noise = float(arrays["noise"][0])
+            basis = ShapeBasis(mean, components, variances, self.limit, noise_variance=noise)
             if basis.event_shape != (len(mesh.corners),):
                 raise ValueError(f"got textures of shape {basis.event_shape}; expected {len(mesh.corners)} pixels.")
             directions = motions(self._frame, self.n_modes_[level])
@@ -453,16 +452,11 @@ class AppearanceModel(BaseEstimator):
         """
         n_iter = as_count(self.max_iter, "max_iter", 0, expected="a whole number that is not negative")
         evidence = Texture(
-            n_components=self.n_texture_components,
-            limit=self.texture_limit,
-            n_iter=n_iter,
-            method=self.method,
+            n_components=self.n_texture_components, limit=self.texture_limit, n_iter=n_iter, method=self.method
         )
-        fitter = ASMFitter(
-            AlignedASM(ASM(0.95)) if self.asm is None else self.asm, evidence=evidence, n_levels=self.n_levels,
-            resolution=self.resolution, n_perturbations=1, mirror=self.mirror, calibration=self.calibration,
-            n_jobs=self.n_jobs,
-        )  # fmt: skip
+        asm = AlignedASM(ASM(0.95)) if self.asm is None else self.asm
+        own = {name: getattr(self, name) for name in ("n_levels", "resolution", "mirror", "calibration", "n_jobs")}
+        fitter = ASMFitter(asm, evidence=evidence, n_perturbations=1, **own)
         return self._take(fitter.fit(images, shapes, boxes=boxes))
 
     def _take(self, fitter: ASMFitter) -> Self:

@@ -330,10 +330,8 @@ class MediaPipe:
         rows = []
         for found in self._run.detect(picture).detections:
             box = found.bounding_box
-            rows.append(
-                (box.origin_x, box.origin_y, box.origin_x + box.width, box.origin_y + box.height,
-                 found.categories[0].score)
-            )  # fmt: skip
+            x, y = box.origin_x, box.origin_y
+            rows.append((x, y, x + box.width, y + box.height, found.categories[0].score))
         return _detections(rows, self.convention)
 
 

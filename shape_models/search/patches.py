@@ -445,8 +445,8 @@ def _local_ridge(
 
     def regress(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return weights (K, d, m), and what the other folds predict (n, K, m), with the penalty best for some."""
-        moments = np.stack([part.transpose(0, 2, 1) @ target[r].transpose(1, 0, 2)
-                            for part, r in ((by_landmark[:, r], r) for r in rows)], axis=1)  # fmt: skip
+        folds = [by_landmark[:, r].transpose(0, 2, 1) @ target[r].transpose(1, 0, 2) for r in rows]
+        moments = np.stack(folds, axis=1)
         rest = moments.sum(axis=1, keepdims=True) - moments
         losses = np.zeros(len(_RIDGES))
         for j, spectrum in zip(some, spectra, strict=True):

@@ -474,8 +474,10 @@ class _Tracker:
         absent = [each for each in self.tracks if each not in seen]
         pairs = [
             (max(alike(look, each.look), alike(look, each.last_look)), i, each)
-            for i, (shape, _, look) in enumerate(fresh) for each in absent if each.could_be(shape)
-        ]  # fmt: skip
+            for i, (shape, _, look) in enumerate(fresh)
+            for each in absent
+            if each.could_be(shape)
+        ]
         taken: set[int] = set()
         for like, i, each in sorted(pairs, key=lambda pair: -pair[0]):
             if like >= _ALIKE and i not in taken and each not in seen:

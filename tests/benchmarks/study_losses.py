@@ -122,10 +122,16 @@ def main(n_faces, size, epochs, seeds, rates, only, out):
         order = np.random.default_rng(seed).permutation(len(everyone))
         chosen, others = np.sort(order[:n_faces]), everyone.take(np.sort(order[n_faces:][:250]))
         base = TrainConfig.modern(
-            preprocessing=Preprocessing(size=size), epochs=epochs, criterion="study",
-            criterion_options=LOSSES["wing"][0], seed=seed, network_options={"pose": False, "width": 0.5},
-            clip_gradient=0.0, ema=0.99, batch_size=min(16, n_faces),
-        )  # fmt: skip
+            preprocessing=Preprocessing(size=size),
+            epochs=epochs,
+            criterion="study",
+            criterion_options=LOSSES["wing"][0],
+            seed=seed,
+            network_options={"pose": False, "width": 0.5},
+            clip_gradient=0.0,
+            ema=0.99,
+            batch_size=min(16, n_faces),
+        )
         dataset = learn(everyone.take(chosen), base)
         for name, (options, _) in losses.items():
             tried = {}
