@@ -24,7 +24,7 @@ from shape_models._array import as_numpy
 from shape_models._options import check_flags
 from shape_models.images import ImageFileError, check_inside
 
-CACHE_VERSION = 2
+CACHE_VERSION = 2  # grows when what is in a cache changes: older ones are made anew
 
 
 class FaceSample(Protocol):

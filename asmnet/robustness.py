@@ -21,8 +21,8 @@ from shape_models._array import as_numpy
 
 __all__ = ["ANGLES", "robustness"]
 
-ANGLES = (15, 30, 45, 90)
-BATCH = 64
+ANGLES = (15, 30, 45, 90)  # degrees, up to a face that lies
+BATCH = 64  # faces at once, for the memory
 _Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 

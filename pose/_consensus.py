@@ -39,6 +39,7 @@ def _quartic(a, b, c, d, roots):
             inner = z - 4.0 * (0.5 * (p + z) - sign * 0.5 * q / s)
         else:
             inner = -2.0 * p + sign * 2.0 * np.sqrt(max(p * p - 4.0 * r, 0.0))
+        # A double root comes out with half of the digits: so far below zero it may be by rounding.
         if inner < -1e-7 * scale:
             continue
         root = np.sqrt(max(inner, 0.0))
@@ -72,6 +73,7 @@ def _three_points(X, rays, picks, Rs, ts):
     longest = max(a12, max(a13, a23))
     # Twice the squared area of the triangle, by Heron's formula.
     area = 2.0 * (a12 * a13 + a12 * a23 + a13 * a23) - a12 * a12 - a13 * a13 - a23 * a23
+    # Three points within a ten-thousandth of one line have no pose.
     if not area > 1e-8 * longest * longest:
         return 0
     k1, k2 = a12 / a13, (a23 - a12) / a13
@@ -86,6 +88,7 @@ def _three_points(X, rays, picks, Rs, ts):
     e2 -= 4.0 * (p2 * h0 * h0 + 2.0 * p1 * h0 * h1 + p0 * h1 * h1)
     e3 = 2.0 * s1 * s2 - 4.0 * b12 * s2 * h1 - 4.0 * (2.0 * p2 * h0 * h1 + p1 * h1 * h1)
     e4 = s2 * s2 - 4.0 * p2 * h1 * h1
+    # Without its first coefficient, but for rounding, this is no quartic.
     if abs(e4) < 1e-12 * (abs(e0) + abs(e1) + abs(e2) + abs(e3)):
         return 0
     roots = np.empty(4)

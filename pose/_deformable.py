@@ -71,7 +71,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
     cost = _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A, g, J)
     if not cost < np.inf:
         return cost, 0, False
-    damping = 1e-6
+    damping = 1e-6  # Gauss-Newton, but for directions without any curvature
     for iteration in range(1, max_iter + 1):
         # A coefficient at its limit that the gradient pushes outwards stays there: its row becomes the identity.
         for i in range(m):
@@ -90,6 +90,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
         turn = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
         move = np.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2) / np.sqrt(t[0] ** 2 + t[1] ** 2 + t[2] ** 2)
         size = max(turn, move)
+        # A radian: farther the quadratic model says nothing.
         if turn > 1.0:
             damping = max(10.0 * damping, 1e-3)
             continue

@@ -109,7 +109,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
         R, s = matrices[b], scales[b]
         _moved(R, scatters[b], crosses[b], M, N)
         value = s * s * (M[0, 0] + M[1, 1]) - 2.0 * s * (N[0, 0] + N[1, 1])
-        damping = 1e-9
+        damping = 1e-9  # Gauss-Newton at first: the start is near
         for _ in range(max_iter):
             steps[b] += 1
             _moved(R, scatters[b], crosses[b], M, N)

@@ -11,6 +11,7 @@ from ._transforms import pose_directions
 MOST_FEATURES = 300  # coordinates for which the whole covariance is kept and shrunk
 MOST_SAMPLES = 1000  # shapes that are kept to learn how far completions are off
 _SMOOTH = ((1.0, 0.1), (1.0, 0.3), (2.0, 0.1), (2.0, 0.3))  # reach in spacings of the landmarks, fraction of white
+# Amounts of shrinkage that are tried, in about even ratios from next to none to nearly all.
 _AMOUNTS = np.concatenate([[3e-4, 1e-3, 3e-3], np.geomspace(5e-3, 0.97, 25)])
 
 

@@ -82,6 +82,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
     groups = []  # rows with equally many gaps are solved together
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
+        # Four million numbers at once, 32 MB: the matrices of all gaps together would not fit into memory.
         for some in np.array_split(rows, max(1, round(len(rows) * count * count / 4e6))):
             groups.append((some, np.nonzero(missing[some])[1].reshape(len(some), count)))
 

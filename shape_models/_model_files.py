@@ -163,6 +163,7 @@ def load_alignment(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any
     if mean.ndim != 2:
         raise ValueError(f"mean_shape: got an array of shape {mean.shape}; expected (n_landmarks, n_dims).")
     size = np.linalg.norm(mean)
+    # Centred to the rounding of float32; the square of a size from 1e150 on would overflow.
     if not (0 < size < 1e150 and np.linalg.norm(mean.mean(axis=0)) < 1e-6 * size):
         raise ValueError("mean_shape: got a shape of no size or away from the origin; expected a centred one.")
     if alignment.scaling and abs(size - 1) > 1e-6:

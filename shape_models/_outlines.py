@@ -97,6 +97,7 @@ def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int =
             starts[i] = _refined(outline, starts[i], mean, rotation)
             z = _unit(_complex(outline(starts[i] + steps)))
             inner = np.vdot(mean, z)
+            # Two outlines at right angles to each other agree at no turn: any is as good, and nothing divides by zero.
             aligned[i] = z * np.conj(inner) / max(abs(inner), 1e-300) if rotation else z
             offsets.append(1 - (abs(inner) if rotation else inner.real) ** 2)
         mean = _unit(aligned.mean(axis=0))
@@ -120,6 +121,7 @@ def _refined(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -
         return float(-(abs(inner) if rotation else inner.real))
 
     # The best of the samples is at most one and a half from the best start.
+    # The start is known to a billionth of the outline, less than float32 can tell.
     found = optimize.minimize_scalar(
         loss, bounds=(-1.5 / _DENSE, 1.5 / _DENSE), method="bounded", options={"xatol": 1e-9}
     )

@@ -19,8 +19,8 @@ from ..formats._source import read_bytes
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC = range(6, 16)  # double, single and the integers
-_COMPLEX = 0x0800
-_LARGEST = 1 << 26
+_COMPLEX = 0x0800  # flag of the format
+_LARGEST = 1 << 26  # bytes unpacked of one file; landmarks and poses have some kilobytes
 
 
 class _Broken(Exception):

@@ -18,8 +18,8 @@ from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["make_face_samples", "make_faces"]
 
-_CENTER = (127.5, 120.0)
-_HALF_WIDTH = 70.0
+_CENTER = (127.5, 120.0)  # pixels: the middle of 256, and higher, as chins are longer than foreheads are high
+_HALF_WIDTH = 70.0  # pixels: a face is a little more than half as wide as its image
 _PIVOT = np.array([0.0, 0.0, 0.7])  # heads turn about a point behind the face
 
 _FILE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import numpy as np
 from ._record import whole_missing
 from ._source import Source, shorten
 
-_MAX_CELLS = 100_000_000
+_MAX_CELLS = 100_000_000  # 800 MB a coordinate: so many there are only where labels are wrong
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,19})", re.DOTALL)
 
 

@@ -191,6 +191,7 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
 
 
 def _whole(value: float) -> str:
+    # Up to 1e15 a double writes as an integer without losing a digit.
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else spell(value)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._options import checked_header, finite_row
 from .._scatter import Scatter
-from ._lost import LEAST_SPREAD, Lost
+from ._lost import LEAST, LEAST_SPREAD, Lost
 
 if TYPE_CHECKING:
     from ._judge import Judge
@@ -125,7 +125,7 @@ class Calibration:
         judge : Judge, optional
         """
         usual = np.ones(len(error), dtype=bool) if usual is None else usual
-        wide = np.concatenate([results, np.log(spread + 1e-4)[:, None]], axis=1)
+        wide = np.concatenate([results, np.log(spread + LEAST)[:, None]], axis=1)
         alone, together = (_log_linear(part, error, usual) for part in (results, wide))
         return cls(_logistic(landmarks, right), alone, together, int(n_images), judge)
 
@@ -138,7 +138,7 @@ class Calibration:
         """Return the expected error (n,) of answers as a fraction of their sizes."""
         weights = np.array(self.error)
         if spread is not None:
-            features = np.concatenate([features, np.log(spread + 1e-4)[:, None]], axis=1)
+            features = np.concatenate([features, np.log(spread + LEAST)[:, None]], axis=1)
             weights = np.array(self.error_with_spread)
         return np.asarray(np.minimum(np.exp(weights[0] + features @ weights[1:]), 1.0))
 
@@ -196,7 +196,7 @@ class Calibration:
 
 def _scatter_features(landmarks: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return what the errors of landmarks (n, K, 2) follow from, (n, K, 4)."""
-    whole = np.broadcast_to(np.log(expected + 1e-4)[:, None, None], (*landmarks.shape[:2], 1))
+    whole = np.broadcast_to(np.log(expected + LEAST)[:, None, None], (*landmarks.shape[:2], 1))
     return np.concatenate([np.ones_like(whole), landmarks, whole], axis=-1)
 
 
@@ -217,7 +217,7 @@ def _log_linear(features: np.ndarray, error: np.ndarray, usual: np.ndarray) -> t
     The penalty is that of ten samples, so that few images do not make steep slopes.
     """
     mean, spread = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
-    z, y = (features - mean) / spread, np.log(error + 1e-4)
+    z, y = (features - mean) / spread, np.log(error + LEAST)
     slopes = np.linalg.solve(z.T @ z + 10.0 * np.eye(z.shape[1]), z.T @ (y - y.mean())) / spread
     linear = features @ slopes
     return (float(np.log(error[usual].mean()) - np.log(np.exp(linear[usual]).mean())), *(float(v) for v in slopes))

@@ -49,6 +49,7 @@ class Squared:
 
     def __init__(self, spacing: np.ndarray | None) -> None:
         factor = np.ones(2) if spacing is None else spacing / spacing.min()
+        # A millionth is what files lose that write spacings with six digits: such pixels are square.
         self.factor = factor if (np.abs(factor - 1) > 1e-6).any() else np.ones(2)
         self.unit = None if spacing is None else float(spacing.min())
 

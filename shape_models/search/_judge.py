@@ -12,7 +12,7 @@ from .patches import Patches, ridge
 
 _COARSER = 1.73  # than the finest level: what is next to the object counts more than its finest edges
 _MOST = 48  # landmarks whose surroundings are looked at
-_RIDGES = 10.0 ** np.arange(-3.0, 3.5, 0.5)
+_RIDGES = 10.0 ** np.arange(-3.0, 3.5, 0.5)  # penalties that are tried, in mean eigenvalues
 
 
 def appearance(view: View) -> np.ndarray:

@@ -108,6 +108,7 @@ class Locator:
             Angles that are tried, radians.
         n : int
         """
+        # Angles that miss a quarter turn by rounding belong to it.
         quarter = np.floor(turns / (0.5 * np.pi) + 1e-6).astype(int)
         base = np.round(turns - 0.5 * np.pi * quarter, 6)
         best, sums = zip(

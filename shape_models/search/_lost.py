@@ -13,6 +13,7 @@ from .._records import Record
 
 LOST = 0.1  # error, as a fraction of the size, from which an answer is somewhere else
 _FAR = 0.5  # error, as a fraction of the size, of an answer that is elsewhere, at least
+LEAST = 1e-4  # of the size, added to spreads and errors before their logarithm: no search is so exact
 LEAST_SPREAD = 0.05  # of features, most of them logarithms: what hardly differs in training is no measure later
 _REACH = 60.0  # of the log-odds, which are moved together
 
@@ -63,7 +64,7 @@ class Lost(Record):
             Expected errors of answers at the object.
         image, fold : ndarray of int of shape (m,)
         """
-        logs = np.log(spread + 1e-4)
+        logs = np.log(spread + LEAST)
         wide, lost = np.concatenate([features, logs[:, None], places], axis=1), error > LOST
         worst = float(np.minimum(error[lost], 1.0).mean()) if lost.any() else 1.0
         images, image = np.unique(image, return_inverse=True)
@@ -93,7 +94,7 @@ class Lost(Record):
 
     def __call__(self, features: np.ndarray, spread: np.ndarray | None, places: np.ndarray) -> np.ndarray:
         """Return the probability (m,) that answers are elsewhere."""
-        logs = np.full(len(features), self.spread) if spread is None else np.log(spread + 1e-4)
+        logs = np.full(len(features), self.spread) if spread is None else np.log(spread + LEAST)
         odds = _odds(self.weights, np.concatenate([features, logs[:, None], places], axis=1))
         return np.asarray(self.least + (1.0 - self.least) * expit(odds))
 

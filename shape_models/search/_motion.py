@@ -8,7 +8,7 @@ import numpy as np
 # chosen on moving training images, see tests/benchmarks/bench_tracking.py.
 _POSE_JITTER, _FORM_JITTER = 0.01, 0.015  # of what is measured, at smoothing 1
 _ACCELERATION = 0.004  # of the middle, of the logarithm of the size and of the angle, per frame squared
-_FORM_CHANGE = 0.012
+_FORM_CHANGE = 0.012  # of the form, per frame
 _FIRST_SPEED = 0.03  # what is known of the speed at first
 _DAMPED = 0.9  # of the speed that is left after each frame in which the shape is not seen
 _MEMORY = 0.6  # of how far measurements were off, for the gain to rise when a motion begins

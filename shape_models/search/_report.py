@@ -16,10 +16,10 @@ from .._files import write_text
 from ._cross_validation import CrossValidation, cross_validate, interval
 from ._images import grey, read_image
 
-_WORST = 6
+_WORST = 6  # images shown, those with the largest errors
 _PICTURE = 420  # pixels along the longer side of an image in the page
-_MODES = 4
-_CHART = (420, 240)
+_MODES = 4  # modes that are drawn
+_CHART = (420, 240)  # pixels of a chart, as wide as a picture
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
 table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd }

@@ -18,6 +18,8 @@ from .profiles import Profiles
 _LEAST = 6  # images; below, the settings that suit faces stay
 _MOST = 60  # images that the choice looks at
 _N_STARTS = 8  # training starts of each image: enough to tell kinds of evidence apart
+# What is tried: the fractions of the variance by level, prior variances, and pixels beside a landmark, each with
+# the default among them.
 _MODES = ((0.5, 0.6, 0.7, 0.8, 0.9), (0.8, 0.9, 0.95, 0.98))
 _PRIORS = (1e-3, 1e-4, 1e-5)
 _SIDES = (12, 8)

@@ -126,6 +126,7 @@ def filled_shape(shape: np.ndarray, frame: Frame, name: str) -> np.ndarray:
         return shape
     if np.isinf(shape).any() or known.sum() < 3:
         raise ValueError(f"{name}: got infinity, or fewer than three landmarks; expected pixels, NaN where missing.")
+    # Next to nothing, not zero: the fit needs a weight, and 1e-9 of it moves no landmark by a visible amount.
     weights = np.where(known, 1.0, 1e-9)[None]
     filled = np.where(known[:, None], shape, shape[known].mean(0))
     return np.where(known[:, None], shape, frame.fit(filled[None], weights=weights).points[0])

@@ -30,7 +30,7 @@ __all__ = ["AppearanceModel"]
 _FLAT = 1e-6  # spread of grey values, in fractions of that of the image, below which a texture says nothing
 _SHAPE_SHARES = (0.01, 0.5, 0.9)  # of the variance of the shape, that the last three levels may use
 _COARSE_TEXTURE = 0.8  # of the fraction of texture variance, at levels above the finest
-_HALVINGS = 4
+_HALVINGS = 4  # lengths of a step that are tried, down to an eighth
 _FINEST = 2048  # pixels along the longer side of the mean shape
 _METHODS = ("simultaneous", "project_out")
 
@@ -278,6 +278,7 @@ class Texture(Evidence):
             part = view.take(rows)
             # The warp of the mean by the step, inverted to first order, and then the current warp.
             tried = mesh.compose(part.points, -np.einsum("nq,qkd->nkd", amounts[rows], directions))
+            # A landmark of no trust keeps a thousandth: a fit of few others would let it go anywhere.
             fit = self._frame.fit(tried, weights=np.maximum(weights[rows], 1e-3), n_modes=n_modes)
             better = self._difference(part.moved(fit.points))[1] <= before[rows]
             points[rows[better]] = tried[better]

@@ -123,6 +123,7 @@ class CombinedEvidence(Evidence):
         # Normal equations for each landmark: x and y of all samples against the parts.
         gram = np.einsum("pnkd,qnkd->kpq", moves, moves)
         moment = np.einsum("pnkd,nkd->kp", moves, wanted)
+        # A thousandth of the strongest part: parts that say the same share their weight instead of cancelling.
         ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2).max() / len(self.parts) + 1e-30
         weights = np.stack([_non_negative(g + ridge * np.eye(len(g)), m) for g, m in zip(gram, moment, strict=True)])
         rest = np.einsum("pnkd,kp->nkd", moves, weights) - wanted

@@ -20,7 +20,7 @@ __all__ = [
     "Detections", "Detector", "Faces", "LearnedDetection", "detect_faces", "find_faces", "is_face", "learn_detection",
 ]  # fmt: skip
 
-_LEAST_VERIFIED = 2
+_LEAST_VERIFIED = 2  # windows of the cascade that agree: few, as what they find is looked at once more
 # Smaller, and turned by so many degrees: how an image is looked at in turn until it shows a face that passes.
 _VIEWS = ((1.0, 0.0), (0.5, 0.0), (1.0, 20.0), (1.0, -20.0))
 # The boxes of the cascade on 1983 images without a face reach 0.66, and this leaves a margin; 98.6 % of the training

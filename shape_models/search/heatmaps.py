@@ -18,7 +18,7 @@ __all__ = ["HeatMaps", "fit_heatmaps", "heatmap_peaks"]
 
 _SHARE, _POWER, _USUAL = 0.05, 3.0, 0.9  # see `fit_heatmaps`; the usual height is this quantile of those of a shape
 _TOGETHER = 4.0  # errors of the maps of one shape go together: what that adds to covariances
-_TINY = 1e-12
+_TINY = 1e-12  # height whose logarithm stands for that of zero
 
 
 @saved
@@ -121,6 +121,7 @@ class HeatMaps(Evidence):
             mean, mass = _window_means(maps, at, sigma)
             points[i] = mean @ matrix[:, :2].T + matrix[:, 2]
             weights[i] = mass
+        # A map without any mass at its landmark counts as a millionth, not as impossible.
         score = np.log(weights + 1e-6).mean(axis=1)
         return Proposal(points, weights, score, prior=self.prior * share**2)
 
@@ -175,6 +176,7 @@ def _window_means(maps: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.nd
     mean_x = (rows[..., 1] * down).sum(1)
     mean_y = (rows[..., 0] * down * y).sum(1)
     total = rows[..., 2].sum(1)
+    # Below a millionth of the map the window holds only the tails of peaks elsewhere.
     seen = mass > 1e-6 * np.maximum(total, 1e-30)
     safe = np.where(seen, mass, 1.0)
     mean = np.where(seen[:, None], np.stack([mean_x, mean_y], axis=1) / safe[:, None], at)

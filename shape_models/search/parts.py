@@ -29,8 +29,8 @@ __all__ = ["PartsFitter"]
 
 _JITTER = (0.03, 0.04, 0.06)  # of the starts of parts, besides the errors of the whole
 _LOST = 2.5  # times the usual error of the whole
-_LEVELS = 3
-_FOLDS = 3
+_LEVELS = 3  # enough for a part, which starts near its place
+_FOLDS = 3  # each is a training of every part
 
 
 class PartsFitter(BaseEstimator):

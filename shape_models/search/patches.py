@@ -13,8 +13,9 @@ from .evidence import Evidence, Proposal, View, saved
 
 __all__ = ["Patches"]
 
+# Penalties that are tried, in mean eigenvalues: from next to none to so large that the landmark stays where it is.
 _RIDGES = 10.0 ** np.arange(-4.0, 3.5, 0.5)
-_CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)
+_CONTEXT_RIDGES = 10.0 ** np.arange(-1.0, 2.0, 0.5)  # more unknowns than images: they need some
 _PRIOR = 1e-4  # of the modes; chosen, like the exponents of the weights, on folds of 300-W train, plain and covered
 _FAR = 1e4  # times the typical error, from which more makes no difference, and powers of it would overflow
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
@@ -281,6 +282,7 @@ class Patches(Evidence):
         error = np.exp(0.5 * (expected + log_error))
         # What displacements a move of pose and modes implies, shrunk as the regressors shrink them.
         gram = predicted.T.astype(np.float64) @ predicted
+        # A millionth: only so that modes that never move do not divide by zero.
         implied = _solve(gram, predicted.T.astype(np.float64) @ displaced.reshape(n, -1), 1e-6 * np.trace(gram) + 1e-30)
         stage = {
             "center": center.ravel(),
@@ -464,6 +466,7 @@ def _local_ridge(
 
     weights, displaced = regress(wanted)
     # How large is the error that remains?
+    # A landmark found to a ten-thousandth of its usual displacement is found exactly: its logarithm is bounded.
     remaining = np.log(((displaced - wanted) ** 2).sum(-1) + 1e-8 * float((wanted**2).mean()) + 1e-30)
     log_error = remaining.mean(axis=0)
     second, expected = regress((remaining - log_error)[..., None])

@@ -102,6 +102,7 @@ class Profiles(Evidence):
             raise ValueError(f"edges: got an index outside 0...{n - 1}.")
         share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
         shares = [float(self.modes[min(level, len(self.modes) - 1)]) for level in range(n_levels)]
+        # Rounding of the sum must not ask for one mode more.
         counts = [int(np.searchsorted(share, s - 1e-9) + 1) for s in shares]
         self.neighbours_ = neighbours(n, edges)
         self.n_modes_ = np.minimum(counts, len(share))
@@ -159,6 +160,7 @@ class Profiles(Evidence):
         n, _, m = profiles.shape
         covariance = np.einsum("nka,nkb->kab", centred, centred) / max(n - 1, 1)
         level = np.trace(covariance, axis1=1, axis2=2) / m
+        # A landmark without any gradient has no covariance: a millionth of the largest, which a Cholesky factor stands.
         level = np.maximum(level, 1e-6 * max(float(level.max()), 1e-12))
         covariance = (1 - self.shrinkage) * covariance + (self.shrinkage * level)[:, None, None] * np.eye(m)
         covariance += (1e-6 * level)[:, None, None] * np.eye(m)
