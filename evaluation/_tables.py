@@ -223,7 +223,9 @@ class Table:
     def _cell(self, cell: Any, percent: bool) -> str:
         if cell is None:
             return "-"
-        if isinstance(cell, str | bool | int):
+        if isinstance(cell, str):
+            return " ".join(cell.split("\n"))  # a row is one line
+        if isinstance(cell, bool | int):
             return str(cell)
         factor = 100.0 if percent else 1.0
         if math.isnan(float(cell)):

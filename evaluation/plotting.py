@@ -69,6 +69,8 @@ def plot_ced(
     from matplotlib.ticker import PercentFormatter
 
     curves = _named_errors(models)
+    if not curves:
+        raise ValueError("models: got none; expected at least one.")
     if not (is_number(threshold) and 0 < threshold < np.inf):
         raise ValueError(f"threshold: got {threshold!r}; expected a positive number, such as 0.1.")
     definitions = {errors.definition for _, errors, _ in curves if isinstance(errors, ErrorArray)}

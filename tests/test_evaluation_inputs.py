@@ -307,3 +307,9 @@ def test_faces_without_a_pose_are_named_with_what_leaves_them_out():
 def test_no_fraction_of_faces_lies_below_nan():
     with pytest.raises(ValueError, match="threshold: got NaN"):
         ev.cumulative_error(ERRORS)(np.nan)
+
+
+def test_a_row_of_a_table_is_one_line():
+    table = ev.group_table(ERRORS, ["a\nb|c"] * 6 + ["d"] * 6, n_resamples=20)
+    assert len(table.to_markdown().splitlines()) == 4
+    assert "| a b\\|c |" in table.to_markdown()

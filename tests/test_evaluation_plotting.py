@@ -120,3 +120,9 @@ def test_the_worst_faces_come_first_on_their_photographs(tmp_path):
         plot_worst(report, images[:3])
     with pytest.raises(ValueError, match="expected positive numbers"):
         plot_worst(report, k=0)
+
+
+def test_no_model_is_no_curve():
+    for models in ({}, []):
+        with pytest.raises(ValueError, match="got no"):
+            plot_ced(models)

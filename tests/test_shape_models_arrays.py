@@ -483,3 +483,8 @@ def test_objects_that_are_numbers_are_numbers_and_none_is_missing():
         objects[3] = bad
         with pytest.raises(TypeError, match="got an array of objects"):
             fitted.project(objects)
+
+
+def test_arrays_that_are_still_to_be_computed_are_computed():
+    lazy = pytest.importorskip("dask.array").from_array(FACES)
+    np.testing.assert_array_equal(model(ASM).project(lazy), model(ASM).project(FACES))
