@@ -24,9 +24,14 @@ from ._samples import faces_of, record_of, size_of_image
 @json_option
 @output_option("Write it to a file instead.", required=False, type=click.Path(dir_okay=False))
 def main(
-    source: str, focal: float | None, convention: str, reading: dict[str, Any], deformable: bool, as_json: bool,
+    source: str,
+    focal: float | None,
+    convention: str,
+    reading: dict[str, Any],
+    deformable: bool,
+    as_json: bool,
     output: str | None,
-) -> None:  # fmt: skip
+) -> None:
     """Print yaw, pitch and roll in degrees of the faces in SOURCE, a landmark file or a folder of them.
 
     The scheme is that of the set, ibug68 by default; the size of an image is that of the file beside the landmarks, or

@@ -21,9 +21,15 @@ from ._mat73 import opened
 from ._typing import ArrayLike, ImageLike, ImageSize, PathLike
 
 __all__ = [
-    "ImageFileError", "ImageFileNotFoundError", "check_boxes_inside", "check_inside", "image_exists", "image_size",
-    "read_image", "read_values",
-]  # fmt: skip
+    "ImageFileError",
+    "ImageFileNotFoundError",
+    "check_boxes_inside",
+    "check_inside",
+    "image_exists",
+    "image_size",
+    "read_image",
+    "read_values",
+]
 
 MAX_PIXELS = 160_000_000  # the largest camera backs have 151 million; beyond, a small file can fill the memory
 _DEPTHS = (1, 255, 1023, 4095, 16383, 65535)  # what cameras, scanners and programs count to

@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from ._aligned import AlignedASM
 
 __all__ = [
-    "AffineAlignment", "Outliers", "Symmetry", "affine_procrustes", "centroid_size", "find_outliers", "symmetry",
+    "AffineAlignment",
+    "Outliers",
+    "Symmetry",
+    "affine_procrustes",
+    "centroid_size",
+    "find_outliers",
+    "symmetry",
     "write_table",
-]  # fmt: skip
+]
 
 
 def centroid_size(shapes: ArrayLike) -> Any:

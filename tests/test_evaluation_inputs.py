@@ -274,8 +274,13 @@ def test_attributes_are_columns_of_any_kind(kind):
     assert [(row.name, row.n) for row in report.rows[1:]] == [("common", 8), ("challenging", 3), ("full", 11)]
     assert "1 of 12 faces have no split: they are in none of its rows." in report.notes
     yaw = np.array([5.0, None, *[40.0] * 10], dtype=object)
-    report = ev.evaluate(np.pad(FACES, ((0, 0), (0, 0), (0, 1))), np.pad(FACES + 1, ((0, 0), (0, 0), (0, 1))),
-                         "aflw2000-3d", attributes={"yaw": yaw}, n_resamples=20)  # fmt: skip
+    report = ev.evaluate(
+        np.pad(FACES, ((0, 0), (0, 0), (0, 1))),
+        np.pad(FACES + 1, ((0, 0), (0, 0), (0, 1))),
+        "aflw2000-3d",
+        attributes={"yaw": yaw},
+        n_resamples=20,
+    )
     assert "1 of 12 faces have no yaw: they are in none of its rows." in report.notes
 
 

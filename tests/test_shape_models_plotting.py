@@ -231,9 +231,14 @@ def test_images_of_every_kind_are_drawn_upright(tmp_path, kind):
     if kind == "tensor":
         image = pytest.importorskip("torch").tensor(image)
     given = {
-        "path": tmp_path / "a.png", "text": str(tmp_path / "a.png"), "picture": None, "tensor": image,
-        "deep": np.asarray(image) * np.uint16(257), "grey": image[..., 0], "bool": image[..., 0] > 0,
-    }[kind]  # fmt: skip
+        "path": tmp_path / "a.png",
+        "text": str(tmp_path / "a.png"),
+        "picture": None,
+        "tensor": image,
+        "deep": np.asarray(image) * np.uint16(257),
+        "grey": image[..., 0],
+        "bool": image[..., 0] > 0,
+    }[kind]
     if kind == "picture":
         given = Image.open(io.BytesIO((tmp_path / "a.png").read_bytes()))
     drawn = plot_shape([[3.0, 4.0], [9.0, 20.0]], image=given).images[0].get_array()

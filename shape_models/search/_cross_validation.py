@@ -79,9 +79,15 @@ def interval(
 
 
 def cross_validate(
-    make: Callable[[], Any], plain: Callable[[], Any], images: Any, shapes: np.ndarray, groups: Any, spacing: Any,
-    n_folds: int | None, tell: Tell,
-) -> CrossValidation:  # fmt: skip
+    make: Callable[[], Any],
+    plain: Callable[[], Any],
+    images: Any,
+    shapes: np.ndarray,
+    groups: Any,
+    spacing: Any,
+    n_folds: int | None,
+    tell: Tell,
+) -> CrossValidation:
     """Train without each group, or without folds of them, and search the images left out.
 
     Parameters
@@ -150,10 +156,8 @@ def cross_validate(
         values = np.concatenate(errors)
         log = np.log(np.minimum(values, 1.0) + 1e-4)
         points.append((n, float(np.median(values)), float(log.std() / np.sqrt(len(log)))))
-    return CrossValidation(
-        found, boxed, expected, _errors(found, shapes, known, size), _errors(boxed, shapes, known, size), size, n_folds,
-        tuple(points),
-    )  # fmt: skip
+    error, from_boxes = (_errors(answers, shapes, known, size) for answers in (found, boxed))
+    return CrossValidation(found, boxed, expected, error, from_boxes, size, n_folds, tuple(points))
 
 
 def _errors(found: np.ndarray, truth: np.ndarray, known: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -44,9 +44,15 @@ class Lost(Record):
 
     @classmethod
     def learn(
-        cls, features: np.ndarray, spread: np.ndarray, places: np.ndarray, near: np.ndarray, error: np.ndarray,
-        image: np.ndarray, fold: np.ndarray,
-    ) -> Self:  # fmt: skip
+        cls,
+        features: np.ndarray,
+        spread: np.ndarray,
+        places: np.ndarray,
+        near: np.ndarray,
+        error: np.ndarray,
+        image: np.ndarray,
+        fold: np.ndarray,
+    ) -> Self:
         """Learn from all answers in left-out images.
 
         No probability is below 1/2 / (n + 1), and the mean of those of the answers that are chosen not below

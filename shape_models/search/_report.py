@@ -78,13 +78,18 @@ def write_report(
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Report of a trained search</title>"
         f"<style>{_STYLE}</style></head><body><h1>Report of a trained search</h1>",
-        _summary(fitter, result, shapes, groups, seconds), "<h2>What to do</h2><ul>",
+        _summary(fitter, result, shapes, groups, seconds),
+        "<h2>What to do</h2><ul>",
         *(f"<li>{html.escape(line)}</li>" for line in advice(result, groups)),
-        "</ul><h2>Error in images left out</h2>", _table(result, groups), _histogram(result),
-        "<h2>Would more images help?</h2>", _curve(result), "<h2>Where the answers are worst</h2>",
+        "</ul><h2>Error in images left out</h2>",
+        _table(result, groups),
+        _histogram(result),
+        "<h2>Would more images help?</h2>",
+        _curve(result),
+        "<h2>Where the answers are worst</h2>",
         "<p>The landmarks of the file are <span class='truth'>green</span>, the answer without a box "
         "<span class='answer'>red</span>; each image was left out of the training.</p>",
-    ]  # fmt: skip
+    ]
     order = np.argsort(-np.where(np.isfinite(result.error), result.error, 1e9))
     for i in order[:_WORST]:
         parts.append(_picture(images[i], shapes[i], result.found[i], edges, _caption(names[i], result, i)))

@@ -50,9 +50,14 @@ class BoxConvention(Record):
         return cls((x, y), size, tuple(spread))
 
     def place(
-        self, boxes: np.ndarray, frame: Frame, jitter: Jitter | None = None, rng: np.random.Generator | None = None,
-        *, turn: float = 0.0,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        boxes: np.ndarray,
+        frame: Frame,
+        jitter: Jitter | None = None,
+        rng: np.random.Generator | None = None,
+        *,
+        turn: float = 0.0,
+    ) -> np.ndarray:
         """Put the mean shape into boxes, turned by `turn` and off by `jitter`."""
         n = len(boxes)
         side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)

@@ -114,9 +114,16 @@ def frame_of(asm: AlignedASM, shapes: np.ndarray) -> tuple[Frame, Planar]:
 
 
 def load(
-    images: Any, shapes: np.ndarray, poses: Planar, frame: Frame, evidence: Evidence, resolution: float,
-    occlusion: float, rng: np.random.Generator, tell: Tell,
-) -> tuple[ImageBank, np.ndarray]:  # fmt: skip
+    images: Any,
+    shapes: np.ndarray,
+    poses: Planar,
+    frame: Frame,
+    evidence: Evidence,
+    resolution: float,
+    occlusion: float,
+    rng: np.random.Generator,
+    tell: Tell,
+) -> tuple[ImageBank, np.ndarray]:
     """Return the images, where evidence learns to do without what is hidden once more with a part of each covered.
 
     And which landmarks each of them hides.
@@ -189,9 +196,16 @@ def folds(groups: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndar
 
 
 def train(
-    evidence: Evidence, frame: Frame, resolutions: tuple[float, ...], bank: ImageBank | None, given: Samples,
-    context: dict[str, Any], rng: np.random.Generator, n_jobs: int | None, tell: Tell,
-) -> tuple[float, float]:  # fmt: skip
+    evidence: Evidence,
+    frame: Frame,
+    resolutions: tuple[float, ...],
+    bank: ImageBank | None,
+    given: Samples,
+    context: dict[str, Any],
+    rng: np.random.Generator,
+    n_jobs: int | None,
+    tell: Tell,
+) -> tuple[float, float]:
     """Train the evidence of every level and iteration, and return mean and spread of the scores at the end."""
     truth, fold = given.truth, given.fold
     index, flip, hidden = given.index, given.flip, given.hidden

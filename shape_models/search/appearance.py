@@ -604,8 +604,14 @@ def load_appearance(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ap
     if not isinstance(texture, Texture):
         raise ValueError(f"got evidence of kind {type(texture).__name__}; expected Texture.")
     model = AppearanceModel(
-        fitter.asm, n_texture_components=texture.n_components, texture_limit=texture.limit,
-        resolution=fitter.resolutions_[-1], n_levels=len(fitter.resolutions_), max_iter=texture.n_iter,
-        method=texture.method, mirror=header["mirror"], calibration=fitter.calibration,
-    )  # fmt: skip
+        fitter.asm,
+        n_texture_components=texture.n_components,
+        texture_limit=texture.limit,
+        resolution=fitter.resolutions_[-1],
+        n_levels=len(fitter.resolutions_),
+        max_iter=texture.n_iter,
+        method=texture.method,
+        mirror=header["mirror"],
+        calibration=fitter.calibration,
+    )
     return model._take(fitter)

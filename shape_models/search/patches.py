@@ -130,9 +130,15 @@ class Patches(Evidence):
 
         def run(start: int, stop: int) -> None:
             describe(
-                view.bank.buffer, table[start:stop], matrices[start:stop], (height, width), at[start:stop],
-                spacing, n_cells, out[start:stop],
-            )  # fmt: skip
+                view.bank.buffer,
+                table[start:stop],
+                matrices[start:stop],
+                (height, width),
+                at[start:stop],
+                spacing,
+                n_cells,
+                out[start:stop],
+            )
 
         view._map(run, len(view))
         return out
