@@ -36,7 +36,13 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--group", help="Attribute that names the person or image; whole groups are resampled.")
 @click.option("--against", type=click.Path(), help="Predictions of a second model, to compare with.")
 @click.option("--name", help="What to call the model; the file name by default.")
-@click.option("--unpaired", type=_UNPAIRED, default="raise", show_default=True, help="Faces without prediction.")
+@click.option(
+    "--unpaired",
+    type=_UNPAIRED,
+    default="raise",
+    show_default=True,
+    help="Faces without a prediction: an error, or failures.",
+)
 @source_options("--groups")
 @click.option("--confidence", default=0.95, show_default=True, help="Nominal coverage of the intervals.")
 @click.option("--resamples", default=2000, show_default=True, help="Number of bootstrap samples.")
