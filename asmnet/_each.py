@@ -23,7 +23,7 @@ def predict_one(
     for i, face in enumerate(faces):
         points = face.fitted if fitted else face.landmarks
         name = image_name if len(faces) == 1 else f"{image_name}#{i}"
-        if "pts" in chosen and face.status == "ok":
+        if "pts" in chosen and face.status != "error":
             write_landmarks(folder / f"{name}.pts", points)
         angles = [""] * 3 if face.pose is None else [f"{v:.3f}" for v in face.pose]
         rows.append([name, str(path), i, *[f"{v:.3f}" for v in points.ravel()], *angles, face.plausibility])

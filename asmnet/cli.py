@@ -200,14 +200,17 @@ def predict(
         commands.say(True, {record["path"]: record["faces"] for record in records()}, [])
     else:
         for record in records():
-            n = sum(face["status"] == "ok" for face in record["faces"])
+            n = sum(face["status"] != "error" for face in record["faces"])
             click.echo(f"{record['path']}: " + (f"{n} face(s)" if n else "no face found"))
-    bad = [(r["path"], face["message"]) for r in records() for face in r["faces"] if face["status"] != "ok"]
-    for path, message in bad:
+    bad = [
+        (r["path"], face["message"], face["status"]) for r in records() for face in r["faces"] if face["status"] != "ok"
+    ]
+    for path, message, _ in bad:
         click.echo(f"{path}: {message}", err=True)
+    bad = [face for face in bad if face[2] == "error"]
     refuse_failed(report, len(found), "image", {name: item[0] for name, item in items.items()})
     if bad:
-        raise DataError(f"{len(bad)} of the faces could not be looked at, or look like none.")
+        raise DataError(f"{len(bad)} of the boxes could not be used.")
 
 
 @main.command()

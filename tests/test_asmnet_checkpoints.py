@@ -254,7 +254,7 @@ def test_the_shape_model_of_any_landmarks_travels_with_the_network(tmp_path):
         damaged = shapes[0] + 8 * rng.normal(size=(n, 2))
         np.testing.assert_allclose(loaded.shape_model.project(damaged), shape_model.project(damaged), rtol=1e-12)
         (face,) = Predictor(loaded)(np.zeros((60, 60), np.uint8), [10, 10, 40, 50], n_passes=1)
-        np.testing.assert_allclose(face.fitted, shape_model.project(face.landmarks))
+        np.testing.assert_allclose(face.fitted, shape_model.project(face.landmarks[None])[0])
         assert 0 <= face.plausibility <= 1
     with pytest.raises(ValueError, match=r"shape_model: got one of shapes \(4, 2\); expected \(29, 2\)"):
         Predictor(load_pretrained(tmp_path / "29.safetensors"), shape_model=shape_model)
