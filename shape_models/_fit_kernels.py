@@ -39,7 +39,7 @@ from ._fit_landmarks import (
 from ._kernels import compiled, inner
 
 # Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
-INLINED = "285416e074f93158"
+INLINED = "9ad8eff26d2fe416"
 
 
 @compiled

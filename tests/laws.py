@@ -65,9 +65,10 @@ def batch_is_loop(act, x, n_event):
 
 
 def same_transform(a, b, *, points, rtol=1e-9):
-    """Two similarities act alike on points, to rounding at the size of what comes out."""
+    """Two similarities act alike on points, to rounding at the size of what comes out, or of what cancels in it."""
     left, right = np.asarray(a(points)), np.asarray(b(points))
-    np.testing.assert_allclose(left, right, rtol=0, atol=rtol * max(1.0, np.abs(left).max()))
+    rounding = 32 * np.finfo(np.float64).eps * np.abs(a.translation).max()
+    np.testing.assert_allclose(left, right, rtol=0, atol=max(rtol * max(1.0, np.abs(left).max()), rounding))
 
 
 def same_up_to_turn(a, b, *, atol):

@@ -60,7 +60,7 @@ environment() {
 
 interpreter() {
     for candidate in "$2" "python$1" "$HOME"/.pyenv/versions/"$1".*/bin/python; do
-        if command -v "$candidate" > /dev/null; then
+        if "$candidate" -c "" > /dev/null 2>&1; then
             echo "$candidate"
             return
         fi

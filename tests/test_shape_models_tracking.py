@@ -162,6 +162,7 @@ def test_the_order_of_a_detector_only_names(world):
     names = {}
     for one, other in zip(world.track(detect_every=2), world.track(order=-1, detect_every=2), strict=True):
         places = {f.landmarks.tobytes(): f.id for f in one.faces}
+        assume(len(places) == len(one.faces))  # which of two faces in one place is which, only their names tell
         assert places.keys() == {f.landmarks.tobytes() for f in other.faces}
         for face in other.faces:
             own = places[face.landmarks.tobytes()]
