@@ -81,7 +81,7 @@ def outline_of_mask(
         if not repair:
             raise ValueError(
                 f"{name}: got an object in {n_parts} parts (of {', '.join(map(str, sorted(sizes.tolist())[::-1][:5]))} "
-                "pixels); expected one. Try repair=True, which keeps the largest."
+                "pixels); expected one. Try repair=True (--repair), which keeps the largest."
             )
         gone = inside & (parts != 1 + int(np.argmax(sizes)))
         values = np.where(gone, np.minimum(values, level), values)
@@ -98,8 +98,8 @@ def outline_of_mask(
     if holes.any():
         if not repair:
             raise ValueError(
-                f"{name}: got an object with {ndimage.label(holes)[1]} holes; expected none. Try repair=True, which "
-                "fills them."
+                f"{name}: got an object with {ndimage.label(holes)[1]} holes; expected none. Try "
+                "repair=True (--repair), which fills them."
             )
         values = np.where(holes, values.max(), values)
     if inside.sum() < 2:

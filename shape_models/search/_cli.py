@@ -22,16 +22,13 @@ from .._commands import (
     outputs,
     read,
     say,
-    say_curves,
     source_options,
     write_table,
 )
 from .._jobs import jobs_option, refuse_failed, resume_option, run_command
 from .._names import image_names, list_files
-from ..contours import holds_masks
 from ..folders import read_records
 from ..io import load_model, save_model
-from . import _part_files
 from ._part_words import parse_parts
 
 _form = click.option(
@@ -68,6 +65,22 @@ _EVIDENCE = "auto: the better of patches and profiles in images left out."
     help="Each file holds one part of an image: IMAGE-PART or IMAGE_PART. They are joined, and each part gets a model "
     "of its own.",
 )
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Where the images are, if not beside the landmarks: matched by names, or by the numbers in them.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="SOURCE has images; these are masks of the objects, one an image or one a part (IMAGE-PART).",
+)
+@click.option(
+    "--points", type=click.IntRange(4), default=40, show_default=True, help="Landmarks on each outline of masks."
+)
+@click.option("--repair", is_flag=True, help="Keep the largest piece of an object in masks and fill its holes.")
 @_spacing
 @click.option(
     "--report",
@@ -86,10 +99,13 @@ _EVIDENCE = "auto: the better of patches and profiles in images left out."
 @json_option
 def train_search(
     source: str, output: Path, reading: dict[str, Any], evidence: str, components: float, group_by: int | None,
-    parts: tuple[str, ...], join_parts: bool, spacing: tuple[float, float] | None, report: Path | None,
-    folds: int | None, faces: bool, seed: int, as_json: bool,
+    parts: tuple[str, ...], join_parts: bool, images: Path | None, masks: Path | None, points: int, repair: bool,
+    spacing: tuple[float, float] | None, report: Path | None, folds: int | None, faces: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a search on SOURCE, images with landmark files beside them; ten are enough to begin with.
+
+    Landmarks may lie elsewhere than their images (--images), in a file for each part of an image (--join-parts), or be
+    placed on the outlines of masks (--masks).
 
     With --parts the whole is found first, and then each part by a model of its own. The report leaves images out,
     which takes as many trainings.
@@ -98,19 +114,11 @@ def train_search(
     from ._contours import contours, scheme_of
     from ._images import split_set
     from ._report import cross_validated_report
+    from ._training_data import training_data
 
     if output.suffix != ".npz":
         raise click.UsageError(f"output: got {output.name!r}; expected a name that ends with .npz.")
-    if holds_masks(source):
-        raise click.UsageError(
-            f"{source}: got images, or masks, without landmarks; expected both. Try `shape-models fit` for a model of "
-            "the outlines of masks."
-        )
-    data = read(source, reading)
-    say_curves(source, data)
-    joined: dict[str, list[int]] = {}
-    if join_parts:
-        data, joined = _part_files.join_parts(data, Path(source))
+    data, joined = training_data(source, reading, images, masks, join_parts, points, repair, spacing)
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--report: got {report.name!r}; expected a name that ends with .html.")
     kind: Any = CombinedEvidence([Patches(), Profiles()]) if evidence == "both" else evidence
@@ -170,12 +178,13 @@ def train_search(
 )
 @_spacing
 @_overlay
+@click.option("--masks", is_flag=True, help="Write NAME-mask.png too: 0, and 1, 2, ... inside the closed curves.")
 @jobs_option
 @resume_option
 @json_option
 def search(
     model: str, images: tuple[Path, ...], output: Path, form: str, boxes: Path | None, whole: bool, starts: int | None,
-    spacing: tuple[float, float] | None, overlay: bool, jobs: int, resume: bool, as_json: bool,
+    spacing: tuple[float, float] | None, overlay: bool, masks: bool, jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Search IMAGES, files or folders, with MODEL, a file of train-search or the name of a bundled search.
 
@@ -183,19 +192,24 @@ def search(
     each. Without --boxes and --whole faces are detected, where the model knows how; otherwise the object is looked for
     in the whole image.
     """
-    from ._each import objects_of, search_one
+    from ._each import MASK, objects_of, search_one
+    from ._regions import closed_curves
 
     fitter = _search_model(model)
     if boxes is not None and whole:
         raise click.UsageError("got --boxes and --whole; expected one of them.")
     if boxes is None and not whole and fitter.detection_ is None and fitter.placement_ is None:
         raise click.UsageError("the model does not know where its objects stand: give --boxes or --whole.")
+    curves = closed_curves(fitter.asm_.scheme_) if masks else []
+    if masks and not curves:
+        raise click.UsageError("--masks: the model has no closed curves. Try a training with --parts or --masks.")
     found, given = objects_of(find_images(images), boxes)
-    endings = [f".{form}", *([".png"] if overlay else [])]
+    endings = [f".{form}", *([".png"] if overlay else []), *([MASK] if masks else [])]
     outputs(output, [image.name for image in found], endings, [image.path for image in found])
     output.mkdir(parents=True, exist_ok=True)
     items = {image.name: (image.path, image.name, None if given is None else given[i]) for i, image in enumerate(found)}
-    work = partial(search_one, output=output, form=form, whole=whole, starts=starts, spacing=spacing, overlay=overlay)
+    work = partial(search_one, output=output, form=form, whole=whole, starts=starts, spacing=spacing, overlay=overlay,
+                   masks=masks)  # fmt: skip
     journal = output / "results.jsonl"
     run_command(work, items, journal, model=fitter, jobs=jobs, resume=resume, label="search")
     status, rows = {}, []
@@ -212,7 +226,11 @@ def search(
     write_table(output / "results.csv", columns, rows)
     counts = Counter(status.values())
     words = ", ".join(f"{n} {one}" for one, n in sorted(counts.items()))
-    say(as_json, {"output": str(output), "status": status}, [f"{words}; see {output / 'results.csv'}"])
+    record = {"output": str(output), "status": status}
+    if masks:
+        record["masks"] = {str(number): curve.name for number, curve in enumerate(curves, start=1)}
+        words += "; masks: " + ", ".join(f"{number} {curve.name}" for number, curve in enumerate(curves, start=1))
+    say(as_json, record, [f"{words}; see {output / 'results.csv'}"])
     if not set(counts) - {"error", "no face"}:
         raise click.exceptions.Exit(1)
 

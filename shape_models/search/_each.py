@@ -18,10 +18,13 @@ from ..images import read_values
 from ..landmarks import LandmarkScheme
 from ._images import read_image
 from ._overlay import save_overlay
+from ._regions import closed_curves, save_labels
 from .fitter import ASMFitter
 from .refine import refine
 from .tracking import track
 from .video import read_frames
+
+MASK = "-mask.png"  # behind the name of an image
 
 
 def objects_of(images: Sequence[Image], table: Path | None) -> tuple[list[Image], list[list[float]] | None]:
@@ -85,7 +88,7 @@ def _image_of(known: Path | None, name: str, images: Sequence[Image]) -> Image:
 
 def search_one(
     fitter: Any, item: tuple[Path, str, Any], *, output: Path, form: str, whole: bool, starts: int | None,
-    spacing: tuple[float, float] | None, overlay: bool,
+    spacing: tuple[float, float] | None, overlay: bool, masks: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Search one image and write what was found."""
     path, name, box = item
@@ -95,6 +98,9 @@ def search_one(
     result = fitter.predict(image, boxes=box, spacing=spacing, n_starts=starts)
     if result.found:
         save_found(output, name, form, path, image, result.shape, fitter, overlay)
+        if masks:
+            curves = closed_curves(fitter.asm_.scheme_)
+            save_labels(output / f"{name}{MASK}", image.shape[:2], result.shape, curves)
     return {
         "found": result.status,
         "expected_error": result.expected_error,

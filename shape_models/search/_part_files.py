@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .._names import IMAGE_SUFFIXES
 from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import Entry, as_given
+from ._pairing import match_images
 
 _NAME = re.compile(r"(?P<image>.+)[-_ ](?P<part>[^-_ /]+)")
 
 
-def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, dict[str, list[int]]]:
-    """Join the samples IMAGE-PART (or IMAGE_PART) of a folder, and say which landmarks each part has.
+def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, dict[str, list[int]], str]:
+    """Join the samples IMAGE-PART (or IMAGE_PART) by the images of a folder, and say which landmarks each part has.
+
+    And in words how images and names were matched, see `match_images`.
 
     Parts stand in the order of their names, numbers by their size.
 
@@ -26,23 +29,17 @@ def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, di
         landmarks differs between images.
     """
     files: dict[str, dict[str, LandmarkSample]] = {}
-    for sample in data:
-        found = _NAME.fullmatch(sample.name)
-        if found is None:
-            raise ValueError(f"{sample.name}: got a name without part; expected IMAGE-PART, as in 07-upper1.")
-        files.setdefault(found["image"], {})[found["part"]] = sample
+    for sample, (image, part) in zip(data, parts_of_names(data.names), strict=True):
+        files.setdefault(image, {})[part] = sample
     order = sorted({part for parts in files.values() for part in parts}, key=_natural)
-    images = {path.relative_to(folder).with_suffix("").as_posix(): path
-              for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES}  # fmt: skip
     entries, first, indices = [], next(iter(files)), {}
     at = 0
     for part in order:
         count = len(files[first][part].landmarks) if part in files[first] else 0
         indices[part] = list(range(at, at + count))
         at += count
-    for name, parts in files.items():
-        if name not in images:
-            raise ValueError(f"{name}: got {len(parts)} parts, but no image of this name in {folder}.")
+    paths, how = match_images(list(files), folder)
+    for (name, parts), path in zip(files.items(), paths, strict=True):
         if missing := [part for part in order if part not in parts]:
             raise ValueError(f"{name}: got no part {missing[0]!r}; expected all of {', '.join(order)} in each image.")
         for part in order:
@@ -53,9 +50,24 @@ def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, di
                 )
         points = np.concatenate([parts[part].landmarks for part in order])
         frame = parts[order[0]].frame
-        joined = LandmarkSample(images[name], points, group=name, name=name, frame=frame, image_name=images[name].name)
-        entries.append(Entry(images[name], name, None, joined, name))
-    return LandmarkSamples(entries, as_given, source=data.source), indices
+        joined = LandmarkSample(path, points, group=name, name=name, frame=frame, image_name=path.name)
+        entries.append(Entry(path, name, None, joined, name))
+    return LandmarkSamples(entries, as_given, source=data.source), indices, how
+
+
+def parts_of_names(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what each name IMAGE-PART, or IMAGE_PART, says of image and part.
+
+    Raises
+    ------
+    ValueError
+        For a name of one piece.
+    """
+    found = [_NAME.fullmatch(name) for name in names]
+    for name, pieces in zip(names, found, strict=True):
+        if pieces is None:
+            raise ValueError(f"{name}: got a name without part; expected IMAGE-PART, as in 07-upper1.")
+    return [(pieces["image"], pieces["part"]) for pieces in found if pieces is not None]
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:

@@ -13,12 +13,15 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from .._files import write_text
+from ..curves import Curve
 from ._cross_validation import CrossValidation, cross_validate, interval
 from ._images import grey, read_image
+from ._regions import closed_curves, overlap
 
 _WORST = 6  # images shown, those with the largest errors
 _PICTURE = 420  # pixels along the longer side of an image in the page
 _MODES = 4  # modes that are drawn
+_POOR = 0.7  # Dice below which a region counts as missed
 _CHART = (420, 240)  # pixels of a chart, as wide as a picture
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
@@ -71,10 +74,10 @@ def advice(result: CrossValidation, groups: Any = None) -> list[str]:
 
 def write_report(
     path: str | Path, fitter: Any, result: CrossValidation, images: Any, shapes: np.ndarray, names: Sequence[str],
-    groups: Any = None, edges: Any = None, seconds: float | None = None,
+    groups: Any = None, scheme: Any = None, seconds: float | None = None,
 ) -> None:  # fmt: skip
     """Write the page, one file that needs nothing else."""
-    edges = np.empty((0, 2), int) if edges is None else np.asarray(edges)
+    edges = np.asarray(getattr(scheme, "edges", np.empty((0, 2), int)))
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Report of a trained search</title>"
         f"<style>{_STYLE}</style></head><body><h1>Report of a trained search</h1>",
@@ -83,6 +86,7 @@ def write_report(
         *(f"<li>{html.escape(line)}</li>" for line in advice(result, groups)),
         "</ul><h2>Error in images left out</h2>",
         _table(result, groups),
+        _regions(result, shapes, closed_curves(scheme)),
         _histogram(result),
         "<h2>Would more images help?</h2>",
         _curve(result),
@@ -104,7 +108,7 @@ def cross_validated_report(
 ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
     """Leave images out, write the page, and return its numbers and what to print."""
     result = cross_validate(make, lambda: make(True), paths, shapes, groups, spacing, folds, tell)
-    write_report(report, fitter, result, paths, shapes, data.names, groups, getattr(scheme, "edges", None), seconds)
+    write_report(report, fitter, result, paths, shapes, data.names, groups, scheme, seconds)
     median, boxed = float(np.median(result.error)), float(np.median(result.boxed_error))
     record = {
         "file": str(report),
@@ -118,7 +122,31 @@ def cross_validated_report(
         f"{report}: in images left out the median error is {median:.2%} of the size of the shape ({boxed:.2%} in the "
         f"true boxes), {result.lost.sum()} of {len(shapes)} lost"
     ]
+    if curves := closed_curves(scheme):
+        dice = overlap(result.found, shapes, curves)
+        record["mean_dice"] = float(np.nanmean(dice))
+        said.append(
+            f"mean overlap of regions (Dice) {np.nanmean(dice):.3f}, {(dice < _POOR).sum()} of "
+            f"{np.isfinite(dice).sum()} below {_POOR}"
+        )
     return record, [*said, *advice(result, groups)]
+
+
+def _regions(result: CrossValidation, shapes: np.ndarray, curves: list[Curve]) -> str:
+    """Return a table of the overlap of closed curves with the true ones, empty where there are none."""
+    if not curves:
+        return ""
+    rows = []
+    without, boxed = (overlap(found, shapes, curves) for found in (result.found, result.boxed))
+    for name, one, other in [
+        *zip([curve.name for curve in curves], without.T, boxed.T, strict=True), ("all", without, boxed)
+    ]:  # fmt: skip
+        cells = [f"{np.nanmean(one):.3f}", f"{np.nanmedian(one):.3f}", (one < _POOR).sum(), f"{np.nanmean(other):.3f}"]
+        rows.append(f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return (
+        "<h2>Overlap of regions</h2><table><tr><th>closed curve</th><th>mean Dice</th><th>median</th>"
+        f"<th>below {_POOR}</th><th>mean in the true boxes</th></tr>{''.join(rows)}</table>"
+    )
 
 
 def _n_modes(fitter: Any) -> int:

@@ -1,0 +1,109 @@
+"""Training on images and masks: landmarks on the outlines of each object in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._names import list_images, natural_key
+from ..contours import correspond, outline_of_mask
+from ..curves import Curve
+from ..datasets import LandmarkSample, LandmarkSamples
+from ..datasets._samples import Entry, as_given
+from ..images import read_values
+from ..landmarks import LandmarkScheme
+from ._pairing import match_images
+from ._part_files import parts_of_names
+
+_MOST_LABELS = 64  # an image with more values is no mask
+
+
+def landmarks_of_images_and_masks(
+    masks: Path, images: Path, n_points: int, *, repair: bool = False
+) -> tuple[LandmarkSamples, dict[str, list[int]], str]:
+    """Return images with landmarks on the outlines in their masks, which landmarks each object has, and a note.
+
+    Each image has one mask, whose values other than 0 are the objects, or one mask for each object: IMAGE-PART or
+    IMAGE_PART. The note says in words how images and masks were matched.
+
+    Raises
+    ------
+    ValueError
+        For images without a mask or an object that others have, masks of another size than their image, and as
+        `outline_of_mask` and `correspond`.
+    """
+    files = [path for path in list_images(masks) if not (path.is_relative_to(images) and images != masks)]
+    names = [path.relative_to(masks).with_suffix("").as_posix() for path in files]
+    try:
+        paths, how = match_images(names, images)
+        owners: list[tuple[str, str | None]] = [(name, None) for name in names]
+    except ValueError:
+        owners = [*parts_of_names(names)]
+        order = list(dict.fromkeys(name for name, _ in owners))
+        paths, how = match_images(order, images)
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name, _ in owners}
+    image_of = dict(zip(found, paths, strict=True))
+    planes, values = [], []
+    for path, (name, part) in zip(files, owners, strict=True):
+        plane, size = _plane(read_values(path)), read_values(image_of[name]).shape[:2]
+        if plane.shape[:2] != size:
+            raise ValueError(
+                f"{path}: got a mask of {plane.shape[1]} x {plane.shape[0]} pixels; expected {size[1]} x {size[0]}, as "
+                f"{image_of[name].name} has."
+            )
+        planes.append(plane)
+        values.append(_values(plane, path) if part is None else [None])
+    labelled = any(len(some) > 1 for some in values)
+    for path, (name, part), plane, some in zip(files, owners, planes, values, strict=True):
+        for value in some:
+            label = part or (_label(value) if labelled else "object")
+            called = f"{path}, object {label}" if labelled else str(path)
+            found[name][label] = outline_of_mask(
+                plane, label=value if labelled and part is None else None, repair=repair, name=called
+            )
+    parts = sorted({label for outlines in found.values() for label in outlines}, key=natural_key)
+    for name, outlines in found.items():
+        if missing := [label for label in parts if label not in outlines]:
+            raise ValueError(f"{name}: got no object {missing[0]!r}; expected {', '.join(parts)} in each mask.")
+    shapes, curves = [], []
+    indices: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        try:
+            shapes.append(correspond([outlines[part] for outlines in found.values()], n_points).shapes)
+        except ValueError as error:
+            raise ValueError(f"{part}: {error}") from error
+        indices[part] = list(range(number * n_points, (number + 1) * n_points))
+        curves.append(Curve(indices[part], closed=True, name=part))
+    points = np.concatenate(shapes, axis=1)
+    groups = {part: np.array(rows) for part, rows in indices.items()}
+    scheme = LandmarkScheme("outlines", points.shape[1], groups=groups, curves=curves)
+    entries = []
+    for (name, path), shape in zip(image_of.items(), points, strict=True):
+        sample = LandmarkSample(path, shape, group=name, name=name, image_name=path.name)
+        entries.append(Entry(path, name, None, sample, name))
+    samples = LandmarkSamples(entries, as_given, scheme=scheme, source=str(masks))
+    return samples, indices if len(parts) > 1 else {}, how
+
+
+def _plane(mask: np.ndarray) -> np.ndarray:
+    """Return a mask of grey levels as one plane; colours stay."""
+    if mask.ndim == 3 and (mask.shape[2] == 1 or (mask.shape[2] == 3 and (mask[..., :1] == mask).all())):
+        return mask[..., 0]
+    return mask
+
+
+def _values(plane: np.ndarray, path: Path) -> list[Any]:
+    """Return the values, or colours, of the objects of a mask."""
+    if plane.ndim == 3:
+        found = [tuple(row) for row in np.unique(plane[..., :3].reshape(-1, 3), axis=0).tolist() if any(row)]
+    else:
+        found = [value for value in np.unique(plane).tolist() if value]
+    if len(found) > _MOST_LABELS:
+        raise ValueError(f"{path}: got {len(found)} values beside the background; expected a mask, not an image.")
+    return found
+
+
+def _label(value: Any) -> str:
+    return "#" + "".join(f"{int(v):02x}" for v in value) if isinstance(value, tuple) else f"{value:g}"
