@@ -398,10 +398,10 @@ def test_an_estimated_focal_length_keeps_its_ratio(rng):
     ],
 )  # fmt: skip
 def test_neither_a_folder_for_compiled_code_nor_a_compiler_is_needed(tmp_path, name, value, code):
-    """The folder of the process is gone, too, as that of a job may be."""
+    """The folder of the process is gone, too, as that of a job may be (NumPy needs -P for it in Python 3.13)."""
     gone = tmp_path / "gone"
     gone.mkdir()
     start = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); "
     environment = {**os.environ, name: value, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    done = subprocess.run([sys.executable, "-c", start + code], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", start + code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._names import list_images, natural_key
+from .._procrustes import generalized_procrustes
 from ..contours import correspond, outline_of_mask
 from ..curves import Curve
 from ..datasets import LandmarkSample, LandmarkSamples
@@ -18,6 +20,7 @@ from ._pairing import match_images
 from ._part_files import parts_of_names
 
 _MOST_LABELS = 64  # an image with more values is no mask
+_MUCH_LESS = 1.25  # starts that differ by noise alone change the disparity by some percent, wrong ones multiply it
 
 
 def landmarks_of_images_and_masks(
@@ -67,16 +70,9 @@ def landmarks_of_images_and_masks(
     for name, outlines in found.items():
         if missing := [label for label in parts if label not in outlines]:
             raise ValueError(f"{name}: got no object {missing[0]!r}; expected {', '.join(parts)} in each mask.")
-    shapes, curves = [], []
-    indices: dict[str, list[int]] = {}
-    for number, part in enumerate(parts):
-        try:
-            shapes.append(correspond([outlines[part] for outlines in found.values()], n_points).shapes)
-        except ValueError as error:
-            raise ValueError(f"{part}: {error}") from error
-        indices[part] = list(range(number * n_points, (number + 1) * n_points))
-        curves.append(Curve(indices[part], closed=True, name=part))
-    points = np.concatenate(shapes, axis=1)
+    points = _corresponding([[outlines[part] for part in parts] for outlines in found.values()], parts, n_points)
+    indices = {part: list(range(k * n_points, (k + 1) * n_points)) for k, part in enumerate(parts)}
+    curves = [Curve(rows, closed=True, name=part) for part, rows in indices.items()]
     groups = {part: np.array(rows) for part, rows in indices.items()}
     scheme = LandmarkScheme("outlines", points.shape[1], groups=groups, curves=curves)
     entries = []
@@ -85,6 +81,36 @@ def landmarks_of_images_and_masks(
         entries.append(Entry(path, name, None, sample, name))
     samples = LandmarkSamples(entries, as_given, scheme=scheme, source=str(masks))
     return samples, indices if len(parts) > 1 else {}, how
+
+
+def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points: int) -> np.ndarray:
+    """Return landmarks on the outlines of all images, (n, parts * points, 2).
+
+    An outline that is all but its own turned self, as that of a tooth, shows no turn. So outlines are compared as they
+    lie, or turned as the objects of an image lie to each other, unless the shapes of all objects together vary much
+    less where each outline is turned by itself.
+    """
+    centres = np.array([[outline.mean(axis=0) for outline in row] for row in outlines])
+    still = np.broadcast_to(np.eye(2), (len(outlines), 2, 2))
+    ways = [(still, False), (still, True)]
+    if len(parts) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of mirror images, which so few points may seem to be
+            ways.insert(1, (generalized_procrustes(centres).transforms.rotation, False))
+
+    def placed(turns: np.ndarray, each: bool, method: Any) -> np.ndarray:
+        shapes = []
+        for k, part in enumerate(parts):
+            turned = [row[k] @ turn.T for row, turn in zip(outlines, turns, strict=True)]
+            try:
+                shapes.append(correspond(turned, n_points, rotation=each, method=method).shapes @ turns)
+            except ValueError as error:
+                raise ValueError(f"{part}: {error}") from error
+        return np.concatenate(shapes, axis=1)
+
+    disparities = [generalized_procrustes(placed(*way, "arc_length")).disparity for way in ways]
+    chosen = next(way for way, one in zip(ways, disparities, strict=True) if one <= _MUCH_LESS * min(disparities))
+    return placed(*chosen, "auto")
 
 
 def _plane(mask: np.ndarray) -> np.ndarray:
