@@ -16,7 +16,7 @@ from no_torch import has_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shape_models", "pose", "evaluation", "asmnet")
-MODULES = {"np": "numpy", "torch": "torch", "Rotation": "scipy.spatial.transform:Rotation"}
+MODULES = {"np": "numpy", "plt": "matplotlib.pyplot", "torch": "torch", "Rotation": "scipy.spatial.transform:Rotation"}
 OPTIONS_OF_OTHERS = {"weights_only"}  # of torch.load
 FILES = (".csv", ".tps", ".pts", ".npz", ".npy", ".json", ".ljson", ".safetensors")
 NAME = re.compile(r"(?<![\w.'\"/*-])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(\()?")
