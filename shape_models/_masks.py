@@ -112,8 +112,8 @@ def outline_of_mask(
     return np.asarray(outline if signed_area(outline) > 0 else outline[::-1].copy())
 
 
-def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tuple[np.ndarray, float]:
-    """Return a plane of floats and the level that separates object and background."""
+def plane_of(mask: np.ndarray, name: str) -> np.ndarray:
+    """Return a mask as (height, width), or (height, width, 3) where it has colours, black where it is transparent."""
     if mask.ndim == 3 and mask.shape[2] in (2, 4) and mask.dtype.kind in "buif":
         clear, mask = mask[..., -1:] == 0, mask[..., :-1]
         clear = clear & ~clear.all()  # what is transparent everywhere says nothing
@@ -130,6 +130,21 @@ def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tup
         raise TypeError(f"{name}: got an array of {mask.dtype}; expected numbers or booleans.")
     if mask.dtype.kind == "f" and not np.isfinite(mask).all():
         raise ValueError(f"{name}: got NaN or infinity; expected finite numbers.")
+    return mask
+
+
+def objects_in(plane: np.ndarray) -> np.ndarray:
+    """Return the values (n,), or colours (n, 3), of a plane beside the background."""
+    if plane.ndim == 3:
+        found = np.unique(plane.reshape(-1, 3), axis=0)
+        return np.asarray(found[found.any(axis=1)])
+    found = np.unique(plane)
+    return np.asarray(found[found != 0])
+
+
+def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tuple[np.ndarray, float]:
+    """Return a plane of floats and the level that separates object and background."""
+    mask = plane_of(mask, name)
     if label is not None and level is not None:
         raise ValueError("got label and level; expected one of them.")
     if label is not None:
@@ -140,21 +155,15 @@ def _levels(mask: np.ndarray, label: Any, level: float | None, name: str) -> tup
         if mask.ndim == 3:
             raise ValueError(f"{name}: got colours, which have no level. Try label=(red, green, blue).")
         return mask.astype(np.float64), float(level)
-    if mask.ndim == 3:
-        colours = np.unique(mask[..., :3].reshape(-1, 3), axis=0)
-        objects = colours[colours.any(axis=1)]
-        what, plane = "colours", mask[..., :3].any(axis=2)
-    else:
-        objects = np.unique(mask)
-        objects = objects[objects != 0]
-        what, plane = "values", mask != 0
+    objects = objects_in(mask)
     if len(objects) > 1:
+        what = "colours" if mask.ndim == 3 else "values"
         shown = ", ".join(str(v) for v in objects[:4].tolist()) + (", ..." if len(objects) > 4 else "")
         raise ValueError(
             f"{name}: got {len(objects)} {what} beside the background ({shown}); expected one. Try label= for the "
             "object, or level= for grey levels."
         )
-    return np.asarray(plane, dtype=np.float64), 0.5
+    return np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask != 0, dtype=np.float64), 0.5
 
 
 def signed_area(points: np.ndarray) -> float:

@@ -184,7 +184,7 @@ def generalized_procrustes(
 
     Nothing is mirrored in silence. With ``reflection=False``, ``result.mirrored`` names the shapes whose squared
     distance to the mean would fall by more than half if they were mirrored: usually a flipped image. A warning says so
-    where they are also twice as far from the mean as shapes are on average.
+    where it is also more than five times the average of the other shapes.
 
     With weights or missing landmarks the size of μ is held fixed in the norm of the total weights while solving;
     afterwards it is brought to centroid size 1 like any other.

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from .._masks import objects_in, plane_of
 from .._names import list_images, natural_key
 from .._procrustes import generalized_procrustes
 from ..contours import correspond, outline_of_mask
 from ..curves import Curve
 from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import Entry, as_given
-from ..images import read_values
+from ..images import image_size, read_values
 from ..landmarks import LandmarkScheme
 from ._pairing import match_images
 from ._part_files import parts_of_names
@@ -50,10 +51,10 @@ def landmarks_of_images_and_masks(
     image_of = dict(zip(found, paths, strict=True))
     planes, values = [], []
     for path, (name, part) in zip(files, owners, strict=True):
-        plane, size = _plane(read_values(path)), read_values(image_of[name]).shape[:2]
-        if plane.shape[:2] != size:
+        plane, (width, height) = plane_of(read_values(path), str(path)), image_size(image_of[name])
+        if plane.shape[:2] != (height, width):
             raise ValueError(
-                f"{path}: got a mask of {plane.shape[1]} x {plane.shape[0]} pixels; expected {size[1]} x {size[0]}, as "
+                f"{path}: got a mask of {plane.shape[1]} x {plane.shape[0]} pixels; expected {width} x {height}, as "
                 f"{image_of[name].name} has."
             )
         planes.append(plane)
@@ -113,22 +114,12 @@ def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points:
     return placed(*chosen, "auto")
 
 
-def _plane(mask: np.ndarray) -> np.ndarray:
-    """Return a mask of grey levels as one plane; colours stay."""
-    if mask.ndim == 3 and (mask.shape[2] == 1 or (mask.shape[2] == 3 and (mask[..., :1] == mask).all())):
-        return mask[..., 0]
-    return mask
-
-
 def _values(plane: np.ndarray, path: Path) -> list[Any]:
     """Return the values, or colours, of the objects of a mask."""
-    if plane.ndim == 3:
-        found = [tuple(row) for row in np.unique(plane[..., :3].reshape(-1, 3), axis=0).tolist() if any(row)]
-    else:
-        found = [value for value in np.unique(plane).tolist() if value]
+    found = objects_in(plane).tolist()
     if len(found) > _MOST_LABELS:
         raise ValueError(f"{path}: got {len(found)} values beside the background; expected a mask, not an image.")
-    return found
+    return [tuple(value) for value in found] if plane.ndim == 3 else found
 
 
 def _label(value: Any) -> str:
