@@ -78,8 +78,8 @@ def test_the_light_network_answers_maps_that_sum_to_one(pose):
         network(torch.rand(1, 3, 48, 48))
 
 
-def test_the_light_network_learns_one_batch():
-    torch.manual_seed(0)
+def losses_of_one_batch(seed=0):
+    torch.manual_seed(seed)
     network = build_network("light", 3, width=0.35, pose=False)
     images = torch.rand(4, 3, 32, 32)
     target = torch.rand(4, 3, 2) * 0.6 - 0.3
@@ -93,6 +93,11 @@ def test_the_light_network_learns_one_batch():
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
+    return losses
+
+
+def test_the_light_network_learns_one_batch():
+    losses = losses_of_one_batch()
     assert losses[-1] < 0.5 * losses[0]
 
 
