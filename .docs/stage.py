@@ -216,9 +216,11 @@ def stage(source: Path, extra: Path, run: list[str]) -> None:
     for title, names in GUIDES:
         text += f"## {title}\n\n" + toctree(list(names), hidden=False) + "\n\n"
     write(source / "guides" / "index.md", text)
-    cards = sorted(Path(site).stem for site in where.values() if site.startswith("models/"))
+    cards = {Path(site).stem: path for path, site in sorted(where.items()) if site.startswith("models/")}
     text = "# Model cards\n\nWhat each bundled model learned from, what it may be used for, and how exact it is.\n\n"
-    write(source / "models" / "index.md", text + toctree(cards, hidden=False) + "\n")
+    for name, path in sorted(cards.items()):
+        text += f"- [{name}]({name}.md): {path.read_text(encoding='utf-8').split(chr(10) * 2)[1]}\n"
+    write(source / "models" / "index.md", f"{text}\n{toctree(sorted(cards))}\n")
 
     examples = gallery.examples()
     unknown = set(run) - {"all", "none"} - {example.name for example in examples}
