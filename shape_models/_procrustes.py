@@ -269,28 +269,12 @@ def superimposed(
         if rule == "full" and not reflection:
             return _many_planar(shapes, tangent, dtype)
     found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=tol, max_iter=max_iter)
-    mean = found.mean
     fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
     transforms = Similarity._of(fit.rotation, fit.translation, fit.scale)
+    mirrored = np.flatnonzero(transforms.reflects) if reflection else better_mirrored(fit)
     aligned = transforms(shapes)
-    distances = _distances(aligned, mean, weights)
-    if reflection:
-        mirrored = np.flatnonzero(transforms.reflects)
-    else:
-        mirrored = better_mirrored(fit)
-    if tangent:
-        aligned = to_tangent(aligned, mean, weights)
-    return ProcrustesResult(
-        aligned=aligned.astype(dtype, copy=False),
-        mean=mean,
-        transforms=transforms,
-        distances=distances,
-        disparity=float(np.sum(distances**2)),
-        mirrored=mirrored,
-        inflation=found.inflation,
-        n_iter=found.n_iter,
-        converged=found.converged,
-    )
+    distances = _distances(aligned, found.mean, weights)
+    return _result(found, transforms, aligned, distances, mirrored, tangent, dtype, weights)
 
 
 def _superimpose_what_can_be(shapes: Any, weights: Any, options: dict[str, Any]) -> ProcrustesResult:
@@ -336,19 +320,26 @@ def _slid(shapes: np.ndarray, sliding: Any, tangent: bool) -> ProcrustesResult:
     from ._sliding import as_sliding, slide
 
     record, aligned, mean, transforms = slide(shapes.astype(np.float64), as_sliding(sliding))
-    distances = _distances(aligned, mean, None)
-    return ProcrustesResult(
-        aligned=(to_tangent(aligned, mean, None) if tangent else aligned).astype(shapes.dtype, copy=False),
-        mean=mean,
-        transforms=transforms,
-        distances=distances,
-        disparity=float(np.sum(distances**2)),
-        mirrored=better_mirrored(fit_pair(aligned, mean, None, rule="partial")),
-        inflation=1.0,
-        n_iter=record.n_iter,
-        converged=record.converged,
-        sliding=record,
-    )
+    found = Mean(mean, 1.0, record.n_iter, record.converged)
+    mirrored = better_mirrored(fit_pair(aligned, mean, None, rule="partial"))
+    result = _result(found, transforms, aligned, _distances(aligned, mean, None), mirrored, tangent, shapes.dtype)
+    return replace(result, sliding=record)
+
+
+def _result(
+    found: Mean,
+    transforms: Similarity,
+    aligned: np.ndarray,
+    distances: np.ndarray,
+    mirrored: np.ndarray,
+    tangent: bool,
+    dtype: Any,
+    weights: np.ndarray | None = None,
+) -> ProcrustesResult:
+    """Return the record, with the shapes in the tangent plane where that is asked for, and in the type they came in."""
+    mean, *rest = found
+    aligned = (to_tangent(aligned, mean, weights) if tangent else aligned).astype(dtype, copy=False)
+    return ProcrustesResult(aligned, mean, transforms, distances, float(np.sum(distances**2)), mirrored, *rest)
 
 
 def mirror_shapes(shapes: ArrayLike, mirror: ArrayLike) -> np.ndarray:
@@ -449,19 +440,10 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     rotation = np.stack([c, -s, s, c], axis=-1).reshape(n, 2, 2)
     scale = found.inflation * gain / size
     moved = np.stack([c * centre[:, 0] - s * centre[:, 1], s * centre[:, 0] + c * centre[:, 1]], axis=-1)
-    aligned = z.reshape(n, k, 2)
+    transforms = Similarity._of(rotation, -scale[:, None] * moved, scale)
     slack = 1e3 * np.finfo(np.float64).eps
-    return ProcrustesResult(
-        aligned=(to_tangent(aligned, mean, None) if tangent else aligned).astype(dtype, copy=False),
-        mean=mean,
-        transforms=Similarity._of(rotation, -scale[:, None] * moved, scale),
-        distances=np.sqrt(squares),
-        disparity=float(np.sum(squares)),
-        mirrored=np.flatnonzero(1 - mirrored**2 + slack < 0.5 * (1 - gain**2)),
-        inflation=found.inflation,
-        n_iter=found.n_iter,
-        converged=found.converged,
-    )
+    odd = np.flatnonzero(1 - mirrored**2 + slack < 0.5 * (1 - gain**2))
+    return _result(found, transforms, z.reshape(n, k, 2), np.sqrt(squares), odd, tangent, dtype)
 
 
 def _times_i(m: np.ndarray) -> np.ndarray:
