@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import GeneralizedProcrustes
-from ._array import as_array, as_shapes, namespace_of, renamed
+from ._array import as_array, as_shapes, namespace_of, once_weights
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
@@ -208,13 +208,9 @@ class AlignedASM(BaseEstimator):
         self.n_features_in_ = statistics.mean.size
         return self
 
+    @once_weights
     def align(
-        self,
-        shapes: ArrayLike,
-        confidence: ArrayLike | None = None,
-        *,
-        on_error: OnError | None = None,
-        weights: ArrayLike | None = None,
+        self, shapes: ArrayLike, confidence: ArrayLike | None = None, *, on_error: OnError | None = None
     ) -> tuple[Any, Similarity]:
         """Bring shapes to the frame of the model, whether or not they look like it.
 
@@ -223,11 +219,9 @@ class AlignedASM(BaseEstimator):
         shapes : array of shape (..., n_landmarks, n_dims)
             NaN where missing.
         confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
-            What each landmark is worth, 0 to 1; see `fit_shape`.
+            What each landmark is worth, 0 to 1; see `fit_shape`. Named `weights` before 0.2.
         on_error : {"status", "raise"}, optional
             As in `project`.
-        weights : array, optional
-            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -237,7 +231,7 @@ class AlignedASM(BaseEstimator):
             From the image to the model, batched like `shapes`; ``transform.inverse`` goes back.
         """
         shapes = recall(self, shapes)
-        solution = self._solve(shapes, renamed(confidence, weights), on_error=on_error, judge=False)
+        solution = self._solve(shapes, confidence, on_error=on_error, judge=False)
         problem = solution.problem
         pose = self._pose(solution)
         aligned = pose(problem.points)
@@ -247,6 +241,7 @@ class AlignedASM(BaseEstimator):
             aligned = xp.where(gaps, xp.full_like(aligned, float("nan")), aligned)
         return solution.leave(aligned), solution.leave_pose(pose)
 
+    @once_weights
     def project(
         self,
         shapes: ArrayLike,
@@ -255,7 +250,6 @@ class AlignedASM(BaseEstimator):
         covariance: ArrayLike | None = None,
         loss: Literal["linear", "huber", "tukey"] | None = None,
         on_error: OnError | None = None,
-        weights: ArrayLike | None = None,
     ) -> Any:
         """Return the plausible shape near each shape, in the frame the shape came in.
 
@@ -269,6 +263,7 @@ class AlignedASM(BaseEstimator):
             filled in. Landmarks with names are matched to those of the model; the answer has its order.
         confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
             What each landmark is worth, 0 to 1, for instance the confidence of a detector; True and False for a mask.
+            Named `weights` before 0.2.
         covariance : float or array, optional
             Of the error of each landmark, in squared units of the shapes, instead; see `fit_shape`.
         loss : {"linear", "huber", "tukey"}, optional
@@ -276,8 +271,6 @@ class AlignedASM(BaseEstimator):
         on_error : {"status", "raise"}, optional
             Whether a shape that cannot be fitted becomes a row of NaN or an exception: by default an exception for
             one shape, and a row of NaN in a batch. `fit_shape` says why.
-        weights : array, optional
-            The name of `confidence` before; deprecated.
 
         Returns
         -------
@@ -300,7 +293,7 @@ class AlignedASM(BaseEstimator):
         >>> bool(np.abs(model.project(face) - face).max() < 1)
         True
         """
-        solution = self._solve(shapes, renamed(confidence, weights), covariance, loss=loss, on_error=on_error)
+        solution = self._solve(shapes, confidence, covariance, loss=loss, on_error=on_error)
         if not self.refinements:
             return solution.leave(solution.decode(solution.problem.basis._clip(solution.encode())))
         pose = self._pose(solution)
@@ -439,6 +432,16 @@ class AlignedASM(BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.input_tags.two_d_array = False
         return tags
+
+    def _assemble(
+        self, alignment: GeneralizedProcrustes, asm: ASM, names: tuple[str, ...] | None = None, frame: str | None = None
+    ) -> Self:
+        """Take parts that were learned elsewhere, and what their landmarks are called."""
+        self._check_parameters(len(alignment.mean_shape_))
+        self.alignment_, self.asm_ = alignment, asm
+        self.n_features_in_ = asm.n_features_in_
+        self.landmark_names_, self.frame_ = names, frame
+        return self
 
     def _check_parameters(self, n_landmarks: int, scheme: Any = None) -> None:
         self._check_choices()

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import as_numpy, refuse_extreme, renamed
+from ._array import as_numpy, once_weights, refuse_extreme
 from ._asm_samples import as_samples, flat_rows, where_seen
 from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
@@ -342,14 +342,11 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self.basis_.decode(as_numpy(coefficients, "coefficients"))
 
     @overload
-    def project(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    def project(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
-    def project(
-        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> np.ndarray: ...
-    def project(
-        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> Any:
+    def project(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
+    @once_weights
+    def project(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
 
         Parameters
@@ -357,9 +354,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         shapes : array of shape (..., *event_shape_)
             Of any array library; the answer has the same library, dtype and device.
         confidence : array of shape (..., n_landmarks), optional
-            How far each landmark is trusted, 0 to 1; see `ShapeBasis.project` for what is lost with it.
-        weights : array, optional
-            The name of `confidence` before; deprecated.
+            How far each landmark is trusted, 0 to 1; see `ShapeBasis.project` for what is lost with it. Named `weights`
+            before 0.2.
 
         Returns
         -------
@@ -371,7 +367,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             For another event shape, NaN or infinities.
         """
         check_is_fitted(self)
-        return self.basis_.project(shapes, confidence=renamed(confidence, weights))
+        return self.basis_.project(shapes, confidence=confidence)
 
     @property
     def completion_basis_(self) -> ShapeBasis:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from . import _probabilistic
-from ._array import leave, namespace_of, plain_memory, renamed, values_known
+from ._array import leave, namespace_of, once_weights, plain_memory, values_known
 from ._blocks import project_in_blocks
 from ._operands import Operands, refuse_missing
 from ._options import check_flags
@@ -103,14 +103,11 @@ class ShapeBasis(Operands):
         return self._beside(x)
 
     @overload
-    def encode(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    def encode(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
-    def encode(
-        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> np.ndarray: ...
-    def encode(
-        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> Any:
+    def encode(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
+    @once_weights
+    def encode(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
 
         Parameters
@@ -119,9 +116,7 @@ class ShapeBasis(Operands):
             May hold NaN only where the confidence is 0.
         confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
             How far each landmark is trusted: 1 fully, 0 not at all (it may be NaN), True and False for a mask. Then
-            the coefficients come from what is seen; see Notes.
-        weights : array, optional
-            The name of `confidence` before; deprecated.
+            the coefficients come from what is seen; see Notes. Named `weights` before 0.2.
 
         Returns
         -------
@@ -152,7 +147,7 @@ class ShapeBasis(Operands):
         array([0.5, 0.2])
         """
         flat, context, basis = self._enter(shapes)
-        return leave(_probabilistic.coefficients(basis, flat, renamed(confidence, weights)), context.given)
+        return leave(_probabilistic.coefficients(basis, flat, confidence), context.given)
 
     @overload
     def clip(self, coefficients: A) -> A: ...
@@ -223,14 +218,11 @@ class ShapeBasis(Operands):
         return leave(basis._decode(b), context.given)
 
     @overload
-    def project(self, shapes: A, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None) -> A: ...
+    def project(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
-    def project(
-        self, shapes: ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> np.ndarray: ...
-    def project(
-        self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None, weights: ArrayLike | None = None
-    ) -> Any:
+    def project(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
+    @once_weights
+    def project(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return, for each shape, the nearest one of the set {mean + Σ bᵢvᵢ, ``|bᵢ| ≤ k√λᵢ``}.
 
         This is ``decode(clip(encode(shapes)))``. As the modes are orthonormal and the set is convex it is an exact
@@ -243,9 +235,7 @@ class ShapeBasis(Operands):
             Any leading dimensions, in the frame of the basis. Never written to.
         confidence : array of shape (n_landmarks,) or (..., n_landmarks), optional
             How far each landmark is trusted, 0 to 1, as in `encode`: 0 (or False) for a missing landmark, which may
-            be NaN.
-        weights : array, optional
-            The name of `confidence` before; deprecated.
+            be NaN. Named `weights` before 0.2.
 
         Returns
         -------
@@ -280,7 +270,6 @@ class ShapeBasis(Operands):
         array([[6., 1.],
                [0., 0.]])
         """
-        confidence = renamed(confidence, weights)
         if confidence is None:
             memory = shapes if type(shapes) is np.ndarray else plain_memory(shapes)
             if memory is not None:

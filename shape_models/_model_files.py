@@ -95,7 +95,7 @@ def load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         if len(names) != asm.n_features_in_:
             raise ValueError(f"got {len(names)} feature names; expected {asm.n_features_in_}.")
         asm.feature_names_in_ = np.array(names, dtype=object)
-    _read_provenance(asm, header, asm.event_shape_[0])
+    asm.landmark_names_, asm.frame_ = _read_provenance(header, asm.event_shape_[0])
     return asm
 
 
@@ -114,14 +114,13 @@ def _provenance(model: Any) -> dict[str, Any]:
     }
 
 
-def _read_provenance(model: Any, header: dict[str, Any], n_landmarks: int) -> None:
+def _read_provenance(header: dict[str, Any], n_landmarks: int) -> tuple[tuple[str, ...] | None, str | None]:
     names, frame = header.get("landmark_names"), header.get("landmark_frame")
     if names is not None and len(set(map(str, names))) != n_landmarks:
         raise ValueError(f"landmark_names: got {len(names)} names; expected {n_landmarks} different ones.")
     if frame not in (None, "pixels", "y_up", "physical"):
         raise ValueError(f"landmark_frame: got {frame!r}; expected 'pixels', 'y_up', 'physical' or none.")
-    model.landmark_names_ = None if names is None else tuple(map(str, names))
-    model.frame_ = frame
+    return None if names is None else tuple(map(str, names)), frame
 
 
 def _covariance(arrays: dict[str, np.ndarray], n_features: int) -> np.ndarray:
@@ -215,11 +214,7 @@ def load_aligned(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         raise ValueError(
             f"got an alignment for {parts['alignment'].mean_shape_.shape} and modes for {parts['asm'].event_shape_}."
         )
-    model.asm_, model.alignment_ = parts["asm"], parts["alignment"]
-    model._check_parameters(len(parts["alignment"].mean_shape_))
-    _read_provenance(model, header, len(parts["alignment"].mean_shape_))
-    model.n_features_in_ = model.asm_.n_features_in_
-    return model
+    return model._assemble(parts["alignment"], parts["asm"], *_read_provenance(header, parts["asm"].event_shape_[0]))
 
 
 def limit_to_json(limit: Any) -> Any:

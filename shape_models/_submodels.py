@@ -262,10 +262,7 @@ def fit_with_kernel(
     basis = _basis_from(mean, total, count, limit)
     asm = _as_asm(ASM(n_components, limit=limit), basis, float(values.sum()), n_samples=len(array))
     model = AlignedASM(ASM(n_components, limit=limit), scheme=None if scheme is None else get_scheme(scheme))
-    model.alignment_, model.asm_ = alignment, asm
-    model._check_parameters(array.shape[1])
-    model.n_features_in_ = mean.size
-    model.landmark_names_, model.frame_ = None, None
+    model._assemble(alignment, asm)
     model.kernel_ = (float(amplitude), float(length))
     return model
 
@@ -339,19 +336,13 @@ def _as_asm(like: ASM, basis: ShapeBasis, total: float, n_samples: int | None = 
 
 def _aligned(like: AlignedASM, asm: ASM, chosen: np.ndarray, scheme: Any) -> AlignedASM:
     """Return an aligned model about another mean, with the options of a fitted one."""
-    parameters = like.get_params(deep=False) | {"scheme": scheme}
-    model = AlignedASM(**parameters)
     old = like.alignment_
     alignment = GeneralizedProcrustes(**(old.get_params(deep=False) | {"mirror": None}))
     whole = len(chosen) == len(old.mean_shape_)
     mean = old.mean_shape_[chosen] if whole else np.asarray(asm.mean_)
     alignment._keep(Mean(mean, old.inflation_, old.n_iter_, old.converged_), old.disparity_, old.mirrored_)
-    model.alignment_, model.asm_ = alignment, asm
-    model.n_features_in_ = int(np.asarray(asm.mean_).size)
-    model._check_parameters(len(np.asarray(asm.mean_)))
-    model.landmark_names_ = None
-    model.frame_ = getattr(like, "frame_", None)
-    return model
+    model = AlignedASM(**(like.get_params(deep=False) | {"scheme": scheme}))
+    return model._assemble(alignment, asm, frame=getattr(like, "frame_", None))
 
 
 def _chosen(landmarks: Any, scheme: Any, n: int) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from ._entry import as_array, as_numpy
 from ._library import device_of, namespace_of, to_numpy, values_known
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_weights(weights: Any, shape: tuple[int, ...], *, name: str = "weights") -> np.ndarray:
@@ -92,11 +96,16 @@ def as_confidence(confidence: Any, like: Any, shape: tuple[int, ...], *, name: s
     return values
 
 
-def renamed(confidence: Any, weights: Any) -> Any:
-    """Return the confidence, which was called `weights` for one version."""
-    if weights is None:
-        return confidence
-    if confidence is not None:
-        raise TypeError("got confidence= and weights=, which was its name before; expected one of them.")
-    warnings.warn("weights= was renamed: use confidence=.", FutureWarning, stacklevel=3)
-    return weights
+def once_weights(method: F) -> F:
+    """Let a method take its confidence by the name `weights` too, which it had before."""
+
+    @functools.wraps(method)
+    def wrapper(self: Any, *args: Any, weights: Any = None, **options: Any) -> Any:
+        if weights is not None:
+            if len(args) > 1 or options.get("confidence") is not None:
+                raise TypeError("got confidence= and weights=, which was its name before; expected one of them.")
+            warnings.warn("weights= was renamed: use confidence=.", FutureWarning, stacklevel=2)
+            options["confidence"] = weights
+        return method(self, *args, **options)
+
+    return cast(F, wrapper)

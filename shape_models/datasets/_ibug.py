@@ -14,8 +14,8 @@ from ..formats import LandmarkFileError, read_pts
 from ..formats._record import Missing
 from ..formats._source import Source
 from ..landmarks import IBUG68
-from ._index import Folder, at, of_split
-from ._samples import Entry, LandmarkSample, LandmarkSamples, named
+from ._index import Folder, archive, at
+from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 _PRIVATE = ("300w/01_indoor", "300w/02_outdoor", "01_indoor", "02_outdoor")
 _300W_FOLDERS = {
@@ -83,17 +83,12 @@ def read_300w(
         notes = compare_names(table, [entry.name for entry in entries], map(found.name, found.ending(".pts")))
     else:
         entries = _300w_from_folders(Folder(folder))
-    if not entries:
-        raise LandmarkFileError(
-            f"{folder}: got no .pts in {', '.join(_300W_FOLDERS)}, and no split.csv; expected the layout of 300-W."
-        )
     wanted = None
     if split in ("full", "test") and split not in {entry.split for entry in entries}:
         wanted = {"common", "challenging"}
-
     load = partial(_load_300w, origin=origin, missing=missing)
-    chosen = of_split(named(entries), split, wanted)
-    return LandmarkSamples(chosen, load, scheme=IBUG68, source=str(folder), notes=notes)
+    expected = f".pts in {', '.join(_300W_FOLDERS)}, and no split.csv; expected the layout of 300-W"
+    return archive(folder, entries, expected, load, split=split, wanted=wanted, scheme=IBUG68, notes=notes)
 
 
 def _load_300w(entry: Entry, *, origin: float, missing: Missing) -> LandmarkSample:

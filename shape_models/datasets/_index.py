@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .._names import IMAGE_SUFFIXES, composed, list_files, natural_key
 from .._typing import PathLike
 from ..formats import LandmarkFileError
-from ._samples import Entry
+from ._samples import Entry, LandmarkSample, LandmarkSamples, as_given, named
 
 
 class Folder:
@@ -67,6 +68,23 @@ def only_image(paths: Sequence[Path]) -> Path | None:
 def at(path: Path, line: int | None, problem: str) -> LandmarkFileError:
     """Return the error of a file, or of a line of it."""
     return LandmarkFileError(f"{path}: {problem}" if line is None else f"{path}, line {line}: {problem}")
+
+
+def archive(
+    folder: PathLike,
+    entries: Iterable[Entry],
+    expected: str,
+    load: Callable[[Entry], LandmarkSample] = as_given,
+    *,
+    split: str | None = None,
+    wanted: set[str] | None = None,
+    **about: Any,
+) -> LandmarkSamples:
+    """Return the samples of a public set, or one split of it; where nothing was found say what was expected."""
+    entries = list(entries)
+    if not entries:
+        raise LandmarkFileError(f"{folder}: got no {expected}.")
+    return LandmarkSamples(of_split(named(entries), split, wanted), load, source=str(folder), **about)
 
 
 def of_split(entries: Sequence[Entry], split: str | None, wanted: set[str] | None = None) -> Iterable[Entry]:

@@ -15,8 +15,8 @@ from ..formats._source import Source
 from ..landmarks import IBUG68, IMM58, MUCT68, MUCT76, WFLW98
 from ._arrays import read_arrays
 from ._ibug import read_300w
-from ._index import Folder, of_split
-from ._samples import Entry, LandmarkSample, LandmarkSamples, named
+from ._index import Folder, archive
+from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["read_300w", "read_helen", "read_imm", "read_muct", "read_wflw", "read_youtube68"]
 
@@ -79,10 +79,8 @@ def read_wflw(folder: PathLike, split: str | None = None) -> LandmarkSamples:
             name = text.split(None, 206)[-1]
             image = root.root / "WFLW_images" / name
             entries.append(Entry(image, name, part, (str(path), line, text), plain_name(name)))
-    if not entries:
-        raise LandmarkFileError(f"{folder}: got no list_98pt_rect_attr_train.txt or ..._test.txt; expected WFLW.")
-
-    return LandmarkSamples(of_split(named(entries), split), _load_wflw, scheme=WFLW98, source=str(folder))
+    expected = "list_98pt_rect_attr_train.txt or ..._test.txt; expected WFLW"
+    return archive(folder, entries, expected, _load_wflw, split=split, scheme=WFLW98)
 
 
 def _load_wflw(entry: Entry) -> LandmarkSample:
@@ -104,15 +102,12 @@ def _wflw_reduced(path: Path, split: str | None) -> LandmarkSamples:
     arrays = read_arrays(path, {"shapes": (None, 68, 2), "box": (None, 4), "attributes": (None, 6)})
 
     rows = zip(arrays["shapes"], arrays["box"], arrays["attributes"] != 0, strict=True)
-    entries = [Entry(None, str(i), "test", row, str(i)) for i, row in enumerate(rows)]
-    chosen = of_split(entries, split)
-    return LandmarkSamples(chosen, _load_wflw_reduced, scheme=IBUG68, named=False, source=str(path))
-
-
-def _load_wflw_reduced(entry: Entry) -> LandmarkSample:
-    points, box, flags = entry.source
-    attributes = dict(zip(_WFLW_ATTRIBUTES, flags.tolist(), strict=True))
-    return LandmarkSample(None, points, box, attributes, entry.group, entry.split)
+    entries = []
+    for name, (points, box, flags) in zip(map(str, range(len(arrays["box"]))), rows, strict=True):
+        attributes = dict(zip(_WFLW_ATTRIBUTES, flags.tolist(), strict=True))
+        sample = LandmarkSample(None, points, box, attributes, name, "test")
+        entries.append(Entry(None, name, "test", sample, name))
+    return archive(path, entries, "shapes; expected WFLW", split=split, scheme=IBUG68, named=False)
 
 
 def read_helen(folder: PathLike, split: str | None = None, *, origin: float = 0) -> LandmarkSamples:
@@ -170,11 +165,8 @@ def read_helen(folder: PathLike, split: str | None = None, *, origin: float = 0)
             name = lines[0][1].removesuffix(".jpg")
             image, rows = root.image_anywhere(name), (str(path), lines[1:])
             entries.append(Entry(image, name, splits.get(name), rows, plain_name(name)))
-    if not entries:
-        raise LandmarkFileError(f"{folder}: got no annotation 1.txt ...; expected HELEN.")
-
     load = partial(_load_helen, origin=origin)
-    return LandmarkSamples(of_split(named(entries), split), load, source=str(folder))
+    return archive(folder, entries, "annotation 1.txt ...; expected HELEN", load, split=split)
 
 
 def _load_helen(entry: Entry, *, origin: float) -> LandmarkSample:
@@ -251,17 +243,13 @@ def read_muct(folder: PathLike, *, mirrored: bool = False) -> LandmarkSamples:
         if match[1] and not mirrored:
             continue
         image = None if root is None else root.image_anywhere(name)
-        entries.append(Entry(image, match[2], None, (file, match.groups()), plain_name(name)))
-
-    return LandmarkSamples(named(entries), _load_muct, scheme=MUCT76 if n == 76 else MUCT68, source=str(path))
-
-
-def _load_muct(entry: Entry) -> LandmarkSample:
-    file, (flipped, person, session, camera, sex, glasses) = entry.source
-    attributes = {"name": file.image_name, "person": person, "session": session, "camera": camera, "sex": sex}
-    attributes |= {"glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped)}
-    attributes["tag"] = file.attributes.get("tag")
-    return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
+        flipped, person, session, camera, sex, glasses = match.groups()
+        attributes = {"name": name, "person": person, "session": session, "camera": camera, "sex": sex}
+        attributes |= {"glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped)}
+        attributes["tag"] = file.attributes.get("tag")
+        sample = LandmarkSample(image, file.points, None, attributes, person)
+        entries.append(Entry(image, person, None, sample, plain_name(name)))
+    return archive(path, entries, "faces; expected MUCT", scheme=MUCT76 if n == 76 else MUCT68)
 
 
 def read_imm(folder: PathLike, *, origin: float = 1) -> LandmarkSamples:
@@ -303,18 +291,15 @@ def read_imm(folder: PathLike, *, origin: float = 1) -> LandmarkSamples:
     ('07', 2, 'f')
     """
     root = Folder(folder)
-    paths = root.ending(".asf") or root.ending(".pts")
-    if not paths:
-        raise LandmarkFileError(f"{folder}: got no .asf or .pts files; expected the IMM face database.")
     entries = []
-    for path in paths:
+    for path in root.ending(".asf") or root.ending(".pts"):
         match = re.fullmatch(r"(\d+)-(\d)([fm])", path.stem)
         if match is None:
             raise LandmarkFileError(f"{path}: got this name; expected person-pose-sex, such as 01-1m.")
         image = root.image(path.parent, path.stem)
         entries.append(Entry(image, match[1], None, (path, match.groups()), root.name(path)))
-
-    return LandmarkSamples(named(entries), partial(_load_imm, origin=origin), scheme=IMM58, source=str(folder))
+    expected = ".asf or .pts files; expected the IMM face database"
+    return archive(folder, entries, expected, partial(_load_imm, origin=origin), scheme=IMM58)
 
 
 def _load_imm(entry: Entry, *, origin: float) -> LandmarkSample:
@@ -373,13 +358,8 @@ def read_youtube68(folder: PathLike, split: str | None = None) -> LandmarkSample
             if column not in file.attributes:
                 raise LandmarkFileError(f"{path}: got no column {column!r}; expected image, person, clip, split, x0.")
         image = None if file.image_name is None else Path(folder) / "images" / file.image_name
-        own = plain_name(file.image_name or f"{path.stem}#{len(entries)}")
-        entries.append(Entry(image, file.attributes["person"], file.attributes["split"], file, own))
-
-    return LandmarkSamples(of_split(named(entries), split), _load_youtube68, scheme=IBUG68, source=str(folder))
-
-
-def _load_youtube68(entry: Entry) -> LandmarkSample:
-    file = entry.source
-    attributes = {"person": file.attributes["person"], "clip": file.attributes["clip"]}
-    return LandmarkSample(entry.image, file.points, None, attributes, entry.group, entry.split)
+        person, part = file.attributes["person"], file.attributes["split"]
+        attributes = {"person": person, "clip": file.attributes["clip"]}
+        sample = LandmarkSample(image, file.points, None, attributes, person, part)
+        entries.append(Entry(image, person, part, sample, plain_name(file.image_name or f"{path.stem}#{len(entries)}")))
+    return archive(folder, entries, "rows in keypoints.csv; expected YouTube-68", split=split, scheme=IBUG68)

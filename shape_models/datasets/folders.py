@@ -12,8 +12,8 @@ from ..formats._record import Missing
 from ..formats._source import read_bytes
 from ..formats.npy import parse_array
 from ..landmarks import LandmarkScheme, get_scheme
-from ._index import Folder
-from ._samples import Entry, LandmarkSample, LandmarkSamples, named
+from ._index import Folder, archive
+from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["read_asmnet"]
 
@@ -70,8 +70,6 @@ def read_asmnet(
     root = Folder(folder)
     scheme = None if scheme is None else get_scheme(scheme)
     paths = [path for path in root.ending(".npy") if path.parent.name == "annotations"]
-    if not paths:
-        raise LandmarkFileError(f"{folder}: got no annotations/*.npy; expected the folders of ASMNet.")
     known = set(root.files)
     entries = []
     for path in paths:
@@ -82,7 +80,7 @@ def read_asmnet(
         own = (path.parent.parent / path.stem).relative_to(root.root).as_posix()
         entries.append(Entry(image, group_name, None, source, own))
     load = partial(_load_asmnet, missing=missing, scheme=scheme)
-    return LandmarkSamples(named(entries), load, scheme=scheme, source=str(folder))
+    return archive(folder, entries, "annotations/*.npy; expected the folders of ASMNet", load, scheme=scheme)
 
 
 def _load_asmnet(entry: Entry, *, missing: Missing, scheme: LandmarkScheme | None) -> LandmarkSample:

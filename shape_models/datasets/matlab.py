@@ -13,9 +13,9 @@ from .._mat73 import opened
 from .._typing import PathLike
 from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
-from ._index import Folder, of_split
+from ._index import Folder, archive
 from ._mat5 import read_mat5
-from ._samples import Entry, LandmarkSample, LandmarkSamples, named
+from ._samples import Entry, LandmarkSample, LandmarkSamples
 
 __all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
 
@@ -72,24 +72,18 @@ def read_cofw(folder: PathLike, split: str | None = None) -> LandmarkSamples:
         root = Folder(folder)
         names = {part: root.named(f"COFW_{part}_color.mat", f"COFW_{part}.mat") for part in ("train", "test")}
         found = {part: name for part, name in names.items() if name is not None}
-    if not found:
-        raise LandmarkFileError(f"{folder}: got no COFW_train_color.mat or COFW_test_color.mat; expected COFW.")
     entries: list[Entry] = []
     for part, name in found.items():
         shapes, boxes, pictures = _read_cofw_file(name, part)
         for i in range(len(shapes)):
             own, image = f"{part}/{i}", name / str(i) if pictures else None
-            entries.append(Entry(image, own, part, (i, shapes[i], boxes[i]), own))
-
-    return LandmarkSamples(of_split(entries, split), _load_cofw, scheme=COFW29, source=str(folder))
-
-
-def _load_cofw(entry: Entry) -> LandmarkSample:
-    i, shape, (x, y, width, height) = entry.source
-    points = np.column_stack([shape[:29], shape[29:58]]) - 1.0
-    box = np.array([x - 1, y - 1, x - 1 + width, y - 1 + height])
-    attributes = {"occluded": shape[58:] > 0.5, "lfpw": entry.split == "train" and i < 845}
-    return LandmarkSample(entry.image, points, box, attributes, entry.group, entry.split)
+            points = shapes[i, :58].reshape(2, 29).T - 1.0
+            corner, size = boxes[i, :2] - 1.0, boxes[i, 2:]
+            attributes = {"occluded": shapes[i, 58:] > 0.5, "lfpw": part == "train" and i < 845}
+            sample = LandmarkSample(image, points, np.concatenate([corner, corner + size]), attributes, own, part)
+            entries.append(Entry(image, own, part, sample, own))
+    expected = "COFW_train_color.mat or COFW_test_color.mat; expected COFW"
+    return archive(folder, entries, expected, split=split, scheme=COFW29)
 
 
 def _read_cofw_file(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -149,12 +143,10 @@ def read_aflw2000(folder: PathLike, *, origin: float = 1) -> LandmarkSamples:
     ([0.0, 0.0, 1.0], 0.1)
     """
     root = Folder(folder)
-    paths = root.ending(".mat")
-    if not paths:
-        raise LandmarkFileError(f"{folder}: got no .mat files; expected AFLW2000-3D.")
-    entries = [Entry(root.image(path.parent, path.stem), path.stem, None, path, root.name(path)) for path in paths]
-
-    return LandmarkSamples(named(entries), partial(_load_aflw2000, origin=origin), scheme=IBUG68, source=str(folder))
+    found = ((path, root.image(path.parent, path.stem)) for path in root.ending(".mat"))
+    entries = [Entry(image, path.stem, None, path, root.name(path)) for path, image in found]
+    load = partial(_load_aflw2000, origin=origin)
+    return archive(folder, entries, ".mat files; expected AFLW2000-3D", load, scheme=IBUG68)
 
 
 def _load_aflw2000(entry: Entry, *, origin: float) -> LandmarkSample:
@@ -219,16 +211,11 @@ def read_300wlp(
         # PART_photograph_face_pose, except LFPW_image_train_photograph_pose, one face each
         stem = path.stem.rsplit("_", 1)[0]
         group = stem if match[1] == "LFPW" else re.sub(r"(?<=\d)_\d+$", "", stem)
-        points = root.root / "landmarks" / match[1] / f"{path.stem}_pts.mat"
-        if match[2]:
-            points = root.root / "landmarks" / path.parent.name / f"{path.stem}_pts.mat"
+        points = root.root / "landmarks" / path.parent.name / f"{path.stem}_pts.mat"
         source = (path, points if points in known else None, bool(match[2]))
         entries.append(Entry(root.image(path.parent, path.stem), group, match[1], source, root.name(path)))
-    if not entries:
-        raise LandmarkFileError(f"{folder}: got no .mat files in AFW, HELEN, IBUG or LFPW; expected 300W-LP.")
-
-    load = partial(_load_300wlp, origin=origin)
-    return LandmarkSamples(of_split(named(entries), split), load, scheme=IBUG68, source=str(folder))
+    expected, load = ".mat files in AFW, HELEN, IBUG or LFPW; expected 300W-LP", partial(_load_300wlp, origin=origin)
+    return archive(folder, entries, expected, load, split=split, scheme=IBUG68)
 
 
 def _load_300wlp(entry: Entry, *, origin: float) -> LandmarkSample:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .._typing import PathLike
@@ -33,31 +35,9 @@ from .via import read_via
 
 Reader = Callable[..., LandmarkFile | list[LandmarkFile]]
 _HEADER_WORD = re.compile(r"[xyz]|[xyz][_ .]?[0-9]+|[0-9]+[_ .][xyz]|.+[_ .][xyz]", re.IGNORECASE)
-FOREIGN_ENDINGS = {
-    ".mat": "MATLAB. Try writing the points as .txt or .csv there, or archive= for a public set",
-    ".xlsx": "a spreadsheet. Try saving the sheet as .csv",
-    ".xls": "a spreadsheet. Try saving the sheet as .csv",
-    ".ods": "a spreadsheet. Try saving the sheet as .csv",
-    ".parquet": "a table of Parquet. Try writing it as .csv",
-    ".rds": "an object of R. Try writing it as .csv there",
-    ".rdata": "objects of R. Try writing them as .csv there",
-    ".slp": "a project of SLEAP. Try exporting the analysis as .csv",
-    ".pkl": "a pickle, which could run anything. Try numpy.savez",
-    ".npz": "arrays of many shapes. Try shape_models.datasets.load_landmarks",
-}
-_FOREIGN_OBJECTS = (  # keys of JSON objects
-    ({"people"}, "OpenPose, which writes one file a frame. Try writing its keypoints as COCO results"),
-    ({"instance_info"}, "MMPose. Try its COCO results"),
-    ({"objects", "size"}, "a Supervisely export. Try exporting it as COCO keypoints"),
-    ({"objects", "tags"}, "a Supervisely export. Try exporting it as COCO keypoints"),
-    ({"item", "annotations"}, "a V7 Darwin export. Try exporting it as COCO"),
-    ({"items", "categories"}, "a Datumaro export. Try exporting it as COCO"),
-    ({"type"}, "GeoJSON. Try exporting the points as CSV"),
-)
-_FOREIGN_ROOTS = {
-    "annotation": "Pascal VOC, which has boxes and no landmarks. Try exporting as COCO keypoints or CVAT",
-    "svg": "a drawing (SVG). Try exporting the points as CSV",
-}
+# What files of other programs hold and what to do with them: by their ending, the keys of a JSON object, the XML root.
+_FOREIGN = json.loads(Path(__file__).with_name("_foreign.json").read_text(encoding="utf-8"))
+FOREIGN_ENDINGS: dict[str, str] = _FOREIGN["endings"]
 
 
 def options_of(function: Callable[..., Any]) -> set[str]:
@@ -106,8 +86,8 @@ def _choose_json(source: Source) -> Reader:
             raise _foreign(source, "a Label Studio export (JSON-MIN). Try exporting it as COCO")
     if not isinstance(content, dict):
         return read_coco
-    for keys, what in _FOREIGN_OBJECTS:
-        if keys <= content.keys() and (keys != {"type"} or content["type"] in ("FeatureCollection", "Feature")):
+    for keys, what in _FOREIGN["objects"]:
+        if content.keys() >= set(keys) and (keys != ["type"] or content["type"] in ("FeatureCollection", "Feature")):
             raise _foreign(source, what)
     if "markups" in content:
         return read_slicer
@@ -129,8 +109,8 @@ def _foreign(source: Source, what: str) -> LandmarkFileError:
 
 def _choose_xml(source: Source) -> Reader:
     root = root_of(source)
-    if root in _FOREIGN_ROOTS:
-        raise _foreign(source, _FOREIGN_ROOTS[root])
+    if root in _FOREIGN["roots"]:
+        raise _foreign(source, _FOREIGN["roots"][root])
     return read_cvat_xml if root == "annotations" else read_dlib_xml
 
 
