@@ -337,9 +337,9 @@ def _result(
     weights: np.ndarray | None = None,
 ) -> ProcrustesResult:
     """Return the record, with the shapes in the tangent plane where that is asked for, and in the type they came in."""
-    mean, *rest = found
-    aligned = (to_tangent(aligned, mean, weights) if tangent else aligned).astype(dtype, copy=False)
-    return ProcrustesResult(aligned, mean, transforms, distances, float(np.sum(distances**2)), mirrored, *rest)
+    aligned = (to_tangent(aligned, found.mean, weights) if tangent else aligned).astype(dtype, copy=False)
+    how = found.inflation, found.n_iter, found.converged
+    return ProcrustesResult(aligned, found.mean, transforms, distances, float(np.sum(distances**2)), mirrored, *how)
 
 
 def mirror_shapes(shapes: ArrayLike, mirror: ArrayLike) -> np.ndarray:
