@@ -21,7 +21,6 @@ import click
 import numpy as np
 
 from ._aligned import AlignedASM
-from ._array import DegenerateShapeError
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._drawing import basis_of, get_pyplot
@@ -123,6 +122,23 @@ class _Missing(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"got {value!r}; expected negative, zero, a number, or one a coordinate (-1,0).", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
+
+class _Label(click.ParamType):  # type: ignore[type-arg]
+    """``2``, or a colour ``255,0,0``."""
+
+    name = "VALUE or R,G,B"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            numbers = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(f"got {value!r}; expected a number, or three for a colour (255,0,0).", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
+LABEL = _Label()
 
 _SOURCE: dict[str, dict[str, Any]] = {
     "--scheme": {"help": "What the landmarks are: ibug68, wflw98, cofw29, imm58, muct68, ..."},
@@ -412,14 +428,14 @@ def shapes_for(model: Any, data: Any) -> np.ndarray:
 
 
 @contextmanager
-def by_name(names: Sequence[str]) -> Iterator[None]:
+def by_name(names: Sequence[str], what: str = "shapes?") -> Iterator[None]:
     """Call a shape that is at fault by its name instead of its place; of mirror images the command itself speaks."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "shapes: .* look like mirror images", UserWarning)
             yield
-    except DegenerateShapeError as error:
-        text = re.sub(r"\bshapes?\[([0-9]+)\]", lambda match: names[int(match[1])], str(error))
+    except ValueError as error:
+        text = re.sub(rf"\b{what}\[([0-9]+)\]", lambda match: names[int(match[1])], str(error))
         raise DataError(text) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -75,6 +75,10 @@ def outline_of_mask(
     n_pixels = int(inside.sum())
     if n_pixels == 0:
         raise ValueError(f"{name}: got no pixel of an object. Try another label= or level=.")
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
+    near = np.s_[top : rows[-1] + 2, left : columns[-1] + 2]
+    values, inside = values[near], inside[near]
     parts, n_parts = ndimage.label(inside)
     if n_parts > 1:
         sizes = np.bincount(parts.ravel())[1:]
@@ -108,7 +112,7 @@ def outline_of_mask(
     border = np.pad(np.zeros(values.shape, bool), 1, constant_values=True)
     padded = np.where(border & (padded > level), 2 * level - padded, padded)  # the outline runs half way there too
     found = max(find_contours(padded, level, fully_connected="low"), key=len)
-    outline = found[:-1, ::-1] - 1.0
+    outline = found[:-1, ::-1] + [left - 1.0, top - 1.0]
     return np.asarray(outline if signed_area(outline) > 0 else outline[::-1].copy())
 
 
@@ -197,6 +201,7 @@ def read_masks(
     label: ArrayLike | None = None,
     level: float | None = None,
     repair: bool = False,
+    progress: Callable[[list[Path]], Iterable[Path]] = iter,
 ) -> Masks:
     """Read the outlines of masks from image files.
 
@@ -207,6 +212,8 @@ def read_masks(
         ``.npy`` file of one mask (height, width) or several (n, height, width).
     label, level, repair : optional
         As in `outline_of_mask`.
+    progress : callable, optional
+        Is given the files and iterates over them, to show how far the reading is.
 
     Returns
     -------
@@ -249,7 +256,7 @@ def read_masks(
         below = [PurePath(p.name) for p in files]
         below = below if len(set(below)) == len(below) else [PurePath(p) for p in files]
     outlines, names = [], []
-    for file, short in zip(files, map(PurePath.as_posix, below), strict=True):
+    for file, short in zip(progress(files), map(PurePath.as_posix, below), strict=True):
         if file.suffix.lower() == ".npy":
             array = parse_array(file, read_bytes(file), text=True)
             several = array.ndim == 3

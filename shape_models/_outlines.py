@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -39,6 +40,10 @@ class Outline:
     def farthest(self) -> float:
         """Return the place of the point farthest from the centroid."""
         return float(self._along[np.argmax(((self.points - self.centre()) ** 2).sum(axis=1))])
+
+    def topmost(self) -> float:
+        """Return the place of the point with the least y."""
+        return float(self._along[np.argmin(self.points[:, 1])])
 
     def directions(self, start: float, n: int) -> np.ndarray:
         """Return unit directions of n equal steps from a start, each averaged over its neighbourhood; complex."""
@@ -76,6 +81,21 @@ def _complex(points: np.ndarray) -> np.ndarray:
 def _unit(z: np.ndarray) -> np.ndarray:
     z = z - z.mean(axis=-1, keepdims=True)
     return np.asarray(z / np.linalg.norm(z, axis=-1, keepdims=True))
+
+
+def overlap_of(one: np.ndarray, other: np.ndarray, steps: int = 0) -> float:
+    """Return the overlap (Dice) of the regions in two closed polygons, on a grid of 1, or so many steps if finer."""
+    from skimage.draw import polygon
+
+    low, high = np.minimum(one.min(axis=0), other.min(axis=0)), np.maximum(one.max(axis=0), other.max(axis=0))
+    finer = max(1.0, steps / max(float((high - low).max()), np.finfo(np.float64).tiny))
+    low = np.floor(low) - 1 / finer
+    masks = np.zeros((2, *(np.ceil((high - low) * finer).astype(int) + 2)[::-1]), dtype=bool)
+    for mask, points in zip(masks, (one, other), strict=True):
+        x, y = ((points - low) * finer).T
+        mask[polygon(y, x, shape=mask.shape)] = True
+    total = int(masks.sum())
+    return 2.0 * float(masks.all(axis=0).sum()) / total if total else 0.0
 
 
 def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int = 30) -> Found:
@@ -128,7 +148,9 @@ def _refined(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -
     return float(start + found.x) % 1.0
 
 
-def slide_along(outlines: Sequence[Outline], found: Found, *, rotation: bool, stretch: float, max_iter: int) -> Found:
+def slide_along(
+    outlines: Sequence[Outline], found: Found, *, rotation: bool, stretch: float, max_iter: int, tell: Any
+) -> Found:
     """Match all outlines to a template that gets nearer to their mean, as long as that makes the energy smaller."""
     starts = found.places[:, 0]
     steps = np.arange(_DENSE) / _DENSE
@@ -139,10 +161,10 @@ def slide_along(outlines: Sequence[Outline], found: Found, *, rotation: bool, st
     best, converged = found, False
     energies: list[float] = []
     for round_ in range(max_iter):
-        matched = [
-            _matched(template, outline, start, rotation=rotation, stretch=stretch, near=_NEAR if round_ == 0 else 1)
-            for outline, start in zip(outlines, starts, strict=True)
-        ]
+        matched, near = [], _NEAR if round_ == 0 else 1
+        for outline, start in zip(outlines, starts, strict=True):
+            matched.append(_matched(template, outline, start, rotation=rotation, stretch=stretch, near=near))
+            tell("matching outlines", len(matched) + round_ * len(outlines), max_iter * len(outlines))
         energy = float(np.mean([one[0] for one in matched]))
         # Less than a ten-thousandth is no gain: the templates would go on to exchange single steps.
         if energies and not energy < energies[-1] * (1 - 1e-4):

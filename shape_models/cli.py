@@ -103,12 +103,23 @@ _rule = commands.together(
     click.option("--keep-size", is_flag=True, help="Superimpose without scaling."),
     parse=lambda given: {"criterion": given["criterion"], "scaling": not given["keep_size"]},
 )
-_masks = commands.together(
-    "masks",
-    click.option("--points", type=click.IntRange(4), default=64, help="Landmarks on the outline of each mask [64]."),
-    click.option("--label", type=int, help="Value of the object in masks of several."),
+_outlines = commands.together(
+    "given",
+    click.option("--outlines", is_flag=True, help="The points of each file are a closed outline, as many as it has."),
+    click.option("--points", type=click.IntRange(4), help="Landmarks on each outline. [default: 64]"),
+    click.option(
+        "--placing", type=click.Choice(["auto", "elastic", "arc_length"]), help="Equal distances from starts that "
+        "correspond (arc_length), points that slide along the outlines (elastic), or what describes outlines left out "
+        "better. [default: auto]",
+    ),
+    click.option("--no-turning", is_flag=True, help="All objects lie alike: no outline is turned to match the others."),
+    click.option("--label", type=commands.LABEL, help="Value, or colour R,G,B, of the object in masks of several."),
+    click.option("--level", type=float, help="For grey levels and probabilities: the object is what lies above."),
     click.option("--repair", is_flag=True, help="Keep the largest part of a mask and fill its holes."),
-)
+    click.option("--report", metavar="FILE.html", type=click.Path(dir_okay=False), help="Write a page on the landmarks "
+                 "of outlines: compactness, generalisation, specificity and overlap, beside equal distances."),
+    parse=lambda given: {key: value for key, value in given.items() if value is not None and value is not False},
+)  # fmt: skip
 
 
 # --- Commands --------------------------------------------------------------------------------------------
@@ -121,23 +132,31 @@ _masks = commands.together(
 @_settings
 @_rule
 @click.option("--symmetric", is_flag=True, help="Give the mean the mirror symmetry of the scheme.")
-@_masks
+@_outlines
 @commands.json_option
 def fit(
-    source: str, output: str, reading: Given, asm: Given, rule: Given, masks: Given, symmetric: bool, as_json: bool
+    source: str, output: str, reading: Given, asm: Given, rule: Given, given: Given, symmetric: bool, as_json: bool
 ) -> None:
     """Fit a shape model to the landmarks of SOURCE and save it.
 
-    A folder of images without landmark files is taken for masks: corresponding points are placed on their outlines.
+    A folder of images without landmark files is taken for masks: corresponding landmarks are placed on their outlines,
+    as on the outlines of files with --outlines.
 
     For example: fit 300w --split train --scheme ibug68 -o face.npz
     """
-    from .contours import holds_masks, landmarks_of_masks
+    from .contours import holds_masks
 
     if Path(output).suffix.lower() != ".npz":
         raise click.UsageError(f"output: got {output!r}; expected a name that ends with .npz.")
-    if holds_masks(source):
-        data = landmarks_of_masks(source, masks.pop("points"), **masks)
+    record: dict[str, Any] = {}
+    lines: list[str] = []
+    if holds_masks(source) or "outlines" in given:
+        from ._outline_report import place_landmarks
+
+        data, record, lines = place_landmarks(source, reading, **given)
+    elif given:
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise click.UsageError(f"{option}: is for outlines; expected a folder of masks, or --outlines for polygons.")
     else:
         data = commands.read(source, reading)
         commands.say_curves(source, data)
@@ -158,11 +177,11 @@ def fit(
     shares = fitted.explained_variance_ratio_
     mirrored = [data.names[i] for i in model.alignment_.mirrored_]
     n, k, d = shapes.shape
-    record = {"model": str(output), "n_samples": n, "n_landmarks": k, "n_dims": d, "frame": data.frame}
+    record |= {"model": str(output), "n_samples": n, "n_landmarks": k, "n_dims": d, "frame": data.frame}
     record |= {"scheme": None if data.scheme is None else data.scheme.name, "missing_landmarks": missing}
     record |= {"n_components": fitted.n_components_, "explained_variance_ratio": shares, "mirrored": mirrored}
     record |= {"converged": bool(model.alignment_.converged_ and fitted.converged_), "seconds": round(seconds, 3)}
-    lines = [
+    lines += [
         f"{counted(n, 'shape')} of {k} landmarks in {d}-D, {missing} missing landmarks; fitted in {seconds:.2f} s",
         f"{counted(fitted.n_components_, 'mode')} with {100 * shares.sum():.1f} % of the variance: "
         + ", ".join(f"{100 * s:.1f}" for s in shares[:6])

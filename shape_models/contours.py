@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_count, as_shapes
+from ._left_out import SpanOfData, held_out, left_out_folds, most_modes
 from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
 from ._options import check_flags, is_number
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
@@ -33,7 +34,13 @@ _FOLDS = 20  # of the cross-validation, at most
 
 
 def landmarks_of_masks(
-    path: PathLike, n_points: int = 64, *, label: ArrayLike | None = None, repair: bool = False, **options: Any
+    path: PathLike,
+    n_points: int = 64,
+    *,
+    label: ArrayLike | None = None,
+    level: float | None = None,
+    repair: bool = False,
+    **options: Any,
 ) -> LandmarkSamples:
     """Read masks and return their corresponding landmarks as a set with names, scheme and frame.
 
@@ -43,7 +50,7 @@ def landmarks_of_masks(
         As in `read_masks`.
     n_points : int, default=64
         Number of landmarks on each outline.
-    label, repair : optional
+    label, level, repair : optional
         As in `outline_of_mask`.
     **options
         As in `correspond`.
@@ -55,7 +62,7 @@ def landmarks_of_masks(
     Raises
     ------
     ValueError
-        As `read_masks` and `correspond`.
+        As `read_masks` and `correspond`, and for outlines of fewer steps between pixels than landmarks.
 
     Examples
     --------
@@ -68,24 +75,35 @@ def landmarks_of_masks(
     ...     landmarks_of_masks(folder, 24).shapes().shape
     (3, 24, 2)
     """
-    check_flags(repair=repair)
+    outlines = samples_of_masks(path, n_points, label=label, level=level, repair=repair)
+    found = correspond([sample.landmarks for sample in outlines], n_points, **options)
+    return outlines.with_shapes(found.shapes, scheme=found.scheme)
+
+
+def samples_of_masks(path: PathLike, n_points: int, **options: Any) -> LandmarkSamples:
+    """Return a set whose landmarks are the steps of the outlines of masks, `n_points` at least, each as many as it has.
+
+    Options are those of `read_masks`.
+    """
     from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, as_given
 
-    masks = read_masks(path, label=label, repair=repair)
-    for name, outline in zip(masks.names, masks.outlines, strict=True):
-        if len(outline) < n_points:
-            raise ValueError(
-                f"{name}: got an outline of {len(outline)} steps between pixels; expected at least {n_points}, one for "
-                "each landmark. Try fewer points, or masks of a finer resolution."
-            )
-    found = correspond(masks.outlines, n_points, **options)
-    entries = []
+    masks = read_masks(path, **options)
     plains = [name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name for name in masks.names]
     plains = plains if len(set(plains)) == len(plains) else masks.names
-    for plain, shape in zip(plains, found.shapes, strict=True):
-        sample = LandmarkSample(None, shape, group=plain, name=plain)
-        entries.append(Entry(None, plain, None, sample, plain))
-    return LandmarkSamples(entries, as_given, scheme=found.scheme, source=str(path))
+    entries = []
+    for name, plain, outline in zip(masks.names, plains, masks.outlines, strict=True):
+        refuse_coarse(outline, name, n_points)
+        entries.append(Entry(None, plain, None, LandmarkSample(None, outline, group=plain, name=plain), plain))
+    return LandmarkSamples(entries, as_given, source=str(path))
+
+
+def refuse_coarse(outline: np.ndarray, name: str, n_points: int) -> None:
+    """Raise for a mask whose outline has fewer steps between pixels than landmarks are placed on it."""
+    if len(outline) < n_points:
+        raise ValueError(
+            f"{name}: got an outline of {len(outline)} steps between pixels; expected at least {n_points}, one for "
+            "each landmark. Try fewer points, or masks of a finer resolution."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +161,7 @@ def correspond(
     stretch: float | None = None,
     max_iter: int = 5,
     name: str = "outline",
+    callback: Callable[[str, int, int], object] | None = None,
 ) -> Correspondence:
     """Place landmarks on closed outlines so that equal numbers mean equal places.
 
@@ -181,6 +200,8 @@ def correspond(
         Rounds of taking a new template.
     name : str
         Name of the scheme.
+    callback : callable, optional
+        ``callback(what, done, total)`` is called while points slide along the outlines.
 
     Returns
     -------
@@ -241,10 +262,11 @@ def correspond(
     ways: list[float | None] = [None] if method == "arc_length" else [None, *prices] if competing else [*prices]
     scheme = LandmarkScheme(name, n_points, curves=[Curve(range(n_points), closed=True, name=name)])
     best, scores = None, {}
+    tell = callback or (lambda *_: None)
     for price in ways:
         found = start
         if price is not None:
-            found = slide_along(curves, start, rotation=rotation, stretch=price, max_iter=max_iter)
+            found = slide_along(curves, start, rotation=rotation, stretch=price, max_iter=max_iter, tell=tell)
         places = found.at(n_points)
         shapes = np.stack([curve(place) for curve, place in zip(curves, places, strict=True)])
         way = "arc_length" if price is None else "elastic"
@@ -262,18 +284,17 @@ def _unexplained(shapes: np.ndarray) -> float:
 
     A fraction, because landmarks that hardly move are off by little and yet may describe nothing.
     """
-    aligned = generalized_procrustes(shapes).aligned
-    n = len(aligned)
-    flat = aligned.reshape(n, -1)
-    total, left = 0.0, np.zeros(min(5, n - n // min(n, _FOLDS) - 2))
-    for test in np.array_split(np.arange(n), min(n, _FOLDS)):
-        rest = np.delete(flat, test, axis=0)
-        mean = rest.mean(axis=0)
-        modes = np.linalg.svd(rest - mean, full_matrices=False)[2][: len(left)]
-        off = flat[test] - mean
-        total += float((off**2).sum())
-        left += [float((off**2).sum() - ((off @ modes[: k + 1].T) ** 2).sum()) for k in range(len(left))]
-    return float(left.mean()) / total if total > 0 else 0.0
+    try:
+        data = SpanOfData(generalized_procrustes(shapes).aligned)
+    except DegenerateShapeError:  # equal shapes leave nothing unexplained
+        return 0.0
+    folds = left_out_folds(data.n, min(data.n, _FOLDS), None)
+    total, left = 0.0, np.zeros(min(5, most_modes(data, folds, None, "")))
+    for _, modes, _, held in held_out(data, folds, len(left)):
+        whole = float((held**2).sum())
+        total += whole
+        left += whole - np.cumsum(((held @ modes) ** 2).sum(axis=0))
+    return float(left.mean()) / total
 
 
 def _checked(outline: Any, i: int) -> Outline:

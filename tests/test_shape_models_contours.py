@@ -225,6 +225,100 @@ def test_the_command_fits_masks(tmp_path):
     assert not (tmp_path / "n.npz").exists()
 
 
+def run_fit(*arguments):
+    from click.testing import CliRunner
+
+    from shape_models.cli import main
+
+    return CliRunner().invoke(main, ["fit", *map(str, arguments)])
+
+
+def write_polygons(folder, outlines):
+    folder.mkdir()
+    for i, outline in enumerate(outlines):
+        np.savetxt(folder / f"{i}.txt", outline)
+
+
+def test_the_command_fits_polygons_of_any_number_of_points(tmp_path):
+    outlines = [box_with_bump(x)[: 30 + 4] for x in np.linspace(-0.5, 0.5, 6)]
+    outlines[1] = np.repeat(outlines[1], 2, axis=0) + np.tile([[0, 0], [1e-3, 0]], (34, 1))
+    write_polygons(tmp_path / "set", outlines)
+    said = run_fit(tmp_path / "set", "-o", tmp_path / "m.npz")
+    assert said.exit_code == 1
+    assert "--outlines" in said.output
+    report = tmp_path / "r.html"
+    said = run_fit(
+        tmp_path / "set", "--outlines", "--points", 32, "--report", report, "--json", "-o", tmp_path / "m.npz"
+    )
+    assert said.exit_code == 0, said.output
+    record = json.loads(said.output)
+    assert (record["n_samples"], record["n_landmarks"], record["placing"]) == (6, 32, "elastic")
+    plain, aligned, chosen = (qualities for name, qualities in record["report"].items() if name != "file")
+    assert chosen["compactness"][0] > 0.93 > 0.7 > aligned["compactness"][0]
+    assert chosen["overlap"][0] > max(plain["overlap"][0], aligned["overlap"][0])
+    assert all(0.9 < value <= 1 for value in chosen["overlap"])
+    assert report.read_text().count("<svg") == 4 + 3 + min(5, len(record["explained_variance_ratio"]) + 5)
+
+
+def test_the_command_places_landmarks_as_it_is_told(tmp_path):
+    write_polygons(tmp_path / "set", [box_with_bump(x) for x in np.linspace(-0.5, 0.5, 6)])
+    common = (tmp_path / "set", "--outlines", "--json", "-o", tmp_path / "m.npz")
+    first = {}
+    for placing in ("arc_length", "elastic"):
+        record = json.loads(run_fit(*common, "--placing", placing).output)
+        assert record["placing"] == placing
+        first[placing] = record["explained_variance_ratio"][0]
+    assert first["elastic"] > 0.93 > first["arc_length"]
+
+
+def test_outlines_that_do_not_turn_stay_as_they_lie(tmp_path):
+    upright = [box_with_bump(x) for x in np.linspace(-0.5, 0.5, 6)]
+    upright[2] = upright[2] @ [[0, 1], [-1, 0]]
+    write_polygons(tmp_path / "set", upright)
+    common = (tmp_path / "set", "--outlines", "--placing", "arc_length", "--points", 16, "-o", tmp_path / "m.npz")
+    shares = [json.loads(run_fit(*common, *more, "--json").output)["explained_variance_ratio"] for more in
+              ((), ("--no-turning",))]  # fmt: skip
+    assert len(shares[0]) != len(shares[1]) or not np.allclose(*shares)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--points", 8), "--points: is for outlines"),
+        (("--report", "r.html"), "--report: is for outlines"),
+        (("--outlines", "--level", 0.5), "--level: is for masks"),
+        (("--outlines", "--report", "r.png"), "ends with .html"),
+        (("--label", "red"), "three for a colour"),
+    ],
+)
+def test_options_of_outlines_are_refused_elsewhere(tmp_path, arguments, message):
+    write_polygons(tmp_path / "set", [SQUARE, SQUARE])
+    said = run_fit(tmp_path / "set", *arguments, "-o", tmp_path / "m.npz")
+    assert said.exit_code == 2
+    assert message in said.output
+
+
+def test_outlines_at_fault_are_named(tmp_path):
+    write_polygons(tmp_path / "set", [SQUARE, BOW])
+    said = run_fit(tmp_path / "set", "--outlines", "-o", tmp_path / "m.npz")
+    assert said.exit_code == 1
+    assert "1: got an outline that crosses itself" in said.output
+
+
+def test_colours_say_which_object_is_meant(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "masks").mkdir()
+    for i in range(3):
+        mask = np.zeros((40, 50, 3), np.uint8)
+        mask[5:20, 5 : 20 + 5 * i] = [255, 0, 0]
+        mask[25:35, 5:20] = [0, 255, 0]
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    said = run_fit(tmp_path / "masks", "--label", "255,0,0", "--points", 20, "-o", tmp_path / "m.npz")
+    assert said.exit_code == 0, said.output
+    assert "3 shapes of 20" in said.output
+
+
 def spoilt(kind):
     mask = np.zeros((20, 20), np.uint8)
     mask[5:15, 5:15] = 255

@@ -133,6 +133,8 @@ def test_masks_that_do_not_fit_are_refused(folder, bodies):
             read(folder / "images", masks=where)
     (where / "case03_seg.png").unlink()
     assert len(read(folder / "images", masks=where)[0]) == N - 1
+    with pytest.raises(ValueError, match=r"case00_seg\.png.*steps between pixels; expected at least 900"):
+        read(folder / "images", masks=where, n_points=900)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +205,9 @@ def test_a_report_says_how_regions_overlap(bodies):
     table = _regions(types.SimpleNamespace(found=found, boxed=shapes), shapes, closed_curves(scheme))
     rows = re.findall(r"<td>(.*?)</td>" * 5, table)
     assert rows == [
-        ("&lt;0&gt;", "0.750", "1.000", "1", "1.000"),
-        ("&lt;1&gt;", "1.000", "1.000", "0", "1.000"),
-        ("all", "0.875", "1.000", "1", "1.000"),
+        ("&lt;0&gt;", "0.750 [0.250, 1.000]", "1.000", "1", "1.000"),
+        ("&lt;1&gt;", "1.000 [1.000, 1.000]", "1.000", "0", "1.000"),
+        ("all", "0.875 [0.625, 1.000]", "1.000", "1", "1.000"),
     ]
     assert _regions(types.SimpleNamespace(), shapes, []) == ""
 

@@ -427,7 +427,8 @@ class LandmarkSamples(Sequence[LandmarkSample]):
             if shape.shape != first:
                 raise ValueError(
                     f"{name}: got landmarks of shape {shape.shape}, but {self.names[0]} has {first}; expected the same "
-                    "number in all. Try converting them to one scheme first."
+                    "number in all. Try converting them to one scheme first, or `shape-models fit --outlines` for "
+                    "closed outlines."
                 )
         if self.scheme is not None and self.scheme.n_landmarks != first[0]:
             raise ValueError(f"got {first[0]} landmarks; expected {self.scheme.n_landmarks} for {self.scheme.name}.")

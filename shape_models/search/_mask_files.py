@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .._commands import Steps, progress
 from .._masks import objects_in, plane_of
 from .._names import list_images, natural_key
 from .._procrustes import generalized_procrustes
-from ..contours import correspond, outline_of_mask
+from ..contours import correspond, outline_of_mask, refuse_coarse
 from ..curves import Curve
 from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import Entry, as_given
@@ -19,6 +20,7 @@ from ..images import image_size, read_values
 from ..landmarks import LandmarkScheme
 from ._pairing import match_images
 from ._part_files import parts_of_names
+from ._training import Tell
 
 _MOST_LABELS = 64  # an image with more values is no mask
 _MUCH_LESS = 1.25  # starts that differ by noise alone change the disparity by some percent, wrong ones multiply it
@@ -49,29 +51,32 @@ def landmarks_of_images_and_masks(
         paths, how = match_images(order, images)
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name, _ in owners}
     image_of = dict(zip(found, paths, strict=True))
-    planes, values = [], []
-    for path, (name, part) in zip(files, owners, strict=True):
+    labelled = False
+    owned = list(zip(files, owners, strict=True))
+    for path, (name, part) in progress(owned, "reading masks", least=10):
         plane, (width, height) = plane_of(read_values(path), str(path)), image_size(image_of[name])
         if plane.shape[:2] != (height, width):
             raise ValueError(
                 f"{path}: got a mask of {plane.shape[1]} x {plane.shape[0]} pixels; expected {width} x {height}, as "
                 f"{image_of[name].name} has."
             )
-        planes.append(plane)
-        values.append(_values(plane, path) if part is None else [None])
-    labelled = any(len(some) > 1 for some in values)
-    for path, (name, part), plane, some in zip(files, owners, planes, values, strict=True):
-        for value in some:
-            label = part or (_label(value) if labelled else "object")
-            called = f"{path}, object {label}" if labelled else str(path)
-            found[name][label] = outline_of_mask(
-                plane, label=value if labelled and part is None else None, repair=repair, name=called
-            )
+        values = _values(plane, path) if part is None else [None]
+        labelled |= len(values) > 1
+        for value in values:
+            label = part or _label(value)
+            called = f"{path}, object {label}" if len(values) > 1 else str(path)
+            outline = outline_of_mask(plane, label=value, repair=repair, name=called)
+            refuse_coarse(outline, called, n_points)
+            found[name][label] = outline
+    if not labelled and all(part is None for _, part in owners):  # one object, whatever its value in each mask
+        found = {name: dict(zip(["object"], one.values(), strict=False)) for name, one in found.items()}
     parts = sorted({label for outlines in found.values() for label in outlines}, key=natural_key)
     for name, outlines in found.items():
         if missing := [label for label in parts if label not in outlines]:
             raise ValueError(f"{name}: got no object {missing[0]!r}; expected {', '.join(parts)} in each mask.")
-    points = _corresponding([[outlines[part] for part in parts] for outlines in found.values()], parts, n_points)
+    with Steps() as tell:
+        rows = [[outlines[part] for part in parts] for outlines in found.values()]
+        points = _corresponding(rows, parts, n_points, tell)
     indices = {part: list(range(k * n_points, (k + 1) * n_points)) for k, part in enumerate(parts)}
     curves = [Curve(rows, closed=True, name=part) for part, rows in indices.items()]
     groups = {part: np.array(rows) for part, rows in indices.items()}
@@ -84,7 +89,7 @@ def landmarks_of_images_and_masks(
     return samples, indices if len(parts) > 1 else {}, how
 
 
-def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points: int) -> np.ndarray:
+def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points: int, tell: Tell) -> np.ndarray:
     """Return landmarks on the outlines of all images, (n, parts * points, 2).
 
     An outline that is all but its own turned self, as that of a tooth, shows no turn. So outlines are compared as they
@@ -99,9 +104,10 @@ def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points:
             warnings.simplefilter("ignore", UserWarning)  # of mirror images, which so few points may seem to be
             ways.insert(1, (generalized_procrustes(centres).transforms.rotation, False))
 
-    def placed(turns: np.ndarray, each: bool, method: Any) -> np.ndarray:
+    def placed(turns: np.ndarray, each: bool, method: Any, whose: str) -> np.ndarray:
         shapes = []
         for k, part in enumerate(parts):
+            tell(f"placing landmarks{whose}", k, len(parts))
             turned = [row[k] @ turn.T for row, turn in zip(outlines, turns, strict=True)]
             try:
                 shapes.append(correspond(turned, n_points, rotation=each, method=method).shapes @ turns)
@@ -109,9 +115,11 @@ def _corresponding(outlines: list[list[np.ndarray]], parts: list[str], n_points:
                 raise ValueError(f"{part}: {error}") from error
         return np.concatenate(shapes, axis=1)
 
-    disparities = [generalized_procrustes(placed(*way, "arc_length")).disparity for way in ways]
+    disparities = [
+        generalized_procrustes(placed(*way, "arc_length", f", try {k}")).disparity for k, way in enumerate(ways)
+    ]
     chosen = next(way for way, one in zip(ways, disparities, strict=True) if one <= _MUCH_LESS * min(disparities))
-    return placed(*chosen, "auto")
+    return placed(*chosen, "auto", "")
 
 
 def _values(plane: np.ndarray, path: Path) -> list[Any]:

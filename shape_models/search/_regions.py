@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._files import atomic
+from .._outlines import overlap_of
 from ..curves import Curve
 from ..landmarks import get_scheme
 
@@ -23,8 +24,6 @@ def overlap(found: np.ndarray, truth: np.ndarray, curves: list[Curve]) -> np.nda
 
     0 where nothing was found, NaN where the true landmarks are not known.
     """
-    from skimage.draw import polygon
-
     out = np.full((len(truth), len(curves)), np.nan)
     for i, k in np.ndindex(out.shape):
         pair = [shape[i, list(curves[k].indices)] for shape in (found, truth)]
@@ -32,14 +31,7 @@ def overlap(found: np.ndarray, truth: np.ndarray, curves: list[Curve]) -> np.nda
             continue
         out[i, k] = 0.0
         if np.isfinite(pair[0]).all():
-            low = np.floor(np.minimum(pair[0].min(axis=0), pair[1].min(axis=0))) - 1
-            size = (np.ceil(np.maximum(pair[0].max(axis=0), pair[1].max(axis=0))) - low + 2).astype(int)
-            masks = np.zeros((2, *size[::-1]), dtype=bool)
-            for mask, points in zip(masks, pair, strict=True):
-                x, y = (points - low).T
-                mask[polygon(y, x, shape=mask.shape)] = True
-            total = int(masks.sum())
-            out[i, k] = 2.0 * float(masks.all(axis=0).sum()) / total if total else 0.0
+            out[i, k] = overlap_of(pair[0], pair[1])
     return out
 
 

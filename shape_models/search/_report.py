@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from .._files import write_text
+from .._pages import CHART, axes, drawing, write_page
 from ..curves import Curve
 from ._cross_validation import CrossValidation, cross_validate, interval
 from ._images import grey, read_image
@@ -22,14 +22,6 @@ _WORST = 6  # images shown, those with the largest errors
 _PICTURE = 420  # pixels along the longer side of an image in the page
 _MODES = 4  # modes that are drawn
 _POOR = 0.7  # Dice below which a region counts as missed
-_CHART = (420, 240)  # pixels of a chart, as wide as a picture
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
-table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left } th { font-weight: 600 }
-figure { display: inline-block; margin: .4rem; vertical-align: top } figcaption { font-size: .85rem; max-width: 26rem }
-img, svg { max-width: 100% } .truth { color: #0a7d32 } .answer { color: #c22 }
-"""
 
 
 def advice(result: CrossValidation, groups: Any = None) -> list[str]:
@@ -79,14 +71,12 @@ def write_report(
     """Write the page, one file that needs nothing else."""
     edges = np.asarray(getattr(scheme, "edges", np.empty((0, 2), int)))
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Report of a trained search</title>"
-        f"<style>{_STYLE}</style></head><body><h1>Report of a trained search</h1>",
         _summary(fitter, result, shapes, groups, seconds),
         "<h2>What to do</h2><ul>",
         *(f"<li>{html.escape(line)}</li>" for line in advice(result, groups)),
         "</ul><h2>Error in images left out</h2>",
         _table(result, groups),
-        _regions(result, shapes, closed_curves(scheme)),
+        _regions(result, shapes, closed_curves(scheme), groups),
         _histogram(result),
         "<h2>Would more images help?</h2>",
         _curve(result),
@@ -99,7 +89,7 @@ def write_report(
         parts.append(_picture(images[i], shapes[i], result.found[i], edges, _caption(names[i], result, i)))
     parts += ["<h2>Landmarks</h2>", _landmarks(fitter, result, shapes, edges), "<h2>Modes of the shape</h2>"]
     parts += [_mode(fitter, k, edges) for k in range(min(_MODES, _n_modes(fitter)))]
-    write_text(path, "\n".join([*parts, "</body></html>\n"]))
+    write_page(path, "Report of a trained search", parts)
 
 
 def cross_validated_report(
@@ -123,25 +113,39 @@ def cross_validated_report(
         f"true boxes), {result.lost.sum()} of {len(shapes)} lost"
     ]
     if curves := closed_curves(scheme):
-        dice = overlap(result.found, shapes, curves)
-        record["mean_dice"] = float(np.nanmean(dice))
+        names = [*(curve.name for curve in curves), "all"]
+        regions = dict(zip(names, _overlaps(result.found, shapes, curves, groups), strict=True))
+        record["dice"] = {name: {"mean": mean, "interval": ends} for name, (mean, ends, *_) in regions.items()}
+        mean, (low, high), _, poor = regions["all"]
         said.append(
-            f"mean overlap of regions (Dice) {np.nanmean(dice):.3f}, {(dice < _POOR).sum()} of "
-            f"{np.isfinite(dice).sum()} below {_POOR}"
+            f"overlap of regions (Dice) {mean:.3f} [{low:.3f}, {high:.3f}], {poor} of {len(shapes) * len(curves)} "
+            f"below {_POOR}"
         )
+        said.append(", ".join(f"{name} {regions[name][0]:.3f}" for name in names[:-1]))
     return record, [*said, *advice(result, groups)]
 
 
-def _regions(result: CrossValidation, shapes: np.ndarray, curves: list[Curve]) -> str:
+def _overlaps(
+    found: np.ndarray, shapes: np.ndarray, curves: list[Curve], groups: Any
+) -> list[tuple[float, tuple[float, float], float, int]]:
+    """Return mean, its interval, median and number of poor ones of the overlap of each closed curve, and of all."""
+    dice = overlap(found, shapes, curves)
+    which = None if groups is None else np.asarray(groups)
+    return [
+        (float(np.nanmean(one)), interval(one, np.nanmean, which), float(np.nanmedian(one)), int((one < _POOR).sum()))
+        for one in (*dice.T, dice)
+    ]
+
+
+def _regions(result: CrossValidation, shapes: np.ndarray, curves: list[Curve], groups: Any = None) -> str:
     """Return a table of the overlap of closed curves with the true ones, empty where there are none."""
     if not curves:
         return ""
+    without, boxed = (_overlaps(found, shapes, curves, groups) for found in (result.found, result.boxed))
     rows = []
-    without, boxed = (overlap(found, shapes, curves) for found in (result.found, result.boxed))
-    for name, one, other in [
-        *zip([curve.name for curve in curves], without.T, boxed.T, strict=True), ("all", without, boxed)
-    ]:  # fmt: skip
-        cells = [f"{np.nanmean(one):.3f}", f"{np.nanmedian(one):.3f}", (one < _POOR).sum(), f"{np.nanmean(other):.3f}"]
+    for name, row, other in zip([*(curve.name for curve in curves), "all"], without, boxed, strict=True):
+        (mean, (low, high), median, poor), in_box = row, other[0]
+        cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{median:.3f}", poor, f"{in_box:.3f}"]
         rows.append(f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return (
         "<h2>Overlap of regions</h2><table><tr><th>closed curve</th><th>mean Dice</th><th>median</th>"
@@ -190,20 +194,8 @@ def _table(result: CrossValidation, groups: Any) -> str:
     )
 
 
-def _axes(title: str, x: str, body: str, ticks: Sequence[tuple[float, str]], marks: Sequence[tuple[float, str]]) -> str:
-    width, height = _CHART
-    lines = [f"<line x1='50' y1='{height - 40}' x2='{width - 10}' y2='{height - 40}' stroke='#888'/>"]
-    lines += [f"<text x='{a:.1f}' y='{height - 24}' font-size='11' text-anchor='middle'>{b}</text>" for a, b in ticks]
-    lines += [f"<text x='46' y='{a + 4:.1f}' font-size='11' text-anchor='end'>{b}</text>" for a, b in marks]
-    return (
-        f"<svg viewBox='0 0 {width} {height}' width='{width}' role='img' aria-label='{html.escape(title)}'>"
-        f"{''.join(lines)}{body}<text x='{width / 2}' y='{height - 6}' font-size='12' text-anchor='middle'>"
-        f"{html.escape(x)}</text></svg>"
-    )
-
-
 def _histogram(result: CrossValidation) -> str:
-    width, height = _CHART
+    width, height = CHART
     values = 100 * np.minimum(result.error, 0.2)
     top = max(float(values.max()), 1e-3)
     counts, ends = np.histogram(values, bins=min(20, max(6, len(values) // 2)), range=(0, top))
@@ -215,7 +207,7 @@ def _histogram(result: CrossValidation) -> str:
     )
     ticks = [(50 + (width - 60) * s, f"{top * s:.1f}") for s in (0, 0.5, 1)]
     marks = [(height - 40, "0"), (20, str(int(counts.max())))]
-    return _axes(
+    return axes(
         "Histogram of errors", "error without boxes, % of the size; images above 20 % at its end", bars, ticks, marks
     )
 
@@ -223,7 +215,7 @@ def _histogram(result: CrossValidation) -> str:
 def _curve(result: CrossValidation) -> str:
     if len(result.curve) < 2:
         return "<p>Too few images to say.</p>"
-    width, height = _CHART
+    width, height = CHART
     n = np.array([row[0] for row in result.curve], float)
     error, spread = (np.array([row[k] for row in result.curve]) for k in (1, 2))
     limit = result.limit
@@ -243,9 +235,7 @@ def _curve(result: CrossValidation) -> str:
     )
     ticks = [(float(a), str(int(b))) for a, b in zip(x, n, strict=True)] + [(far[0], f"{int(2 * n[-1])}?")]
     marks = [(height - 40, "0"), (float(height - 40 - (height - 60) / 1.15), f"{100 * top / 1.15:.2g} %")]
-    return _axes(
-        "Learning curve", "training images; median error from true boxes, dashed: expected", line, ticks, marks
-    )
+    return axes("Learning curve", "training images; median error from true boxes, dashed: expected", line, ticks, marks)
 
 
 def _caption(name: str, result: CrossValidation, i: int) -> str:
@@ -292,26 +282,6 @@ def _picture(image: Any, truth: np.ndarray, found: np.ndarray, edges: np.ndarray
     )
 
 
-def _drawing(shapes: Sequence[tuple[np.ndarray, str]], edges: np.ndarray, sizes: np.ndarray | None = None) -> str:
-    every = np.concatenate([shape for shape, _ in shapes])
-    low, high = every.min(0), every.max(0)
-    factor = 220 / float((high - low).max())
-    marks = []
-    for shape, tint in shapes:
-        at = (shape - low) * factor + 10
-        marks += [
-            f"<line x1='{at[a, 0]:.1f}' y1='{at[a, 1]:.1f}' x2='{at[b, 0]:.1f}' y2='{at[b, 1]:.1f}' stroke='{tint}'/>"
-            for a, b in edges
-        ]
-        radius = np.full(len(at), 1.6) if sizes is None else sizes
-        marks += [
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{r:.1f}' fill='{tint}'/>"
-            for (x, y), r in zip(at, radius, strict=True)
-        ]
-    width, height = (high - low) * factor + 20
-    return f"<svg viewBox='0 0 {width:.0f} {height:.0f}' width='{width:.0f}' role='img'>{''.join(marks)}</svg>"
-
-
 def _upright(fitter: Any) -> Any:
     search = getattr(fitter, "whole_", fitter)
     turn = np.exp(1j * search._frame.angle)
@@ -333,7 +303,7 @@ def _landmarks(fitter: Any, result: CrossValidation, shapes: np.ndarray, edges: 
     names = getattr(fitter.asm_.scheme_, "names", None) or getattr(fitter.asm_, "landmark_names_", None)
     said = ", ".join(f"{names[k] if names else k} ({error[k]:.2%})" for k in worst)
     return (
-        f"<figure>{_drawing([(mean, '#4878a8')], edges, np.maximum(side * error, 0.8))}<figcaption>Circles are as wide "
+        f"<figure>{drawing([(mean, '#4878a8')], edges, np.maximum(side * error, 0.8))}<figcaption>Circles are as wide "
         f"as the landmarks are off on average, lost answers aside. Largest: {html.escape(said)}.</figcaption></figure>"
     )
 
@@ -350,6 +320,6 @@ def _mode(fitter: Any, number: int, edges: np.ndarray) -> str:
     ]
     share = float(basis.variances[number] / np.sum(basis.variances))
     return (
-        f"<figure>{_drawing(shapes, edges)}<figcaption>Mode {number + 1}, {share:.0%} of the variance that the model "
+        f"<figure>{drawing(shapes, edges)}<figcaption>Mode {number + 1}, {share:.0%} of the variance that the model "
         "keeps: the mean, two standard deviations less (blue) and more (red).</figcaption></figure>"
     )

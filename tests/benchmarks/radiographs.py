@@ -5,11 +5,20 @@
 Each image is (height, width) uint8 of about 3000 x 1600 pixels, each shape (320, 2): forty landmarks round each of four
 upper and four lower incisors, from the tip of the root once around. The other teeth are drawn alike and not annotated,
 so a search that is one tooth off finds edges everywhere. Nothing is taken from real images.
+
+    python tests/benchmarks/radiographs.py FOLDER [--images 14] [--scale 1]
+
+writes images (FOLDER/images/01.png), the landmarks of each tooth (FOLDER/landmarks/01-upper1.txt, rows x y) and its
+mask (FOLDER/masks/01-upper1.png).
 """
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 from skimage.draw import polygon
+from skimage.io import imsave
 
 PARTS = {
     f"{jaw}{i + 1}": np.arange(40 * (4 * k + i), 40 * (4 * k + i + 1))
@@ -139,3 +148,27 @@ def dice(one, other):
         mask[polygon(points[:, 1] - low[1], points[:, 0] - low[0], shape=mask.shape)] = True
         masks.append(mask)
     return 2 * (masks[0] & masks[1]).sum() / max(masks[0].sum() + masks[1].sum(), 1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=14)
+    parser.add_argument("--scale", type=float, default=1.0)
+    arguments = parser.parse_args()
+    images, landmarks, masks = (arguments.folder / name for name in ("images", "landmarks", "masks"))
+    for folder in (images, landmarks, masks):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(np.random.default_rng(0).spawn(arguments.images), start=1):
+        image, shape = radiograph(seed, scale=arguments.scale)
+        imsave(images / f"{number:02d}.png", image, check_contrast=False)
+        for part, rows in PARTS.items():
+            name, points = f"{number:02d}-{part}", shape[rows]
+            np.savetxt(landmarks / f"{name}.txt", points, "%.3f")
+            mask = np.zeros(image.shape, np.uint8)
+            mask[polygon(points[:, 1], points[:, 0], shape=mask.shape)] = 255
+            imsave(masks / f"{name}.png", mask, check_contrast=False)
+
+
+if __name__ == "__main__":
+    main()
