@@ -205,7 +205,7 @@ def bins_of(values: np.ndarray, edges: Sequence[float]) -> tuple[list[tuple[str,
         raise ValueError(f"edges: got {edges}; expected at least two numbers that increase.")
     parts = []
     for i, (low, high) in enumerate(itertools.pairwise(steps)):
-        last = i == len(steps) - 2
+        last = i == len(steps) - 2  # holds its upper edge too, so that a whole range can be covered
         inside = (values >= low) & ((values <= high) if last else (values < high))
         parts.append((f"[{low:g}, {high:g}{']' if last else ')'}", inside))
     outside = int((~np.any([mask for _, mask in parts], axis=0)).sum())
@@ -236,6 +236,7 @@ def _parts_table(
     if not np.isfinite(values[~gone]).all():
         raise ValueError("errors: got NaN or infinity; expected finite numbers, or the result of nme.")
     codes = group_codes(groups, np.ones(values.shape, bool))
+    # One column a part: the same draws of faces serve all of them.
     columns = np.stack([np.where(mask & ~gone, values, np.nan) for _, mask in parts], axis=1)
     means = mean_intervals(columns, codes, *options)
     extra = [key for key in ("undefined", "failed") if isinstance(errors, ErrorArray) and getattr(errors, key).any()]

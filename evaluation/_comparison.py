@@ -180,6 +180,7 @@ def compare(
     else:
         difference = mean_intervals(delta[:, None], codes, confidence, n_resamples, rng)[0]
         signs = np.sign(delta) if codes is None else np.sign(np.bincount(codes, weights=delta))
+        # A face that only one of the models predicts counts for that model, though neither mean can hold it.
         signs = np.concatenate([signs, (one.failed.astype(int) - other.failed.astype(int))[counts & ~both]])
         p_value, per_seed = _sign_test(int((signs < 0).sum()), int((signs > 0).sum())), ()
     return Comparison(
@@ -236,6 +237,7 @@ def _two_levels(delta: np.ndarray, codes: np.ndarray | None, confidence: float) 
     rest = delta - seeds[:, None] - faces + mean
     groups = np.arange(n_faces) if codes is None else codes
     size = int(groups.max()) + 1
+    # A group counts by its faces, as in the mean: its part is the sum of their deviations.
     by_group = np.bincount(groups, weights=faces - mean, minlength=size) / n_faces
     each = np.stack([np.bincount(groups, weights=row, minlength=size) for row in rest]) / (n_faces * n_seeds)
     of_seeds = float(seeds.var(ddof=1)) / n_seeds
@@ -246,6 +248,7 @@ def _two_levels(delta: np.ndarray, codes: np.ndarray | None, confidence: float) 
     if not variance > 0:
         ends, p_value = 0.0, float(mean == 0)
     else:
+        # Degrees of freedom of a sum of two estimated variances (Satterthwaite, 1946).
         freedom = (of_seeds + of_faces) ** 2 / (of_seeds**2 / (n_seeds - 1) + of_faces**2 / (size - 1))
         ends = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
         p_value = float(2 * stdtr(freedom, -abs(mean) / math.sqrt(variance)))

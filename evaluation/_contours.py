@@ -198,6 +198,7 @@ def dice(target: ArrayLike, prediction: ArrayLike) -> Any:
         )
     common = (truth & guess).sum(axis=(-2, -1))
     total = truth.sum(axis=(-2, -1)) + guess.sum(axis=(-2, -1))
+    # Two empty regions have no overlap to speak of: neither 0 nor 1.
     value = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
     return float(value) if value.ndim == 0 else value
 
@@ -223,7 +224,7 @@ def _spread(contour: np.ndarray, closed: bool, n: int) -> np.ndarray:
     """Return n points at even distances along the contour, and after them its corners."""
     starts, steps = _segments(contour, closed)
     reached = np.concatenate([[0.0], np.cumsum(np.sqrt((steps**2).sum(axis=1)))])
-    at = np.linspace(0.0, reached[-1], n, endpoint=not closed)
+    at = np.linspace(0.0, reached[-1], n, endpoint=not closed)  # a closed contour ends where it starts
     corners = np.concatenate([starts, starts[-1:] + steps[-1:]])
     even = np.stack([np.interp(at, reached, corners[:, i]) for i in range(contour.shape[1])], axis=1)
     return np.concatenate([even, contour])

@@ -54,6 +54,7 @@ class LandmarkBoxCrop:
         """
         low, high = np.fmin.reduce(target, axis=1), np.fmax.reduce(target, axis=1)
         wide = self.margin + self.pad * (high - low)
+        # Cut at the top and the left of the image and nowhere else, as their code does it.
         corner = np.maximum(low - wide, 0.0)[:, None]
         scale = self.size / (high + wide - corner[:, 0])[:, None]
         return (lambda points: (points - corner) * scale), (lambda points: points / scale + corner)
@@ -113,11 +114,12 @@ class AlignedCrop:
         (callable, callable)
             Each maps points of all faces at once.
         """
+        # Of iBUG's 68: the middles of the corners of each eye, the tip of the nose, the corners of the mouth.
         five = np.stack(
             [target[:, [36, 39]].mean(axis=1), target[:, [42, 45]].mean(axis=1), *(target[:, i] for i in (30, 48, 54))],
             axis=1,
         )
-        place = 2 * ARCFACE + 80.0
+        place = 2 * ARCFACE + 80.0  # as their code lays it out: twice the size, 80 pixels from the corner
         seen = np.isfinite(five).all(axis=-1)
         low, high = (end.reduce(np.where(seen[..., None], five, np.nan), axis=1) for end in (np.fmin, np.fmax))
         lost = ~((high - low).max(axis=1) > 0)  # fewer than two places: no frame, and so no error

@@ -50,7 +50,7 @@ class CumulativeError:
         if np.isnan(levels).any():
             raise ValueError("threshold: got NaN; expected numbers.")
         at = np.searchsorted(self.thresholds, levels, side="right")
-        value = np.concatenate([[0.0], self.fractions])[at]
+        value = np.concatenate([[0.0], self.fractions])[at]  # before the first step the curve is at 0
         return float(value) if np.ndim(value) == 0 else value
 
 
@@ -153,6 +153,7 @@ def failure_rate(errors: ArrayLike, *, threshold: float) -> float:
     >>> failure_rate([0.02, 0.1, 0.12, 0.4], threshold=0.1)
     0.5
     """
+    # Counted from those that pass: a face without a prediction has no error, and fails.
     values, n, _ = _scored(errors)
     passed = int((values <= checked_threshold(threshold, errors)).sum())
     return (n - passed) / n
@@ -239,6 +240,7 @@ def auc_threshold_weighted(errors: ArrayLike, *, threshold: float = 0.1, n_thres
 def _scored(errors: ArrayLike) -> tuple[np.ndarray, int, str]:
     """Finite errors (flat), the number of faces that count, and the definition."""
     if isinstance(errors, ErrorArray):
+        # Faces without a prediction count, though they have no error: each curve stays below 1 by their fraction.
         values, n, definition = errors.defined, int((~errors.undefined).sum()), errors.definition
     else:
         values = as_numpy(errors, "errors").astype(np.float64).reshape(-1)
@@ -284,7 +286,8 @@ def _simpson(heights: np.ndarray, step: float) -> float:
 
     if len(heights) % 2:
         return odd(heights)
-    # An even number of points leaves one interval over: at the end, at the beginning, and the mean of both.
+    # An even number of points leaves one interval over: at the end, at the beginning, and the mean of both, as SciPy
+    # did when the scripts in question were written.
     head = odd(heights[:-1]) + step * (heights[-2] + heights[-1]) / 2
     tail = odd(heights[1:]) + step * (heights[0] + heights[1]) / 2
     return float((head + tail) / 2)

@@ -92,6 +92,7 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(x, ErrorArray) for x in options.get("out", ())):
             raise TypeError("the errors of an ErrorArray do not change in place; try errors = 100 * errors.")
+        # Plain numbers come out: what was measured is not what the definition says any more.
         plain = [x.values if isinstance(x, ErrorArray) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
@@ -221,7 +222,7 @@ def nme(
     value, lost, failed = _divide(distance, length, empty, failed)
     if lost.any() and undefined == "raise":
         _raise_undefined(lost, empty, batch, text)
-    unit = "pixels" if text == "1" else "fraction"
+    unit = "pixels" if text == "1" else "fraction"  # to divide by 1 is not to divide
     by = "in the unit of the landmarks" if unit == "pixels" else f"divided by {text}; fraction"
     return ErrorArray(
         value.reshape(batch),
@@ -343,10 +344,10 @@ def _divide(
     distance: np.ndarray, length: np.ndarray, empty: np.ndarray, failed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Errors, undefined faces, failed faces; the two last exclude each other."""
-    lost = empty | ~(length > 0)
+    lost = empty | ~(length > 0)  # which NaN is not
     failed = failed & ~lost
     value = np.full(len(distance), np.nan)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # infinity is refused below
         np.divide(distance, length, out=value, where=~(lost | failed))
     if np.isinf(value).any():
         where = int(np.flatnonzero(np.isinf(value))[0])

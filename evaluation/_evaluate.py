@@ -167,6 +167,7 @@ def _unpack(
     loaded = list(samples)
     if not loaded:
         raise ValueError("targets: got no samples; expected at least one.")
+    # What only some samples say can be no row of a table.
     shared = set(loaded[0].attributes).intersection(*(sample.attributes for sample in loaded))
     found: dict[str, ArrayLike] = {
         key: np.array([sample.attributes[key] for sample in loaded])
@@ -238,6 +239,7 @@ def _columns(rules: Protocol, errors: ErrorArray) -> tuple[np.ndarray, np.ndarra
     """Return what is averaged for each face: the error and the gains, NaN where undefined; and which faces fail."""
     values, columns, flags = errors.values, [errors.values], []
     for t in rules.thresholds:
+        # A face without a prediction adds nothing to an area, and is above every threshold.
         scored = np.where(errors.failed, np.inf, values)
         columns.append(np.where(errors.undefined, np.nan, np.maximum(0.0, 1.0 - scored / t)))
         if rules.published_auc:

@@ -154,11 +154,12 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     if len(sizes) < 2:
         raise ValueError("groups: got a single group; expected at least two to tell how much they differ.")
     share = count / n
-    effective = float(len(sizes))
+    effective = float(len(sizes))  # where all faces are alike nothing tells how much groups differ: each counts once
     if 0 < count < n:
         # Kish's design effect: the variance of a ratio of sums over groups, against that of independent faces.
         between = (((np.bincount(codes, weights=marks) - share * sizes) ** 2).sum()) / n**2
         between *= len(sizes) / (len(sizes) - 1)
+        # Groups that happen to differ less than single faces would are not worth more than all faces.
         effective = n / max(1.0, between / (share * (1 - share) / n))
     found = wilson_interval(count, n, confidence=confidence, effective_n=effective)
     return Interval(found.estimate, found.low, found.high, confidence, found.method, n, len(sizes))
@@ -261,6 +262,7 @@ def resampled_means(values: np.ndarray, codes: np.ndarray | None, n_resamples: i
         rest = n[i] - counts[present, i]
         if n[i]:
             estimates[i] = filled[seen[:, i], i].mean()
+        # The jackknife: the mean without each face or group that has a part in it.
         without = (total[i] - sums[present, i]) / rest if present.sum() > 1 else np.zeros(int(present.sum()))
         deviations.append(without.mean() - without if without.size else without)
     return Means(estimates, _mean_replicates(sums, counts, n_resamples, rng), deviations, n, codes is not None)
@@ -301,6 +303,7 @@ def combined_rate(rates: Sequence[Interval], weights: Sequence[float], confidenc
     """
     share = np.asarray(weights) / np.sum(weights)
     estimate = float(sum(w * r.estimate for w, r in zip(share, rates, strict=True)))
+    # Half lengths of independent intervals add up like standard errors, each side for itself.
     down = math.sqrt(sum((w * (r.estimate - r.low)) ** 2 for w, r in zip(share, rates, strict=True)))
     up = math.sqrt(sum((w * (r.high - r.estimate)) ** 2 for w, r in zip(share, rates, strict=True)))
     groups = None if rates[0].n_groups is None else sum(r.n_groups or 0 for r in rates)
@@ -332,7 +335,7 @@ def _mean_replicates(sums: np.ndarray, counts: np.ndarray, n_resamples: int, rng
 
 def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confidence: float) -> tuple[float, float]:
     """Return the ends of the expanded BCa interval, widened to hold the estimate."""
-    replicates = replicates[np.isfinite(replicates)]
+    replicates = replicates[np.isfinite(replicates)]  # without draws that missed every face
     size = len(replicates)
     # Ties count half, and at least half a replicate lies on either side: the normal quantile of 0 is infinite.
     below = ((replicates < estimate).sum() + 0.5 * (replicates == estimate).sum()) / size
@@ -344,6 +347,7 @@ def _bca(estimate: float, replicates: np.ndarray, deviation: np.ndarray, confide
     # Hesterberg's expansion: n draws spread by n - 1 over n too little, and the spread is itself estimated
     n = len(deviation)
     z = stdtrit(n - 1, (1 + confidence) / 2) * math.sqrt(n / (n - 1)) * np.array([-1.0, 1.0])
+    # The levels of the percentiles are Φ(b + (b + z) / (1 - a (b + z))), b the bias and a the acceleration.
     slope = 1 - acceleration * (bias + z)
     # one face that outweighs all others: the level has run past 0 or 1
     levels = np.where(slope > 0, ndtr(bias + (bias + z) / np.where(slope > 0, slope, 1.0)), z > 0)

@@ -89,7 +89,7 @@ def point_distances(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     if np.isinf(scale).any():
         raise ValueError("prediction: got coordinates whose distance to the target leaves the range of float64.")
     distance = np.sqrt(square)
-    wrong = (square < 1e-280) & (scale > 0) | (square > 1e300)
+    wrong = (square < 1e-280) & (scale > 0) | (square > 1e300)  # False for NaN, and for a distance of 0
     scaled = delta[wrong] / scale[wrong, None]
     distance[wrong] = scale[wrong] * np.sqrt((scaled * scaled).sum(axis=-1))
     return np.asarray(distance)
@@ -184,6 +184,7 @@ def _box_length(faces: np.ndarray, normalizer: str) -> np.ndarray:
         if np.isnan(low).any():
             low, high = np.fmin.reduce(points, axis=-1), np.fmax.reduce(points, axis=-1)  # NaN only where all are
         sides = high - low
+        # A side no longer than the rounding of the coordinates is none.
         sides[sides <= 4 * np.finfo(faces.dtype).eps * np.maximum(abs(low), abs(high))] = 0.0
         w, h = sides
         length[part] = np.hypot(w, h) if normalizer == "box_diagonal" else np.sqrt(w) * np.sqrt(h)

@@ -64,6 +64,7 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     cosine = (np.trace(relative, axis1=-2, axis2=-1) - 1) / 2
     twist = relative - np.swapaxes(relative, -1, -2)
     sine = np.sqrt(twist[..., 2, 1] ** 2 + twist[..., 0, 2] ** 2 + twist[..., 1, 0] ** 2) / 2
+    # Below 60 degrees the arcsine is well conditioned; the arctangent is from there to 180.
     angle = np.where(chord < 0.5, 2 * np.arcsin(np.minimum(chord, 0.5)), np.arctan2(sine, cosine))
     return np.asarray(np.rad2deg(angle) if degrees else angle)
 

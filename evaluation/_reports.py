@@ -326,6 +326,7 @@ class Report:
         ndarray of int of shape (k,)
             The worst first.
         """
+        # Sorted stably, so that faces of one error stay in the order of the set.
         order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
         ranked = np.argsort(-order, kind="stable")
         return np.asarray(ranked[~self.errors.undefined[ranked]][:k])

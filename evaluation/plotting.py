@@ -86,6 +86,7 @@ def plot_ced(
         )
         (line,) = ax.plot(grid, height, label=label, linewidth=1.8)
         if intervals:
+            # At every other point: an interval takes longer than a height, and the band is no finer than its line.
             ends = np.array([_band(errors, t, groups, confidence) for t in grid[::2]])
             ax.fill_between(grid[::2], ends[:, 0], ends[:, 1], color=line.get_color(), alpha=0.18, linewidth=0)
     unit = next((e.unit for _, e, _ in curves if isinstance(e, ErrorArray)), "fraction")
@@ -288,7 +289,7 @@ def _band(errors: Any, threshold: float, groups: Any, confidence: float) -> tupl
     if isinstance(errors, ErrorArray):
         values, use = np.where(errors.failed, np.inf, errors.values), ~errors.undefined
     people = None if groups is None else np.asarray(groups)[use]
-    if people is not None and len(np.unique(people)) < 2:
+    if people is not None and len(np.unique(people)) < 2:  # one person does not tell how persons differ
         people = None
     found = rate_interval(values[use] <= threshold, groups=people, confidence=confidence)
     return found.low, found.high

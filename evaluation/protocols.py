@@ -166,6 +166,7 @@ class Protocol:
         return "\n".join([*lines, f"source      {self.source}"])
 
 
+# The sizes of published sets, so that a report can say where another set was measured.
 _WFLW_PARTS = (
     ("pose", 326),
     ("expression", 314),

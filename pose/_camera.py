@@ -298,7 +298,7 @@ class Camera:
         with np.errstate(all="ignore"):  # a pixel without an inverse may go anywhere
             for _ in range(50):
                 miss = self._distort(plane) - target
-                if np.nanmax(np.abs(miss), initial=0.0) < 1e-14:
+                if np.nanmax(np.abs(miss), initial=0.0) < 1e-14:  # rounding of coordinates up to 1
                     break
                 a, b, d = self._distortion_jacobian(plane)
                 determinant = a * d - b * b

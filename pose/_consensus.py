@@ -12,6 +12,7 @@ from ._small_matrices import compiled, copy_matrix, copy_vector, inlined, inner
 @inlined
 def _quartic(a, b, c, d, roots):
     """Write the real roots of x^4 + a x^3 + b x^2 + c x + d (Ferrari, then Newton); return how many."""
+    # x = y - a / 4 leaves y^4 + p y^2 + q y + r.
     p = b - 0.375 * a * a
     q = c - 0.5 * a * b + 0.125 * a * a * a
     r = d - 0.25 * a * c + 0.0625 * a * a * b - 3.0 / 256.0 * a * a * a * a
@@ -19,14 +20,14 @@ def _quartic(a, b, c, d, roots):
     c2, c1, c0 = 2.0 * p, p * p - 4.0 * r, -q * q
     f, g = c1 - c2 * c2 / 3.0, 2.0 * c2 * c2 * c2 / 27.0 - c2 * c1 / 3.0 + c0
     discriminant = 0.25 * g * g + f * f * f / 27.0
-    if discriminant > 0:
+    if discriminant > 0:  # one real root, by Cardano; else three, by the cosine of a third of an angle
         s = np.sqrt(discriminant)
         z = np.cbrt(-0.5 * g + s) + np.cbrt(-0.5 * g - s) - c2 / 3.0
     else:
         radius = np.sqrt(max(-f / 3.0, 0.0))
         cosine = 0.0 if radius == 0.0 else -0.5 * g / (radius * radius * radius)
         z = 2.0 * radius * np.cos(np.arccos(min(1.0, max(-1.0, cosine))) / 3.0) - c2 / 3.0
-    for _ in range(2):
+    for _ in range(2):  # Newton's steps give back the digits that the differences lose
         slope = (3.0 * z + 2.0 * c2) * z + c1
         if slope != 0.0:
             z -= (((z + c2) * z + c1) * z + c0) / slope
@@ -35,7 +36,7 @@ def _quartic(a, b, c, d, roots):
     count = 0
     scale = abs(p) + np.sqrt(abs(r)) + a * a + 1e-300
     for sign in (1.0, -1.0):
-        if s * s > 1e-12 * scale:
+        if s * s > 1e-12 * scale:  # else q = 0 too, but for rounding, and the equation is one of y^2
             inner = z - 4.0 * (0.5 * (p + z) - sign * 0.5 * q / s)
         else:
             inner = -2.0 * p + sign * 2.0 * np.sqrt(max(p * p - 4.0 * r, 0.0))
@@ -98,7 +99,7 @@ def _three_points(X, rays, picks, Rs, ts):
     for n in range(found):
         y = roots[n]
         h = h0 + h1 * y
-        if not y > 0.0 or abs(h) < 1e-12:
+        if not y > 0.0 or abs(h) < 1e-12:  # h is made of cosines: so little is rounding, and s / (2 h) anything
             continue
         x = ((s2 * y + s1) * y + s0) / (2.0 * h)
         if not x > 0.0:
@@ -215,7 +216,8 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
             cost, count = _score(P, px, m, camera, distorted, threshold, Rs[n], ts[n], w)
             if not cost < best or count < 4:
                 continue
-            # Each new best is refined on its inliers, which gathers more of them.
+            # Each new best is refined on its inliers, which gathers more of them; roughly, in five steps, since the
+            # score only asks which points are within the threshold.
             copy_matrix(Rs[n], R)
             copy_vector(ts[n], t)
             refine(
@@ -226,10 +228,11 @@ def _consensus(X, pixels, camera, distorted, threshold, confidence, max_trials, 
                 refined, refined_count = _score(P, px, m, camera, distorted, threshold, Rs[n], ts[n], w)
             best, best_count = refined, refined_count
             copy_vector(w, best_w)
+            # As many trials as draw three inliers at once with the confidence asked for (Fischler and Bolles, 1981).
             share = (best_count / m) ** 3
             if share >= 1.0:
                 needed = 0.0
-            elif share > 1e-12:
+            elif share > 1e-12:  # of less the logarithm is rounding, or 0
                 needed = min(needed, np.log(1.0 - confidence) / np.log(1.0 - share))
     for i in range(m):
         inliers[index[i]] = best_count > 0 and best_w[i] > 0.0

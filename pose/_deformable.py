@@ -36,7 +36,7 @@ def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A
         b = R[1, 0] * x + R[1, 1] * y + R[1, 2] * z
         c = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z
         depth = c + t[2]
-        if not depth > 1e-9:
+        if not depth > 1e-9:  # at or behind the camera, where projections have no bounds
             return np.inf
         iz = 1.0 / depth
         u, v = (a + t[0]) * iz, (b + t[1]) * iz
@@ -83,7 +83,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
                 A[6 + i, 6 + i] = 1.0
                 g[6 + i] = 0.0
         if not cholesky_solve(A, g, damping, n, L, step):
-            if damping > 1e6:
+            if damping > 1e6:  # no positive definite system even so: numbers that are none
                 return cost, iteration, False
             damping = max(10.0 * damping, 1e-6)
             continue
@@ -103,6 +103,7 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
         new = _equations(
             mean, modes, px, w, index, seen, camera, precision, trial_R, trial_t, trial_beta, trial_A, trial_g, J
         )
+        # Below 1e-7 the change of cost is rounding; the step is still the better estimate.
         if new <= cost or (size < 1e-7 and new < np.inf):
             cost = new
             for i in range(3):
@@ -115,12 +116,12 @@ def _fit(mean, modes, limits, px, w, index, seen, camera, precision, tol, max_it
                 g[i] = trial_g[i]
                 for j in range(i + 1):
                     A[i, j] = trial_A[i, j]
-            damping = 0.0 if damping < 1e-7 else 0.1 * damping
+            damping = 0.0 if damping < 1e-7 else 0.1 * damping  # at last Gauss-Newton, which needs few steps
             if size < tol:
                 return cost, iteration, True
         else:
             damping = max(10.0 * damping, 1e-4)
-            if damping > 1e12:
+            if damping > 1e12:  # no step is short enough: at a minimum, or at an end of all numbers
                 return cost, iteration, size < 1e-5
     return cost, max_iter, False
 

@@ -215,6 +215,7 @@ class FaceModel3D:
         _, images, single = check_points(mean, landmarks)
         b, n = images.shape[:2]
         factors = self.weights * check_weights(weights, b, n)
+        # Where the joint fit starts, which goes on to `tol`.
         rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
         pose, seen, lost = rigid.pose, images, np.zeros(b, dtype=bool)
         if camera.distortion is not None:
@@ -266,6 +267,7 @@ class FaceModel3D:
         status = np.where(np.isin(status, ["poor fit", "not converged", "mirrored"]), "ok", status)
         status[(status == "ok") & (numbers[:, 2] == 0)] = "not converged"
         status[(status == "ok") & (numbers[:, 2] < 0)] = "ill-conditioned"
+        # A quarter of the size of the face in the image, as for rigid objects: `_kernels.POOR_FROM` is its square.
         status[(status == "ok") & (numbers[:, 0] > 0.25 * size)] = "poor fit"
         status[lost] = "no inverse of the distortion"
         error = numbers[:, 0]
@@ -283,6 +285,7 @@ class FaceModel3D:
             "coefficients": coefficients,
             "landmarks_3d": shapes,
             "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
+            # At the limit to nine digits; a mode without variance has nowhere to go.
             "on_limit": ((np.abs(betas) >= limits * (1 - 1e-9)) & (limits > 0)).sum(axis=1),
         }
         return flag_behind(FaceFit(**values | (first_row(own) if single else own)))

@@ -81,6 +81,7 @@ def refuse_fractions(landmarks: ArrayLike, focal_length: np.ndarray) -> None:
     """Refuse landmarks in fractions of the image for a camera that counts pixels: a face of one pixel has no pose."""
     points = as_points(landmarks, "landmarks", 2)
     low, high = np.nanmin(points, initial=np.inf), np.nanmax(points, initial=-np.inf)
+    # Fractions are in [0, 1] or [-1, 1], hidden landmarks somewhat outside; a focal length above 4 is in pixels.
     if -1.5 <= low < high <= 1.5 and focal_length.min() > 4:
         hint = " Try landmarks * [width, height]." if low > -0.5 else ""
         raise ValueError(

@@ -103,6 +103,7 @@ def _centre_object(Y, w, m, centre, eigenvalues, V):
     if handed < 0:
         for k in range(3):
             V[k, 2] = -V[k, 2]
+    # Of squares: the turn about a line stays free where points are off it by a hundred-thousandth of its length.
     if not eigenvalues[1] > 1e-10 * eigenvalues[0]:
         return COLLINEAR, size, total
     return OK, size, total
@@ -252,7 +253,7 @@ def solve_rows(
             row["status"] = TOO_FEW_PLACES
             continue
         mu, mv, spread = _aim_rays(px, w, m, weight, camera, distorted, uv, turn)
-        if not spread > 1e-18:
+        if not spread > 1e-18:  # of squares: within a billionth of the focal length
             row["status"] = IMAGE_COINCIDENT
             continue
         given = np.isfinite(start[0, 0])
@@ -325,5 +326,5 @@ def solve_rows(
         square = image_scatter(px, w, m, weight)
         if loss == LINEAR and n == 6 and weighted > REVERSED_FROM * square:
             other = reversed_square(Y, px, w, m, best_camera, distorted, best_R, best_t)
-            row["reversible"] = other < 4.0 * weighted
+            row["reversible"] = other < 4.0 * weighted  # of squares: not refined yet, it may miss by twice as much
         row["status"] = _judge(best_converged, last_variance, loss == LINEAR and weighted > POOR_FROM * square)

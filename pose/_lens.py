@@ -20,12 +20,12 @@ def undistort_point(x, y, camera):
         b = 2.0 * u * v * slope + 2.0 * p1 * u + 2.0 * p2 * v
         d = radial + 2.0 * v * v * slope + 6.0 * p1 * v + 2.0 * p2 * u
         det = a * d - b * b
-        if abs(det) < 1e-12:
+        if abs(det) < 1e-12:  # near 1 without distortion: 0 where the lens maps two directions to one pixel
             break
         du, dv = (d * ex - b * ey) / det, (a * ey - b * ex) / det
         u -= du
         v -= dv
-        if abs(du) + abs(dv) < 1e-14:
+        if abs(du) + abs(dv) < 1e-14:  # rounding of coordinates up to 1, about 45 degrees off the axis
             break
     return u, v
 

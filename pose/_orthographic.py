@@ -128,7 +128,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
             for i in range(4):
                 slope = max(slope, abs(g[i]))
                 g[i] /= s
-                A[i, i] += damping * max(A[i, i], 1e-12 * size)
+                A[i, i] += damping * max(A[i, i], 1e-12 * size)  # also where an object has no extent
             # A flat object seen straight on: tilts change nothing to first order, and steps do not shrink.
             stationary = slope <= 1e-14 * s * size
             length = np.inf
@@ -137,7 +137,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
                 length = 0.0
                 for i in range(4):
                     length = max(length, abs(step[i]))
-                factor = min(1.0, 1.0 / max(length, 1e-300))
+                factor = min(1.0, 1.0 / max(length, 1e-300))  # a radian at most, or a factor e of the scale
                 rotate_left(factor * step[0], factor * step[1], factor * step[2], R, trial)
                 new_scale = s * np.exp(factor * step[3])
                 _moved(trial, scatters[b], crosses[b], M, N)
@@ -148,6 +148,7 @@ def refine_rows(first, last, matrices, scales, crosses, scatters, tol, max_iter,
                 copy_matrix(trial, R)
                 s, value = new_scale, new
             damping *= 0.1 if better else 10.0
+            # Damped so much no step is short enough: at a minimum.
             if length < tol or stationary or (not better and damping > 1e12):
                 done[b] = True
                 break

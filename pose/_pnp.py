@@ -344,6 +344,7 @@ def _search_focal(views: _Views, options: _Options, starts: np.ndarray) -> _Solv
     """Solve from several focal lengths with the focal length free, and keep the best of each row."""
     best: _Solved | None = None
     free = options._replace(n_parameters=7)
+    # In ratios of 1.5 to 2, from wide angle to telephoto: the true one is within reach of a start.
     for factor in (1.0, 0.4, 0.65, 1.6, 2.6, 5.0):
         scaled = views.cameras.copy()
         scaled[:, :2] *= factor
@@ -369,6 +370,7 @@ def error_ratio(error: np.ndarray, second_error: np.ndarray, images: np.ndarray)
         seen = np.isfinite(images[rows])
         middle = np.nanmean(images[rows], axis=1, keepdims=True)
         square = np.where(seen, images[rows] - middle, 0.0) ** 2
+        # Below a billionth of the size in the image both errors are rounding, and their ratio is chance.
         floor = 1e-9 * np.sqrt(2.0 * square.sum(axis=(1, 2)) / seen.sum(axis=(1, 2)))
         first, second = np.maximum(error[rows], floor), np.maximum(second_error[rows], floor)
         ambiguity[rows] = np.minimum(first / second, 1.0)

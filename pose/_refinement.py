@@ -71,7 +71,7 @@ def _normal_equations(Y, px, w, m, camera, R, t, A, g):
         a44 += wb
         a45 += h5
         a55 += s5 * p5 + h5 * q5
-    if not nearest > 1e-9:
+    if not nearest > 1e-9:  # in sizes of the object: at or behind the camera
         return np.inf
     A[0, 0], A[1, 0], A[2, 0], A[3, 0], A[4, 0], A[5, 0] = a00, a01, a02, a03, a04, a05
     A[1, 1], A[2, 1], A[3, 1], A[4, 1], A[5, 1] = a11, a12, a13, a14, a15
@@ -96,7 +96,7 @@ def _normal_equations_general(Y, px, w, m, camera, distorted, loss, loss_scale, 
     for i in range(m):
         a, b, c = rotated_point(R, Y, i)
         z = c + t[2]
-        if not z > 1e-9:
+        if not z > 1e-9:  # in sizes of the object: at or behind the camera
             return np.inf
         iz = 1.0 / z
         u, v = (a + t[0]) * iz, (b + t[1]) * iz
@@ -149,7 +149,7 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
     L, step, trial_R, trial_t = work[0], work[1], work[2], work[3]
     trial_A, trial_g, trial_camera = work[4], work[5], work[6]
     plain = loss == LINEAR and not distorted and n == 6
-    damping = 0.0 if plain else 1e-6
+    damping = 0.0 if plain else 1e-6  # a free focal length, or outliers alone, leave directions without curvature
     cost, size = np.inf, np.inf
     copy_vector(camera, trial_camera)
     copy_vector(t, trial_t)
@@ -163,6 +163,7 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
             )
         # Below 1e-7 the change of cost is rounding; the step is still the better estimate.
         if (new <= cost and new < np.inf) or (size < 1e-7 and new < np.inf):
+            # Where rounding has the last word steps shrink no further: then the tolerance gives way.
             if size < 100.0 * tol and not new < cost * (1.0 - 1e-15):
                 tol = max(tol, 2.0 * size)
             cost = new
@@ -174,7 +175,7 @@ def refine(Y, px, w, m, camera, distorted, loss, loss_scale, n, tol, max_iter, R
                     A[i, j] = trial_A[i, j]
             camera[0], camera[1] = trial_camera[0], trial_camera[1]
             if iteration > 0:
-                damping = 0.0 if damping < 1e-7 else 0.1 * damping
+                damping = 0.0 if damping < 1e-7 else 0.1 * damping  # at last Gauss-Newton, which needs few steps
         else:
             if iteration == 0:
                 return np.inf, 0, False

@@ -168,7 +168,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
             k21 = n12 - l20 * n01
             l21 = k21 / d1
             d2 = m22 - l20 * n02 - l21 * k21
-            floor = 1e-9 * scale
+            floor = 1e-9 * scale  # smaller pivots: along one the form falls for ever, or rounding decides
             if m00 > floor and d1 > floor and d2 > floor:
                 y0 = -g0
                 y1 = -g1 - l10 * y0
@@ -185,7 +185,7 @@ def _descend(omega, R, G, trial, max_iter, tol):
                     moved = True
                     energy = new
                     copy_matrix(trial, R)
-                    damping = 0.0 if damping < 1e-4 else 0.1 * damping
+                    damping = 0.0 if damping < 1e-4 else 0.1 * damping  # at last Newton's own steps
                     break
             damping = max(4.0 * damping, 1e-3)
         if not moved or step < tol:
@@ -231,7 +231,7 @@ def _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, first, second):
         p[k] = alpha[k] / na + beta[k] / nb
         q[k] = alpha[k] / na - beta[k] / nb
     np_, nq = norm3(p[0], p[1], p[2]), norm3(q[0], q[1], q[2])
-    if np_ < 1e-9 or nq < 1e-9:
+    if np_ < 1e-9 or nq < 1e-9:  # unit rows that are parallel, of an object seen edge on: no frame
         return False
     G = np.empty((3, 3))
     for k in range(3):
@@ -265,6 +265,7 @@ def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, e
             fixed[i, j] = 1.0 if i == j else 0.0
     if _orthographic_start(sums_u, sums_v, eigenvalues, V, planar, candidates[0], candidates[1]):
         for k in range(2):
+            # To 0.2 degrees: which of the two is lower shows, and the refinement goes on from there.
             energies[k] = _descend(omega, candidates[k], G, trial, np.int64(20), 3e-3)
             _translation(candidates[k], T, t)
             depths[k] = t[2]
@@ -284,6 +285,7 @@ def find_candidates(Y, uv, w, m, total, spread, eigenvalues, V, T, candidates, e
             for j in range(3):
                 trial[j, i] = CUBE[k, i, j]
         transposed_product(trial, fixed, C)
+        # From farther off, and nearer to the minimum, so that two starts in one valley are known as one below.
         energy = _descend(omega, C, G, trial, np.int64(40), 1e-3)
         _translation(C, T, t)
         known = False
@@ -328,6 +330,8 @@ def start_translation(R, T, Y, m, mu, mv, spread, push, t):
     farthest = 0.0
     for i in range(m):
         farthest = max(farthest, -(R[2, 0] * Y[0, i] + R[2, 1] * Y[1, i] + R[2, 2] * Y[2, i]))
+    # Points in the plane of the camera have no image; then half as far again as the nearest point reaches, or where an
+    # object of size 1 looks as large as this one.
     if push or t[2] <= farthest * 1.0001:
         t[2] = max(1.5 * farthest, np.sqrt(1.0 / spread))
         t[0], t[1] = mu * t[2], mv * t[2]

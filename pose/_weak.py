@@ -186,7 +186,7 @@ def solve_weak_perspective(
     if dims == 3:
         matrices, scales = other = _umeyama(crosses, scatters)
     else:
-        flat = values[rows, 0] < 1e-3 * values[rows, 2]
+        flat = values[rows, 0] < 1e-3 * values[rows, 2]  # of squares: too thin to tell which way it is tilted
         one, two = _closed_form(crosses, values[rows], frames[rows], flat)
         losses, flags = np.empty((2, len(rows))), np.zeros((2, len(rows)), dtype=bool)
         options = (crosses, scatters, float(tol), int(max_iter) if refine else 0, steps)

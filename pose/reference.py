@@ -185,9 +185,9 @@ def derive_reference(
         mean = align_to(both, mean).mean(axis=0)
         mean = mean - mean.mean(axis=0)
         mean = mean / np.sqrt((mean**2).sum(axis=1).mean())
-        if np.abs(mean - previous).max() < 1e-12:
+        if np.abs(mean - previous).max() < 1e-12:  # of a mean of size 1, which moves by rounding only
             break
-    if np.linalg.svd(mean, compute_uv=False)[-1] < 1e-6:
+    if np.linalg.svd(mean, compute_uv=False)[-1] < 1e-6:  # flat but for the rounding of single precision
         raise DegenerateShapeError("shapes: got landmarks in one plane; expected 3-D shapes.")
     # The line from each landmark to its mirror image is the x axis; exact symmetry about x = 0 then costs nothing.
     across = mean - mean[mirror]
@@ -278,7 +278,7 @@ def derive_weights(landmarks: ArrayLike, camera: Camera, *, reference: np.ndarra
         # A landmark cannot be firmer than the annotation itself: the floor keeps the iteration from a single point.
         new = 1.0 / (variance + 0.1 * np.median(variance))
         new /= new.mean()
-        if np.abs(new - weights).max() < 1e-4:
+        if np.abs(new - weights).max() < 1e-4:  # of weights with mean 1, read to three digits
             break
         weights = new
     return weights
