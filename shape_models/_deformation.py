@@ -222,10 +222,10 @@ def plot_solid(
             if np.isfinite(x):
                 ax.text(x, z, y, f" {k}", fontsize=7, color=color)
     low, high = np.nanmin(points, axis=(0, 1)), np.nanmax(points, axis=(0, 1))
-    reach = np.maximum(high - low, 0.05 * (high - low).max())
+    reach = np.maximum(high - low, 0.05 * (high - low).max())  # a flat shape has a box with a depth too
     middle = 0.5 * (low + high)
     for axis, m, r in zip("xyz", middle, reach, strict=True):
-        getattr(ax, f"set_{axis}lim")(m - 0.55 * r, m + 0.55 * r)
+        getattr(ax, f"set_{axis}lim")(m - 0.55 * r, m + 0.55 * r)  # a twentieth stays free on either side
     ax.set_box_aspect(reach)
     ax.set_xlabel("x")
     ax.set_ylabel("z")

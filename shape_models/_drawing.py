@@ -40,7 +40,7 @@ def draw_image(ax: Axes, image: ImageLike) -> None:
         values = values.astype(np.float64)
         low, high = values.min(), values.max()
         if values.ndim == 3 and (whole or low < 0 or high > 1):
-            values = (values - low) / max(high - low, 1e-300)
+            values = (values - low) / max(high - low, 1e-300)  # an image of one value is black
     ax.imshow(values, cmap="gray")  # which colours do not look at
 
 
@@ -73,7 +73,7 @@ def draw_shapes(
 
         joined = pairs[seen[pairs].all(axis=1)]
         ax.add_collection(LineCollection(points[joined], colors=[color], linewidths=1, alpha=alpha, zorder=zorder))
-    dot = size if size is not None else (6 if len(pairs) else 16)
+    dot = size if size is not None else (6 if len(pairs) else 16)  # square points; small where lines tell the shape
     x, y = points[seen].T
     ax.scatter(x, y, s=dot, color=color, label=label, alpha=alpha, zorder=zorder, linewidths=0)
 
@@ -165,5 +165,6 @@ def total_variance_of(model: Any, basis: Any) -> float:
     total = getattr(getattr(model, "asm_", model), "total_variance_", None)
     if total is not None:
         return float(total)
+    # The residual noise fills the directions that no mode spans.
     rest = basis.n_features - basis.n_components
     return float(float(np.sum(np.asarray(basis.variances))) + rest * float(basis.noise_variance))

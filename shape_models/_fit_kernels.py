@@ -375,7 +375,7 @@ def least_squares(
             compose(a, t, pose[i], shift[i], work)
             if moved <= tolerance * (1 + largest):
                 break
-            settled = moved < 0.01 and moved < 0.1 * before
+            settled = moved < 0.01 and moved < 0.1 * before  # then the matrices as they are lead to the end
             before = moved
 
 

@@ -246,12 +246,13 @@ def _record(solution: Solution) -> ShapeFit:
     kept, clipped = basis._clip(b), xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:
         size = xp.max(xp.abs(basis._flat_mean)) + xp.max(xp.abs(kept), axis=-1, keepdims=True)
-        rounding = 16 * problem.eps * size
+        rounding = 16 * problem.eps * size  # of a coefficient, a product of coordinates of this size
         clipped = basis.limit.exceeds(b, basis._scale) & (xp.abs(kept - b) > rounding)
         clipped = clipped & ~problem._failed_like(b)
     status, plausibility, law = None, None, predictive(solution)
     if problem.status is not None and law is not None:
         status = problem.status.reshape(problem.lead)
+        # The χ² law of the distance; with nothing left free there is none, and any number of degrees will do.
         tail = np.where(law.free > 0, gammaincc(np.maximum(law.free, 1e-3) / 2, law.square / 2), 1.0)
         tail = np.where(problem.status == UNLIKE, 0.0, tail)
         plausibility = solution.leave(beside(tail, completed), problem.failed & (problem.status != UNLIKE))

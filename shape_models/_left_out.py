@@ -26,6 +26,7 @@ class SpanOfData:
         self.centred = flat - flat.mean(axis=0)
         _, s, components = np.linalg.svd(self.centred, full_matrices=False)
         size = max(float(np.abs(flat).max()), np.finfo(float).tiny)
+        # As far as centring and decomposing round: what varies less does not vary.
         rounding = np.finfo(float).eps * max(flat.shape) * max(float(s[0]), size)
         rank = int((s > rounding).sum())
         if rank == 0:
@@ -105,6 +106,7 @@ def held_out(
             scatters[j] = scatter - out.T @ out - n * np.outer(means[j], means[j])
         values, vectors = np.linalg.eigh(scatters)
         values, vectors = values[:, ::-1][:, :top], vectors[:, :, ::-1][:, :, :top]
+        # A fold can leave fewer directions than all data span: their modes are zero, not noise.
         sure = values > rank * np.finfo(float).eps * values[:, :1]
         for j, test in enumerate(some):
             variances = np.where(sure[j], values[j], 0.0) / (data.n - len(test) - 1)

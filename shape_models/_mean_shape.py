@@ -214,6 +214,7 @@ class MeanStep(_Sums):
         number = {"full": _kernels.FULL, "partial": _kernels.PARTIAL, "rigid": _kernels.RIGID}[rule]
         step = _kernels.step_2d if shapes.shape[2] == 2 else _kernels.step_3d
         explained, least = step(np.ascontiguousarray(shapes), unit, number, first, total, drift)
+        # Squares of sizes over those of the coordinates: centred points that are nothing but rounding.
         if least <= (16 * np.finfo(np.float64).eps) ** 2:
             _drift(shapes, None)  # names the shape whose points coincide
         n = len(shapes)
@@ -322,7 +323,7 @@ def finish_mean(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
 
 def better_mirrored(fit: PairFit) -> np.ndarray:
     """Return the indices of shapes whose squared distance to the mean falls by more than half when mirrored."""
-    slack = 1e3 * np.finfo(np.float64).eps
+    slack = 1e3 * np.finfo(np.float64).eps  # of shapes that equal the mean, mirrored too, both distances are rounding
     return np.flatnonzero(1 - fit.mirrored_cosine**2 + slack < 0.5 * (1 - fit.cosine**2))
 
 

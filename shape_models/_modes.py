@@ -47,6 +47,7 @@ def check_settings(asm: Any, n: int, p: int) -> None:
 
 def refuse_equal_shapes(total_variance: float, mean: np.ndarray) -> None:
     """Raise where the shapes vary by rounding errors only."""
+    # The rounding of coordinates as large as those of the mean.
     if math.sqrt(total_variance) <= 8 * _EPS * float(np.linalg.norm(mean)):
         raise DegenerateShapeError("all shapes are equal; expected shapes that vary, at least in one coordinate.")
 
@@ -55,6 +56,7 @@ def count_modes(n_components: Any, values: np.ndarray, n: int, p: int) -> int:
     """Return how many modes a count, a fraction of the variance, or None for all, asks for."""
     if isinstance(n_components, Integral):
         return int(n_components)
+    # n shapes span n - 1 directions about their mean; eigenvalues below the rounding of the largest are none.
     rank = int((values[: n - 1] > values[0] * max(n, p) * _EPS).sum())
     if n_components is None:
         return rank

@@ -70,6 +70,7 @@ class Normal(NamedTuple):
 
 def least_noise(basis: Operands) -> float:
     """Return the noise variance, never quite 0, so that all systems can be solved."""
+    # Nine decades below the first mode systems keep half of their digits.
     largest = float(np.max(to_numpy(basis.variances), initial=0.0))
     return max(float(basis.noise_variance), 1e-9 * largest, float(np.finfo(np.float64).tiny))
 

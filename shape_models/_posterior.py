@@ -63,6 +63,7 @@ def solve(
     share = xp.ones_like(problem.confidence)
     if loss != "linear":
         d = points.shape[2]
+        # Points of a shape without noise that fit exactly have an error of at least a billionth of its size.
         limits = (HUBER, TUKEY, MEDIAN_LENGTH[d], some.noise**0.5 + 1e-9, LEAST, _ENERGY, _MOST_GRADIENTS)
         n_huber = _ROUNDS if loss == "huber" else _N_HUBER
         pose, share, points = engine.reweigh(problem, some, pose, _ROUNDS, n_huber, limits)

@@ -222,7 +222,7 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
         matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=basis._place.device)
     else:
         matrix = xp.expand_dims(scale, axis=-1) * _weighted_gram(basis, w) * scale
-        rtol = scale.shape[0] * float(xp.finfo(flat.dtype).eps)
+        rtol = scale.shape[0] * float(xp.finfo(flat.dtype).eps)  # directions that nothing seen tells of stay at 0
         right = right * scale
     if w.ndim == 1:
         columns = xp.reshape(right, (-1, right.shape[-1]))
@@ -311,6 +311,7 @@ def report(basis: Operands, flat: Any) -> BasisReport:
     amount = basis._clip(b) - b
     clipped = xp.zeros_like(b, dtype=xp.bool)
     if basis.limit is not None:
+        # A coefficient is a product of the coordinates, and changes by their rounding.
         rounding = 16 * float(xp.finfo(flat.dtype).eps) * xp.max(xp.abs(flat), axis=-1, keepdims=True)
         clipped = basis.limit.exceeds(b, basis._scale) & (xp.abs(amount) > rounding)
     square = to_numpy(_squared_mahalanobis(basis, b)).astype(np.float64)

@@ -405,7 +405,7 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, drift)
     if (size <= 16 * np.finfo(np.float64).eps * np.sqrt(k * np.einsum("nd,nd->n", centre, centre) + size**2)).any():
         refuse_points(shapes, None, size)
-    sample = np.ascontiguousarray(z[:: max(1, n // 256)])
+    sample = np.ascontiguousarray(z[:: max(1, n // 256)])  # some hundred shapes tell where to start
     product, before, settled = np.empty(2 * k), np.inf, False
     mean = np.random.default_rng(0).normal(size=(k, 2))  # orthogonal to no eigenvector
     for _ in range(16):
@@ -434,14 +434,14 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     _kernels.superimpose_2d(z, m, _times_i(m), found.inflation, out)
     re, im, mirrored, squares = out.T
     gain = np.hypot(re, im)
-    if (gain <= 64 * np.finfo(np.float64).eps).any():
+    if (gain <= 64 * np.finfo(np.float64).eps).any():  # of shapes and a mean of size 1: no direction but rounding
         fit_to_mean(shapes, None, found, rule="full")  # names the shape that no rotation fits
     c, s = re / gain, im / gain
     rotation = np.stack([c, -s, s, c], axis=-1).reshape(n, 2, 2)
     scale = found.inflation * gain / size
     moved = np.stack([c * centre[:, 0] - s * centre[:, 1], s * centre[:, 0] + c * centre[:, 1]], axis=-1)
     transforms = Similarity._of(rotation, -scale[:, None] * moved, scale)
-    slack = 1e3 * np.finfo(np.float64).eps
+    slack = 1e3 * np.finfo(np.float64).eps  # as in `better_mirrored`
     odd = np.flatnonzero(1 - mirrored**2 + slack < 0.5 * (1 - gain**2))
     return _result(found, transforms, z.reshape(n, k, 2), np.sqrt(squares), odd, tangent, dtype)
 

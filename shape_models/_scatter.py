@@ -34,6 +34,7 @@ class Scatter:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return covariances (n, K, d, d) for features (n, K, p)."""
+        # Thirteen decades either way: features far from those that were learned from make no infinity.
         return np.asarray(np.exp(np.clip(features @ self.slopes, -30, 30))[..., None, None] * self.covariance)
 
     def variance(self, features: np.ndarray) -> np.ndarray:
@@ -65,9 +66,11 @@ class Scatter:
                 ratio = square / np.exp(np.clip(flat @ slopes, -30, 30))
                 pull = (degrees + d) * ratio / (degrees + ratio)
                 curve = pull * degrees / (degrees + ratio)
+                # Newton's step. The ridge is for a feature that is the same everywhere: a millionth of what one of size
+                # 1 has in m samples of each landmark.
                 step = np.linalg.solve(flat.T @ (flat * curve[:, None]) + 1e-6 * m * np.eye(p), flat.T @ (pull - d))
-                slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())
-                if np.abs(step).max() < 1e-7:
+                slopes = slopes + step * min(1.0, 2.0 / np.abs(step).max())  # a factor e² at most, or it may run away
+                if np.abs(step).max() < 1e-7:  # of a logarithm: files keep four digits
                     break
             scale = np.exp(np.clip(flat @ slopes, -30, 30)).reshape(m, k)
             trust = (degrees + d) / (degrees + square.reshape(m, k) / scale)

@@ -265,10 +265,11 @@ def _huber(source: Any, target: Any, weights: Any, fit: PairFit, *, rule: str, r
     free = {2: 2, 3: 3}[n_dims]  # landmarks that a similarity can fit exactly, rounded up
     quota = xp.minimum(xp.floor((count + free + 1) / 2), count)
     level = np.asarray((quota - 0.5) / xp.where(count > 0, count, xp.ones_like(count)), dtype=np.float64)
-    length = np.sqrt(2 * special.gammaincinv(n_dims / 2, np.clip(level, 1e-3, 1)))  # chi quantile
+    # The chi quantile of that fraction; without any point its level is below 0, and its length nothing to divide by.
+    length = np.sqrt(2 * special.gammaincinv(n_dims / 2, np.clip(level, 1e-3, 1)))
     length = xp.asarray(length.tolist(), dtype=source.dtype, device=device_of(source))
     sigma = None
-    tol = eps ** (2 / 3)
+    tol = eps ** (2 / 3)  # above the rounding of a fit, so that rounds end, and below the digits that anybody reads
     for _ in range(100):
         x = source - fit.source_centre[..., None, :]
         y = target - fit.target_centre[..., None, :]
@@ -282,6 +283,7 @@ def _huber(source: Any, target: Any, weights: Any, fit: PairFit, *, rule: str, r
         change = xp.abs(fit.scale[..., None, None] * fit.rotation - matrix)
         moved = xp.abs(fit.translation - before.translation)
         size = xp.maximum(fit.target_size, floor)[..., None]
+        # The translation of points far from the origin is rounded by its own size.
         still = moved <= tol * size + 1e3 * eps * xp.abs(fit.translation)
         if bool(xp.all(change <= tol * fit.scale[..., None, None])) and bool(xp.all(still)):
             break

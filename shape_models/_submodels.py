@@ -272,6 +272,8 @@ def _choose_kernel(aligned: np.ndarray, amplitude: float | None, length: float |
     n = len(aligned)
     if n < 3:
         raise ValueError(f"got {n} shapes; expected 3 to choose amplitude and length. Try giving both.")
+    # Of the root mean square distance to the centroid: from the error of digitising to that of a strange shape, and
+    # from features of a shape to all of it.
     amplitudes = (0.01, 0.02, 0.04, 0.08) if amplitude is None else (amplitude,)
     lengths = (0.15, 0.3, 0.6, 1.2) if length is None else (length,)
     best = None

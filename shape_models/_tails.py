@@ -16,7 +16,7 @@ from ._scatter import squared_radius, unlikely
 from ._superimposition import fit_pair
 from ._transforms import Similarity
 
-_FEWEST_SAMPLES = 10
+_FEWEST_SAMPLES = 10  # from which four numbers are learned
 _FOLDS, _PROBLEMS = 5, 600
 _LANDMARKS = 6  # of a shape that are looked at, about
 
@@ -50,6 +50,7 @@ class Predictive:
         unusual = ((tails.prior_degrees + self.square) / (tails.prior_degrees + self.free))[:, None]
         d = covariance.shape[-1]
         variance = np.trace(covariance, axis1=-2, axis2=-1) * np.square(self.sizes)[:, None] / d
+        # A landmark of almost no variance, whose power might be negative, divides nothing by zero.
         share = np.maximum(variance / tails.size, 1e-12) ** tails.power
         return unusual * np.where(self.hidden, tails.scale * share, 1.0)
 
@@ -108,7 +109,7 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
         prior = completion_basis(mean, 0.5 * (scatter + scatter.T) / (left - 1), left, frame.prior.limit)
         truth = np.repeat(sample[fold == f], max(1, -(-_PROBLEMS // n)), axis=0)
         hidden = np.zeros(truth.shape[:2], dtype=bool)
-        for row in hidden:
+        for row in hidden:  # neighbours, as what stands before a shape hides them, and in every fourth strewn ones
             count = rng.integers(1, k // 2 + 1)
             row[near[rng.integers(k)][:count] if rng.random() < 0.75 else rng.choice(k, count, replace=False)] = True
         points = np.where(hidden[..., None], np.nan, truth)

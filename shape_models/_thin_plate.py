@@ -123,6 +123,7 @@ class ThinPlateSpline:
         unit = (self._filled - self.centre[..., None, :]) / self.size[..., None, None]
         kernel = _kernel(unit[..., :, None, :] - unit[..., None, :, :])
         energy = np.einsum("...kd,...kl,...ld->...", self.weights, kernel, self.weights)
+        # In units of the source; of an affine map only rounding is left, of either sign.
         return np.maximum(energy, 0.0) / self.size ** (2 if self.n_dims == 2 else 1)
 
     @property
@@ -219,6 +220,7 @@ class ThinPlateSpline:
         )
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
         x = back(wanted)  # refuses what is too far
+        # To a fraction of the size of the target, and no nearer than its coordinates are rounded.
         limit = tol * back.size[..., None] + 64 * np.finfo(np.float64).eps * np.abs(back.centre).max(axis=-1)[..., None]
         value, slope = self._evaluate(x, derivative=True)
         off = np.linalg.norm(value - wanted, axis=-1)
@@ -227,12 +229,13 @@ class ThinPlateSpline:
             if not active.any():
                 break
             determinant = np.linalg.det(slope)
+            # Where the map is about to fold no step leads on.
             sound = active & (np.abs(determinant) > np.finfo(np.float64).tiny)
             safe = np.where(sound[..., None, None], slope, np.eye(self.n_dims))
             step = np.linalg.solve(safe, (wanted - value)[..., None])[..., 0]
             step = np.where(sound[..., None], step, 0.0)
             scale = np.ones(off.shape)
-            for _ in range(30):
+            for _ in range(30):  # halvings, which leave a billionth of the step
                 trial = x + scale[..., None] * step
                 new_value = self._evaluate(trial, derivative=False)[0]
                 new_off = np.linalg.norm(new_value - wanted, axis=-1)
@@ -359,7 +362,7 @@ def _normalised(
     offset = np.where(mask, source - centre[..., None, :], 0.0)
     size = np.sqrt((offset**2).sum(axis=(-2, -1)) / count)
     extent = np.linalg.svd(offset, compute_uv=False)
-    flat = ~(extent[..., -1] > _SINGULAR * extent[..., 0])
+    flat = ~(extent[..., -1] > _SINGULAR * extent[..., 0])  # True for NaN
     if flat.any():
         what = "one line" if d == 2 else "one plane"
         index = tuple(int(i) for i in np.argwhere(np.atleast_1d(flat))[0])
@@ -368,6 +371,7 @@ def _normalised(
     unit = offset / size[..., None, None]
     apart = ((unit[..., :, None, :] - unit[..., None, :, :]) ** 2).sum(axis=-1)
     both = seen[..., :, None] & seen[..., None, :] & ~np.eye(source.shape[-2], dtype=bool)
+    # Of a source of size 1: apart by no more than its rounding.
     close = both & ~(apart > (64 * np.finfo(np.float64).eps) ** 2)
     if close.any():
         index = tuple(int(i) for i in np.argwhere(close)[0])
@@ -391,6 +395,7 @@ def _system(unit: np.ndarray, seen: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 def _kernel(apart: np.ndarray) -> np.ndarray:
+    # U(r) = r² ln r in the plane and -r in space, whose energy is then never negative (Bookstein, 1989).
     squared = (apart**2).sum(axis=-1)
     if apart.shape[-1] == 3:
         return np.asarray(-np.sqrt(squared))

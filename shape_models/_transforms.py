@@ -328,7 +328,7 @@ def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarr
         raise ValueError(f"scale: got {scale.min():g}; expected positive factors.")
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(rotation.shape[-1])).max(initial=0)
-    if not off <= np.sqrt(np.finfo(rotation.dtype).eps):
+    if not off <= np.sqrt(np.finfo(rotation.dtype).eps):  # half of the digits, as products of many rotations keep
         raise ValueError(
             f"rotation: got a matrix that misses orthogonality by {off:.2g}; expected R R^T = I. "
             "Try Similarity.from_matrix, which takes the scale out."

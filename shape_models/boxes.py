@@ -166,6 +166,7 @@ def learn_box_convention(
     with np.errstate(invalid="ignore", divide="ignore"):
         center = ((tight[:, :2] + tight[:, 2:]) - (found[:, :2] + found[:, 2:])) / 2
         ratio = np.sqrt(sides.prod(1) / true_sides.prod(1))
+        # A box whose centre is off by half the face, or twice or half as large, is of something else.
         kept = (
             (sides > 0).all(1)
             & (true_sides > 0).all(1)
@@ -236,6 +237,7 @@ def check_boxes(
     if image_size is not None:
         width, height = np.asarray(image_size).tolist()[:2]
         size = int(width), int(height)
+    # Boxes reach over the edge of an image, by less than half of it.
     fractions = (np.abs(array) <= 1.5).all(axis=1) & (array[:, 2:] > array[:, :2]).all(axis=1)
     if fractions.any():
         factors = "[width, height, width, height]" if size is None else f"[{size[0]}, {size[1]}, {size[0]}, {size[1]}]"

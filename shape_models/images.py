@@ -483,6 +483,7 @@ def _eight_bits(array: np.ndarray, maximum: float | None, name: str) -> np.ndarr
     if white == 255 and kind.kind in "iu":
         return array.astype(np.uint8)
     precision = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
+    # Halves go up, where rint would take every other one down; in a type with the digits that the values need.
     return np.floor(array * precision(255.0 / float(white)) + precision(0.5)).astype(np.uint8)
 
 

@@ -322,6 +322,7 @@ def find_outliers(shapes: ArrayLike) -> Outliers:
     unusual = distances > high + _FENCE * (high - low)
     scale = np.nanmedian(off, axis=0)
     own = np.nanmedian(off / np.where(scale > 0, scale, 1.0), axis=1)
+    # A shape that is unlike the others as a whole is measured by its own median error.
     doubtful = off > _DOUBT * scale * np.maximum(own, 1.0)[:, None]
     swapped = {}
     for i in range(n):

@@ -170,6 +170,7 @@ def plot_modes(
     angle = _drawing.upright(model, scheme)
     mean, shapes = _drawing.turned(mean, angle), _drawing.turned(shapes, angle)
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
+    # Of a cell of the strip: some room between the shapes, and height enough for its label where they are flat.
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
     y_down = points_down(model) if y_down is None else y_down
     down = 1 if y_down else -1
@@ -299,6 +300,7 @@ def plot_clip(
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)
+    # A bare basis is given numbers also where their weight is 0.
     given = np.where(missing[:, None], np.asarray(basis.mean), shape) if _drawing.is_plain(model) else shape
     after = np.asarray(model.project(given, confidence=weights))[:, list(plane)]
     before = shape[:, list(plane)]
@@ -308,6 +310,7 @@ def plot_clip(
     _drawing.draw_shapes(ax, before, pairs, color=BEFORE, label="before", zorder=2, alpha=0.8)
     _drawing.draw_shapes(ax, after, pairs, color=AFTER, label="after", zorder=3)
     moved = after - before
+    # An arrow shorter than a hundredth of the shape would be hidden by its dot.
     far = np.linalg.norm(np.nan_to_num(moved), axis=1) > 0.01 * np.ptp(after, axis=0).max()
     if far.any():
         units: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.004}
@@ -417,7 +420,7 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
             np.asarray(a)[:n_components] for a in (curve.n_components, curve.value, curve.standard_error)
         )
         own, color = ax, next(colors, GREY)
-        if name == "compactness":
+        if name == "compactness":  # a fraction, where the others are distances
             right = own = ax.twinx()
             own.set_ylabel("fraction of the variance, %")
             own.set_ylim(0, 103)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._typing import PathLike
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30  # no file of landmarks is so large; this stops files made to exhaust memory
 _MISSING = ("nan", "na", "n/a", "#n/a", "#na", "#nv", "<na>", "null", "none", "-", "--")
 _PLAIN = re.compile(r"[0-9.eE+-]*")
 _INFINITE = frozenset((np.inf, -np.inf))

@@ -50,7 +50,7 @@ class XmlHandler:
         if key not in attributes:
             raise self.error(f"{tag}: got no {key!r}; expected one.")
         value = self.source.number(attributes[key].strip(), f"{tag}: {key}", self.parser.CurrentLineNumber)
-        if np.isnan(value) or abs(value) > 1e300:
+        if np.isnan(value) or abs(value) > 1e300:  # corners are sums of such numbers, and stay finite
             raise self.error(f"{tag}: {key}: got {shorten(attributes[key])}; expected a number.")
         return value
 

@@ -167,7 +167,7 @@ def _read_idav(
             raise source.error(f"got {len(fields)} fields ({shorten(line)!r}); expected a label, x, y and z.", number)
         labels.append(fields[0])
         point = [source.number(token, axis, number) for axis, token in zip("xyz", fields[1:], strict=True)]
-        points.append([np.nan] * 3 if point == [9999.0] * 3 else point)
+        points.append([np.nan] * 3 if point == [9999.0] * 3 else point)  # what that program writes for a missing one
     if len(points) != declared:
         raise source.error(f"number of points: got {declared}, but the file has {len(points)}; expected as many.")
     if not points:
