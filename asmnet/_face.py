@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asmnet._options import with_old_names
+from shape_models._brief import brief
 from shape_models._scatter import tail_radius
 
 
@@ -17,6 +18,7 @@ def _rounded(points: np.ndarray) -> list[list[float | None]]:
 
 
 @with_old_names
+@brief
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
     """One face in an image.

@@ -12,6 +12,7 @@ import numpy as np
 from shape_models import ASM, IBUG68, LandmarkScheme, ShapeBasis
 from shape_models._archive import read_archive
 from shape_models._array import as_count
+from shape_models._brief import brief
 from shape_models._limits import LimitLike
 from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
 from shape_models._options import is_number
@@ -27,6 +28,7 @@ from .reference import align_to, derive_reference, reference_landmarks
 BUNDLED = Path(__file__).parent / "face3d.npz"
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class FaceFit(PnPResult):
     """A `PnPResult` with the shape that was found beside the pose.
@@ -58,6 +60,7 @@ class FaceFit(PnPResult):
     on_limit: Any
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class FaceModel3D:
     """A shape basis of 3-D landmarks in millimetres, in the frame of the head.

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
+from shape_models._brief import brief
 from shape_models._options import is_number, usable_processors
 from shape_models._typing import ArrayLike
 
@@ -69,6 +70,7 @@ class _Solved(NamedTuple):
     residuals: np.ndarray
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class PnPResult:
     """What `solve_pnp` found; for a batch every field holds b answers.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import as_shapes
+from shape_models._brief import brief
 from shape_models._options import check_flags
 from shape_models._typing import ArrayLike
 
@@ -40,6 +41,7 @@ class _OneOrMany:
         return type(self)(*(value[index] for value in vars(self).values()))
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class HeadAngles:
     """Yaw, pitch and roll under a named convention.
@@ -84,6 +86,7 @@ class HeadAngles:
         return np.stack([self.yaw, self.pitch, self.roll], axis=-1)
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Pose(_OneOrMany):
     """Where an object is: X_camera = R X_object + t, with x right, y down, z forward.
@@ -223,6 +226,7 @@ class Pose(_OneOrMany):
         return HeadAngles(yaw, pitch, roll, conventions.get(convention).name, locked)
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class WeakPerspective(_OneOrMany):
     """Scaled orthographic projection: x = s (R X)_xy + t, the limit of a camera that is far away.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from shape_models._array import DegenerateShapeError, as_count
+from shape_models._brief import brief
 from shape_models._options import as_generator, is_number
 from shape_models._typing import ArrayLike, Seed
 
@@ -18,6 +19,7 @@ from ._pnp import PnPResult, first_row, pack_cameras, solve_pnp
 from ._pose import Pose  # noqa: F401, the types of inherited fields are looked up here
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class RansacResult(PnPResult):
     """A `PnPResult` of the inliers, with what RANSAC found out.

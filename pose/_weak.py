@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
+from shape_models._brief import brief
 from shape_models._options import check_flags, is_number
 from shape_models._typing import ArrayLike
 
@@ -28,6 +29,7 @@ _REASONS = {
 _View = tuple[np.ndarray, np.ndarray]  # rotation matrices and scales
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class WeakPerspectiveResult:
     """What `solve_weak_perspective` found.

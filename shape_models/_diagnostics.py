@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._array import as_count
+from ._brief import brief
 from ._left_out import CHUNK, SpanOfData, held_out, left_out_folds, most_modes, spectrum
 from ._options import as_generator, is_number
 from ._typing import ArrayLike, Seed
@@ -38,6 +39,7 @@ class ModeCurve:
     standard_error: np.ndarray
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class LeaveOneOut:
     """How far each landmark of each shape is from what a model without that shape makes of it.

@@ -10,6 +10,7 @@ from scipy.special import gammaincc
 
 from ._aligned import ShapeModel
 from ._array import namespace_of, to_numpy
+from ._brief import brief
 from ._normal import beside
 from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
@@ -19,6 +20,7 @@ from ._transforms import Similarity
 from ._typing import ArrayLike
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ShapeFit:
     """What `fit_shape` found; arrays of the library, type and device of the points.

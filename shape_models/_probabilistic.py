@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._array import as_confidence, as_count, to_numpy, values_known
+from ._brief import brief
 from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
 from ._scatter import squared_radius
@@ -17,6 +18,7 @@ from ._scatter import squared_radius
 _CHUNK = 2**22  # numbers in the largest temporary array of a completion
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Completion:
     """Shapes without gaps, and how sure each filled landmark is.
@@ -89,6 +91,7 @@ class Completion:
         return self.skill is not None and self.skill <= 0
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class BasisReport:
     """What the limit of a basis does to shapes, and how plausible they are.

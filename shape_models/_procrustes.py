@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._array import LARGEST, SMALLEST, DegenerateShapeError, as_count, as_numpy, as_shapes, as_weights, refuse_extreme
+from ._brief import brief
 from ._mean_shape import (
     Mean,
     SecondMoment,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ._sliding import SlidingRecord
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ProcrustesResult:
     """What `generalized_procrustes` found.

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ._array import as_shapes
+from ._brief import brief
 from ._face_schemes import MEDIAPIPE468, MEDIAPIPE478
 from ._mediapipe import IBUG68_ERROR, IBUG68_VERTICES
 from ._scheme import SCHEMES, LandmarkScheme, SchemeLike, get_scheme
 from ._typing import ArrayLike
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """Landmarks in another scheme, and how each of them was obtained.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_count
+from ._brief import brief
 from ._options import check_flags, is_number
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
@@ -122,6 +123,7 @@ def _sliders(curves: Any) -> np.ndarray:
     return table
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class SlidingRecord:
     """What sliding did.

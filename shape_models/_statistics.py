@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ._array import as_count, as_numpy, as_shapes, refuse_extreme
+from ._brief import brief
 from ._typing import ArrayLike, Mapper
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ShapeStatistics:
     """Number, mean and scatter of shapes; two of them merge into that of all shapes together.

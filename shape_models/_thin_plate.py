@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._brief import brief
 from ._options import is_number
 from ._typing import ArrayLike, ImageLike
 
@@ -15,6 +16,7 @@ _CHUNK = 1 << 22  # distances in the largest temporary array
 _SINGULAR = 1e-10  # fraction of the largest extent below which source landmarks lie on one line or plane
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class ThinPlateSpline:
     """The map f(x) = A x + a + Σₖ wₖ U(‖x − xₖ‖) that takes landmarks to others with least bending; one or a batch.

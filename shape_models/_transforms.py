@@ -9,9 +9,11 @@ import array_api_compat
 import numpy as np
 
 from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
+from ._brief import brief
 from ._typing import Array, ArrayLike
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Similarity:
     """The map x → scale · R x + translation, one or a batch of them.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_count, as_shapes
+from ._brief import brief
 from ._left_out import SpanOfData, held_out, left_out_folds, most_modes
 from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
 from ._options import check_flags, is_number
@@ -106,6 +107,7 @@ def refuse_coarse(outline: np.ndarray, name: str, n_points: int) -> None:
         )
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Correspondence:
     """Outlines as shapes whose landmarks correspond.

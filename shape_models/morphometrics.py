@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._brief import brief
 from ._files import write_text
 from ._options import as_path
 from ._procrustes import generalized_procrustes, mirror_shapes
@@ -66,6 +67,7 @@ def centroid_size(shapes: ArrayLike) -> Any:
     return np.sqrt(((array - array.mean(axis=-2, keepdims=True)) ** 2).sum(axis=(-2, -1)))
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Symmetry:
     """Shapes of one symmetric object each, taken apart into what is symmetric and what is not.
@@ -160,6 +162,7 @@ def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Literal["full",
     )
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class AffineAlignment:
     """What `affine_procrustes` found.
@@ -252,6 +255,7 @@ def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
     )
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class Outliers:
     """Shapes and landmarks that do not go with the others.

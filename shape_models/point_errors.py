@@ -30,6 +30,7 @@ import numpy as np
 
 from ._aligned import ShapeModel
 from ._array import as_numpy, as_shapes
+from ._brief import brief
 from ._fitting import ShapeFit, fit_shape
 from ._options import is_number
 from ._typing import ArrayLike
@@ -37,6 +38,7 @@ from ._typing import ArrayLike
 __all__ = ["PointErrors", "learn_point_errors"]
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class PointErrors:
     """The errors of a detector's landmarks, in the frame and unit of a shape model.

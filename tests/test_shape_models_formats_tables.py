@@ -1,5 +1,7 @@
 """Tables as people have them: who is one shape, who is a landmark, and what the numbers mean."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +52,16 @@ def test_a_group_that_nobody_can_know_is_asked_for(tmp_path):
         _read(tmp_path, text, group="leg")
     with pytest.raises(ValueError, match="header=False"):
         _read(tmp_path, text, header=False)
+
+
+@pytest.mark.parametrize("given", [{}, {"columns": ["x0", "y0", "x1", "y1"]}])
+def test_a_first_row_of_numbers_is_never_taken_for_names(tmp_path, given):
+    text = "1.5,2.5,3.5,4.5\n5.5,6.5,7.5,8.5\n"
+    with pytest.raises(LandmarkFileError, match=r"numbers 1\.5, 2\.5.*header=False") as caught:
+        _read(tmp_path, text, **given)
+    tried = re.search(r"columns=(\[.*?\]),", str(caught.value))[1]
+    files = _read(tmp_path, text, header=False, columns=eval(tried))
+    assert [file.points.tolist() for file in files] == [[[1.5, 2.5], [3.5, 4.5]], [[5.5, 6.5], [7.5, 8.5]]]
 
 
 def test_attributes_are_constant_in_a_shape(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._masks import holds_masks
 from .._names import few, list_files, names_scheme, natural_key, numbers_of, own_order
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
@@ -237,7 +238,9 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
     if arrays:
         notes.append(f"left out {_files(arrays)}. Try its path")
     if not paths:
-        raise LandmarkFileError(f"{root}: got no landmark files ({', '.join(chosen or known.READERS)}); expected some.")
+        masks = " Try shape_models.contours.landmarks_of_masks if the images are masks." if holds_masks(root) else ""
+        wanted = ", ".join(chosen or known.READERS)
+        raise LandmarkFileError(f"{root}: got no landmark files ({wanted}); expected some.{masks}")
     if rest:
         kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
         notes.append(f"left out {_files(rest)}, which may hold anything. Try extension (--extension) {kinds}")

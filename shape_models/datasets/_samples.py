@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from .._brief import brief
 from .._names import match_labels, number_repeated, own_order
 from .._scheme import SchemeLike
 from .._typing import ArrayLike
@@ -18,6 +19,7 @@ from ..images import image_exists, read_values
 from ..landmarks import LandmarkScheme, get_scheme
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class LandmarkSample:
     """One annotated object.

@@ -40,7 +40,8 @@ class Columns:
             if len(fields) != wanted:
                 raise source.error(
                     f"got {len(fields)} fields ({shorten(' '.join(fields))!r}); "
-                    f"expected the {wanted} coordinates of a point.",
+                    f"expected the {wanted} coordinates of a point."
+                    + (" Try a table .csv with a header x0, y0, x1, ... for a shape in a row." if n > 4 else ""),
                     number,
                 )
         self._places = [self.letters.index(axis) for axis in self.axes]

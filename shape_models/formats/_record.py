@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._array import as_numpy
+from .._brief import brief
 from .._scheme import LandmarkScheme, SchemeLike, get_scheme
 from .._typing import ArrayLike, LandmarkSet
 from ..images import image_size as image_size_of
@@ -22,6 +23,7 @@ Missing = str | float | Sequence[float] | None  # what marks a missing landmark 
 _PER_LANDMARK = {"visibility", "confidence", "columns"}
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class LandmarkFile:
     """One annotated object of a landmark file.

@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from ._source import Source, shorten
@@ -56,6 +56,17 @@ def _rows(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
+def _are_data(source: Source, names: list[str]) -> bool:
+    """Whether a first row holds coordinates: numbers only, which do not count the columns."""
+    try:
+        values = [float(name.replace(source.decimal, ".")) for name in names if name]
+    except ValueError:
+        return False
+    if len(values) < 2:
+        return False
+    return not (values[0].is_integer() and all(after - before == 1 for before, after in pairwise(values)))
+
+
 def read_table(
     source: Source, *, header: bool = True, columns: Mapping[Any, str | None] | Sequence[str] | None = None
 ) -> tuple[list[str], Rows]:
@@ -70,6 +81,14 @@ def read_table(
         (line, names), rows = rows[0], rows[1:]
         names = [" ".join(name.split()) for name in names]
         names[0] = names[0].lstrip("# ")
+        if not isinstance(columns, Mapping) and _are_data(source, names):
+            half = "xyz" if len(names) % 2 else "xy"
+            raise source.error(
+                f"header: got the numbers {shorten(', '.join(names), 60)}; expected names. Try header=False, "
+                f"columns=[f'{{axis}}{{i}}' for i in range({len(names) // len(half)}) for axis in '{half}'], "
+                "if a row holds x0, y0, x1, ...",
+                line,
+            )
         rows = [(number, row) for number, row in rows if row != names]  # tables that were put one behind the other
         if rows and all(len(row) == len(names) + 1 for _, row in rows):
             names = ["", *names] if any(row[-1] for _, row in rows) else [*names, ""]

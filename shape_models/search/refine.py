@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._array import as_numpy
+from .._brief import brief
 from .._fitting import fit_shape
 from .._typing import ArrayLike, ImagesLike
 from ..landmarks import SchemeLike, convert, get_scheme
@@ -21,6 +22,7 @@ _STILL = 0.01  # a landmark that moves by less of the size is kept
 _HIDDEN = 0.5  # probability below which the image does not support a landmark
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class RefinedLandmarks:
     """Landmarks of one shape after `refine`, in the order and scheme of the fitter.

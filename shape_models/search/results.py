@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .._brief import brief
 from .._scatter import tail_radius
 from .._transforms import Similarity
 
 __all__ = ["SearchResult", "SearchStep"]
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class SearchStep:
     """One iteration of a search.
@@ -54,6 +56,7 @@ class SearchStep:
     n_outside: int
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """The answer of a search in one image.

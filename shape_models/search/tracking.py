@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._array import as_count
+from .._brief import brief
 from .._typing import ImageLike
 from ..boxes import convert, overlap
 from ..images import read_values
@@ -38,6 +39,7 @@ _STILL = 0.02  # sizes: a start that is nearer to the last one stays where it wa
 _RIGHT, _WRONG = 0.015, 0.15  # standard deviations of landmarks that are right and wrong, of the longer side
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
     """One face in one frame.
@@ -93,6 +95,7 @@ class TrackedFace:
         return self.status in ("new", "tracked", "recovered")
 
 
+@brief
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
     """What `track` says of one frame.
