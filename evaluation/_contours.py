@@ -172,7 +172,7 @@ def dice(target: ArrayLike, prediction: ArrayLike) -> Any:
     TypeError
         For masks that are not boolean. Try ``mask > 0``, or ``labels == 3``.
     ValueError
-        For masks of different shapes, and of no pixels.
+        For masks of different shapes, of no pixels, and with an axis of channels.
 
     References
     ----------
@@ -195,6 +195,11 @@ def dice(target: ArrayLike, prediction: ArrayLike) -> Any:
         raise ValueError(
             f"prediction: got shape {guess.shape} and a target of {truth.shape}; expected two masks of one shape, "
             "(height, width) or (n, height, width), with at least one pixel."
+        )
+    if truth.shape[-1] == 1 and truth.ndim == 3:
+        raise ValueError(
+            f"target: got masks of shape {truth.shape}, one pixel wide; expected (height, width) or "
+            "(n, height, width). Try target[..., 0] and prediction[..., 0] where the last axis is the channel."
         )
     common = (truth & guess).sum(axis=(-2, -1))
     total = truth.sum(axis=(-2, -1)) + guess.sum(axis=(-2, -1))

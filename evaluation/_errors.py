@@ -13,7 +13,7 @@ from shape_models._array import as_numpy, as_shapes
 from shape_models._provenance import as_landmark_set
 from shape_models.datasets import LandmarkSamples
 
-from ._normalizers import as_faces, chunks, lengths, point_distances
+from ._normalizers import as_faces, chunks, lengths, point_distances, warn_of_one_landmark
 from ._pairs import pair
 
 
@@ -302,6 +302,7 @@ def _pair(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"prediction: got shape {guess.shape}; expected {truth.shape}, as the target has.{hint}")
     if not truth.size:
         raise ValueError(f"target: got an array of shape {truth.shape}; expected at least one face with a landmark.")
+    warn_of_one_landmark(truth, "target")
     return truth, guess
 
 
@@ -311,10 +312,9 @@ def _usable(mask: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray | None
     usable = as_numpy(mask, "mask", booleans=True)
     if usable.dtype != bool:
         raise ValueError(f"mask: got an array of {usable.dtype}; expected booleans, True for landmarks to use.")
-    try:
-        return np.broadcast_to(usable, shape).reshape(-1, shape[-1])
-    except ValueError:
-        raise ValueError(f"mask: got shape {usable.shape}; expected {shape[-1:]} or {shape}.") from None
+    if usable.shape not in (shape[-1:], shape):
+        raise ValueError(f"mask: got shape {usable.shape}; expected {shape[-1:]} or {shape}.")
+    return np.broadcast_to(usable, shape).reshape(-1, shape[-1])
 
 
 def _mean_distances(

@@ -17,6 +17,7 @@ from shape_models.datasets import LandmarkSamples
 from ._curves import checked_threshold, threshold_weights
 from ._errors import ErrorArray
 from ._intervals import Means, combined_interval, combined_rate, group_codes, rate_interval, resampled_means
+from ._normalizers import warn_of_one_landmark
 from ._pairs import pair
 from ._reports import Report, ReportRow
 from ._subsets import missing_values
@@ -109,6 +110,7 @@ def evaluate(
             "Try pairing faces by name, and convert for another scheme."
         )
     n_faces = len(truth)
+    warn_of_one_landmark(truth, "targets")
     refuse_masked(groups, "groups")
     people = None if groups is None else np.asarray(groups)
     if rules.need_groups and people is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,6 +94,16 @@ def point_distances(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     scaled = delta[wrong] / scale[wrong, None]
     distance[wrong] = scale[wrong] * np.sqrt((scaled * scaled).sum(axis=-1))
     return np.asarray(distance)
+
+
+def warn_of_one_landmark(truth: np.ndarray, name: str) -> None:
+    """Say that each landmark counts as a face, as it does in the layout of OpenCV: (landmarks, 1, dims)."""
+    if truth.shape[-2] == 1 and truth.size > 3 * truth.shape[-1]:
+        warnings.warn(
+            f"{name}: got shape {truth.shape}, {truth.size // truth.shape[-1]} faces of one landmark each. For the "
+            f"landmarks of one face, as OpenCV gives them, try np.squeeze({name}, axis=-2).",
+            stacklevel=4,
+        )
 
 
 def lengths(truth: np.ndarray, normalizer: Any, scheme: Any) -> tuple[np.ndarray, str, str]:

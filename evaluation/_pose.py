@@ -28,7 +28,7 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     Parameters
     ----------
     target, prediction : array_like of shape (..., 3, 3), or scipy Rotation
-        True and predicted rotations, in the same frame; leading dimensions broadcast.
+        True and predicted rotations, in the same frame: as many, or one on either side for all of the other.
     degrees : bool
         Degrees (the default, as in tables of head pose) or radians.
 
@@ -40,7 +40,7 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     Raises
     ------
     ValueError
-        When a matrix is no rotation: not orthonormal to 1e-4, or a reflection.
+        When a matrix is no rotation: not orthonormal to 1e-4, or a reflection; and when shapes do not match.
 
     Examples
     --------
@@ -52,12 +52,11 @@ def geodesic_error(target: Any, prediction: Any, *, degrees: bool = True) -> np.
     """
     check_flags(degrees=degrees)
     truth, guess = _rotations(target, "target"), _rotations(prediction, "prediction")
-    try:
-        truth, guess = np.broadcast_arrays(truth, guess)
-    except ValueError:
+    if truth.shape != guess.shape and 9 not in (truth.size, guess.size):  # one axis too many would compare all pairs
         raise ValueError(
-            f"prediction: got rotations of shape {guess.shape[:-2]}; expected {truth.shape[:-2]}, as the target has."
-        ) from None
+            f"prediction: got rotations of shape {guess.shape[:-2]}; expected {truth.shape[:-2]}, as the target has, "
+            "or one."
+        )
     # small angles from the chord |A - B| = 2 sqrt(2) sin(t/2), the others from sine and cosine: exact at both ends
     chord = np.sqrt(((truth - guess) ** 2).sum(axis=(-2, -1))) / np.sqrt(8.0)
     relative = np.swapaxes(truth, -1, -2) @ guess

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from shape_models import generalized_procrustes
 from shape_models._array import as_numpy
 from shape_models._drawing import draw_image, get_axes
-from shape_models._options import is_number
+from shape_models._options import check_flags, is_number
 from shape_models.landmarks import get_scheme
 
 from ._curves import auc, cumulative_error, failure_rate
@@ -68,6 +68,7 @@ def plot_ced(
     """
     from matplotlib.ticker import PercentFormatter
 
+    check_flags(intervals=intervals)
     curves = _named_errors(models)
     if not curves:
         raise ValueError("models: got none; expected at least one.")

@@ -8,6 +8,9 @@ from ._lens import project_point, undistort_point
 from ._refinement import LINEAR, refine
 from ._small_matrices import compiled, copy_matrix, copy_vector, inlined, inner
 
+# Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
+INLINED = "ae853eb455b15027"
+
 
 @inlined
 def _quartic(a, b, c, d, roots):

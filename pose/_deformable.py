@@ -6,6 +6,9 @@ import numpy as np
 
 from ._small_matrices import cholesky_solve, compiled, inner, rotate_left, to_quaternion
 
+# Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
+INLINED = "9c064cc2a97f0691"
+
 
 @inner
 def _equations(mean, modes, px, w, index, seen, camera, precision, R, t, beta, A, g, J):

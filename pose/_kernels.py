@@ -30,6 +30,9 @@ from ._small_matrices import (
 from ._starts import choose_candidate, find_candidates, start_translation
 from ._status import Status
 
+# Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
+INLINED = "3c8b9a5fc856f4b4"
+
 # Compiled code takes plain integers.
 OK, TOO_FEW, COINCIDENT = int(Status.OK), int(Status.TOO_FEW), int(Status.COINCIDENT)
 COLLINEAR, IMAGE_COINCIDENT, BEHIND = int(Status.COLLINEAR), int(Status.IMAGE_COINCIDENT), int(Status.BEHIND)

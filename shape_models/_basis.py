@@ -415,7 +415,7 @@ class ShapeBasis(Operands):
         >>> shapes.shape, bool(np.abs(shapes[:, 0, 0]).max() <= 3.0)
         ((1000, 2, 2), True)
         """
-        flat = _probabilistic.sample(self, n_samples, rng, truncated, noise)
+        flat = _probabilistic.sample(self, n_samples, rng, truncated=truncated, noise=noise)
         return self._place.xp.reshape(flat, (flat.shape[0], *self.event_shape))
 
     def complete(self, shapes: ArrayLike, *, joint: bool = False) -> Completion:

@@ -12,7 +12,7 @@ from . import _drawing
 from ._aligned import ShapeModel
 from ._array import as_count, as_shapes
 from ._files import write_text
-from ._options import is_number
+from ._options import check_flags, is_number
 from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._similarity import estimate_similarity
@@ -109,6 +109,7 @@ def plot_deformation(
         first = as_shapes(reference, name="reference", n_dims=(2, 3)).astype(np.float64)
         pairs = _drawing.edges_of(scheme, edges, first.shape[-2])
         y_down = True if y_down is None else y_down
+    check_flags(align=align, y_down=y_down)
     if is_model and np.shape(target) == (2,):
         first_mode, amount = np.asarray(target, dtype=float).tolist()
         mode = int(first_mode)
@@ -205,6 +206,7 @@ def plot_solid(
         array = as_shapes(shape, name="shape", n_dims=3, allow_nan=True)
         pairs = _drawing.edges_of(scheme, edges, array.shape[-2])
     y_down = True if y_down is None else y_down
+    check_flags(numbers=numbers, y_down=y_down)
     color = _drawing.AFTER if color is None else color
     ax = _axes_3d(ax)
     points = array.reshape(-1, *array.shape[-2:]).astype(np.float64)[..., [0, 2, 1]]  # y is the vertical of the image
@@ -222,7 +224,8 @@ def plot_solid(
             if np.isfinite(x):
                 ax.text(x, z, y, f" {k}", fontsize=7, color=color)
     low, high = np.nanmin(points, axis=(0, 1)), np.nanmax(points, axis=(0, 1))
-    reach = np.maximum(high - low, 0.05 * (high - low).max())  # a flat shape has a box with a depth too
+    # a flat shape has a box with a depth too, and a single point one
+    reach = np.maximum(high - low, 0.05 * (high - low).max() or 1.0)
     middle = 0.5 * (low + high)
     for axis, m, r in zip("xyz", middle, reach, strict=True):
         getattr(ax, f"set_{axis}lim")(m - 0.55 * r, m + 0.55 * r)  # a twentieth stays free on either side

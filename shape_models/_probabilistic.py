@@ -335,7 +335,7 @@ def report(basis: Operands, flat: Any) -> BasisReport:
     )
 
 
-def sample(basis: Operands, n_samples: int, rng: Any, truncated: bool, noise: bool) -> Any:
+def sample(basis: Operands, n_samples: int, rng: Any, *, truncated: bool, noise: bool) -> Any:
     """Return random shapes (n_samples, n_features) beside the basis."""
     check_flags(truncated=truncated, noise=noise)
     n_samples = as_count(n_samples, "n_samples", 0, expected="a number of shapes that is not negative. Try 1")

@@ -75,8 +75,6 @@ def _refuse_failed(data: Any, bad: np.ndarray) -> None:
 def _write(data: Any, path: str, reading: Mapping[str, Any], extension: str | None = None) -> Path:
     from .datasets import save_landmarks
 
-    if Path(path).suffix.lower() == ".txt" and data.frame in ("y_up", "relative"):
-        click.echo(f"{path}: this table has no place for the frame; read it with --frame {data.frame}", err=True)
     return save_landmarks(
         data,
         path,

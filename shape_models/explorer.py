@@ -16,6 +16,7 @@ from ._deformation import grid_lines
 from ._drawing import basis_of, edges_of, upright
 from ._files import write_text
 from ._limits import Box, Ellipsoid, SoftBox
+from ._options import check_flags
 from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._thin_plate import ThinPlateSpline
@@ -93,6 +94,8 @@ def write_explorer(
     if n_modes < 1:
         raise ValueError(f"got n_modes={n_modes}; expected at least 1.")
     n_landmarks, dims = basis.event_shape
+    y_up = not points_down(model) if y_up is None else y_up
+    check_flags(y_up=y_up)
     scheme = scheme if scheme is not None else getattr(model, "scheme_", getattr(model, "scheme", None))
     scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
     pairs = edges_of(scheme, edges, n_landmarks).tolist()
@@ -113,7 +116,7 @@ def write_explorer(
         "edges": pairs,
         "names": names,
         "shown": int(n_modes),
-        "y_up": not points_down(model) if y_up is None else bool(y_up),
+        "y_up": bool(y_up),
         "turn": upright(model, scheme),
     }
     data["grid"] = _grid(np.asarray(basis.mean, dtype=float), np.asarray(data["components"])) if dims == 2 else None

@@ -20,6 +20,7 @@ from typing import Any
 
 from ._files import atomic, plain_json
 from ._names import image_names, list_images
+from ._options import check_flags
 from ._typing import Mapper, PathLike
 
 __all__ = ["FolderReport", "read_records", "run"]
@@ -119,6 +120,7 @@ def run(
     2 done, 1 skipped, 0 with an error
     [2, 4, 8]
     """
+    check_flags(resume=resume)
     named = _named(items)
     path = Path(journal)
     finished = set()

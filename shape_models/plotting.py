@@ -13,7 +13,7 @@ from ._array import as_count, as_shapes
 from ._deformation import export_modes, plot_deformation, plot_solid
 from ._drawing import AFTER, BEFORE, GREY
 from ._limits import Box
-from ._options import is_number
+from ._options import check_flags, is_number
 from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._typing import ArrayLike, ImageLike
@@ -88,6 +88,7 @@ def plot_shape(
     True
     """
     y_down = points_down(shape) if y_down is None else y_down
+    check_flags(numbers=numbers, y_down=y_down)
     shapes = as_shapes(shape, name="shape", allow_nan=True)
     if shapes.ndim > 3:
         raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
@@ -173,6 +174,7 @@ def plot_modes(
     # Of a cell of the strip: some room between the shapes, and height enough for its label where they are flat.
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
     y_down = points_down(model) if y_down is None else y_down
+    check_flags(y_down=y_down)
     down = 1 if y_down else -1
     ax = _drawing.get_axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
     for row in range(n_modes):
@@ -297,6 +299,7 @@ def plot_clip(
     if shape.ndim != 2:
         raise ValueError(f"shape: got shape {shape.shape}; expected one shape, {basis.event_shape}.")
     y_down = points_down(model) if y_down is None else y_down
+    check_flags(y_down=y_down)
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)

@@ -1,12 +1,14 @@
 """The rules of the house, as data: who imports whom, what is public, what stays out of an import."""
 
 import ast
+import hashlib
 import importlib
 import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -260,23 +262,56 @@ def test_public_functions_take_choices_by_keyword():
     assert not wrong
 
 
-def test_compiled_functions_contain_what_they_call():
-    """A call that is left would have other last digits in the process that compiles than in those after it."""
+def _compiled():
+    """Yield the compiled functions of the packages, each with its module."""
     from numba.core.dispatcher import Dispatcher
 
-    seen = 0
     for package in ("shape_models", "pose", "evaluation"):
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            if module.name.endswith("__main__"):
-                continue
-            for name, caller in vars(importlib.import_module(module.name)).items():
-                if isinstance(caller, Dispatcher):
-                    for callee in caller.py_func.__code__.co_names:
-                        called = caller.py_func.__globals__.get(callee)
-                        if isinstance(called, Dispatcher):
-                            seen += 1
-                            assert called.targetoptions.get("forceinline"), f"{module.name}: {name} calls {callee}"
+        for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if not info.name.endswith("__main__"):
+                module = importlib.import_module(info.name)
+                for thing in vars(module).values():
+                    if isinstance(thing, Dispatcher) and thing.py_func.__module__ == module.__name__:
+                        yield module, thing
+
+
+def _called(function):
+    """Return the compiled functions that a compiled function calls."""
+    named = [function.py_func.__globals__.get(name) for name in function.py_func.__code__.co_names]
+    return [thing for thing in named if isinstance(thing, type(function))]
+
+
+def test_compiled_functions_contain_what_they_call():
+    """A call that is left would have other last digits in the process that compiles than in those after it."""
+    seen = 0
+    for _, caller in _compiled():
+        for callee in _called(caller):
+            seen += 1
+            assert callee.targetoptions.get("forceinline"), f"{caller} calls {callee}"
     assert seen > 50
+
+
+def test_functions_are_compiled_anew_when_what_they_inline_changes():
+    """Numba looks compiled functions up by the text of their own file; what is inlined may lie in others."""
+    inlined = {}
+    for module, caller in _compiled():
+        if not caller.targetoptions.get("forceinline"):
+            stack, met = [caller], set()
+            while stack:
+                function = stack.pop()
+                met.add(Path(sys.modules[function.py_func.__module__].__file__))
+                stack += [callee for callee in _called(function) if callee not in stack]
+            inlined.setdefault(module, set()).update(met - {Path(module.__file__)})
+    wrong = []
+    for module, files in inlined.items():
+        if files:
+            # `_kernels` says how all of them are compiled.
+            text = b"".join(path.read_bytes() for path in sorted({*files, ROOT / "shape_models" / "_kernels.py"}))
+            digest = hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:16]
+            if getattr(module, "INLINED", None) != digest:
+                wrong.append(f"{module.__name__}: try INLINED = {digest!r}")
+    assert not wrong
+    assert len([files for files in inlined.values() if files]) >= 6
 
 
 def test_files_stay_short():
@@ -285,3 +320,23 @@ def test_files_stay_short():
     long = sorted((n, str(path.relative_to(ROOT))) for path, n in lines.items() if n > 500)
     assert not [entry for entry in long if entry[0] > 620]
     assert len(long) <= 8, long
+
+
+def test_words_as_flags_are_refused_everywhere():
+    """Any text is true: a public function checks a flag, or hands it by its name to what checks it."""
+    unchecked, seen = [], 0
+    for path, thing in _public_objects():
+        functions = [thing] if inspect.isfunction(thing) else [m for m in vars(thing).values() if inspect.isfunction(m)]
+        for function in functions:
+            if path.startswith("asmnet") or function.__name__.startswith("_") or not function.__doc__:
+                continue
+            node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+            given = [keyword for call in ast.walk(node) if isinstance(call, ast.Call) for keyword in call.keywords]
+            handed = {keyword.arg for keyword in given if keyword.arg == getattr(keyword.value, "id", None)}
+            for argument in [*node.args.args, *node.args.kwonlyargs]:
+                if argument.annotation and ast.unparse(argument.annotation) in ("bool", "bool | None"):
+                    seen += 1
+                    if argument.arg not in handed:
+                        unchecked.append(f"{path}: {node.name}({argument.arg}=)")
+    assert seen > 40
+    assert not unchecked

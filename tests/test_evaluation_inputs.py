@@ -318,3 +318,20 @@ def test_a_row_of_a_table_is_one_line():
     table = ev.group_table(ERRORS, ["a\nb|c"] * 6 + ["d"] * 6, n_resamples=20)
     assert len(table.to_markdown().splitlines()) == 4
     assert "| a b\\|c |" in table.to_markdown()
+
+
+def test_an_axis_too_many_never_broadcasts():
+    """Each landmark would count as a face, each column of a mask as a mask, and rotations would be paired with all."""
+    opencv = FACES[0][:, None]
+    for errors in (ev.nme, ev.landmark_errors):
+        with pytest.warns(UserWarning, match=r"68 faces of one landmark each.* try np.squeeze\(target, axis=-2\)"):
+            errors(opencv, opencv + 1, normalizer=10.0)
+    for mask in (np.ones((12, 1), bool), np.ones((1, 68), bool), True, [True]):
+        with pytest.raises(ValueError, match=r"mask: got shape .*; expected \(68,\) or \(12, 68\)"):
+            ev.nme(FACES, FACES + 1, normalizer=10.0, mask=mask)
+    turns = Rotation.random(4, random_state=0).as_matrix()
+    with pytest.raises(ValueError, match=r"shape \(4,\); expected \(4, 1\), as the target has, or one"):
+        ev.geodesic_error(turns[:, None], turns)
+    np.testing.assert_array_equal(ev.geodesic_error(turns[0], turns), ev.geodesic_error(turns, turns[:1]))
+    with pytest.raises(ValueError, match=r"one pixel wide.*the last axis is the channel"):
+        ev.dice(np.ones((8, 9, 1), bool), np.ones((8, 9, 1), bool))

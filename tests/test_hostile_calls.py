@@ -7,6 +7,7 @@ the others, and the test that none is left out.
 
 import importlib
 import inspect
+import re
 import sys
 import traceback
 import types
@@ -34,7 +35,7 @@ from pose import (
     solve_pnp_ransac,
     solve_weak_perspective,
 )
-from shape_models import boxes, contours, images
+from shape_models import boxes, contours, images, plotting
 from shape_models.search import is_face, refine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,12 +204,30 @@ def flat(thing, depth=0):
     return []
 
 
+def foreign_arguments(error):
+    """Return the arguments that a message recommends and that what was called does not have."""
+    hint, other = "".join(re.findall(r"[Tt]ry .*", str(error), re.DOTALL)), re.compile(r"\w*\([^()]*\)")
+    while other.search(hint):  # calls of something else
+        hint = other.sub("", hint)
+    takes = set()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if code.co_filename.startswith(PACKAGES) and code.co_name != "wrapper":
+            takes.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+            if code.co_flags & inspect.CO_VARKEYWORDS:  # handed on
+                return []
+            takes.update(inspect.signature(type(frame.f_locals["self"])).parameters if "self" in takes else ())
+            break
+    return [name for name in re.findall(r"(?<![\w.])([a-z_]\w*)=(?!=)", hint) if takes and name not in takes]
+
+
 def complaint(error):
     """Return what is wrong with an error: it must be the library's own, a ValueError or TypeError."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     own = last.filename.startswith(PACKAGES) and not isinstance(error, np.linalg.LinAlgError)
     if own and isinstance(error, ValueError | TypeError) and str(error):
-        return None
+        foreign = foreign_arguments(error)
+        return f"{error} (it names {', '.join(foreign)}, which the call cannot take)" if foreign else None
     return f"{type(error).__name__}: {error} (at {Path(last.filename).name}:{last.lineno})"
 
 
@@ -233,7 +252,14 @@ def test_what_is_no_array_of_numbers_is_refused_in_our_words(door):
 
 
 ANYTHING = ("groups", "labels")  # of faces, which may have names of any kind
-NUMBERS = DOORS | {name: door[::-1] for name, door in METRICS.items() if not name.endswith(ANYTHING)}
+FIGURES = {
+    "plot_clip shape": (lambda x: plotting.plot_clip(MODEL, x), FACES[0]),
+    "plot_deformation reference": (lambda x: plotting.plot_deformation(x, FACES[1]), FACES[0]),
+    "plot_deformation target": (lambda x: plotting.plot_deformation(FACES[0], x), FACES[1]),
+    "plot_shape shape": (lambda x: plotting.plot_shape(x), FACES[0]),
+    "plot_solid shape": (lambda x: plotting.plot_solid(x), HEAD),
+}
+NUMBERS = DOORS | FIGURES | {name: door[::-1] for name, door in METRICS.items() if not name.endswith(ANYTHING)}
 
 
 @pytest.mark.parametrize("door", NUMBERS)
@@ -247,6 +273,10 @@ def test_strange_numbers_are_answered_or_refused_in_our_words(door):
         except Exception as raised:
             error = raised
         assert error is None or complaint(error) is None, f"{kind}: {complaint(error)}"
+    if door in FIGURES:
+        from matplotlib import pyplot
+
+        pyplot.close("all")
 
 
 # --- options ------------------------------------------------------------------------------------------------------

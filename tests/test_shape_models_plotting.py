@@ -24,9 +24,11 @@ from matplotlib import pyplot  # noqa: E402
 from shape_models.plotting import (  # noqa: E402
     plot_clip,
     plot_coefficients,
+    plot_deformation,
     plot_diagnostics,
     plot_modes,
     plot_shape,
+    plot_solid,
     plot_spectrum,
 )
 
@@ -270,3 +272,26 @@ def test_what_is_no_axes_is_refused():
 def test_what_cannot_be_drawn_is_named(model, call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call(model)
+
+
+def test_words_are_no_flags_of_figures():
+    """Any text would be true: ``y_down="no"`` turned a figure upside down."""
+    face, model = make_faces(1, rng=0)[0], load_model("face68")
+    solid = np.c_[face, face[:, 0]]
+    for draw, name in (
+        (lambda: plot_shape(face, y_down="no"), "y_down"),
+        (lambda: plot_shape(face, numbers="off"), "numbers"),
+        (lambda: plot_modes(model, y_down="no"), "y_down"),
+        (lambda: plot_clip(model, face, y_down="no"), "y_down"),
+        (lambda: plot_deformation(face, face + 1, y_down="no"), "y_down"),
+        (lambda: plot_deformation(face, face + 1, align="no"), "align"),
+        (lambda: plot_solid(solid, y_down="no"), "y_down"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: got '(no|off)'; expected True or False"):
+            draw()
+
+
+def test_figures_recommend_no_argument_that_they_lack():
+    face = make_faces(1, rng=0)[0]
+    with pytest.raises(ValueError, match=r"ASM.complete to fill it\.$"):
+        plot_deformation(face, np.where(np.arange(68)[:, None] == 3, np.nan, face))

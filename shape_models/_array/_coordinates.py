@@ -108,7 +108,7 @@ def as_shapes(
             where = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise ValueError(
                 f"{name}: got a missing landmark (NaN) at index {where}; expected complete shapes. "
-                "Try ASM.complete to fill it, or confidence= to ignore it."
+                "Try ASM.complete to fill it."
             )
         missing = np.isnan(array).any(axis=-1, keepdims=True)
         array = np.where(missing, np.asarray(np.nan, dtype=array.dtype), array)

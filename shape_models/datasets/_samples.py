@@ -12,6 +12,7 @@ import numpy as np
 
 from .._brief import brief
 from .._names import match_labels, number_repeated, own_order
+from .._options import check_flags
 from .._scheme import SchemeLike
 from .._typing import ArrayLike
 from ..formats import LandmarkFileError
@@ -531,6 +532,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         >>> samples.digest() == make_face_samples(3, rng=0).digest(), samples.digest() == samples[1:].digest()
         (True, False)
         """
+        check_flags(images=images)
         total = hashlib.sha256()
 
         def put(*parts: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,11 @@ def save_landmarks(
     LandmarkFileError
         For a format that cannot hold the set: its frame (y is never relabelled), several shapes, missing landmarks.
 
+    Warns
+    -----
+    UserWarning
+        For ``.txt`` and landmarks that are not pixels: it is read as pixels unless its reader is told otherwise.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -97,7 +103,9 @@ def save_landmarks(
                 f"{path}: got the extension {path.suffix!r}; expected one of .npz, {', '.join(known.WRITERS)}, or a "
                 "folder."
             )
-        _write(path, _records(samples, suffix, size), size)
+        records = _records(samples, suffix, size)
+        _warn_of_frame(path, records)
+        _write(path, records, size)
         return path
     kind = extension or _USUAL[samples.frame]
     kind = kind.lower() if kind.startswith(".") else f".{kind.lower()}"
@@ -105,7 +113,9 @@ def save_landmarks(
         raise LandmarkFileError(f"{path}: got the extension {kind!r}; expected one of {', '.join(known.WRITERS)}.")
     targets = [path.joinpath(*name.split("/")) for name in samples.names]
     targets = [target.with_name(target.name + kind) for target in targets]
-    for record, target in progress(list(zip(_records(samples, kind, size), targets, strict=True))):
+    records = _records(samples, kind, size)
+    _warn_of_frame(path / f"*{kind}", records)
+    for record, target in progress(list(zip(records, targets, strict=True))):
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, [record], size)
     return path
@@ -164,6 +174,17 @@ def _turned(record: LandmarkFile, suffix: str, size: ImageSize | None, image: Pa
 
 def _size(image: Path | None) -> tuple[int, int] | None:
     return image_size(image) if image is not None and image_exists(image) else None
+
+
+def _warn_of_frame(path: Path, records: list[LandmarkFile]) -> None:
+    """Say how to read a table whose format has no place for what its numbers are, and is read as pixels."""
+    frame = next((record.frame for record in records), "pixels")
+    if path.suffix.lower() == ".txt" and frame != "pixels":
+        warnings.warn(
+            f"{path}: .txt has no place for the frame of the landmarks; read it with frame={frame!r} "
+            f"(--frame {frame}).",
+            stacklevel=3,
+        )
 
 
 def _write(path: Path, records: list[LandmarkFile], size: ImageSize | None) -> None:

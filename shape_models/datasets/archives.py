@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .._names import plain_name
+from .._options import check_flags
 from .._typing import PathLike
 from ..formats import LandmarkFile, LandmarkFileError, read_asf, read_csv, read_pts
 from ..formats._source import Source
@@ -223,6 +224,7 @@ def read_muct(folder: PathLike, *, mirrored: bool = False) -> LandmarkSamples:
     >>> sample.group, sample.attributes["camera"], sample.landmarks[[13, 14]].tolist()
     ('000', 'a', [[201.0, 348.0], [nan, nan]])
     """
+    check_flags(mirrored=mirrored)
     path, root = Path(folder), None
     if not path.is_file():
         root = Folder(folder)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._mat73 import opened
+from .._options import check_flags
 from .._typing import PathLike
 from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
@@ -201,6 +202,7 @@ def read_300wlp(
     >>> sample.group, sample.split, sample.landmarks.shape
     ('AFW_134212', 'AFW', (68, 2))
     """
+    check_flags(flipped=flipped)
     root = Folder(folder)
     entries = []
     known = set(root.files)

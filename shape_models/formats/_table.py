@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
+from .._options import check_flags
 from ._source import Source, shorten
 
 Rows = list[tuple[int, list[str]]]
@@ -77,6 +78,7 @@ def read_table(
     """
     rows = read_rows(source)
     line = 1
+    check_flags(header=header)
     if header:
         (line, names), rows = rows[0], rows[1:]
         names = [" ".join(name.split()) for name in names]

@@ -64,9 +64,14 @@ class Target:
         frame = getattr(landmarks, "frame", allowed[0])
         if frame not in allowed:
             held = " or ".join(map(repr, allowed))
-            raise self.error(
-                f"got landmarks in the frame {frame!r}; this format holds {held}. Try reading them with image_size=."
-            )
+            known = "saying what they are, frame='pixels' (--frame pixels)"
+            hint = f"{known}, or .csv or .npz" if frame == "physical" else "reading them with image_size="
+            raise self.error(f"got landmarks in the frame {frame!r}; this format holds {held}. Try {hint}.")
+
+    def refuse_planar_frame(self, landmarks: Any) -> None:
+        """Refuse what would be read as pixels in the plane, and as lengths in space, and is not."""
+        planar = np.shape(getattr(landmarks, "points", landmarks))[-1:] == (2,)
+        self.refuse_frame(landmarks, "pixels", *(() if planar else ("physical",)))
 
     def one_line(self, name: str, value: Any) -> str:
         """Return the text of a value that a line is to hold, and to give back."""

@@ -161,7 +161,8 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
     Raises
     ------
     LandmarkFileError
-        For more shapes than the version holds, groups of one name, and when the file cannot be written.
+        For more shapes than the version holds, groups of one name, planar landmarks in another frame than
+        ``"pixels"``, as which they would be read, and when the file cannot be written.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def write_ljson(path: PathLike, landmarks: LandmarksLike, *, version: int = 3) -
         raise target.error(f"got {len(files)} shapes; expected one, or version=3.")
     bodies: dict[str, dict[str, Any]] = {}
     for index, file in enumerate(files):
-        target.refuse_frame(file, "pixels", "physical")
+        target.refuse_planar_frame(file)
         points = target.points(file.points)
         groups, edges = _parts(file)
         name = str(file.attributes.get("group", "LJSON" if len(files) == 1 else index))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._options import check_flags
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import SCHEMES, get_scheme
@@ -158,8 +159,9 @@ def write_npy(path: PathLike, landmarks: LandmarksLike, *, flat: bool = True) ->
     ...     np.load(path)
     array([1., 2., 3., 4.])
     """
+    check_flags(flat=flat)
     target = Target(path)
-    target.refuse_frame(landmarks, "pixels", "physical")
+    target.refuse_planar_frame(landmarks)
     points = target.points(landmarks)
     with target.replaced() as temporary, temporary.open("wb") as stream:
         flat = flat and points.shape[1] == 2 and not is_ambiguous(points.size)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_flags
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._record import LandmarkFile, Missing, record, whole_missing
@@ -73,6 +74,7 @@ def read_stereomorph(
     >>> file.labels, file.points.tolist()
     (('tip',), [[3.5, 4.0]])
     """
+    check_flags(scaled=scaled)
     source = Source.of(path)
     blocks = _blocks(source)
     wanted = ("landmarks.scaled", "curves.scaled") if scaled else ("landmarks.pixel", "curves.pixel")

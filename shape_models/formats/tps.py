@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_flags
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
 from ._record import (
@@ -100,6 +101,7 @@ def read_tps(
     >>> up.frame, up.points[0].tolist(), down.frame, down.points[0].tolist(), up.attributes["scale"]
     ('y_up', [10.0, 20.0], 'pixels', [10.0, 459.0], 0.5)
     """
+    check_flags(scaled=scaled)
     source = Source.of(path, decimal=decimal)
     mark_missing(np.zeros((1, 2)), missing)
     if image_size is not None:

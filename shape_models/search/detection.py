@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from .._options import checked_header, finite
+from .._options import check_flags, checked_header, finite
 from .._typing import ArrayLike, ImageLike
 from ..boxes import BoxConvention, check_boxes, convert, get, learn_box_convention, suppress
 from ..images import read_image, read_values
@@ -103,6 +103,7 @@ def find_faces(
     run = get_detector(detector)
     name = _name(detector)
     verify = isinstance(run, ScikitImage) if verify is None else verify
+    check_flags(verify=verify)
     # The cascade sees no brightness and contrast: images of any range will do for it.
     picture = read_values(image) if isinstance(run, ScikitImage) else read_image(image)
     if picture.ndim == 2:
