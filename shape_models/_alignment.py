@@ -11,8 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._array import as_shapes
 from ._fitted import all_or_nothing
 from ._mean_shape import Mean, seen_weights, to_tangent
-from ._options import check_flags
-from ._procrustes import ProcrustesResult, checked_rule, generalized_procrustes, superimposed
+from ._procrustes import ProcrustesResult, Superimposition, superimposed
 from ._similarity import OnError, Pair, as_similarity
 from ._transforms import Similarity
 from ._typing import ArrayLike
@@ -113,10 +112,14 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         return self._fit(shapes, weights).aligned
 
     def _fit(self, shapes: Any, weights: Any = None, *, warn: bool = True) -> ProcrustesResult:
-        superimpose = generalized_procrustes if warn else superimposed
-        result = superimpose(shapes, weights=weights, **self.get_params(deep=False))
+        result = superimposed(shapes, self._how(), weights=weights, on_error=self.on_error)
+        if warn:
+            result._warn_of_mirrored(self.reflection)
         self._keep(result, result.disparity, result.mirrored)
         return result
+
+    def _how(self) -> Superimposition:
+        return Superimposition(*(getattr(self, name) for name in Superimposition._fields))
 
     def _keep(self, found: ProcrustesResult | Mean, disparity: float, mirrored: np.ndarray) -> None:
         self.mean_shape_, self.inflation_, self.disparity_ = found.mean, found.inflation, disparity
@@ -148,8 +151,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
             As `estimate_similarity`.
         """
         check_is_fitted(self, "mean_shape_")
-        check_flags(reflection=self.reflection)
-        rule = checked_rule(self.criterion, self.scaling, self.tangent, self.tol, self.max_iter)
+        rule = self._how().rule()
         pair = Pair.of(shapes, self.mean_shape_, weights, ("shapes", "mean_shape_"), model=True)
         options: dict[str, Any] = {"reflection": self.reflection, "inflation": self.inflation_}
         return as_similarity(*pair.fit(rule=rule, on_error=on_error, **options))

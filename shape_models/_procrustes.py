@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -208,47 +207,60 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
-    found = superimposed(
-        shapes, criterion=criterion, scaling=scaling, reflection=reflection, tangent=tangent, weights=weights,
-        mirror=mirror, sliding=sliding, loss=loss, tol=tol, max_iter=max_iter, on_error=on_error,
-    )  # fmt: skip
+    how = Superimposition(criterion, scaling, reflection, tangent, mirror, tol, max_iter)
+    found = superimposed(shapes, how, weights=weights, sliding=sliding, loss=loss, on_error=on_error)
     found._warn_of_mirrored(reflection)
     return found
 
 
+class Superimposition(NamedTuple):
+    """How shapes are superimposed on their mean; see `generalized_procrustes`."""
+
+    criterion: str
+    scaling: bool
+    reflection: bool
+    tangent: bool | None
+    mirror: Any
+    tol: float
+    max_iter: int
+
+    def rule(self) -> str:
+        """Check the options, and return the rule of scaling: "full", "partial" or "rigid"."""
+        if self.criterion not in ("full", "partial"):
+            raise ValueError(f"criterion: got {self.criterion!r}; expected 'full' or 'partial'.")
+        check_flags(reflection=self.reflection, scaling=self.scaling, tangent=self.tangent)
+        if self.tangent and not self.scaling:
+            raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
+        if not (is_number(self.tol) and 0 < self.tol < np.inf):
+            raise ValueError(f"tol: got {self.tol!r}; expected a positive number.")
+        as_count(self.max_iter, "max_iter")
+        return self.criterion if self.scaling else "rigid"
+
+
 def superimposed(
     shapes: Any,
+    how: Superimposition,
     *,
-    criterion: Any = "full",
-    scaling: bool = True,
-    reflection: bool = False,
-    tangent: bool | None = None,
     weights: Any = None,
-    mirror: Any = None,
     sliding: Any = None,
     loss: str = "linear",
-    tol: float = 1e-8,
-    max_iter: int = 100,
-    on_error: Any = "raise",
+    on_error: str = "raise",
 ) -> ProcrustesResult:
     """Superimpose as `generalized_procrustes`, without a warning of mirror images."""
-    check_flags(reflection=reflection)
-    options: dict[str, Any] = {"criterion": criterion, "scaling": scaling, "reflection": reflection}
-    options |= {"tangent": tangent, "mirror": mirror, "tol": tol, "max_iter": max_iter}
+    check_flags(reflection=how.reflection)
     if loss != "linear":
         if loss not in ("huber", "tukey") or sliding is not None:
             raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey', and 'linear' with sliding.")
         array = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True)
         wide = array.astype(np.float64, copy=False)
         given = seen_weights(wide, weights)
-        superimpose = partial(superimposed, array, **options)
-        return reweighted(lambda trust: superimpose(weights=trust), wide, given, loss)
-    if sliding is not None and (not scaling or reflection or weights is not None or mirror is not None):
+        return reweighted(lambda trust: superimposed(array, how, weights=trust), wide, given, loss)
+    if sliding is not None and (not how.scaling or how.reflection or weights is not None or how.mirror is not None):
         raise ValueError("sliding goes with tangent only; got scaling=False, reflection, weights or mirror too.")
-    tangent = sliding is not None if tangent is None else tangent
-    rule = checked_rule(criterion, scaling, tangent, tol, max_iter)
+    tangent = sliding is not None if how.tangent is None else how.tangent
+    rule, reflection = how._replace(tangent=tangent).rule(), how.reflection
     if on_error == "status" and sliding is None:
-        return _superimpose_what_can_be(shapes, weights, options)
+        return _superimpose_what_can_be(shapes, weights, how)
     if on_error != "raise":
         raise ValueError(f"on_error: got {on_error!r}; expected 'raise' or 'status' (without sliding).")
     if sliding is not None:
@@ -263,14 +275,14 @@ def superimposed(
             square = np.nansum(shapes * shapes)
     if not SMALLEST**2 < square < math.inf:
         refuse_extreme(float(np.nanmin(shapes, initial=0.0)), float(np.nanmax(shapes, initial=0.0)))
-    order = None if mirror is None else _permutation(mirror, shapes.shape[1])
+    order = None if how.mirror is None else _permutation(how.mirror, shapes.shape[1])
     blocks = [(shapes, weights)]
     if order is not None:
         blocks.append((mirror_shapes(shapes, order), None if weights is None else weights[:, order]))
     if weights is None and order is None and shapes.shape[2] == 2 and shapes.size >= MANY_COORDINATES:
         if rule == "full" and not reflection:
             return _many_planar(shapes, tangent, dtype)
-    found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=tol, max_iter=max_iter)
+    found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=how.tol, max_iter=how.max_iter)
     fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
     transforms = Similarity._of(fit.rotation, fit.translation, fit.scale)
     mirrored = np.flatnonzero(transforms.reflects) if reflection else better_mirrored(fit)
@@ -279,7 +291,7 @@ def superimposed(
     return _result(found, transforms, aligned, distances, mirrored, tangent, dtype, weights)
 
 
-def _superimpose_what_can_be(shapes: Any, weights: Any, options: dict[str, Any]) -> ProcrustesResult:
+def _superimpose_what_can_be(shapes: Any, weights: Any, how: Superimposition) -> ProcrustesResult:
     """Superimpose the shapes that can be, and give the others as NaN with a status."""
     shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True, allow_inf=True)
     if weights is not None:
@@ -295,7 +307,7 @@ def _superimpose_what_can_be(shapes: Any, weights: Any, options: dict[str, Any])
                 f"the others: {next(str(s) for s in status if s != 'ok')}."
             )
         try:
-            result = superimposed(shapes[rows], weights=None if weights is None else weights[rows], **options)
+            result = superimposed(shapes[rows], how, weights=None if weights is None else weights[rows])
             break
         except DegenerateShapeError as error:
             if error.status is None:
@@ -450,19 +462,6 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
 
 def _times_i(m: np.ndarray) -> np.ndarray:
     return np.stack([-m[1::2], m[::2]], axis=-1).ravel()
-
-
-def checked_rule(criterion: str, scaling: bool, tangent: bool, tol: float, max_iter: int) -> str:
-    """Return the rule of scaling: "full", "partial" or "rigid"."""
-    if criterion not in ("full", "partial"):
-        raise ValueError(f"criterion: got {criterion!r}; expected 'full' or 'partial'.")
-    check_flags(scaling=scaling, tangent=tangent)
-    if tangent and not scaling:
-        raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
-    if not (is_number(tol) and 0 < tol < np.inf):
-        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
-    as_count(max_iter, "max_iter")
-    return criterion if scaling else "rigid"
 
 
 def _permutation(mirror: Any, n_landmarks: int) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 from ._alignment import GeneralizedProcrustes
 from ._array import as_shapes
 from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent, warn_of_mirrored
-from ._procrustes import checked_rule
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
 from ._transforms import Similarity
 
@@ -22,7 +21,7 @@ def fit_in_chunks(
     """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
     if alignment.mirror is not None:
         raise ValueError("mirror: a symmetric mean is not learned from chunks. Try fit, or add the mirrored shapes.")
-    rule = checked_rule(alignment.criterion, alignment.scaling, alignment.tangent, alignment.tol, alignment.max_iter)
+    rule = alignment._how().rule()
     reflection = alignment.reflection
 
     def blocks() -> Iterator[tuple[np.ndarray, None]]:
