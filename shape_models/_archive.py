@@ -263,23 +263,11 @@ def expect(header: dict[str, Any], name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {header[name]!r}; expected {value!r}.")
 
 
-def number(header: dict[str, Any], name: str) -> float:
-    """Return a number of the header."""
-    value = header[name]
-    if type(value) not in (int, float):
-        raise ValueError(f"{name}: got {value!r}; expected a number.")
-    return float(value)
+_CALLED = {float: "a number", int: "an integer", bool: "true or false"}
 
 
-def integer(header: dict[str, Any], name: str) -> int:
-    """Return an integer of the header."""
-    if type(header[name]) is not int:
-        raise ValueError(f"{name}: got {header[name]!r}; expected an integer.")
-    return int(header[name])
-
-
-def flag(header: dict[str, Any], name: str) -> bool:
-    """Return a boolean of the header."""
-    if type(header[name]) is not bool:
-        raise ValueError(f"{name}: got {header[name]!r}; expected true or false.")
-    return bool(header[name])
+def entry(header: dict[str, Any], name: str, *kinds: type) -> Any:
+    """Return an entry of the header that is of one of these kinds and of no kind derived from them."""
+    if type(header[name]) not in kinds:
+        raise ValueError(f"{name}: got {header[name]!r}; expected {_CALLED[kinds[-1]]}.")
+    return kinds[-1](header[name])

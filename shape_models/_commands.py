@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -83,24 +83,20 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class one_line_errors:
+@contextmanager
+def one_line_errors(kinds: tuple[type[Exception], ...] = Group.data_errors) -> Iterator[None]:
     """Turn errors of the data into one line, and let faults of the program through."""
-
-    def __init__(self, kinds: tuple[type[Exception], ...] = Group.data_errors) -> None:
-        self.kinds = kinds
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, BrokenPipeError):
-            return
-        absent = isinstance(error, ImportError) and "pip install" in str(error)  # an extra that is not installed
-        if absent or isinstance(error, self.kinds):
-            text = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, OSError) and error.strerror and error.filename:
-                text = f"{error.filename}: got {error.strerror.lower()!r}; expected a file or folder that can be used."
-            raise DataError(text) from error
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (*kinds, ImportError) as error:
+        if not isinstance(error, kinds) and "pip install" not in str(error):  # an extra that is not installed
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            text = f"{error.filename}: got {error.strerror.lower()!r}; expected a file or folder that can be used."
+        raise DataError(text) from error
 
 
 # --- Options ---------------------------------------------------------------------------------------------
@@ -277,31 +273,21 @@ def progress(items: Sequence[Any], label: str = "", *, least: int = 200) -> Iter
         yield from bar
 
 
-class Steps:
-    """A bar for each part of a training, on the terminal's error channel."""
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows a bar for each part of a training, on the terminal's error channel: (part, done, total)."""
+    bars: dict[str, Any] = {}
+    with ExitStack() as shown:
 
-    def __init__(self) -> None:
-        self.what, self.done = "", 0
-        self.bar: Any = None
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                shown.close()  # the bar of the part before
+                bars.clear()
+                bar = click.progressbar(length=total, label=what, file=sys.stderr, hidden=not sys.stderr.isatty())
+                bars[what] = shown.enter_context(bar)
+            bars[what].update(done - bars[what].pos)
 
-    def __enter__(self) -> Any:
-        return self.tell
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        if what != self.what:
-            self.close()
-            self.what, self.done = what, 0
-            self.bar = click.progressbar(length=total, label=what, file=sys.stderr, hidden=not sys.stderr.isatty())
-            self.bar.__enter__()
-        self.bar.update(done - self.done)
-        self.done = done
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+        yield tell
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._aligned import AlignedASM
 from ._alignment import GeneralizedProcrustes
-from ._archive import expect, flag, floats, integer, number
+from ._archive import entry, expect, floats
 from ._array import as_shapes, to_numpy
 from ._asm import ASM
 from ._basis import ShapeBasis
@@ -43,7 +43,7 @@ def load_basis(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     expect(header, "divisor", "n - 1")
     expect(header, "frame", "model")
     mean, components, variances = (floats(arrays, name) for name in ("mean", "components", "variances"))
-    limit, noise = limit_from_json(header["limit"]), number(header, "noise_variance")
+    limit, noise = limit_from_json(header["limit"]), entry(header, "noise_variance", int, float)
     return ShapeBasis(mean, components, variances, limit, noise_variance=noise)
 
 
@@ -76,17 +76,17 @@ def load_asm(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     parameters = dict(header["parameters"])
     asm = ASM(**{**parameters, "limit": limit_from_json(parameters["limit"])})
     basis = load_basis(header, arrays)
-    check_settings(asm, integer(header, "n_samples"), basis.n_features)
+    check_settings(asm, entry(header, "n_samples", int), basis.n_features)
     # Six digits are the rounding of float32, in which arrays may have been kept.
-    if not number(header, "total_variance") >= (1 - 1e-6) * float(basis.variances.sum()) > 0:
+    if not entry(header, "total_variance", int, float) >= (1 - 1e-6) * float(basis.variances.sum()) > 0:
         raise ValueError("total_variance: got less than the modes have; expected at least their sum.")
     asm._set_model(
         basis,
-        n_samples=integer(header, "n_samples"),
-        total_variance=number(header, "total_variance"),
-        shrinkage=number(header, "shrinkage"),
-        n_iter=integer(header, "n_iter"),
-        converged=flag(header, "converged"),
+        n_samples=entry(header, "n_samples", int),
+        total_variance=entry(header, "total_variance", int, float),
+        shrinkage=entry(header, "shrinkage", int, float),
+        n_iter=entry(header, "n_iter", int),
+        converged=entry(header, "converged", bool),
         covariance=_covariance(arrays, basis.n_features) if "covariance" in arrays else None,
         tails=_read_tails(header["tails"]) if header.get("tails") is not None else None,
     )
@@ -167,10 +167,12 @@ def load_alignment(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any
         raise ValueError("mean_shape: got a shape of no size or away from the origin; expected a centred one.")
     if alignment.scaling and abs(size - 1) > 1e-6:
         raise ValueError(f"mean_shape: got a centroid size of {size:g}; expected 1.")
-    found = Mean(mean, number(header, "inflation"), integer(header, "n_iter"), flag(header, "converged"))
+    found = Mean(
+        mean, entry(header, "inflation", int, float), entry(header, "n_iter", int), entry(header, "converged", bool)
+    )
     if not 0 < found.inflation < 1e6:  # one over the mean squared cosine of shapes and mean
         raise ValueError(f"inflation: got {found.inflation:g}; expected a positive factor near 1.")
-    alignment._keep(found, number(header, "disparity"), arrays["mirrored"].astype(np.intp))
+    alignment._keep(found, entry(header, "disparity", int, float), arrays["mirrored"].astype(np.intp))
     return alignment
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from ._commands import Steps, by_name, progress, read
+from ._commands import by_name, progress, read, steps
 from ._diagnostics import compactness, generalization, specificity
 from ._left_out import SpanOfData, held_out, left_out_folds
 from ._outlines import Outline, overlap_of
@@ -74,7 +74,7 @@ def place_landmarks(
     else:
         data = samples_of_masks(source, points, progress=partial(progress, label="reading", least=10), **mask)
     lines = outlines_of(data)
-    with Steps() as tell, by_name(data.names, "outlines"):
+    with steps() as tell, by_name(data.names, "outlines"):
         found = correspond(lines, points, method=placing, rotation=not no_turning, callback=tell)
     said = "at equal distances" if found.method == "arc_length" else f"by sliding (stretch {found.stretch:g})"
     scores = ", ".join(f"{name} {score:.4f}" for name, score in found.scores.items())

@@ -147,13 +147,13 @@ def _grid(mean: np.ndarray, components: np.ndarray) -> dict[str, Any] | None:
     }
 
 
+_LIMITS = {Ellipsoid: "Mahalanobis ball, radius {:g}", SoftBox: "smooth limit ±{:g}√λ", Box: "limit ±{:g}√λ"}
+
+
 def _describe(limit: Any) -> dict[str, Any]:
     if limit is None:
         return {"kind": "none", "value": None, "name": "no limit"}
-    if isinstance(limit, Ellipsoid):
-        return {"kind": "ellipsoid", "value": float(limit.radius), "name": f"Mahalanobis ball, radius {limit.radius:g}"}
-    if isinstance(limit, SoftBox):
-        return {"kind": "softbox", "value": float(limit.k), "name": f"smooth limit ±{limit.k:g}√λ"}
-    if isinstance(limit, Box):
-        return {"kind": "box", "value": float(limit.k), "name": f"limit ±{limit.k:g}√λ"}
-    raise TypeError(f"got limit {limit!r}; expected Box, Ellipsoid, SoftBox or None.")
+    if type(limit) not in _LIMITS:
+        raise TypeError(f"got limit {limit!r}; expected Box, Ellipsoid, SoftBox or None.")
+    name = _LIMITS[type(limit)].format(limit.value)
+    return {"kind": type(limit).__name__.lower(), "value": limit.value, "name": name}

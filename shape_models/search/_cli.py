@@ -13,7 +13,6 @@ import click
 from .._aligned import AlignedASM
 from .._asm import ASM
 from .._commands import (
-    Steps,
     boxes_option,
     counted,
     find_images,
@@ -23,6 +22,7 @@ from .._commands import (
     read,
     say,
     source_options,
+    steps,
     write_table,
 )
 from .._jobs import jobs_option, refuse_failed, resume_option, run_command
@@ -138,7 +138,7 @@ def train_search(
 
     began = time.perf_counter()
     fitter = make()
-    with Steps() as tell:
+    with steps() as tell:
         fitter.fit(data, groups=groups, spacing=spacing, callback=tell)
         if faces:
             getattr(fitter, "whole_", fitter).fit_detection(data, callback=tell)

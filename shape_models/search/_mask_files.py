@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._commands import Steps, progress
+from .._commands import progress, steps
 from .._masks import objects_in, plane_of
 from .._names import list_images, natural_key
 from .._procrustes import generalized_procrustes
@@ -74,7 +74,7 @@ def landmarks_of_images_and_masks(
     for name, outlines in found.items():
         if missing := [label for label in parts if label not in outlines]:
             raise ValueError(f"{name}: got no object {missing[0]!r}; expected {', '.join(parts)} in each mask.")
-    with Steps() as tell:
+    with steps() as tell:
         rows = [[outlines[part] for part in parts] for outlines in found.values()]
         points = _corresponding(rows, parts, n_points, tell)
     indices = {part: list(range(k * n_points, (k + 1) * n_points)) for k, part in enumerate(parts)}
