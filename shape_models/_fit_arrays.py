@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from ._array import device_of, namespace_of, to_numpy, values_known
-from ._normal import Normal, beside
+from ._array import beside, device_of, namespace_of, to_numpy, values_known
+from ._normal import Normal
 from ._superimposition import fit_pair
 from ._transforms import Similarity
 

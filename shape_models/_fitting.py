@@ -9,9 +9,8 @@ import numpy as np
 from scipy.special import gammaincc
 
 from ._aligned import ShapeModel
-from ._array import namespace_of, to_numpy
+from ._array import beside, namespace_of, to_numpy
 from ._brief import brief
-from ._normal import beside
 from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
 from ._problem import UNLIKE, Problem

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._array import device_of, namespace_of, to_numpy
+from ._array import to_numpy
 from ._operands import Operands
 from ._transforms import pose_directions
 
@@ -73,11 +73,3 @@ def least_noise(basis: Operands) -> float:
     # Nine decades below the first mode systems keep half of their digits.
     largest = float(np.max(to_numpy(basis.variances), initial=0.0))
     return max(float(basis.noise_variance), 1e-9 * largest, float(np.finfo(np.float64).tiny))
-
-
-def beside(array: Any, like: Any) -> Any:
-    """Return a NumPy array in the library and type and on the device of another."""
-    if isinstance(like, np.ndarray):
-        return array.astype(like.dtype, copy=False)
-    xp = namespace_of(like)
-    return xp.astype(xp.asarray(np.array(array), device=device_of(like)), like.dtype)

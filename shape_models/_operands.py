@@ -18,6 +18,7 @@ from ._array import (
     float_dtype,
     is_traced,
     layout_hint,
+    moved,
     namespace_of,
     to_numpy,
     values_known,
@@ -127,15 +128,15 @@ class Operands:
         if own.xp is xp and own.dtype == dtype and own.device == device:
             return self
         key = (xp, dtype, device)
-        moved = None if is_traced(x) else self._moved.get(key)
-        if moved is None:
-            arrays = [moved_array(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
-            moved = self._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
+        there = None if is_traced(x) else self._moved.get(key)
+        if there is None:
+            arrays = [moved(a, xp, dtype, device) for a in (self.mean, self.components, self.variances)]
+            there = self._trusted(arrays[0], arrays[1], arrays[2], self.limit, self.noise_variance)
             # A tensor made in inference mode, by a tracer or without memory must not be met again outside.
-            plain = getattr(xp, "Tensor", type(moved.mean)) is type(moved.mean)
-            if plain and not is_traced(x) and not getattr(moved.mean, "is_inference", bool)():
-                self._moved[key] = moved
-        return moved
+            plain = getattr(xp, "Tensor", type(there.mean)) is type(there.mean)
+            if plain and not is_traced(x) and not getattr(there.mean, "is_inference", bool)():
+                self._moved[key] = there
+        return there
 
     def _enter(self, shapes: Any) -> tuple[Any, Context, Self]:
         """Return the shapes as (..., n_features) in the working type, where they are computed, and the basis there."""
@@ -247,16 +248,6 @@ def check_arrays(mean: Any, components: Any, variances: Any, xp: Any) -> None:
             f"components: got rows that differ from orthonormal by {error:.2g}; expected at most {allowed:.2g}. "
             "Try np.linalg.qr(components.T)[0].T."
         )
-
-
-def moved_array(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
-    """Return an array in another library, type and on another device."""
-    if namespace_of(array) is not xp:
-        # A copy: a tensor would share, and complain about, the read-only memory.
-        array = xp.asarray(np.array(to_numpy(array)), device=device)
-    elif device is not None and array.device != device:
-        array = xp.asarray(array, device=device)
-    return xp.astype(array, dtype, copy=False)
 
 
 def refuse_missing(basis: Operands, shapes: Any, coefficients: Any) -> None:

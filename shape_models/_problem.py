@@ -15,13 +15,14 @@ from ._array import (
     DegenerateShapeError,
     as_array,
     as_confidence,
+    beside,
     device_of,
     enter,
     namespace_of,
     to_numpy,
     values_known,
 )
-from ._normal import Normal, beside, least_noise
+from ._normal import Normal, least_noise
 from ._operands import Operands, shape_message
 from ._provenance import recall
 from ._similarity import row_status
@@ -323,14 +324,6 @@ _HINTS = {
 }
 
 
-def _number_array(values: Any, name: str, like: Any) -> Any:
-    """Return numbers or booleans beside an array."""
-    array = as_array(values, name, booleans=True)
-    if namespace_of(array) is namespace_of(like):
-        return namespace_of(like).astype(array, like.dtype)
-    return beside(to_numpy(array).astype(np.float64), like)
-
-
 def spread(array: Any, lead: tuple[int, ...], event: tuple[int, ...], name: str, expected: str) -> Any:
     """Broadcast to the shapes and flatten the leading axes."""
     xp = namespace_of(array)
@@ -354,7 +347,7 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
     """Return covariances (n, n_landmarks) or (n, n_landmarks, n_dims, n_dims), checked, and which mean missing."""
     xp = namespace_of(points)
     n_landmarks, n_dims = (int(n) for n in points.shape[1:])
-    c = _number_array(covariance, "covariance", points)
+    c = beside(as_array(covariance, "covariance", booleans=True), points)
     expected = (
         f"a number, one for each landmark, {(n_landmarks,)} or {(*lead, n_landmarks)}, or a matrix for each, "
         f"{(n_landmarks, n_dims, n_dims)} or {(*lead, n_landmarks, n_dims, n_dims)}"

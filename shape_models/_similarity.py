@@ -15,6 +15,7 @@ from ._array import (
     as_numpy,
     as_shapes,
     as_weights,
+    beside,
     device_of,
     enter,
     is_array,
@@ -133,12 +134,9 @@ class Pair(NamedTuple):
         """Check the inputs. With `model` the target is right by definition, and messages speak of the source."""
         foreign = [a for a in (source, target) if is_array(a) and not isinstance(a, np.ndarray)]
         if foreign:
-            like, context = enter(foreign[0], names[0 if foreign[0] is source else 1])
-            xp = context.xp
+            like, (xp, *_) = enter(foreign[0], names[0 if foreign[0] is source else 1])
             source, target = (
-                enter(a, n)[0]
-                if is_array(a) and not isinstance(a, np.ndarray)
-                else xp.asarray(np.array(as_numpy(a, n)), dtype=like.dtype, device=context.device)
+                enter(a, n)[0] if is_array(a) and not isinstance(a, np.ndarray) else beside(as_numpy(a, n), like)
                 for a, n in zip((source, target), names, strict=True)
             )
             for name, a in zip(names, (source, target), strict=True):
@@ -225,10 +223,7 @@ def _relative_weights(weights: Any, like: Any, shape: tuple[int, ...]) -> Any:
     """Return weights beside the shapes, broadcast to `shape`."""
     xp = namespace_of(like)
     if not is_array(weights) or isinstance(weights, np.ndarray):
-        checked = as_weights(weights, shape)
-        if isinstance(like, np.ndarray):
-            return checked.astype(like.dtype, copy=False)
-        return xp.asarray(np.array(checked), dtype=like.dtype, device=device_of(like))
+        return beside(as_weights(weights, shape), like)
     weights = as_array(weights, "weights", booleans=True)
     try:
         weights = xp.broadcast_to(xp.astype(weights, like.dtype), shape)

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import array_api_compat
 import numpy as np
 
-from ._array import as_array, as_numpy, as_shapes, device_of, float_dtype, is_array, namespace_of, to_numpy
+from ._array import (
+    as_array,
+    as_numpy,
+    as_shapes,
+    beside,
+    device_of,
+    float_dtype,
+    is_array,
+    moved,
+    namespace_of,
+    to_numpy,
+)
 from ._brief import brief
 from ._typing import Array, ArrayLike
 
@@ -203,7 +213,7 @@ class Similarity:
         xp = namespace_of(array)
         device = device_of(array)
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
-        return self._of(*(_move(part, xp, dtype, device) for part in self._parts), status=self._status)
+        return self._of(*(moved(part, xp, dtype, device) for part in self._parts), status=self._status)
 
     def __call__(self, points: ArrayLike) -> Any:
         """Map points.
@@ -296,7 +306,7 @@ class Similarity:
             raise ValueError(f"target: got {wanted.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
         xp = namespace_of(mapped)
         if namespace_of(wanted) is not xp:
-            wanted = xp.asarray(np.array(to_numpy(wanted)), dtype=mapped.dtype, device=device_of(mapped))
+            wanted = beside(wanted, mapped)
         return xp.sqrt(xp.sum((mapped - wanted) ** 2, axis=-1))
 
 
@@ -335,14 +345,6 @@ def _check_values(rotation: np.ndarray, translation: np.ndarray, scale: np.ndarr
             f"rotation: got a matrix that misses orthogonality by {off:.2g}; expected R R^T = I. "
             "Try Similarity.from_matrix, which takes the scale out."
         )
-
-
-def _move(part: Any, xp: Any, dtype: Any, device: Any) -> Any:
-    own = namespace_of(part)
-    if own is xp:
-        part = part if part.dtype == dtype else xp.astype(part, dtype)
-        return part if device_of(part) == device else array_api_compat.to_device(part, device)
-    return xp.asarray(np.array(to_numpy(part)), dtype=dtype, device=device)
 
 
 def pose_directions(mean: np.ndarray, scaling: bool = True) -> np.ndarray:

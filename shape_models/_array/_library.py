@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import array_api_compat
 import array_api_compat.numpy as _numpy
 import numpy as np
 from array_api_compat import array_namespace
@@ -77,6 +78,21 @@ def plain_memory(array: Any) -> np.ndarray | None:
         return np.asarray(array.detach())
     except RuntimeError:  # vmap and the other transforms of torch.func
         return None
+
+
+def moved(array: Any, xp: Any, dtype: Any, device: Any) -> Any:
+    """Return an array in a library, of a type and on a device."""
+    if namespace_of(array) is not xp:
+        # A copy: a tensor would share, and complain about, read-only memory.
+        return xp.asarray(np.array(to_numpy(array)), dtype=dtype, device=device)
+    if device is not None and array.device != device:
+        array = array_api_compat.to_device(array, device)
+    return xp.astype(array, dtype, copy=False)
+
+
+def beside(array: Any, like: Any) -> Any:
+    """Return an array in the library and type and on the device of another."""
+    return moved(array, namespace_of(like), like.dtype, device_of(like))
 
 
 def to_numpy(array: Any) -> np.ndarray:

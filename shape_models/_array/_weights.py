@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ._entry import as_array, as_numpy
-from ._library import device_of, namespace_of, to_numpy, values_known
+from ._library import beside, namespace_of, to_numpy, values_known
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,9 +83,7 @@ def as_confidence(confidence: Any, like: Any, shape: tuple[int, ...], *, name: s
     fits = lead >= 0 and len(given) > 0 and given[-1] == shape[-1]
     if not fits or any(a not in (1, b) for a, b in zip(given, shape[lead:], strict=True)):
         raise ValueError(f"{name}: got shape {given}; expected one number a landmark, ({shape[-1]},) or {shape}.")
-    if namespace_of(values) is not xp:
-        values = xp.asarray(np.array(to_numpy(values), dtype=np.float64), device=device_of(like))
-    values = xp.astype(values, like.dtype, copy=False)
+    values = beside(values, like)
     if values_known(values) and not bool(xp.all((values >= 0) & (values <= 1))):
         off = to_numpy(values)
         worst = off[~((off >= 0) & (off <= 1))][0]
