@@ -88,10 +88,9 @@ def one_line_errors(kinds: tuple[type[Exception], ...] = Group.data_errors) -> I
     """Turn errors of the data into one line, and let faults of the program through."""
     try:
         yield
-    except BrokenPipeError:
-        raise
-    except (*kinds, ImportError) as error:
-        if not isinstance(error, kinds) and "pip install" not in str(error):  # an extra that is not installed
+    except Exception as error:
+        absent = isinstance(error, ImportError) and "pip install" in str(error)  # an extra that is not installed
+        if isinstance(error, BrokenPipeError) or not (absent or isinstance(error, kinds)):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.strerror and error.filename:

@@ -100,7 +100,7 @@ def plot_deformation(
     """
     if n_lines < 3:
         raise ValueError(f"n_lines: got {n_lines}; expected at least 3.")
-    is_model = hasattr(reference, "basis_") or hasattr(reference, "asm_") or hasattr(reference, "components")
+    is_model = _drawing.is_model(reference)
     if is_model:
         basis, pairs = _drawing.parts_of(reference, scheme, edges)
         first = np.asarray(basis.mean, dtype=np.float64)
@@ -115,9 +115,7 @@ def plot_deformation(
         mode = int(first_mode)
         if not 1 <= mode <= basis.n_components:
             raise ValueError(f"target: got mode {mode}; expected 1 to {basis.n_components}.")
-        b = np.zeros(basis.n_components)
-        b[mode - 1] = amount * np.sqrt(float(np.asarray(basis.variances)[mode - 1]))
-        second = np.asarray(basis.decode(b), dtype=np.float64)
+        second = _drawing.along_modes(basis, np.array([mode - 1]), np.array([amount]))[0, 0]
         title = f"mode {mode}, {amount:+g} √λ"
     else:
         second = as_shapes(target, name="target", n_landmarks=first.shape[-2], n_dims=first.shape[-1]).astype(float)
@@ -141,8 +139,7 @@ def plot_deformation(
     ax.autoscale_view()
     ax.set_xticks([])
     ax.set_yticks([])
-    for side in ax.spines.values():
-        side.set_visible(False)
+    _drawing.bare(ax)
     _drawing.fit_view(ax, y_down)
     return ax
 
@@ -198,7 +195,7 @@ def plot_solid(
     >>> ax.get_zlabel()
     'y'
     """
-    if hasattr(shape, "basis_") or hasattr(shape, "asm_") or hasattr(shape, "components"):
+    if _drawing.is_model(shape):
         y_down = points_down(shape) if y_down is None else y_down
         basis, pairs = _drawing.parts_of(shape, scheme, edges)
         array = as_shapes(basis.mean, name="shape", n_dims=3)
@@ -325,11 +322,9 @@ def export_modes(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for mode in range(min(n_modes, basis.n_components)):
-        for step in steps:
-            b = np.zeros(basis.n_components)
-            b[mode] = step * np.sqrt(float(np.asarray(basis.variances)[mode]))
-            shape = size * np.asarray(basis.decode(b), dtype=np.float64)
+    shapes = size * _drawing.along_modes(basis, np.arange(min(n_modes, basis.n_components)), np.asarray(steps))
+    for mode, row in enumerate(shapes):
+        for step, shape in zip(steps, row, strict=True):
             points = shape if mesh is None else ThinPlateSpline.fit(marks, shape)(vertices)
             path = target / f"mode{mode + 1}_{step:+g}.{form}"
             if form == "ply":

@@ -59,13 +59,12 @@ def _about_model(path: str, model: Any) -> tuple[dict[str, Any], list[str]]:
     record: dict[str, Any] = {"kind": type(model).__name__}
     if isinstance(model, AlignedASM | ASM | ShapeBasis):
         basis, asm = basis_of(model), getattr(model, "asm_", model)
-        scheme = getattr(model, "scheme_", None)
-        names = getattr(model, "landmark_names_", None)
+        scheme, (names, frame) = getattr(model, "scheme_", None), commands.names_and_frame(model)
         record |= {
             "n_landmarks": basis.event_shape[0],
             "n_dims": basis.event_shape[-1],
             "scheme": None if scheme is None else scheme.name,
-            "frame": getattr(model, "frame_", None),
+            "frame": frame,
             "landmark_names": None if names is None or scheme is not None else list(names),
             "n_components": basis.n_components,
             "limit": repr(basis.limit),

@@ -93,6 +93,23 @@ def edges_of(scheme: Any, edges: Iterable[Sequence[int]] | None, n_landmarks: in
     return pairs
 
 
+def bare(ax: Axes) -> None:
+    """Take away the frame of axes."""
+    ax.spines[:].set_visible(False)
+
+
+def is_model(thing: Any) -> bool:
+    """Say whether a thing is a model, and no shape."""
+    return any(hasattr(thing, name) for name in ("basis_", "asm_", "components"))
+
+
+def along_modes(basis: Any, modes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the mean moved along each of some modes by numbers of standard deviations: (n_modes, n_steps, K, d)."""
+    b = np.zeros((len(modes), len(steps), basis.n_components))
+    b[np.arange(len(modes)), :, modes] = np.outer(np.sqrt(np.asarray(basis.variances, dtype=np.float64)[modes]), steps)
+    return np.asarray(basis.decode(b), dtype=np.float64)
+
+
 def is_plain(model: Any) -> bool:
     return not hasattr(model, "alignment_")
 

@@ -163,10 +163,7 @@ def plot_modes(
     spread = np.sqrt(np.asarray(basis.variances, dtype=np.float64))
     mean = np.asarray(basis.mean)[..., list(plane)]
     mean = mean - mean.mean(axis=0)
-    coefficients = np.zeros((n_modes, len(steps), basis.n_components))
-    for row in range(n_modes):
-        coefficients[row, :, row] = np.asarray(steps) * spread[row]
-    shapes = np.asarray(basis.decode(coefficients))[..., list(plane)]
+    shapes = _drawing.along_modes(basis, np.arange(n_modes), np.asarray(steps))[..., list(plane)]
     shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
     angle = _drawing.upright(model, scheme)
     mean, shapes = _drawing.turned(mean, angle), _drawing.turned(shapes, angle)
@@ -197,8 +194,7 @@ def plot_modes(
     ax.set_xlim(low[0] - 0.06 * size[0], (len(steps) - 1) * size[0] + high[0] + 0.06 * size[0])
     edge = sorted([low[1], (n_modes - 1) * size[1] * down + high[1], high[1], (n_modes - 1) * size[1] * down + low[1]])
     ax.set_ylim(edge[0] - 0.06 * size[1], edge[-1] + 0.06 * size[1])
-    for side in ax.spines.values():
-        side.set_visible(False)
+    _drawing.bare(ax)
     _drawing.fit_view(ax, y_down)
     return ax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from .._typing import ImageSize
 from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, Missing, size_of_image
+from ..formats._registry import options_of
 from ..formats._source import Source as FileSource
 from ..landmarks import LandmarkScheme
 from ._samples import Entry, LandmarkSample
@@ -108,7 +108,5 @@ def in_pixels(file: LandmarkFile, size: ImageSize) -> LandmarkFile:
 
 @functools.cache
 def keywords(extension: str) -> set[str]:
-    reader = known.READERS.get(extension)
-    if reader is None:
-        return set()
-    return {p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    """Return the names of what the reader of an extension can be told."""
+    return options_of(known.READERS[extension]) if extension in known.READERS else set()

@@ -107,10 +107,7 @@ def save_landmarks(
         _warn_of_frame(path, records)
         _write(path, records, size)
         return path
-    kind = extension or _USUAL[samples.frame]
-    kind = kind.lower() if kind.startswith(".") else f".{kind.lower()}"
-    if kind not in known.WRITERS:
-        raise LandmarkFileError(f"{path}: got the extension {kind!r}; expected one of {', '.join(known.WRITERS)}.")
+    kind = known.extension_of(path, extension or _USUAL[samples.frame], known.WRITERS)
     targets = [path.joinpath(*name.split("/")) for name in samples.names]
     targets = [target.with_name(target.name + kind) for target in targets]
     records = _records(samples, kind, size)

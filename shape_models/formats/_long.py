@@ -91,9 +91,7 @@ def read_long(
             )
         for key, column in marks.items():
             if column is not None:
-                attributes[key] = np.array(
-                    [source.numbers([FLAGS.get(row[column].lower(), row[column])], [key], n)[0] for n, row in members]
-                )
+                attributes[key] = np.array([mark(source, row[column], key, line) for line, row in members])
         shapes.append((whole_missing(points), labels, attributes))
     return _one_order(shapes)
 
@@ -116,7 +114,12 @@ def _one_order(shapes: list[Shape]) -> list[Shape]:
     return found
 
 
-FLAGS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+_FLAGS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+
+
+def mark(source: Source, text: str, title: str, line: int) -> float:
+    """Return the visibility or confidence that a field spells, also as a word; NaN for an empty one."""
+    return source.numbers([_FLAGS.get(text.lower(), text)], [title], line)[0]
 
 
 def _keys(

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._scheme import SchemeLike
 from .._typing import PathLike
-from ._long import FLAGS, IMAGE_COLUMNS, Shape, read_long, row_numbers
+from ._long import IMAGE_COLUMNS, Shape, mark, read_long, row_numbers
 from ._record import FRAMES, LandmarkFile, LandmarksLike, Missing, record, spell, whole_missing
 from ._source import Source, shorten
 from ._table import Rows, read_table
@@ -239,9 +239,8 @@ def _wide(source: Source, names: list[str], places: _Places, rows: Rows) -> list
         attributes: dict[str, Any] = {names[column]: row[column] for column in others}
         for axis, key in (("v", "visibility"), ("c", "confidence")):
             if any(axis in columns[landmark] for landmark in landmarks):
-                cells = [(f"{key} of {m}", row[columns[m][axis]] if axis in columns[m] else "") for m in landmarks]
-                cells = [(title, FLAGS.get(text.lower(), text)) for title, text in cells]
-                attributes[key] = np.array([source.numbers([text], [title], line)[0] for title, text in cells])
+                cells = [(row[columns[m][axis]] if axis in columns[m] else "", f"{key} of {m}") for m in landmarks]
+                attributes[key] = np.array([mark(source, *cell, line) for cell in cells])
         points = whole_missing(np.reshape(values, (len(landmarks), -1)))
         shapes.append((points, None if by_number else tuple(landmarks), attributes))
     return shapes
