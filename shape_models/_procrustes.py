@@ -207,7 +207,9 @@ def generalized_procrustes(
     >>> result.aligned.shape, bool(np.isclose(np.linalg.norm(result.mean), 1.0))
     ((50, 4, 2), True)
     """
-    how = Superimposition(criterion, scaling, reflection, tangent, mirror, tol, max_iter)
+    how = Superimposition(
+        criterion, mirror=mirror, scaling=scaling, reflection=reflection, tangent=tangent, tol=tol, max_iter=max_iter
+    )
     found = superimposed(shapes, how, weights=weights, sliding=sliding, loss=loss, on_error=on_error)
     found._warn_of_mirrored(reflection)
     return found
