@@ -23,6 +23,7 @@ from asmnet._options import (
     check_options,
     with_old_names,
 )
+from asmnet._scores import check_offset
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
@@ -100,6 +101,10 @@ class TrainConfig:
         Average the prediction with the mirrored one of the mirror image when validating.
     picture_epochs : int
         Draw ``curves.png`` and validation faces each so many epochs (needs matplotlib); 0 for never.
+    label_offset : float
+        How far the labels lie to the right of the mirror-symmetric place, in eye distances, as
+        `asmnet.measuring.label_offset` measures it; training moves those of the training set back by it, since mirror
+        images teach the mean of both sides. What is validated, and what the network then says, is not moved.
     seed : int
         Of the weights, the order and the augmentation.
 
@@ -138,6 +143,7 @@ class TrainConfig:
     mixed_precision: str = "cuda"
     flip_average: bool = False
     picture_epochs: int = 0
+    label_offset: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -165,6 +171,7 @@ class TrainConfig:
         numbers += ["extra_fraction", "final_rate", "inverse_decay", "step_factor"]
         check_numbers(**{name: getattr(self, name) for name in numbers})
         check_numbers(learning_rate=self.learning_rate, above=True)
+        check_offset(self.label_offset)
         if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.step_epochs or ()):
             raise ValueError(f"step_epochs: got {self.step_epochs}; expected whole numbers of epochs.")
         if not 0 < self.asm_fraction < 1:

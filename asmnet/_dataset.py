@@ -14,6 +14,7 @@ from asmnet._crops import tight_boxes
 from asmnet._options import as_device, check_kind, check_name, check_numbers
 from asmnet._pose_labels import scaled_angles
 from asmnet._preprocessing import Preprocessing
+from asmnet._scores import Anchors, check_anchors, check_offset, eye_line
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
 from shape_models._array import as_numpy
 from shape_models._typing import ArrayLike
@@ -367,6 +368,39 @@ class LandmarkDataset:
         """
         landmarks = np.asarray(landmarks, dtype=np.float64)
         return replace(self, companions={**self.companions, name: landmarks})
+
+    def with_labels_moved(self, offset: float, anchors: Anchors) -> LandmarkDataset:
+        """Return the dataset with its landmarks moved to the right along the line of the eyes.
+
+        A(G), where it is known, moves with them; boxes and companions stay, and so do faces whose eyes are not known.
+
+        Parameters
+        ----------
+        offset : float
+            In eye distances; negative to the left.
+        anchors : pair of index lists
+            The eye at the image's left, and that at its right.
+
+        Returns
+        -------
+        LandmarkDataset
+            The images are shared.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from asmnet import LandmarkDataset
+        >>> points = np.array([[[4.0, 4.0], [12.0, 4.0]]])
+        >>> data = LandmarkDataset.from_arrays(np.zeros((1, 16, 16, 3), np.uint8), points)
+        >>> data.with_labels_moved(0.125, ([0], [1])).landmarks
+        array([[[ 5.,  4.],
+                [13.,  4.]]])
+        """
+        check_offset(offset)
+        check_anchors(anchors, self.n_landmarks)
+        step = np.nan_to_num(offset * eye_line(self.landmarks, anchors))
+        own = None if self.asm_landmarks is None else self.asm_landmarks + step
+        return replace(self, landmarks=self.landmarks + step, asm_landmarks=own)
 
     def with_depths(self, depths: np.ndarray) -> LandmarkDataset:
         """Return the dataset with depths (n, n_landmarks) in pixels of the packed images; NaN where unknown.

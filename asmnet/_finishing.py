@@ -12,7 +12,7 @@ from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
 from asmnet._pose_labels import CONVENTION, angles_in_degrees
-from asmnet._scores import normalizer_of, offset_along_eyes, percent
+from asmnet._scores import eye_offsets, normalizer_of, percent
 from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
@@ -97,7 +97,7 @@ def measure(
         metrics["the same, flip averaging"] = interval(flipped)
         if scheme is not None and "outer_eye_corners" in scheme.anchors:
             name = "labels right of flip-averaged predictions, of the eye distance; mirrored training cannot learn it"
-            metrics[name] = interval(offset_along_eyes(truth, symmetric, scheme))
+            metrics[name] = interval(np.nanmean(eye_offsets(truth, symmetric, scheme)[..., 0], axis=1))
     metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(errors > 0.1)):.2f} %"
     if found.pose is not None and validation.rotations is not None:
         angles = angles_in_degrees(validation.rotations)

@@ -34,7 +34,7 @@ from asmnet._optimization import (
 from asmnet._options import as_device, check_kind
 from asmnet._pose_labels import angles_in_degrees
 from asmnet._run_folder import EpochRecord, Run, data_digest
-from asmnet._scores import Anchors, check_anchors, face_errors
+from asmnet._scores import Anchors, check_anchors, eye_line
 from asmnet.checkpoints import differing, read_tensors, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
@@ -212,7 +212,8 @@ def train(
     extra : sequence of LandmarkDataset
         Further faces, of which ``config.extra_fraction`` join each epoch.
     anchors : pair of index lists, optional
-        Eye points between which the validation error is normalised; by default the larger side of the box.
+        Eye points between which the validation error is normalised; by default the larger side of the box. Those at the
+        image's left come first; ``config.label_offset`` needs them.
     resume : bool
         Continue from ``last.safetensors`` if there is one; the result is the one of an unbroken run, to the bit. The
         folder remembers the settings and a digest of the faces; others are refused.
@@ -280,9 +281,25 @@ def train(
             f"{folder}: holds a training already. Try resume (--resume) to continue it, overwrite (--overwrite) to "
             "start anew, or another folder."
         )
+    if config.label_offset:
+        if anchors is None:
+            raise ValueError("label_offset: got no anchors; expected the eyes, whose distance is its unit.")
+        dataset = dataset.with_labels_moved(-config.label_offset, anchors)
     config = _without_idle_pose(config, (dataset, *extra))
     options: dict[str, Any] = {"anchors": anchors, "initial": initial, "device": device, "progress": progress}
     return _Trainer(config, dataset, validation, folder, extra=tuple(extra), **options).run(resume=resume)
+
+
+def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: Anchors | None) -> np.ndarray:
+    """Mean distance of the known landmarks of each face over its eye distance (or the larger side of its box)."""
+    distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
+    # A landmark that was not found is infinitely wrong; one that is not known does not count.
+    distance[np.isnan(distance) & np.isfinite(dataset.landmarks).all(-1)] = np.inf
+    if anchors is None:
+        size = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).max(1)
+    else:
+        size = np.linalg.norm(eye_line(dataset.landmarks, anchors)[:, 0], axis=-1)
+    return np.asarray(np.nanmean(distance, axis=1) / size)
 
 
 def _without_idle_pose(config: TrainConfig, sets: Sequence[LandmarkDataset]) -> TrainConfig:

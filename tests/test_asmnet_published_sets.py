@@ -284,14 +284,16 @@ def test_the_offset_of_labels_is_measured_and_applied_only_where_it_is_asked_for
         - measure_model(predictor, samples.with_shapes(symmetric), flip_average=True, n_passes=1).report.predictions
     )
     np.testing.assert_allclose(np.linalg.norm(shift, axis=-1) / eye[:, None], 0.05, rtol=0.2)
-    offsets, groups = label_offset(predictor, moved)
-    assert offsets.shape == (3,) == groups.shape
+    found = label_offset(predictor, moved)
+    assert found.faces.shape == (3, 68, 2)
+    assert found.groups.shape == (3,)
     assert 0 < LABEL_OFFSETS["300w"] < 0.02
     with pytest.raises(ValueError, match="expected a number or one of 300w"):
         measure_model(predictor, samples, label_offset="wflw")
     said = json.loads(run("offset", "asmnet-68", w300, "--json"))
     assert said["faces"] == 8
     assert said["low"] <= said["offset"] <= said["high"]
+    assert np.mean(said["landmarks"], axis=0) == pytest.approx([said["offset"], 0], abs=1e-12)
 
 
 def test_any_landmarks_have_a_protocol(tmp_path):
