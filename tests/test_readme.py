@@ -1,16 +1,24 @@
 """The front page and the guides: their Python runs in order in one process for each page, and then their commands."""
 
+import ast
+import dataclasses
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from test_architecture import _public_objects
+
+from shape_models import get_scheme
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
 PAGES = [ROOT / "README.md", *GUIDES]
+CARDS = [*sorted((ROOT / "shape_models" / "models").glob("*.md")), *sorted((ROOT / "asmnet" / "weights").glob("*.md"))]
 LINKED = [*PAGES, *sorted((ROOT / ".github").rglob("*.md"))]
 # Installing, training for hours, and running the scripts that run these tests, is done by those scripts themselves.
 RUN_ELSEWHERE = ("pip install", "sh tests/", "sh examples/demo.sh", "python tests/benchmarks/", "git clone")
@@ -111,3 +119,94 @@ def test_the_front_page_lists_every_guide():
 def test_every_page_has_one_title(page):
     outside = re.sub(r"^```.*?^```", "", text(page), flags=re.DOTALL | re.MULTILINE)
     assert len(re.findall(r"^# ", outside, re.MULTILINE)) == 1
+
+
+def options(command):
+    """Return the names of the options of a command and of the commands in it."""
+    found = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                found |= options(command.get_command(context, name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def known_options():
+    pytest.importorskip("torch")
+    from asmnet.cli import main as networks
+    from shape_models.cli import main as shapes
+
+    scripts = "\n".join(map(text, (ROOT / "tests" / "benchmarks").glob("*.py")))
+    elsewhere = {"--nproc_per_node", *re.findall(r"--[a-z][\w-]+", scripts)}
+    return options(shapes) | options(networks) | elsewhere
+
+
+def prose(page):
+    return re.sub(r"^```.*?^```", "", text(page), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=name)
+def test_every_option_that_a_page_names_exists(page, known_options):
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", prose(page))) <= known_options
+
+
+@pytest.fixture(scope="module")
+def known_names():
+    """The public names, what their classes hold, and what can be passed to them."""
+    pytest.importorskip("torch")
+    found = {"range", "len", "reshape", "astronaut"}
+    for path, thing in _public_objects():
+        found.update(path.split("."))
+        found.update(dir(thing) if inspect.isclass(thing) else ())
+        for member in (thing, *(vars(thing).values() if inspect.isclass(thing) else ())):
+            function = getattr(member, "__func__", member)
+            if inspect.isfunction(function) or (inspect.isclass(function) and dataclasses.is_dataclass(function)):
+                found.update(inspect.signature(function).parameters)
+    return found
+
+
+def named(page):
+    """Yield functions, keywords and attributes in the code between backticks, without the column of other programs."""
+    ours = re.sub(r"^\| [^|\n]*\|", "|", prose(page), flags=re.MULTILINE) if page.stem == "coming-from" else prose(page)
+    for code in re.findall(r"`([^`\n]+)`", ours):
+        try:
+            tree = ast.parse(code if not code.endswith("=") else f"f({code}0)")
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword):
+                yield node.arg
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not code.endswith("="):
+                yield node.func.id
+            elif isinstance(node, ast.Attribute) and node.attr not in ("safetensors", "compile", "csv", "npz", "py"):
+                yield node.attr
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=name)
+def test_every_name_that_a_page_calls_exists(page, known_names):
+    assert set(named(page)) <= known_names
+
+
+def test_the_numbers_of_parameters_of_the_guide_are_those_of_the_networks():
+    pytest.importorskip("torch")
+    from asmnet import build_network
+
+    page = text(ROOT / "examples/guides/networks.md")
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d ,]+) \|", page, re.MULTILINE)
+    counts = {}
+    for names, numbers in rows:
+        split = [int(number.replace(" ", "")) for number in numbers.split(",")]
+        counts |= dict(zip(re.findall(r"`([\w-]+)`", names), split, strict=True))
+    assert len(counts) == 10
+    for network, count in counts.items():
+        assert sum(p.numel() for p in build_network(network, 68).parameters() if p.requires_grad) == count, network
+
+
+def test_the_schemes_of_the_guide_exist():
+    page = prose(ROOT / "examples/guides/your-own-landmarks.md")
+    listed = re.search(r"These are included: (.*?);", page, re.DOTALL)[1]
+    names = re.findall(r"`(\w+)`", listed)
+    assert len(names) == 8
+    for scheme in names:
+        assert get_scheme(scheme).name == scheme
