@@ -103,13 +103,21 @@ def test_training_twice_gives_the_same_search(faces, asm):
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-3)
 
 
-def test_several_starts_answer_the_one_with_the_least_expected_error(patches, faces):
+def test_several_starts_answer_where_those_with_the_least_expected_errors_agree(patches, faces):
     images, shapes = faces
     far = shapes[53] + [14.0, 6.0]
     many = patches.predict(images[53], initial=far, n_starts=8)
     found = patches._solver().solve([begin(patches, fitting.Request(images[53], 0, far, None), "initial", 8)])
     np.testing.assert_allclose(many.expected_error, found.expected_error.min(), rtol=1e-6)
-    np.testing.assert_allclose(many.shape, found.points[0, found.expected_error[0].argmin()], rtol=0, atol=1e-6)
+    shares = found.expected_error[0] / found.size[0]
+    best = shares.argmin()
+    total, weight = 0.0, 0.0
+    for points, share in zip(found.points[0], shares, strict=True):
+        if np.linalg.norm(points - found.points[0, best], axis=-1).mean() <= 0.1 * found.size[0, best]:
+            total, weight = total + points / share**2, weight + share**-2
+    assert weight > shares[best] ** -2
+    np.testing.assert_allclose(many.shape, total / weight, rtol=0, atol=0.1)  # the nearest shape of the model
+    assert many.trace[-1].iteration == many.trace[-2].iteration + 1
 
 
 def test_mirrored_pictures_mirror_the_answer_about_as_well(patches, faces):

@@ -14,6 +14,7 @@ from ._crops import Squared
 from ._frame import Fit, Frame
 from ._images import ImageBank
 from ._judge import appearance
+from ._lost import LOST
 from ._threads import serial
 from .evidence import Evidence, Proposal, View, check_proposal
 from .results import SearchResult, SearchStep
@@ -182,10 +183,9 @@ class Solver:
             confidence = self.calibration.confidence(landmarks)
         else:
             confidence = np.ones(seen.shape) if proposal.weights is None else np.asarray(proposal.weights, float)
-        used = self.frame.variances > 0
-        distance = (state.coefficients[:, used] ** 2 / self.frame.variances[used]).mean(axis=1) if used.any() else 0.0
+        distance = self._distance(state.coefficients)
         score = np.full(len(every), np.nan) if proposal.score is None else np.asarray(proposal.score, dtype=float)
-        features = result_features(landmarks, score, np.broadcast_to(distance, score.shape))
+        features = result_features(landmarks, score, distance)
         size = state.pose.scale * self.frame.side
         astray = np.abs(np.log(np.maximum(size, 1e-300) / began)) > _GROWN
         size = np.where(astray, began, size)
@@ -209,7 +209,7 @@ class Solver:
         return Outcome(
             state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
             landmarks.reshape(*shape, *landmarks.shape[1:]),
-            features.reshape(*shape, -1), score.reshape(shape), np.broadcast_to(distance, len(every)).reshape(shape),
+            features.reshape(*shape, -1), score.reshape(shape), distance.reshape(shape),
             size.reshape(shape), expected, lost.reshape(shape), covariance, view,
         )  # fmt: skip
 
@@ -218,8 +218,7 @@ class Solver:
         assert answer.transform is not None
         if self.calibration is not None:
             return answer.expected_error / (float(np.asarray(answer.transform.scale)) * self.frame.side)
-        used = self.frame.variances > 0
-        distance = float((answer.coefficients[used] ** 2 / self.frame.variances[used]).mean()) if used.any() else 0.0
+        distance = float(self._distance(answer.coefficients[None])[0])
         rank = (answer.score - self.score_scale[0]) / self.score_scale[1] if np.isfinite(answer.score) else 0.0
         return 0.5 * distance - rank
 
@@ -229,11 +228,12 @@ class Solver:
         return lost is not None and not self.cost(answer) <= min(_DOUBTFUL + lost.least * lost.error, 2 * lost.usual)
 
     def answer(self, outcome: Outcome, number: int, search: Search) -> SearchResult:
-        """Return the best of the starts of one search."""
+        """Return the best of the starts of one search, with what those that ended beside it say too."""
         state, n_starts = outcome.state, outcome.score.shape[1]
         expected, score, distance = (v[number] for v in (outcome.expected_error, outcome.score, outcome.distance))
         if np.isfinite(expected).all():
             chosen = int(np.argmin(expected / outcome.size[number]))
+            self._agree(outcome, number, chosen, search.size)
         else:
             rank = np.where(np.isfinite(score), (score - self.score_scale[0]) / self.score_scale[1], 0.0)
             chosen = int(np.argmax(rank - 0.5 * distance))
@@ -268,6 +268,28 @@ class Solver:
             trace=tuple(steps),
             degrees_of_freedom=scatter.degrees if scatter is not None else np.inf,
         )
+
+    def _agree(self, outcome: Outcome, number: int, chosen: int, size: np.ndarray) -> None:
+        """Move an answer to the mean of those at the same place, each by the inverse of its expected squared error."""
+        state, points, sides = outcome.state, outcome.points[number], outcome.size[number]
+        best = number * len(points) + chosen
+        near = np.linalg.norm(points - points[chosen], axis=-1).mean(axis=-1) <= LOST * sides[chosen]
+        if near.sum() == 1 or not state.steps[best]:
+            return
+        weights = (near * sides / outcome.expected_error[number]) ** 2
+        mean = np.tensordot(weights / weights.sum(), points, axes=1)
+        fit = self.frame.fit(mean[None])
+        last, move = state.steps[best][-1], np.linalg.norm(fit.points[0] - points[chosen], axis=-1).mean()
+        state.points[best], state.coefficients[best] = fit.points[0], fit.coefficients[0]
+        state.pose.a[best], state.pose.b[best] = fit.pose.a[0], fit.pose.b[0]
+        step = replace(last, iteration=last.iteration + 1, shape=fit.points[0], proposed=mean, clipped=fit.clipped[0])
+        state.steps[best].append(replace(step, move=float(move), n_outside=n_outside(fit.points[0], size)))
+        outcome.distance[number, chosen] = self._distance(fit.coefficients)[0]
+
+    def _distance(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return the mean squared coefficient (n,), in variances of the modes."""
+        used = self.frame.variances > 0
+        return np.asarray((coefficients[:, used] ** 2 / self.frame.variances[used]).sum(axis=1) / max(used.sum(), 1))
 
 
 def spread_in_places(points: np.ndarray, size: np.ndarray, search: Search) -> np.ndarray | None:
