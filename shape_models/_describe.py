@@ -49,7 +49,9 @@ def info(path: str, reading: dict[str, Any], as_json: bool) -> None:
     record |= {"missing_landmarks": int(missing.sum()), "incomplete_shapes": int(missing.any(axis=1).sum())}
     record |= {"names": data.names if as_json else few(data.names), "images": sum(map(image_exists, data.images))}
     record["groups"] = len(set(data.groups))
-    if data.frame != "relative":
+    if n_curves := sum(map(len, data.curves)):
+        record["curves"] = n_curves
+    if data.frame != "relative" and k:
         centred = shapes - np.nanmean(shapes, axis=1, keepdims=True)
         record["median_centroid_size"] = float(np.median(np.sqrt(np.nansum(centred**2, axis=(1, 2)))))
     commands.say(as_json, record, _table(record, 22))

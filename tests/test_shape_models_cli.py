@@ -179,6 +179,16 @@ def test_json_knows_no_nan(capsys):
     }  # fmt: skip
 
 
+def test_info_counts_curves_without_landmarks(tmp_path):
+    points = [{"position": [x, y, 0.0]} for x, y in ((0.0, 0.0), (4.0, 0.0), (4.0, 3.0))]
+    markup = {"type": "ClosedCurve", "coordinateSystem": "LPS", "controlPoints": points}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mrk.json").write_text(json.dumps({"markups": [markup, markup]}))
+    record = json.loads(run("info", tmp_path, "--json"))
+    assert (record["n_samples"], record["n_landmarks"], record["curves"]) == (2, 0, 4)
+    assert "median_centroid_size" not in record
+
+
 def test_info_of_arrays(tmp_path, faces):
     np.savez(tmp_path / "a.npz", shapes=faces)
     assert json.loads(run("info", tmp_path / "a.npz", "--json"))["n_landmarks"] == 68

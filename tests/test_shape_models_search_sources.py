@@ -187,6 +187,18 @@ def test_landmarks_in_millimetres_lie_in_pixels(folder, bodies):
     np.testing.assert_allclose(data.shapes(), bodies[:, 0, ::10], atol=1e-6)
 
 
+def test_lists_of_one_file_are_joined(folder, bodies):
+    where = folder / "scenes"
+    where.mkdir()
+    for i, pair in enumerate(bodies):
+        lists = [[{"label": f"F-{k}", "position": [x, y, 0.0]} for k, (x, y) in enumerate(part[::10])] for part in pair]
+        markups = [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points} for points in lists]
+        (where / f"case{i:02}.mrk.json").write_text(json.dumps({"markups": markups}))
+    data, parts = read(where, images=folder / "images", spacing=(1.0, 1.0), join=True)
+    assert parts == {"0": list(range(6)), "1": list(range(6, 12))}
+    np.testing.assert_allclose(data.shapes(), bodies[:, :, ::10].reshape(len(bodies), 12, 2), atol=1e-6)
+
+
 def test_overlap_of_regions():
     square = np.array([[0.0, 0], [9, 0], [9, 9], [0, 9]])
     shapes = np.stack([square, square + np.array([5, 0]), square + 40, square * np.nan, square])

@@ -50,7 +50,8 @@ def read_slicer(
     -------
     list of LandmarkFile
         One for each point list, in the frame ``"physical"``, in millimetres whatever the unit of the file, with the
-        labels of its control points.
+        labels of its control points. Slicer writes a file for each list; the lists of a file that holds several count
+        as so many objects (``train-search --join-parts`` joins them as the parts of one).
         Curves are the attribute ``"curves"`` of the first; a file of curves only gives one without landmarks. The
         attribute ``"coordinate_system"`` is that of the result, ``"id"`` the name of the list where it has one.
 

@@ -62,8 +62,8 @@ _EVIDENCE = "auto: the better of patches and profiles in images left out."
 @click.option(
     "--join-parts",
     is_flag=True,
-    help="Each file holds one part of an image: IMAGE-PART or IMAGE_PART. They are joined, and each part gets a model "
-    "of its own.",
+    help="Each file, or each list of points in a file, is one part of an image: IMAGE-PART or IMAGE_PART. They are "
+    "joined, and each part gets a model of its own.",
 )
 @click.option(
     "--images",

@@ -12,7 +12,7 @@ from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import Entry, as_given
 from ._pairing import match_images
 
-_NAME = re.compile(r"(?P<image>.+)[-_ ](?P<part>[^-_ /]+)")
+_NAME = re.compile(r"(?P<image>.+)[-_ #](?P<part>[^-_ #/]+)")  # lists of one file are called NAME#1
 
 
 def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, dict[str, list[int]], str]:

@@ -45,8 +45,8 @@ def training_data(
             try:
                 data, how = with_images(data, folder)
             except ValueError as error:
-                words = " Try --join-parts where files hold parts of images." if images is None else ""
-                raise ValueError(f"{error}{words}") from error
+                words = " Try --join-parts where files, or lists in a file, hold parts of images."
+                raise ValueError(f"{error}{words if images is None else ''}") from error
     if how:
         click.echo(f"{source}: {how}", err=True)
     return data, parts
