@@ -195,7 +195,7 @@ def kd_main_loss(
     ----------
     prediction, target : Tensor of one shape
         Coordinates, student and truth; the knee 0.5 is in the units of coordinates normalised by the crop.
-    tolerant : Tensor, optional
+    tolerant : Tensor of the same shape, optional
         Coordinates of the tolerant teacher; needed by ``form="tolerant"``.
     form : {"figure", "tolerant"}
         Which loss.
@@ -206,6 +206,11 @@ def kd_main_loss(
     -------
     Tensor
         A scalar, or the terms, as `reduction` says.
+
+    Raises
+    ------
+    ValueError
+        For an unknown form, or the form ``"tolerant"`` without that teacher.
 
     Examples
     --------
@@ -255,6 +260,11 @@ def kd_loss(
     -------
     Tensor
         A scalar, or the terms, as `reduction` says.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset.
 
     References
     ----------

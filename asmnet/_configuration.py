@@ -248,6 +248,11 @@ class TrainConfig:
         -------
         TrainConfig
             These settings.
+
+        Raises
+        ------
+        ValueError
+            For a network that does not draw heat maps.
         """
         network = changes.get("network", "hourglass")
         if network_spec(network).criterion != "heatmap":
@@ -313,6 +318,11 @@ class TrainConfig:
         **changes
             Other settings of `TrainConfig`.
 
+        Raises
+        ------
+        ValueError
+            For fewer than two images.
+
         Examples
         --------
         >>> from asmnet import TrainConfig
@@ -348,6 +358,11 @@ class TrainConfig:
         -------
         TrainConfig
             A new one.
+
+        Raises
+        ------
+        ValueError
+            For an unknown variant.
 
         Examples
         --------

@@ -81,7 +81,7 @@ class LandmarkDataset:
         Scale, x and y offset: source pixel = scale * packed pixel + offset.
     names, groups : tuple of str
         File and image or person of each.
-    mirror : ndarray of int or None
+    mirror : ndarray of int of shape (n_landmarks,) or None
         Index of each landmark's mirror image; without it nothing is flipped.
     weights : ndarray of shape (n,)
         Of each sample in the landmark loss.
@@ -163,13 +163,18 @@ class LandmarkDataset:
             Square images, uint8.
         landmarks : ndarray of shape (n, n_landmarks, 2)
             In their pixels.
-        **fields : ndarray
-            Other fields of the dataset.
+        **fields : ndarray of shape (n, ...)
+            Other fields of the dataset, an entry for each image.
 
         Returns
         -------
         LandmarkDataset
             In memory.
+
+        Raises
+        ------
+        ValueError
+            For landmarks of another shape than (n, n_landmarks, 2).
         """
         images, landmarks = np.asarray(images), as_numpy(landmarks, "landmarks").astype(np.float64)
         if landmarks.ndim != 3 or not landmarks.shape[1] or not images.ndim:
@@ -256,7 +261,7 @@ class LandmarkDataset:
 
         Parameters
         ----------
-        indices : array_like of int or bool
+        indices : array_like of int of shape (n_chosen,), or of bool of shape (n,)
             Which faces.
 
         Returns
@@ -428,7 +433,7 @@ class LandmarkDataset:
         size: int | None = None,
         device: torch.device | str = "cpu",
     ) -> Batch:
-        """Cut a batch.
+        """Cut the crops of some faces, with their labels, as a batch for a network.
 
         Parameters
         ----------
@@ -451,6 +456,11 @@ class LandmarkDataset:
         -------
         Batch
             Crops with all that is known of them.
+
+        Raises
+        ------
+        ValueError
+            For another number of boxes than rows.
         """
         rows = self._rows(indices)
         check_kind("preprocessing", preprocessing, Preprocessing)

@@ -41,7 +41,7 @@ class Prediction(NamedTuple):
 
         Parameters
         ----------
-        which : slice, or Tensor of int or bool
+        which : slice, or Tensor of int of shape (n_chosen,) or of bool of shape (batch,)
             Which images.
 
         Returns

@@ -68,6 +68,11 @@ class Preprocessing:
         -------
         Tensor of the shape of `images`
             Normalised.
+
+        Raises
+        ------
+        TypeError
+            For images that are not floats.
         """
         check_tensor("images", images, "(...)")
         if not images.is_floating_point():

@@ -191,7 +191,7 @@ class CropTransform:
 
         Parameters
         ----------
-        which : slice or Tensor of int or bool
+        which : slice, or Tensor of int of shape (n_chosen,) or of bool of shape (batch,)
             Which of them.
 
         Returns
@@ -255,6 +255,11 @@ def crop_transform(
     CropTransform
         Of the whole batch.
 
+    Raises
+    ------
+    ValueError
+        For a box without an area, where the boxes are on the processor.
+
     Examples
     --------
     >>> import torch
@@ -307,6 +312,13 @@ def sample_crops(images: Tensor, crops: CropTransform, size: int) -> Tensor:
     Returns
     -------
     Tensor of float32 of shape (batch, 3, size, size), 0 to 1
+
+    Raises
+    ------
+    TypeError
+        For images that are neither uint8 nor floats.
+    ValueError
+        For another number of crops than images.
 
     Examples
     --------

@@ -275,6 +275,12 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     str
         SHA-256 of the weights file.
 
+    Raises
+    ------
+    ValueError
+        For another suffix than ``.safetensors``, weights that are not finite or not of the network that is named, or a
+        basis that does not belong to it or has another limit than a `Box`.
+
     Examples
     --------
     >>> import tempfile

@@ -57,8 +57,8 @@ def heatmap_loss(predictions: Sequence[Tensor], target: Tensor, *, mask: Tensor 
 
     Returns
     -------
-    Tensor
-        A scalar.
+    Tensor of shape ()
+        The loss, differentiable.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def mirror_coherence_loss(
 
     Returns
     -------
-    Tensor
+    Tensor of shape ()
         Mean over stacks of the mean squared difference after flipping and re-ordering.
 
     Raises

@@ -103,8 +103,8 @@ def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", 
 
     Returns
     -------
-    Tensor
-        A scalar; zero, with zero gradient, where nothing is known.
+    Tensor of shape ()
+        The loss; zero, with zero gradient, where nothing is known.
 
     Examples
     --------
@@ -154,8 +154,8 @@ def pose_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor
-        A scalar.
+    Tensor of shape ()
+        The loss, differentiable.
 
     Examples
     --------
@@ -270,8 +270,13 @@ def asm_assisted_loss(
 
     Returns
     -------
-    Tensor
-        A scalar.
+    Tensor of shape ()
+        The loss, differentiable.
+
+    Raises
+    ------
+    ValueError
+        Where the term is wanted without `projection` and `asm_target`, or a projected target has missing landmarks.
 
     Notes
     -----
@@ -325,8 +330,15 @@ def shape_prior_loss(prediction: Tensor, basis: ShapeBasis | ASMProjection, *, l
 
     Returns
     -------
-    Tensor
-        A scalar.
+    Tensor of shape ()
+        The loss, differentiable.
+
+    Raises
+    ------
+    TypeError
+        If `basis` is not a ShapeBasis.
+    ValueError
+        If the prediction has not the shape of the basis.
 
     Examples
     --------

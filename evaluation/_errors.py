@@ -32,9 +32,9 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
         What was measured, divided by what.
     unit : {"fraction", "pixels", "degrees"}
         Fractions are printed in percent; they are fractions here.
-    undefined : ndarray of bool
+    undefined : ndarray of bool of shape (n_faces,)
         Faces without an error: the normaliser is zero or missing, or no landmark is usable.
-    failed : ndarray of bool
+    failed : ndarray of bool of shape (n_faces,)
         Faces without a prediction: failures at every threshold.
     sources : dict
         The ingredients a report repeats: `metric`, `normalizer`, `scheme`.

@@ -67,7 +67,7 @@ class Report:
         Error of every face, in the order given.
     targets, predictions : ndarray of shape (n_faces, n_landmarks, n_dims)
         What was compared, in the frame of the images.
-    mask : ndarray of bool, optional
+    mask : ndarray of bool of shape (n_landmarks,), optional
         Landmarks that counted.
     groups : ndarray of shape (n_faces,), optional
         What was resampled.

@@ -133,6 +133,11 @@ class Table:
         -------
         list
             One cell for each row.
+
+        Raises
+        ------
+        KeyError
+            For a column that the table does not have.
         """
         if name not in self.columns:
             raise KeyError(f"got {name!r}; expected one of {', '.join(self.columns)}.")

@@ -110,10 +110,10 @@ class Protocol:
 
         Returns
         -------
-        target : ndarray
-            As it is, for protocols without a crop.
+        target : ndarray of shape (n_faces, n_landmarks, n_dims)
+            Unchanged for protocols without a crop.
         prediction : ndarray of the same shape
-            As it is, for protocols without a crop.
+            Likewise.
         """
         if self.crop is None:
             return target, prediction

@@ -81,6 +81,11 @@ class PublishedTable:
         -------
         str or None
             Digit by digit.
+
+        Raises
+        ------
+        KeyError
+            For a method or column that the table does not have.
         """
         if method not in self.rows or column not in self.columns:
             raise KeyError(

@@ -187,6 +187,11 @@ class Camera:
             Angle of view across the width (or the height, or the diagonal), between 0 and 180.
         axis : {"width", "height", "diagonal"}
             What the angle spans.
+
+        Raises
+        ------
+        ValueError
+            For an unknown axis, or an angle that is not between 0 and 180 degrees.
         """
         width, height = _size(size)
         spans = {"width": width, "height": height, "diagonal": float(np.hypot(width, height))}
@@ -212,6 +217,11 @@ class Camera:
         -------
         Camera
             Of the part, in its own pixels.
+
+        Raises
+        ------
+        ValueError
+            For a box without an area.
 
         Examples
         --------

@@ -150,6 +150,11 @@ class Pose(_OneOrMany):
         -------
         Pose
             One, or a batch.
+
+        Raises
+        ------
+        ValueError
+            For a matrix of another shape, or one that holds no rotation.
         """
         matrix = as_reals(matrix, "matrix")
         if matrix.ndim not in (2, 3) or matrix.shape[-2:] not in {(3, 4), (4, 4)}:

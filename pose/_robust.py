@@ -66,8 +66,12 @@ def solve_pnp_ransac(
 
     Parameters
     ----------
-    object_points, image_points, camera : array_like, array_like and Camera
-        As for `solve_pnp`; batches too.
+    object_points : array_like of shape (n_points, 3) or (b, n_points, 3)
+        In the frame and unit of the object.
+    image_points : array_like of shape (n_points, 2) or (b, n_points, 2)
+        Pixels; NaN where missing.
+    camera : Camera
+        As for `solve_pnp`.
     threshold : float
         Pixels within which a point counts as an inlier: some four standard deviations of the noise.
     confidence : float

@@ -183,6 +183,11 @@ def read(values: ArrayLike, convention: str | Convention) -> Rotation:
     scipy.spatial.transform.Rotation
         Single, or of length b.
 
+    Raises
+    ------
+    ValueError
+        For values of another shape than (3,) or (b, 3).
+
     Examples
     --------
     >>> R = read([0.0, 30.0, 0.0], "6DRepNet")  # yaw 30: the nose points to the left of the image
@@ -258,15 +263,15 @@ def convert(values: ArrayLike, source: str | Convention, target: str | Conventio
 
     Parameters
     ----------
-    values : array_like
-        As for `read`.
+    values : array_like of shape (3,) or (b, 3)
+        In the order and unit of `source`.
     source, target : str or Convention
         The convention of the values, and the one to write them in.
 
     Returns
     -------
-    ndarray
-        As from `write`.
+    ndarray of shape (3,) or (b, 3)
+        In the order and unit of `target`.
 
     Examples
     --------
@@ -461,7 +466,7 @@ def wrap_degrees(angles: ArrayLike) -> np.ndarray:
 
     Parameters
     ----------
-    angles : array_like
+    angles : array_like of any shape
         Degrees.
 
     Returns

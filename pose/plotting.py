@@ -64,6 +64,11 @@ def plot_axes(
     -------
     matplotlib Axes
 
+    Raises
+    ------
+    ValueError
+        For a length that is not positive, or an origin that is not (3,).
+
     Examples
     --------
     >>> import matplotlib
@@ -111,6 +116,11 @@ def plot_reprojection(
     Returns
     -------
     matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        For other points than those of the result.
 
     Examples
     --------

@@ -39,6 +39,11 @@ class Limit:
         Returns
         -------
         array of shape (..., n_components)
+
+        Raises
+        ------
+        NotImplementedError
+            For a limit that does not define it.
         """
         raise NotImplementedError
 
@@ -68,6 +73,11 @@ class Limit:
             Source of the draws.
         size : (int, int)
             Number of samples and number of modes.
+
+        Raises
+        ------
+        ValueError
+            For a limit that cannot be sampled.
         """
         raise ValueError(
             f"truncated: got True for a limit that cannot be sampled, {type(self).__name__}; expected Box, Ellipsoid, "

@@ -160,7 +160,8 @@ class LandmarkScheme:
 
         Returns
         -------
-        ndarray of int
+        ndarray of int of shape (n_selected,)
+            Indices from 0.
 
         Raises
         ------
@@ -211,6 +212,11 @@ class LandmarkScheme:
         Returns
         -------
         LandmarkScheme
+
+        Raises
+        ------
+        ValueError
+            For no landmark, or names or groups that the scheme does not have.
 
         Examples
         --------

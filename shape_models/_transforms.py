@@ -299,6 +299,11 @@ class Similarity:
         -------
         array of shape (..., n_landmarks)
             Euclidean distances, in the units of `target`; NaN where a landmark is missing in either.
+
+        Raises
+        ------
+        ValueError
+            If source and target differ in their number of landmarks.
         """
         mapped = self(source)
         wanted: Any = _points(target, self.n_dims, "target")

@@ -305,7 +305,7 @@ def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: 
 
     Returns
     -------
-    ndarray of int
+    ndarray of int of shape (n_kept,)
         Indices of the boxes that stay, the best first.
 
     Raises

@@ -216,6 +216,11 @@ def plot_spectrum(model: ShapeModel, ax: Axes | None = None, *, n_modes: int | N
     -------
     Axes
 
+    Raises
+    ------
+    ValueError
+        For a model without variance.
+
     Examples
     --------
     >>> import matplotlib
@@ -275,6 +280,11 @@ def plot_clip(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    ValueError
+        For several shapes.
 
     Examples
     --------
@@ -340,6 +350,11 @@ def plot_coefficients(
     Axes
         Bars of modes that the limit moves stand out.
 
+    Raises
+    ------
+    ValueError
+        For several shapes.
+
     Examples
     --------
     >>> import matplotlib
@@ -390,6 +405,13 @@ def plot_diagnostics(curves: Mapping[str, Any], ax: Axes | None = None, *, n_com
     -------
     Axes
         That of the distances.
+
+    Raises
+    ------
+    TypeError
+        If `curves` is not a mapping.
+    ValueError
+        If it is empty.
 
     Examples
     --------

@@ -1,7 +1,10 @@
 """Docstrings say what every parameter and every answer is, in the form of numpydoc."""
 
+import ast
 import dataclasses
 import inspect
+import re
+import textwrap
 
 import pytest
 from test_architecture import _public_objects
@@ -51,6 +54,34 @@ def test_every_parameter_and_every_answer_is_described():
     assert not wrong, "\n".join(wrong)
 
 
+ARRAYS = re.compile(r"\b(array_like|ndarray|array|Tensor)\b")
+HELD = re.compile(r"\b(dict|mapping|sequence|list|tuple|path)\b")  # arrays in these have shapes of their own
+
+
+def raised(function):
+    """Return whether the body of a function raises by itself."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    return any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(definition))
+
+
+def gaps(path, thing):
+    """Yield arrays that are described without a shape, and exceptions that are not described."""
+    doc = get_doc_object(thing)
+    for entry in (*doc["Parameters"], *doc["Returns"], *doc["Attributes"]):
+        kind = entry.type or entry.name
+        known = re.search(r"shape|\(|same|\b[Aa]s |library", f"{kind} {' '.join(entry.desc)}")
+        if ARRAYS.search(kind) and not HELD.search(kind) and not known:
+            yield f"{path}: {entry.name or 'what it returns'}: {kind} has no shape"
+    if inspect.isfunction(thing) and not doc["Raises"] and raised(thing):
+        yield f"{path}: raises, and has no section Raises"
+
+
+def test_arrays_have_shapes_and_exceptions_are_described():
+    checked = [pair for path, thing in _public_objects() for pair in members(path, thing)]
+    wrong = [line for path, thing in checked for line in gaps(path, thing)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_a_gap_would_be_found(tmp_path, monkeypatch):
     """The judge itself: a parameter and an answer that nobody described."""
     code = 'def half(number):\n    """Return half of a number."""\n    return number / 2\n'
@@ -60,3 +91,14 @@ def test_a_gap_would_be_found(tmp_path, monkeypatch):
 
     found = problems("module_with_a_gap.half", module_with_a_gap.half)
     assert [line.split()[1] for line in found] == ["PR01", "RT01"]
+
+
+def test_an_array_without_a_shape_would_be_found(tmp_path, monkeypatch):
+    doc = "Return half.\\n\\n    Parameters\\n    ----------\\n    x : ndarray\\n        Points.\\n    "
+    code = f'def half(x):\n    """{doc}"""\n    if not x.size:\n        raise ValueError("none")\n    return x / 2\n'
+    (tmp_path / "module_with_an_array.py").write_text(code.replace("\\n", "\n"))
+    monkeypatch.syspath_prepend(tmp_path)
+    import module_with_an_array
+
+    found = list(gaps("half", module_with_an_array.half))
+    assert found == ["half: x: ndarray has no shape", "half: raises, and has no section Raises"]

@@ -76,7 +76,7 @@ class ResidualBlock(_PreActivated):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         y, shortcut = self._enter(x)
@@ -126,7 +126,7 @@ class HPMBlock(_PreActivated):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         y, shortcut = self._enter(x)
@@ -174,7 +174,7 @@ class InceptionBlock(nn.Module):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         return torch.relu(x + self.mix(torch.cat([self.a(x), self.b(x), self.c(x)], dim=1)))
@@ -229,7 +229,7 @@ class ChannelAggregationBlock(nn.Module):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         column = {self.n: x}

@@ -68,7 +68,7 @@ class Hourglass(nn.Module):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         low = self.leave(self.inner(self.enter(functional.max_pool2d(x, 2))))
@@ -130,7 +130,7 @@ class ScaleAggregation(nn.Module):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         column = {self.n: x}

@@ -114,7 +114,7 @@ class InvertedResidual(nn.Module):
 
         Returns
         -------
-        Tensor
+        Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
         out: Tensor = self.conv(x)
@@ -137,6 +137,11 @@ def mobilenet_features(*, width: float = 1.0, n_blocks: int = N_BLOCKS) -> tuple
         Entry 0 is the stem, entry i + 1 is block i.
     channels : list of int
         Output channels of each block.
+
+    Raises
+    ------
+    ValueError
+        For a number of blocks that MobileNetV2 does not have.
 
     Examples
     --------

@@ -143,6 +143,11 @@ class CombinedEvidence(Evidence):
         -------
         Proposal
             Where the landmarks should go, and how sure that is.
+
+        Raises
+        ------
+        ValueError
+            For a level that was not trained.
         """
         at = next(
             (f"{view.level}.{i}" for i in range(view.iteration, -1, -1) if f"{view.level}.{i}" in self.stages_), None

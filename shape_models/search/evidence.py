@@ -191,7 +191,7 @@ class View:
 
         Parameters
         ----------
-        rows : ndarray of int
+        rows : ndarray of int of shape (n_chosen,)
             Which of them.
 
         Returns
@@ -331,11 +331,22 @@ class Evidence(BaseEstimator):
         Returns
         -------
         Proposal
+
+        Raises
+        ------
+        NotImplementedError
+            For evidence that does not define it.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define locate(view).")
 
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file; only the evidence of this library can be saved."""
+        """Return (kind, header, arrays) for a file; only the evidence of this library can be saved.
+
+        Raises
+        ------
+        ValueError
+            For evidence that is not of this library.
+        """
         raise ValueError(
             f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can hold."
         )

@@ -95,6 +95,11 @@ class Profiles(Evidence):
             Number of levels of the search.
         scheme : LandmarkScheme or None
             What the landmarks are called.
+
+        Raises
+        ------
+        ValueError
+            For edges that name a landmark which does not exist.
         """
         edges = getattr(scheme, "edges", None) if self.edges is None else np.asarray(self.edges, int).reshape(-1, 2)
         n = frame.n_landmarks
@@ -207,6 +212,11 @@ class Profiles(Evidence):
         -------
         Proposal
             Where the landmarks should go, and how sure that is.
+
+        Raises
+        ------
+        ValueError
+            For a level that was not trained.
         """
         try:
             stage = self.stages_[str(view.level)]
