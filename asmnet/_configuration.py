@@ -42,7 +42,7 @@ SCHEDULES = ("cosine", "constant", "linear", "inverse_time", "steps")
 @with_old_names
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training: to the bit on the processor of one machine.
+    """All settings of a training; with the same data and processor they give the same weights, bit for bit.
 
     On a graphics card the order and the augmentation are those of the seed too, but sums may differ in the last bits.
 

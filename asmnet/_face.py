@@ -21,7 +21,7 @@ def _rounded(points: np.ndarray) -> list[list[float | None]]:
 @brief
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
-    """One face in an image.
+    """Landmarks, fitted landmarks, pose and expected error of one face: what a `Predictor` returns.
 
     Attributes
     ----------

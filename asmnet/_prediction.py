@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """What every network of this package returns.
+    """Output of a network for a batch: landmarks, and where it has them pose, depth and heat maps.
 
     Attributes
     ----------

@@ -248,7 +248,7 @@ def asm_assisted_loss(
     mask: Tensor | None = None,
     asm_target: Tensor | None = None,
 ) -> Tensor:
-    """Distance to the truth plus `asm_weight` times the distance to the truth as the shape model sees it.
+    """Return the ASM-assisted loss: distance to the truth, plus `asm_weight` times that to its projection.
 
     ``L(P, G) + asm_weight * L(P, A(G))``, where A projects on the shapes that the model deems plausible: a smoother
     target, the same for nearby shapes, towards which the network is drawn at first.

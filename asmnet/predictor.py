@@ -40,7 +40,7 @@ class _How(TypedDict, total=False):
 
 
 class Predictor:
-    """A trained network with its preparation and the shape model, ready for images.
+    """A trained network that finds landmarks in images, together with its preprocessing and shape model.
 
     Parameters
     ----------

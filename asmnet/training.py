@@ -102,7 +102,7 @@ def keep_freed_memory() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a training leaves.
+    """The trained network and the record of its training: the result of `train`.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ def train(
     device: str | None = None,
     progress: bool = False,
 ) -> TrainResult:
-    """Train a network.
+    """Train a landmark network on packed faces.
 
     Parameters
     ----------

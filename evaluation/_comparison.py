@@ -19,7 +19,7 @@ from ._tables import Interval
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same faces.
+    """Difference of two models on the same faces, with intervals and a test: the result of `compare`.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def evaluate(
     n_resamples: int = 2000,
     rng: Seed | None = 0,
 ) -> Report:
-    """Measure predictions by a protocol.
+    """Evaluate predicted landmarks by a protocol, such as that of 300-W.
 
     Parameters
     ----------

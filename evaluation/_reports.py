@@ -53,7 +53,7 @@ class ReportRow:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `evaluate` found: a table to print, and the errors it was made of.
+    """A table of errors with intervals, and the errors themselves: the result of `evaluate`.
 
     Parameters
     ----------

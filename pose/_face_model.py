@@ -31,7 +31,7 @@ BUNDLED = Path(__file__).parent / "face3d.npz"
 @brief
 @dataclass(frozen=True, eq=False)
 class FaceFit(PnPResult):
-    """A `PnPResult` with the shape that was found beside the pose.
+    """Pose and shape of a face: the result of fitting a `FaceModel3D`.
 
     Parameters
     ----------

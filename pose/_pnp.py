@@ -73,7 +73,7 @@ class _Solved(NamedTuple):
 @brief
 @dataclass(frozen=True, eq=False)
 class PnPResult:
-    """What `solve_pnp` found; for a batch every field holds b answers.
+    """Pose, residuals and covariance: the result of `solve_pnp`; for a batch, every field has b entries.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def solve_pnp(
     tol: float = 1e-10,
     max_iter: int = 100,
 ) -> PnPResult:
-    """Find where an object is from its points in an image: the R, t that minimise the reprojection error.
+    """Find the pose of an object from its points in an image: the R and t of least reprojection error.
 
     Minimises Σ w ρ(‖x - project(K, R X + t)‖²) over rotations and translations with all points in front of the
     camera. The start is global: the minima of the object-space error, a quadratic form in the entries of R [1]_, are

@@ -89,7 +89,7 @@ class HeadAngles:
 @brief
 @dataclass(frozen=True, eq=False)
 class Pose(_OneOrMany):
-    """Where an object is: X_camera = R X_object + t, with x right, y down, z forward.
+    """Rotation and translation of an object: X_camera = R X_object + t, with x right, y down, z forward.
 
     Parameters
     ----------

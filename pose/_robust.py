@@ -22,7 +22,7 @@ from ._pose import Pose  # noqa: F401, the types of inherited fields are looked 
 @brief
 @dataclass(frozen=True, eq=False)
 class RansacResult(PnPResult):
-    """A `PnPResult` of the inliers, with what RANSAC found out.
+    """Pose and inliers: the result of `solve_pnp_ransac`.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ _View = tuple[np.ndarray, np.ndarray]  # rotation matrices and scales
 @brief
 @dataclass(frozen=True, eq=False)
 class WeakPerspectiveResult:
-    """What `solve_weak_perspective` found.
+    """Scaled orthographic view and residuals: the result of `solve_weak_perspective`.
 
     Parameters
     ----------

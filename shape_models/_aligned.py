@@ -29,7 +29,7 @@ from .landmarks import SchemeLike, get_scheme
 
 
 class AlignedASM(BaseEstimator):
-    """Active shape model for shapes as they stand in images: the filter for the output of any landmark detector.
+    """Active shape model for shapes in any position, size and rotation, such as landmarks in images.
 
     `fit` superimposes the shapes (`GeneralizedProcrustes`) and learns mean and modes of what is left (`ASM`).
     `project` takes each shape to the frame of the model with the similarity that fits it best to the mean, moves it to
@@ -251,7 +251,7 @@ class AlignedASM(BaseEstimator):
         loss: Literal["linear", "huber", "tukey"] | None = None,
         on_error: OnError | None = None,
     ) -> Any:
-        """Return the plausible shape near each shape, in the frame the shape came in.
+        """Replace each shape by a plausible one near it, in its own position, size and rotation.
 
         This is ``fit_shape(model, shapes, ...).shapes`` (with `refinements` of the similarity, if there are any),
         without the rest of the record.
@@ -308,7 +308,7 @@ class AlignedASM(BaseEstimator):
         loss: Literal["linear", "huber", "tukey"] | None = None,
         on_error: OnError | None = None,
     ) -> Any:
-        """Fill missing landmarks with what is most probable; those that are seen stay where they are.
+        """Estimate missing landmarks (NaN) from the others, which stay where they are.
 
         Parameters
         ----------

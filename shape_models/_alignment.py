@@ -18,7 +18,7 @@ from ._typing import ArrayLike
 
 
 class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
-    """Learn the mean of a set of shapes; align others to it.
+    """Generalised Procrustes analysis as a transformer: learns the mean of a set and aligns other shapes to it.
 
     Parameters
     ----------

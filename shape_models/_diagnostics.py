@@ -42,7 +42,7 @@ class ModeCurve:
 @brief
 @dataclass(frozen=True, eq=False)
 class LeaveOneOut:
-    """How far each landmark of each shape is from what a model without that shape makes of it.
+    """Errors of each landmark of each shape under a model fitted without that shape: the result of `leave_one_out`.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ def compactness(shapes: ArrayLike) -> ModeCurve:
 def generalization(
     shapes: ArrayLike, *, max_components: int | None = None, n_folds: int | None = None, groups: ArrayLike | None = None
 ) -> ModeCurve:
-    """Return how well a model describes shapes that it has not seen, for each number of modes.
+    """Return the generalisation error, that of shapes left out of the fit, for each number of modes.
 
     Each shape is rebuilt, without a limit, from the modes of a model fitted on the others; the error is the Euclidean
     distance between landmark and rebuilt landmark, averaged over landmarks and shapes. The alignment is kept as it is.

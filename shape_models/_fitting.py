@@ -22,7 +22,7 @@ from ._typing import ArrayLike
 @brief
 @dataclass(frozen=True, eq=False)
 class ShapeFit:
-    """What `fit_shape` found; arrays of the library, type and device of the points.
+    """Fitted shapes with covariances and a status each: the result of `fit_shape`, in the array library of the points.
 
     A row that could not be fitted is NaN in every array, False in `clipped`, and its `status` says why.
 
@@ -145,7 +145,7 @@ def fit_shape(
     start: Similarity | None = None,
     on_error: Literal["status", "raise"] = "status",
 ) -> ShapeFit:
-    """Fit a shape model to points of which more or less is known, each shape by itself.
+    """Fit pose and shape of a model to uncertain points, by a confidence or a covariance for each point.
 
     Pose and shape are found together in the frame of the points, as the most probable of both. Shapes are distributed
     about the mean as the model says, in any place, turn and size; a point is its landmark with an error of the

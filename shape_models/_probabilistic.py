@@ -21,7 +21,7 @@ _CHUNK = 2**22  # numbers in the largest temporary array of a completion
 @brief
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """Shapes without gaps, and how sure each filled landmark is.
+    """Completed shapes, with a covariance for each landmark that was missing: the result of `complete`.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Completion:
 @brief
 @dataclass(frozen=True, eq=False)
 class BasisReport:
-    """What the limit of a basis does to shapes, and how plausible they are.
+    """Which modes of shapes the limit of a basis clips, and how plausible the shapes are.
 
     Attributes
     ----------

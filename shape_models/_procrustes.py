@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @brief
 @dataclass(frozen=True, eq=False)
 class ProcrustesResult:
-    """What `generalized_procrustes` found.
+    """Superimposed shapes, their mean, and how the fit converged: the result of `generalized_procrustes`.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ SCHEMES: dict[str, LandmarkScheme] = {}  # those that have a name everywhere
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LandmarkScheme:
-    """The meaning of the landmarks of one annotation scheme, as data.
+    """Names, mirror pairs, lines and groups of the landmarks of one annotation scheme.
 
     Parameters
     ----------

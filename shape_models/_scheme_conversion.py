@@ -58,7 +58,7 @@ class Conversion:
 
 
 def convert(shapes: ArrayLike, source: SchemeLike, target: SchemeLike) -> Conversion:
-    """Express landmarks of one scheme in another, as far as the two agree.
+    """Convert landmarks from one annotation scheme to another; landmarks without a counterpart are NaN.
 
     Known pairs: WFLW98, COFW29, MUCT76, MUCT68, MEDIAPIPE478 and MEDIAPIPE468 to IBUG68, IBUG68 to COFW29, MUCT76 to
     MUCT68 and MEDIAPIPE478 to MEDIAPIPE468; and of each the way back, with the exact points only. For MediaPipe the

@@ -18,7 +18,7 @@ from .curves import Curve
 
 @dataclass(frozen=True)
 class Sliding:
-    """How semilandmarks slide: along which curves, to make what small, and for how long.
+    """How semilandmarks slide in `generalized_procrustes`: the curves, the criterion and when to stop.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _sliders(curves: Any) -> np.ndarray:
 @brief
 @dataclass(frozen=True, eq=False)
 class SlidingRecord:
-    """What sliding did.
+    """How far semilandmarks slid, and how the criterion fell.
 
     Attributes
     ----------

@@ -90,7 +90,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
 
 
 def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBasis:
-    """Return the model of the shapes that go with points seen so far: the posterior.
+    """Return the posterior model of a shape, given some of its landmarks with noise.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def fit_with_kernel(
     limit: LimitLike = 3.0,
     scheme: SchemeLike | None = None,
 ) -> AlignedASM:
-    """Fit a model to very few shapes: to their covariance a smooth one is added, of shapes not seen.
+    """Fit a model to very few shapes, with a smooth covariance added to that of the sample.
 
     The added covariance is that of a Gaussian process on the mean shape, a² exp(−‖mⱼ − mₖ‖² / 2 l²) for each
     coordinate, without the moves, turns and changes of size that superimposition takes out: neighbours move together.

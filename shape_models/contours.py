@@ -165,7 +165,7 @@ def correspond(
     name: str = "outline",
     callback: Callable[[str, int, int], object] | None = None,
 ) -> Correspondence:
-    """Place landmarks on closed outlines so that equal numbers mean equal places.
+    """Place corresponding landmarks on closed outlines.
 
     1. All outlines are made to turn the same way and sampled at equal distances. Starting points and turns are found by
        circular Procrustes alignment: of all cyclic shifts the one whose rotation brings the outline nearest to the mean

@@ -115,7 +115,7 @@ def attach_curves(
     *,
     closed: bool | Sequence[bool] = False,
 ) -> tuple[np.ndarray, list[Curve]]:
-    """Join landmarks and the curves drawn beside them to shapes with semilandmarks.
+    """Join landmarks and digitised curves, as a ``.tps`` file holds them, to shapes with semilandmarks.
 
     Files that hold curves as chains of points, such as the ``CURVES`` and ``OUTLINES`` of ``.tps``, say nothing about
     which of their points correspond: every curve is sampled anew at equal distances, and the inner points may then

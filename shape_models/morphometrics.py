@@ -70,7 +70,7 @@ def centroid_size(shapes: ArrayLike) -> Any:
 @brief
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """Shapes of one symmetric object each, taken apart into what is symmetric and what is not.
+    """Symmetric and asymmetric components of shapes: the result of `symmetry`.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Symmetry:
 
 
 def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Literal["full", "partial"] = "partial") -> Symmetry:
-    """Take shapes of symmetric objects apart into symmetric and asymmetric components (object symmetry).
+    """Decompose shapes of symmetric objects into symmetric and asymmetric components (object symmetry).
 
     The shapes and their mirror images, with left and right exchanged, are superimposed together. The mean of a shape
     and its mirror image is symmetric, and half their difference is the asymmetry; ``Morpho::procSym`` does the same.
@@ -165,7 +165,7 @@ def symmetry(shapes: ArrayLike, mirror: ArrayLike, *, criterion: Literal["full",
 @brief
 @dataclass(frozen=True, eq=False)
 class AffineAlignment:
-    """What `affine_procrustes` found.
+    """Shapes superimposed by affine maps, and the maps: the result of `affine_procrustes`.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class AffineAlignment:
 
 
 def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
-    """Superimpose shapes by affine maps: what is left is how they bend, not how they are stretched or sheared.
+    """Superimpose shapes by affine maps, which leaves differences in bending and removes stretching and shearing.
 
     The mean makes the sum of squared distances least among means whose coordinates are uncorrelated and of equal
     spread; it has a closed form, the leading eigenvectors of the sum of the projections on the columns of the centred
@@ -258,7 +258,7 @@ def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
 @brief
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """Shapes and landmarks that do not go with the others.
+    """Unusual shapes, misplaced landmarks and exchanged pairs: the result of `find_outliers`.
 
     Attributes
     ----------
@@ -290,7 +290,7 @@ _SWAP = 0.3  # fraction of the squared distance of two landmarks that is left wh
 
 
 def find_outliers(shapes: ArrayLike) -> Outliers:
-    """Find shapes that are unlike the others, landmarks that lie wrong, and pairs that have been exchanged.
+    """Find shapes that are unlike the others, misplaced landmarks, and pairs of landmarks that were exchanged.
 
     The shapes are superimposed robustly (``loss="tukey"``), so that what lies wrong does not drag the rest along.
 

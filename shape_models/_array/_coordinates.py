@@ -14,7 +14,7 @@ SMALLEST, LARGEST = 1e-140, 1e150
 
 
 class DegenerateShapeError(ValueError):
-    """The question has no answer for these points: all coincide, all lie on a line, or too few are seen.
+    """Points that determine no answer: all coincide, all lie on a line, or too few are visible.
 
     Examples
     --------

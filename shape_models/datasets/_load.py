@@ -54,7 +54,7 @@ def load_landmarks(
     unused: Literal["raise", "ignore"] = "raise",
     **options: Any,
 ) -> LandmarkSamples:
-    """Read a set of landmarks from wherever it is, as every command of the library does.
+    """Read landmarks from a file, a folder, an array or a public data set.
 
     Parameters
     ----------

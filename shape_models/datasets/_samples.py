@@ -23,7 +23,7 @@ from ..landmarks import LandmarkScheme, get_scheme
 @brief
 @dataclass(frozen=True, eq=False)
 class LandmarkSample:
-    """One annotated object.
+    """The landmarks of one object in a set, with its image, name and attributes.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from ._samples import LandmarkSamples
 def split_by_group(
     samples: LandmarkSamples, fractions: Sequence[float], *, rng: Seed | None = None
 ) -> tuple[LandmarkSamples, ...]:
-    """Split samples at random so that no image or person stands on two sides.
+    """Split samples at random, so that no image or person is in two parts.
 
     Groups are drawn in a random order and each goes whole to the part that is furthest below its fraction.
 

@@ -26,7 +26,7 @@ _PER_LANDMARK = {"visibility", "confidence", "columns"}
 @brief
 @dataclass(frozen=True, eq=False)
 class LandmarkFile:
-    """One annotated object of a landmark file.
+    """The landmarks of one object as a file holds them, with names, image, frame and attributes.
 
     ``numpy.asarray(file)`` gives its points, so a list of them is a set of shapes.
 

@@ -19,7 +19,7 @@ _SHARE = 0.25  # of the windows of the best face in the image, which another one
 
 
 class Detections(NamedTuple):
-    """What a detector answers for one image.
+    """Boxes and scores that a detector returns for one image.
 
     Parameters
     ----------

@@ -477,7 +477,7 @@ class AppearanceModel(BaseEstimator):
     def predict(
         self, images: ImagesLike, *, boxes: ArrayLike | None = None, initial: ShapesLike | None = None
     ) -> SearchResult | list[SearchResult]:
-        """Find the shape in one image or in each of many.
+        """Find the landmarks in one image or in each of many.
 
         Parameters
         ----------

@@ -187,7 +187,7 @@ def detect_faces(image: ImageLike, *, min_size: float | None = None) -> np.ndarr
 def is_face(
     image: ImageLike, boxes: ArrayLike, *, fitter: Any = None, min_confidence: float = _CONFIDENT, degrees: float = 0.0
 ) -> np.ndarray:
-    """Say of each box whether the image looks like a face there: the model is searched in it and its confidence taken.
+    """Say of each box whether it holds a face, by the confidence of a search in it.
 
     Parameters
     ----------

@@ -237,7 +237,7 @@ class View:
 
 
 class Evidence(BaseEstimator):
-    """What finds landmarks in images. Derive from this class for evidence of your own and define `locate`.
+    """Base class of local appearance models; derive from it and define `locate` for one of your own.
 
     The fitter calls, for each level from coarse to fine and each iteration in it,
 

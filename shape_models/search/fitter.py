@@ -44,7 +44,7 @@ __all__ = ["ASMFitter"]
 
 
 class ASMFitter(BaseEstimator):
-    """Finds the shapes of a model in images, by local evidence and plausible shapes in turn.
+    """Active shape model search: finds the landmarks of a shape model in images.
 
     From coarse to fine, each iteration asks the evidence where the landmarks should go, fits pose and modes to the
     answer weighted by its confidence, and clips the modes by the limit of the basis. So the result always is a shape
@@ -190,7 +190,9 @@ class ASMFitter(BaseEstimator):
         spacing: ArrayLike | None = None,
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
-        """Learn the shape model, the evidence, the convention of boxes, and how right the answers are.
+        """Train the search on images with landmarks.
+
+        This learns the shape model, the evidence, what boxes mean, and, from images left out, the size of the errors.
 
         Parameters
         ----------
@@ -368,7 +370,7 @@ class ASMFitter(BaseEstimator):
         n_turns: int | None = None,
         max_iter: int | None = None,
     ) -> SearchResult | list[Any]:
-        """Find the shape in one image or in each of many.
+        """Find the landmarks in one image or in each of many.
 
         Parameters
         ----------

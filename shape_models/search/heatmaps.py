@@ -23,7 +23,7 @@ _TINY = 1e-12  # height whose logarithm stands for that of zero
 
 @saved
 class HeatMaps(Evidence):
-    """Evidence that others computed: for each landmark a map of how likely it is where.
+    """Evidence from heat maps that another program computed, one map for each landmark.
 
     Each landmark moves to the mean of its map under a Gaussian window round where it is, and the shape step weighs
     these means against the prior of the modes: regularised landmark mean-shift. The window shrinks from level to
@@ -184,7 +184,7 @@ def _window_means(maps: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.nd
 
 
 def heatmap_peaks(maps: ArrayLike, matrices: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where heat maps have their maxima, how wide they are about them, and how high.
+    """Return the positions of the maxima of heat maps, their covariances and their heights.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def fit_heatmaps(
     *,
     on_error: Literal["status", "raise"] = "status",
 ) -> ShapeFit:
-    """Fit a shape model to heat maps, each shape by itself: `fit_shape` of their maxima with what the maps say of them.
+    """Fit a shape model to heat maps, by their maxima and the spread of the maps about them.
 
     The error of a maximum has the covariance of its map, times 0.05, times the third power of how much lower the
     maximum is than those of the other maps of the shape: the lower a map, the less it saw. The constants gave the

@@ -206,7 +206,7 @@ class PartsFitter(BaseEstimator):
         spacing: ArrayLike | None = None,
         n_starts: int | None = None,
     ) -> SearchResult | list[Any]:
-        """Find the shape in one image or in each of many.
+        """Find the landmarks in one image or in each of many.
 
         Parameters
         ----------

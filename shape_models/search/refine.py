@@ -92,7 +92,7 @@ class RefinedLandmarks:
 
 
 def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None = None, fitter: Any = None) -> Any:
-    """Make the landmarks of any detector better by the image and the shape model.
+    """Improve the landmarks of any detector by searching the image and fitting the shape model.
 
     The landmarks are converted to the scheme of the fitter; the image says how well it supports each of them, and the
     search starts from them. The two places of each landmark, weighted by how uncertain each is, go to `fit_shape`,

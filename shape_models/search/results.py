@@ -59,7 +59,7 @@ class SearchStep:
 @brief
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The answer of a search in one image.
+    """Landmarks found in one image, with their confidence, covariance and expected error.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ _RIGHT, _WRONG = 0.015, 0.15  # standard deviations of landmarks that are right 
 @brief
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
-    """One face in one frame.
+    """One face in one frame of a video: landmarks, number, status and velocity.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class TrackedFace:
 @brief
 @dataclass(frozen=True, eq=False)
 class TrackedFrame:
-    """What `track` says of one frame.
+    """The faces of one frame of a video, as `track` yields them.
 
     Attributes
     ----------
