@@ -101,23 +101,10 @@ def evaluate(
         if isinstance(predictions, LandmarkSamples):
             _, predictions, _ = pair(targets, predictions, allow_missing=missing == "failure")
         targets, groups, known = _unpack(targets, groups, known)
-    truth = as_shapes(targets, name="targets", min_samples=1, allow_nan=True)
-    guess = as_shapes(predictions, name="predictions", allow_nan=True)
-    if truth.shape != guess.shape:
-        hint = f" {len(truth)} faces have a truth and {len(guess)} a prediction." if len(truth) != len(guess) else ""
-        raise ValueError(
-            f"predictions: got shape {guess.shape}; expected {truth.shape}, as the targets have.{hint} "
-            "Try pairing faces by name, and convert for another scheme."
-        )
-    n_faces = len(truth)
+    truth, guess = _faces(targets, predictions)
     warn_of_one_landmark(truth, "targets")
-    refuse_masked(groups, "groups")
-    people = None if groups is None else np.asarray(groups)
-    if rules.need_groups and people is None:
-        raise ValueError(f"groups: the protocol {rules.name} needs the {rules.groups} of each face; got none.")
-    if people is not None and people.shape != (n_faces,):
-        raise ValueError(f"groups: got shape {people.shape}; expected ({n_faces},), one for each face.")
-    parts, notes = _subsets(rules, known, n_faces)
+    people = _people(groups, rules, len(truth))
+    parts, notes = _subsets(rules, known, len(truth))
     if rules.groups and people is None:
         notes.append(f"No {rules.groups}s were given: intervals take all faces as independent.")
     if truth.shape[-1] == 3:
@@ -160,6 +147,30 @@ def evaluate(
 
 
 # --- inside ----------------------------------------------------------------------------------------------
+
+
+def _faces(targets: Any, predictions: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return true and predicted shapes, as many of one kind."""
+    truth = as_shapes(targets, name="targets", min_samples=1, allow_nan=True)
+    guess = as_shapes(predictions, name="predictions", allow_nan=True)
+    if truth.shape != guess.shape:
+        hint = f" {len(truth)} faces have a truth and {len(guess)} a prediction." if len(truth) != len(guess) else ""
+        raise ValueError(
+            f"predictions: got shape {guess.shape}; expected {truth.shape}, as the targets have.{hint} "
+            "Try pairing faces by name, and convert for another scheme."
+        )
+    return truth, guess
+
+
+def _people(groups: ArrayLike | None, rules: Protocol, n_faces: int) -> np.ndarray | None:
+    """Return what faces are resampled by, one for each face."""
+    refuse_masked(groups, "groups")
+    people = None if groups is None else np.asarray(groups)
+    if rules.need_groups and people is None:
+        raise ValueError(f"groups: the protocol {rules.name} needs the {rules.groups} of each face; got none.")
+    if people is not None and people.shape != (n_faces,):
+        raise ValueError(f"groups: got shape {people.shape}; expected ({n_faces},), one for each face.")
+    return people
 
 
 def _unpack(

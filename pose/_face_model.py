@@ -256,22 +256,13 @@ class FaceModel3D:
         coefficients = betas * deviations
         shapes = mean + np.tensordot(betas, modes, axes=1)
         if camera.distortion is not None:
-            found = Pose(as_rotations(quaternions), translations)
-            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                points = found(shapes)
-                plane = camera._distort(points[..., :2] / points[..., 2:])
-            pixels = plane * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
+            pixels = _distorted(Pose(as_rotations(quaternions), translations), shapes, camera)
             residuals = np.where(np.isnan(residuals), np.nan, pixels - seen)
             count = np.maximum(used.sum(axis=1), 1)
             rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / count)
             numbers[:, 0] = np.where(np.isfinite(numbers[:, 0]), rms, np.inf)
         values = {f.name: getattr(rigid, f.name) for f in fields(PnPResult)}
-        status = np.array(values["status"], dtype="<U30").reshape(b)
-        status = np.where(np.isin(status, ["poor fit", "not converged", "mirrored"]), "ok", status)
-        status[(status == "ok") & (numbers[:, 2] == 0)] = "not converged"
-        status[(status == "ok") & (numbers[:, 2] < 0)] = "ill-conditioned"
-        # A quarter of the size of the face in the image, as for rigid objects: `_kernels.POOR_FROM` is its square.
-        status[(status == "ok") & (numbers[:, 0] > 0.25 * size)] = "poor fit"
+        status = _status(np.array(values["status"], dtype="<U30").reshape(b), numbers, size)
         status[lost] = "no inverse of the distortion"
         error = numbers[:, 0]
         second_error = np.reshape(values["second_error"], b)
@@ -310,6 +301,24 @@ class FaceModel3D:
             "head_frame": "x to the subject's left, y down, z into the head",
         }
         return "FaceModel3D", header, {**arrays, "weights": np.asarray(self.weights)}
+
+
+def _distorted(pose: Pose, shapes: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the pixels of shapes (b, n, 3) as a lens with distortion shows them."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        points = pose(shapes)
+        plane = camera._distort(points[..., :2] / points[..., 2:])
+    return np.asarray(plane * camera.focal_length[..., None, :] + camera.principal_point[..., None, :])
+
+
+def _status(rigid: np.ndarray, numbers: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return how the joint fit went where the rigid one found a start: (error, steps, 1 or what else) of each row."""
+    status = np.where(np.isin(rigid, ["poor fit", "not converged", "mirrored"]), "ok", rigid)
+    status[(status == "ok") & (numbers[:, 2] == 0)] = "not converged"
+    status[(status == "ok") & (numbers[:, 2] < 0)] = "ill-conditioned"
+    # A quarter of the size of the face in the image, as for rigid objects: `_kernels.POOR_FROM` is its square.
+    status[(status == "ok") & (numbers[:, 0] > 0.25 * size)] = "poor fit"
+    return status
 
 
 def _spread(images: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -110,20 +110,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
         precision = (vectors[:, :q] * (1.0 / kept - 1.0 / noise)) @ vectors[:, :q].T
         precision[np.diag_indices(p)] += 1.0 / noise
         log_det = np.log(kept).sum() + (p - q) * np.log(noise)
-
-        D = np.where(missing, 0.0, Y - mean)
-        pulled = D @ precision
-        spread = np.zeros(p * p)
-        log_gaps = 0.0
-        for rows, gap in groups:
-            block = precision[gap[:, :, None], gap[:, None, :]]
-            root = np.linalg.cholesky(block)
-            inverse_root = np.linalg.inv(root)
-            inverse = np.swapaxes(inverse_root, 1, 2) @ inverse_root
-            log_gaps += 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum()
-            D[rows[:, None], gap] = -(inverse @ pulled[rows[:, None], gap][..., None])[..., 0]
-            cells = gap[:, :, None] * p + gap[:, None, :]
-            spread += np.bincount(cells.ravel(), weights=inverse.ravel(), minlength=p * p)
+        D, spread, log_gaps = _expected(np.where(missing, 0.0, Y - mean), groups, precision)
         square = float(((D @ precision) * D).sum())
         apart = mean_whole - mean
         square += float((scatter_whole * precision).sum() + n_whole * apart @ precision @ apart)
@@ -133,7 +120,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
         mean = mean + move
         D -= move
         apart = mean_whole - mean
-        update = (scatter_whole + n_whole * np.outer(apart, apart) + D.T @ D + spread.reshape(p, p)) / n
+        update = (scatter_whole + n_whole * np.outer(apart, apart) + D.T @ D + spread) / n
         change = max(
             np.linalg.norm(update - covariance) / max(np.linalg.norm(update), np.finfo(float).tiny),
             np.linalg.norm(move) / np.sqrt(max(np.trace(update), np.finfo(float).tiny)),
@@ -148,3 +135,23 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
         n_iter=n_iter,
         converged=converged,
     )
+
+
+def _expected(
+    D: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray]], precision: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fill the gaps of rows about the mean with what is expected given the rest, in place.
+
+    Returns the rows, the sum of the conditional covariances, and that of the log-determinants of their inverses.
+    """
+    p = len(precision)
+    pulled, spread, log_gaps = D @ precision, np.zeros(p * p), 0.0
+    for rows, gap in groups:
+        root = np.linalg.cholesky(precision[gap[:, :, None], gap[:, None, :]])
+        inverse_root = np.linalg.inv(root)
+        inverse = np.swapaxes(inverse_root, 1, 2) @ inverse_root
+        log_gaps += 2.0 * float(np.log(np.diagonal(root, axis1=1, axis2=2)).sum())
+        D[rows[:, None], gap] = -(inverse @ pulled[rows[:, None], gap][..., None])[..., 0]
+        cells = gap[:, :, None] * p + gap[:, None, :]
+        spread += np.bincount(cells.ravel(), weights=inverse.ravel(), minlength=p * p)
+    return D, spread.reshape(p, p), log_gaps

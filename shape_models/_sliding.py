@@ -192,30 +192,18 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
     level = float((y.sum(axis=0) ** 2).sum()) / n
     before, after, change = [], [], []
     for _ in range(options.max_iter):
-        tangent = y[:, sliders[:, 2]] - y[:, sliders[:, 0]]
-        length = np.linalg.norm(tangent, axis=2, keepdims=True)
-        if not (length > 0).all():
-            i, j = (int(v) for v in np.argwhere(length[..., 0] == 0)[0])
-            raise DegenerateShapeError(
-                f"shapes[{i}]: landmarks {sliders[j, 0]} and {sliders[j, 2]} coincide, so landmark {sliders[j, 1]} "
-                "between them has no tangent. Try leaving the shape out."
-            )
-        tangent /= length
-        if options.criterion == "bending_energy":
-            bending = bending_energy_matrix(reference)
+        tangent = _tangents(y, sliders)
+        bending = bending_energy_matrix(reference) if options.criterion == "bending_energy" else None
+        if bending is None:
+            amount = np.einsum("nmd,nmd->nm", tangent, (y - reference)[:, moving])
+        else:
             pull = np.einsum("nmd,nmd->nm", tangent, (bending @ y)[:, moving])
             system = np.einsum("nmd,nld->nml", tangent, tangent) * bending[np.ix_(moving, moving)]
             amount = _solve(system, pull)
-            step = -amount[..., None] * tangent
-            old = np.einsum("nkd,kl,nld->n", y, bending, y)
-            y[:, moving] += step
-            new = np.einsum("nkd,kl,nld->n", y, bending, y)
-        else:
-            amount = np.einsum("nmd,nmd->nm", tangent, (y - reference)[:, moving])
-            step = -amount[..., None] * tangent
-            old = ((y - reference) ** 2).sum(axis=(1, 2))
-            y[:, moving] += step
-            new = ((y - reference) ** 2).sum(axis=(1, 2))
+        step = -amount[..., None] * tangent
+        old = _energy(y, reference, bending)
+        y[:, moving] += step
+        new = _energy(y, reference, bending)
         slid[:, moving] += (step @ turn) / scale[:, None, None]
         before.append(old)
         after.append(new)
@@ -244,6 +232,26 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
         converged=bool(change[-1] <= options.tol),
     )
     return record, y, reference - reference.mean(axis=0), Similarity._of(turn, shift, scale)
+
+
+def _tangents(y: np.ndarray, sliders: np.ndarray) -> np.ndarray:
+    """Return the directions (n, n_sliders, d) in which semilandmarks slide: along the chord of their neighbours."""
+    tangent = y[:, sliders[:, 2]] - y[:, sliders[:, 0]]
+    length = np.linalg.norm(tangent, axis=2, keepdims=True)
+    if not (length > 0).all():
+        i, j = (int(v) for v in np.argwhere(length[..., 0] == 0)[0])
+        raise DegenerateShapeError(
+            f"shapes[{i}]: landmarks {sliders[j, 0]} and {sliders[j, 2]} coincide, so landmark {sliders[j, 1]} "
+            "between them has no tangent. Try leaving the shape out."
+        )
+    return np.asarray(tangent / length)
+
+
+def _energy(y: np.ndarray, reference: np.ndarray, bending: np.ndarray | None) -> np.ndarray:
+    """Return what sliding makes small, for each shape: its bending energy, or its squared distance to the reference."""
+    if bending is None:
+        return np.asarray(((y - reference) ** 2).sum(axis=(1, 2)))
+    return np.asarray(np.einsum("nkd,kl,nld->n", y, bending, y))
 
 
 def _unit(shape: np.ndarray) -> np.ndarray:

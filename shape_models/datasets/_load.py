@@ -222,28 +222,9 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
     table = root / "split.csv"
     parts = split_table(table) if table.is_file() else {}
     folder.files = [path for path in folder.files if path != table]
-    chosen = None if extension is None else _extensions(root, extension)
-    own = [suffix for suffix in known.READERS if suffix in known.OWN]
-    others = [suffix for suffix in known.READERS if suffix not in (*known.OWN, *SELDOM)]
-    paths = folder.ending(*(own if chosen is None else chosen))
-    notes = []
-    rest = [] if chosen is not None else folder.ending(*others)
-    if chosen is None and not paths:
-        paths, rest = rest or folder.ending(*SELDOM), []
-    arrays = [] if chosen is not None else folder.ending(".npz")
-    if not paths and len(arrays) == 1:
-        return _from_arrays(arrays[0], reading, images)
-    if not paths and arrays:
-        raise LandmarkFileError(f"{root}: got {_files(arrays)}; expected one .npz in a folder. Try its path.")
-    if arrays:
-        notes.append(f"left out {_files(arrays)}. Try its path")
+    paths, arrays, notes = _landmark_paths(folder, None if extension is None else _extensions(root, extension))
     if not paths:
-        masks = " Try shape_models.contours.landmarks_of_masks if the images are masks." if holds_masks(root) else ""
-        wanted = ", ".join(chosen or known.READERS)
-        raise LandmarkFileError(f"{root}: got no landmark files ({wanted}); expected some.{masks}")
-    if rest:
-        kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
-        notes.append(f"left out {_files(rest)}, which may hold anything. Try extension (--extension) {kinds}")
+        return _from_arrays(arrays[0], reading, images)
     reading.check({path.suffix.lower() for path in paths}, root)
     entries: list[Entry] = []
     homes: dict[str, Path] = {}
@@ -267,16 +248,7 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
             entries.append(Entry(image, group, part, file, name))
     if parts:
         notes += compare_names(table, parts, [group_of_name(entry.name) for entry in entries])
-    late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
-    if late is not None:  # the first of the files that are read late says whether they have names of landmarks
-        path = entries[late].source
-        try:
-            (first,) = reading.read(path, path.suffix.lower())
-        except LandmarkFileError:  # said when the sample is asked for
-            pass
-        else:
-            labels = first.labels if labels is None else labels
-            entries[late] = replace(entries[late], source=first)
+    labels = _first_late(entries, reading, labels)
     if labels is not None and reading.scheme is None:
         nameless = [e.name for e in entries if isinstance(e.source, Path) or e.source.labels is None]
         if nameless:
@@ -285,6 +257,45 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
                 "the others"
             )
     return _set(entries, reading, labels, source=str(root), notes=notes)
+
+
+def _landmark_paths(folder: Folder, chosen: list[str] | None) -> tuple[list[Path], list[Path], list[str]]:
+    """Return the landmark files of a folder, of some extensions or else of the surest kind, archives, and notes.
+
+    Where there are no landmark files there is one archive.
+    """
+    if chosen is not None:
+        paths, rest, arrays = folder.ending(*chosen), [], []
+    else:
+        paths, arrays = folder.ending(*known.OWN), folder.ending(".npz")
+        rest = folder.ending(*(suffix for suffix in known.READERS if suffix not in (*known.OWN, *SELDOM)))
+        if not paths:
+            paths, rest = rest or folder.ending(*SELDOM), []
+    if not paths and len(arrays) > 1:
+        raise LandmarkFileError(f"{folder.root}: got {_files(arrays)}; expected one .npz in a folder. Try its path.")
+    if not paths and not arrays:
+        hint = " Try shape_models.contours.landmarks_of_masks if the images are masks." * holds_masks(folder.root)
+        wanted = ", ".join(chosen or known.READERS)
+        raise LandmarkFileError(f"{folder.root}: got no landmark files ({wanted}); expected some.{hint}")
+    notes = [f"left out {_files(arrays)}. Try its path"] if arrays and paths else []
+    if rest:
+        kinds = ",".join(sorted({path.suffix.lower()[1:] for path in [*paths, *rest]}))
+        notes.append(f"left out {_files(rest)}, which may hold anything. Try extension (--extension) {kinds}")
+    return paths, arrays, notes
+
+
+def _first_late(entries: list[Entry], reading: Reading, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Read the first of the files that are read late: it says whether they have names of landmarks."""
+    late = next((i for i, entry in enumerate(entries) if isinstance(entry.source, Path)), None)
+    if late is None:
+        return labels
+    path = entries[late].source
+    try:
+        (first,) = reading.read(path, path.suffix.lower())
+    except LandmarkFileError:  # said when the sample is asked for
+        return labels
+    entries[late] = replace(entries[late], source=first)
+    return first.labels if labels is None else labels
 
 
 def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None = None) -> LandmarkSamples:

@@ -111,17 +111,7 @@ def read_coco(
         if len(values) % 3:
             raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
         triples = np.reshape(source.json_numbers(values, f"{where}.{key}"), (-1, 3))
-        visibility, confidence = triples[:, 2], None
-        if results and not scored:  # any number above 0 is a point that the detector gives
-            visibility = np.where(visibility > 0, 2, 0)
-        if scored or not np.isin(visibility, (0, 1, 2)).all():
-            if not ((visibility >= 0) & (visibility <= 1)).all():
-                raise source.error(
-                    f"{where}.{key}: got {visibility.min():g} to {visibility.max():g} as the third numbers; expected a "
-                    "visibility (0, 1 or 2), or a confidence from 0 to 1."
-                )
-            # a detector's confidence, or a fraction of the annotators; only a point at 0, 0 is then not there
-            confidence, visibility = visibility, np.where(triples.any(axis=1), 2, 0)
+        visibility, confidence = _marks(source, triples, f"{where}.{key}", results, scored)
         points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
         points[np.isnan(points).any(axis=1)] = np.nan
         points = mark_missing(points, missing, triples[:, :2])
@@ -136,10 +126,7 @@ def read_coco(
             unlisted.setdefault("categories", []).append(str(category_id))
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
-        names = categories.get(_key(category_id), {}).get("keypoints")
-        labels = None
-        if isinstance(names, list) and len(names) == len(points) and all(isinstance(n, str) for n in names):
-            labels = names if len(set(names)) == len(names) else None
+        labels = _labels(categories.get(_key(category_id), {}).get("keypoints"), len(points))
         file_name = image.get("file_name")
         attributes: dict[str, Any] = {
             "visibility": visibility.astype(int),
@@ -161,6 +148,30 @@ def read_coco(
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files
+
+
+def _marks(
+    source: Source, triples: np.ndarray, where: str, results: bool, scored: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the visibility of each point and the confidence, if there is one, that the third numbers tell."""
+    visibility = triples[:, 2]
+    if results and not scored:  # any number above 0 is a point that the detector gives
+        visibility = np.where(visibility > 0, 2, 0)
+    if not scored and np.isin(visibility, (0, 1, 2)).all():
+        return visibility, None
+    if not ((visibility >= 0) & (visibility <= 1)).all():
+        raise source.error(
+            f"{where}: got {visibility.min():g} to {visibility.max():g} as the third numbers; expected a visibility "
+            "(0, 1 or 2), or a confidence from 0 to 1."
+        )
+    # a detector's confidence, or a fraction of the annotators; only a point at 0, 0 is then not there
+    return np.where(triples.any(axis=1), 2, 0), visibility
+
+
+def _labels(names: Any, n: int) -> list[str] | None:
+    """Return the names of n landmarks, where a category has as many different ones."""
+    good = isinstance(names, list) and len(names) == n and all(isinstance(name, str) for name in names)
+    return names if good and len(set(names)) == n else None
 
 
 def _scored(annotations: list[Any], key: str) -> bool:
