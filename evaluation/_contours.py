@@ -244,6 +244,6 @@ def _to_segments(points: np.ndarray, contour: np.ndarray, closed: bool) -> np.nd
     size = max(1, _AT_ONCE // len(starts))
     for first in range(0, len(points), size):
         offset = points[first : first + size, None] - starts
-        share = np.clip((offset * steps).sum(axis=-1) / length, 0.0, 1.0)
-        distance[first : first + size] = np.sqrt(((offset - share[..., None] * steps) ** 2).sum(axis=-1).min(axis=1))
+        along = np.clip((offset * steps).sum(axis=-1) / length, 0.0, 1.0)
+        distance[first : first + size] = np.sqrt(((offset - along[..., None] * steps) ** 2).sum(axis=-1).min(axis=1))
     return distance

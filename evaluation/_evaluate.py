@@ -269,8 +269,8 @@ def _rates(flags: np.ndarray, errors: ErrorArray, groups: np.ndarray | None, con
     result = []
     for flag in flags.T:
         if few:
-            share = float(flag[use].mean()) if use.any() else float("nan")
-            result.append(Interval(share, float("nan"), float("nan"), confidence, "too few", int(use.sum())))
+            rate = float(flag[use].mean()) if use.any() else float("nan")
+            result.append(Interval(rate, float("nan"), float("nan"), confidence, "too few", int(use.sum())))
         else:
             result.append(rate_interval(flag[use], groups=people, confidence=confidence))
     return result

@@ -153,14 +153,14 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     sizes = np.bincount(codes)
     if len(sizes) < 2:
         raise ValueError("groups: got a single group; expected at least two to tell how much they differ.")
-    share = count / n
+    rate = count / n
     effective = float(len(sizes))  # where all faces are alike nothing tells how much groups differ: each counts once
     if 0 < count < n:
         # Kish's design effect: the variance of a ratio of sums over groups, against that of independent faces.
-        between = (((np.bincount(codes, weights=marks) - share * sizes) ** 2).sum()) / n**2
+        between = (((np.bincount(codes, weights=marks) - rate * sizes) ** 2).sum()) / n**2
         between *= len(sizes) / (len(sizes) - 1)
         # Groups that happen to differ less than single faces would are not worth more than all faces.
-        effective = n / max(1.0, between / (share * (1 - share) / n))
+        effective = n / max(1.0, between / (rate * (1 - rate) / n))
     found = wilson_interval(count, n, confidence=confidence, effective_n=effective)
     return Interval(found.estimate, found.low, found.high, confidence, found.method, n, len(sizes))
 
@@ -206,15 +206,15 @@ def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective
     size = n if effective_n is None else effective_n
     if not (is_number(size) and size > 0):
         raise ValueError(f"effective_n: got {effective_n!r}; expected a positive number.")
-    share, z = float(count / n), float(ndtri((1 + confidence) / 2))
-    # Where |share - p| is z standard errors at p itself (Wilson, JASA 22, 1927): a quadratic equation in p.
-    centre = (share + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    rate, z = float(count / n), float(ndtri((1 + confidence) / 2))
+    # Where |rate - p| is z standard errors at p itself (Wilson, JASA 22, 1927): a quadratic equation in p.
+    centre = (rate + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
     # Exact ends at 0 and n; elsewhere rounding must not carry an end past the estimate.
-    low = 0.0 if count == 0 else min(max(0.0, centre - half), share)
-    high = 1.0 if count == n else max(min(1.0, centre + half), share)
+    low = 0.0 if count == 0 else min(max(0.0, centre - half), rate)
+    high = 1.0 if count == n else max(min(1.0, centre + half), rate)
     method = "Wilson" if effective_n is None else f"Wilson, effective n {size:.4g}"
-    return Interval(share, low, high, confidence, method, int(n))
+    return Interval(rate, low, high, confidence, method, int(n))
 
 
 # --- inside ----------------------------------------------------------------------------------------------
@@ -283,11 +283,11 @@ def mean_intervals(
 
 def combined_interval(means: Sequence[Means], weights: Sequence[float], column: int, confidence: float) -> Interval:
     """Return the BCa interval of a weighted mean of the means of disjoint sets, each resampled on its own."""
-    share = np.asarray(weights) / np.sum(weights)
-    estimate = float(sum(w * m.estimates[column] for w, m in zip(share, means, strict=True)))
-    replicates = sum(w * m.replicates[:, column] for w, m in zip(share, means, strict=True))
+    fractions = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * m.estimates[column] for w, m in zip(fractions, means, strict=True)))
+    replicates = sum(w * m.replicates[:, column] for w, m in zip(fractions, means, strict=True))
     # influence of a face on the weighted mean: the weight of its set times that on the mean of the set
-    deviations = np.concatenate([w * m.deviations[column] for w, m in zip(share, means, strict=True)])
+    deviations = np.concatenate([w * m.deviations[column] for w, m in zip(fractions, means, strict=True)])
     ends = (math.nan, math.nan)
     if min(len(m.deviations[column]) for m in means) > 1:
         ends = _bca(estimate, np.asarray(replicates), deviations, confidence)
@@ -301,11 +301,11 @@ def combined_rate(rates: Sequence[Interval], weights: Sequence[float], confidenc
 
     Each end moves by the root of the sum of the squared moves of the parts (MOVER; Newcombe, Stat. Med. 17, 1998).
     """
-    share = np.asarray(weights) / np.sum(weights)
-    estimate = float(sum(w * r.estimate for w, r in zip(share, rates, strict=True)))
+    fractions = np.asarray(weights) / np.sum(weights)
+    estimate = float(sum(w * r.estimate for w, r in zip(fractions, rates, strict=True)))
     # Half lengths of independent intervals add up like standard errors, each side for itself.
-    down = math.sqrt(sum((w * (r.estimate - r.low)) ** 2 for w, r in zip(share, rates, strict=True)))
-    up = math.sqrt(sum((w * (r.high - r.estimate)) ** 2 for w, r in zip(share, rates, strict=True)))
+    down = math.sqrt(sum((w * (r.estimate - r.low)) ** 2 for w, r in zip(fractions, rates, strict=True)))
+    up = math.sqrt(sum((w * (r.high - r.estimate)) ** 2 for w, r in zip(fractions, rates, strict=True)))
     groups = None if rates[0].n_groups is None else sum(r.n_groups or 0 for r in rates)
     low, high = max(0.0, estimate - down), min(1.0, estimate + up)
     return Interval(estimate, low, high, confidence, "Wilson in strata", sum(r.n for r in rates), groups)

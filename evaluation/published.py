@@ -251,9 +251,9 @@ def _full_rows(key: str, columns: tuple[str, str, str]) -> Iterator[Contradictio
             continue
         common, challenging, full = (str(text) for text in texts)
         # The mean by the size of the sets; each printed number is off by up to half a unit of its last digit.
-        share = (weights["common"], weights["challenging"])
-        implied = share[0] * float(common) + share[1] * float(challenging)
-        slack = share[0] * _half_unit(common) + share[1] * _half_unit(challenging) + _half_unit(full)
+        sizes = (weights["common"], weights["challenging"])
+        implied = sizes[0] * float(common) + sizes[1] * float(challenging)
+        slack = sizes[0] * _half_unit(common) + sizes[1] * _half_unit(challenging) + _half_unit(full)
         what = "" if columns[2] == "Fullset" else f" ({columns[2].split()[1]})"
         text = f"{method}{what}: full set against the mean of common and challenging by size"
         yield Contradiction(key, text, float(full), implied, slack)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import GeneralizedProcrustes
-from ._array import as_array, as_shapes, namespace_of, once_weights
+from ._array import as_array, as_shapes, formerly_weights, namespace_of
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
@@ -208,7 +208,7 @@ class AlignedASM(BaseEstimator):
         self.n_features_in_ = statistics.mean.size
         return self
 
-    @once_weights
+    @formerly_weights
     def align(
         self, shapes: ArrayLike, confidence: ArrayLike | None = None, *, on_error: OnError | None = None
     ) -> tuple[Any, Similarity]:
@@ -241,7 +241,7 @@ class AlignedASM(BaseEstimator):
             aligned = xp.where(gaps, xp.full_like(aligned, float("nan")), aligned)
         return solution.leave(aligned), solution.leave_pose(pose)
 
-    @once_weights
+    @formerly_weights
     def project(
         self,
         shapes: ArrayLike,

@@ -112,13 +112,13 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
         return self._fit(shapes, weights).aligned
 
     def _fit(self, shapes: Any, weights: Any = None, *, warn: bool = True) -> ProcrustesResult:
-        result = superimposed(shapes, self._how(), weights=weights, on_error=self.on_error)
+        result = superimposed(shapes, self._superimposition(), weights=weights, on_error=self.on_error)
         if warn:
             result._warn_of_mirrored(self.reflection)
         self._keep(result, result.disparity, result.mirrored)
         return result
 
-    def _how(self) -> Superimposition:
+    def _superimposition(self) -> Superimposition:
         return Superimposition(*(getattr(self, name) for name in Superimposition._fields))
 
     def _keep(self, found: ProcrustesResult | Mean, disparity: float, mirrored: np.ndarray) -> None:
@@ -151,7 +151,7 @@ class GeneralizedProcrustes(TransformerMixin, BaseEstimator):
             As `estimate_similarity`.
         """
         check_is_fitted(self, "mean_shape_")
-        rule = self._how().rule()
+        rule = self._superimposition().rule()
         pair = Pair.of(shapes, self.mean_shape_, weights, ("shapes", "mean_shape_"), model=True)
         options: dict[str, Any] = {"reflection": self.reflection, "inflation": self.inflation_}
         return as_similarity(*pair.fit(rule=rule, on_error=on_error, **options))

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ._array import as_numpy, once_weights, refuse_extreme
+from ._array import as_numpy, formerly_weights, refuse_extreme
 from ._asm_samples import as_samples, flat_rows, where_seen
 from ._basis import ShapeBasis
 from ._completion import MOST_FEATURES, MOST_SAMPLES, completion_basis
@@ -345,7 +345,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def project(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
     def project(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
-    @once_weights
+    @formerly_weights
     def project(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return the point of {mean + Σ bᵢvᵢ, b within the limit} nearest to each shape.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from . import _probabilistic
-from ._array import leave, namespace_of, once_weights, plain_memory, values_known
+from ._array import formerly_weights, leave, namespace_of, plain_memory, values_known
 from ._blocks import project_in_blocks
 from ._operands import Operands, refuse_missing
 from ._options import check_flags
@@ -106,7 +106,7 @@ class ShapeBasis(Operands):
     def encode(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
     def encode(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
-    @once_weights
+    @formerly_weights
     def encode(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return the coefficients of shapes, not clipped: bᵢ = ⟨vᵢ, x - mean⟩.
 
@@ -221,7 +221,7 @@ class ShapeBasis(Operands):
     def project(self, shapes: A, *, confidence: ArrayLike | None = None) -> A: ...
     @overload
     def project(self, shapes: ArrayLike, *, confidence: ArrayLike | None = None) -> np.ndarray: ...
-    @once_weights
+    @formerly_weights
     def project(self, shapes: Array | ArrayLike, *, confidence: ArrayLike | None = None) -> Any:
         """Return, for each shape, the nearest one of the set {mean + Σ bᵢvᵢ, ``|bᵢ| ≤ k√λᵢ``}.
 
@@ -416,7 +416,7 @@ class ShapeBasis(Operands):
         ((1000, 2, 2), True)
         """
         flat = _probabilistic.sample(self, n_samples, rng, truncated=truncated, noise=noise)
-        return self._place.xp.reshape(flat, (flat.shape[0], *self.event_shape))
+        return self._context.xp.reshape(flat, (flat.shape[0], *self.event_shape))
 
     def complete(self, shapes: ArrayLike, *, joint: bool = False) -> Completion:
         """Fill missing landmarks with their conditional mean given those seen, and say how sure they are.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ._array import leave
-from ._operands import FEW, Operands, refuse_missing
+from ._operands import CACHED_SHAPES, Operands, refuse_missing
 
 _MANY = 2500  # shapes in one product: waking the threads of BLAS costs little, and the coefficients stay in the cache
 
@@ -16,7 +16,7 @@ def project_in_blocks(basis: Operands, shapes: np.ndarray) -> np.ndarray:
     """Project with as few passes over memory, and as few products that wake the threads of BLAS, as there are."""
     flat, context, basis = basis._enter(shapes)
     limit = basis.limit
-    if flat.ndim == 1 or math.prod(flat.shape[:-1]) <= FEW:
+    if flat.ndim == 1 or math.prod(flat.shape[:-1]) <= CACHED_SHAPES:
         b = np.dot(flat - basis._flat_mean, basis._transposed)
         refuse_missing(basis, flat, b)
         if limit is not None:

@@ -137,8 +137,8 @@ def upright(model: Any, scheme: Any = None) -> float:
     return float(np.round(axis / (np.pi / 2)) * (np.pi / 2) - axis)
 
 
-def turned(points: np.ndarray, angle: float) -> np.ndarray:
-    """Return planar points turned about the origin, from x to y."""
+def rotated(points: np.ndarray, angle: float) -> np.ndarray:
+    """Return planar points rotated about the origin, from x to y."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 

@@ -75,7 +75,7 @@ def mean_of_blocks(
         return whole.mean()
     step = partial(MeanStep.of_block, mean=_start(blocks), rule=rule, reflection=reflection, first=True)
     total = reduce(add, mapper(step, blocks()))
-    drift, mean = total.drift, total.mean(rule)
+    input_sum, mean = total.input_sum, total.mean(rule)
     converged, n_iter = False, 1
     while n_iter < max_iter and not converged:
         step = partial(MeanStep.of_block, mean=mean, rule=rule, reflection=reflection, first=False)
@@ -92,7 +92,7 @@ def mean_of_blocks(
     if 2 * total.n_reflected > total.n:  # the first shape was the odd one: keep the majority as it came
         mean = mean * [-1.0, 1.0, 1.0][: mean.shape[1]]
     inflation = total.possible / total.explained if rule == "full" and total.explained > 0 else 1.0
-    return Mean(finish_mean(mean, drift, rule), inflation, n_iter, converged)
+    return Mean(finish_mean(mean, input_sum, rule), inflation, n_iter, converged)
 
 
 class _Sums:
@@ -114,7 +114,7 @@ class SecondMoment(_Sums):
     moment: np.ndarray  # Σ s sᴴ (n_landmarks, n_landmarks)
     constant: np.ndarray  # Σ w wᵀ / Σₖ wₖ
     weight: np.ndarray  # Σ w
-    drift: np.ndarray  # Σ s
+    input_sum: np.ndarray  # Σ s
 
     @classmethod
     def of_block(cls, block: tuple[np.ndarray, np.ndarray | None]) -> SecondMoment:
@@ -156,7 +156,7 @@ class SecondMoment(_Sums):
         possible, explained = (
             float((mean.conj() @ m @ mean).real) for m in (np.diag(self.weight) - self.constant, self.moment)
         )
-        return Mean(finish_mean(as_real(mean), as_real(self.drift), "full"), possible / explained, 1, unique)
+        return Mean(finish_mean(as_real(mean), as_real(self.input_sum), "full"), possible / explained, 1, unique)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class MeanStep(_Sums):
     n: int
     total: np.ndarray  # Σ w y (n_landmarks, n_dims)
     weight: np.ndarray  # Σ w
-    drift: np.ndarray  # Σ centred shapes of unit size
+    input_sum: np.ndarray  # Σ centred shapes of unit size
     explained: float  # Σ cos² ρ times the squared size of the mean, over what is seen
     possible: float  # Σ squared size of the mean, over what is seen
     n_reflected: int
@@ -177,12 +177,12 @@ class MeanStep(_Sums):
     ) -> MeanStep:
         """Sum over one block; `first` also sums the inputs as they stand."""
         shapes, weights = block
-        drift = np.zeros_like(mean)
+        input_sum = np.zeros_like(mean)
         if weights is None and not reflection and shapes.size >= MANY_COORDINATES and not np.isnan(mean[0, 0]):
             return cls._compiled(shapes, mean, rule, first)
         known = ~np.isnan(mean[:, 0])
         if first:
-            drift = _drift(shapes, weights)
+            input_sum = _input_sum(shapes, weights)
         used = weights
         if not known.all():
             used = (np.ones(shapes.shape[:2]) if weights is None else weights) * known
@@ -201,24 +201,24 @@ class MeanStep(_Sums):
             total, weight = np.einsum("nk,nkd->kd", weights, y), weights.sum(axis=0)
         explained = np.sum(fit.gain**2 / np.where(fit.source_size > 0, fit.source_size, 1.0) ** 2)
         possible = np.sum(fit.target_size**2)
-        return cls(len(shapes), total, weight, drift, float(explained), float(possible), n_reflected)
+        return cls(len(shapes), total, weight, input_sum, float(explained), float(possible), n_reflected)
 
     @classmethod
     def _compiled(cls, shapes: np.ndarray, mean: np.ndarray, rule: str, first: bool) -> MeanStep:
         from . import _kernels
 
-        total, drift = np.zeros_like(mean), np.zeros_like(mean)
+        total, input_sum = np.zeros_like(mean), np.zeros_like(mean)
         centred = mean - mean.mean(axis=0)
         size = np.linalg.norm(centred)
         unit = centred if rule == "rigid" else centred / size
         number = {"full": _kernels.FULL, "partial": _kernels.PARTIAL, "rigid": _kernels.RIGID}[rule]
         step = _kernels.step_2d if shapes.shape[2] == 2 else _kernels.step_3d
-        explained, least = step(np.ascontiguousarray(shapes), unit, number, first, total, drift)
+        explained, least = step(np.ascontiguousarray(shapes), unit, number, first, total, input_sum)
         # Squares of sizes over those of the coordinates: centred points that are nothing but rounding.
         if least <= (16 * np.finfo(np.float64).eps) ** 2:
-            _drift(shapes, None)  # names the shape whose points coincide
+            _input_sum(shapes, None)  # names the shape whose points coincide
         n = len(shapes)
-        return cls(n, total, np.full(len(mean), float(n)), drift, explained, n * float(np.sum(unit**2)), 0)
+        return cls(n, total, np.full(len(mean), float(n)), input_sum, explained, n * float(np.sum(unit**2)), 0)
 
     def mean(self, rule: str) -> np.ndarray:
         """Return the next mean, of total weighted size 1 under a rule that scales; NaN where nothing was seen."""
@@ -276,7 +276,7 @@ def _start(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]])
     return np.asarray(best)
 
 
-def _drift(shapes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def _input_sum(shapes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Return Σ centred shapes, each of size 1, weighted."""
     if weights is None:
         offset = shapes - shapes.mean(axis=1, keepdims=True)
@@ -308,15 +308,15 @@ def refuse_points(shapes: np.ndarray, weights: np.ndarray | None, size: np.ndarr
         raise error
 
 
-def finish_mean(mean: np.ndarray, drift: np.ndarray, rule: str) -> np.ndarray:
+def finish_mean(mean: np.ndarray, input_sum: np.ndarray, rule: str) -> np.ndarray:
     """Centre, bring to size 1 when scaling, and turn the mean towards the inputs."""
     mean = mean - mean.mean(axis=0)
     if rule != "rigid":
         mean = mean / np.linalg.norm(mean)
-    cross = drift.T @ mean
+    cross = input_sum.T @ mean
     turn = (turn_2d if mean.shape[1] == 2 else turn_3d)(cross, False, array_namespace(cross))
     # Where the mean has no preferred turn (a regular polygon against itself) it keeps the one it has.
-    if turn.margin > 1e-12 * np.linalg.norm(drift) * np.linalg.norm(mean):
+    if turn.margin > 1e-12 * np.linalg.norm(input_sum) * np.linalg.norm(mean):
         mean = mean @ turn.rotation.T
     return mean
 

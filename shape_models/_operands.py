@@ -26,7 +26,7 @@ from ._array import (
 )
 from ._limits import Limit, as_limit
 
-FEW = 256  # shapes whose differences from the mean stay in the cache
+CACHED_SHAPES = 256  # shapes whose differences from the mean stay in the cache
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Operands:
     _flat_mean: ClassVar[Any]
     _transposed: ClassVar[Any]
     _scale: ClassVar[Any]
-    _place: ClassVar[Context]
+    _context: ClassVar[Context]
     _kept: ClassVar[dict[Any, Any]]
     _moved: ClassVar[dict[tuple[Any, Any, Any], Any]]
 
@@ -73,7 +73,7 @@ class Operands:
             # Through one dimension, so that the rows lie in memory as the product wants them.
             "_transposed": xp.reshape(xp.reshape(xp.permute_dims(components, (1, 0)), (-1,)), components.shape[::-1]),
             "_scale": xp.sqrt(variances),
-            "_place": Context(xp, mean.dtype, device_of(mean), mean.dtype),
+            "_context": Context(xp, mean.dtype, device_of(mean), mean.dtype),
             "_kept": {},
             "_moved": {},
         }
@@ -123,7 +123,7 @@ class Operands:
 
     def _on(self, context: Context, x: Any) -> Self:
         """Return the basis where an array is computed with."""
-        own = self._place
+        own = self._context
         xp, dtype, device, _ = context
         if own.xp is xp and own.dtype == dtype and own.device == device:
             return self
@@ -151,7 +151,7 @@ class Operands:
 
     def _clip(self, b: Any) -> Any:
         """Bring coefficients into the limit."""
-        return b if self.limit is None else self.limit._within(b, self._scale, self._place.xp)
+        return b if self.limit is None else self.limit._within(b, self._scale, self._context.xp)
 
     def _derived(self, name: Any, make: Callable[[], T]) -> T:
         """Return what is derived from the operands, from the last call if there was one."""
@@ -174,10 +174,10 @@ class Operands:
         """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
         # Traced rows are not counted: the count would become a bound of the exported graph.
         plain = hasattr(rows, "__torch_function__") and rows.ndim > 1 and not is_traced(rows)
-        return plain and math.prod(rows.shape[:-1]) > FEW
+        return plain and math.prod(rows.shape[:-1]) > CACHED_SHAPES
 
     def _decode(self, b: Any) -> Any:
-        xp = self._place.xp
+        xp = self._context.xp
         if self._fuses(b):
             flat = xp.addmm(self._flat_mean, xp.reshape(b, (-1, b.shape[-1])), self.components)
             return xp.reshape(flat, (*b.shape[:-1], *self.event_shape))
@@ -260,7 +260,7 @@ def refuse_missing(basis: Operands, shapes: Any, coefficients: Any) -> None:
     else:
         if not values_known(coefficients):
             return
-        xp = basis._place.xp
+        xp = basis._context.xp
         if bool(xp.isfinite(xp.sum(coefficients))) or bool(xp.all(xp.isfinite(coefficients))):
             return
     values = to_numpy(shapes)

@@ -23,8 +23,8 @@ _ENERGY, _MOST_GRADIENTS = 0.1, 8  # what conjugate gradients may leave, in unit
 _STEPS = 400  # most turns of the frame; each leaves a tenth of the error, or more where directions are exact
 _MOST_STEPS = 50  # of Gauss and Newton
 LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07
-_MOST_APART = 0.5  # scatter to expect about the mean: of a single mode, one shape in a thousand is 11 times as far
-_MOST = 0.5  # of a turn in radians, or of the logarithm of the scale, in one step: beyond, its linear terms are wrong
+_MOST_SCATTER = 0.5  # scatter to expect about the mean: of a single mode, one shape in a thousand is 11 times as far
+_LONGEST_STEP = 0.5  # of a turn in radians, or of the logarithm of the scale: beyond, linear terms are wrong
 
 
 def check_choices(loss: str, on_error: str = "status") -> None:
@@ -72,7 +72,8 @@ def solve(
         # Of coefficients that are not determined the most probable are taken: a prior of no weight to speak of.
         largest = max(float(xp.max(problem.basis.variances)), float(np.finfo(np.float64).tiny))
         ridge = 16 * float(xp.finfo(points.dtype).eps) * largest
-        found.pose, found.coefficients = engine.least_squares(problem, some, pose, share, _MOST, _MOST_STEPS, ridge)
+        steps = _LONGEST_STEP, _MOST_STEPS
+        found.pose, found.coefficients = engine.least_squares(problem, some, pose, share, *steps, ridge)
         found.completed = found.decode(found.coefficients)
     elif problem.certain:
         if loss == "linear" and start is not None:
@@ -172,7 +173,7 @@ class Solution:
         """
         if self.likeness is not None:
             alike, _, apart = self.likeness.T
-            self.problem.give_up((alike < LEAST_ALIKE) & (apart < _MOST_APART), UNLIKE)
+            self.problem.give_up((alike < LEAST_ALIKE) & (apart < _MOST_SCATTER), UNLIKE)
 
     def distance(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the squared Mahalanobis distance of what is seen to the model, and its degrees of freedom, (n,).

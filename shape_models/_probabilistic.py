@@ -160,7 +160,7 @@ class BasisReport:
 
 def _by_landmark(basis: Operands) -> Any:
     """Return the modes as (n_landmarks, n_components, n_dims)."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     event = basis.event_shape
     modes = xp.reshape(basis.components, (basis.components.shape[0], event[0], -1))
     return xp.permute_dims(modes, (1, 0, 2))
@@ -168,7 +168,7 @@ def _by_landmark(basis: Operands) -> Any:
 
 def _weighted_gram(basis: Operands, w: Any) -> Any:
     """Return Σ wₖ VₖVₖᵀ over the landmarks, (..., n_components, n_components), as one matrix product."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     modes = _by_landmark(basis)
     n = modes.shape[1]
     outer = xp.matmul(modes, xp.permute_dims(modes, (0, 2, 1)))
@@ -183,7 +183,7 @@ def _per_coordinate(w: Any, n_dims: int, xp: Any) -> Any:
 
 def _excess(basis: Operands, w: Any) -> Any:
     """Return ρ - 1 = σ²/λ - 1, finite also for modes without variance."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     tiny = float(xp.finfo(w.dtype).eps) ** 2 * basis.noise_variance
     variance = xp.where(basis.variances > tiny, basis.variances, xp.full_like(basis.variances, tiny))
     return basis.noise_variance / variance - 1.0
@@ -195,14 +195,14 @@ def coefficients(basis: Operands, flat: Any, confidence: Any = None) -> Any:
         expected = (*flat.shape[:-1], basis.event_shape[0])
         return weighted_coefficients(basis, flat, as_confidence(confidence, flat, expected))
     if basis._fuses(flat):
-        xp = basis._place.xp
+        xp = basis._context.xp
         rows = xp.reshape(flat, (-1, flat.shape[-1]))
         b = xp.addmm(-(basis._flat_mean @ basis._transposed), rows, basis._transposed)
         refuse_missing(basis, flat, b)
         return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
     # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
     with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
-        b = basis._place.xp.matmul(flat - basis._flat_mean, basis._transposed)
+        b = basis._context.xp.matmul(flat - basis._flat_mean, basis._transposed)
     refuse_missing(basis, flat, b)
     return b
 
@@ -213,7 +213,7 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
     With ρᵢ = σ²/λᵢ and N = V (I - W) Vᵀ the expectation of `ShapeBasis.encode` is (I + N (ρ - I))⁻¹ V W (x - mean), in
     which a confidence of 1 leaves the identity without rounding. σ² = 0 is the pseudo-inverse Λ^½ (√W VᵀΛ^½)⁺ √W.
     """
-    xp = basis._place.xp
+    xp = basis._context.xp
     n_dims = flat.shape[-1] // w.shape[-1]
     spread = _per_coordinate(w, n_dims, xp)
     d = xp.where(spread > 0, flat - basis._flat_mean, xp.zeros_like(flat))
@@ -222,7 +222,7 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
     scale = basis._scale
     if basis.noise_variance > 0:
         matrix = _weighted_gram(basis, 1.0 - w) * _excess(basis, w)
-        matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=basis._place.device)
+        matrix = matrix + xp.eye(scale.shape[0], dtype=flat.dtype, device=basis._context.device)
     else:
         matrix = xp.expand_dims(scale, axis=-1) * _weighted_gram(basis, w) * scale
         rtol = scale.shape[0] * float(xp.finfo(flat.dtype).eps)  # directions that nothing seen tells of stay at 0
@@ -244,7 +244,7 @@ def weighted_coefficients(basis: Operands, flat: Any, w: Any) -> Any:
 
 def _refuse(basis: Operands, flat: Any, d: Any, spread: Any) -> None:
     """Raise for NaN and infinity where the confidence is positive."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     if not values_known(flat, spread) or bool(xp.all(xp.isfinite(d))):
         return
     bad = to_numpy((spread > 0) & ~xp.isfinite(flat))
@@ -259,7 +259,7 @@ def _refuse(basis: Operands, flat: Any, d: Any, spread: Any) -> None:
 
 def _residual(basis: Operands, flat: Any) -> tuple[Any, Any]:
     """Return the coefficients and the squared distance of shapes to the span of the modes."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     d = flat - basis._flat_mean
     b = xp.matmul(d, basis._transposed)
     rest = d - xp.matmul(b, basis.components)
@@ -268,7 +268,7 @@ def _residual(basis: Operands, flat: Any) -> tuple[Any, Any]:
 
 def _squared_mahalanobis(basis: Operands, b: Any) -> Any:
     """Return Σ bᵢ²/λᵢ over the modes with variance."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     varies = basis._scale > 0
     ratio = xp.where(varies, b / xp.where(varies, basis._scale, xp.ones_like(basis._scale)), xp.zeros_like(b))
     return xp.sum(ratio * ratio, axis=-1)
@@ -282,7 +282,7 @@ def _root(square: Any, xp: Any) -> Any:
 
 def mahalanobis(basis: Operands, flat: Any) -> Any:
     """Return the root of Σ bᵢ²/λᵢ for shapes (..., n_features)."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     return _root(_squared_mahalanobis(basis, xp.matmul(flat - basis._flat_mean, basis._transposed)), xp)
 
 
@@ -309,7 +309,7 @@ def report(basis: Operands, flat: Any) -> BasisReport:
     """Return the report on shapes (..., n_features)."""
     from scipy.special import gammaincc
 
-    xp = basis._place.xp
+    xp = basis._context.xp
     b, rest = _residual(basis, flat)
     amount = basis._clip(b) - b
     clipped = xp.zeros_like(b, dtype=xp.bool)
@@ -324,7 +324,7 @@ def report(basis: Operands, flat: Any) -> BasisReport:
         dof = flat.shape[-1]
     plausibility = np.asarray(gammaincc(dof / 2, total / 2) if dof else np.ones_like(total))
     if xp.__name__ != "array_api_compat.numpy":
-        plausibility = xp.asarray(plausibility, device=basis._place.device)
+        plausibility = xp.asarray(plausibility, device=basis._context.device)
     return BasisReport(
         coefficients=b,
         clipped=clipped,
@@ -353,8 +353,8 @@ def sample(basis: Operands, n_samples: int, rng: Any, *, truncated: bool, noise:
     if noise and basis.noise_variance > 0:
         e = rng.standard_normal(flat.shape) * math.sqrt(basis.noise_variance)
         flat += e - (e @ components.T) @ components
-    xp = basis._place.xp
-    flat = xp.asarray(flat, device=basis._place.device) if not isinstance(basis.mean, np.ndarray) else flat
+    xp = basis._context.xp
+    flat = xp.asarray(flat, device=basis._context.device) if not isinstance(basis.mean, np.ndarray) else flat
     return xp.astype(flat, basis.mean.dtype, copy=False)
 
 
@@ -365,7 +365,7 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
     Cov[x] = Vᵀ Cov[a] V + σ² I on what is missing, and with A = I + N (ρ - I) of `weighted_coefficients`
     E[a] = (I - ρ) A⁻¹ V W (x - mean), Cov[a] = σ² (I - ρ) A⁻¹. One A serves all shapes of one mask.
     """
-    xp = basis._place.xp
+    xp = basis._context.xp
     if not values_known(shapes):
         raise ValueError(
             "complete: got shapes whose values torch cannot look at while it traces; expected plain ones. Try "
@@ -389,7 +389,7 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
     patterns, index = np.unique(masks, axis=0, return_inverse=True)
     index = index.reshape(-1)  # NumPy 2.0.0 keeps the axis
     order = np.argsort(index, kind="stable")
-    device = basis._place.device
+    device = basis._context.device
     mean = xp.reshape(basis._flat_mean, (n_landmarks, n_dims))
     width = n_landmarks * n_dims * (n_landmarks * n_dims if joint else n_components)
     per_chunk = max(1, _CHUNK // width)
@@ -422,9 +422,9 @@ def complete(basis: Operands, shapes: Any, joint: bool) -> Completion:
 
 def _posterior(basis: Operands, w: Any) -> tuple[Any, Any]:
     """Return, for masks (..., n_landmarks), the map from V W (x - mean) to E[a], and Cov[a]."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     n = basis.components.shape[0]
-    eye = xp.eye(n, dtype=w.dtype, device=basis._place.device)
+    eye = xp.eye(n, dtype=w.dtype, device=basis._context.device)
     if basis.noise_variance > 0:
         excess = _excess(basis, w)
         inverse = xp.linalg.inv(_weighted_gram(basis, 1.0 - w) * excess + eye)
@@ -439,10 +439,10 @@ def _posterior(basis: Operands, w: Any) -> tuple[Any, Any]:
 
 def _spread(basis: Operands, covariance: Any, hidden: Any, joint: bool) -> Any:
     """Return the covariance of the hidden landmarks from that of the latent coefficients."""
-    xp = basis._place.xp
+    xp = basis._context.xp
     modes = _by_landmark(basis)
     n_landmarks, _, n_dims = modes.shape
-    device = basis._place.device
+    device = basis._context.device
     if joint:
         flat = basis.components * xp.expand_dims(_per_coordinate(hidden, n_dims, xp), axis=-2)
         result = xp.matmul(xp.matmul(xp.matrix_transpose(flat), covariance), flat)

@@ -262,7 +262,7 @@ def superimposed(
     tangent = sliding is not None if how.tangent is None else how.tangent
     rule, reflection = how._replace(tangent=tangent).rule(), how.reflection
     if on_error == "status" and sliding is None:
-        return _superimpose_what_can_be(shapes, weights, how)
+        return _superimpose_valid(shapes, weights, how)
     if on_error != "raise":
         raise ValueError(f"on_error: got {on_error!r}; expected 'raise' or 'status' (without sliding).")
     if sliding is not None:
@@ -293,7 +293,7 @@ def superimposed(
     return _result(found, transforms, aligned, distances, mirrored, tangent, dtype, weights)
 
 
-def _superimpose_what_can_be(shapes: Any, weights: Any, how: Superimposition) -> ProcrustesResult:
+def _superimpose_valid(shapes: Any, weights: Any, how: Superimposition) -> ProcrustesResult:
     """Superimpose the shapes that can be, and give the others as NaN with a status."""
     shapes = as_shapes(shapes, n_dims=(2, 3), min_samples=2, min_landmarks=2, allow_nan=True, allow_inf=True)
     if weights is not None:
@@ -417,8 +417,8 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     from . import _kernels
 
     n, k = shapes.shape[:2]
-    z, size, centre, drift = np.empty((n, 2 * k)), np.empty(n), np.empty((n, 2)), np.zeros(2 * k)
-    _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, drift)
+    z, size, centre, input_sum = np.empty((n, 2 * k)), np.empty(n), np.empty((n, 2)), np.zeros(2 * k)
+    _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, input_sum)
     if (size <= 16 * np.finfo(np.float64).eps * np.sqrt(k * np.einsum("nd,nd->n", centre, centre) + size**2)).any():
         refuse_points(shapes, None, size)
     sample = np.ascontiguousarray(z[:: max(1, n // 256)])  # some hundred shapes tell where to start
@@ -441,7 +441,7 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
         if settled:
             break
     if settled:
-        found = Mean(finish_mean(mean, drift.reshape(k, 2), "full"), n / explained, 1, True)
+        found = Mean(finish_mean(mean, input_sum.reshape(k, 2), "full"), n / explained, 1, True)
     else:
         full = np.full((k, k), n / k), np.full(k, float(n))
         found = SecondMoment(n, second_moment(z), *full, z.sum(axis=0).view(np.complex128)).mean()

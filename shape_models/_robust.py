@@ -11,8 +11,8 @@ import numpy as np
 HUBER, TUKEY = 1.345, 4.685  # 95 % efficient under Gaussian noise
 MEDIAN_LENGTH = {2: 1.1774100225154747, 3: 1.5381722544550522}  # of a standard normal vector (chi distribution)
 T = TypeVar("T")
-_FIRST = 4  # rounds by Huber's loss, which has no local optima
-_MOST = 200  # rounds; a set that still moves then is reported as not converged
+_HUBER_ROUNDS = 4  # rounds by Huber's loss, which has no local optima
+_MOST_ROUNDS = 200  # rounds; a set that still moves then is reported as not converged
 LEAST = 1e-6  # weight of a landmark given up: keeps every similarity determined
 _STILL = 1e-4  # change of a weight, of at most 1, below which all stand
 
@@ -25,22 +25,23 @@ def reweighted(superimpose: Callable[[np.ndarray], T], shapes: np.ndarray, weigh
     """
     seen = ~np.isnan(shapes[..., 0])
     base = np.broadcast_to(1.0 if weights is None else np.asarray(weights, dtype=np.float64), seen.shape) * seen
-    trust, sigma, settled = base, None, False
-    for round_ in range(_MOST):
-        result: Any = superimpose(trust)
+    current, sigma, settled = base, None, False
+    for round_ in range(_MOST_ROUNDS):
+        result: Any = superimpose(current)
         off = np.linalg.norm(result.transforms(shapes) - result.mean, axis=-1)
         off = np.where(base > 0, off, np.nan)
         spread = np.nanmedian(off, axis=0) / MEDIAN_LENGTH[shapes.shape[2]]
+        # No landmark is held to less than half of what is typical: few shapes may agree in one by chance.
         spread = np.maximum(spread, 0.5 * np.nanmedian(spread)) + np.finfo(np.float64).tiny
         sigma = spread if sigma is None else np.minimum(sigma, spread)
         u = np.nan_to_num(off / sigma)
-        if loss == "huber" or round_ < _FIRST:
+        if loss == "huber" or round_ < _HUBER_ROUNDS:
             kept = HUBER / np.maximum(u, HUBER)
         else:
             kept = np.maximum((1 - np.clip(u / TUKEY, 0, 1) ** 2) ** 2, LEAST)
-        before, trust = trust, base * kept
-        if round_ > _FIRST and np.abs(trust - before).max() < _STILL:
+        before, current = current, base * kept
+        if round_ > _HUBER_ROUNDS and np.abs(current - before).max() < _STILL:
             settled = True
             break
-    robust: T = replace(result, weights=trust, converged=bool(settled and result.converged))
+    robust: T = replace(result, weights=current, converged=bool(settled and result.converged))
     return robust

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_count
 from ._brief import brief
+from ._mean_shape import refuse_points
 from ._options import check_flags, is_number
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
@@ -178,10 +179,7 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
     centre = shapes.mean(axis=1, keepdims=True)
     y = shapes - centre
     size = np.sqrt((y**2).sum(axis=(1, 2)))
-    # The rounding of coordinates of this size, summed over the landmarks.
-    flat = ~(size > 16 * np.finfo(np.float64).eps * np.abs(shapes).max(axis=(1, 2)) * np.sqrt(k))
-    if flat.any():
-        raise DegenerateShapeError(f"shapes[{int(np.flatnonzero(flat)[0])}] has no size: all of its points coincide.")
+    refuse_points(shapes, None, size)
     y /= size[:, None, None]
     slid = shapes.copy()
     scale = 1 / size

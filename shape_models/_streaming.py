@@ -21,7 +21,7 @@ def fit_in_chunks(
     """Fit the alignment, in place, and return the statistics of the aligned shapes, one chunk in memory at a time."""
     if alignment.mirror is not None:
         raise ValueError("mirror: a symmetric mean is not learned from chunks. Try fit, or add the mirrored shapes.")
-    rule = alignment._how().rule()
+    rule = alignment._superimposition().rule()
     reflection = alignment.reflection
 
     def blocks() -> Iterator[tuple[np.ndarray, None]]:

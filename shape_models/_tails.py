@@ -108,10 +108,7 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
         mean = frame.prior.mean - (len(out) / left * centre).reshape(k, d)
         prior = completion_basis(mean, 0.5 * (scatter + scatter.T) / (left - 1), left, frame.prior.limit)
         truth = np.repeat(sample[fold == f], max(1, -(-_PROBLEMS // n)), axis=0)
-        hidden = np.zeros(truth.shape[:2], dtype=bool)
-        for row in hidden:  # neighbours, as what stands before a shape hides them, and in every fourth strewn ones
-            count = rng.integers(1, k // 2 + 1)
-            row[near[rng.integers(k)][:count] if rng.random() < 0.75 else rng.choice(k, count, replace=False)] = True
+        hidden = _gaps(len(truth), near, rng)
         points = np.where(hidden[..., None], np.nan, truth)
         problem = Problem.of(frame._replace(prior=prior), points)
         solution = solve(problem)
@@ -152,6 +149,19 @@ def learn_tails(frame: Frame, sample: np.ndarray, covariance: np.ndarray, n_samp
     ).x
     s, prior_degrees, degrees = np.exp(best[:3])
     return Tails(float(s), float(prior_degrees), float(degrees), float(best[3]), size, skill)
+
+
+def _gaps(n: int, near: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return which landmarks are hidden, (n, K): neighbours, as something before a shape hides them, or any by chance.
+
+    Row k of `near` are all landmarks by their distance from landmark k.
+    """
+    k = len(near)
+    hidden = np.zeros((n, k), dtype=bool)
+    for row in hidden:
+        count = rng.integers(1, k // 2 + 1)
+        row[near[rng.integers(k)][:count] if rng.random() < 0.75 else rng.choice(k, count, replace=False)] = True
+    return hidden
 
 
 def _unlikely(

@@ -166,7 +166,7 @@ def plot_modes(
     shapes = _drawing.along_modes(basis, np.arange(n_modes), np.asarray(steps))[..., list(plane)]
     shapes = shapes - np.asarray(basis.mean)[..., list(plane)].mean(axis=0)
     angle = _drawing.upright(model, scheme)
-    mean, shapes = _drawing.turned(mean, angle), _drawing.turned(shapes, angle)
+    mean, shapes = _drawing.rotated(mean, angle), _drawing.rotated(shapes, angle)
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
     # Of a cell of the strip: some room between the shapes, and height enough for its label where they are flat.
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())

@@ -16,7 +16,7 @@ from shape_models import (
     load_model,
     make_faces,
 )
-from shape_models._drawing import shared_legend, turned, upright
+from shape_models._drawing import rotated, shared_legend, upright
 
 pytest.importorskip("matplotlib").use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -108,7 +108,7 @@ def test_modes_are_rows_of_the_mean_moved_along_them(model):
     basis = model.asm_.basis_
     b = np.zeros(basis.n_components)
     b[0] = -3 * basis.variances[0] ** 0.5
-    moved = turned(basis.decode(b) - basis.mean, upright(model))
+    moved = rotated(basis.decode(b) - basis.mean, upright(model))
     np.testing.assert_allclose(drawn[1] - drawn[0], moved, atol=1e-12)
     assert len(drawn) == 12
 
@@ -185,16 +185,16 @@ def test_wrong_input_is_refused(model, face):
 def test_the_mean_of_an_aligned_model_is_drawn_upright(angle):
     """By its mirror image where the scheme has one, however the frame lies; else by its longer axis."""
     basis = load_model("face68").asm_.basis_
-    tilted = ShapeBasis(turned(basis.mean, angle), basis.components, basis.variances)
+    tilted = ShapeBasis(rotated(basis.mean, angle), basis.components, basis.variances)
     holder = SimpleNamespace(alignment_=None, asm_=SimpleNamespace(basis_=tilted), scheme_=IBUG68)
-    mean = turned(tilted.mean, upright(holder))
+    mean = rotated(tilted.mean, upright(holder))
     centred = mean - mean.mean(axis=0)
     mirrored = centred[list(IBUG68.mirror)] * [-1, 1]
     cross = (centred[:, 0] * mirrored[:, 1] - centred[:, 1] * mirrored[:, 0]).sum()
     assert abs(cross) < 1e-12
     bar = np.stack([np.arange(6.0), 0.1 * np.cos(np.arange(6.0))], axis=1)
-    bar = ShapeBasis(turned(bar - bar.mean(axis=0), angle / 2), np.eye(1, 12), [1.0])
-    lying = turned(bar.mean, upright(SimpleNamespace(alignment_=None, asm_=SimpleNamespace(basis_=bar))))
+    bar = ShapeBasis(rotated(bar - bar.mean(axis=0), angle / 2), np.eye(1, 12), [1.0])
+    lying = rotated(bar.mean, upright(SimpleNamespace(alignment_=None, asm_=SimpleNamespace(basis_=bar))))
     assert abs(np.cov(lying.T)[0, 1]) < 1e-12
     assert np.ptp(lying[:, 0]) > 4 * np.ptp(lying[:, 1])
 
@@ -226,10 +226,10 @@ def test_images_of_every_kind_are_drawn_upright(tmp_path, kind):
 
     image = np.zeros((30, 20, 3), np.uint8)
     image[:5, :, 0] = 255
-    turned = Image.fromarray(np.rot90(image, 1).copy())
-    exif = turned.getexif()
+    rotated = Image.fromarray(np.rot90(image, 1).copy())
+    exif = rotated.getexif()
     exif[0x0112] = 6
-    turned.save(tmp_path / "a.png", exif=exif)
+    rotated.save(tmp_path / "a.png", exif=exif)
     if kind == "tensor":
         image = pytest.importorskip("torch").tensor(image)
     given = {
@@ -275,7 +275,7 @@ def test_what_cannot_be_drawn_is_named(model, call, message):
 
 
 def test_words_are_no_flags_of_figures():
-    """Any text would be true: ``y_down="no"`` turned a figure upside down."""
+    """Any text would be true: ``y_down="no"`` rotated a figure upside down."""
     face, model = make_faces(1, rng=0)[0], load_model("face68")
     solid = np.c_[face, face[:, 0]]
     for draw, name in (

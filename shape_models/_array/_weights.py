@@ -94,7 +94,7 @@ def as_confidence(confidence: Any, like: Any, shape: tuple[int, ...], *, name: s
     return values
 
 
-def once_weights(method: F) -> F:
+def formerly_weights(method: F) -> F:
     """Let a method take its confidence by the name `weights` too, which it had before."""
 
     @functools.wraps(method)

@@ -141,10 +141,7 @@ def read_coco(
             attributes["score"] = float(annotation["score"])
         name = file_name if isinstance(file_name, str) else None
         files.append(record(source, points, labels=labels, scheme=own_scheme, image_name=name, attributes=attributes))
-    lost = {"images": "no name and no size of an image", "categories": "no names of landmarks"}
-    for kind, ids in unlisted.items():
-        text = f"got {len(ids)} annotations of {kind} that {kind!r} does not list (id {few(list(dict.fromkeys(ids)))})"
-        warnings.warn(f"{source.path}: {text}; their shapes have {lost[kind]}.", UserWarning, stacklevel=2)
+    _warn_of_unlisted(source, unlisted)
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files
@@ -172,6 +169,14 @@ def _labels(names: Any, n: int) -> list[str] | None:
     """Return the names of n landmarks, where a category has as many different ones."""
     good = isinstance(names, list) and len(names) == n and all(isinstance(name, str) for name in names)
     return names if good and len(set(names)) == n else None
+
+
+def _warn_of_unlisted(source: Source, unlisted: dict[str, list[str]]) -> None:
+    """Warn of images and categories that annotations name and the file does not list."""
+    lost = {"images": "no name and no size of an image", "categories": "no names of landmarks"}
+    for kind, ids in unlisted.items():
+        text = f"got {len(ids)} annotations of {kind} that {kind!r} does not list (id {few(list(dict.fromkeys(ids)))})"
+        warnings.warn(f"{source.path}: {text}; their shapes have {lost[kind]}.", UserWarning, stacklevel=3)
 
 
 def _scored(annotations: list[Any], key: str) -> bool:
