@@ -211,7 +211,7 @@ def test_equal_values_have_an_interval_of_no_length():
 
 
 def failing(values, failed):
-    truth = np.zeros((len(values), 1, 2))
+    truth = np.zeros((len(values), 2, 2))
     guess = truth + np.stack([values, np.zeros(len(values))], axis=-1)[:, None]
     guess[failed] = np.nan
     return nme(truth, guess, normalizer=1.0, missing="failure")
