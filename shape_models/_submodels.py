@@ -41,7 +41,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
     AlignedASM, ASM or ShapeBasis
         Of the same kind. An `AlignedASM` is superimposed on its own landmarks: what of the variation is a move, a turn
         or a change of size of the part is taken out, to first order. Modes are kept up to the number there were; the
-        variance that others would have joins the noise.
+        variance that others would have joins the noise. What completes is made of the covariance of these landmarks.
 
     Raises
     ------
@@ -62,6 +62,9 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
     columns = (chosen[:, None] * n_dims + np.arange(n_dims)).ravel()
     mean = np.asarray(basis.mean, dtype=np.float64)[chosen]
     components = np.asarray(basis.components, dtype=np.float64)[:, columns]
+    asm: Any = model.asm_ if isinstance(model, AlignedASM) else model
+    whole = getattr(asm, "covariance_", None)  # what completes
+    whole = None if whole is None else whole[np.ix_(columns, columns)]
     if len(chosen) == n_landmarks:  # the same model, re-indexed
         small = replace(basis, mean=mean, components=components)
         total = total_variance_of(model, basis)
@@ -78,12 +81,14 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
             off = np.eye(mean.size) - pose @ pose.T
             scale = 1 / float(np.linalg.norm(mean)) if model.alignment_.scaling else 1.0
             mean, covariance = mean * scale, off @ covariance @ off * scale**2
+            whole = None if whole is None else off @ whole @ off * scale**2
         small = _basis_from(mean, covariance, basis.n_components, basis.limit)
         total = float(np.trace(covariance))
     if isinstance(model, ShapeBasis):
         return small
-    asm = model.asm_ if isinstance(model, AlignedASM) else model
-    part = _as_asm(asm, small, total)
+    part = _as_asm(asm, small, total, covariance=whole)
+    if len(chosen) == n_landmarks:
+        part._sample, part._tails = None if asm._sample is None else asm._sample[:, chosen], asm._tails
     if not isinstance(model, AlignedASM):
         return part
     return _aligned(model, part, chosen, None if scheme is None else scheme.subset(chosen))
@@ -114,9 +119,11 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
 
     Notes
     -----
-    Coefficients b ~ N(0, Λ) and points y = m + V b + e, e ~ N(0, diag(noise² + σ²)), with σ² the noise variance of the
-    model, give b ~ N(S Vᵀ W (y − m), S) with S = (Λ⁻¹ + Vᵀ W V)⁻¹; the eigenvectors of S turn the modes. The pose of
-    an `AlignedASM` is the one that `fit_shape` finds and is taken as known.
+    The Gaussian is that which completes, ``completion_basis_``, of an estimator, and N(m, V (Λ - σ²) Vᵀ + σ²) of a
+    basis. With x = m + B a + e, B = V (Λ - σ²)^½, a ~ N(0, 1), e ~ N(0, σ²) and points y of error r² the shapes have
+    the covariance B S Bᵀ + σ², with S = (1 + Bᵀ W B)⁻¹ and W = 1/(r² + σ²) of what is seen, and the mean of `complete`.
+    The covariance is exact where nothing is seen; elsewhere it leaves the noise of the model open. The pose of an
+    `AlignedASM` is found by `fit_shape`; small moves, turns and changes of size have columns in B, without a prior.
 
     References
     ----------
@@ -154,23 +161,26 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
         found = fit_shape(model, array, covariance=error**2, on_error="raise")
         transform = found.similarity
         array, error = np.asarray(transform.inverse(array)), error / float(transform.scale)
-    variances = np.asarray(basis.variances, dtype=np.float64)
-    modes = np.asarray(basis.components, dtype=np.float64)
+    basis = getattr(getattr(model, "asm_", model), "completion_basis_", basis)
+    variances, sigma2 = np.asarray(basis.variances, dtype=np.float64), float(basis.noise_variance)
+    center = np.asarray(basis.mean, dtype=np.float64)
+    rows = np.asarray(basis.components, dtype=np.float64) * np.sqrt(np.maximum(variances - sigma2, 0.0))[:, None]
+    ridge = np.ones(len(rows))
+    if isinstance(model, AlignedASM):  # moves, turns and changes of size have no prior
+        moves = _moves(center, model.alignment_.scaling).T
+        rows = np.concatenate([rows - (rows @ moves.T) @ moves, moves])
+        ridge = np.append(ridge, np.zeros(len(moves)))
     seen = np.isfinite(array).ravel()
     top = float(variances.max(initial=0.0))
-    spread = np.repeat(error**2, n_dims)[seen] + float(basis.noise_variance)
+    spread = np.repeat(error**2, n_dims)[seen] + sigma2
     weight = 1 / np.maximum(spread, _EXACT * top + np.finfo(np.float64).tiny)
-    root = np.sqrt(variances)
-    inner = (modes[:, seen] * weight) @ modes[:, seen].T
-    scaled = np.eye(len(root)) + root[:, None] * inner * root  # Λ^½ S⁻¹ Λ^½, which needs no Λ⁻¹
-    posterior = root[:, None] * np.linalg.solve(scaled, np.diag(root))
-    offset = (array - np.asarray(basis.mean, dtype=np.float64)).ravel()[seen]
-    mean = np.asarray(basis.mean, dtype=np.float64).ravel() + (posterior @ ((modes[:, seen] * weight) @ offset)) @ modes
-    values, vectors = np.linalg.eigh(0.5 * (posterior + posterior.T))
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    result = ShapeBasis(
-        mean.reshape(basis.event_shape), vectors.T @ modes, values, basis.limit, noise_variance=basis.noise_variance
-    )
+    root = np.linalg.cholesky(np.diag(ridge) + (rows[:, seen] * weight) @ rows[:, seen].T)
+    left = np.linalg.solve(root, rows)  # its square is the covariance of the shapes but for the noise
+    mean = center.ravel() + left.T @ (left[:, seen] @ (weight * (array - center).ravel()[seen]))
+    mean[seen] += sigma2 * weight * (array.ravel() - mean)[seen]
+    _, values, vectors = np.linalg.svd(left, full_matrices=False)
+    values = np.square(values) + sigma2
+    result = ShapeBasis(mean.reshape(basis.event_shape), vectors, values, basis.limit, noise_variance=sigma2)
     if transform is None:
         return result
     scale = float(transform.scale)
@@ -180,7 +190,7 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
         mean=np.asarray(transform(np.asarray(result.mean))),
         components=turned.reshape(len(turned), -1),
         variances=values * scale**2,
-        noise_variance=float(basis.noise_variance) * scale**2,
+        noise_variance=sigma2 * scale**2,
     )
 
 
@@ -325,13 +335,16 @@ def _basis_from(mean: np.ndarray, covariance: np.ndarray, n_components: int, lim
     return ShapeBasis(mean, (vectors[:, :count] * signs).T, values[:count], limit, noise_variance=noise)
 
 
-def _as_asm(like: ASM, basis: ShapeBasis, total: float, n_samples: int | None = None) -> ASM:
+def _as_asm(
+    like: ASM, basis: ShapeBasis, total: float, n_samples: int | None = None, covariance: np.ndarray | None = None
+) -> ASM:
     asm = ASM(**like.get_params(deep=False))
     asm._set_model(
         basis,
         n_samples=like.n_samples_ if n_samples is None else n_samples,
         total_variance=total,
         shrinkage=getattr(like, "shrinkage_", 0.0),
+        covariance=covariance,
     )
     return asm
 

@@ -78,14 +78,54 @@ def test_posteriors_are_those_of_the_gaussian(data, seed):
     points[[1, 4]] = np.nan
     noise = rng.uniform(0.05, 0.5, size=7)
     posterior = condition(basis, points, noise)
-    prior = components.T @ np.diag([2.0, 1.0, 0.5, 0.1]) @ components
+    mean, prior = dense(basis)
     seen = np.isfinite(points).ravel()
-    error = np.diag(np.repeat(noise**2, 2)[seen] + 0.01)
-    gain = prior[:, seen] @ np.linalg.inv(prior[np.ix_(seen, seen)] + error)
-    mean = basis.mean.ravel() + gain @ (points - basis.mean).ravel()[seen]
-    np.testing.assert_allclose(posterior.mean.ravel(), mean, atol=1e-9)
-    v = posterior.components
-    np.testing.assert_allclose((v.T * posterior.variances) @ v, prior - gain @ prior[seen], atol=1e-9)
+    gain = prior[:, seen] @ np.linalg.inv(prior[np.ix_(seen, seen)] + np.diag(np.repeat(noise**2, 2)[seen]))
+    expected = prior - gain @ prior[seen]
+    np.testing.assert_allclose(posterior.mean.ravel(), mean + gain @ (points.ravel() - mean)[seen], atol=1e-9)
+    found = dense(posterior)[1]
+    np.testing.assert_allclose(found[~seen][:, ~seen], expected[~seen][:, ~seen], atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_the_mean_of_a_posterior_is_the_completion(noise):
+    model, face = load_model("face68"), make_faces(1, rng=3)[0]
+    face[:17] = np.nan
+    completion = model.complete(face, covariance=noise**2)
+    size = np.linalg.norm(completion.shapes - completion.shapes.mean(axis=0))
+    posterior = condition(model, face, noise)
+    np.testing.assert_allclose(posterior.mean, completion.shapes, rtol=0, atol=1e-6 * size)
+    blocks = dense(posterior)[1].reshape(68, 2, 68, 2)[np.arange(17), :, np.arange(17)]
+    np.testing.assert_allclose(blocks, completion.covariance[:17], rtol=0, atol=1e-5 * blocks.max())
+
+
+def test_parts_complete_as_their_whole_does():
+    faces = make_faces(200, rng=0)
+    aligned = generalized_procrustes(faces).aligned
+    asm, chosen = ASM(0.9).fit(aligned[:150]), np.arange(40)[::-1]
+    model = AlignedASM(ASM(0.9)).fit(faces[:150])
+    seen = aligned[150:].copy()
+    seen[:, 30:] = np.nan  # and of the others, which the part lacks, nothing is seen
+    holed = faces[150:].copy()
+    holed[:, :10] = holed[:, 40:] = np.nan
+    whole = {
+        "asm": np.linalg.norm(asm.complete(seen).shapes - aligned[150:], axis=-1)[:, 30:40].mean(),
+        "model": np.linalg.norm(model.complete(holed).shapes - faces[150:], axis=-1)[:, :10].mean(),
+    }
+    part = {
+        "asm": np.linalg.norm(marginal(asm, chosen).complete(seen[:, chosen]).shapes - aligned[150:, chosen], axis=-1)[
+            :, :10
+        ].mean(),
+        "model": np.linalg.norm(
+            marginal(model, chosen).complete(holed[:, chosen]).shapes - faces[150:, chosen], axis=-1
+        )[:, 30:].mean(),
+    }
+    for kind, error in part.items():
+        assert error < 1.05 * whole[kind], (kind, error, whole[kind])
+    turned = np.random.default_rng(0).permutation(68)
+    again, same = marginal(model, turned).complete(holed[:, turned]), model.complete(holed)
+    np.testing.assert_allclose(again.shapes, same.shapes[:, turned], atol=1e-5)
+    np.testing.assert_allclose(again.radius(), same.radius()[:, turned], rtol=0.1)  # learned from other draws
 
 
 @given(st.data())
