@@ -379,6 +379,7 @@ class AlignedASM(BaseEstimator):
         pose = solution.similarity
         for _ in range(self.refinements):
             near = self.asm_.basis_.project(pose(solution.completed))
+            # Least squares in the image: the model is taken there, and the pose is the way back.
             pose = estimate_similarity(
                 near, solution.completed, scaling=self.alignment_.scaling, reflection=self.alignment_.reflection
             ).inverse

@@ -217,6 +217,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         mean = flat.mean(axis=0)
         centred = flat - mean
         whole = centred.T @ centred / (n - 1) if n > p or p <= MOST_FEATURES else None
+        # Σ ‖x - mean‖⁴, which the estimate of Ledoit and Wolf needs beside the covariance.
         fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) if self.shrinkage == "ledoit_wolf" else None
         if n > p:
             assert whole is not None

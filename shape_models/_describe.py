@@ -133,6 +133,7 @@ def diagnose(
     aligned, complete = superimposed.aligned, np.flatnonzero(~missing)
     mirrored = [data.names[complete[i]] for i in superimposed.mirrored]
     n, folds = len(aligned), min(folds, len(aligned))
+    # The most modes that the shapes of every fold span about their mean.
     top = min(n_components, aligned[0].size - 1, n - int(np.ceil(n / folds)) - 1)
     steps: list[tuple[str, Any]] = [
         ("generalization", lambda: diagnostics.generalization(aligned, max_components=top, n_folds=folds)),

@@ -143,6 +143,7 @@ def compactness(shapes: ArrayLike) -> ModeCurve:
     outside = total - inside
     squares = np.cumsum(variances**2)
     spread = outside**2 * squares + inside**2 * (squares[-1] - squares)
+    # The delta method, variances of independent normal modes having the variance 2 λ² / (n - 1).
     error = np.sqrt(np.maximum(2 / (data.n - 1) * spread, 0)) / total**2
     return ModeCurve(np.arange(1, len(variances) + 1), inside / total, error)
 
@@ -380,7 +381,7 @@ def advise_n_components(
     top = max(0, min(rank - 1, data.n - max(map(len, folds)) - 2))
     likelihood = np.zeros(top + 1)
     for test, modes, variances, held in held_out(data, folds, rank):
-        variances = np.maximum(variances, np.finfo(float).tiny)
+        variances = np.maximum(variances, np.finfo(float).tiny)  # a fold may leave a mode without any
         scores = (held @ modes) ** 2
         outside = np.cumsum(variances[::-1])[::-1][: top + 1] / np.arange(rank, rank - top - 1, -1)
         rest = np.cumsum(scores[:, ::-1], axis=1)[:, ::-1][:, : top + 1]

@@ -103,6 +103,7 @@ def held_out(
         for j, test in enumerate(some):
             out, n = y[test], data.n - len(test)
             means[j] = (y.sum(axis=0) - out.sum(axis=0)) / n
+            # Σ y yᵀ of the rest about its own mean; all together have the mean 0.
             scatters[j] = scatter - out.T @ out - n * np.outer(means[j], means[j])
         values, vectors = np.linalg.eigh(scatters)
         values, vectors = values[:, ::-1][:, :top], vectors[:, :, ::-1][:, :, :top]

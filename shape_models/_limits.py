@@ -423,6 +423,7 @@ def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float)
     if k == math.inf:
         return rng.standard_normal(size)
     low = ndtr(-k)
+    # Rounding of the inverse must not carry a draw past the limit.
     return np.asarray(np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k))
 
 

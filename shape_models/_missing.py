@@ -69,6 +69,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
     missing = np.isnan(X)
     shift = np.nanmean(X, axis=0)
     Y = np.where(missing, 0.0, X - shift)
+    # In units of the typical deviation, in which the floor of the noise and the tolerance mean the same for all data.
     scale = float(np.sqrt((Y**2).sum() / (~missing).sum())) or 1.0
     Y /= scale
 
@@ -90,6 +91,7 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
     total = (~missing).sum(axis=0) + n_whole
     seen_variance = (np.square(Y).sum(axis=0) + np.diag(scatter_whole) + n_whole * mean_whole**2) / total
     covariance = (scatter_whole + n_whole * np.outer(mean_whole, mean_whole) + Y.T @ Y) / n
+    # What is missing is taken to vary, at first, as what is seen of the same coordinate.
     covariance[np.diag_indices(p)] += missing.sum(axis=0) / n * seen_variance
 
     n_seen = n * p - int(counts.sum())
@@ -147,6 +149,7 @@ def _expected(
     p = len(precision)
     pulled, spread, log_gaps = D @ precision, np.zeros(p * p), 0.0
     for rows, gap in groups:
+        # The covariance given what is seen is the inverse of the block of the precision matrix.
         root = np.linalg.cholesky(precision[gap[:, :, None], gap[:, None, :]])
         inverse_root = np.linalg.inv(root)
         inverse = np.swapaxes(inverse_root, 1, 2) @ inverse_root

@@ -103,7 +103,7 @@ def _shrinkage(shrinkage: Any, total: float, square: float, n: int, p: int, four
         return float(shrinkage)
     mu = total * (n - 1) / n / p  # both estimates are stated for the divisor n
     square *= ((n - 1) / n) ** 2
-    if shrinkage == "oas":
+    if shrinkage == "oas":  # Chen et al.; below it is Ledoit and Wolf's
         away = square / p**2 - mu**2 / p
         return 1.0 if away <= 0 else min((square / p**2 + mu**2) / ((n + 1) * away), 1.0)
     assert fourth is not None

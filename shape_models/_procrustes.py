@@ -419,11 +419,13 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
     n, k = shapes.shape[:2]
     z, size, centre, input_sum = np.empty((n, 2 * k)), np.empty(n), np.empty((n, 2)), np.zeros(2 * k)
     _kernels.normalise_2d(np.ascontiguousarray(shapes), z, size, centre, input_sum)
+    # Of centred points no more is left than the rounding of the coordinates.
     if (size <= 16 * np.finfo(np.float64).eps * np.sqrt(k * np.einsum("nd,nd->n", centre, centre) + size**2)).any():
         refuse_points(shapes, None, size)
     sample = np.ascontiguousarray(z[:: max(1, n // 256)])  # some hundred shapes tell where to start
     product, before, settled = np.empty(2 * k), np.inf, False
     mean = np.random.default_rng(0).normal(size=(k, 2))  # orthogonal to no eigenvector
+    # Power iteration: the mean is the leading eigenvector of Σ z zᴴ (Kent, JRSS B 56, 1994).
     for _ in range(16):
         m = mean.ravel()
         _kernels.moment_times(sample, m, _times_i(m), product)
@@ -441,6 +443,7 @@ def _many_planar(shapes: np.ndarray, tangent: bool, dtype: Any) -> ProcrustesRes
         if settled:
             break
     if settled:
+        # The mean of the fitted shapes is the mean shape times the mean of cos² ρ.
         found = Mean(finish_mean(mean, input_sum.reshape(k, 2), "full"), n / explained, 1, True)
     else:
         full = np.full((k, k), n / k), np.full(k, float(n))

@@ -73,6 +73,7 @@ class Scatter:
                 if np.abs(step).max() < 1e-7:  # of a logarithm: files keep four digits
                     break
             scale = np.exp(np.clip(flat @ slopes, -30, 30)).reshape(m, k)
+            # How far each error counts, small for far ones: the E step of Lange, Little and Taylor.
             trust = (degrees + d) / (degrees + square.reshape(m, k) / scale)
         if tails:
             degrees, size = _by_quantiles(square / scale.ravel(), d)

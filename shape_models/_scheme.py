@@ -231,6 +231,7 @@ class LandmarkScheme:
         place = {int(old): new for new, old in enumerate(chosen)}
         groups = {k: [place[i] for i in v.tolist() if i in place] for k, v in self.groups.items()}
         mirror = None
+        # Without the mirror image of one of its landmarks a subset has no mirror map.
         if self.mirror is not None and all(int(self.mirror[i]) in place for i in place):
             mirror = [place[int(self.mirror[i])] for i in place]
         anchors = {

@@ -195,6 +195,7 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
         if bending is None:
             amount = np.einsum("nmd,nmd->nm", tangent, (y - reference)[:, moving])
         else:
+            # Slides t that make the bending energy of y + U t least: (Uᵀ B U) t = -Uᵀ B y (Gunz et al., 2005).
             pull = np.einsum("nmd,nmd->nm", tangent, (bending @ y)[:, moving])
             system = np.einsum("nmd,nld->nml", tangent, tangent) * bending[np.ix_(moving, moving)]
             amount = _solve(system, pull)

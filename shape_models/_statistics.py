@@ -197,6 +197,7 @@ class ShapeStatistics:
             return other
         n = self.n_samples + other.n_samples
         step = (other.mean - self.mean).ravel()
+        # The sum of two scatters about their own means, and that of the means (Chan, Golub and LeVeque, 1983).
         scatter = self.scatter + other.scatter + np.outer(step, step * (self.n_samples * other.n_samples / n))
         return ShapeStatistics(n, self.mean + (other.n_samples / n) * (other.mean - self.mean), scatter)
 

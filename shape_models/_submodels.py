@@ -77,6 +77,7 @@ def marginal(model: ShapeModel, landmarks: ArrayLike) -> Any:
             if len(chosen) < n_dims:
                 raise ValueError(f"landmarks: got {len(chosen)}; expected at least {n_dims}, which fix a pose.")
             mean = mean - mean.mean(axis=0)
+            # Part of a superimposed shape is not superimposed: its pose is taken out, and size 1 given back.
             pose = _moves(mean, model.alignment_.scaling)
             off = np.eye(mean.size) - pose @ pose.T
             scale = 1 / float(np.linalg.norm(mean)) if model.alignment_.scaling else 1.0
@@ -173,6 +174,7 @@ def condition(model: ShapeModel, points: ArrayLike, noise: ArrayLike) -> ShapeBa
     seen = np.isfinite(array).ravel()
     top = float(variances.max(initial=0.0))
     spread = np.repeat(error**2, n_dims)[seen] + sigma2
+    # An error of 0 would make the weight infinite; so small a one holds a point to five digits of the first mode.
     weight = 1 / np.maximum(spread, _EXACT * top + np.finfo(np.float64).tiny)
     root = np.linalg.cholesky(np.diag(ridge) + (rows[:, seen] * weight) @ rows[:, seen].T)
     left = np.linalg.solve(root, rows)  # its square is the covariance of the shapes but for the noise

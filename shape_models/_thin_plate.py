@@ -296,6 +296,7 @@ class ThinPlateSpline:
         image = np.asarray(image)
         if image.ndim not in (2, 3):
             raise ValueError(f"image: got shape {image.shape}; expected (height, width) or with channels last.")
+        # A pixel of the result is looked up where it comes from.
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
         options: dict[str, Any] = {"output_shape": output_shape, "order": order, "cval": fill, "preserve_range": True}
         warped: np.ndarray = warp(image.astype(np.float64), back, **options)

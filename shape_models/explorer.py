@@ -110,7 +110,7 @@ def write_explorer(
         "mean": np.asarray(basis.mean, dtype=float).ravel().tolist(),
         "components": np.asarray(basis.components, dtype=float).reshape(basis.n_components, -1).tolist(),
         "variances": variances.tolist(),
-        "total": float(total) or 1.0,
+        "total": float(total) or 1.0,  # the page divides by it
         "noise": float(basis.noise_variance),
         "limit": _describe(basis.limit),
         "edges": pairs,
@@ -142,6 +142,7 @@ def _grid(mean: np.ndarray, components: np.ndarray) -> dict[str, Any] | None:
     moves = spline(points).reshape(len(components), -1)
     return {
         "sizes": [len(line) for line in lines],
+        # The digits that a screen shows: all of them would make most of the page.
         "points": [float(f"{v:.6g}") for v in points.ravel()],
         "moves": [[float(f"{v:.3g}") for v in move] for move in moves],
     }

@@ -253,7 +253,7 @@ def _one(work: Any, item: tuple[str, Any], *, model: Any) -> dict[str, Any]:
         model = model()
     record: dict[str, Any] = {"name": name, "status": "ok", "message": ""}
     try:
-        return dict(work(model, value)) | record
+        return dict(work(model, value)) | record  # name, status and message are the journal's own
     except (ValueError, OSError) as error:
         return record | {"status": "error", "message": " ".join(str(error).split()) or type(error).__name__}
 

@@ -240,7 +240,7 @@ def affine_procrustes(shapes: ArrayLike) -> AffineAlignment:
         what = "one line" if d == 2 else "one plane"
         raise DegenerateShapeError(f"shapes[{int(np.argmax(flat))}] lies on {what}, so no affine map to it is best.")
     _, vectors = np.linalg.eigh(np.einsum("nkd,nld->kl", u, u))
-    basis = vectors[:, -d:] / np.sqrt(d)
+    basis = vectors[:, -d:] / np.sqrt(d)  # the eigenvectors that lead, of size 1 together
     near = generalized_procrustes(array, criterion="partial").mean
     left, _, right = np.linalg.svd(basis.T @ near)
     mean = basis @ left @ right

@@ -198,6 +198,7 @@ def _is_300w(path: Path, extension: Any) -> bool:
         return False
     if not (path / "split.csv").is_file():
         return looks_like_300w(path)
+    # Other sets have a split.csv too: the landmarks of 300-W are 68.
     first = next((file for file in list_files(path) if file.suffix.lower() == ".pts" and file.is_file()), None)
     return first is not None and re.search(rb"n_points\s*:\s*68\b", first.read_bytes()) is not None
 

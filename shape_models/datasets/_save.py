@@ -220,6 +220,7 @@ def _write_arrays(path: Path, samples: LandmarkSamples) -> None:
     for key, values in loaded.attributes.items():
         if key in arrays or key in _INNER:
             continue
+        # An array holds one type: what is absent is an empty text among texts, else NaN.
         absent: Any = "" if any(isinstance(value, str) for value in values) else np.nan
         if any(value is None for value in values) and not all(np.ndim(v) == 0 for v in values if v is not None):
             continue  # arrays of which some are not there
