@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ._array import as_array, namespace_of
+from ._array import as_array, is_tensor, namespace_of
 from ._typing import Array
 
 _N_STEPS = 10  # two more than bring the secular equation to rounding for √λ twelve decades apart
@@ -252,7 +252,8 @@ class Box(_HalfWidth):
     def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         bound = _bound(self.value, scale)
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
-        return xp.clip(xp.where(bound > 0, coefficients, xp.zeros_like(bound)), -bound, bound)
+        moved = xp.where(bound > 0, coefficients, xp.zeros_like(bound))
+        return _between(moved, -bound, bound, xp)
 
     def _clip_in_place(self, coefficients: np.ndarray, scale: np.ndarray) -> None:
         bound = _bound(self.value, scale)
@@ -292,7 +293,7 @@ class SoftBox(_HalfWidth):
         inside = bound > 0
         safe = xp.where(inside, bound, xp.ones_like(bound))
         # Beyond 32 s the hyperbolic tangent is 1 to rounding, and b / s could overflow.
-        near = xp.clip(coefficients, -32 * bound, 32 * bound)
+        near = _between(coefficients, -32 * bound, 32 * bound, xp)
         return xp.where(inside, safe * xp.tanh(near / safe), xp.zeros_like(bound))
 
 
@@ -425,6 +426,11 @@ def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float)
     low = ndtr(-k)
     # Rounding of the inverse must not carry a draw past the limit.
     return np.asarray(np.clip(ndtri(low + rng.random(size) * (1 - 2 * low)), -k, k))
+
+
+def _between(x: Any, low: Any, high: Any, xp: Any) -> Any:
+    """Return x within two arrays; torch 2.8 cannot compile what array_api_compat makes of its own `clip`."""
+    return x.clip(low, high) if is_tensor(x) else xp.clip(x, low, high)
 
 
 def _bound(k: float, scale: Array) -> Any:

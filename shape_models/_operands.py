@@ -16,6 +16,7 @@ from ._array import (
     device_of,
     enter,
     float_dtype,
+    is_tensor,
     is_traced,
     layout_hint,
     moved,
@@ -173,7 +174,7 @@ class Operands:
     def _fuses(rows: Any) -> bool:
         """Say whether there are so many rows of a tensor that sum and product in one save passes over memory."""
         # Traced rows are not counted: the count would become a bound of the exported graph.
-        plain = hasattr(rows, "__torch_function__") and rows.ndim > 1 and not is_traced(rows)
+        plain = is_tensor(rows) and rows.ndim > 1 and not is_traced(rows)
         return plain and math.prod(rows.shape[:-1]) > CACHED_SHAPES
 
     def _decode(self, b: Any) -> Any:

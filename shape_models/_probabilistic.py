@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import as_confidence, as_count, to_numpy, values_known
+from ._array import as_confidence, as_count, is_tensor, to_numpy, values_known
 from ._brief import brief
 from ._operands import Operands, refuse_missing
 from ._options import as_generator, check_flags
@@ -201,7 +201,7 @@ def coefficients(basis: Operands, flat: Any, confidence: Any = None) -> Any:
         refuse_missing(basis, flat, b)
         return xp.reshape(b, (*flat.shape[:-1], b.shape[-1]))
     # Infinity is met with an error, not with a warning; torch gives none, and cannot compile this.
-    with nullcontext() if hasattr(flat, "__torch_function__") else np.errstate(invalid="ignore", over="ignore"):
+    with nullcontext() if is_tensor(flat) else np.errstate(invalid="ignore", over="ignore"):
         b = basis._context.xp.matmul(flat - basis._flat_mean, basis._transposed)
     refuse_missing(basis, flat, b)
     return b

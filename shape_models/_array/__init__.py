@@ -14,5 +14,16 @@ from ._coordinates import (
 )
 from ._counts import as_count
 from ._entry import as_array, as_numpy, is_missing, refuse_masked
-from ._library import beside, device_of, is_array, is_traced, moved, namespace_of, plain_memory, to_numpy, values_known
+from ._library import (
+    beside,
+    device_of,
+    is_array,
+    is_tensor,
+    is_traced,
+    moved,
+    namespace_of,
+    plain_memory,
+    to_numpy,
+    values_known,
+)
 from ._weights import as_confidence, as_weights, formerly_weights

@@ -11,7 +11,7 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 
 from .._provenance import as_landmark_set, is_landmark_set
-from ._library import namespace_of, to_numpy
+from ._library import is_tensor, namespace_of, to_numpy
 
 
 def as_array(x: Any, name: str = "shapes", *, booleans: bool = False) -> Any:
@@ -74,7 +74,7 @@ _NUMPY = (np.ndarray, np.generic)
 
 def _opened(x: Any, name: str) -> Any:
     """Return what holds numbers as an array of some type, and refuse all other containers."""
-    if hasattr(x, "__torch_function__"):
+    if is_tensor(x):
         if str(x.layout) != "torch.strided":
             raise TypeError(f"{name}: got a sparse tensor ({x.layout}); expected a dense one. Try {name}.to_dense().")
         if x.is_meta:

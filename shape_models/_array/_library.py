@@ -11,6 +11,12 @@ import numpy as np
 from array_api_compat import array_namespace
 
 
+def is_tensor(value: Any) -> bool:
+    """Say whether a value is a tensor of torch, in a way that its compilers of all versions can trace."""
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def namespace_of(array: Any) -> Any:
     """Return the array API namespace of one array, quickly and in a way that compilers can trace.
 
@@ -18,7 +24,7 @@ def namespace_of(array: Any) -> Any:
     """
     if isinstance(array, np.ndarray):
         return _numpy
-    if hasattr(array, "__torch_function__"):
+    if is_tensor(array):
         import array_api_compat.torch as xp
 
         return xp
@@ -32,23 +38,23 @@ def device_of(array: Any) -> Any:
 
 def is_array(value: Any) -> bool:
     """Say whether a value is an array of some library, in a way that compilers can trace."""
-    if isinstance(value, np.ndarray) or hasattr(value, "__torch_function__"):
+    if isinstance(value, np.ndarray) or is_tensor(value):
         return True
     return hasattr(value, "__array_namespace__") and not isinstance(value, np.generic)
 
 
 def is_traced(array: Any) -> bool:
     """Say whether a compiler or exporter follows the computation, so that values must not be looked at."""
-    if isinstance(array, np.ndarray) or not hasattr(array, "__torch_function__"):
+    if not is_tensor(array):
         return False
-    torch = sys.modules["torch"]  # whoever holds a tensor has imported it
+    torch = sys.modules["torch"]
     return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def values_known(*arrays: Any) -> bool:
     """Say whether values may be looked at: not while torch compiles, exports or maps over a batch."""
     for a in arrays:
-        if isinstance(a, np.ndarray) or not hasattr(a, "__torch_function__"):
+        if not is_tensor(a):
             continue
         if is_traced(a):
             return False
