@@ -190,9 +190,7 @@ class ASMFitter(BaseEstimator):
         spacing: ArrayLike | None = None,
         callback: Callable[[str, int, int], None] | None = None,
     ) -> Self:
-        """Train the search on images with landmarks.
-
-        This learns the shape model, the evidence, what boxes mean, and, from images left out, the size of the errors.
+        """Train shape model and evidence on images with landmarks, and learn from images left out how large errors are.
 
         Parameters
         ----------
