@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._aligned import AlignedASM
-from .._array import DegenerateShapeError, as_shapes
+from .._array import DegenerateShapeError, as_count, as_shapes
 from .._fitted import all_or_nothing
 from .._options import as_generator, check_flags
 from .._provenance import is_landmark_set, recall
@@ -339,11 +339,9 @@ class ASMFitter(BaseEstimator):
             raise ValueError(f"tolerance: got {self.tolerance!r}; expected a fraction above 0, up to 1.")
         if not (isinstance(self.occlusion, Real) and 0.0 <= self.occlusion <= 1.0):
             raise ValueError(f"occlusion: got {self.occlusion!r}; expected a fraction, 0 to 1.")
-        count = self.calibration
-        if count is not None and (
-            isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0 or count == 1
-        ):
-            raise ValueError(f"calibration: got {count!r}; expected a number of folds of at least 2, 0 or None.")
+        if self.calibration is not None:
+            expected = "a number of folds of at least 2, 0 or None"
+            as_count(self.calibration, "calibration", 2 if self.calibration else 0, expected=expected)
         return check_jitter(self.jitter)
 
     def _scheme(self) -> Any:
