@@ -194,7 +194,8 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            When landmarks of some shapes look like mirror images of the rest.
+            When landmarks of some shapes look like mirror images of the rest, or a landmark is seen in fewer shapes
+            than there are modes.
         """
         self._fit(shapes)
         if len(self.event_shape_) == 2 and self.event_shape_[1] in (2, 3):
@@ -495,6 +496,17 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"the fit to shapes with missing landmarks did not settle in {result.n_iter} steps. Try a larger "
                 "max_iter, or fewer modes.",
                 ConvergenceWarning,
+                stacklevel=4,
+            )
+        # So many shapes fix how a landmark depends on the modes, with nothing left over to tell by how much it is off.
+        seen = n - np.isnan(flat).sum(axis=0)
+        rare = np.flatnonzero(seen < min(result.n_modes + 2, n // 2))
+        if len(rare):
+            index = rare[0] // math.prod(self.event_shape_[1:])
+            warnings.warn(
+                f"landmark {index} is seen in {seen[rare[0]]} of {n} shapes, too few for {result.n_modes} modes: where "
+                "the model puts it is a guess, and its covariance too small. Try fewer modes, or LandmarkScheme.subset "
+                "to leave it out.",
                 stacklevel=4,
             )
         return self._learn(n, result.mean, result.covariance, n_modes=result.n_modes, record=record)

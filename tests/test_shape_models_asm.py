@@ -1,6 +1,7 @@
 """The estimator: what is learned, from complete and from partly seen shapes, and what it refuses."""
 
 import csv
+import warnings
 
 import numpy as np
 import pytest
@@ -261,6 +262,17 @@ def test_fit_with_gaps_finds_the_model_that_made_the_shapes(rng):
     assert np.abs((asm.components_ * full.components_).sum(axis=1)).min() > 0.999
     whole_rows = ASM(3).fit(table[~np.isnan(gaps).any(axis=1)])
     assert np.abs(asm.mean_ - full.mean_).max() < np.abs(whole_rows.mean_ - full.mean_).max()
+
+
+@pytest.mark.parametrize(("n_seen", "told"), [(5, True), (60, False)])
+def test_a_landmark_that_few_shapes_show_is_told(rng, n_seen, told):
+    shapes = low_rank(rng, 80, 20, 6, noise=0.2).reshape(80, 10, 2)
+    shapes[n_seen:, 3] = np.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ASM(6, max_iter=20).fit(shapes)
+    messages = [str(w.message) for w in caught if "too few for 6 modes" in str(w.message)]
+    assert [m.startswith(f"landmark 3 is seen in {n_seen} of 80 shapes") for m in messages] == [True] * told
 
 
 @pytest.mark.filterwarnings("ignore:the fit to shapes with missing landmarks did not settle")
