@@ -121,7 +121,7 @@ def _named(data: str, reading: dict[str, Any]) -> str:
 @_batch_size
 @click.option("--size", type=int, help="Side of the input in pixels.")
 @_settings
-@click.option("--initial", metavar="MODEL", help="Start from the weights of a shipped name or a file.")
+@click.option("--initial", metavar="MODEL", help="Start from the weights of a trained network, a name or a file.")
 @click.option("--trunk", metavar="MODEL", help="Start from the trunk of a model of other landmarks, with new heads.")
 @click.option("--no-pose", is_flag=True, help="No pose labels.")
 @_run

@@ -49,7 +49,7 @@ _OFFSET_HELP = (
     "Move predictions to the right by this fraction of the eye distance, or by what the labels of 300w are off (see "
     "offset); the report says so."
 )
-_to_file = commands.output_option("Write it to a file instead.", required=False)
+_to_file = commands.output_option("Write to a file instead of printing.", required=False)
 
 
 def _predictor(model: str, shape_model: str | None) -> Any:
@@ -87,7 +87,7 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Measure MODEL (a shipped name or a file) on DATA, with intervals.
+    """Evaluate MODEL (the name of a trained network, or a file) on DATA, with intervals.
 
     The rows are those of the protocol that the splits and attributes of DATA allow: common, challenging and full of
     300-W, the six subsets of WFLW, bins of yaw. Angles and depths that come with DATA (300W-LP, AFLW2000-3D) are
@@ -109,7 +109,7 @@ def evaluate(
 @_to_file
 @commands.json_option
 def offset(model: str, data: str, reading: dict[str, Any], output: str | None, as_json: bool) -> None:
-    """Say how far the labels of DATA lie to the right of mirror-symmetric predictions of MODEL.
+    """Measure how far the labels of DATA lie to the right of mirror-symmetric predictions of MODEL.
 
     Measured along the line of the eyes, as a fraction of the eye distance, as a whole and by part of the face, with
     --json for each landmark; networks trained with mirrored images cannot learn it. `asmnet train --set
@@ -150,7 +150,7 @@ _TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--model", default="asmnet-68", show_default=True, help="A shipped name or a file.")
+@click.option("--model", default="asmnet-68", show_default=True, help="Name of a trained network, or a file.")
 @commands.boxes_option
 @commands.output_option("Folder for the results.", alias="--out", required=False, default=".", show_default=True)
 @click.option("--format", "forms", multiple=True, type=click.Choice(["overlay", "pts", "json", "csv"]))
@@ -218,7 +218,7 @@ def predict(
 @click.option("--opset", type=int, default=18, show_default=True)
 @commands.json_option
 def export(model: str, out: str | None, output: str | None, opset: int, as_json: bool) -> None:
-    """Write MODEL (a shipped name or a file) as ONNX: network and shape operator in one graph, checked."""
+    """Write MODEL (the name of a trained network, or a file) as ONNX: network and shape operator in one graph."""
     from asmnet.checkpoints import load_pretrained
     from asmnet.export import export_onnx
 

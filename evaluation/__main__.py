@@ -51,7 +51,7 @@ _COMPARABLE = [key for key, table in PUBLISHED.items() if table.protocol]
 @click.option("--beside", type=click.Choice(_COMPARABLE), help="Add a published table with this model in it.")
 @click.option("--format", "form", type=_FORMS, default="text", show_default=True, help="Form of what is printed.")
 @json_option
-@output_option("Write it to a file instead.", required=False)
+@output_option("Write the report to a file instead of printing it.", required=False)
 @click.option("--ced", type=click.Path(), help="Write the cumulative error plot to this image.")
 @click.option("--landmark-plot", type=click.Path(), help="Write the errors on the mean shape to this image.")
 @click.option("--explain", is_flag=True, help="Print the protocol first.")

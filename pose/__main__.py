@@ -22,7 +22,7 @@ from ._samples import faces_of, record_of, size_of_image
 @source_options()
 @click.option("--deformable", is_flag=True, help="Find the shape of the face as well as its pose.")
 @json_option
-@output_option("Write it to a file instead.", required=False, type=click.Path(dir_okay=False))
+@output_option("Write the angles to a file instead of printing them.", required=False, type=click.Path(dir_okay=False))
 def main(
     source: str,
     focal: float | None,

@@ -136,15 +136,15 @@ class _Label(click.ParamType):  # type: ignore[type-arg]
 LABEL = _Label()
 
 _SOURCE: dict[str, dict[str, Any]] = {
-    "--scheme": {"help": "What the landmarks are: ibug68, wflw98, cofw29, imm58, muct68, ..."},
+    "--scheme": {"help": "Landmark scheme of SOURCE: ibug68, wflw98, cofw29, imm58, muct68, ..."},
     "--split": {"help": "Part of a set that has parts: train, val, test, ..."},
-    "--missing": {"type": _Missing(), "help": "What marks a missing landmark: -1, or 0,0, or negative."},
-    "--origin": {"type": click.IntRange(0, 1), "help": "Number of the first pixel in .pts files. [default: 1]"},
-    "--frame": {"type": click.Choice(FRAMES), "help": "What the numbers are, where the format cannot say it."},
+    "--missing": {"type": _Missing(), "help": "Value that marks a missing landmark: -1, or 0,0, or negative."},
+    "--origin": {"type": click.IntRange(0, 1), "help": "What .pts files call the first pixel. [default: 1]"},
+    "--frame": {"type": click.Choice(FRAMES), "help": "Coordinate frame, where the files do not record it."},
     "--image-size": {"nargs": 2, "type": click.IntRange(1), "metavar": "W H",
                      "help": "Width and height of the images, where they do not lie beside the files."},
     "--extension": {"metavar": "EXT,...", "help": "Which files of a folder: csv, or pts,json."},
-    "--archive": {"help": "Read the folder as a public set: 300w, wflw, cofw, aflw2000, asmnet, ..."},
+    "--archive": {"help": "Read the folder as a public data set: 300w, wflw, cofw, aflw2000, asmnet, ..."},
     "--groups": {"metavar": "COLUMN", "help": "Column that names the person or image of each shape."},
     "--read": {"multiple": True, "metavar": "NAME=VALUE", "help": "Another option of the format: scaled=true, "
                "part=face, columns=..., group=specimen, decimal=,"},

@@ -110,7 +110,7 @@ def _holds_shapes(path: str) -> bool:
         return False
 
 
-@click.command(short_help="Say how good a model of landmarks is.")
+@click.command(short_help="Measure the quality of a model of landmarks.")
 @click.argument("source")
 @commands.source_options()
 @click.option("--n-components", "-n", type=click.IntRange(1), default=10, show_default=True, help="Most modes to try.")
@@ -121,7 +121,7 @@ def _holds_shapes(path: str) -> bool:
 def diagnose(
     source: str, reading: dict[str, Any], n_components: int, folds: int, picture: str | None, seed: int, as_json: bool
 ) -> None:
-    """Say how good a model of SOURCE is: compactness, generalisation, specificity, how many modes; name outliers."""
+    """Measure a model of SOURCE: compactness, generalisation, specificity, number of modes; and list outliers."""
     data = commands.read(source, reading)
     commands.say_curves(source, data)
     shapes = data.lengths()

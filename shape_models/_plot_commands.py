@@ -23,7 +23,7 @@ _scheme = click.option("--scheme", help="Scheme whose names and edges are used; 
 
 @click.group()
 def plot() -> None:
-    """Draw a model or shapes into an image (.png, .svg, .pdf)."""
+    """Draw a model or shapes as a figure (.png, .svg, .pdf)."""
 
 
 def _draw(draw: Callable[[], Any], output: str, as_json: bool, **record: Any) -> None:

@@ -17,6 +17,7 @@ from ._array import (
     as_confidence,
     beside,
     device_of,
+    either,
     enter,
     namespace_of,
     to_numpy,
@@ -349,8 +350,8 @@ def _covariance(covariance: Any, points: Any, lead: tuple[int, ...]) -> tuple[An
     n_landmarks, n_dims = (int(n) for n in points.shape[1:])
     c = beside(as_array(covariance, "covariance", booleans=True), points)
     expected = (
-        f"a number, one for each landmark, {(n_landmarks,)} or {(*lead, n_landmarks)}, or a matrix for each, "
-        f"{(n_landmarks, n_dims, n_dims)} or {(*lead, n_landmarks, n_dims, n_dims)}"
+        f"a number, one for each landmark, {either((n_landmarks,), (*lead, n_landmarks))}, or a matrix for each, "
+        f"{either((n_landmarks, n_dims, n_dims), (*lead, n_landmarks, n_dims, n_dims))}"
     )
     full = tuple(c.shape[-3:]) == (n_landmarks, n_dims, n_dims)
     if c.ndim == 0:

@@ -44,7 +44,7 @@ class _Main(commands.Group):
 @click.group(cls=_Main, context_settings={**commands.HELP, "max_content_width": 100})
 @click.version_option(__version__, prog_name="shape-models")
 def main() -> None:
-    """Statistical shape models of landmarks: fit, regularise, complete, judge, draw, convert.
+    """Statistical shape models of landmarks: fit, apply, evaluate, draw and convert.
 
     SOURCE is a landmark file (.pts .asf .tps .ljson .npy .csv .json .xml), a .npz with an array `shapes`, or a folder
     of landmark files, searched with all folders below it (a split.csv or the layout of 300-W is understood; --archive
@@ -192,20 +192,23 @@ def fit(
     commands.say(as_json, record, [*lines, f"saved {output}"])
 
 
-@main.command(short_help="Move shapes to the nearest plausible ones.")
+@main.command(short_help="Replace shapes by the nearest plausible ones.")
 @click.argument("model")
 @click.argument("source")
 @commands.output_option(_LANDMARKS)
 @_format
 @commands.source_options()
 @click.option(
-    "--loss", type=_LOSSES, default="linear", help="Landmarks that do not fit count fully, less, or not at all."
+    "--loss",
+    type=_LOSSES,
+    default="linear",
+    help="Outlying landmarks count fully (linear), less (huber) or not at all (tukey).",
 )
 @commands.json_option
 def project(model: str, source: str, output: str, form: str | None, reading: Given, loss: Any, as_json: bool) -> None:
-    """Move every shape of SOURCE to the nearest plausible shape of MODEL, where it stands.
+    """Replace every shape of SOURCE by the nearest plausible shape of MODEL, in its own position, size and rotation.
 
-    Missing landmarks (NaN) are filled in.
+    Missing landmarks are estimated.
     """
     chosen = commands.load_shape_model(model)
     data = commands.read(source, reading)
@@ -238,7 +241,7 @@ def project(model: str, source: str, output: str, form: str | None, reading: Giv
     _refuse_failed(data, bad)
 
 
-@main.command(short_help="Fill in missing landmarks.")
+@main.command(short_help="Estimate missing landmarks.")
 @click.argument("model")
 @click.argument("source")
 @commands.output_option(_LANDMARKS)
@@ -246,7 +249,7 @@ def project(model: str, source: str, output: str, form: str | None, reading: Giv
 @commands.source_options()
 @commands.json_option
 def complete(model: str, source: str, output: str, form: str | None, reading: Given, as_json: bool) -> None:
-    """Fill the missing landmarks of SOURCE with what MODEL holds most probable; the others stay."""
+    """Estimate the missing landmarks of SOURCE by MODEL; the others are not changed."""
     chosen = commands.load_shape_model(model)
     data = commands.read(source, reading)
     shapes = commands.shapes_for(chosen, data)

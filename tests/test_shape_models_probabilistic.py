@@ -93,6 +93,7 @@ def test_weights_broadcast_over_the_shapes(xp, noise):
     [
         (np.ones(6), r"got shape \(6,\); expected one number a landmark"),
         (np.ones((2, 7)), "expected one number a landmark"),
+        (0.5, r"got shape \(\); expected one number a landmark, \(\d+,\)( or \(.+\))?\. Try numpy\.full"),
         (-np.ones(7), "got -1; expected numbers from 0 to 1"),
         (np.full(7, np.nan), "got nan; expected numbers from 0 to 1"),
         (np.full(7, 1.5), "got 1.5; expected numbers from 0 to 1"),

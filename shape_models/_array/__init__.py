@@ -26,4 +26,4 @@ from ._library import (
     to_numpy,
     values_known,
 )
-from ._weights import as_confidence, as_weights, formerly_weights
+from ._weights import as_confidence, as_weights, either, formerly_weights

@@ -51,6 +51,11 @@ def as_weights(weights: Any, shape: tuple[int, ...], *, name: str = "weights") -
         ) from None
 
 
+def either(*shapes: tuple[int, ...]) -> str:
+    """Return the different ones of some shapes, in words."""
+    return " or ".join(dict.fromkeys(map(str, shapes)))
+
+
 def as_confidence(confidence: Any, like: Any, shape: tuple[int, ...], *, name: str = "confidence") -> Any:
     """Check how far each landmark is trusted, and return it in the library, type and device of the shapes.
 
@@ -82,7 +87,10 @@ def as_confidence(confidence: Any, like: Any, shape: tuple[int, ...], *, name: s
     lead = len(shape) - len(given)
     fits = lead >= 0 and len(given) > 0 and given[-1] == shape[-1]
     if not fits or any(a not in (1, b) for a, b in zip(given, shape[lead:], strict=True)):
-        raise ValueError(f"{name}: got shape {given}; expected one number a landmark, ({shape[-1]},) or {shape}.")
+        hint = "" if given else f" Try numpy.full({shape[-1]}, {name})."
+        raise ValueError(
+            f"{name}: got shape {given}; expected one number a landmark, {either((shape[-1],), shape)}.{hint}"
+        )
     values = beside(values, like)
     if values_known(values) and not bool(xp.all((values >= 0) & (values <= 1))):
         off = to_numpy(values)

@@ -86,15 +86,14 @@ _EVIDENCE = "auto: the better of patches and profiles in images left out."
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.html",
-    help="Leave images out, and write a page on how good the search is.",
+    help="Measure the search on images left out of its training, and write a page about it.",
 )
 @click.option(
     "--folds",
     type=click.IntRange(2),
-    help="How often images are left out for the report; by default one "
-    "image or group at a time up to 15, and a fifth of them above.",
+    help="Folds of the report. By default each image or group is a fold, up to 15 of them; with more, there are five.",
 )
-@click.option("--faces", is_flag=True, help="Learn what face detection means for this model: no boxes needed later.")
+@click.option("--faces", is_flag=True, help="Learn how boxes of the face detector relate to the landmarks.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
 def train_search(
@@ -244,7 +243,7 @@ def _search_model(model: str, *, parts: bool = True) -> Any:
     return fitter
 
 
-@click.command("refine", short_help="Make landmarks of any detector better.")
+@click.command("refine", short_help="Improve the landmarks of any detector.")
 @click.argument("images", type=click.Path(exists=True, path_type=Path))
 @click.argument("landmarks", type=click.Path(exists=True))
 @output_option("Folder to fill.", type=click.Path(file_okay=False, path_type=Path))
@@ -259,7 +258,7 @@ def refine(
     images: Path, landmarks: str, output: Path, model: str, form: str, reading: dict[str, Any], overlay: bool,
     jobs: int, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make LANDMARKS of any detector better by what IMAGES, a file or a folder, show and by the shape of the object.
+    """Improve LANDMARKS of any detector by IMAGES, a file or a folder, and a shape model.
 
     LANDMARKS, of any format and scheme, are matched to the images by their names, several of one image too. Writes a
     landmark file for each, in the scheme of the model, and refined.csv: how many landmarks were kept, searched,
