@@ -1,15 +1,16 @@
 """Make any landmark detector behave: its landmarks, the image and a shape model together.
 
-The landmarks are what dlib (its 68-point predictor) and MediaPipe (its mesh of 478 points) really answered on an
-image, on the same with the mouth covered, and blurred and noisy; `any_detector.npz` beside this file holds their
-numbers. dlib's own detector found no face under the cover and was given the box of the plain image. One call converts
-them to 68 landmarks, asks the image which of them it supports, searches, and carries the others by the shape model.
+The landmarks are those that dlib (its 68-point predictor) and MediaPipe (its mesh of 478 points) really found in an
+image, in the same image with the mouth covered, and in a blurred and noisy one; `any_detector.npz` beside this file
+holds them. dlib's own detector found no face under the cover, so its predictor got the box of the plain image. One call
+of `refine` converts the landmarks to 68, measures how well the image supports each of them, searches the image from
+there, and estimates unsupported landmarks from the others by the shape model.
 
-Look at the dots: their colour says how well the image supports each landmark, and the ellipses how far off it may be.
-What `refine` cannot do: MediaPipe's mistakes under a cover are a face too, so that no shape model alone would see them,
-and where the image shows nothing, the answer is what the rest of the face makes likely, not what is there. A detector
-that is better than the search (dlib on clear frontal faces) is not made better, and two faces in one box, or a box on
-something else, are not put right.
+Look at the dots: their colour shows how well the image supports each landmark, and the ellipses show how large its
+error may be. What `refine` cannot do: where the image shows nothing, the result is what the rest of the face makes
+likely, not what is there. A detector that is more accurate than the search (dlib on clear frontal faces) is not
+improved, and two faces in one box, or a box on something else, are not corrected. Note that MediaPipe's mistakes under
+a cover form a face, too, so that a shape model alone could not see them.
 """
 
 from pathlib import Path

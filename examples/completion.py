@@ -1,9 +1,10 @@
-"""A half-seen shape, completed: where the rest must be, and how sure the model is of each landmark.
+"""Completing a partly visible shape: where the hidden landmarks are, and how certain the model is of each.
 
-A hand covers part of the face, or half of a fossil is missing: landmarks that are not seen are NaN. `complete` returns
-their most probable place given what is seen, and a covariance for each. Look at the ellipses: they are long where the
-model cannot know. Drawn to hold 90 % of the truth (grey), they hold a little less on new faces; with fewer modes they
-would hold much less, as what the model leaves out is no noise. So keep many modes for this: ASM(0.99), not ASM(0.9).
+A hand covers part of the face, or half of a fossil is missing: landmarks that are not visible are NaN. `complete`
+returns their most probable positions given the visible ones, with a covariance for each. Look at the ellipses: they
+are long where the visible landmarks say little. They are drawn to contain 90 % of the true landmarks (grey), and
+contain a little less on new faces. With fewer modes they would contain much less, because the variation that the model
+leaves out is not independent noise. So keep many modes for this: ASM(0.99), not ASM(0.9).
 """
 
 import numpy as np

@@ -193,7 +193,7 @@ print(f"{found.status} after {len(found.trace)} steps, plausibility {found.plaus
 
 # %% [markdown]
 # **Exercise 5.** Give `search.predict` a box that is 40 pixels too far to the right (`boxes=np.array(found.box) +
-# [40, 0, 40, 0]`). Does the result tell that it is wrong?
+# [40, 0, 40, 0]`). Which fields of the result show that it is wrong?
 
 # %% [markdown]
 # ## 6. The network, and back

@@ -13,12 +13,13 @@
 # %% [markdown]
 # # Landmarks in images in forty-five minutes
 #
-# Three ways to find landmarks in an image, a search, a network that answers coordinates and a network that draws maps,
-# what a shape model adds to each of them, and how to know when the answer is wrong.
+# Three ways to find landmarks in an image: a search, a network that regresses coordinates, and a network that predicts
+# heat maps. What a shape model adds to each of them, and how to know when the result is wrong.
 #
-# It goes on from the lecture on shape models. `jupytext --to ipynb lecture_images.py` makes the notebook; each section
-# ends with an exercise, and the answers are comments at the very end. One image in the public domain serves for all
-# sections: it shows how things work, and never how good they are. That takes many faces, see the guide on evaluation.
+# It continues the lecture on shape models (`lecture.py`). `jupytext --to ipynb lecture_images.py` makes the notebook;
+# each section ends with an exercise, and the answers are comments at the very end. One image in the public domain
+# serves for all sections. It shows how the methods work, not how accurate they are: that takes many faces, see the
+# guide on evaluation.
 
 # %%
 import numpy as np
@@ -52,9 +53,9 @@ def error(points):
 # %% [markdown]
 # ## 1. The search: look around, then be plausible
 #
-# The classical active shape model gives each landmark a *local appearance model*. From the pixels around its present
-# place it says where the landmark should go, and how sure that is. Then the shape model answers with the nearest
-# plausible face. Both steps alternate, from a coarse image to a fine one:
+# The classical active shape model gives each landmark a *local appearance model*. From the pixels around the current
+# position it proposes where the landmark should go, and how certain that is. Then the shape model replaces the proposal
+# by the nearest plausible face. Both steps alternate, from a coarse image to a fine one:
 #
 # $$ y_k = x_k + u_k(\text{image around } x_k), \qquad x \leftarrow T^{-1} \mathcal{A}(T y), $$
 #
@@ -90,9 +91,9 @@ for r, end in zip(reach, ends, strict=True):
 # %% [markdown]
 # ## 2. The network: all pixels at once
 #
-# A convolutional network sees the whole crop. ASMNet answers 136 coordinates in *crop units*: the crop reaches from
-# $-\tfrac12$ to $\tfrac12$, so that the answer does not depend on the size of the image. The crop comes from a box, and
-# with it everything that is wrong with the box.
+# A convolutional network sees the whole crop. ASMNet predicts 136 coordinates in *crop units*: the crop reaches from
+# $-\tfrac12$ to $\tfrac12$, so that the prediction does not depend on the size of the image. The crop comes from a box,
+# and so do errors of the box.
 
 # %%
 network = Predictor.from_pretrained("asmnet-68")
@@ -106,8 +107,8 @@ for name, points in (("network", answers), ("search", searched)):
     print(f"{name}: error {error(points).mean():.2f} % on {n} boxes that are off, spread {spread:.2f} pixels")
 
 # %% [markdown]
-# Mean over all boxes and the answers agree better with the truth than each of them (*test-time augmentation*). But the
-# spread is not the error: what all answers share, no averaging takes away.
+# The mean of the predictions from all boxes is closer to the truth than each of them (*test-time augmentation*). But
+# their spread is not their error: an error that all predictions share is not removed by averaging.
 
 # %%
 print(f"mean answer: {error(answers.mean(axis=0)[None])[0]:.2f} %, a single one: {error(answers).mean():.2f} %")
@@ -119,14 +120,14 @@ print(f"shared by all answers: {bias:.2f} pixels; differing: {answers.std(axis=0
 # `IBUG68.flip(points, width=210)`. How far do the two answers differ, and why is that no error bar either?
 
 # %% [markdown]
-# ## 3. Maps: where, and how sure
+# ## 3. Heat maps: where, and how certain
 #
-# A network of heat maps draws, for each landmark, a map $h(u) \ge 0$ of where it may be. Its normalised values are a
+# A heat map network predicts, for each landmark, a map $h(u) \ge 0$ of where it may be. Its normalised values are a
 # distribution, with a mean and a covariance:
 #
 # $$ \mu = \sum_u u\, p(u), \qquad \Sigma = \sum_u (u - \mu)(u - \mu)^\top p(u), \qquad p = h^s / \sum h^s . $$
 #
-# One covers part of the face and looks at both.
+# Cover part of the face, and look at both.
 
 # %%
 hourglass = load_pretrained("hourglass-68")
@@ -244,11 +245,11 @@ for ax, title, points, spread in zip(
     ax.set_title(f"where the truth should be, {title}")
 
 # %% [markdown]
-# A map has the width of the target that it was trained to draw, so its spread is no probability by birth. The fit goes
-# wrong in another way: it takes the errors of 68 landmarks for independent, and averages away what they share
+# A map has the width of the target that it was trained to predict, so its spread is not a calibrated uncertainty. The
+# fit goes wrong in another way: it takes the errors of 68 landmarks for independent, and averages away what they share
 # (section 2). `learn_point_errors` learns bias and covariance of a detector from faces whose truth is known, and
-# `expected_error` of a search is learned in the same way. Whatever says how sure it is has to be checked like that, on
-# faces that it was not tuned on.
+# `expected_error` of a search is learned in the same way. Every statement of uncertainty has to be checked like that,
+# on faces that it was not tuned on.
 #
 # **Exercise 5.** Find the factor on the covariances of the fit with which their 90 % ellipses hold 90 % of the
 # landmarks. Does the same factor serve the jaw alone?

@@ -1,4 +1,4 @@
-"""Generalised Procrustes analysis: what is left of 200 faces when position, size and rotation are taken away.
+"""Generalised Procrustes analysis: how 200 faces differ when position, size and rotation are removed.
 
 Look at the middle panel: the same faces as on the left, and each landmark now lies in a small cloud around the mean
 face. What is left inside the clouds is shape; the bars count how little of the total spread that is.

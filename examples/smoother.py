@@ -1,9 +1,9 @@
-"""The shape operator as a smoother: noise in, plausible out, and how much it helps.
+"""The shape operator as a filter: noisy landmarks in, plausible landmarks out, and how much that gains.
 
 `project` keeps of a shape what the modes can express, and clips each mode to three standard deviations. Look at the
-rings, the best number of modes for each amount of noise: without noise more modes are always better, since they have
-room for the face; with noise more than a dozen or two give room to the noise. How little that costs is the merit of
-clipping: the dashed line is the uppermost curve without it.
+rings, the best number of modes for each amount of noise. Without noise, more modes are always better, since they
+describe the face more closely; with noise, more than a dozen or two describe the noise as well. That this costs so
+little is due to clipping: the dashed line is the uppermost curve without it.
 """
 
 import numpy as np
