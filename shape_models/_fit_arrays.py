@@ -35,13 +35,19 @@ def decode(problem: Any, pose: Similarity, coefficients: Any) -> Any:
     return pose.inverse(problem.basis._decode(coefficients))
 
 
-def posterior(problem: Any, some: Normal, pose: Similarity, points: Any, steps: int) -> tuple[Similarity, Any, Any]:
-    """Return pose, whole shapes, and the squared Mahalanobis distance of what is seen; one step leaves the pose."""
+def posterior(
+    problem: Any, some: Normal, pose: Similarity, points: Any, steps: int, hopeless: Any = None
+) -> tuple[Similarity, Any, Any]:
+    """Return pose, whole shapes, and the squared Mahalanobis distance of what is seen; one step leaves the pose.
+
+    Rows that `hopeless` says will not be reported are not waited for.
+    """
     system, xp = _System(problem, some), namespace_of(points)
     tolerance = 8 * float(xp.finfo(points.dtype).eps)  # the frame turns by rounding
     gains = system.gains(pose)
     gram = system.gram(gains)
     steps = steps if problem.status is not None else min(steps, _TRACED_STEPS)
+    waited = np.ones(len(points), bool)
     for step in range(steps):
         if step and problem.covariance is not None:
             gains = system.gains(pose)
@@ -50,17 +56,20 @@ def posterior(problem: Any, some: Normal, pose: Similarity, points: Any, steps: 
         if step == steps - 1:
             break
         move = problem.frame.align(whole)
-        if problem.status is not None and _rests(move, tolerance):
+        if problem.status is not None and _rests(move, tolerance, waited):
             break
         pose = move @ pose
+        if step == _TRACED_STEPS and hopeless is not None and problem.status is not None:
+            waited = ~hopeless(pose)
     return pose, xp.where(problem.exact()[..., None], points, pose.inverse(whole)), square
 
 
-def _rests(move: Similarity, tolerance: float) -> bool:
+def _rests(move: Similarity, tolerance: float, rows: np.ndarray) -> bool:
     xp = namespace_of(move.scale)
     eye = xp.eye(move.n_dims, dtype=move.scale.dtype, device=device_of(move.scale))
     turn = move.scale[..., None, None] * move.rotation - eye
-    return bool(xp.all(xp.abs(turn) <= tolerance))
+    still = to_numpy(xp.all(xp.abs(turn) <= tolerance, axis=(-2, -1)))
+    return bool(still[rows].all())
 
 
 def likeness(problem: Any, pose: Similarity, share: Any, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -39,14 +39,15 @@ from ._fit_landmarks import (
 from ._kernels import compiled, inner
 
 # Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
-INLINED = "9ad8eff26d2fe416"
+INLINED = "ebad75c3f13d128d"
 
 
 @compiled
-def begin(points, weights, target, eps, pose, shift, codes):
+def begin(points, weights, target, eps, pose, shift, codes, alike):
     """Write the poses of what is seen; zeros and weight 0 where it is missing, the mean where no pose is best.
 
-    The reason, by its place in `_fit_loops.WORDS`, comes to `codes`. Returns the number of landmarks not of weight 1.
+    The reason, by its place in `_fit_loops.WORDS`, comes to `codes`, and to `alike` the squared correlation of what is
+    seen with the mean. Returns the number of landmarks not of weight 1.
     """
     n, p = points.shape
     d = shift.shape[1]
@@ -71,7 +72,7 @@ def begin(points, weights, target, eps, pose, shift, codes):
         if code:
             x[:], w[:] = target.mean, 1.0
             align(x, w, target.mean, target.rule, target.inflation, pose[i], shift[i], work)
-        codes[i] = code
+        codes[i], alike[i] = code, work[0, 3]
         for j in range(k):
             n_uncertain += w[j] != 1.0
     return n_uncertain
@@ -121,13 +122,13 @@ def likeness(points, known, share, pose, shift, mean, spread, out):
             w[j] = share[i, j] * typical / (typical + error) if known.seen[i, j] else 0.0
             apart += w[j] * (spread[j] + error)
         align(points[i], w, mean, FULL, 1.0, a, t, work)
-        size, own = work[5, 0], work[5, 1]
+        own = work[5, 1]
         move(pose[i], shift[i], points[i], z)
         along = 0.0
         for j in range(k):
             for c in range(d):
                 along += w[j] * (mean[d * j + c] - work[1, c]) * z[d * j + c]
-        out[i, 0], out[i, 1], out[i, 2] = squared_scale(a) * size / own, along / own, apart / own
+        out[i, 0], out[i, 1], out[i, 2] = work[0, 3], along / own, apart / own
 
 
 @compiled

@@ -54,7 +54,7 @@ def align(x, w, target, rule, inflation, a, t, work):
     """Write the pose that superimposes x on the target, landmarks weighed by w; return how far a is from the identity.
 
     To `work[5]` come the scatters of x and target, what the turn stands out by, and the total weight; to `work[0]` and
-    `work[1]` their centres.
+    `work[1]` their centres, with the squared correlation behind the first.
     """
     d = len(t)
     k = len(x) // d
@@ -95,6 +95,7 @@ def align(x, w, target, rule, inflation, a, t, work):
                 mm += w[j] * (target[3 * j + c] - aim[c]) ** 2
         gain, margin, _ = turn_2d_kernel(h, work[6:14], work[14], a)
     told[0], told[1], told[2], told[3] = xx, mm, margin, total
+    work[0, 3] = gain * gain / (xx * mm)
     if rule == FULL:
         scale = inflation * gain / xx
     elif rule == PARTIAL:

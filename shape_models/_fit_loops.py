@@ -48,16 +48,19 @@ def pose_from(similarity: Similarity) -> Pose:
     return Pose(matrix.astype(np.float64, order="C"), np.array(similarity.translation, dtype=np.float64, order="C"))
 
 
-def begin(frame: Any, points: np.ndarray, weights: np.ndarray, eps: float) -> tuple[Pose, np.ndarray, bool]:
-    """Return poses from the points alone, their status, and whether all is certain; see `_fit_kernels.begin`."""
+def begin(frame: Any, points: np.ndarray, weights: np.ndarray, eps: float) -> tuple[Pose, np.ndarray, bool, np.ndarray]:
+    """Return poses from the points alone, their status, whether all is certain, and how points correlate with the mean.
+
+    See `_fit_kernels.begin`.
+    """
     n, _, d = points.shape
-    pose, codes = Pose.empty(n, d), np.empty(n, np.int8)
+    pose, codes, alike = Pose.empty(n, d), np.empty(n, np.int8), np.empty(n)
     given = np.where((weights > 0)[..., None], points, np.nan) if d == 3 else points  # the loop writes over them
-    n_uncertain = loops.begin(_flat(points), weights, _target(frame), 16 * eps, *pose, codes)
+    n_uncertain = loops.begin(_flat(points), weights, _target(frame), 16 * eps, *pose, codes, alike)
     for i in np.flatnonzero((codes == 5) & (d == 3)):
         if is_collinear(given[i], frame.mean, ~np.isnan(given[i]).any(axis=1), ()):
             codes[i] = 6
-    return pose, WORDS[codes], not n_uncertain
+    return pose, WORDS[codes], not n_uncertain, alike
 
 
 def _target(frame: Any) -> Any:

@@ -251,6 +251,8 @@ class Box(_HalfWidth):
 
     def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         bound = _bound(self.value, scale)
+        if isinstance(coefficients, np.ndarray):
+            return np.minimum(np.maximum(coefficients, -bound), bound)
         # The where is for the derivative: a mode of bound 0 is constant, though 0 lies inside [0, 0].
         moved = xp.where(bound > 0, coefficients, xp.zeros_like(bound))
         return _between(moved, -bound, bound, xp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 
 from . import _fit_arrays
-from ._array import device_of, leave, namespace_of, to_numpy
+from ._array import beside, device_of, leave, namespace_of, to_numpy
 from ._limits import Box
 from ._normal import Normal, least_noise
 from ._operands import Operands
 from ._problem import UNLIKE, Frame, Problem, beside_rows, spread
 from ._robust import HUBER, LEAST, MEDIAN_LENGTH, TUKEY
+from ._superimposition import fit_pair
 from ._transforms import Similarity, pose_directions
 
 _ROUNDS, _N_HUBER = 7, 2  # of reweighting; the first by Huber's loss, which has no local optima
 _ENERGY, _MOST_GRADIENTS = 0.1, 8  # what conjugate gradients may leave, in units of the spread, and their most steps
 _STEPS = 400  # most turns of the frame; each leaves a tenth of the error, or more where directions are exact
 _MOST_STEPS = 50  # of Gauss and Newton
+_DRAGGED = 0.5  # squared correlation with the mean below which landmarks far off may have dragged the pose along
+# Sizes of the mean, the root mean square distance of its landmarks from their middle: from where on a landmark stands
+# where no part of a shape does, in whatever order, and how far away such a one is looked at.
+_FAR, _NEARER = 4.0, 1.0
 LEAST_ALIKE = 0.15  # AFLW2000-3D with its profiles is at 0.19 or more, 85 % of its mirror images below; COFW's at 0.07
 _MOST_SCATTER = 0.5  # scatter to expect about the mean: of a single mode, one shape in a thousand is 11 times as far
 _LONGEST_STEP = 0.5  # of a turn in radians, or of the logarithm of the scale: beyond, linear terms are wrong
@@ -61,13 +66,17 @@ def solve(
     xp = namespace_of(points)
     some = Normal.of(frame.basis, frame.scaling)
     share = xp.ones_like(problem.confidence)
+    bounded, reach = problem, None
+    if loss != "linear" and start is None and problem.alike is not None and (problem.alike < _DRAGGED).any():
+        bounded, pose, reach = _without_far(problem, pose)
     if loss != "linear":
         d = points.shape[2]
         # Points of a shape without noise that fit exactly have an error of at least a billionth of its size.
         limits = (HUBER, TUKEY, MEDIAN_LENGTH[d], some.noise**0.5 + 1e-9, LEAST, _ENERGY, _MOST_GRADIENTS)
         n_huber = _ROUNDS if loss == "huber" else _N_HUBER
-        pose, share, points = engine.reweigh(problem, some, pose, _ROUNDS, n_huber, limits)
-    found = Solution(problem, prior, engine, pose, share, points, points)
+        pose, share, points = engine.reweigh(bounded, some, pose, _ROUNDS, n_huber, limits)
+        share = share if reach is None else share * reach
+    found = Solution(problem, prior, engine, pose, share, points, points, reach=reach)
     if not prior:
         # Of coefficients that are not determined the most probable are taken: a prior of no weight to speak of.
         largest = max(float(xp.max(problem.basis.variances)), float(np.finfo(np.float64).tiny))
@@ -80,10 +89,73 @@ def solve(
             found.pose = engine.superimpose(problem, points)
     else:
         prior_ = Normal.of(frame.prior, frame.scaling)
-        found.pose, found.completed, found.square = engine.posterior(problem, prior_, pose, points, _STEPS)
+        hopeless = {"hopeless": found.hopeless} if judge and engine is _fit_arrays else {}
+        found.pose, found.completed, found.square = engine.posterior(problem, prior_, pose, points, _STEPS, **hopeless)
     if judge:
         found.judge()
     return found
+
+
+def _without_far(problem: Problem, pose: Any) -> tuple[Problem, Any, Any]:
+    """Return a problem, and its poses, in which landmarks far off have not dragged their shapes along.
+
+    They stand nearer, in the same direction, still beyond where a loss bounds their pull; the last of the answer is the
+    fraction of their distance. Of the poses by a few landmarks each the one is taken in which the median distance to
+    the mean is least, and then that by all landmarks within 2.5 of the standard deviations this median stands for:
+    P. J. Rousseeuw, A. M. Leroy, "Robust regression and outlier detection", 1987, chapter 5.
+    """
+    frame = problem.frame
+    assert problem.alike is not None
+    rows = np.flatnonzero((problem.alike < _DRAGGED) & ~problem.failed)
+    few = frame.basis._derived(("few", frame.mean.tobytes()), lambda: _far_apart(frame.mean))
+    rule = "full" if frame.scaling else "rigid"
+    found = pose.similarity() if not isinstance(pose, Similarity) else pose
+    parts = [np.array(to_numpy(part), dtype=np.float64) for part in found._parts]
+    reach = np.ones(problem.confidence.shape)
+    size = np.sqrt(np.square(frame.mean - frame.mean.mean(axis=0)).sum(axis=1).mean())
+    for row in rows:
+        points = to_numpy(problem.points[row]).astype(np.float64)
+        seen = to_numpy(problem.confidence[row]) > 0
+        usable = few[seen[few].all(axis=1)]
+        with np.errstate(all="ignore"):  # of landmarks that coincide
+            fit = fit_pair(points[usable], frame.mean[usable], None, rule=rule)
+            placed = Similarity._of(fit.rotation, fit.translation, fit.scale)(points[None])
+            off = np.linalg.norm(placed - frame.mean, axis=-1)[:, seen]
+            median = np.nan_to_num(np.median(off, axis=1), nan=np.inf)
+        if not np.isfinite(median).any():
+            continue
+        best = int(np.argmin(median))
+        near = np.zeros(len(seen))
+        near[seen] = off[best] <= 2.5 * max(median[best] / MEDIAN_LENGTH[points.shape[1]], frame.noise**0.5)
+        own = frame.align(points[None], near[None])
+        distance = np.linalg.norm(to_numpy(own(points[None]))[0] - frame.mean, axis=-1)
+        far = seen & (distance > _FAR * size)
+        if far.any():
+            reach[row, far] = _NEARER * size / distance[far]
+            for part, new in zip(parts, own._parts, strict=True):
+                part[row] = to_numpy(new)[0]
+    xp = namespace_of(problem.points)
+    like = [xp.asarray(p, dtype=problem.points.dtype, device=device_of(problem.points)) for p in parts]
+    found = Similarity._of(*like)
+    reach = xp.asarray(reach, dtype=problem.points.dtype, device=device_of(problem.points))
+    mean = beside(frame.mean, problem.points)
+    near_points = found.inverse(mean + reach[..., None] * (found(problem.points) - mean))
+    bounded = replace(problem, points=xp.where((reach < 1)[..., None], near_points, problem.points))
+    return bounded, found if isinstance(pose, Similarity) else problem.engine.pose_from(found), reach
+
+
+def _far_apart(mean: np.ndarray) -> np.ndarray:
+    """Return sets of as many landmarks as axes, (n, d), each landmark with others that lie far away from it."""
+    k, d = mean.shape
+    distance = np.linalg.norm(mean[:, None] - mean, axis=-1)
+    order = np.argsort(-distance, axis=1, kind="stable")
+    few = [np.stack([np.arange(k), order[:, rank]], axis=1) for rank in (0, k // 8, k // 4)]
+    pairs = np.concatenate(few)
+    if d == 2:
+        return pairs
+    first, second = mean[pairs.T][:, :, None]
+    across = np.cross(second - first, mean - first)  # (n, k, 3)
+    return np.concatenate([pairs, np.linalg.norm(across, axis=-1).argmax(axis=1)[:, None]], axis=1)
 
 
 def _started(problem: Problem, start: Similarity) -> Similarity:
@@ -119,6 +191,7 @@ class Solution:
     completed: Any  # (n, n_landmarks, n_dims) in the frame of the points
     coefficients: Any = None  # of least squares
     square: Any = None  # of the Mahalanobis distance of what is seen, where it is known already
+    reach: Any = None  # (n, n_landmarks), the fraction of the distance at which landmarks far off were looked at
 
     @cached_property
     def similarity(self) -> Similarity:
@@ -158,12 +231,21 @@ class Solution:
         own size there; and the scatter that the model and the errors of the points let expect about it, in units of
         its scatter. Landmarks count as they are certain beside the variation of the model.
         """
-        frame = self.problem.frame
         if self.problem.status is None:
             return None
-        mean, spread = frame.prior._derived("spread", lambda: _spread(frame.prior))
-        found: np.ndarray = self.engine.likeness(self.problem, self.pose, self.share, mean, spread)
+        share = self.share if self.reach is None else self.share * self.reach  # what lies far off counts as nearer
+        found: np.ndarray = self.engine.likeness(self.problem, self.pose, share, *self._landmarks)
         return found
+
+    def hopeless(self, pose: Any) -> np.ndarray:
+        """Return rows that will not look like the mean wherever their pose comes to rest."""
+        alike, _, apart = self.engine.likeness(self.problem, pose, self.share, *self._landmarks).T
+        return np.asarray((alike < 0.5 * LEAST_ALIKE) & (apart < 0.5 * _MOST_SCATTER))
+
+    @property
+    def _landmarks(self) -> tuple[np.ndarray, np.ndarray]:
+        prior = self.problem.frame.prior
+        return prior._derived("spread", lambda: _spread(prior))
 
     def judge(self) -> None:
         """Give points that do not look like the mean a status of their own.
@@ -171,9 +253,11 @@ class Solution:
         Their similarity makes them small, down to a single point, and what comes back from the model is many times
         their size. Where shapes and errors are so large that right points may look like anything, none is refused.
         """
-        if self.likeness is not None:
-            alike, _, apart = self.likeness.T
-            self.problem.give_up((alike < LEAST_ALIKE) & (apart < _MOST_SCATTER), UNLIKE)
+        alike = self.problem.alike
+        if self.pose is not self.problem.pose or not self.problem.certain:  # else what superimposes them has said it
+            alike = None if self.likeness is None else self.likeness[:, 0]
+        if alike is not None and (alike < LEAST_ALIKE).any() and self.likeness is not None:
+            self.problem.give_up((alike < LEAST_ALIKE) & (self.likeness[:, 2] < _MOST_SCATTER), UNLIKE)
 
     def distance(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the squared Mahalanobis distance of what is seen to the model, and its degrees of freedom, (n,).

@@ -133,6 +133,7 @@ class Problem:
     certain: bool = False  # every landmark is seen and exact
     status: np.ndarray | None = None  # (n,); None where values cannot be looked at
     pose: Any = None  # frame of the points → model, from the points alone, as the engine has it
+    alike: np.ndarray | None = None  # (n,), squared correlation with the mean in it; None where nobody can look
 
     @classmethod
     def of(
@@ -171,7 +172,9 @@ class Problem:
         self.points = np.array(self.points, dtype=np.float64, order="C")
         weights = np.ones(shape[:2]) if self.confidence is None else self.confidence
         self.confidence = np.array(weights, dtype=np.float64, order="C")
-        self.pose, self.status, exact = self.engine.begin(self.frame, self.points, self.confidence, self.eps)
+        self.pose, self.status, exact, self.alike = self.engine.begin(
+            self.frame, self.points, self.confidence, self.eps
+        )
         self.certain = exact and self.covariance is None
         if self.covariance is not None:
             self.covariance = np.where(self._failed_like(self.covariance), 0.0, self.covariance)
@@ -197,7 +200,9 @@ class Problem:
             mean = beside(self.frame.mean, points)
             pair = (mean, points) if self.frame.rule == "tangent" else (points, mean)
             status = row_status(*pair, w, fit)
+            alike = to_numpy(fit.cosine).astype(np.float64) ** 2
         self.status = np.where(bad, "infinite coordinate", "ok" if status is None else status)
+        self.alike = np.where(self.failed, 1.0, alike)  # they hold the mean
         if self.failed.any():
             self.points = xp.where(self._failed_like(points), mean, points)
             self.confidence = xp.where(self._failed_like(w), xp.ones_like(w), w)

@@ -498,3 +498,33 @@ def test_shapes_of_a_model_that_varies_as_much_as_it_is_large_are_not_refused(rn
     assert (fit.status == "ok").all()
     solid = rng.normal(size=(40, 9, 3)) + 0.3 * rng.normal(size=(9, 3))
     assert (fit_shape(AlignedASM().fit(solid), solid).status == "ok").all()
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("prior", [True, False])
+def test_a_robust_loss_bears_landmarks_at_any_distance(n_dims, prior, library, rng):
+    """Also such as drag the first pose along until nothing looks like the model any more."""
+    shapes = make_faces(60, rng=1)[:, ::2]
+    if n_dims == 3:
+        shapes = np.concatenate([shapes, 0.3 * shapes[:, ::-1, :1]], axis=2)
+    model = AlignedASM(ASM(0.95)).fit(shapes)
+    points = 100.0 * shapes[:6]
+    size = np.sqrt(np.square(points - points.mean(axis=1, keepdims=True)).sum(axis=2).mean())
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+    for which, distance in (([30], 30.0), ([30], 1e5), ([2, 11, 20, 29], 10.0), ([2, 11, 20, 29], 1e4)):
+        off = rng.normal(size=(6, len(which), n_dims))
+        far, gone = points.copy(), points.copy()
+        far[:, which] += distance * size * off / np.linalg.norm(off, axis=-1, keepdims=True)
+        gone[:, which] = np.nan
+        array = torch.tensor(far) if library == "torch" else far
+        assert fit_shape(model, far).status.tolist() != ["ok"] * 6
+        for loss, most in (("tukey", 0.05), ("huber", 0.2)):  # by which Huber's loss is biased
+            fit = fit_shape(model, array, loss=loss, prior=prior)
+            assert fit.status.tolist() == ["ok"] * 6
+            expected = fit_shape(model, gone, loss=loss, prior=prior).shapes
+            off_now = np.linalg.norm(np.asarray(fit.shapes) - expected, axis=-1).max(axis=1) / size
+            assert np.median(off_now) < most
+            assert off_now.max() < 0.35  # Tukey's loss has more than one optimum
+            assert (np.asarray(fit.weights)[:, which] < 0.1).all()
