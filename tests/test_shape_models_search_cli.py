@@ -1,5 +1,6 @@
 """The commands that train and run a search, on files as users have them."""
 
+import contextlib
 import csv
 import functools
 import re
@@ -165,12 +166,19 @@ def test_training_tells_how_far_it_is(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "ASMFitter", few)
     heard = []
 
-    class Progress(_cli.Steps):
-        def tell(self, what, done, total):
-            heard.append((what, done, total))
-            super().tell(what, done, total)
+    shown = _cli.steps
 
-    monkeypatch.setattr(_cli, "Steps", Progress)
+    @contextlib.contextmanager
+    def listening():
+        with shown() as tell:
+
+            def heed(what, done, total):
+                heard.append((what, done, total))
+                tell(what, done, total)
+
+            yield heed
+
+    monkeypatch.setattr(_cli, "steps", listening)
     root, _ = folder
     for evidence in ("profiles", "patches"):
         heard.clear()
