@@ -28,6 +28,7 @@ _WIDE = 2.5  # how many times as far off as in training some starts are, which e
 _N_LEFT_OUT = 600  # images that the calibration looks at, at most
 _N_WHOLE = 40  # of them, at most, in which the object is looked for
 _N_TURNED = 20  # of these, at most, in which it is looked for at any angle: up to a second each, where it is small
+_N_FOLDS = (100, 5), (200, 3), (np.inf, 2)  # by the number of images: what few of them leave out is missed more
 _LEAST_GROUPS = 4  # below, the calibration goes by images: without a group the search would be another one
 _LEAST = 3  # images that a fold leaves to learn from; below, it goes by images too
 
@@ -55,7 +56,7 @@ def calibrate(
     rng = np.random.default_rng(fitter.random_state)
     n, images, shapes = len(truth), examples.images, examples.shapes
     groups = np.arange(n) if examples.groups is None else examples.groups
-    wanted = fitter.calibration or (5 if n < 200 else 2)
+    wanted = fitter.calibration or next(count for most, count in _N_FOLDS if n < most)
     fold = folds(groups, wanted, rng) if len(np.unique(groups)) >= _LEAST_GROUPS else np.zeros(n, dtype=int)
     if n - np.bincount(fold).max() < _LEAST:
         fold = folds(np.arange(n), max(wanted, min(n, 5)), rng)

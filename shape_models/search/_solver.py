@@ -14,13 +14,16 @@ from ._crops import Squared
 from ._frame import Fit, Frame
 from ._images import ImageBank
 from ._judge import appearance
-from ._lost import LOST
 from ._threads import serial
 from .evidence import Evidence, Proposal, View, check_proposal
 from .results import SearchResult, SearchStep
 
 _DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which an answer is doubted if it is not before
 _OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
+_ALIKE, _SHARPER = (
+    1.5,
+    4,
+)  # of 1 to 3 and 2 or 4, the best on hands, wings and portraits; with 2 far ones count too much
 _GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray
 FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
 
@@ -270,13 +273,13 @@ class Solver:
         )
 
     def _agree(self, outcome: Outcome, number: int, chosen: int, size: np.ndarray) -> None:
-        """Move an answer to the mean of those at the same place, each by the inverse of its expected squared error."""
-        state, points, sides = outcome.state, outcome.points[number], outcome.size[number]
+        """Move an answer to the mean of those that may well be the same, the more of each the better it is expected."""
+        state, points, expected = outcome.state, outcome.points[number], outcome.expected_error[number]
         best = number * len(points) + chosen
-        near = np.linalg.norm(points - points[chosen], axis=-1).mean(axis=-1) <= LOST * sides[chosen]
+        near = np.linalg.norm(points - points[chosen], axis=-1).mean(axis=-1) <= _ALIKE * expected[chosen]
         if near.sum() == 1 or not state.steps[best]:
             return
-        weights = (near * sides / outcome.expected_error[number]) ** 2
+        weights = near * (outcome.size[number] / expected) ** _SHARPER
         mean = np.tensordot(weights / weights.sum(), points, axes=1)
         fit = self.frame.fit(mean[None])
         last, move = state.steps[best][-1], np.linalg.norm(fit.points[0] - points[chosen], axis=-1).mean()

@@ -77,7 +77,7 @@ class ASMFitter(BaseEstimator):
         from that (`Patches`): what is covered later is then told from what is seen.
     calibration : int, default=None
         Folds of the cross-validation that learns the confidence of landmarks and the expected error of answers, each
-        trained like the whole; None for five below 200 images and two above, where the evidence learns from images.
+        trained like the whole; None for 5 below 100 images, 3 below 200 and 2 above, where the evidence learns.
         0 does without, and then the confidence is what the evidence says and the expected error unknown.
     tolerance : float, default=0.9
         A level ends when at least this fraction of landmarks stays where it is.

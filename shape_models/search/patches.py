@@ -21,7 +21,7 @@ _FAR = 1e4  # times the typical error, from which more makes no difference, and 
 _MAX_CONTEXT = 2200  # unknowns of the regression from all landmarks together
 _LEAST_LOCAL = 64  # principal components of descriptors in the regressions of single landmarks, or as many as there
 # are images: the others cannot be told from noise
-_MOST_CHOICE = 24  # landmarks that choose the penalty of all: half a decade more or less changes little
+_MOST_CHOICE = 8  # landmarks that choose the penalty of all: half a decade more or less changes little
 _N_PRINCIPAL = 20_000  # descriptors that these components are learned from
 _BLOCK = 1 << 24  # numbers of descriptors held at once before they are reduced
 
@@ -157,17 +157,16 @@ class Patches(Evidence):
             center = features.mean(axis=0)
             features -= center
             return features, center, None
-        some = np.sort(rng.permutation(n)[: max(1, _N_PRINCIPAL // k)])
-        part = self._describe(view.take(some), False)
-        part -= part.mean(axis=0)
-        part = part.reshape(-1, d)
-        principal = np.ascontiguousarray(np.linalg.eigh(part.T @ part)[1][:, ::-1][:, :c])
         features = np.empty((n, k, c), np.float32)
         center = np.zeros((k, d))
-        step = max(1, _BLOCK // (k * d))
+        order, some = rng.permutation(n), max(1, _N_PRINCIPAL // k)
+        step = max(some, _BLOCK // (k * d))
         for first in range(0, n, step):
-            rows = np.arange(first, min(first + step, n))
+            rows = order[first : first + step]
             part = self._describe(view.take(rows), False)
+            if not first:
+                rest = (part[:some] - part[:some].mean(axis=0)).reshape(-1, d)
+                principal = np.ascontiguousarray(np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :c])
             center += part.sum(axis=0)
             features[rows] = part @ principal
         center = (center / n).astype(np.float32)
