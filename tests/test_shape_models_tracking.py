@@ -546,3 +546,23 @@ def test_an_object_without_a_detector_is_found_where_such_objects_stand(rng):
     assert [[face.id for face in frame.faces] for frame in out] == [[0]] * 6
     for k, frame in enumerate(out):
         assert np.linalg.norm(frame.faces[0].landmarks - shapes[0] - np.array([0.5 * k, 0.0]), axis=1).mean() < 4
+
+
+@pytest.mark.parametrize("frames", [{"b": ASTRONAUT, "a": ASTRONAUT}, {"a.png", "b.png"}])
+def test_frames_without_an_order_are_refused(frames):
+    with pytest.raises(TypeError, match=r"frames: got (dict|set); expected the images in their order"):
+        track(frames)
+
+
+@pytest.mark.parametrize("n_landmarks", [5, 70])
+def test_a_predictor_that_changes_its_landmarks_is_named(n_landmarks, rng):
+    box, calls = np.array([177.0, 82.0, 274.0, 172.0]), []
+
+    def fickle(image, boxes):
+        calls.append(len(boxes))
+        n = 68 if len(calls) == 1 else n_landmarks
+        return [rng.uniform(0, 90, size=(n, 2)) + box[:2] for _ in boxes]
+
+    frames = track([ASTRONAUT] * 3, fickle, detector=lambda image: (box[None], [1.0], "landmarks"), min_confidence=0)
+    with pytest.raises(ValueError, match=f"predictor: got {n_landmarks} landmarks, and 68 in frames before"):
+        list(frames)

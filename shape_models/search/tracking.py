@@ -263,6 +263,7 @@ class _Callable:
         self.predictor = predictor
         self.detector = ScikitImage(min_windows=2) if detector is None else detector
         self.judge = judge
+        self.n_landmarks: int | None = None
 
     def find(self, image: np.ndarray, taken: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         boxes = _free(find_faces(image, self.detector, verify=False).boxes, taken)
@@ -284,6 +285,12 @@ class _Callable:
                 f"predictor: got {len(answers)} answers for {len(boxes)} boxes, as an array {shapes.shape}; expected "
                 "an array (K, 2) of at least three landmarks for each box."
             )
+        if self.n_landmarks not in (None, shapes.shape[1]):
+            raise ValueError(
+                f"predictor: got {shapes.shape[1]} landmarks, and {self.n_landmarks} in frames before; expected as "
+                "many in each."
+            )
+        self.n_landmarks = shapes.shape[1]
         confidences = [getattr(answer, "confidence", None) for answer in answers]
         if all(c is not None and np.shape(c) == shapes.shape[1:2] for c in confidences):
             return shapes, np.array(confidences, dtype=np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def read_frames(source: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]
         what = f"of shape {tuple(source.shape)}" if hasattr(source, "shape") else type(source).__name__
         raise TypeError(
             f"frames: got one image {what}; expected several, (n, height, width) or (n, height, width, 3). Try [image]."
+        )
+    if isinstance(source, Mapping | Set):  # whose names, or no order, would be read
+        raise TypeError(
+            f"frames: got {type(source).__name__}; expected the images in their order. Try a list, such as "
+            "list(frames.values())."
         )
     if not isinstance(source, Iterable):
         raise TypeError(f"frames: got {type(source).__name__}; expected a path, or an iterable of images.")
