@@ -118,7 +118,9 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     gorilla skulls 2.75, 2.71, 2.39, 2.37; macaque skulls 5.03, 7.63, 4.83, 4.83; bones 2.94, 2.79, 2.41, 2.40; digits
     8.75, 4.94, 4.49, 4.56; plethodon 2.88, 2.13, 2.02, 2.03; hummingbirds 1.14, 0.73, 0.55, 0.55; fly wings 0.85, 0.86,
     0.71, 0.73; hands 1.84, 0.44, 0.33, 0.38. The default is about as good as OAS shrinkage of all modes, on hands
-    worse.
+    worse. An amount and a target that complete best what was left out (``--amounts``) complete hidden parts up to 10 %
+    better from 30 to 100 faces, but one to three landmarks up to 6 % worse from 500 of another set; from 1750 faces
+    both are within 1 %.
 
     Missing landmarks (NaN) in `fit` are integrated out by expectation maximisation for probabilistic PCA, which
     assumes that they are missing for reasons unrelated to where they would lie.
