@@ -566,3 +566,18 @@ def test_a_predictor_that_changes_its_landmarks_is_named(n_landmarks, rng):
     frames = track([ASTRONAUT] * 3, fickle, detector=lambda image: (box[None], [1.0], "landmarks"), min_confidence=0)
     with pytest.raises(ValueError, match=f"predictor: got {n_landmarks} landmarks, and 68 in frames before"):
         list(frames)
+
+
+def test_a_predictor_is_told_that_no_fit_is_needed():
+    box, told = np.array([177.0, 82.0, 274.0, 172.0]), []
+
+    def fitting(image, boxes, *, fit=True):
+        told.append(fit)
+        return load_model("search68").predict([image] * len(boxes), boxes=list(boxes), n_turns=1)
+
+    def predict(image, boxes, *, fit=True):
+        return [answer.shape for answer in fitting(image, boxes, fit=fit)]
+
+    (frame,) = track([ASTRONAUT], predict, detector=lambda image: (box[None], [1.0], "landmarks"))
+    assert [face.status for face in frame.faces] == ["new"]
+    assert told == [False]

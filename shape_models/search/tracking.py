@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -264,6 +265,12 @@ class _Callable:
         self.detector = ScikitImage(min_windows=2) if detector is None else detector
         self.judge = judge
         self.n_landmarks: int | None = None
+        try:
+            takes: Any = inspect.signature(predictor).parameters
+        except (TypeError, ValueError):
+            takes = {}
+        # Only the landmarks are followed: a predictor that may leave out the fit of a shape model is told so.
+        self.options = {"fit": False} if "fit" in takes and takes["fit"].default is True else {}
 
     def find(self, image: np.ndarray, taken: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         boxes = _free(find_faces(image, self.detector, verify=False).boxes, taken)
@@ -273,7 +280,7 @@ class _Callable:
         return self._at(image, np.array([_box(start) for start in starts]))
 
     def _at(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        answers = self.predictor(image, boxes)
+        answers = self.predictor(image, boxes, **self.options)
         if not hasattr(answers, "__len__"):
             raise TypeError(f"predictor: got {type(answers).__name__}; expected an array (K, 2) for each box.")
         try:
