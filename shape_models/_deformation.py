@@ -201,6 +201,8 @@ def plot_solid(
         array = as_shapes(basis.mean, name="shape", n_dims=3)
     else:
         array = as_shapes(shape, name="shape", n_dims=3, allow_nan=True)
+        if np.isnan(array).all():
+            raise ValueError("shape: got no landmark; expected at least one that is not NaN.")
         pairs = _drawing.edges_of(scheme, edges, array.shape[-2])
     y_down = True if y_down is None else y_down
     check_flags(numbers=numbers, y_down=y_down)
