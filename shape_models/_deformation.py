@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _drawing
 from ._aligned import ShapeModel
-from ._array import as_count, as_shapes
+from ._array import as_count, as_shapes, refuse_extremes_of
 from ._files import write_text
 from ._options import check_flags, is_number
 from ._provenance import points_down
@@ -203,6 +203,7 @@ def plot_solid(
         array = as_shapes(shape, name="shape", n_dims=3, allow_nan=True)
         if np.isnan(array).all():
             raise ValueError("shape: got no landmark; expected at least one that is not NaN.")
+        refuse_extremes_of(array, "shape")
         pairs = _drawing.edges_of(scheme, edges, array.shape[-2])
     y_down = True if y_down is None else y_down
     check_flags(numbers=numbers, y_down=y_down)
