@@ -1,12 +1,13 @@
 """How near do few annotated images come? Heat maps, the search, and heat maps that the search teaches on other images.
 
-Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study_few.py [--only hands:20,faces:100]
+Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study_few.py [--only faces:100] [--seed 0 --seed 1]
 
 Persons, photographs or specimens that are measured are never trained on. Errors are mean distances in percent of the
 diagonal of the true box (faces: of the distance of the outer eye corners); boxes are the true ones. `TrainConfig.few`
 chooses the settings; bfloat16 is on. Where more images of the training part are left, the search labels them, and the
 network goes on with the surest four fifths beside its own (`asmnet.pseudo_labels`): it never sees their annotations,
-only their boxes, off by 4 %. Trainings are kept in --out; a broken study goes on where it stopped.
+only their boxes, off by 4 %. A seed draws the annotated images, the weights and the order; of several seeds the
+intervals count seeds and images. Trainings and errors are kept in --out; a broken study goes on where it stopped.
 """
 
 import os
@@ -18,7 +19,7 @@ import click
 import numpy as np
 import torch
 from bench_search_accuracy import load_fly_wings, load_hands, load_imm
-from study import errors, faces, row
+from study import errors, faces
 
 from asmnet import LandmarkDataset, TrainConfig, predict_dataset, train, transfer_trunk
 from asmnet._crops import cut_rectangle, tight_boxes
@@ -83,7 +84,7 @@ def with_model(network, dataset, config, model):
 
 
 def measure(name, size, seed, out):
-    """Train and measure everything on one set at one size; return errors by method, and groups."""
+    """Train and measure everything on one set at one size; return errors by method, and the group of each image."""
     if name == "faces":
         everyone, held_out = faces("train"), faces("val")
         rows, scheme, measured = np.arange(len(everyone)), "ibug68", errors
@@ -122,25 +123,41 @@ def measure(name, size, seed, out):
         fitted = with_model(network, held_out, config, model)
         found["taught + shape model"] = measured(held_out, fitted)
         found["mean of that and the search"] = measured(held_out, (fitted + searched) / 2)
-    groups = held_out.groups if len(set(held_out.groups)) > 1 else None  # one person: over the images
-    return found, seconds, groups
+    click.echo(", ".join(f"{method} {value:.0f} s" for method, value in seconds.items()), err=True)
+    return found, np.asarray(held_out.groups)
+
+
+def known_or_measured(name, size, seed, out):
+    """Return the errors by method, and the groups: read back where this seed was measured."""
+    path = Path(out) / f"{name}-{size}-{seed}.npz"
+    if not path.is_file():
+        found, groups = measure(name, size, seed, out)
+        np.savez(path, groups=groups, **found)
+    with np.load(path) as kept:
+        return {method: kept[method] for method in kept.files if method != "groups"}, kept["groups"]
 
 
 @click.command()
 @click.option("--only", default=",".join(f"{k}:{n}" for k, sizes in SIZES.items() for n in sizes), show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True)
 @click.option("--out", default="runs/few", show_default=True)
-def main(only, seed, out):
+def main(only, seeds, out):
     """Print a row for each set, size and method."""
     torch.set_num_threads(1)
     keep_freed_memory()
     for part in only.split(","):
         name, _, size = part.partition(":")
-        found, seconds, groups = measure(name, int(size), seed, out)
-        click.echo(f"\n{name}, {size} training images, {len(next(iter(found.values())))} measured")
-        for method, values in found.items():
-            row(method + (f" ({seconds[method]:.0f} s)" if method in seconds else ""), values, groups)
+        each, groups = zip(*(known_or_measured(name, int(size), seed, out) for seed in seeds), strict=True)
+        groups = groups[0] if len(set(groups[0])) > 1 else None  # one person: over the images
+        found = {method: np.stack([own[method] for own in each]) for method in each[0]}
+        if len(seeds) == 1:  # intervals over the images only
+            found = {method: values[0] for method, values in found.items()}
         first = next(iter(found))
+        click.echo(f"\n{name}, {size} training images, {found[first].shape[-1]} measured, {len(seeds)} seeds")
+        for method, values in found.items():
+            mean = compare(values, np.zeros_like(values), groups=groups).difference
+            whole, *ends = (f"{100 * value:.2f}" for value in (mean.estimate, mean.low, mean.high))
+            click.echo(f"{method:<36}{whole} [{', '.join(ends)}], by seed {100 * np.atleast_2d(values).mean(1)}")
         for method in list(found)[1:]:
             click.echo(str(compare(found[method], found[first], groups=groups, names=(method, first))))
 
