@@ -102,7 +102,7 @@ class Settling:
         if not len(rows):
             return crops, answer
         used, again, apart = self._again(look, owner[rows], crops.rows(rows), answer.rows(rows), 1)
-        at = np.flatnonzero(apart > AGREEMENT)
+        at, strays = np.flatnonzero(apart > AGREEMENT), np.zeros(len(rows), dtype=bool)
         if len(at) and self.upright is not None:
             doubtful = rows[at]
             # As it was given the face has been looked at twice already.
@@ -118,7 +118,10 @@ class Settling:
             for k, (own, found, _) in enumerate(tried):
                 here = np.flatnonzero(best == k)
                 used, again = _put(used, at[here], own, here), _put(again, at[here], found, here)
-        better = np.flatnonzero(~fits[rows] | (apart > AGREEMENT))  # where both agree, the first stands
+            # Each look is cut out by the one before: where they draw apart, as on faces in the dark of 300-W val (7 %
+            # of the eye distance off at first, 45 % at the third look), the first is the nearest.
+            strays[at] = (best == 0) & (tried[0][2] > apart[at])
+        better = np.flatnonzero((~fits[rows] | (apart > AGREEMENT)) & ~strays)  # where both agree, the first stands
         return _put(crops, rows[better], used, better), _put(answer, rows[better], again, better)
 
     def _again(

@@ -13,6 +13,8 @@ from shape_models._typing import ArrayLike
 CONVENTION = "300W-LP"
 DEGREES = 65.0  # of one unit of the pose head
 DISTANCE = 10.0  # focal length of the camera of the depth labels, in widths of the image
+# Six points in general position have one pose; fewer may have several.
+_LEAST = 6
 
 
 def head_rotations(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> np.ndarray:
@@ -22,8 +24,7 @@ def head_rotations(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> 
     """
     camera = Camera.from_image_size((size, size))
     out = np.full((len(landmarks), 3, 3), np.nan)
-    # Six points in general position have one pose; fewer may have several.
-    usable = np.isfinite(landmarks).all(-1).sum(1) >= 6
+    usable = np.isfinite(landmarks).all(-1).sum(1) >= _LEAST
     if usable.any():
         result = estimate_head_pose(landmarks[usable], camera, scheme=scheme)
         matrices = result.pose.rotation.as_matrix()
@@ -43,7 +44,7 @@ def head_depths(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> np.
         raise ValueError(f"no depth labels for {scheme.name}; expected {model.scheme.name}, that of the 3-D face.")
     camera = Camera(DISTANCE * size, ((size - 1) / 2, (size - 1) / 2))
     out = np.full(landmarks.shape[:2], np.nan)
-    usable = np.isfinite(landmarks).all(-1).sum(1) >= 6
+    usable = np.isfinite(landmarks).all(-1).sum(1) >= _LEAST
     if usable.any():
         result = model.fit(landmarks[usable], camera)
         z = np.asarray(result.pose(result.landmarks_3d))[..., 2]

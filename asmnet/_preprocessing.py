@@ -46,6 +46,7 @@ class Preprocessing:
         check_fields(self)
         if self.size < 1:
             raise ValueError(f"size: got {self.size}; expected a positive number of pixels.")
+        # A crop of 20 times the object leaves it 11 of 224 pixels: a margin beyond was meant in percent or pixels.
         if not (0 < self.margin < 20 and 0 < self.std < np.inf and np.isfinite(self.mean)):
             raise ValueError(f"got margin {self.margin}, mean {self.mean}, std {self.std}; expected positive numbers.")
         if self.box != "landmarks":

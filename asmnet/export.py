@@ -207,6 +207,7 @@ def _compare(deployed: DeployedNetwork, content: bytes, names: list[str], size: 
             expected = deployed(images)
         got = session.run(names, {"images": images.numpy()})
         for name, a, b in zip(names, expected, got, strict=True):
+            # Maps have no unit: a fraction of the highest peak; maps of zeros must not divide by it.
             unit = float(a.abs().max().clamp_min(1e-6)) if name == "heatmaps" else 1.0
             worst[name] = max(worst[name], float((a - torch.from_numpy(b)).abs().max()) / unit)
     return worst

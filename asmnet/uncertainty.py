@@ -343,6 +343,7 @@ def _features(found: Findings, size: np.ndarray) -> np.ndarray:
         return np.ones((*found.points.shape[:2], 1))
     away = np.linalg.norm(found.searched - found.points, axis=2) / size[:, None]
     away = np.log(_NEAR + np.nan_to_num(away, nan=1.0))
+    # A confidence that rounds to 0 or 1 has no odds; their own clip decides.
     certain = np.clip(found.confidence, 1e-9, 1 - 1e-9)
     odds = np.clip(np.log(certain) - np.log1p(-certain), -_LOGIT, _LOGIT)
     return _with_means(odds, away)

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from asmnet import ASMNet, LandmarkDataset, Predictor, Preprocessing, predict_dataset
-from asmnet._crops import cut_faces
+from asmnet._crops import Crops, cut_faces, tight_boxes
+from asmnet._inference import Answers
+from asmnet._looks import Settling
 from asmnet.augmentation import crop_transform
 from asmnet.checkpoints import PretrainedModel
 from asmnet.heatmaps import decode_heatmaps, draw_heatmaps, map_to_units, units_to_map
@@ -595,3 +597,23 @@ def test_without_boxes_faces_are_searched_for(monkeypatch):
     found([])
     assert call(image) == []
     assert call([image, image]) == [[], []]
+
+
+@pytest.mark.parametrize(("shifts", "stands"), [((0.0, 0.1, 0.3), 0), ((0.0, 0.1, 0.11), 2)])
+def test_looks_that_draw_apart_leave_the_first_answer(shifts, stands):
+    """Where each look moves the next one further away the first stands; where they settle the last does."""
+    upright = np.asarray(load_model("face68").asm_.basis_.mean)
+    upright = (upright - (upright.min(0) + upright.max(0)) / 2) / np.ptp(upright, axis=0)
+    answers = []
+
+    def look(owner, crops):
+        # The face as it is in the first crop, off by more at each look; as far apart again in other orientations.
+        step = shifts[len(answers)] if len(answers) < len(shifts) else 0.5 * len(answers)
+        answers.append(np.array([[100.0, 80.0]]) + 60 * (upright + step)[None])
+        return Answers(answers[-1])
+
+    settling = Settling(Preprocessing(size=64, margin=1.0), None, upright)
+    crops, found = settling(look, np.zeros(1, int), Crops.of_boxes(np.array([[70.0, 50.0, 130.0, 110.0]])), None)
+    np.testing.assert_array_equal(found.landmarks, answers[stands])
+    asked = tight_boxes(answers[max(stands - 1, 0)])
+    np.testing.assert_allclose(crops.boxes, asked, atol=1e-6)
