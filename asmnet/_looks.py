@@ -118,9 +118,9 @@ class Settling:
             for k, (own, found, _) in enumerate(tried):
                 here = np.flatnonzero(best == k)
                 used, again = _put(used, at[here], own, here), _put(again, at[here], found, here)
-            # Each look is cut out by the one before: where they draw apart, as on faces in the dark of 300-W val (7 %
-            # of the eye distance off at first, 45 % at the third look), the first is the nearest.
-            strays[at] = (best == 0) & (tried[0][2] > apart[at])
+            # Each look is cut out by the one before: where they draw apart from a first one that fitted, as on faces in
+            # the dark of 300-W val (7 % of the eye distance off at first, 45 % at the third look), that one stands.
+            strays[at] = fits[doubtful] & (best == 0) & (tried[0][2] > apart[at])
         better = np.flatnonzero((~fits[rows] | (apart > AGREEMENT)) & ~strays)  # where both agree, the first stands
         return _put(crops, rows[better], used, better), _put(answer, rows[better], again, better)
 

@@ -37,8 +37,8 @@ FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
     "hourglass-68": "a1b067e1346e48ff038372e25e5d337fec5eb58bc6d29cdacbe61cf05faa42f4",
-    "light-68": "4c1d5a341fa4dcf2fcc86986004c1dcf5ba58cf84c583c844c9988667ac9a67e",
-    "asmnet-68": "07baa609c792f829b2d32bfee0c592be3f24badf72a957263678de589028d58b",
+    "light-68": "c29c4adbe0a83de7157bb713c42e8b42ad940c0ae60c1f40180ab97c68a81ab6",
+    "asmnet-68": "ed8ce6d6c830238119d4f16f72ecc9020a7620173708a8786852c04b2ca21ec1",
 }
 
 

@@ -607,7 +607,7 @@ def test_looks_that_draw_apart_leave_the_first_answer(shifts, stands):
     answers = []
 
     def look(owner, crops):
-        # The face as it is in the first crop, off by more at each look; as far apart again in other orientations.
+        # As it is in the first crop at the first look, then off by more; farther apart in other orientations.
         step = shifts[len(answers)] if len(answers) < len(shifts) else 0.5 * len(answers)
         answers.append(np.array([[100.0, 80.0]]) + 60 * (upright + step)[None])
         return Answers(answers[-1])
