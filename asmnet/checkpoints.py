@@ -38,7 +38,7 @@ FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
     "hourglass-68": "a1b067e1346e48ff038372e25e5d337fec5eb58bc6d29cdacbe61cf05faa42f4",
     "light-68": "c29c4adbe0a83de7157bb713c42e8b42ad940c0ae60c1f40180ab97c68a81ab6",
-    "asmnet-68": "ed8ce6d6c830238119d4f16f72ecc9020a7620173708a8786852c04b2ca21ec1",
+    "asmnet-68": "f4157105f693771f8ea774b15feb3458e12b4154877388a58911bab19280de4e",
 }
 
 
