@@ -36,7 +36,7 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
-    "hourglass-68": "a1b067e1346e48ff038372e25e5d337fec5eb58bc6d29cdacbe61cf05faa42f4",
+    "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
     "light-68": "c29c4adbe0a83de7157bb713c42e8b42ad940c0ae60c1f40180ab97c68a81ab6",
     "asmnet-68": "f4157105f693771f8ea774b15feb3458e12b4154877388a58911bab19280de4e",
 }

@@ -29,9 +29,9 @@ LABEL_OFFSETS = {"300w": 0.0077}
 """How far the labels of a set lie to the right of the mirror-symmetric place, as a fraction of the eye distance.
 
 That of 300-W is what its training faces say (1750, `label_offset`): 0.75 % (95 % interval 0.71 to 0.79) by asmnet-68,
-0.83 % (0.79 to 0.87) by light-68. A network trained with mirrored images cannot learn it. One number along the line of
-the eyes says nearly all of it: an offset for each landmark, learned on the same faces, gained 0.002 to 0.012 points
-more on 259 others, one along the rows of the image 0.000 to 0.003.
+0.83 % (0.79 to 0.87) by light-68, 0.80 % (0.76 to 0.83) by hourglass-68. A network trained with mirrored images cannot
+learn it. One number along the line of the eyes says nearly all of it: an offset for each landmark, learned on the same
+faces, gained 0.002 to 0.012 points more on 259 others, one along the rows of the image 0.000 to 0.003.
 """
 _POSE_LIMIT = 99.0  # degrees; the usual protocol on AFLW2000-3D leaves out faces beyond
 # Lower than the 0.5 of detection: boxes of detectors and of landmarks differ by convention.
