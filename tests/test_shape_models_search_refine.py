@@ -76,6 +76,23 @@ def test_several_objects_in_one_image_are_refined_each_alone(search, truth):
         refine(image, np.c_[truth, truth[:, :1]], fitter=search)
 
 
+@pytest.mark.parametrize("way", [(0.5, 0.2), (-0.4, 0.4), (0.0, -0.5)])
+def test_an_object_beside_its_landmarks_is_found(search, truth, way):
+    side = np.ptp(truth, axis=0).max()
+    result = refine(skimage.data.astronaut(), truth + side * np.array(way), fitter=search)
+    assert error(result, truth).mean() < 0.03 * side
+    assert (result.reason == "searched").mean() > 0.9
+    assert result.confidence.mean() > 0.8 > 0.7 > result.given_confidence.mean()
+
+
+def test_landmarks_of_another_place_count_on_where_nothing_is_better_supported(search, truth):
+    given = truth + np.array([300.0, 0.0])
+    result = refine(skimage.data.astronaut(), given, fitter=search)
+    assert error(result, given).mean() < 0.5 * np.ptp(truth, axis=0).max()
+    assert result.confidence.mean() < 0.5
+    assert result.expected_error > 3 * refine(skimage.data.astronaut(), truth, fitter=search).expected_error
+
+
 @pytest.mark.parametrize("wrong", ["mirrored", "y up", "(y, x)", "out of order"])
 def test_points_in_no_position_like_the_model_are_no_start(search, truth, wrong):
     image = skimage.data.astronaut()

@@ -19,6 +19,11 @@ __all__ = ["RefinedLandmarks", "refine"]
 
 _RIGHT, _WRONG = 0.015, 0.15  # standard deviations of landmarks that are right and wrong, fractions of the size
 _STILL = 0.01  # a landmark that moves by less of the size is kept
+# Mean confidence below which starts beside the shape are tried too, as `is_face` asks of faces, and by how much one of
+# them must be better: of 65 covered faces whose landmarks were right, some were led astray by less. Searches find faces
+# from up to a fifth of their side away: starts at the double of that leave no gap, and reach three fifths.
+_DOUBTFUL, _CLEARLY = 0.7, 0.1
+_AROUND = 0.4 * np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)])
 _HIDDEN = 0.5  # probability below which the image does not support a landmark
 
 
@@ -96,7 +101,10 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
 
     The landmarks are converted to the scheme of the fitter; the image says how well it supports each of them, and the
     search starts from them. The two places of each landmark, weighted by how uncertain each is, go to `fit_shape`,
-    which carries the landmarks that the image supports in neither.
+    which carries the landmarks that the image supports in neither. Where the image supports little of the answer, the
+    object is looked for up to half its size beside the landmarks too; if it is clearly better supported there, the
+    landmarks that were given count no more. Validation faces of 300-W whose landmarks are moved by 45 % of their side
+    end 6.3 % of the eye distance off (`python tests/benchmarks/study_refine.py --beside 0.45`).
 
     Parameters
     ----------
@@ -176,25 +184,40 @@ def _one(fitter: ASMFitter, image: Any, points: np.ndarray, scheme: Any) -> Refi
         points = np.asarray(convert(points, scheme, own).shapes, dtype=float)
     before = fitter.confidence(image, points)
     filled = fitter._filled_shape(points, "points")
-    found = fitter.predict(image, initial=filled)
-    if isinstance(found, list) or not found.found:
-        raise ValueError("points: got no shape that a search can start from.")
+    found, elsewhere = _search(fitter, image, filled)
     size = float(fitter._frame.pose_of(found.shape[None]).scale[0]) * fitter._frame.side
     first, second = _variance(before, size), _variance(found.confidence, size)
-    first = np.where(np.isfinite(points).all(axis=1), first, np.inf)
+    first = np.where(np.isfinite(points).all(axis=1) & (not elsewhere), first, np.inf)
     weight = np.where(np.isinf(first), 0.0, second / (first + second))
     together = filled * weight[:, None] + found.shape * (1 - weight)[:, None]
     fit = fit_shape(fitter.asm_, together, covariance=1.0 / (1.0 / first + 1.0 / second))
     if fit.status != "ok":
         return RefinedLandmarks.failed(fitter.n_landmarks_, str(fit.status), "the shape model does not fit the points")
     moved = np.linalg.norm(fit.shapes - points, axis=1)
-    confidence = np.maximum(before, found.confidence)
+    confidence = found.confidence if elsewhere else np.maximum(before, found.confidence)
     reason = np.where(moved < _STILL * size, "kept", np.where(confidence < _HIDDEN, "carried", "searched"))
     reason = np.where(np.isnan(moved), "missing", reason)
     return RefinedLandmarks(
         fit.shapes, fit.covariance, confidence, before, moved, reason, float(fit.plausibility), found.expected_error,
         "ok",
     )  # fmt: skip
+
+
+def _search(fitter: ASMFitter, image: Any, start: np.ndarray) -> tuple[Any, bool]:
+    """Return the answer of a search from a shape, or of one from beside it that the image supports clearly better.
+
+    Says too which of the two it is.
+    """
+    found = fitter.predict(image, initial=start)
+    if isinstance(found, list) or not found.found:
+        raise ValueError("points: got no shape that a search can start from.")
+    if found.confidence.mean() >= _DOUBTFUL:
+        return found, False
+    side = float(np.nanmax(np.ptp(start, axis=0)))
+    beside = fitter.predict(image, initial=start + _AROUND[:, None] * side)
+    best = max((one for one in beside if one.found), key=lambda one: float(one.confidence.mean()), default=found)
+    elsewhere = bool(best.confidence.mean() > max(found.confidence.mean() + _CLEARLY, _DOUBTFUL))
+    return (best if elsewhere else found), elsewhere
 
 
 def _variance(confidence: np.ndarray, size: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/study_refine.py POINTS.npz
         [--scheme mediapipe478] [--every N]
+     ... study_refine.py --beside 0.45          true landmarks moved by that fraction of the larger side of their box
 
 POINTS.npz has the arrays `names`, the paths of the images as split.csv has them, and `points` (n, K, 2), pixels, the
 first 0, NaN where the detector found nothing. The packages of detectors need other versions of NumPy than this library,
@@ -31,13 +32,19 @@ DATA = Path(os.environ.get("SHAPE_MODELS_DATA", "")) / "300w"
 
 
 @click.command()
-@click.argument("points_file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("points_file", required=False, type=click.Path(exists=True, dir_okay=False))
 @click.option("--scheme", default="mediapipe478", show_default=True)
 @click.option("--every", type=click.IntRange(1), default=1)
-def main(points_file, scheme, every):
+@click.option("--beside", type=float, help="Without a file: how far true landmarks are moved, each face its own way.")
+def main(points_file, scheme, every, beside):
     """Refine, and compare with the detector, its projection and the search from the true box."""
-    with np.load(points_file) as file:
-        found = dict(zip(file["names"].tolist(), file["points"].astype(float), strict=True))
+    if (points_file is None) == (beside is None):
+        raise click.UsageError("expected either POINTS.npz or --beside FRACTION.")
+    if beside is None:
+        with np.load(points_file) as file:
+            found = dict(zip(file["names"].tolist(), file["points"].astype(float), strict=True))
+    else:
+        scheme, found = "ibug68", moved_truth(beside)
     with (DATA / "split.csv").open() as file:
         rows = [row for row in csv.reader(file) if row[0] in found and np.isfinite(found[row[0]]).any()][::every]
     truth = np.array([read_pts((DATA / name).with_suffix(".pts")).points for name, _, _ in rows])
@@ -56,6 +63,18 @@ def main(points_file, scheme, every):
         click.echo(f"{name:26s} {bootstrap_interval(values, groups=groups).scaled(100):.2f} %")
     for name in ("detector", "search from the true box"):
         click.echo(str(compare(errors["refined"], errors[name], groups=groups, names=("refined", name))))
+
+
+def moved_truth(fraction):
+    """Return the true landmarks of the validation faces, each moved in a direction drawn at random."""
+    rng, found = np.random.default_rng(0), {}
+    with (DATA / "split.csv").open() as file:
+        names = [row[0] for row in csv.reader(file) if row[2] == "val"]
+    for name in names:
+        points, angle = read_pts((DATA / name).with_suffix(".pts")).points, rng.uniform(0, 2 * np.pi)
+        side = np.ptp(points, axis=0).max()
+        found[name] = points + fraction * side * np.array([np.cos(angle), np.sin(angle)])
+    return found
 
 
 if __name__ == "__main__":
