@@ -214,7 +214,7 @@ def _search(fitter: ASMFitter, image: Any, start: np.ndarray) -> tuple[Any, bool
     if found.confidence.mean() >= _DOUBTFUL:
         return found, False
     side = float(np.nanmax(np.ptp(start, axis=0)))
-    beside = fitter.predict(image, initial=start + _AROUND[:, None] * side)
+    beside: Any = fitter.predict(image, initial=start + _AROUND[:, None] * side)
     best = max((one for one in beside if one.found), key=lambda one: float(one.confidence.mean()), default=found)
     elsewhere = bool(best.confidence.mean() > max(found.confidence.mean() + _CLEARLY, _DOUBTFUL))
     return (best if elsewhere else found), elsewhere
