@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from asmnet._crops import Crops, cut_faces
+from asmnet._crops import Crops, cut_faces, tight_boxes
 from asmnet._inference import Answers, predict_batch
 from asmnet._preprocessing import Preprocessing
 from asmnet.uncertainty import planar_turn
@@ -88,8 +88,15 @@ class Settling:
     basis: ShapeBasis | None
     upright: np.ndarray | None
 
-    def __call__(self, look: Look, owner: np.ndarray, crops: Crops, n_passes: int | None) -> tuple[Crops, Answers]:
-        """Look `n_passes` times, or until the crop is the one that the landmarks ask for."""
+    def upright_crops(self, points: np.ndarray) -> Crops:
+        """Return the tight boxes of landmarks, turned as they are."""
+        crops = Crops.of_boxes(tight_boxes(points))
+        return crops.around(points, self._turns(points, crops))
+
+    def __call__(
+        self, look: Look, owner: np.ndarray, crops: Crops, n_passes: int | None, *, known: bool = False
+    ) -> tuple[Crops, Answers]:
+        """Look `n_passes` times, or until the crop is the one that the landmarks ask for; `known`: it is upright."""
         answer = look(owner, crops)
         if n_passes is not None:
             for _ in range(n_passes - 1):
@@ -98,7 +105,7 @@ class Settling:
             return crops, answer
         fits = self._fits(crops, answer)
         # A face that lies may fit by chance: only a second look, cut out anew, tells.
-        rows = np.flatnonzero(~fits | (self.upright is not None))
+        rows = np.flatnonzero(~fits | (self.upright is not None and not known))
         if not len(rows):
             return crops, answer
         used, again, apart = self._again(look, owner[rows], crops.rows(rows), answer.rows(rows), 1)
@@ -141,7 +148,8 @@ class Settling:
         """Whether the crops are those that the answers ask for."""
         asked = crops.around(answer.landmarks, crops.turns)
         off = np.abs(asked.boxes - crops.boxes).max(1) / asked.sides.max(1)
-        fits = (off <= BOX_TOLERANCE) & (np.abs(self._turns(answer.landmarks, crops) - crops.turns) <= TURN_TOLERANCE)
+        turned = np.remainder(self._turns(answer.landmarks, crops) - crops.turns + np.pi, 2 * np.pi) - np.pi
+        fits = (off <= BOX_TOLERANCE) & (np.abs(turned) <= TURN_TOLERANCE)
         return np.asarray(fits & ~(self._strangeness(crops, answer) > SHAPE_TOLERANCE))
 
     def _strangeness(self, crops: Crops, answer: Answers) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 import torch
 
-from asmnet._crops import Crops
+from asmnet._crops import Crops, tight_boxes
 from asmnet._face import FacePrediction
 from asmnet._images import as_rgb
 from asmnet._inference import Answers
@@ -32,6 +32,7 @@ __all__ = ["FacePrediction", "Predictor", "as_rgb"]
 
 
 class _How(TypedDict, total=False):
+    initial: Any
     flip_average: bool
     n_passes: int | None
     n_views: int
@@ -140,6 +141,7 @@ class Predictor:
         image: Any,
         boxes: Any = None,
         *,
+        initial: Any = None,
         flip_average: bool = False,
         n_passes: int | None = None,
         n_views: int = 1,
@@ -156,6 +158,9 @@ class Predictor:
             x0, y0, x1, y1 in pixels. The convention of the shipped models is the tight box of the landmarks: brows to
             chin; `shape_models.boxes.convert` brings those of others to it. Without boxes, and in each image of a list
             whose entry is None, faces are searched for by `shape_models.search.find_faces`.
+        initial : array_like of shape (K, 2) or (k, K, 2), or a list of those, optional
+            Instead of boxes: landmarks near those of each face, such as those of the frame before in a video. The face
+            is cut out by them, turned upright, and looked at again only where the answer asks for another crop.
         flip_average : bool
             Average with the prediction for the mirror image, at twice the cost; needs a scheme.
         n_passes : int, optional
@@ -198,9 +203,14 @@ class Predictor:
             raise ValueError(f"n_views: got {n_views}; expected 1 to {len(VIEWS)}.")
         many = isinstance(image, list | tuple)
         given: Sequence[Any] = image if many else [image]
-        asked: Sequence[Any] = boxes if many and boxes is not None else [boxes] * len(given)
+        if boxes is not None and initial is not None:
+            raise ValueError("got boxes and initial; expected one of them.")
+        name, asked = ("boxes", boxes) if initial is None else ("initial", initial)
+        asked = asked if many and asked is not None else [asked] * len(given)
         if len(asked) != len(given):
-            raise ValueError(f"boxes: got {len(asked)} lists for {len(given)} images; expected one for each.")
+            raise ValueError(f"{name}: got {len(asked)} lists for {len(given)} images; expected one for each.")
+        starts = None if initial is None else [self._as_starts(one) for one in asked]
+        asked = asked if starts is None else [tight_boxes(one) for one in starts]
         rows = [self._asked(one, own, alone=not many) for one, own in zip(given, asked, strict=True)]
         images, places, messages = zip(*rows, strict=True) if rows else ((), (), ())
         owner = np.repeat(np.arange(len(images)), [len(own) for own in places])
@@ -212,11 +222,25 @@ class Predictor:
             seen: Iterator[FacePrediction] = iter(())
             if good.any():
                 look = self._look(images, flip_average, n_views, batch_size, fit and self.shape_model is not None)
-                crops, answer = self._settling(look, owner[good], Crops.of_boxes(boxes[good]), n_passes)
+                if starts is None:
+                    crops = Crops.of_boxes(boxes[good])
+                else:
+                    crops = self._settling.upright_crops(np.concatenate(starts)[good])
+                crops, answer = self._settling(look, owner[good], crops, n_passes, known=starts is not None)
                 seen = iter(self._records(images, owner[good], crops, answer, fit))
             for i, box, message in zip(owner.tolist(), boxes, refused, strict=True):
                 results[i].append(self._failed(box, message, fit) if message else next(seen))
         return results if many else results[0]
+
+    def _as_starts(self, points: Any) -> np.ndarray:
+        given = np.asarray(points, dtype=np.float64)
+        shapes: np.ndarray = given[None] if given.ndim == 2 else given
+        if shapes.ndim != 3 or shapes.shape[1:] != (count_landmarks(self.model), 2):
+            raise ValueError(
+                f"initial: got shape {shapes.shape}; expected (k, {count_landmarks(self.model)}, 2), landmarks of each "
+                "face in an image."
+            )
+        return shapes
 
     def _asked(self, image: Any, boxes: Any, *, alone: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Return an image, the boxes of its faces, and for each of them why it cannot be looked at, or nothing.

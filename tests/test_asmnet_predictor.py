@@ -318,6 +318,17 @@ def test_further_passes_use_the_turned_box_of_the_landmarks(face_net):
     np.testing.assert_allclose([*upright.min(0), *upright.max(0)], second.box - np.tile(middle, 2), atol=1e-9)
 
 
+def test_a_look_near_landmarks_is_the_second_look_of_a_face(face_net):
+    images = list(np.random.default_rng(0).integers(0, 255, (2, 80, 100, 3)).astype(np.uint8))
+    box = [18.0, 12.0, 72.0, 66.0]
+    first = [face_net(image, box, n_passes=1)[0].landmarks for image in images]
+    second = [face_net(image, box, n_passes=2)[0] for image in images]
+    together = face_net(images, initial=[first[0], first[1:]], n_passes=1)
+    for (found,), expected in zip(together, second, strict=True):
+        np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1e-4)
+        assert found.turn == pytest.approx(expected.turn)
+
+
 class Bars(nn.Module):
     """Sees three coloured spots, wherever they are, but only in faces turned by less than 50 degrees."""
 
@@ -355,6 +366,26 @@ def test_faces_turned_by_any_angle_are_found_and_their_pose_turned_back(degrees)
     if degrees != 20:  # that is near what is left as it is
         assert abs((face.turn - degrees + 180) % 360 - 180) < 3
     assert abs((face.roll - face.turn + 180) % 360 - 180) < 1e-6  # in its crop this face is always upright
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 90, 178, -120])
+@pytest.mark.parametrize(("shift", "again"), [(3.0, False), (14.0, True)])
+def test_a_face_near_its_landmarks_is_looked_at_again_where_it_has_moved(degrees, shift, again, monkeypatch):
+    upright = np.array([[-30.0, -20.0], [30.0, -20.0], [0.0, 30.0]])
+    truth, before = (
+        upright @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]] + [x, 90.0]
+        for angle, x in ((np.deg2rad(degrees), 100.0), (np.deg2rad(degrees + 3), 100.0 + shift))
+    )
+    y, x = np.mgrid[:180, :200]
+    spots = np.exp(-((x[..., None] - truth[:, 0]) ** 2 + (y[..., None] - truth[:, 1]) ** 2) / 18)
+    shapes = upright / 78 + 0.08 * np.random.default_rng(0).normal(size=(60, 3, 2))
+    model = PretrainedModel(Bars(), "test", "asmnet", {}, None, Preprocessing(size=64), ASM(0.9).fit(shapes).basis_, {})
+    looks, forward = [], Bars.forward
+    monkeypatch.setattr(Bars, "forward", lambda self, images: looks.append(len(images)) or forward(self, images))
+    (face,) = Predictor(model)((255 * spots).astype(np.uint8), initial=before)
+    np.testing.assert_allclose(face.landmarks, truth, atol=1.0)
+    assert abs((face.turn - degrees + 180) % 360 - 180) < 5
+    assert (len(looks) > 1) == again
 
 
 @pytest.mark.parametrize("size", [16, 64])
@@ -570,6 +601,10 @@ def test_wrong_calls_are_refused():
         call(image, [1, 1, 9, 9], flip_average=True)
     with pytest.raises(ValueError, match="expected one for each"):
         call([image, image], [[1, 1, 9, 9]])
+    with pytest.raises(ValueError, match="boxes and initial"):
+        call(image, [1, 1, 9, 9], initial=np.zeros((5, 2)))
+    with pytest.raises(ValueError, match=r"initial: got shape \(1, 4, 2\); expected \(k, 5, 2\)"):
+        call(image, initial=np.zeros((4, 2)))
     face = call(image, [1, 1, 9, 9])[0]
     assert np.isnan(face.plausibility)
     with pytest.raises(FileNotFoundError, match="no such image file"):

@@ -581,3 +581,23 @@ def test_a_predictor_is_told_that_no_fit_is_needed():
     (frame,) = track([ASTRONAUT], predict, detector=lambda image: (box[None], [1.0], "landmarks"))
     assert [face.status for face in frame.faces] == ["new"]
     assert told == [False]
+
+
+def test_a_predictor_that_takes_landmarks_is_given_those_of_faces_that_were_seen():
+    box, told = np.array([177.0, 82.0, 274.0, 172.0]), []
+    wall = np.full_like(ASTRONAUT, 90)
+    wall[::7] = 140
+    shape = load_model("search68").predict(ASTRONAUT, boxes=box).shape
+
+    def predict(image, boxes=None, *, initial=None):
+        told.append("boxes" if initial is None else "initial")
+        if initial is not None:
+            assert boxes is None
+            np.testing.assert_allclose(initial, shape[None], atol=1.0)
+        return shape[None]
+
+    frames = [ASTRONAUT, ASTRONAUT, wall, ASTRONAUT, ASTRONAUT]
+    out = list(track(frames, predict, detector=lambda image: (box[None], [1.0], "landmarks"), detect_every=10))
+    assert [frame.faces[0].status for frame in out] == ["new", "tracked", "predicted", "recovered", "tracked"]
+    follows = [told[0], told[1], told[2], told[-2], told[-1]]
+    assert follows == ["boxes", "initial", "initial", "boxes", "initial"]

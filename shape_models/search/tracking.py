@@ -153,7 +153,8 @@ def track(
     predictor : ASMFitter or callable, optional
         What finds landmarks: a fitted search, ``load_model("search68")`` by default; or a callable that takes an image
         and boxes (m, 4) by the convention "landmarks" of `shape_models.boxes` and returns m arrays (K, 2), or m
-        objects with `landmarks`, as `asmnet.Predictor` does.
+        objects with `landmarks`, as `asmnet.Predictor` does. One that takes ``initial=None`` is given landmarks
+        (m, K, 2) by this name, and no boxes, for faces that were seen in the frame before.
     detector : str or callable, optional
         As for `find_faces`. By default that of scikit-image; for a search that detects no faces its own predictions
         without boxes, which follow one object.
@@ -246,8 +247,10 @@ class _Search:
             answers = self.fitter.predict([image] * len(boxes), boxes=list(boxes), n_turns=1)
         return self._parts(answers)
 
-    def follow(self, image: np.ndarray, starts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return shapes and confidences of objects near given shapes."""
+    def follow(
+        self, image: np.ndarray, starts: Sequence[np.ndarray], seen: Sequence[bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return shapes and confidences of objects near given shapes, of those seen in the frame before or not."""
         frame = self.fitter._frame
         poses = frame.pose_of(np.array(starts))
         mean = poses(np.broadcast_to(frame.mean, (len(starts), *frame.mean.shape)))
@@ -271,25 +274,37 @@ class _Callable:
             takes = {}
         # Only the landmarks are followed: a predictor that may leave out the fit of a shape model is told so.
         self.options = {"fit": False} if "fit" in takes and takes["fit"].default is True else {}
+        self.begins = "initial" in takes and takes["initial"].default is None
 
     def find(self, image: np.ndarray, taken: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         boxes = _free(find_faces(image, self.detector, verify=False).boxes, taken)
         return self._at(image, boxes) if len(boxes) else _nothing(0)
 
-    def follow(self, image: np.ndarray, starts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        return self._at(image, np.array([_box(start) for start in starts]))
+    def follow(
+        self, image: np.ndarray, starts: Sequence[np.ndarray], seen: Sequence[bool]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        given = np.array(starts)
+        shapes, confidences = given.copy(), np.zeros(given.shape[:2])
+        near = np.asarray(seen, dtype=bool) & self.begins
+        if near.any():
+            shapes[near], confidences[near] = self._at(image, initial=given[near])
+        if not near.all():
+            shapes[~near], confidences[~near] = self._at(image, np.array([_box(start) for start in given[~near]]))
+        return shapes, confidences
 
-    def _at(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        answers = self.predictor(image, boxes, **self.options)
+    def _at(self, image: np.ndarray, *boxes: np.ndarray, **initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return shapes and confidences of the faces in boxes, or near initial landmarks."""
+        answers = self.predictor(image, *boxes, **initial, **self.options)
+        n = len((*boxes, *initial.values())[0])
         if not hasattr(answers, "__len__"):
             raise TypeError(f"predictor: got {type(answers).__name__}; expected an array (K, 2) for each box.")
         try:
             shapes = np.array([getattr(answer, "landmarks", answer) for answer in answers], dtype=np.float64)
         except (TypeError, ValueError):
             shapes = np.empty(0)
-        if shapes.ndim != 3 or len(shapes) != len(boxes) or shapes.shape[2] != 2 or shapes.shape[1] < 3:
+        if shapes.ndim != 3 or len(shapes) != n or shapes.shape[2] != 2 or shapes.shape[1] < 3:
             raise ValueError(
-                f"predictor: got {len(answers)} answers for {len(boxes)} boxes, as an array {shapes.shape}; expected "
+                f"predictor: got {len(answers)} answers for {n} boxes, as an array {shapes.shape}; expected "
                 "an array (K, 2) of at least three landmarks for each box."
             )
         if self.n_landmarks not in (None, shapes.shape[1]):
@@ -460,7 +475,9 @@ class _Tracker:
         there = [i for i, at in enumerate(middles) if ((at >= 0) & (at < image.shape[1::-1])).all()]
         if not there:
             return []
-        shapes, confidences = self.source.follow(image, [starts[i] for i in there])
+        shapes, confidences = self.source.follow(
+            image, [starts[i] for i in there], [self.tracks[i].unseen == 0 for i in there]
+        )
         found: list[tuple[float, _Track, np.ndarray, np.ndarray, np.ndarray]] = []
         for i, shape, confidence in zip(there, shapes, confidences, strict=True):
             each = self.tracks[i]

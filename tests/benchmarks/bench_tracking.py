@@ -3,9 +3,10 @@
 Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/bench_tracking.py COMMAND
 
 `motion` moves, turns, grows and deforms images of 300-W over others, with the noise of a camera, so that the truth of
-every frame is known; `crossing` lets two of them cross; `clips` takes the frames of clips that have landmarks; `speed`
-times a stream. Errors are in percent of the distance of the outer corners of the eyes; jitter is the mean length of the
-second difference of the error, in the same unit, which is 0 for an error that stays or changes evenly.
+every frame is known; `crossing` lets two of them cross; `clips` takes the frames of clips that have landmarks; `looks`
+says what a network gains where it begins at the landmarks of the frame before; `speed` times a stream. Errors are in
+percent of the distance of the outer corners of the eyes; jitter is the mean length of the second difference of the
+error, in the same unit, which is 0 for an error that stays or changes evenly.
 """
 
 import csv
@@ -230,6 +231,25 @@ def crossing(part, n_pairs, gap):
     )
 
 
+def youtube_clips(split, every):
+    """Yield the frames of clips, each five times with the noise of a camera, and where their landmarks are."""
+    found = defaultdict(list)
+    with (DATA / "youtube68" / "keypoints.csv").open() as file:
+        for row in list(csv.reader(file))[1:]:
+            if row[3] == split:
+                found[row[2]].append((row[0].split("_", 1)[1], row[0], np.array(row[4:140], float).reshape(68, 2)))
+    rng = np.random.default_rng(0)
+    for clip in sorted(found)[::every]:
+        frames, truth = [], []
+        for _, file, points in sorted(found[clip]):
+            image = read_image(DATA / "youtube68" / "images" / file).astype(float)
+            for _ in range(5):
+                noise = rng.normal(scale=3, size=(*image.shape[:2], 1))
+                frames.append(np.clip(image + noise, 0, 255).astype(np.uint8))
+                truth.append(points)
+        yield frames, np.array(truth)
+
+
 @main.command()
 @click.option("--names", "--models", default="search68", show_default=True)
 @click.option("--every", default=4, show_default=True, help="Take one clip of so many.")
@@ -239,23 +259,10 @@ def clips(names, every, split):
 
     The frames with landmarks lie apart, so that the face moves by a tenth of its width between most of them.
     """
-    found = defaultdict(list)
-    with (DATA / "youtube68" / "keypoints.csv").open() as file:
-        for row in list(csv.reader(file))[1:]:
-            if row[3] == split:
-                found[row[2]].append((row[0].split("_", 1)[1], row[0], np.array(row[4:140], float).reshape(68, 2)))
-    rng = np.random.default_rng(0)
+    streams = list(youtube_clips(split, every))
     for name, predictor, one in models(names):
         errors, jitter, unseen, ids = defaultdict(list), defaultdict(list), 0, 0
-        for clip in sorted(found)[::every]:
-            frames, truth = [], []
-            for _, file, points in sorted(found[clip]):
-                image = read_image(DATA / "youtube68" / "images" / file).astype(float)
-                for _ in range(5):
-                    noise = rng.normal(scale=3, size=(*image.shape[:2], 1))
-                    frames.append(np.clip(image + noise, 0, 255).astype(np.uint8))
-                    truth.append(points)
-            truth = np.array(truth)
+        for frames, truth in streams:
             shapes = {"frames alone": alone(one, frames, truth)}
             shapes |= {label: np.full(truth.shape, np.nan) for label in ("measured", "tracked")}
             seen_ids = set()
@@ -282,6 +289,77 @@ def clips(names, every, split):
                 f"  {label:13s} error {100 * np.nanmean(errors[label]):.2f}, movement in frames that stand still "
                 f"{100 * np.nanmean(jitter[label]):.3f} %"
             )
+
+
+def ways(network):
+    """Return a network that gets boxes only, and one that gets the landmarks of the frame before."""
+    return {"boxes": lambda image, boxes: network(image, boxes, fit=False), "landmarks": network}
+
+
+def turning_faces(part, n_faces, n_frames, speed, angle):
+    """Yield moving faces whose frames are turned by an angle of the number of the frame."""
+    every = list(faces(part))
+    chosen = every[:: max(1, len(every) // n_faces)][:n_faces]
+    middle = np.array(SIZE[::-1]) / 2
+    for i, (path, points) in enumerate(chosen):
+        frames, truth = [], []
+        given = stream(path, points, chosen[i - 1][0], n_frames, np.random.default_rng(i), speed=speed)
+        for k, (frame, shape) in enumerate(given):
+            turn = SimilarityTransform(translation=-middle) + SimilarityTransform(rotation=angle(k))
+            turn += SimilarityTransform(translation=middle)
+            frames.append(warp(frame, turn.inverse, order=1, preserve_range=True).astype(np.uint8))
+            truth.append(turn(shape))
+        yield frames, np.array(truth)
+
+
+@main.command()
+@click.option("--names", "--models", default="asmnet-68,light-68,hourglass-68", show_default=True)
+@click.option("--every", default=12, show_default=True, help="Take one clip of so many.")
+@click.option("--n-faces", default=2, show_default=True, help="Moving and turning faces; 0 for clips only.")
+def looks(names, every, n_faces):
+    """Let networks begin at boxes or at the landmarks of the frame before: error, jitter, frames not seen, and time."""
+    sets = {"clips": list(youtube_clips("val", every))}
+    if n_faces:
+        for label, speed, angle in (
+            ("fast", 1.5, lambda k: 0.0),
+            ("tilted by 45 degrees", 0.5, lambda k: np.pi / 4),
+            ("turning by 15 degrees a frame", 0.5, lambda k: k * np.pi / 12),
+        ):
+            sets[label] = list(turning_faces("val", n_faces, 24, speed, angle))
+    for name, network, _ in models(names):
+        for kind, streams in sets.items():
+            rows = defaultdict(list)
+            for frames, truth in streams:
+                found, seconds = {}, {}
+                for way, predictor in ways(network).items():
+                    given, detector = shown(frames, truth)
+                    found[way] = np.full(truth.shape, np.nan)
+                    began = time.process_time()
+                    for k, frame in enumerate(track(given, predictor, detector=detector, detect_every=5)):
+                        for face in frame.faces:
+                            if face.seen:
+                                found[way][k] = face.landmarks
+                    seconds[way] = time.process_time() - began
+                off = {way: np.isnan(shapes).any((1, 2)) for way, shapes in found.items()}
+                both = ~np.logical_or(*off.values())
+                for way, shapes in found.items():
+                    kept = np.where(both[:, None, None], shapes, np.nan)
+                    rows[way].append(
+                        (*measured(truth, kept), off[way].sum(), seconds[way]) if both.any() else [np.nan] * 4
+                    )
+            n = sum(map(len, (truth for _, truth in streams)))
+            old, new = (np.array(rows[way]) for way in ("boxes", "landmarks"))
+            change = (new - old)[:, 0]
+            change = change[np.isfinite(change)]
+            click.echo(f"{name}, {kind}: {len(streams)} streams, {n} frames")
+            for way in rows:
+                error, jitter = np.nanmean(np.array(rows[way])[:, :2], axis=0)
+                unseen, time_taken = np.nansum(np.array(rows[way])[:, 2:], axis=0)
+                click.echo(
+                    f"  from {way:9s} error {error:.2f}, jitter {jitter:.2f} %, {unseen:.0f} frames not seen, "
+                    f"{1e3 * time_taken / n:.0f} ms a frame"
+                )
+            click.echo(f"  change of the error {change.mean():+.2f} +- {change.std() / len(change) ** 0.5:.2f} %")
 
 
 @main.command()
@@ -311,6 +389,12 @@ def speed(names, n_frames):
             one(frame, boxes[0])
         naive = (time.process_time() - began) / 10
         ids = {face.id for frame in out for face in frame.faces}
+        if name != "search68":
+            boxes_only = ways(predictor)["boxes"]
+            began = time.process_time()
+            list(track(frames, boxes_only))
+            from_boxes = (time.process_time() - began) / n_frames
+            click.echo(f"{name}: {1 / from_boxes:.0f} frames/s from boxes, ratio {from_boxes / ours:.2f}")
         click.echo(
             f"{name}: {1 / ours:.0f} frames/s, {1e3 * ours:.1f} ms a frame; {1e3 * naive:.1f} ms with detection in "
             f"each, ratio {naive / ours:.1f}; {len(ids)} id"
