@@ -5,14 +5,15 @@
 
 Faces of 300-W val by their true boxes, one look. Covers: `grey` and `textured` (a piece of another photograph) are
 rectangles over a quarter of the box at a random place, sides 1 : 2 to 2 : 1; `bar` a dark bar over both eyes; `side`
-cuts the photograph off a quarter into the face; `blur` is a motion of a tenth of the box in a random direction. The
+cuts the photograph off a quarter into the face; `blur` is a motion of a tenth of the box in a random direction; `hand`
+a drawn hand with its arm, in the colour of the face, that reaches in from a random side over a quarter of the box. The
 table: errors in percent of the distance of the outer corners of the eyes, as the network answers and fitted, and their
 paired difference with its 95 % interval over photographs; the percentage of true landmarks inside the ellipses that
 should hold 50, 80 and 95 %, those of ``radius(level)``; the rank correlation of expected and true errors of faces; the
 processor time of a face, and how many times that of the network alone it is (the least of three rounds over 40 faces).
 Last, how well faces are told from what is none: random squares of the same photographs that overlap the face in at most
 a fifth of their union, and of photographs of hands. It is the area under the curve (ROC) of the expected error in sides
-of the box, and of the plausibility.
+of the box, and of the plausibility. MODEL may be `search68` too, which answers without a network: its errors alone.
 
 With --learn the uncertainty that ships beside the weights is learned anew: from every fourth training face grey,
 textured and with a bar, and from every eighth as it is. The networks know these: of their errors there 52, 83 and 97 %
@@ -27,16 +28,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import convolve
+from scipy.ndimage import convolve, gaussian_filter
 from scipy.stats import rankdata, spearmanr
 
 from asmnet import Predictor
 from asmnet.data import load_image
 from asmnet.uncertainty import learn_uncertainty
 from evaluation import compare
+from shape_models import load_model
 from shape_models.datasets import read_300w
 
-COVERS = ("plain", "grey", "textured", "bar", "side", "blur")
+COVERS = ("plain", "grey", "textured", "bar", "side", "blur", "hand")
 LEVELS = (0.5, 0.8, 0.95)
 
 
@@ -75,6 +77,77 @@ def moved(image, width, rng):
     return np.stack(channels, -1).round().astype(np.uint8)
 
 
+def bones(rng):
+    """Segments of a hand that reaches up, in breadths of its palm: ends (n, 2, 2), radii at both (n, 2); nails last."""
+    segments, nails = [((x, -0.35), (1.5 * x, -9), 0.21, 0.34) for x in (-0.12, 0.12)], []
+    spread, curl = rng.uniform(0.03, 0.3), rng.uniform(0, 0.4)
+    fingers = [
+        ((-0.3 + 0.2 * k, -0.45), (-0.36 + 0.24 * k, y), 0.2, length, (k - 1.5) * spread / 1.5, 0.12)
+        for k, (y, length) in enumerate([(0.36, 0.88), (0.42, 1.0), (0.39, 0.93), (0.27, 0.72)])
+    ]
+    if rng.random() < 0.75:
+        fingers.append(((-0.24, -0.5), (-0.52, -0.12), 0.2, 0.62, -rng.uniform(0.4, 0.9), 0.13))
+    for wrist, knuckle, breadth, length, angle, radius in fingers:
+        segments.append((wrist, knuckle, breadth, 0.9 * breadth))
+        tip, length, angle = np.array(knuckle), length * rng.uniform(0.9, 1.1), angle + rng.normal(0, 0.04)
+        flexion, bend = 0.0, rng.normal(0, 0.05)
+        for part, first, last in ((0.48, 1.15, 1), (0.3, 1, 0.92), (0.22, 0.92, 0.8)):
+            start, along = tip, np.array([np.sin(angle), np.cos(angle)])
+            tip = start + part * length * np.cos(flexion) * along
+            segments.append((start, tip, first * radius, last * radius))
+            flexion, angle = flexion + curl * rng.uniform(0.5, 1.3), angle + bend
+        nails.append((tip, tip + 0.03 * along, 0.055, 0.055))
+    segments += nails
+    return np.array([x[:2] for x in segments], dtype=float), np.array([x[2:] for x in segments]), len(nails)
+
+
+def relief(at, ends, radii):
+    """Depth of places (..., 2) inside the nearest of tapered capsules, and height of their surface."""
+    depth, height = np.full(at.shape[:-1], -np.inf), np.zeros(at.shape[:-1])
+    for (start, end), (first, last) in zip(ends, radii, strict=True):
+        along = end - start
+        share = np.clip((at - start) @ along / (along @ along), 0, 1)
+        radius = first + share * (last - first)
+        distance = np.linalg.norm(at - start - share[..., None] * along, axis=-1)
+        depth = np.maximum(depth, radius - distance)
+        height = np.maximum(height, np.sqrt(np.maximum(radius**2 - distance**2, 0)))
+    return depth, height
+
+
+def reaching(image, box, rng, share=0.25):
+    """Draw a hand in the colour of the face that reaches in from a random side until it covers a share of the box."""
+    ends, radii, n_nails = bones(rng)
+    if rng.random() < 0.5:
+        ends = ends * [-1, 1]
+    sides = box[2:] - box[:2]
+    size, angle = rng.uniform(0.45, 0.65) * np.sqrt(sides.prod()), rng.uniform(0, 2 * np.pi)
+    turned = angle + rng.uniform(-0.6, 0.6)
+    outward, up = np.array([np.cos(angle), np.sin(angle)]), -np.array([np.cos(turned), np.sin(turned)])
+    axes = np.stack([[-up[1], up[0]], up], -1) / size
+    centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.2, 0.2) * sides.mean() * np.array([-outward[1], outward[0]])
+    grid = np.stack(np.meshgrid(*np.linspace(box[:2], box[2:], 50).T), -1)
+    near, far = -2 * sides.max(), 2 * sides.max() + 2 * size
+    for _ in range(12):
+        away = (near + far) / 2
+        covers = (relief((grid - centre - away * outward) @ axes, ends, radii)[0] > 0).mean() > share
+        near, far = (away, far) if covers else (near, away)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    at = (np.stack([x, y], -1) - centre - far * outward) @ axes
+    depth, height = relief(at, ends[:-n_nails], radii[:-n_nails])
+    nail, _ = relief(at, ends[-n_nails:], radii[-n_nails:])
+    slopes = np.gradient(gaussian_filter(height * size, 0.04 * size))
+    light = np.array([*rng.uniform([-0.9, -0.6], [-0.2, 0.6]), 1])
+    lit = (light[2] - light[0] * slopes[0] - light[1] * slopes[1]) / np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
+    shade = 0.3 + 0.7 * np.clip(lit, 0, None) / np.linalg.norm(light)
+    shade = shade / shade[depth > 0].mean() * (1 + 0.15 * np.clip(0.5 + nail * size, 0, 1))
+    inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
+    skin = np.median(image[inside], 0) * rng.uniform(0.8, 1.25)
+    drawn = skin * shade[..., None] + rng.normal(0, 3, image.shape[:2])[..., None]
+    over = np.clip(0.5 + depth * size, 0, 1)[..., None]
+    shadow = 1 - 0.4 * gaussian_filter((depth > 0).astype(float), 0.06 * size)[..., None]
+    return np.clip(over * drawn + (1 - over) * shadow * image, 0, 255).round().astype(np.uint8)
+
+
 def cover(kind, image, points, other, rng):
     """Return a changed copy of an image, and its landmarks."""
     image, box = np.array(image), np.concatenate([points.min(0), points.max(0)])
@@ -96,6 +169,8 @@ def cover(kind, image, points, other, rng):
         image = image[:, : round(box[2] - 0.25 * width)]
     elif kind == "blur":
         image = moved(image, width, rng)
+    elif kind == "hand":
+        image = reaching(image, box, rng)
     return np.ascontiguousarray(image), points
 
 
@@ -120,6 +195,12 @@ def area_under_curve(low, high):
     """Probability that a number of `low` is below one of `high`."""
     ranks = rankdata(np.concatenate([low, high]))[len(low) :]
     return (ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high))
+
+
+def relative_errors(found, truth):
+    """Mean errors of shapes in percent of the distance of the outer corners of the eyes."""
+    eyes = np.linalg.norm(truth[:, 36] - truth[:, 45], axis=1)
+    return 100 * np.linalg.norm(np.array(found) - truth, axis=2).mean(1) / eyes
 
 
 def scored(found, side):
@@ -176,7 +257,8 @@ def main():
     parser.add_argument("--learn", type=Path, help="learn the uncertainty anew and write it here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    call = Predictor.from_pretrained(arguments.model)
+    searches = arguments.model == "search68"
+    call = load_model("search68") if searches else Predictor.from_pretrained(arguments.model)
     if arguments.learn:
         images, shapes, _ = faces("train", 4)
         pairs = [covered(kind, images, shapes) for kind in ("grey", "textured", "bar")]
@@ -189,6 +271,12 @@ def main():
         return
     images, shapes, groups = faces("val", 1 if not arguments.limit else max(1, 259 // arguments.limit))
     print(f"{arguments.model}, {len(images)} faces of 300-W val")
+    if searches:
+        for kind in arguments.covers.split(","):
+            pictures, truth = covered(kind, images, shapes)
+            found = call.predict(pictures, boxes=np.concatenate([truth.min(1), truth.max(1)], 1))
+            print(f"{kind:9} {relative_errors([one.shape for one in found], truth).mean():5.2f}", flush=True)
+        return
     print(f"{'':9}  raw  fitted  fitted less raw        in 50, 80, 95 %    rank   ms  times")
     distances, scores = {}, {}
     for kind in arguments.covers.split(","):
@@ -199,10 +287,7 @@ def main():
         found = look(call, pictures, boxes)
         spent = 1e3 * (time.process_time() - began) / len(found)
         eyes = np.linalg.norm(truth[:, 36] - truth[:, 45], axis=1)
-        raw, fitted = (
-            100 * np.linalg.norm(np.array([getattr(f, name) for f in found]) - truth, axis=2).mean(1) / eyes
-            for name in ("landmarks", "fitted")
-        )
+        raw, fitted = (relative_errors([getattr(f, name) for f in found], truth) for name in ("landmarks", "fitted"))
         off = truth - np.array([face.fitted for face in found])
         distances[kind] = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv([face.covariance for face in found]), off)
         radius = found[0].radius
