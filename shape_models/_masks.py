@@ -175,6 +175,12 @@ def signed_area(points: np.ndarray) -> float:
     return 0.5 * float(np.sum(points[:, 0] * after[:, 1] - points[:, 1] * after[:, 0]))
 
 
+def clockwise(points: np.ndarray) -> np.ndarray:
+    """Return the points of a closed outline, from the first on, in the order that turns from x to y."""
+    # About the mean: far from the origin the products would lose what they differ by.
+    return points if signed_area(points - points.mean(axis=0)) > 0 else np.concatenate([points[:1], points[:0:-1]])
+
+
 class Masks(NamedTuple):
     """Outlines read from files, and the names of the files.
 

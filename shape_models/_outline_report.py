@@ -14,6 +14,7 @@ import numpy as np
 from ._commands import by_name, progress, read, steps
 from ._diagnostics import compactness, generalization, specificity
 from ._left_out import SpanOfData, held_out, left_out_folds
+from ._masks import clockwise
 from ._outlines import Outline, overlap_of
 from ._pages import CHART, axes, drawing, write_page
 from ._procrustes import generalized_procrustes
@@ -94,9 +95,9 @@ def judge_placements(outlines: Sequence[np.ndarray], found: Correspondence, rota
     Once from the topmost point of each outline on, and once from starts that correspond.
     """
     n_points = found.shapes.shape[1]
-    curves = [Outline(_clockwise(np.asarray(outline, np.float64))) for outline in outlines]
-    steps = np.arange(n_points) / n_points
-    plain = np.stack([curve(curve.topmost() + steps) for curve in curves])
+    curves = [Outline(clockwise(np.asarray(outline, np.float64))) for outline in outlines]
+    places = np.arange(n_points) / n_points
+    plain = np.stack([curve(curve.topmost() + places) for curve in curves])
     ways = [("equal distances from the topmost point", plain)]
     if found.method != "arc_length":
         aligned = correspond(outlines, n_points, method="arc_length", rotation=rotation).shapes
@@ -104,12 +105,6 @@ def judge_placements(outlines: Sequence[np.ndarray], found: Correspondence, rota
     said = "equal distances, starts that correspond" if found.method == "arc_length" else "sliding"
     ways.append((f"{said} (chosen)", found.shapes))
     return [Placement(name, shapes, _qualities(shapes, outlines)) for name, shapes in ways]
-
-
-def _clockwise(points: np.ndarray) -> np.ndarray:
-    after = np.roll(points, -1, axis=0)
-    area = float(np.sum(points[:, 0] * after[:, 1] - points[:, 1] * after[:, 0]))
-    return points if area > 0 else points[::-1]
 
 
 def _qualities(shapes: np.ndarray, outlines: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 from ._array import DegenerateShapeError, as_count, as_shapes
 from ._brief import brief
 from ._left_out import SpanOfData, held_out, left_out_folds, most_modes
-from ._masks import IMAGES, Masks, holds_masks, outline_of_mask, read_masks, signed_area
+from ._masks import IMAGES, Masks, clockwise, holds_masks, outline_of_mask, read_masks, signed_area
 from ._options import check_flags, is_number
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
@@ -314,4 +314,4 @@ def _checked(outline: Any, i: int) -> Outline:
     if abs(area) <= 1e-9 * float(np.ptp(points, axis=0).max()) ** 2:
         raise DegenerateShapeError(f"{where}: got an outline without area; expected one around something.")
     refuse_crossing(points, where)
-    return Outline(points if area > 0 else np.concatenate([points[:1], points[:0:-1]]))
+    return Outline(clockwise(points))

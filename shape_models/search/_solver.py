@@ -20,10 +20,9 @@ from .results import SearchResult, SearchStep
 
 _DOUBTFUL = 0.05  # expected error, as a fraction of the size, above which an answer is doubted if it is not before
 _OUTSIDE = 0.25  # of the landmarks: so many outside the image are no answer
-_ALIKE, _SHARPER = (
-    1.5,
-    4,
-)  # of 1 to 3 and 2 or 4, the best on hands, wings and portraits; with 2 far ones count too much
+# How near the best answer others say the same, in its expected error, and the power by which better ones count more:
+# of 1 to 3 and 2 or 4, the best on hands, wings and portraits; with 2 far ones count too much.
+_ALIKE, _SHARPER = 1.5, 4
 _GROWN = np.log(3.0)  # change of the logarithm of the size beyond which a search has gone astray
 FLOOR = 1e-3  # least weight of a landmark in a shape step: keeps pose and modes determined
 
