@@ -18,6 +18,7 @@ from asmnet._scores import Anchors, check_anchors, check_offset, eye_line
 from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
 from shape_models._array import as_numpy
 from shape_models._typing import ArrayLike
+from shape_models.images import channels_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,9 @@ class LandmarkDataset:
         images, points = self.images, self.landmarks
         n = len(images)
         if images.dtype != np.uint8 or images.shape[1:] != (*images.shape[1:2] * 2, 3):
-            raise ValueError(f"images: got {images.dtype} of shape {images.shape}; expected uint8 (n, side, side, 3).")
+            hint = channels_first(images.shape, "images")
+            got = f"images: got {images.dtype} of shape {images.shape}"
+            raise ValueError(f"{got}; expected uint8 (n, side, side, 3).{hint}")
         if points.ndim != 3 or len(points) != n or points.shape[-1] != 2 or not points.shape[1]:
             raise ValueError(f"landmarks: got shape {points.shape}; expected ({n}, n_landmarks, 2).")
         if self.weights is None:

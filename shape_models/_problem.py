@@ -277,6 +277,14 @@ class Problem:
         noise = self.covariance
         return exact & (noise == 0 if noise.ndim == 2 else namespace_of(noise).all(noise == 0, axis=(-2, -1)))
 
+    def errors(self) -> np.ndarray:
+        """Return the covariances (n, K, d, d) of the errors of the points, in their frame and units; 0 where exact."""
+        own = self.covariance
+        if own is None:
+            own = self.model_noise(self.similarity) / self.similarity.scale[:, None] ** 2
+        own = np.asarray(to_numpy(own))
+        return own if own.ndim == 4 else own[..., None, None] * np.eye(self.points.shape[2])
+
     def model_noise(self, pose: Similarity, share: Any = None) -> Any:
         """Return the covariance of the errors in the frame and units of the model, (n, K) or (n, K, d, d).
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
@@ -352,9 +352,8 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name}: got {array.dtype}; expected numbers.")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or not array.size:
-        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
-        hint = " Try numpy.moveaxis(image, 0, -1): the channels belong last." if first else ""
-        hint = " Try list(image): several images." if array.ndim == 4 and array.size else hint
+        several = " Try list(image): several images." if array.ndim == 4 and array.size else ""
+        hint = channels_first(array.shape, "image") or several
         raise ValueError(f"{name}: got shape {array.shape}; expected (height, width) or (height, width, 3).{hint}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         n = int((~np.isfinite(array)).sum())
@@ -362,6 +361,13 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     if array.ndim == 3 and array.shape[2] in (2, 4):
         array = _on_black(array, name)
     return (array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array), declared
+
+
+def channels_first(shape: Sequence[int], name: str) -> str:
+    """Return what to try with an image, or a batch, whose channels may stand before its rows; nothing for others."""
+    if len(shape) not in (3, 4) or shape[-3] not in (1, 3, 4) or shape[-1] <= 4 or not min(shape):
+        return ""
+    return f" Try numpy.moveaxis({name}, {len(shape) - 3}, -1): the channels belong last."
 
 
 def _name(image: Any) -> str:

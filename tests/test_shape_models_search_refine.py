@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from shape_models import load_model
-from shape_models.search import ASMFitter, HeatMaps, refine
+from shape_models import convert, load_model
+from shape_models.search import ASMFitter, HeatMaps, read_frames, refine, track
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,81 @@ def test_covariances_are_symmetric_positive_and_larger_where_the_face_is_covered
     assert np.median(spread[48:60]) > 1.2 * np.median(spread[36:48])
 
 
+def test_a_landmark_that_the_detector_distrusts_counts_less(search, truth):
+    image, wrong = skimage.data.astronaut(), np.arange(48, 68)
+    image[125:190, 190:260] = 127  # the mouth is hidden, so that the image does not put it right
+    given = truth.copy()
+    given[wrong] += [25.0, -10.0]
+    worth, variance = np.ones(68), np.zeros(68)
+    worth[wrong], variance[wrong] = 0.0, 30.0**2
+    plain = refine(image, given, fitter=search)
+    missing = given.copy()
+    missing[wrong] = np.nan
+    absent = refine(image, missing, fitter=search)
+    assert error(plain, truth)[wrong].mean() > 1.3 * error(absent, truth)[wrong].mean()
+    for options in ({"confidence": worth}, {"covariance": np.where(worth > 0, 0.0, np.inf)}):
+        np.testing.assert_allclose(refine(image, given, fitter=search, **options).points, absent.points, atol=1e-6)
+    matrices = variance[:, None, None] * np.eye(2)
+    doubted = refine(image, given, fitter=search, covariance=variance)
+    assert error(doubted, truth)[wrong].mean() < 0.85 * error(plain, truth)[wrong].mean()
+    np.testing.assert_allclose(
+        refine(image, given, fitter=search, covariance=matrices).points, doubted.points, atol=1e-6
+    )
+    np.testing.assert_array_equal(refine(image, given, fitter=search, confidence=np.ones(68)).points, plain.points)
+    several = refine(image, [given, given], fitter=search, confidence=[np.ones(68), worth])
+    batch = refine([image, image], [given, [given, given]], fitter=search, confidence=[None, [np.ones(68), worth]])
+    for one, other in zip(several, (plain, absent), strict=True):
+        np.testing.assert_allclose(one.points, other.points, atol=1e-6)
+    for one, other in zip([batch[0], *batch[1]], (plain, plain, absent), strict=True):
+        np.testing.assert_allclose(one.points, other.points, atol=1e-6)
+
+
+def test_confidences_of_other_schemes_are_converted(search, truth):
+    image = skimage.data.astronaut()
+    wflw = np.full((98, 2), np.nan)
+    wflw[60:76] = truth[[36, 36, 37, 37, 38, 39, 40, 40, 42, 42, 43, 43, 44, 45, 46, 47]]
+    wflw[:33:2] = truth[:17]
+    gone, worth = wflw.copy(), np.ones(98)
+    gone[[0, 61]], worth[[0, 61]] = np.nan, 0.0
+    expected = refine(image, gone, scheme="wflw98", fitter=search)
+    for options in ({"confidence": worth}, {"covariance": np.where(worth > 0, 0.0, np.inf)}):
+        found = refine(image, wflw, scheme="wflw98", fitter=search, **options)
+        np.testing.assert_allclose(found.points, expected.points, atol=1e-6)
+    assert expected.reason[0] == "missing"
+    # The second corner point of the eye is a weighted mean of two: its variance is that of the sum.
+    doubled = refine(image, wflw, scheme="wflw98", fitter=search, covariance=np.full(98, 4.0))
+    weights = np.asarray(convert(np.stack([np.eye(98)] * 2, axis=-1), "wflw98", "ibug68").shapes)[..., 0]
+    own = np.nan_to_num((weights**2).sum(axis=0)) * 4.0
+    points = np.asarray(convert(wflw, "wflw98", "ibug68").shapes)
+    np.testing.assert_allclose(doubled.points, refine(image, points, fitter=search, covariance=own).points, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"confidence": np.ones(67)}, r"^confidence: got shape \(67,\)"),
+        ({"confidence": np.full(68, 1.5)}, "^confidence: got 1.5"),
+        ({"covariance": -np.ones(68)}, "^covariance: got negative"),
+        ({"covariance": np.ones(67)}, r"^covariance: got shape \(67,\)"),
+        ({"covariance": np.ones(68), "confidence": np.ones(68)}, "got a confidence and a covariance"),
+    ],
+)
+def test_confidences_that_make_no_sense_are_refused(search, truth, options, words):
+    with pytest.raises(ValueError, match=words):
+        refine(skimage.data.astronaut(), truth, fitter=search, **options)
+    with pytest.raises(ValueError, match=r"^confidence: got 3 rows; expected one for each of 2"):
+        refine([skimage.data.astronaut()] * 2, [truth] * 2, fitter=search, confidence=np.ones((3, 68)))
+
+
+def test_messages_name_the_points_by_their_name(search, truth):
+    image = skimage.data.astronaut()
+    for given in (truth[:60], truth.ravel(), truth - 1e5, truth * np.nan, np.tile(truth[:1], (68, 1)), truth[:, :1]):
+        with pytest.raises(ValueError, match=r"^points: got"):
+            refine(image, given, fitter=search)
+    with pytest.raises(ValueError, match=r"^points: got"):
+        refine(image, truth, scheme="wflw98", fitter=search)
+
+
 def test_a_bad_row_leaves_its_neighbours(search, truth):
     image = skimage.data.astronaut()
     one = refine(image, truth + 1, fitter=search)
@@ -90,6 +165,9 @@ def test_landmarks_of_another_place_count_on_where_nothing_is_better_supported(s
     result = refine(skimage.data.astronaut(), given, fitter=search)
     assert error(result, given).mean() < 0.5 * np.ptp(truth, axis=0).max()
     assert result.confidence.mean() < 0.5
+    assert result.status == "unsupported"
+    assert not result.found
+    assert result.message.startswith("the best quarter of the landmarks has a mean confidence of 0.")
     assert result.expected_error > 3 * refine(skimage.data.astronaut(), truth, fitter=search).expected_error
 
 
@@ -129,3 +207,30 @@ def test_bad_arguments_are_refused(search, truth):
     bare = ASMFitter(evidence=HeatMaps()).fit(None, truth + np.random.default_rng(0).normal(size=(8, 68, 2)))
     with pytest.raises(ValueError, match="has none to convert to"):
         refine(skimage.data.astronaut(), truth, scheme="ibug68", fitter=bare)
+
+
+def test_channels_before_the_rows_are_refused_and_grey_stacks_are_not(search, truth):
+    image = skimage.data.astronaut()
+    first, grey = np.moveaxis(image, -1, 0), image[..., 1]
+    box = np.concatenate([truth.min(axis=0), truth.max(axis=0)])
+    doors = {
+        "predict": lambda x: search.predict(x, boxes=box),
+        "predict, boxes for each": lambda x: search.predict(x, boxes=np.tile(box, (len(x), 1))),
+        "confidence": lambda x: search.confidence(x, truth),
+        "refine": lambda x: refine(x, truth, fitter=search),
+        "track": lambda x: list(track(x, search)),
+        "read_frames": read_frames,
+    }
+    for door, call in doors.items():
+        name = "frames" if door in ("track", "read_frames") else "images"
+        with pytest.raises(ValueError, match=rf"^{name}: got shape \(3, .*Try numpy.moveaxis\({name}, 0, -1\).*list\("):
+            call(first)
+        with pytest.raises(ValueError, match=rf"Try numpy.moveaxis\({name}, 1, -1\): the channels belong last\.$"):
+            call(np.stack([first, first]))
+    one = search.predict(grey, boxes=box)
+    for several in (np.stack([grey] * 5), [grey] * 3, grey[None]):
+        for result in search.predict(several, boxes=np.tile(box, (len(several), 1))):
+            np.testing.assert_allclose(result.shape, one.shape, rtol=0, atol=1e-3)
+    assert len(list(read_frames(np.stack([grey] * 5)))) == 5
+    alpha = np.stack([grey, np.full_like(grey, 255)], axis=-1)
+    np.testing.assert_allclose(search.predict(alpha, boxes=box).shape, one.shape, rtol=0, atol=1e-3)

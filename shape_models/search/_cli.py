@@ -261,8 +261,8 @@ def refine(
     """Improve LANDMARKS of any detector by IMAGES, a file or a folder, and a shape model.
 
     LANDMARKS, of any format and scheme, are matched to the images by their names, several of one image too. Writes a
-    landmark file for each, in the scheme of the model, and refined.csv: how many landmarks were kept, searched,
-    carried by the others, and missing.
+    landmark file for each, in the scheme of the model, and refined.csv: whether the image supports the shape, and how
+    many landmarks were kept, searched, carried by the others, and missing.
     """
     from ._each import landmarks_of_images, refine_one
 
@@ -277,14 +277,24 @@ def refine(
     records = list(read_records(journal, items))
     numbers = ["expected_error", "plausibility", "given_confidence", "confidence", "moved"]
     counts = ["kept", "searched", "carried", "missing"]
-    rows = [[r["name"], r["status"], *(r.get(key, "") for key in numbers + counts), r["message"]] for r in records]
+    rows = [
+        [
+            r["name"],
+            r.get("found", r["status"]),
+            *(r.get(key, "") for key in numbers + counts),
+            r.get("words", r["message"]),
+        ]
+        for r in records
+    ]
     write_table(output / "refined.csv", ["name", "status", *numbers, *counts, "message"], rows)
     total = {key: sum(r.get(key, 0) for r in records) for key in counts}
-    words = ", ".join(f"{total[key]} {key}" for key in counts)
+    words = ", ".join(f"{total[key]} {key}" for key in counts) + " landmarks"
+    doubtful = sum(r.get("found") == "unsupported" for r in records)
+    words += f", {counted(doubtful, 'shape')} unsupported by the image" if doubtful else ""
     say(
         as_json,
         {"output": str(output), "refined": records},
-        [f"{counted(len(items) - len(report.errors), 'shape')}: {words} landmarks; see {output / 'refined.csv'}"],
+        [f"{counted(len(items) - len(report.errors), 'shape')}: {words}; see {output / 'refined.csv'}"],
     )
     refuse_failed(report, len(items), "shape")
 

@@ -133,6 +133,8 @@ def refine_one(
     result = refine(image, points, scheme=scheme, fitter=fitter)
     save_found(output, name, form, path, image, result.points, fitter, overlay)
     return {
+        "found": result.status,
+        "words": result.message,
         "expected_error": result.expected_error,
         "plausibility": result.plausibility,
         "confidence": float(result.confidence.mean()),

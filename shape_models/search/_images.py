@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._provenance import is_landmark_set
-from ..images import read_values
+from ..images import channels_first, read_values
 from ._kernels import halve
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
@@ -55,7 +55,7 @@ def is_one_image(image: Any) -> bool:
     if isinstance(image, str | os.PathLike) or hasattr(image, "getbands"):
         return True
     shape = tuple(getattr(image, "shape", ()))
-    one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4))
     return one and str(getattr(image, "dtype", "")) != "object"
 
 
@@ -69,9 +69,22 @@ def image_count(images: Any) -> int | None:
             f"images: got an array of shape {shape}; expected one image (height, width) or (height, width, 3), or a "
             "list of images."
         )
+    refuse_channels_first(images, "images")
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, Mapping):
         return len(images)
     raise ValueError(f"images: got a {type(images).__name__}; expected an array, a path, or a list of them.")
+
+
+def refuse_channels_first(images: Any, name: str) -> None:
+    """Refuse an array that may be one image, or a batch, whose channels stand before its rows.
+
+    Three or four grey images in one array look like one in colours.
+    """
+    shape = tuple(getattr(images, "shape", ()))
+    hint = channels_first(shape, name) if str(getattr(images, "dtype", "")) != "object" else ""
+    if hint and not (len(shape) == 3 and shape[0] == 1):  # a batch of one grey image is the same either way
+        several = f", or list({name}) if they are {shape[0]} grey images" if len(shape) == 3 else ""
+        raise ValueError(f"{name}: got shape {shape}; expected (height, width, 3) of each image.{hint[:-1]}{several}.")
 
 
 def grey(array: np.ndarray) -> np.ndarray:

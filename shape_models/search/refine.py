@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .._array import as_numpy
+from .._array import as_confidence, as_numpy
 from .._brief import brief
 from .._fitting import fit_shape
+from .._posterior import solve
+from .._problem import Problem
 from .._typing import ArrayLike, ImagesLike
-from ..landmarks import SchemeLike, convert, get_scheme
+from ..landmarks import LandmarkScheme, SchemeLike, convert, get_scheme
 from ._images import image_count
 from .fitter import ASMFitter
 
@@ -24,6 +27,11 @@ _STILL = 0.01  # a landmark that moves by less of the size is kept
 # from up to a fifth of their side away: starts at the double of that leave no gap, and reach three fifths.
 _DOUBTFUL, _CLEARLY = 0.7, 0.1
 _AROUND = 0.4 * np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)])
+# Mean confidence of the best quarter of the landmarks below which no object may stand there. Of training faces of 300-W
+# 0 of 60 have less, 0 of 100 with a quarter of their box covered, 1 of 100 with half of it covered, and 183 of 200
+# random squares beside faces (`python tests/benchmarks/study_refine.py --supported`).
+_SUPPORTED = 0.86
+_OTHERS = re.compile(r"^(shapes|initial|start)(?=[: ])")  # what the points are called where they are handed on
 _HIDDEN = 0.5  # probability below which the image does not support a landmark
 
 
@@ -52,7 +60,8 @@ class RefinedLandmarks:
     expected_error : float
         Of the search that the answer rests on, pixels.
     status, message : str
-        ``"ok"``, or why there is no answer.
+        ``"ok"``; ``"unsupported"`` where the image does not support even the best quarter of the landmarks, so that no
+        object may stand there, whose `points` are the shape model's alone; or why there is no answer.
 
     Examples
     --------
@@ -75,7 +84,7 @@ class RefinedLandmarks:
 
     @property
     def found(self) -> bool:
-        """Whether there is an answer."""
+        """Whether there is an answer that the image supports."""
         return self.status == "ok"
 
     @classmethod
@@ -96,7 +105,15 @@ class RefinedLandmarks:
         )  # fmt: skip
 
 
-def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None = None, fitter: Any = None) -> Any:
+def refine(
+    images: ImagesLike,
+    points: ArrayLike,
+    *,
+    confidence: ArrayLike | None = None,
+    covariance: ArrayLike | None = None,
+    scheme: SchemeLike | None = None,
+    fitter: Any = None,
+) -> Any:
     """Improve the landmarks of any detector by searching the image and fitting the shape model.
 
     The landmarks are converted to the scheme of the fitter; the image says how well it supports each of them, and the
@@ -104,7 +121,8 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
     which carries the landmarks that the image supports in neither. Where the image supports little of the answer, the
     object is looked for up to half its size beside the landmarks too; if it is clearly better supported there, the
     landmarks that were given count no more. Validation faces of 300-W whose landmarks are moved by 45 % of their side
-    end 6.3 % of the eye distance off (`python tests/benchmarks/study_refine.py --beside 0.45`).
+    end 6.3 % of the eye distance off (`python tests/benchmarks/study_refine.py --beside 0.45`). A landmark that the
+    detector itself distrusts counts less, and the search starts where the others imply it.
 
     Parameters
     ----------
@@ -112,6 +130,12 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
         One image, or a batch.
     points : array_like of shape (N, 2) or (m, N, 2), or for a batch (n, N, 2) or a list of n such
         Landmarks of any detector, of one or several objects in an image, pixels of the images; NaN where missing.
+    confidence : array_like of shape (N,), (m, N) or (n, N), or for a batch a list of n such, optional
+        What the detector makes of each landmark, 0 to 1, as `fit_shape` takes it: 1 says nothing, 0 is missing, and w
+        between adds the variance σ² (1/w - 1), σ² the noise variance of the shape model in the size of the shape.
+    covariance : float or array_like, optional
+        Instead of `confidence`: of the error of each landmark, squared pixels, of shape (N,) or (N, 2, 2), or these
+        for each of m or n shapes.
     scheme : str or LandmarkScheme, optional
         What the landmarks are; None for those of the fitter.
     fitter : ASMFitter, optional
@@ -157,50 +181,110 @@ def refine(images: ImagesLike, points: ArrayLike, *, scheme: SchemeLike | None =
     pictures, shapes = map(list, batch)
     if len(pictures) != len(shapes):
         raise ValueError(f"points: got {len(shapes)} shapes; expected one for each of {len(pictures)} images.")
-    out = [_answer(fitter, image, given, scheme, strict=single) for image, given in zip(pictures, shapes, strict=True)]
+    known = {"confidence": confidence, "covariance": covariance}
+    each = [known] if single else _for_each(known, len(pictures))
+    out = [_answer(fitter, *one, scheme, strict=single) for one in zip(pictures, shapes, each, strict=True)]
     return out[0] if single else out
 
 
-def _answer(fitter: ASMFitter, image: Any, given: Any, scheme: Any, strict: bool) -> Any:
+def _for_each(known: dict[str, Any], n: int) -> list[dict[str, Any]]:
+    """Return what is known of each of n shapes or images: the same of all, or a row for each."""
+    rows: dict[str, Any] = {}
+    for name, value in known.items():
+        shape: tuple[int, ...] = ()
+        if value is not None:
+            try:
+                shape = as_numpy(value, name, booleans=True).shape
+            except (TypeError, ValueError):  # of images with different numbers of shapes
+                if not isinstance(value, list | tuple):
+                    raise
+                shape = (len(value), 0)
+        alike = len(shape) < 2 or (len(shape) == 3 and shape[1:] == (2, 2))
+        if not alike and shape[0] != n:
+            raise ValueError(f"{name}: got {shape[0]} rows; expected one for each of {n}.")
+        rows[name] = [value] * n if alike else list(value)
+    return [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+
+
+def _answer(fitter: ASMFitter, image: Any, given: Any, known: dict[str, Any], scheme: Any, strict: bool) -> Any:
     """Return what becomes of one shape, or a list for several shapes in one image, of which none is an error."""
     try:
         points = as_numpy(given, "points").astype(float)
         if points.ndim == 3:
-            return [_answer(fitter, image, one, scheme, strict=False) for one in points]
-        return _one(fitter, image, points, scheme)
+            each = zip(points, _for_each(known, len(points)), strict=True)
+            return [_answer(fitter, image, *one, scheme, strict=False) for one in each]
+        return _one(fitter, image, points, known, scheme)
     except (TypeError, ValueError) as error:
+        message = _OTHERS.sub("points", str(error))
         if strict:
-            raise
-        return RefinedLandmarks.failed(fitter.n_landmarks_, "error", str(error))
+            raise type(error)(message) from None
+        return RefinedLandmarks.failed(fitter.n_landmarks_, "error", message)
 
 
-def _one(fitter: ASMFitter, image: Any, points: np.ndarray, scheme: Any) -> RefinedLandmarks:
+def _one(fitter: ASMFitter, image: Any, points: np.ndarray, known: dict[str, Any], scheme: Any) -> RefinedLandmarks:
     own = fitter._scheme()
     if scheme is not None and own is None:
         raise ValueError("scheme: the fitter has none to convert to; expected points in its own order.")
     if points.ndim == 2 and points.shape[1] == 3:
         raise ValueError(f"points: got {points.shape}; expected (x, y) of each landmark. Try points[..., :2].")
-    if scheme is not None and get_scheme(scheme) != own:
-        points = np.asarray(convert(points, scheme, own).shapes, dtype=float)
+    if scheme is not None and own is not None and get_scheme(scheme) != own:
+        points, known = _converted(points, known, scheme, own)
+    problem = Problem.of(fitter.asm_, points, **known)
+    whole = solve(problem).completed[0]
+    problem.refuse()
+    error, told = problem.errors()[0], problem.confidence[0] > 0
+    points = np.where(told[:, None], points, np.nan)
     before = fitter.confidence(image, points)
     filled = fitter._filled_shape(points, "points")
-    found, elsewhere = _search(fitter, image, filled)
+    start = np.where((np.trace(error, axis1=1, axis2=2) > 0)[:, None], whole, filled)
+    found, elsewhere = _search(fitter, image, start)
     size = float(fitter._frame.pose_of(found.shape[None]).scale[0]) * fitter._frame.side
-    first, second = _variance(before, size), _variance(found.confidence, size)
-    first = np.where(np.isfinite(points).all(axis=1) & (not elsewhere), first, np.inf)
-    weight = np.where(np.isinf(first), 0.0, second / (first + second))
-    together = filled * weight[:, None] + found.shape * (1 - weight)[:, None]
-    fit = fit_shape(fitter.asm_, together, covariance=1.0 / (1.0 / first + 1.0 / second))
+    first, second = _precision(before, size, error), _precision(found.confidence, size, 0.0)
+    first *= (told & (not elsewhere))[:, None, None]
+    spread = np.linalg.inv(first + second)
+    together = (spread @ (first @ filled[..., None] + second @ found.shape[..., None]))[..., 0]
+    fit = fit_shape(fitter.asm_, together, covariance=spread)
     if fit.status != "ok":
         return RefinedLandmarks.failed(fitter.n_landmarks_, str(fit.status), "the shape model does not fit the points")
     moved = np.linalg.norm(fit.shapes - points, axis=1)
     confidence = found.confidence if elsewhere else np.maximum(before, found.confidence)
     reason = np.where(moved < _STILL * size, "kept", np.where(confidence < _HIDDEN, "carried", "searched"))
     reason = np.where(np.isnan(moved), "missing", reason)
+    best = float(np.sort(confidence)[-((len(confidence) + 3) // 4) :].mean())
+    status, message = "ok", ""
+    if best < _SUPPORTED and fitter.calibration_ is not None:  # else it is no probability
+        status = "unsupported"
+        message = (
+            f"the best quarter of the landmarks has a mean confidence of {best:.2f}; an object has {_SUPPORTED} or more"
+        )
     return RefinedLandmarks(
         fit.shapes, fit.covariance, confidence, before, moved, reason, float(fit.plausibility), found.expected_error,
-        "ok",
+        status, message,
     )  # fmt: skip
+
+
+def _converted(
+    points: np.ndarray, known: dict[str, Any], scheme: SchemeLike, own: LandmarkScheme
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return points of another scheme in the own one, and the variances of the weighted sums that they become."""
+    n = len(points)
+    name, value = next((item for item in known.items() if item[1] is not None), ("", None))
+    if value is None:
+        return np.asarray(convert(points, scheme, own).shapes, dtype=float), known
+    given = as_numpy(value, name, booleans=name == "confidence").astype(float)
+    if name == "confidence":
+        with np.errstate(divide="ignore"):
+            given = 1.0 / as_confidence(given, points, (n,)) - 1.0
+    elif given.shape not in ((), (n,), (n, 2, 2)):
+        raise ValueError(f"{name}: got shape {given.shape}; expected a number, ({n},) or ({n}, 2, 2).")
+    given = np.broadcast_to(given, (n,)) if given.ndim < 2 else given
+    lost = np.isinf(given.reshape(n, -1)).any(axis=1)
+    points = np.where(lost[:, None], np.nan, points)
+    given = np.where(lost.reshape((n,) + (1,) * (given.ndim - 1)), 0.0, given)
+    shares = np.asarray(convert(np.stack([np.eye(n), np.eye(n)], axis=-1), scheme, own).shapes)[..., 0].T
+    spread = np.tensordot(np.nan_to_num(shares) ** 2, given, 1)
+    known = known | {name: 1.0 / (1.0 + spread) if name == "confidence" else spread}
+    return np.asarray(convert(points, scheme, own).shapes, dtype=float), known
 
 
 def _search(fitter: ASMFitter, image: Any, start: np.ndarray) -> tuple[Any, bool]:
@@ -220,6 +304,7 @@ def _search(fitter: ASMFitter, image: Any, start: np.ndarray) -> tuple[Any, bool
     return (best if elsewhere else found), elsewhere
 
 
-def _variance(confidence: np.ndarray, size: float) -> np.ndarray:
-    """Return the variance of landmarks that are right with a probability, squared pixels."""
-    return (confidence * _RIGHT**2 + (1 - confidence) * _WRONG**2) * size**2
+def _precision(confidence: np.ndarray, size: float, error: Any) -> np.ndarray:
+    """Return the inverse covariances (K, 2, 2) of landmarks that are right with a probability, and have errors too."""
+    variance = (confidence * _RIGHT**2 + (1 - confidence) * _WRONG**2) * size**2
+    return np.linalg.inv(variance[:, None, None] * np.eye(2) + error)

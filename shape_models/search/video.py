@@ -12,7 +12,7 @@ import numpy as np
 from .._files import regular
 from .._names import IMAGE_SUFFIXES, natural_key
 from ..images import read_image
-from ._images import is_one_image
+from ._images import is_one_image, refuse_channels_first
 
 __all__ = ["read_frames"]
 
@@ -39,7 +39,7 @@ def read_frames(source: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]
     ImportError
         For a video file when the package that reads it is not installed.
     ValueError
-        For a folder without images and a file that is no video.
+        For a folder without images, a file that is no video, and arrays with the channels before the rows.
     TypeError
         For what is neither a path nor an iterable, and for a single image.
 
@@ -62,6 +62,7 @@ def read_frames(source: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]
         raise TypeError(
             f"frames: got one image {what}; expected several, (n, height, width) or (n, height, width, 3). Try [image]."
         )
+    refuse_channels_first(source, "frames")
     if isinstance(source, Mapping | Set):  # whose names, or no order, would be read
         raise TypeError(
             f"frames: got {type(source).__name__}; expected the images in their order. Try a list, such as "

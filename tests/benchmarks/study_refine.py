@@ -3,6 +3,7 @@
 Run: SHAPE_MODELS_DATA=/path/to/data OMP_NUM_THREADS=1 python tests/benchmarks/study_refine.py POINTS.npz
         [--scheme mediapipe478] [--every N]
      ... study_refine.py --beside 0.45          true landmarks moved by that fraction of the larger side of their box
+     ... study_refine.py --supported            what tells training faces, plain and covered, from squares beside them
 
 POINTS.npz has the arrays `names`, the paths of the images as split.csv has them, and `points` (n, K, 2), pixels, the
 first 0, NaN where the detector found nothing. The packages of detectors need other versions of NumPy than this library,
@@ -36,8 +37,11 @@ DATA = Path(os.environ.get("SHAPE_MODELS_DATA", "")) / "300w"
 @click.option("--scheme", default="mediapipe478", show_default=True)
 @click.option("--every", type=click.IntRange(1), default=1)
 @click.option("--beside", type=float, help="Without a file: how far true landmarks are moved, each face its own way.")
-def main(points_file, scheme, every, beside):
+@click.option("--supported", is_flag=True, help="Confidence of the best quarter at faces and beside them.")
+def main(points_file, scheme, every, beside, supported):
     """Refine, and compare with the detector, its projection and the search from the true box."""
+    if supported:
+        return supported_faces()
     if (points_file is None) == (beside is None):
         raise click.UsageError("expected either POINTS.npz or --beside FRACTION.")
     if beside is None:
@@ -63,6 +67,43 @@ def main(points_file, scheme, every, beside):
         click.echo(f"{name:26s} {bootstrap_interval(values, groups=groups).scaled(100):.2f} %")
     for name in ("detector", "search from the true box"):
         click.echo(str(compare(errors["refined"], errors[name], groups=groups, names=("refined", name))))
+
+
+def supported_faces(n=200):
+    """Print which faces, covered faces and squares without a face `refine` calls unsupported."""
+    rng, search = np.random.default_rng(0), load_model("search68")
+    mean = np.asarray(load_model("face68").asm_.mean_)
+    mean = (mean - (mean.max(axis=0) + mean.min(axis=0)) / 2) / np.ptp(mean, axis=0).max()
+    with (DATA / "split.csv").open() as file:
+        names = [row[0] for row in csv.reader(file) if row[2] == "train"]
+    found = {"faces": [], "a quarter covered": [], "half covered": [], "squares": []}
+
+    def look(what, image, points):
+        found[what] += [answer.status != "ok" for answer in refine([image], [points], fitter=search)]
+
+    for i, name in enumerate(rng.permutation(names)[:n]):
+        image, truth = read_image(DATA / name), read_pts((DATA / name).with_suffix(".pts")).points
+        low, high = truth.min(axis=0), truth.max(axis=0)
+        side = (high - low).max()
+        noisy = truth + rng.normal(scale=0.02 * side, size=truth.shape)
+        if i < 60:
+            look("faces", image, noisy)
+        for what, fraction in (("a quarter covered", 0.5), ("half covered", 0.7)) if i < 100 else ():
+            covered, extent = image.copy(), (high - low) * fraction
+            corner = low + rng.uniform(size=2) * (high - low - extent)
+            (x0, y0), (x1, y1) = np.maximum(corner, 0).astype(int), (corner + extent).astype(int)
+            covered[y0:y1, x0:x1] = rng.integers(0, 255)
+            look(what, covered, noisy)
+        size = np.array(image.shape[1::-1])
+        for _ in range(200):
+            own = max(40.0, side * np.exp(rng.uniform(-1.6, 0.3)))
+            centre = rng.uniform(size=2) * size
+            inside = (centre > own / 2).all() and (centre < size - own / 2).all()
+            if inside and np.maximum(low - (centre + 0.8 * own), centre - 0.8 * own - high).max() > 0:
+                look("squares", image, mean * own + centre)
+                break
+    for what, flags in found.items():
+        click.echo(f"{what:20s} {sum(flags)} of {len(flags)} unsupported")
 
 
 def moved_truth(fraction):
