@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,10 +19,7 @@ def appearance(view: View) -> np.ndarray:
     """Return what stands at the shapes of a view of the finest level, in their poses: gradient descriptors (n, F)."""
     k = view.n_landmarks
     some = np.unique(np.linspace(0, k - 1, min(k, _MOST)).astype(int))
-    seen = View(
-        view.points[:, some], view.level, view.iteration, view.resolution / _COARSER, view.index, view._frame,
-        view._bank, view._pose, view._flip, view._map, view._context,
-    )  # fmt: skip
+    seen = replace(view, points=view.points[:, some], resolution=view.resolution / _COARSER, hidden=None)
     return Patches(n_cells=4)._describe(seen, False).reshape(len(view), -1)
 
 

@@ -182,7 +182,7 @@ class Texture(Evidence):
         self.n_components = n_components
         self.limit = limit
         self.n_iter = n_iter
-        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+        self.stages_ = {}
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
         share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
@@ -292,25 +292,14 @@ class Texture(Evidence):
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
         from .._model_files import limit_to_json
 
-        count = self.n_components
-        header = {
-            "n_components": count.item() if isinstance(count, np.generic) else count,
-            "limit": limit_to_json(self.limit),
-            "n_iter": int(self.n_iter),
-            "method": self.method,
-        }
-        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
-        return "Texture", header, arrays
+        kind, header, arrays = super().to_parts()
+        return kind, {**header, "limit": limit_to_json(self.limit)}, arrays
 
     @classmethod
-    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Texture:
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         from .._model_files import limit_from_json
 
-        evidence = cls(**{**header, "limit": limit_from_json(header["limit"])})
-        for key, array in arrays.items():
-            level, name = key.split(".")
-            evidence.stages_.setdefault(level, {})[name] = array
-        return evidence
+        return super().from_parts({**header, "limit": limit_from_json(header["limit"])}, arrays)
 
 
 def _damped(normal: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,6 +11,16 @@ from ..landmarks import LandmarkScheme
 from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
 
 __all__ = ["CombinedEvidence"]
+
+
+def _gathered(name: str, rule: Callable[[Iterator[Any]], Any], what: str) -> Any:
+    """Return the property that gathers an attribute of all parts by a rule."""
+
+    def gather(self: CombinedEvidence) -> Any:
+        return rule(getattr(part, name) for part in self.parts)
+
+    gather.__doc__ = what
+    return property(gather)
 
 
 @saved
@@ -33,52 +43,25 @@ class CombinedEvidence(Evidence):
     2
     """
 
+    n_levels = _gathered("n_levels", next, "Levels: those of the first part.")
+    level_step = _gathered("level_step", next, "Factor between two levels: that of the first part.")
+    resolution = _gathered("resolution", next, "Pixels along the mean at the finest level: those of the first part.")
+    stops = _gathered("stops", all, "Whether all parts may stop.")
+    needs_images = _gathered("needs_images", any, "Whether any part looks at pixels.")
+    needs_maps = _gathered("needs_maps", any, "Whether any part looks at heat maps.")
+    learns_occlusion = _gathered("learns_occlusion", any, "Whether any part learns from images with a part hidden.")
+
     def __init__(self, parts: Sequence[Evidence]) -> None:
         if np.ndim(parts) != 1 or not len(parts) or not all(isinstance(part, Evidence) for part in parts):
             raise ValueError(f"parts: got {parts!r}; expected a list of Evidence.")
         self.parts = parts
-        self.stages_: dict[str, dict[str, np.ndarray]] = {}
-
-    @property
-    def n_levels(self) -> int:  # type: ignore[override]
-        """Levels: those of the first part."""
-        return self.parts[0].n_levels
-
-    @property
-    def level_step(self) -> float:  # type: ignore[override]
-        """Factor between two levels: that of the first part."""
-        return self.parts[0].level_step
-
-    @property
-    def resolution(self) -> float:  # type: ignore[override]
-        """Pixels along the mean shape at the finest level: those of the first part."""
-        return self.parts[0].resolution
+        self.stages_ = {}
 
     @property
     def n_iter(self) -> int:  # type: ignore[override]
         """Iterations a level: those of a part that always makes all of its steps, or the most of any."""
         fixed = [part.n_iter for part in self.parts if not part.stops]
         return max(fixed or [part.n_iter for part in self.parts])
-
-    @property
-    def stops(self) -> bool:  # type: ignore[override]
-        """Whether all parts may stop."""
-        return all(part.stops for part in self.parts)
-
-    @property
-    def needs_images(self) -> bool:  # type: ignore[override]
-        """Whether any part looks at pixels."""
-        return any(part.needs_images for part in self.parts)
-
-    @property
-    def needs_maps(self) -> bool:  # type: ignore[override]
-        """Whether any part looks at heat maps."""
-        return any(part.needs_maps for part in self.parts)
-
-    @property
-    def learns_occlusion(self) -> bool:  # type: ignore[override]
-        """Whether any part learns from images with a part hidden."""
-        return any(part.learns_occlusion for part in self.parts)
 
     def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Tell the parts about the model.
@@ -149,13 +132,10 @@ class CombinedEvidence(Evidence):
         ValueError
             For a level that was not trained.
         """
-        at = next(
-            (f"{view.level}.{i}" for i in range(view.iteration, -1, -1) if f"{view.level}.{i}" in self.stages_), None
-        )
-        if at is None:
-            raise ValueError(f"CombinedEvidence: level {view.level} is not trained; fit it with as many levels.")
+        keys = [f"{view.level}.{i}" for i in range(view.iteration, -1, -1)]
+        stage = self._stage(view, next((key for key in keys if key in self.stages_), keys[-1]))
         proposals = [part.locate(view) for part in self.parts]
-        return self._combine(view, proposals, self._moves(view, proposals), self.stages_[at]["weights"])
+        return self._combine(view, proposals, self._moves(view, proposals), stage["weights"])
 
     @staticmethod
     def _moves(view: View, proposals: list[Proposal]) -> np.ndarray:
@@ -193,16 +173,17 @@ class CombinedEvidence(Evidence):
         (str, dict, dict)
             The kind, a header that JSON can hold, and arrays by name.
         """
-        header: dict[str, Any] = {"parts": []}
-        arrays = {f"own.{key}.{name}": a for key, stage in self.stages_.items() for name, a in stage.items()}
+        kind, _, own = super().to_parts()
+        arrays = {f"own.{name}": array for name, array in own.items()}
+        parts = []
         for i, part in enumerate(self.parts):
-            kind, one, some = part.to_parts()
-            header["parts"].append({"kind": kind, "header": one})
-            arrays |= {f"{i}.{name}": array for name, array in some.items()}
-        return "CombinedEvidence", header, arrays
+            name, header, some = part.to_parts()
+            parts.append({"kind": name, "header": header})
+            arrays |= {f"{i}.{key}": array for key, array in some.items()}
+        return kind, {"parts": parts}, arrays
 
     @classmethod
-    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> CombinedEvidence:
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         """Build from what `to_parts` returned.
 
         Parameters
@@ -221,11 +202,7 @@ class CombinedEvidence(Evidence):
             evidence_from_parts(part["kind"], part["header"], part_of(arrays, f"{i}."))
             for i, part in enumerate(header["parts"])
         ]
-        combined = cls(parts)
-        for key, array in part_of(arrays, "own.").items():
-            level, iteration, name = key.split(".")
-            combined.stages_.setdefault(f"{level}.{iteration}", {})[name] = array
-        return combined
+        return super().from_parts({"parts": parts}, part_of(arrays, "own."))
 
 
 def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -181,10 +181,8 @@ class View:
         View
             On the same images.
         """
-        return View(
-            points, self.level, self.iteration if iteration is None else iteration, self.resolution, self.index,
-            self._frame, self._bank, self._frame.pose_of(points), self._flip, self._map, self._context, self.hidden,
-        )  # fmt: skip
+        iteration = self.iteration if iteration is None else iteration
+        return replace(self, points=points, iteration=iteration, _pose=self._frame.pose_of(points))
 
     def take(self, rows: np.ndarray) -> View:
         """Return the view of some of the fits.
@@ -199,11 +197,9 @@ class View:
         View
             Of these fits only.
         """
-        return View(
-            self.points[rows], self.level, self.iteration, self.resolution, self.index[rows], self._frame, self._bank,
-            self._pose.take(rows), self._flip[rows], self._map, self._context,
-            None if self.hidden is None else self.hidden[rows],
-        )  # fmt: skip
+        own = {"points": self.points[rows], "index": self.index[rows], "_flip": self._flip[rows]}
+        hidden = None if self.hidden is None else self.hidden[rows]
+        return replace(self, **own, _pose=self._pose.take(rows), hidden=hidden)
 
     def in_model(self, points: np.ndarray) -> np.ndarray:
         """Take points of the images to the frame of the model.
@@ -286,6 +282,7 @@ class Evidence(BaseEstimator):
     needs_images: bool = True
     needs_maps: bool = False
     learns_occlusion: bool = False
+    stages_: dict[str, dict[str, np.ndarray]]  # the arrays that are learned, by level, or by level and iteration
 
     def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Hear about the model before training; by default nothing.
@@ -342,14 +339,53 @@ class Evidence(BaseEstimator):
     def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
         """Return (kind, header, arrays) for a file; only the evidence of this library can be saved.
 
+        Returns
+        -------
+        (str, dict, dict)
+            The kind, a header that JSON can hold, and arrays by name.
+
         Raises
         ------
         ValueError
             For evidence that is not of this library.
         """
-        raise ValueError(
-            f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can hold."
-        )
+        if type(self) not in _SAVED.values():
+            raise ValueError(
+                f"got evidence of type {type(self).__name__}; expected one of this library, the only ones a file can "
+                "hold."
+            )
+        header = {name: np.asarray(value).tolist() for name, value in self.get_params(deep=False).items()}
+        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
+        return type(self).__name__, header, arrays
+
+    @classmethod
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        """Build from what `to_parts` returned.
+
+        Parameters
+        ----------
+        header : dict
+            The header that `to_parts` returned.
+        arrays : dict of str to ndarray
+            The arrays that it returned.
+
+        Returns
+        -------
+        Evidence
+            As it was.
+        """
+        evidence = cls(**header)
+        for path, array in arrays.items():
+            key, _, name = path.rpartition(".")
+            evidence.stages_.setdefault(key, {})[name] = array
+        return evidence
+
+    def _stage(self, view: View, key: str) -> dict[str, np.ndarray]:
+        """Return what was learned under a key of the level that is looked at."""
+        if key not in self.stages_:
+            kind = type(self).__name__
+            raise ValueError(f"{kind}: level {view.level} is not trained; fit it with as many levels.")
+        return self.stages_[key]
 
 
 _SAVED: dict[str, Any] = {}

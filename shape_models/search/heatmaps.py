@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -80,6 +80,7 @@ class HeatMaps(Evidence):
         self.prior = prior
         self.n_iter = n_iter
         self.n_levels_ = 1
+        self.stages_ = {}
 
     def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Note how many levels there are.
@@ -133,16 +134,11 @@ class HeatMaps(Evidence):
         (str, dict, dict)
             The kind, a header that JSON can hold, and arrays by name.
         """
-        header = {
-            "width": float(self.width),
-            "prior": float(self.prior),
-            "n_iter": int(self.n_iter),
-            "n_levels": self.n_levels_,
-        }
-        return "HeatMaps", header, {}
+        kind, header, arrays = super().to_parts()
+        return kind, {**header, "n_levels": self.n_levels_}, arrays
 
     @classmethod
-    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> HeatMaps:
+    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         """Build from what `to_parts` returned.
 
         Parameters
@@ -157,7 +153,7 @@ class HeatMaps(Evidence):
         HeatMaps
             As it was.
         """
-        evidence = cls(**{k: v for k, v in header.items() if k != "n_levels"})
+        evidence = super().from_parts({name: value for name, value in header.items() if name != "n_levels"}, arrays)
         evidence.n_levels_ = int(header["n_levels"])
         return evidence
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .._array import as_count
 from .._options import check_flags
 from ._kernels import N_ORIENTATIONS, describe
 from .evidence import Evidence, Proposal, View, saved
@@ -82,13 +81,8 @@ class Patches(Evidence):
         fill: bool = True,
     ) -> None:
         check_flags(fill=fill)
-        for name, value, least in (
-            ("n_steps", n_steps, 1),
-            ("n_cells", n_cells, 1),
-            ("context_components", context_components, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name}: got {value!r}; expected a whole number of at least {least}.")
+        for name, value in (("n_steps", n_steps), ("n_cells", n_cells), ("context_components", context_components)):
+            as_count(value, name)
         if not 1.0 <= float(spacing) <= 64.0:
             raise ValueError(f"spacing: got {spacing!r}; expected 1 to 64 pixels.")
         self.n_steps = n_steps
@@ -96,7 +90,7 @@ class Patches(Evidence):
         self.spacing = spacing
         self.context_components = context_components
         self.fill = fill
-        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+        self.stages_ = {}
 
     @property
     def n_iter(self) -> int:  # type: ignore[override]
@@ -175,13 +169,6 @@ class Patches(Evidence):
 
     # --- one step ------------------------------------------------------------------------------------------
 
-    def _stage(self, view: View) -> dict[str, np.ndarray]:
-        step = min(view.iteration, self.n_steps - 1)
-        try:
-            return self.stages_[f"{view.level}.{step}"]
-        except KeyError:
-            raise ValueError(f"Patches: level {view.level} is not trained; fit it with as many levels.") from None
-
     def locate(self, view: View) -> Proposal:
         """Propose landmarks by the regressors of this step.
 
@@ -195,7 +182,7 @@ class Patches(Evidence):
         Proposal
             Where the landmarks should go, and how sure that is.
         """
-        stage = self._stage(view)
+        stage = self._stage(view, f"{view.level}.{min(view.iteration, self.n_steps - 1)}")
         features = self._describe(view, "context" in stage)
         aligned = view.in_model(view.points)
         n = len(view)
@@ -302,48 +289,6 @@ class Patches(Evidence):
         self.stages_[key] = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in stage.items()}
         trust, score = self._trust(error, self.stages_[key])
         return self._propose(view, aligned, predicted + offset, trust, score)
-
-    # --- files ---------------------------------------------------------------------------------------------
-
-    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file.
-
-        Returns
-        -------
-        (str, dict, dict)
-            The kind, a header that JSON can hold, and arrays by name.
-        """
-        header = {
-            "n_steps": int(self.n_steps),
-            "n_cells": int(self.n_cells),
-            "spacing": float(self.spacing),
-            "context_components": int(self.context_components),
-            "fill": bool(self.fill),
-        }
-        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
-        return "Patches", header, arrays
-
-    @classmethod
-    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Patches:
-        """Build from what `to_parts` returned.
-
-        Parameters
-        ----------
-        header : dict
-            The header that `to_parts` returned.
-        arrays : dict of str to ndarray
-            The arrays that it returned.
-
-        Returns
-        -------
-        Patches
-            As it was.
-        """
-        evidence = cls(**header)
-        for key, array in arrays.items():
-            level, step, name = key.split(".")
-            evidence.stages_.setdefault(f"{level}.{step}", {})[name] = array
-        return evidence
 
 
 def _split(z: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

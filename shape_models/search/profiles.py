@@ -82,7 +82,7 @@ class Profiles(Evidence):
         self.modes = modes
         self.prior = prior
         self.edges = edges
-        self.stages_: dict[str, dict[str, np.ndarray]] = {}
+        self.stages_ = {}
 
     def prepare(self, frame: Any, n_levels: int, scheme: LandmarkScheme | None) -> None:
         """Find the normals' neighbours and the number of modes for each level.
@@ -218,54 +218,9 @@ class Profiles(Evidence):
         ValueError
             For a level that was not trained.
         """
-        try:
-            stage = self.stages_[str(view.level)]
-        except KeyError:
-            raise ValueError(f"Profiles: level {view.level} is not trained; fit it with as many levels.") from None
+        stage = self._stage(view, str(view.level))
         move, normal, ratio = self._move(stage, view)
         weights = 1.0 / (1.0 + ratio.astype(np.float64) ** 2)
         points = view.points + (move * view.pixel[:, None])[..., None] * normal
         score = -np.log(ratio + 1e-12).mean(axis=1)
         return Proposal(points, weights, score, self.prior, int(self.n_modes_[view.level]))
-
-    def to_parts(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-        """Return (kind, header, arrays) for a file.
-
-        Returns
-        -------
-        (str, dict, dict)
-            The kind, a header that JSON can hold, and arrays by name.
-        """
-        header = {
-            "n_side": int(self.n_side),
-            "reach": int(self.reach),
-            "n_iter": int(self.n_iter),
-            "shrinkage": float(self.shrinkage),
-            "modes": [float(m) for m in self.modes],
-            "prior": float(self.prior),
-            "edges": None if self.edges is None else np.asarray(self.edges).tolist(),
-        }
-        arrays = {f"{key}.{name}": array for key, stage in self.stages_.items() for name, array in stage.items()}
-        return "Profiles", header, arrays
-
-    @classmethod
-    def from_parts(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Profiles:
-        """Build from what `to_parts` returned.
-
-        Parameters
-        ----------
-        header : dict
-            The header that `to_parts` returned.
-        arrays : dict of str to ndarray
-            The arrays that it returned.
-
-        Returns
-        -------
-        Profiles
-            As it was.
-        """
-        evidence = cls(**header)
-        for key, array in arrays.items():
-            level, name = key.split(".")
-            evidence.stages_.setdefault(level, {})[name] = array
-        return evidence
