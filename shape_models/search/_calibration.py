@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from scipy.special import expit
 
 from .._options import checked_header, finite_row
 from .._scatter import Scatter
-from ._lost import LEAST, LEAST_SPREAD, Lost
+from ._lost import LEAST, LEAST_SPREAD, Lost, log_odds, logistic
 
 if TYPE_CHECKING:
     from ._judge import Judge
@@ -127,12 +128,12 @@ class Calibration:
         usual = np.ones(len(error), dtype=bool) if usual is None else usual
         wide = np.concatenate([results, np.log(spread + LEAST)[:, None]], axis=1)
         alone, together = (_log_linear(part, error, usual) for part in (results, wide))
-        return cls(_logistic(landmarks, right), alone, together, int(n_images), judge)
+        own = logistic(landmarks, right, penalty=0.01, prior=1.0, standardise=False)
+        return cls(own, alone, together, int(n_images), judge)
 
     def confidence(self, features: np.ndarray) -> np.ndarray:
         """Return the probability (n, K) that landmarks can be seen and are right."""
-        odds = self.landmark[0] + features @ np.array(self.landmark[1:])
-        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
+        return np.asarray(expit(log_odds(self.landmark, features)))
 
     def expected_error(self, features: np.ndarray, spread: np.ndarray | None = None) -> np.ndarray:
         """Return the expected error (n,) of answers as a fraction of their sizes."""
@@ -198,17 +199,6 @@ def _scatter_features(landmarks: np.ndarray, expected: np.ndarray) -> np.ndarray
     """Return what the errors of landmarks (n, K, 2) follow from, (n, K, 4)."""
     whole = np.broadcast_to(np.log(expected + LEAST)[:, None, None], (*landmarks.shape[:2], 1))
     return np.concatenate([np.ones_like(whole), landmarks, whole], axis=-1)
-
-
-def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
-    """Logistic regression; where all landmarks are right, or none, the rate alone with one more of each kind."""
-    if right.all() or not right.any():
-        rate = (right.sum() + 1.0) / (len(right) + 2.0)
-        return (float(np.log(rate / (1 - rate))), *(0.0,) * features.shape[1])
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=100.0, max_iter=1000).fit(features, right)
-    return (float(model.intercept_[0]), *(float(v) for v in model.coef_[0]))
 
 
 def _log_linear(features: np.ndarray, error: np.ndarray, usual: np.ndarray) -> tuple[float, ...]:

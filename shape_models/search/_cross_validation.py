@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from ._training import Tell
+from ._training import Examples, Tell, folds
 
 _LEAVE_ONE_OUT = 15  # groups; above, they are left out in as many folds as _FOLDS
 _FOLDS = 5  # the usual compromise of bias and work (Hastie, Tibshirani, Friedman 2009, section 7.10)
-_CURVE_FOLDS = 3  # fewer: each share of the images is a training for itself
-_SHARES = (1 / 3, 2 / 3, 1.0)  # of the images, whose errors tell whether more images would help
+_CURVE_FOLDS = 3  # fewer: each fraction of the images is a training for itself
+_FRACTIONS = (1 / 3, 2 / 3, 1.0)  # of the images, whose errors tell whether more images would help
 _LOST = 0.1  # of the size: an answer farther off is somewhere else
 
 
@@ -100,66 +101,68 @@ def cross_validate(
         None leaves one group out where there are at most fifteen, and one fifth of them where there are more.
     tell : callable
     """
-    names, which = np.unique(np.arange(len(shapes)) if groups is None else np.asarray(groups), return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("groups: got a single one; expected at least two, so that one can be left out.")
-    n_folds = n_folds or (len(names) if len(names) <= _LEAVE_ONE_OUT else _FOLDS)
-    fold = (np.random.default_rng(0).permutation(len(names)) % min(n_folds, len(names)))[which]
+    n = len(shapes)
+    which = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    n_groups = int(which.max()) + 1
+    wanted = n_folds or (n_groups if n_groups <= _LEAVE_ONE_OUT else _FOLDS)
+    fold = folds(which, wanted, np.random.default_rng(0))
     n_folds = int(fold.max()) + 1
-    known = np.isfinite(shapes).all(-1)
     boxes = np.concatenate([np.nanmin(shapes, axis=1), np.nanmax(shapes, axis=1)], axis=1)
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    spaced = None if spacing is None else np.broadcast_to(np.asarray(spacing, float), (len(shapes), 2))
-    found, boxed = np.full(shapes.shape, np.nan), np.full(shapes.shape, np.nan)
-    expected = np.full(len(shapes), np.nan)
-    curve: dict[int, list[np.ndarray]] = {}
-    total = n_folds + min(n_folds, _CURVE_FOLDS) * len(_SHARES)
-    done = 0
+    spaced = None if spacing is None else np.broadcast_to(np.asarray(spacing, float), (n, 2))
+    examples = Examples(images, shapes, None, boxes, groups=None if groups is None else which, spacing=spaced)
+    steps = count(1)
+    total = n_folds + min(n_folds, _CURVE_FOLDS) * len(_FRACTIONS)
+
+    def step() -> None:
+        tell("leaving out", next(steps), total)
+
+    found, boxed, expected = np.full(shapes.shape, np.nan), np.full(shapes.shape, np.nan), np.full(n, np.nan)
     for f in range(n_folds):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        known, left = examples.take(np.flatnonzero(fold != f)), examples.take(np.flatnonzero(fold == f))
         fitter = make()
-        fitter.fit(
-            [images[i] for i in train],
-            shapes[train],
-            groups=None if groups is None or len(np.unique(which[train])) < 2 else which[train],
-            spacing=None if spaced is None else spaced[train],
-        )
-        pictures = [images[i] for i in test]
-        of_test = None if spaced is None else spaced[test]
-        for i, a, b in zip(
-            test,
-            fitter.predict(pictures, spacing=of_test),
-            fitter.predict(pictures, boxes=boxes[test], spacing=of_test),
-            strict=True,
-        ):
-            found[i], boxed[i], expected[i] = a.shape, b.shape, a.expected_error
-        done += 1
-        tell("leaving out", done, total)
+        fitter.fit(known.images, known.shapes, groups=known.groups, spacing=known.spacing)
+        pairs = zip(_searched(fitter, left, boxed=False), _searched(fitter, left, boxed=True), strict=True)
+        for i, (own, in_box) in zip(np.flatnonzero(fold == f), pairs, strict=True):
+            found[i], boxed[i], expected[i] = own.shape, in_box.shape, own.expected_error
+        step()
+    curve = _learning_curve(plain, examples, which, fold, size, step)
+    error, from_boxes = (_errors(answers, shapes, size) for answers in (found, boxed))
+    return CrossValidation(found, boxed, expected, error, from_boxes, size, n_folds, curve)
+
+
+def _searched(fitter: Any, left: Examples, *, boxed: bool) -> Any:
+    return fitter.predict(left.images, boxes=left.boxes if boxed else None, spacing=left.spacing)
+
+
+def _learning_curve(
+    plain: Callable[[], Any], examples: Examples, which: np.ndarray, fold: np.ndarray, size: np.ndarray,
+    step: Callable[[], None],
+) -> tuple[tuple[int, float, float], ...]:  # fmt: skip
+    """Return numbers of images, and the median error in true boxes of what is learned from them with its deviation."""
+    curve: dict[int, list[np.ndarray]] = {}
+    n_folds = int(fold.max()) + 1
     for f in range(min(n_folds, _CURVE_FOLDS)):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        kept = np.random.default_rng(f).permutation(np.unique(which[train]))
-        for share in _SHARES:
-            some = train[np.isin(which[train], kept[: max(1, round(share * len(kept)))])]
-            done += 1
+        order = np.random.default_rng(f).permutation(np.unique(which[train]))
+        for fraction in _FRACTIONS:
+            some = train[np.isin(which[train], order[: max(1, round(fraction * len(order)))])]
             if len(some) >= 4:
-                fitter = plain()
-                fitter.fit([images[i] for i in some], shapes[some], spacing=None if spaced is None else spaced[some])
-                answers = fitter.predict(
-                    [images[i] for i in test], boxes=boxes[test], spacing=None if spaced is None else spaced[test]
-                )
-                curve.setdefault(round(share * (1 - 1 / n_folds) * len(shapes)), []).append(
-                    _errors(np.array([a.shape for a in answers]), shapes[test], known[test], size[test])
-                )
-            tell("leaving out", done, total)
+                known, left, fitter = examples.take(some), examples.take(test), plain()
+                fitter.fit(known.images, known.shapes, spacing=known.spacing)
+                answers = np.array([answer.shape for answer in _searched(fitter, left, boxed=True)])
+                n = round(fraction * (1 - 1 / n_folds) * len(which))
+                curve.setdefault(n, []).append(_errors(answers, left.shapes, size[test]))
+            step()
     points = []
     for n, errors in sorted(curve.items()):
         values = np.concatenate(errors)
         log = np.log(np.minimum(values, 1.0) + 1e-4)
         points.append((n, float(np.median(values)), float(log.std() / np.sqrt(len(log)))))
-    error, from_boxes = (_errors(answers, shapes, known, size) for answers in (found, boxed))
-    return CrossValidation(found, boxed, expected, error, from_boxes, size, n_folds, tuple(points))
+    return tuple(points)
 
 
-def _errors(found: np.ndarray, truth: np.ndarray, known: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _errors(found: np.ndarray, truth: np.ndarray, size: np.ndarray) -> np.ndarray:
+    known = np.isfinite(truth).all(-1)
     off = np.where(known, np.linalg.norm(found - truth, axis=-1), 0.0).sum(1) / known.sum(1) / size
     return np.where(np.isfinite(off), off, np.inf)

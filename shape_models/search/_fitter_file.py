@@ -79,7 +79,7 @@ def read_fitter(make: Callable[..., F], header: dict[str, Any], arrays: dict[str
     fitter.calibration_ = Calibration.from_header(
         header.get("calibration"), Judge.from_arrays(part_of(arrays, "judge."))
     )
-    evidence.prepare(fitter._frame, len(fitter.resolutions_), fitter._scheme())
+    evidence.prepare(fitter._frame, len(fitter.resolutions_), fitter.asm_.scheme_)
     fitter.evidence_ = evidence
     made: F = fitter
     return made

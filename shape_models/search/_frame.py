@@ -5,6 +5,7 @@ Plane similarities are pairs (a, b) of complex numbers, z -> a z + b, which batc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from .._transforms import Similarity
 _LONGEST, _STEPS, _TOLERANCE = 0.5, 10, 1e-5  # of Gauss and Newton: turn or growth at once, steps, and when to stop
 
 
-def _complex(points: np.ndarray) -> np.ndarray:
+def as_complex(points: np.ndarray) -> np.ndarray:
+    """Return points (..., 2) as numbers x + iy."""
     return np.asarray(points, dtype=np.float64, order="C").view(np.complex128)[..., 0]
 
 
-def _real(z: np.ndarray) -> np.ndarray:
+def as_real(z: np.ndarray) -> np.ndarray:
+    """Return numbers x + iy as points (..., 2)."""
     return np.asarray(z, dtype=np.complex128, order="C")[..., None].view(np.float64)
 
 
@@ -32,11 +35,11 @@ class Planar(NamedTuple):
     b: np.ndarray
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        return _real(self.a[..., None] * _complex(points) + self.b[..., None])
+        return as_real(self.a[..., None] * as_complex(points) + self.b[..., None])
 
     def unturned(self, vectors: np.ndarray) -> np.ndarray:
         """Turn vectors (n, K, 2) back, their lengths unchanged."""
-        return _real((self.a.conj() / np.abs(self.a))[..., None] * _complex(vectors))
+        return as_real((self.a.conj() / np.abs(self.a))[..., None] * as_complex(vectors))
 
     @property
     def inverse(self) -> Planar:
@@ -52,12 +55,12 @@ class Planar(NamedTuple):
     def as_similarity(self) -> Similarity:
         unit = self.a / np.abs(self.a)
         rotation = np.stack([np.stack([unit.real, -unit.imag], -1), np.stack([unit.imag, unit.real], -1)], -2)
-        return Similarity(rotation, _real(self.b), np.abs(self.a))
+        return Similarity(rotation, as_real(self.b), np.abs(self.a))
 
 
 def estimate(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> Planar:
     """Return the similarity that takes `source` (..., K, 2) nearest to `target`, in weighted least squares."""
-    s, d = _complex(source), _complex(target)
+    s, d = as_complex(source), as_complex(target)
     if weights is None:
         ms, md = s.mean(-1, keepdims=True), d.mean(-1, keepdims=True)
         s, d = s - ms, d - md
@@ -121,6 +124,12 @@ class Frame:
         back = Planar(np.exp(-1j * np.array(self.angle)), np.array(0j))
         return np.asarray(back(0.5 * (self.upright.min(0) + self.upright.max(0))[None])[0])
 
+    def modes_for(self, fractions: Sequence[float]) -> np.ndarray:
+        """Return how many modes have these fractions of the variance."""
+        sums = np.cumsum(self.variances) / max(float(self.variances.sum()), 1e-300)
+        # Rounding of the sum must not ask for one mode more.
+        return np.minimum(np.searchsorted(sums, np.asarray(fractions) - 1e-9) + 1, len(sums))
+
     def pose_of(self, points: np.ndarray, weights: np.ndarray | None = None) -> Planar:
         """Return model -> image for points (..., K, 2)."""
         return estimate(self.mean, points, weights)
@@ -155,7 +164,7 @@ class Frame:
         trust = np.ones(points.shape[:2]) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
         known = Known(trust > 0, np.zeros(trust.shape), np.empty((0, 0, 0, 0)), False)
         found = np.zeros((n, m))
-        loops.least_squares(flat, known, trust, turn, _real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
+        loops.least_squares(flat, known, trust, turn, as_real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
                             prior + self._least, _LONGEST, _STEPS, _TOLERANCE, found)  # fmt: skip
         coefficients = np.zeros((n, len(self.variances)))
         coefficients[:, :m] = found * self._spread[:m]

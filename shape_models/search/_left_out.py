@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -45,6 +46,26 @@ class Tried(NamedTuple):
     looks: np.ndarray
 
 
+class Errors(NamedTuple):
+    """Errors of landmarks (n, K, 2) in the poses of answers, fractions of their sizes, and what they follow from."""
+
+    off: np.ndarray
+    landmarks: np.ndarray
+    features: np.ndarray
+    looks: np.ndarray
+
+
+class Answers(NamedTuple):
+    """What is known of answers (n,): features, spread of those in an image, error, and whether starts were usual."""
+
+    features: np.ndarray
+    spread: np.ndarray
+    error: np.ndarray
+    usual: np.ndarray
+    looks: np.ndarray
+    fold: np.ndarray
+
+
 def calibrate(
     fitter: Fitter, examples: Examples, truth: np.ndarray, tell: Tell
 ) -> tuple[Calibration | None, np.ndarray | None]:
@@ -54,19 +75,14 @@ def calibrate(
     learned on the answers and on disturbed true shapes, `truth` without gaps.
     """
     rng = np.random.default_rng(fitter.random_state)
-    n, images, shapes = len(truth), examples.images, examples.shapes
-    groups = np.arange(n) if examples.groups is None else examples.groups
-    wanted = fitter.calibration or next(count for most, count in _N_FOLDS if n < most)
-    fold = folds(groups, wanted, rng) if len(np.unique(groups)) >= _LEAST_GROUPS else np.zeros(n, dtype=int)
-    if n - np.bincount(fold).max() < _LEAST:
-        fold = folds(np.arange(n), max(wanted, min(n, 5)), rng)
-    tight = boxes_of(truth) if examples.boxes is None else examples.boxes
+    n, images = len(truth), examples.images
+    fold = _folds(examples, fitter.calibration, rng)
     n_folds = int(fold.max()) + 1
+    tight = boxes_of(truth) if examples.boxes is None else examples.boxes
     n_starts = int(np.clip(round(_N_LEFT_OUT / n), 3, 12))
-    landmarks, results, looks, look_folds, n_images = [], [], [], [], 0
-    off_by: dict[bool, list[tuple[np.ndarray, ...]]] = {False: [], True: []}  # by whether a part was hidden
+    landmarks, answers, sought, n_images = [], [], [], 0
+    off: dict[bool, list[Errors]] = {False: [], True: []}  # by whether a part was hidden
     left_out = np.full(truth.shape, np.nan)
-    sought: list[tuple[np.ndarray, ...]] = []
     for f in range(n_folds):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         if len(train) < _LEAST:
@@ -75,7 +91,6 @@ def calibrate(
         part._learn(examples.take(train), silent)
         test = np.sort(rng.permutation(test)[: max(1, _N_LEFT_OUT // n_folds)])
         left = examples.take(test)
-        side = part._frame.pose_of(truth[test]).scale * part._frame.side
         plain = [read_image(image) for image in left.images]
         pairs = [(image, np.zeros(fitter.n_landmarks_, dtype=bool)) for image in plain]
         for hide in (False, True):
@@ -84,34 +99,14 @@ def calibrate(
                     covered(image, truth[i], plain[j - 1], rng)
                     for j, (image, i) in enumerate(zip(plain, test, strict=True))
                 ]
-            shown, hidden = [image for image, _ in pairs], np.array([mask for _, mask in pairs])
-            count, wide = (1, 0) if hide else (n_starts, (n_starts + 1) // 2)
-            starts = _starts(part, tight[test], left.initial, count, rng, wide)
-            found = _search(part, shown, starts, left.heatmaps)
-            off = truth[test[found.rows]][:, None] - found.points
-            error = np.linalg.norm(off, axis=-1).mean(-1)
-            ends = found.points[:, :count].reshape(-1, *truth.shape[1:])
-            off = part._frame.pose_of(ends).unturned(off[:, :count].reshape(ends.shape))
-            off = off / found.size[:, :count].reshape(-1, 1, 1)
-            features = found.landmarks[:, :count].reshape(off.shape)
-            off_by[hide].append((off, features, _flat(found.features[:, :count]), _flat(found.looks[:, :count])))
+            counts = (1, 0) if hide else (n_starts, (n_starts + 1) // 2)
+            found, own, judged = _tried(part, left, tight[test], truth[test], pairs, counts, rng)
+            off[hide].append(own)
+            landmarks.append(judged)
             if not hide:
                 left_out[test[found.rows]] = found.points[:, 0]
-                spread = spread_of(found.points, found.size)
-                error = error / side[found.rows][:, None]
-                usual = np.broadcast_to(np.arange(count + wide) < count, error.shape)
-                results.append((_flat(found.features), spread.ravel(), error.ravel(), usual.ravel()))
-                looks.append(_flat(found.looks))
-                look_folds.append(np.full(error.size, f))
+                answers.append(_answers(part, found, truth[test[found.rows]], n_starts, f))
                 n_images += len(found.rows)
-            shapes_shown = disturbed(truth[test], rng)[:, None].repeat(2, axis=1)
-            shapes_shown[found.rows, 0] = found.points[:, 0]
-            judged = _search(part, shown, shapes_shown, left.heatmaps, max_iter=0)
-            rows = judged.rows
-            off = np.linalg.norm(judged.points - truth[test[rows]][:, None], axis=-1) / side[rows][:, None, None]
-            right = (off <= TOLERANCE) & ~hidden[rows][:, None] & judged.inside
-            known = np.broadcast_to(np.isfinite(shapes[test[rows]]).all(-1)[:, None], right.shape) & judged.inside
-            landmarks.append((judged.landmarks[known], right[known]))
         if isinstance(images, Crops) and examples.initial is None:
             learned = learn_places(images, truth[train], train, part._frame, part.random_state)
             part.placement_, part._locator = learned
@@ -121,25 +116,90 @@ def calibrate(
         tell("calibrating", f + 1, n_folds)
     if n_images < 4:
         return None, None
-    features, right = (np.concatenate(column) for column in zip(*landmarks, strict=True))
-    answers, spreads, errors, usual = (np.concatenate(column) for column in zip(*results, strict=True))
-    judge = None
-    if looks[0].shape[1]:
-        judge, predicted = Judge.learn(np.concatenate(looks), np.log(errors + _LEAST_ERROR), np.concatenate(look_folds))
-        answers = np.concatenate([answers, predicted[:, None]], axis=1)
-    calibration = Calibration.learn(features, right, n_images, answers, spreads, errors, usual, judge)
-    plain, hid = ([np.concatenate(column) for column in zip(*off_by[hide], strict=True)] for hide in (False, True))
-    covered_answers = hid[2] if judge is None else np.concatenate([hid[2], judge(hid[3])[:, None]], axis=1)
-    both = zip((plain[0], plain[1], answers[usual]), (hid[0], hid[1], covered_answers), strict=True)
-    calibration = calibration.with_scatter(*map(np.concatenate, both))
+    return _learned(
+        _joined(landmarks), _joined(answers), [_joined(off[hide]) for hide in off], sought, n_images
+    ), left_out
+
+
+def _folds(examples: Examples, wanted: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Return the fold of each image; where groups would leave too few to learn from, they do not count."""
+    n = len(examples)
+    groups = np.arange(n) if examples.groups is None else examples.groups
+    wanted = wanted or next(count for most, count in _N_FOLDS if n < most)
+    fold = folds(groups, wanted, rng) if len(np.unique(groups)) >= _LEAST_GROUPS else np.zeros(n, dtype=int)
+    if n - np.bincount(fold).max() < _LEAST:
+        fold = folds(np.arange(n), max(wanted, min(n, 5)), rng)
+    return fold
+
+
+def _tried(
+    part: Searches, left: Examples, boxes: np.ndarray, truth: np.ndarray,
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], counts: tuple[int, int], rng: np.random.Generator,
+) -> tuple[Tried, Errors, tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Search images, what is hidden in each beside it, and judge landmarks of answers and of disturbed true shapes.
+
+    Returns the answers, the errors of those that began as in training, and of landmarks their features and which of
+    them are right.
+    """
+    count, wide = counts
+    shown, hidden = [image for image, _ in pairs], np.array([mask for _, mask in pairs])
+    found = _search(part, shown, _starts(part, boxes, left.initial, count, rng, wide), left.heatmaps)
+    ends = found.points[:, :count].reshape(-1, *truth.shape[1:])
+    off = np.repeat(truth[found.rows], count, axis=0) - ends
+    off = part._frame.pose_of(ends).unturned(off) / found.size[:, :count].reshape(-1, 1, 1)
+    own = (_flat(values[:, :count]) for values in (found.features, found.looks))
+    errors = Errors(off, found.landmarks[:, :count].reshape(off.shape), *own)
+    given = disturbed(truth, rng)[:, None].repeat(2, axis=1)
+    given[found.rows, 0] = found.points[:, 0]
+    judged = _search(part, shown, given, left.heatmaps, max_iter=0)
+    rows = judged.rows
+    side = part._frame.pose_of(truth[rows]).scale * part._frame.side
+    distance = np.linalg.norm(judged.points - truth[rows][:, None], axis=-1) / side[:, None, None]
+    right = (distance <= TOLERANCE) & ~hidden[rows][:, None] & judged.inside
+    known = np.broadcast_to(np.isfinite(left.shapes[rows]).all(-1)[:, None], right.shape) & judged.inside
+    return found, errors, (judged.landmarks[known], right[known])
+
+
+def _answers(part: Searches, found: Tried, truth: np.ndarray, count: int, fold: int) -> Answers:
+    """Return what answers look like and how far off they are; the `count` first ones began as in training."""
+    side = part._frame.pose_of(truth).scale * part._frame.side
+    error = np.linalg.norm(truth[:, None] - found.points, axis=-1).mean(-1) / side[:, None]
+    usual = np.broadcast_to(np.arange(error.shape[1]) < count, error.shape)
+    spread = spread_of(found.points, found.size)
+    folds_ = np.full(error.size, fold)
+    return Answers(_flat(found.features), spread.ravel(), error.ravel(), usual.ravel(), _flat(found.looks), folds_)
+
+
+def _learned(
+    landmarks: tuple[np.ndarray, np.ndarray], answers: Answers, off: list[Errors],
+    sought: list[tuple[np.ndarray, ...]], n_images: int,
+) -> Calibration:  # fmt: skip
+    """Learn from landmarks and answers, from errors with and without a hidden part, and from whole images."""
+    features, judge = answers.features, None
+
+    def judged(features: np.ndarray, looks: np.ndarray) -> np.ndarray:
+        return features if judge is None else np.concatenate([features, judge(looks)[:, None]], axis=1)
+
+    if answers.looks.shape[1]:
+        judge, said = Judge.learn(answers.looks, np.log(answers.error + _LEAST_ERROR), answers.fold)
+        features = np.concatenate([features, said[:, None]], axis=1)
+    calibration = Calibration.learn(*landmarks, n_images, features, answers.spread, answers.error, answers.usual, judge)
+    plain, hidden = off
+    both = features[answers.usual], judged(hidden.features, hidden.looks)
+    scatter = (np.concatenate(pair) for pair in ((plain.off, hidden.off), (plain.landmarks, hidden.landmarks), both))
+    calibration = calibration.with_scatter(*scatter)
     if sought:
-        features, look, spread, places, error, image, fold = (np.concatenate(c) for c in zip(*sought, strict=True))
-        if judge is not None:
-            features = np.concatenate([features, judge(look)[:, None]], axis=1)
+        features, look, spread, places, error, image, fold = _joined(sought)
+        features = judged(features, look)
         near = calibration.expected_error(features, spread)
-        lost = Lost.learn(features, spread, places, near, error, image, fold)
-        calibration = replace(calibration, lost=lost)
-    return calibration, left_out
+        calibration = replace(calibration, lost=Lost.learn(features, spread, places, near, error, image, fold))
+    return calibration
+
+
+def _joined(records: Sequence[Any]) -> Any:
+    """Return the columns of records of arrays one behind the other, as one such record."""
+    columns = [np.concatenate(column) for column in zip(*records, strict=True)]
+    return type(records[0])(*columns) if hasattr(records[0], "_fields") else tuple(columns)
 
 
 def _sought(
@@ -234,4 +294,4 @@ def _search(
             tried.append((rows, outcome.points, outcome.landmarks, outcome.features, outcome.size, seen, looks))
     if not tried:
         raise ValueError("images: none of those left out for the calibration can be searched from its box.")
-    return Tried(*(np.concatenate(column) for column in zip(*tried, strict=True)))
+    return Tried(*_joined(tried))

@@ -85,11 +85,11 @@ class Lost(Record):
         unseen = np.empty(len(lost))
         for f in np.unique(fold):
             rows = fold == f
-            unseen[rows] = _odds(_logistic(wide[~rows], lost[~rows]), wide[rows])
+            unseen[rows] = log_odds(logistic(wide[~rows], lost[~rows]), wide[rows])
         least = 0.5 / (len(images) + 1.0)
         rate = lost[chosen(unseen)].sum() / (len(images) + 1.0) / (1.0 - least)
-        weights = _logistic(wide, lost)
-        odds = _odds(weights, wide)
+        weights = logistic(wide, lost)
+        odds = log_odds(weights, wide)
         rows, shift = chosen(odds), 0.0
         if expit(odds[rows]).mean() < rate:
             shift = brentq(lambda by: expit(odds[rows] + by).mean() - rate, 0.0, _REACH - odds[rows].min())
@@ -101,7 +101,7 @@ class Lost(Record):
     def __call__(self, features: np.ndarray, spread: np.ndarray | None, places: np.ndarray) -> np.ndarray:
         """Return the probability (m,) that answers are elsewhere."""
         logs = np.full(len(features), self.spread) if spread is None else np.log(spread + LEAST)
-        odds = _odds(self.weights, np.concatenate([features, logs[:, None], places], axis=1))
+        odds = log_odds(self.weights, np.concatenate([features, logs[:, None], places], axis=1))
         return np.asarray(self.least + (1.0 - self.least) * expit(odds))
 
     def expected(self, probability: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -115,17 +115,22 @@ class Lost(Record):
         return np.asarray(near + self.least * usual + (probability - self.least) * far)
 
 
-def _odds(weights: Any, features: np.ndarray) -> np.ndarray:
+def log_odds(weights: Any, features: np.ndarray) -> np.ndarray:
+    """Return what a logistic regression says of features (..., F): the constant comes first."""
     return np.asarray(weights[0] + features @ np.array(weights[1:]))
 
 
-def _logistic(features: np.ndarray, lost: np.ndarray) -> tuple[float, ...]:
-    """Logistic regression of standardised features; the rate alone where all answers are alike."""
-    if lost.all() or not lost.any():
-        return (float(logit((lost.sum() + 0.5) / (len(lost) + 1.0))), *(0.0,) * features.shape[1])
+def logistic(
+    features: np.ndarray, yes: np.ndarray, *, penalty: float = 1.0, prior: float = 0.5, standardise: bool = True
+) -> tuple[float, ...]:
+    """Logistic regression; where all answers are alike the rate alone, with so many more of each kind a priori."""
+    if yes.all() or not yes.any():
+        return (float(logit((yes.sum() + prior) / (len(yes) + 2 * prior))), *(0.0,) * features.shape[1])
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
-    model = LogisticRegression(C=1.0, max_iter=1000).fit((features - mean) / spread, lost)
+    mean, spread = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    if standardise:
+        mean, spread = features.mean(0), np.maximum(features.std(0), LEAST_SPREAD)
+    model = LogisticRegression(C=1 / penalty, max_iter=1000).fit((features - mean) / spread, yes)
     slopes = model.coef_[0] / spread
     return (float(model.intercept_[0] - mean @ slopes), *(float(v) for v in slopes))

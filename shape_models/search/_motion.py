@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._frame import as_complex, as_real, estimate
+
 # Standard deviations per frame, in sizes of the shape (root mean square distance of its landmarks from their middle);
 # chosen on moving training images, see tests/benchmarks/bench_tracking.py.
 _POSE_JITTER, _FORM_JITTER = 0.01, 0.015  # of what is measured, at smoothing 1
@@ -12,14 +14,6 @@ _FORM_CHANGE = 0.012  # of the form, per frame
 _FIRST_SPEED = 0.03  # what is known of the speed at first
 _DAMPED = 0.9  # of the speed that is left after each frame in which the shape is not seen
 _MEMORY = 0.6  # of how far measurements were off, for the gain to rise when a motion begins
-
-
-def _complex(points: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
-
-
-def _real(z: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(z, dtype=np.complex128)[..., None].view(np.float64)
 
 
 class Motion:
@@ -52,7 +46,7 @@ class Motion:
     """
 
     def __init__(self, shape: np.ndarray, smoothing: float) -> None:
-        z = _complex(shape)
+        z = as_complex(shape)
         middle = z.mean()
         size = float(np.sqrt((np.abs(z - middle) ** 2).mean()))
         self.smoothing = smoothing
@@ -79,7 +73,7 @@ class Motion:
     def shape(self) -> np.ndarray:
         """The landmarks (n_landmarks, 2), pixels."""
         x, y, size, angle = self.state[:, 0]
-        return _real(self.form * np.exp(size + 1j * angle) + complex(x, y))
+        return as_real(self.form * np.exp(size + 1j * angle) + complex(x, y))
 
     @property
     def velocity(self) -> np.ndarray:
@@ -104,12 +98,9 @@ class Motion:
 
     def measure(self, shape: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Take over what was measured; landmarks with little weight (n_landmarks,), 0 to 1, less."""
-        z = _complex(shape)
+        z = as_complex(shape)
         w = np.ones(len(z)) if weights is None else np.clip(weights, 1e-3, 1.0)
-        total = w.sum()
-        middle, own = (w * z).sum() / total, (w * self.form).sum() / total
-        a = (w * np.conj(self.form - own) * (z - middle)).sum() / (w * np.abs(self.form - own) ** 2).sum()
-        b = middle - a * own
+        a, b = estimate(as_real(self.form), shape, w)
         angle = self.state[3, 0] + np.angle(a * np.exp(-1j * self.state[3, 0]))
         found = np.array([b.real, b.imag, np.log(np.abs(a)), angle])
         noise = (self.smoothing * _POSE_JITTER * self._units) ** 2

@@ -51,6 +51,7 @@ class Outcome:
     """Where searches from all starts have ended, and what the image says of each of them; (n, n_starts) first."""
 
     state: State
+    view: View
     confidence: np.ndarray
     landmarks: np.ndarray
     features: np.ndarray
@@ -60,7 +61,6 @@ class Outcome:
     expected_error: np.ndarray
     lost: np.ndarray
     covariance: np.ndarray
-    view: View
 
     @property
     def points(self) -> np.ndarray:
@@ -142,78 +142,83 @@ class Solver:
 
     def solve(self, searches: list[Search], max_iter: int | None = None) -> Outcome:
         """Search from all starts, as many for each and at as many places, and judge where each of them ended."""
-        n, n_starts = len(searches), len(searches[0].starts)
-        index = np.repeat(np.arange(n), n_starts)
         start = np.concatenate([search.starts for search in searches])
-        sizes = np.array([search.size for search in searches])
-        bank = None
-        if self.evidence.needs_images:
-            bank = ImageBank.join([search.bank for search in searches if search.bank is not None])
-        context = {"maps": _given([search.maps for search in searches])}
-        flip = np.zeros(len(index), dtype=bool)
-        n_iter = self.evidence.n_iter if max_iter is None else min(max_iter, self.evidence.n_iter)
         state = State(self.frame.fit(start), start)
+        whole = self._whole(searches, state)
+        sizes = np.repeat([search.size for search in searches], len(searches[0].starts), axis=0)
         began = state.pose.scale * self.frame.side
+        n_iter = self.evidence.n_iter if max_iter is None else min(max_iter, self.evidence.n_iter)
         if n_iter == 0:
             state.points = start.copy()
-
-        def look(rows: np.ndarray, level: int, iteration: int) -> tuple[View, Proposal]:
-            view = View(
-                state.points[rows], level, iteration, self.resolutions[level], index[rows], self.frame, bank,
-                state.pose.take(rows), flip[rows], serial, context,
-            )  # fmt: skip
-            proposal = self.evidence.locate(view)
-            check_proposal(proposal, view, self.evidence)
-            return view, proposal
-
-        every = np.arange(len(index))
+        every = np.arange(len(start))
         for level in range(len(self.resolutions)):
             active = every
             for iteration in range(n_iter):
-                view, proposal = look(active, level, iteration)
+                view, proposal = self._look(whole, state, active, level, iteration)
                 fit = shape_step(self.frame, proposal)
-                stayed = state.record(active, view, proposal, fit, sizes[index[active]], self.evidence.stays)
+                stayed = state.record(active, view, proposal, fit, sizes[active], self.evidence.stays)
                 if self.evidence.stops:
                     active = active[stayed < self.tolerance]
                 if not len(active):
                     break
         # What the image says of each answer, which is not moved any more.
-        view, proposal = look(every, len(self.resolutions) - 1, max(self.evidence.n_iter - 1, 0))
+        view, proposal = self._look(whole, state, every, len(self.resolutions) - 1, max(self.evidence.n_iter - 1, 0))
+        return self._judged(searches, state, view, proposal, began, inside(state.points, sizes[:, None]))
+
+    def _whole(self, searches: list[Search], state: State) -> View:
+        """Return the view of all fits, as they begin."""
+        index = np.repeat(np.arange(len(searches)), len(searches[0].starts))
+        bank = None
+        if self.evidence.needs_images:
+            bank = ImageBank.join([search.bank for search in searches if search.bank is not None])
+        context = {"maps": _given([search.maps for search in searches])}
+        flip = np.zeros(len(index), dtype=bool)
+        return View(state.start, 0, 0, self.resolutions[0], index, self.frame, bank, state.pose, flip, serial, context)
+
+    def _look(self, whole: View, state: State, rows: np.ndarray, level: int, iteration: int) -> tuple[View, Proposal]:
+        """Return how some of the fits look where they stand, and what the evidence proposes there."""
+        view = replace(
+            whole.take(rows), points=state.points[rows], level=level, iteration=iteration,
+            resolution=self.resolutions[level], _pose=state.pose.take(rows),
+        )  # fmt: skip
+        proposal = self.evidence.locate(view)
+        check_proposal(proposal, view, self.evidence)
+        return view, proposal
+
+    def _judged(
+        self, searches: list[Search], state: State, view: View, proposal: Proposal, began: np.ndarray, seen: np.ndarray
+    ) -> Outcome:
+        """Return how right the answers are expected to be, whose sizes at the start were `began`."""
+        shape, calibration = (len(searches), len(searches[0].starts)), self.calibration
         landmarks = landmark_features(proposal, state.points, view.pixel)
-        seen = inside(state.points, sizes[index][:, None])
-        if self.calibration is not None:
-            confidence = self.calibration.confidence(landmarks)
-        else:
-            confidence = np.ones(seen.shape) if proposal.weights is None else np.asarray(proposal.weights, float)
         distance = self._distance(state.coefficients)
-        score = np.full(len(every), np.nan) if proposal.score is None else np.asarray(proposal.score, dtype=float)
+        score = np.full(len(seen), np.nan) if proposal.score is None else np.asarray(proposal.score, dtype=float)
         features = result_features(landmarks, score, distance)
         size = state.pose.scale * self.frame.side
         astray = np.abs(np.log(np.maximum(size, 1e-300) / began)) > _GROWN
         size = np.where(astray, began, size)
-        shape = (n, n_starts)
-        expected, covariance = np.full(shape, np.nan), np.full((*shape, *start.shape[1:], 2), np.nan)
-        lost = np.full(len(every), 0.0 if searches[0].places is None else np.nan)
-        if self.calibration is not None:
-            points = state.points.reshape(*shape, *start.shape[1:])
-            if self.calibration.judge is not None:
-                features = np.concatenate([features, self.calibration.judge(appearance(view))[:, None]], axis=1)
+        expected, lost = np.full(len(seen), np.nan), np.full(len(seen), 0.0 if searches[0].places is None else np.nan)
+        covariance = np.full((*state.points.shape, 2), np.nan)
+        if calibration is None:
+            confidence = np.ones(seen.shape) if proposal.weights is None else np.asarray(proposal.weights, float)
+        else:
+            confidence = calibration.confidence(landmarks)
+            if calibration.judge is not None:
+                features = np.concatenate([features, calibration.judge(appearance(view))[:, None]], axis=1)
+            points = state.points.reshape(*shape, *state.points.shape[1:])
             spread = spread_in_places(points, size.reshape(shape), searches[0])
-            share, turn = self.calibration.expected_error(features, spread), state.pose.as_similarity().rotation
-            if searches[0].places is not None and self.calibration.lost is not None:
+            error = calibration.expected_error(features, spread)
+            if searches[0].places is not None and calibration.lost is not None:
                 places = np.concatenate([search.evidence for search in searches])
-                lost = self.calibration.lost(features, spread, places)
+                lost = calibration.lost(features, spread, places)
                 lost = np.where(astray | (seen.mean(axis=1) <= 1.0 - _OUTSIDE), 1.0, lost)
-                share = self.calibration.lost.expected(lost, share)
-            share = np.where(astray, 1.0, share)
-            expected = (share * size).reshape(shape)
-            covariance = self.calibration.covariance(landmarks, share, turn, size).reshape(covariance.shape)
-        return Outcome(
-            state, np.where(seen, confidence, 0.0).reshape(*shape, -1),
-            landmarks.reshape(*shape, *landmarks.shape[1:]),
-            features.reshape(*shape, -1), score.reshape(shape), distance.reshape(shape),
-            size.reshape(shape), expected, lost.reshape(shape), covariance, view,
-        )  # fmt: skip
+                error = calibration.lost.expected(lost, error)
+            error = np.where(astray, 1.0, error)
+            expected = error * size
+            covariance = calibration.covariance(landmarks, error, state.pose.as_similarity().rotation, size)
+        confidence = np.where(seen, confidence, 0.0)
+        columns = (confidence, landmarks, features, score, distance, size, expected, lost, covariance)
+        return Outcome(state, view, *(column.reshape(*shape, *column.shape[1:]) for column in columns))
 
     def cost(self, answer: SearchResult) -> float:
         """Return the expected error of an answer as a fraction of its size; where none is expected, less its merit."""

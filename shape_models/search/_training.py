@@ -56,17 +56,19 @@ class Examples:
     initial: np.ndarray | None = None
     groups: np.ndarray | None = None
     heatmaps: Any = None
+    spacing: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def take(self, rows: np.ndarray) -> Examples:
         """Return some of them; a single group among them is none."""
-        boxes, initial, groups = (None if v is None else v[rows] for v in (self.boxes, self.initial, self.groups))
+        known = (self.boxes, self.initial, self.groups, self.spacing)
+        boxes, initial, groups, spacing = (None if v is None else v[rows] for v in known)
         images, maps = (None if v is None else [v[i] for i in rows] for v in (self.images, self.heatmaps))
         if groups is not None and len(np.unique(groups)) < 2:
             groups = None
-        return Examples(images, self.shapes[rows], self.scheme, boxes, initial, groups, maps)
+        return Examples(images, self.shapes[rows], self.scheme, boxes, initial, groups, maps, spacing)
 
 
 @dataclass

@@ -185,9 +185,8 @@ class Texture(Evidence):
         self.stages_ = {}
 
     def prepare(self, frame: Any, n_levels: int, scheme: Any) -> None:
-        share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
-        wanted = [_SHAPE_SHARES[max(level - n_levels, -len(_SHAPE_SHARES))] for level in range(n_levels)]
-        self.n_modes_ = [min(int(np.searchsorted(share, s - 1e-9)) + 1, len(share)) for s in wanted]
+        last = len(_SHAPE_SHARES)
+        self.n_modes_ = frame.modes_for([_SHAPE_SHARES[max(k - n_levels, -last)] for k in range(n_levels)]).tolist()
         self._n_levels = n_levels
         self._frame = frame
         self._ready: dict[int, tuple[Mesh, ShapeBasis, np.ndarray, np.ndarray, np.ndarray]] = {}

@@ -258,7 +258,7 @@ class ASMFitter(BaseEstimator):
         if wanted is None:  # evidence that does not learn sees its first image in `predict`
             wanted = heatmaps is not None or type(self.evidence_).train is not Evidence.train
         if wanted and images is not None and (heatmaps is not None or not self.evidence_.needs_maps):
-            examples = replace(examples, scheme=self._scheme())
+            examples = replace(examples, scheme=self.asm_.scheme_)
             self.calibration_, self.left_out_ = calibrate(self, examples, truth, tell)
         if crops is not None:
             places = learn_places(crops, truth, np.arange(n), self._frame, self.random_state)
@@ -281,7 +281,7 @@ class ASMFitter(BaseEstimator):
         n, shapes, heatmaps = len(examples), examples.shapes, examples.heatmaps
         rng = as_generator(self.random_state, "random_state")
         self.asm_ = fit_shape_model(self.asm, shapes, examples.scheme)
-        scheme = self._scheme()
+        scheme = self.asm_.scheme_
         if not np.isfinite(shapes).all():
             shapes = np.where(np.isfinite(shapes), shapes, self.asm_.complete(shapes).shapes)
             lost = np.flatnonzero(np.isnan(shapes).any(axis=(1, 2)))
@@ -343,9 +343,6 @@ class ASMFitter(BaseEstimator):
             expected = "a number of folds of at least 2, 0 or None"
             as_count(self.calibration, "calibration", 2 if self.calibration else 0, expected=expected)
         return check_jitter(self.jitter)
-
-    def _scheme(self) -> Any:
-        return self.asm_.scheme_
 
     def _levels(self) -> tuple[float, ...]:
         finest = float(self.resolution or self.evidence_.resolution)

@@ -105,12 +105,8 @@ class Profiles(Evidence):
         n = frame.n_landmarks
         if edges is not None and len(edges) and (np.min(edges) < 0 or np.max(edges) >= n):
             raise ValueError(f"edges: got an index outside 0...{n - 1}.")
-        share = np.cumsum(frame.variances) / max(float(frame.variances.sum()), 1e-300)
-        shares = [float(self.modes[min(level, len(self.modes) - 1)]) for level in range(n_levels)]
-        # Rounding of the sum must not ask for one mode more.
-        counts = [int(np.searchsorted(share, s - 1e-9) + 1) for s in shares]
         self.neighbours_ = neighbours(n, edges)
-        self.n_modes_ = np.minimum(counts, len(share))
+        self.n_modes_ = frame.modes_for([self.modes[min(level, len(self.modes) - 1)] for level in range(n_levels)])
 
     def _gradients(self, view: View, n_half: int) -> tuple[np.ndarray, np.ndarray]:
         """Differences (n, K, 2 n_half + 1) along the unit normals (n, K, 2)."""

@@ -222,7 +222,7 @@ def _answer(fitter: ASMFitter, image: Any, given: Any, known: dict[str, Any], sc
 
 
 def _one(fitter: ASMFitter, image: Any, points: np.ndarray, known: dict[str, Any], scheme: Any) -> RefinedLandmarks:
-    own = fitter._scheme()
+    own = fitter.asm_.scheme_
     if scheme is not None and own is None:
         raise ValueError("scheme: the fitter has none to convert to; expected points in its own order.")
     if points.ndim == 2 and points.shape[1] == 3:
