@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import register_criterion
-from asmnet._options import check_kind, check_mask, check_numbers, check_tensor
+from asmnet._options import check_kind, check_mask, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import pose_loss, weighted_mean
-from shape_models._options import check_flags
+from asmnet.losses import head_terms, weighted_mean, with_sum
+from shape_models._options import check_choice, check_flags, check_numbers
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,11 @@ def _same_shape(**tensors: Tensor) -> None:
 
 
 def _reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
+    check_choice(("mean", "sum", "none"), reduction=reduction)
     if mask is not None:
         mask = check_mask(mask, values.shape, broadcasts=True)
     if reduction == "none":
         return values if mask is None else values * mask
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"got reduction {reduction!r}; expected 'mean', 'sum' or 'none'.")
     if mask is not None:
         values = values[mask]
         if values.numel() == 0:
@@ -218,19 +217,18 @@ def kd_main_loss(
     >>> float(kd_main_loss(torch.tensor([1.0]), torch.tensor([0.0])))
     1.25
     """
+    check_choice(("figure", "tolerant"), form=form)
     _same_shape(prediction=prediction, target=target)
     d = (prediction - target).abs()
     if form == "figure":
         # Both pieces have value 0.5 and slope 1 at the knee.
         values = torch.where(d <= 0.5, d, d.square() + 0.25)
-    elif form == "tolerant":
+    else:
         if tolerant is None:
             raise ValueError("got form='tolerant' without the tolerant teacher; pass its coordinates.")
         _same_shape(prediction=prediction, target=target, tolerant=tolerant)
         tau = (tolerant - target).abs().detach()
         values = torch.where(d <= tau, 3 * d, d.square() + 3 * tau - tau.square())
-    else:
-        raise ValueError(f"got form {form!r}; expected 'figure' or 'tolerant'.")
     return _reduce(values, mask, reduction)
 
 
@@ -278,8 +276,7 @@ def kd_loss(
     0.7895
     """
     if isinstance(preset, str):
-        if preset not in KD_PRESETS:
-            raise ValueError(f"got preset {preset!r}; expected one of {', '.join(KD_PRESETS)} or a KDPreset.")
+        check_choice(KD_PRESETS, preset=preset)
         preset = KD_PRESETS[preset]
     main = kd_main_loss(prediction, target, tolerant, form=preset.main, mask=mask, reduction=reduction)
     return (
@@ -290,6 +287,7 @@ def kd_loss(
 
 
 @register_criterion("kd")
+@dataclass(kw_only=True, eq=False)
 class KDCriterion:
     """The KD loss as a criterion of the trainer: truth, and the teachers among the companions of the batch.
 
@@ -310,23 +308,18 @@ class KDCriterion:
     ('tough',)
     """
 
-    def __init__(
-        self,
-        *,
-        preset: str = "paper",
-        teachers: Sequence[str] = ("tough", "tolerant"),
-        pose_weight: float = 0.0,
-    ):
-        if preset not in KD_PRESETS:
-            raise ValueError(f"preset: got {preset!r}; expected one of {', '.join(KD_PRESETS)}.")
-        if not set(teachers) <= {"tough", "tolerant"}:
-            raise ValueError(f"teachers: got {tuple(teachers)}; expected 'tough', 'tolerant', both or none.")
-        self.preset = KD_PRESETS[preset]
-        self.teachers = tuple(teachers)
-        if self.preset.main == "tolerant" and "tolerant" not in self.teachers:
-            raise ValueError(f"teachers: the main loss of the preset {preset!r} needs the tolerant teacher.")
-        check_numbers(pose_weight=pose_weight)
-        self.pose_weight = pose_weight
+    preset: str = "paper"
+    teachers: Sequence[str] = ("tough", "tolerant")
+    pose_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice(KD_PRESETS, preset=self.preset)
+        self.teachers = tuple(self.teachers)
+        if not set(self.teachers) <= {"tough", "tolerant"}:
+            raise ValueError(f"teachers: got {self.teachers}; expected 'tough', 'tolerant', both or none.")
+        if KD_PRESETS[self.preset].main == "tolerant" and "tolerant" not in self.teachers:
+            raise ValueError(f"teachers: the main loss of the preset {self.preset!r} needs the tolerant teacher.")
+        check_numbers(pose_weight=self.pose_weight)
 
     def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
@@ -346,15 +339,11 @@ class KDCriterion:
         truth = torch.where(seen, target, torch.zeros_like(target))
         count = seen.to(target.dtype) * batch.weight[:, None, None]
         known = {name: torch.where(seen, value, torch.zeros_like(value)) for name, value in teachers.items()}
-        main = kd_main_loss(points, truth, known.get("tolerant"), form=self.preset.main, reduction="none")
-        terms = {"main": self.preset.main_weight * weighted_mean(main, count)}
+        constants = KD_PRESETS[self.preset]
+        main = kd_main_loss(points, truth, known.get("tolerant"), form=constants.main, reduction="none")
+        terms = {"main": constants.main_weight * weighted_mean(main, count)}
         for name in self.teachers:
-            weights = self.preset.tough if name == "tough" else self.preset.tolerant
+            weights = constants.tough if name == "tough" else constants.tolerant
             assistance = assistive_loss(points, truth, known[name], weights=weights, reduction="none")
             terms[name] = weighted_mean(assistance, count)
-        loss = torch.stack(list(terms.values())).sum()
-        if prediction.pose is not None and batch.pose is not None and self.pose_weight > 0:
-            terms["pose"] = pose_loss(prediction.pose, batch.pose)
-            loss = loss + self.pose_weight * terms["pose"]
-        terms["loss"] = loss
-        return terms
+        return with_sum(terms | head_terms(prediction, batch, pose_weight=self.pose_weight))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from asmnet._pose_labels import CONVENTION, DEGREES
 from asmnet.checkpoints import SHIPPED, WEIGHTS, PretrainedModel, load_pretrained, read_tensors, save_pretrained
 from asmnet.networks import build_network, network_names, network_spec
 from shape_models._files import write_text
@@ -62,65 +63,41 @@ def _outputs(network: nn.Module, header: Mapping[str, Any]) -> str:
             "the depth of each landmark in crop units, away from the viewer, 0 at the mean of the face, learned from "
             "a 3-D face model fitted to the landmarks, not from measurements"
         )
-    if prediction.pose is not None:
-        parts.append(
-            f"pose (yaw, pitch, roll) over 65 degrees in the convention {header.get('pose_convention', '300W-LP')}"
-        )
     if prediction.pose is None:
-        parts.append("no head pose, for which the network has no head")
-    labels = f" {header['pose_labels']}" if prediction.pose is not None and header.get("pose_labels") else ""
-    return "; ".join(parts) + "." + labels
+        return "; ".join([*parts, "no head pose, for which the network has no head."])
+    convention, labels = header.get("pose_convention", CONVENTION), header.get("pose_labels", "")
+    parts.append(f"pose (yaw, pitch, roll) over {DEGREES:g} degrees in the convention {convention}.")
+    return f"{'; '.join(parts)} {labels}".rstrip()
 
 
 def model_card(header: Mapping[str, Any]) -> str:
     """Return the card of a model in Markdown, from the header of its checkpoint."""
-    size = header["preprocessing"]["size"]
-    network = build_network(header["network"], header["n_landmarks"], **header["network_options"])
     form = header["preprocessing"]
-    lines = [
-        f"# {header['name']}",
-        "",
-        f"{header['n_landmarks']} landmarks ({header['scheme']}), network `{header['network']}`, "
-        f"{count_parameters(network):,} trainable parameters, "
-        f"{count_flops(network, size) / 1e9:.3f} GFLOP at {size} x {size} pixels.",
-        "",
-        "## Licence",
-        "",
-        str(header.get("licence", "not stated")),
-        "",
-        "## Input",
-        "",
-        f"RGB, {size} x {size}, cut out as a {'square' if form['square'] else 'box stretched to a square'} of "
+    size = form["size"]
+    network = build_network(header["network"], header["n_landmarks"], **header["network_options"])
+    rows = [f"| {name} | {value} |" for name, value in header.get("metrics", [])]
+    measured = ["\n".join(["| what | value |", "|---|---|", *rows]) if rows else "Nothing was measured."]
+    measured += [f"### {title}\n\n```\n{table.rstrip()}\n```" for title, table in header.get("tables", {}).items()]
+    config = json.dumps(header.get("config"), indent=1, sort_keys=True)
+    sections = {
+        "Licence": header.get("licence") or "not stated",
+        "Input": f"RGB, {size} x {size}, cut out as a {'square' if form['square'] else 'box stretched to a square'} of "
         f"{form['margin']} times the {'larger side' if form['square'] else 'sides'} of the tight box of the landmarks, "
         f"pixels from 0 to 1 as (x - {form['mean']}) / {form['std']}. Outside of the image is black.",
-        "",
-        "## Output",
-        "",
-        _outputs(network, header),
-        "",
-        "## Training data",
-        "",
-        str(header.get("data", "not stated")),
-        "",
-        "## Measured",
-        "",
-    ]
-    metrics = header.get("metrics", [])
-    if metrics:
-        lines += ["| what | value |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in metrics]
-    else:
-        lines.append("Nothing was measured.")
-    for title, table in header.get("tables", {}).items():
-        lines += ["", f"### {title}", "", "```", table.rstrip(), "```"]
-    if header.get("limits"):
-        lines += ["", "## Limits", "", str(header["limits"])]
-    if header.get("training"):
-        lines += ["", "## Training", "", str(header["training"])]
-    if header.get("config"):
-        text = json.dumps(header["config"], indent=1, sort_keys=True)
-        lines += ["", "## Configuration", "", "```json", text, "```"]
-    return "\n".join(lines) + "\n"
+        "Output": _outputs(network, header),
+        "Training data": header.get("data") or "not stated",
+        "Measured": "\n\n".join(measured),
+        "Limits": header.get("limits"),
+        "Training": header.get("training"),
+        "Configuration": f"```json\n{config}\n```" if header.get("config") else None,
+    }
+    about = (
+        f"{header['n_landmarks']} landmarks ({header['scheme']}), network `{header['network']}`, "
+        f"{count_parameters(network):,} trainable parameters, "
+        f"{count_flops(network, size) / 1e9:.3f} GFLOP at {size} x {size} pixels."
+    )
+    written = [f"## {title}\n\n{text}" for title, text in sections.items() if text]
+    return "\n\n".join([f"# {header['name']}", about, *written]) + "\n"
 
 
 def write_model(model: PretrainedModel, path: Path) -> str:

@@ -19,7 +19,6 @@ from asmnet._options import (
     check_fields,
     check_kind,
     check_name,
-    check_numbers,
     check_options,
     with_old_names,
 )
@@ -27,6 +26,7 @@ from asmnet._scores import check_offset
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
+from shape_models._options import check_choice, check_numbers
 
 VARIANTS = {
     "mnv2": ("mobilenetv2", False),
@@ -163,8 +163,7 @@ class TrainConfig:
             raise ValueError(f"batch_size: got {self.batch_size}; expected a multiple of accumulate={self.accumulate}.")
         choices_of = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("mixed_precision", PRECISIONS))
         for name, choices in choices_of:
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
+            check_choice(choices, **{name: getattr(self, name)})
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: got {self.ema}; expected 0 to less than 1.")
         numbers = ["weight_decay", "warmup_epochs", "clip_gradient", "patience", "picture_epochs", "seed"]
@@ -369,8 +368,7 @@ class TrainConfig:
         >>> TrainConfig.paper().variant("mnv2_r").network
         'mobilenetv2'
         """
-        if name not in VARIANTS:
-            raise ValueError(f"variant: got {name!r}; expected one of {', '.join(VARIANTS)}.")
+        check_choice(VARIANTS, variant=name)
         network, weights = VARIANTS[name]
         options = dict(self.network_options)
         if network != "asmnet":

@@ -11,6 +11,7 @@ from torch import Tensor
 from asmnet._options import check_kind, check_options
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
+from shape_models._options import check_choice
 
 
 class Criterion(Protocol):
@@ -123,6 +124,5 @@ def build_criterion(
 def check_criterion(name: str, options: Mapping[str, Any]) -> None:
     """Refuse an unknown criterion and options it does not have."""
     check_kind("options", options, Mapping)
-    if name not in _CRITERIA:
-        raise ValueError(f"criterion: got {name!r}; expected one of {', '.join(criterion_names())}.")
+    check_choice(criterion_names(), criterion=name)
     check_options(f"criterion_options of {name}", _CRITERIA[name], options, ("n_epochs", "steps_per_epoch"))

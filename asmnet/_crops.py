@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,11 @@ from asmnet.augmentation import CropTransform, crop_transform, sample_crops
 def tight_boxes(landmarks: np.ndarray) -> np.ndarray:
     """Return (..., 4) x0, y0, x1, y1 of the known landmarks; NaN where none is."""
     return np.concatenate([np.fmin.reduce(landmarks, axis=-2), np.fmax.reduce(landmarks, axis=-2)], axis=-1)
+
+
+def face_crops(boxes: Tensor, form: Preprocessing, **drawn: Any) -> CropTransform:
+    """Return the crops of a network about boxes; what is `drawn`, and by what, as in `crop_transform`."""
+    return crop_transform(boxes, margin=form.margin, square=form.square, **drawn)
 
 
 class Crops(NamedTuple):
@@ -36,8 +41,7 @@ class Crops(NamedTuple):
 
     def frames(self, form: Preprocessing) -> CropTransform:
         """Return the crops of a network, as wide as its margin says."""
-        boxes, turns = torch.from_numpy(self.boxes), torch.from_numpy(self.turns)
-        return crop_transform(boxes, margin=form.margin, square=form.square, turns=turns)
+        return face_crops(torch.from_numpy(self.boxes), form, turns=torch.from_numpy(self.turns))
 
     def rows(self, which: np.ndarray) -> Crops:
         """Return some of them."""

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asmnet._crops import tight_boxes
-from asmnet._options import as_device, check_kind, check_name, check_numbers
+from asmnet._crops import face_crops, tight_boxes
+from asmnet._options import as_device, check_kind, check_name
 from asmnet._pose_labels import scaled_angles
 from asmnet._preprocessing import Preprocessing
 from asmnet._scores import Anchors, check_anchors, check_offset, eye_line
-from asmnet.augmentation import Augmentation, CropTransform, crop_transform, jitter_light, sample_crops
+from asmnet.augmentation import Augmentation, CropTransform, jitter_light, sample_crops
 from shape_models._array import as_numpy
+from shape_models._options import check_numbers
 from shape_models._typing import ArrayLike
 from shape_models.images import channels_first
 
@@ -318,7 +319,7 @@ class LandmarkDataset:
         ndarray of shape (n, n_landmarks, 2)
             In crop units.
         """
-        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
+        crops = face_crops(torch.from_numpy(self.boxes), preprocessing)
         return crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
 
     def with_asm(self, project: Callable[[np.ndarray], np.ndarray], preprocessing: Preprocessing) -> LandmarkDataset:
@@ -336,8 +337,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        crops = crop_transform(torch.from_numpy(self.boxes), margin=preprocessing.margin, square=preprocessing.square)
-        units = crops.to_units(torch.from_numpy(self.landmarks.astype(np.float64))).numpy()
+        crops, units = face_crops(torch.from_numpy(self.boxes), preprocessing), self.crop_landmarks(preprocessing)
         complete = np.isfinite(units).all((1, 2))
         out = np.full_like(units, np.nan)
         if complete.any():
@@ -478,45 +478,37 @@ class LandmarkDataset:
             faces["boxes"] = _send(given, device)
         if augmentation is not None and self.mirror is None and augmentation.flip:
             augmentation = replace(augmentation, flip=0.0)
-        crops = crop_transform(
-            faces["boxes"],
-            margin=preprocessing.margin,
-            square=preprocessing.square,
-            augmentation=augmentation,
-            generator=generator,
-        )
-
-        def mirrored(values: Tensor) -> Tensor:
-            """Swap left and right in the rows that are flipped; axis 1 counts the landmarks."""
-            if "mirror" not in faces:
-                return values
-            which = crops.flipped.reshape(-1, *[1] * (values.ndim - 1))
-            return torch.where(which, values[:, faces["mirror"]], values)
-
-        def moved(name: str) -> Tensor:
-            return mirrored(crops.to_units(faces[name])).float()
-
-        depth = None
-        if self.depths is not None:
-            unit = torch.linalg.det(crops.axes).abs().sqrt()
-            depth = mirrored(faces["depths"] / unit[:, None]).float()
-        pose = None
-        if self.rotations is not None:
-            pose = scaled_angles(crops.turn(faces["rotations"])).float()
+        crops = face_crops(faces["boxes"], preprocessing, augmentation=augmentation, generator=generator)
         pixels = sample_crops(faces["images"], crops, preprocessing.size if size is None else size)
         if augmentation is not None:
             pixels = jitter_light(pixels, augmentation, generator=generator)
-        return Batch(
-            preprocessing.normalise(pixels),
-            moved("landmarks"),
-            None if self.asm_landmarks is None else moved("asm_landmarks"),
-            pose,
-            faces["weights"],
-            torch.from_numpy(rows),
-            crops,
-            {name: moved(f"companion {name}") for name in self.companions},
-            depth,
-        )
+        images, indices = preprocessing.normalise(pixels), torch.from_numpy(rows)
+        return Batch(images=images, weight=faces["weights"], indices=indices, crops=crops, **_labels(faces, crops))
+
+
+def _labels(faces: dict[str, Tensor], crops: CropTransform) -> dict[str, Any]:
+    """Return what is known of faces, by the names of `Batch`, in the units of their crops."""
+
+    def mirrored(values: Tensor) -> Tensor:
+        """Swap left and right in the rows that are flipped; axis 1 counts the landmarks."""
+        if "mirror" not in faces:
+            return values
+        which = crops.flipped.reshape(-1, *[1] * (values.ndim - 1))
+        return torch.where(which, values[:, faces["mirror"]], values)
+
+    def moved(name: str) -> Tensor:
+        return mirrored(crops.to_units(faces[name])).float()
+
+    depth = pose = None
+    if "depths" in faces:
+        # The square root of the crop's area is the unit of depth.
+        depth = mirrored(faces["depths"] / torch.linalg.det(crops.axes).abs().sqrt()[:, None]).float()
+    if "rotations" in faces:
+        pose = scaled_angles(crops.turn(faces["rotations"])).float()
+    asm = moved("asm_landmarks") if "asm_landmarks" in faces else None
+    others = {name.removeprefix("companion "): moved(name) for name in faces if name.startswith("companion ")}
+    points = moved("landmarks")
+    return {"landmarks": points, "asm_landmarks": asm, "pose": pose, "companions": others, "depth": depth}
 
 
 def _send(array: np.ndarray, device: torch.device) -> Tensor:

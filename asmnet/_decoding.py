@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asmnet._options import check_numbers, check_tensor
+from asmnet._options import check_tensor
+from shape_models._options import check_choice, check_numbers
 
 DECODERS = ("argmax", "quarter", "parabola", "dark", "soft_argmax")
 
@@ -108,10 +109,8 @@ def decode_heatmaps(
     tensor([[3.2500, 2.0000]])
     """
     maps = _checked(maps, "(..., n_landmarks, height, width)")
-    if method not in DECODERS:
-        raise ValueError(f"got method {method!r}; expected one of {', '.join(DECODERS)}.")
-    if flat not in ("raise", "nan"):
-        raise ValueError(f"got flat={flat!r}; expected 'raise' or 'nan'.")
+    check_choice(DECODERS, method=method)
+    check_choice(("raise", "nan"), flat=flat)
     height, width = maps.shape[-2:]
     flattened = maps.flatten(-2)
     top, index = flattened.max(dim=-1)

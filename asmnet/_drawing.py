@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asmnet._options import check_counts, check_numbers, check_tensor
+from asmnet._options import check_counts, check_tensor
+from shape_models._options import check_numbers
 
 
 def _checked(points: Tensor, size: tuple[int, int], shape: str = "(..., 2)") -> Tensor:
@@ -20,6 +21,12 @@ def _checked(points: Tensor, size: tuple[int, int], shape: str = "(..., 2)") -> 
     check_counts(**{"size[0]": size[0], "size[1]": size[1]})
     check_tensor("points", points, shape)
     return points.to(torch.promote_types(points.dtype, torch.float32))
+
+
+def _away(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return how far the columns (..., width) and the rows (..., height) of a map lie from points (..., 2)."""
+    y, x = (torch.arange(n, dtype=points.dtype, device=points.device) for n in size)
+    return x - points[..., :1], y - points[..., 1:]
 
 
 def to_map(points: Tensor, *, ratio: float) -> Tensor:
@@ -152,11 +159,8 @@ def draw_heatmaps(points: Tensor, size: tuple[int, int], *, sigma: float = 1.5, 
     """
     points = _checked(points, size, "(..., n_landmarks, 2)")
     check_numbers(sigma=sigma, peak=peak, above=True)
-    height, width = size
     missing = torch.isnan(points).any(dim=-1)
-    points = torch.where(missing[..., None], torch.zeros_like(points), points)
-    x = torch.arange(width, dtype=points.dtype, device=points.device) - points[..., 0, None]
-    y = torch.arange(height, dtype=points.dtype, device=points.device) - points[..., 1, None]
+    x, y = _away(torch.where(missing[..., None], torch.zeros_like(points), points), size)
     scale = -0.5 / sigma**2
     maps = peak * torch.exp(scale * y**2)[..., :, None] * torch.exp(scale * x**2)[..., None, :]
     return maps.masked_fill(missing[..., None, None], 0.0)
@@ -191,10 +195,7 @@ def draw_published_heatmaps(points: Tensor, size: tuple[int, int], *, ratio: int
     check_counts(ratio=ratio)
     centre = torch.trunc(_checked(points, size, "(..., n_landmarks, 2)") / ratio)
     maps = draw_heatmaps(centre, size, sigma=1.0, peak=20.0)
-    missing = torch.isnan(centre).any(dim=-1)
-    centre = torch.where(missing[..., None], torch.zeros_like(centre), centre)
-    x = torch.arange(size[1], device=points.device) - centre[..., 0, None]
-    y = torch.arange(size[0], device=points.device) - centre[..., 1, None]
+    x, y = _away(centre, size)
     # The published targets are patches of 7 x 7 pixels.
     inside = (y.abs() <= 3)[..., :, None] & (x.abs() <= 3)[..., None, :]
     return maps * inside
@@ -202,9 +203,7 @@ def draw_published_heatmaps(points: Tensor, size: tuple[int, int], *, ratio: int
 
 def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     """Draw Gaussians about points (..., 2) in crop units as probability maps; `sigma` in pixels of the map."""
-    height, width = size
-    x = torch.arange(width, dtype=points.dtype, device=points.device) - ((points[..., :1] + 0.5) * width - 0.5)
-    y = torch.arange(height, dtype=points.dtype, device=points.device) - ((points[..., 1:] + 0.5) * height - 0.5)
+    x, y = _away(units_to_map(points, size), size)
     scale = -0.5 / sigma**2
     # The softmax of each axis: a landmark far outside still has the nearest edge as its place, and never 0 / 0.
     return torch.softmax(scale * y.square(), -1)[..., :, None] * torch.softmax(scale * x.square(), -1)[..., None, :]

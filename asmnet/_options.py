@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,15 +88,6 @@ def check_kind(name: str, value: Any, kind: type, hint: str = "") -> None:
     if not isinstance(value, kind):
         got = repr(value) if isinstance(value, str) else type(value).__name__
         raise TypeError(f"{name}: got {got}; expected a {kind.__name__}.{hint}")
-
-
-def check_numbers(*, above: bool = False, **values: Any) -> None:
-    """Refuse what is no finite number from 0 on, or, with `above`, above it."""
-    for name, value in values.items():
-        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        if not number or not (value > 0 if above else value >= 0) or value == math.inf:
-            words = "positive number" if above else "number that is not negative"
-            raise ValueError(f"{name}: got {value!r}; expected a finite {words}.")
 
 
 def check_counts(**values: Any) -> None:

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from asmnet._crops import cut_rectangle, tight_boxes
 from asmnet._dataset import LandmarkDataset
 from asmnet._images import load_image
-from asmnet._options import check_counts, check_numbers
+from asmnet._options import check_counts
 from asmnet._pose_labels import CONVENTION
 from pose import conventions
 from shape_models._array import as_numpy
-from shape_models._options import check_flags
+from shape_models._options import check_flags, check_numbers
 from shape_models.images import ImageFileError, check_inside
 
 CACHE_VERSION = 2  # grows when what is in a cache changes: older ones are made anew

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asmnet._options import check_counts, check_fields, check_numbers, check_tensor
+from asmnet._options import check_counts, check_fields, check_tensor
+from shape_models._options import check_numbers
 
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asmnet._options import check_counts, check_kind, check_tensor
+from asmnet._pose_labels import DEGREES
 from asmnet.checkpoints import PretrainedModel
 from asmnet.layers import ASMProjection
 from shape_models._files import write_bytes
@@ -65,15 +66,7 @@ class DeployedNetwork(nn.Module):
         """
         size = self.preprocessing.size
         check_tensor("images", images, f"(batch, 3, {size}, {size})")
-        prediction = self.network(self.preprocessing.normalise(images))
-        out = [prediction.landmarks]
-        if self.projection is not None:
-            out.append(self.projection(prediction.landmarks))
-        if prediction.pose is not None:
-            out.append(prediction.pose)
-        if prediction.depth is not None:
-            out.append(prediction.depth)
-        return (*out, *prediction.heatmaps[-1:])
+        return tuple(self._outputs(images).values())
 
     def output_names(self) -> list[str]:
         """Return the names of what `forward` returns, in order.
@@ -83,16 +76,21 @@ class DeployedNetwork(nn.Module):
         list of str
             Such as ``landmarks`` and ``pose``.
         """
+        size = self.preprocessing.size
         with torch.no_grad():
-            size = self.preprocessing.size
-            given = self.network(torch.zeros(1, 3, size, size))
-        return [
-            "landmarks",
-            *["projected"] * (self.projection is not None),
-            *["pose"] * (given.pose is not None),
-            *["depth"] * (given.depth is not None),
-            *["heatmaps"] * bool(given.heatmaps),
-        ]
+            return list(self._outputs(torch.zeros(1, 3, size, size)))
+
+    def _outputs(self, images: Tensor) -> dict[str, Tensor]:
+        prediction = self.network(self.preprocessing.normalise(images))
+        points = prediction.landmarks
+        parts = {
+            "landmarks": points,
+            "projected": None if self.projection is None else self.projection(points),
+            "pose": prediction.pose,
+            "depth": prediction.depth,
+            "heatmaps": prediction.heatmaps[-1] if prediction.heatmaps else None,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, check: bool = True) -> dict[str, float]:
@@ -167,7 +165,8 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     words: dict[str, Any] = {
         "name": model.name,
         "input": "RGB, 0 to 1, NCHW",
-        "output_units": "crop units: centre 0, edges at -0.5 and 0.5; pose is (yaw, pitch, roll) / 65 degrees",
+        "output_units": "crop units: centre 0, edges at -0.5 and 0.5; "
+        f"pose is (yaw, pitch, roll) / {DEGREES:g} degrees",
         "preprocessing": asdict(model.preprocessing),
         "scheme": None if model.scheme is None else model.scheme.name,
         "licence": model.header.get("licence"),

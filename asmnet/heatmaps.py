@@ -12,10 +12,11 @@ from torch.nn import functional
 from asmnet._criteria import register_criterion
 from asmnet._decoding import DECODERS, decode_heatmaps
 from asmnet._drawing import draw_heatmaps, draw_published_heatmaps, map_to_units, to_image, to_map, units_to_map
-from asmnet._options import check_mask, check_numbers, check_tensor
+from asmnet._options import check_mask, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import depth_loss, weighted_mean
+from asmnet.losses import head_terms, weighted_mean, with_sum
+from shape_models._options import check_choice, check_numbers
 
 __all__ = [
     "DECODERS",
@@ -124,8 +125,7 @@ class HeatmapCriterion:
     def __post_init__(self) -> None:
         check_numbers(coherence_weight=self.coherence_weight, depth_weight=self.depth_weight)
         check_numbers(sigma=self.sigma, peak=self.peak, above=True)
-        if self.target not in ("gaussian", "published"):
-            raise ValueError(f"target: got {self.target!r}; expected 'gaussian' or 'published'.")
+        check_choice(("gaussian", "published"), target=self.target)
         if self.target == "published":
             self.sigma, self.peak = 1.0, 20.0
 
@@ -152,17 +152,13 @@ class HeatmapCriterion:
         seen = seen * batch.weight[:, None].to(seen.dtype)
         error = torch.stack([(m - target).square().mean(dim=(-2, -1)) for m in maps]).sum(dim=0)
         terms = {"heatmaps": weighted_mean(error, seen)}
-        loss = terms["heatmaps"]
-        if prediction.depth is not None and batch.depth is not None:
-            terms["depth"] = depth_loss(prediction.depth, batch.depth)
-            loss = loss + self.depth_weight * terms["depth"]
+        terms |= head_terms(prediction, batch, depth_weight=self.depth_weight)
         if self.coherence_weight:
             if mirrored is None or mirror is None:
                 raise ValueError("coherence_weight needs the predictions for the mirror images and the mirror map.")
-            terms["coherence"] = mirror_coherence_loss(maps, mirrored.heatmaps, mirror=mirror) / self.peak**2
-            loss = loss + self.coherence_weight * terms["coherence"]
-        terms["loss"] = loss
-        return terms
+            coherence = mirror_coherence_loss(maps, mirrored.heatmaps, mirror=mirror) / self.peak**2
+            terms["coherence"] = self.coherence_weight * coherence
+        return with_sum(terms)
 
 
 def mirror_coherence_loss(

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from asmnet._criteria import build_criterion, criterion_names, register_criterion
-from asmnet._options import check_counts, check_mask, check_numbers, check_tensor
+from asmnet._options import check_counts, check_mask, check_tensor
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
 from asmnet.layers import ASMProjection
 from shape_models import Box, ShapeBasis
+from shape_models._options import check_choice, check_numbers
 
 __all__ = [
     "AsmAssistedCriterion",
@@ -114,6 +115,7 @@ def landmark_loss(prediction: Tensor, target: Tensor, *, form: str = "squared", 
     >>> landmark_loss(prediction, target), landmark_loss(prediction, target, form="norm")
     (tensor(12.5000), tensor(5.))
     """
+    check_choice(FORMS, form=form)
     return _landmark_loss(prediction, target, form=form, mask=mask, sample_weight=None)
 
 
@@ -135,12 +137,10 @@ def _landmark_loss(
         values = torch.where(squared > 0, root, torch.zeros_like(root))
     elif form == "wing":
         values = wing(difference)
-    elif form == "smooth_l1":
+    else:
         zero = torch.zeros_like(difference)
         # Two pixels of a crop of 224, as the curvature of the wing.
         values = torch.nn.functional.smooth_l1_loss(difference, zero, beta=2 / 224, reduction="none")
-    else:
-        raise ValueError(f"form: got {form!r}; expected one of {', '.join(FORMS)}.")
     return weighted_mean(values.mean(-1, keepdim=True), seen)
 
 
@@ -372,7 +372,25 @@ def shape_prior_loss(prediction: Tensor, basis: ShapeBasis | ASMProjection, *, l
     return excess.square().mean()
 
 
+def head_terms(
+    prediction: Prediction, batch: Batch, *, pose_weight: float = 0.0, depth_weight: float = 0.0
+) -> dict[str, Tensor]:
+    """Return the weighted terms of pose and depth, where the network has the heads and the batch the labels."""
+    terms = {}
+    if pose_weight > 0 and prediction.pose is not None and batch.pose is not None:
+        terms["pose"] = pose_weight * pose_loss(prediction.pose, batch.pose)
+    if depth_weight > 0 and prediction.depth is not None and batch.depth is not None:
+        terms["depth"] = depth_weight * depth_loss(prediction.depth, batch.depth)
+    return terms
+
+
+def with_sum(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return terms of a criterion with their sum under ``"loss"``."""
+    return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+
 @register_criterion("asm_assisted")
+@dataclass(kw_only=True, eq=False)
 class AsmAssistedCriterion:
     """The whole loss of a coordinate network: landmarks, the ASM term, and pose.
 
@@ -407,47 +425,33 @@ class AsmAssistedCriterion:
     0.5
     """
 
-    def __init__(
-        self,
-        *,
-        form: str = "squared",
-        asm_form: str | None = None,
-        asm_weights: tuple[float, float, float] | None = (2.0, 1.0, 0.5),
-        landmark_weight: float = 1.0,
-        pose_weight: float = 0.5,
-        n_epochs: int = 1,
-        as_released: bool = False,
-        steps_per_epoch: int | None = None,
-    ):
-        for name in (form, asm_form or form):
-            if name not in FORMS:
-                raise ValueError(f"form: got {name!r}; expected one of {', '.join(FORMS)}.")
-        self.form = form
-        self.asm_form = asm_form or form
-        self.schedule = (
-            None
-            if asm_weights is None
-            else AsmWeightSchedule(n_epochs, asm_weights, as_released=as_released, steps_per_epoch=steps_per_epoch)
-        )
-        check_numbers(landmark_weight=landmark_weight, pose_weight=pose_weight)
-        self.landmark_weight = landmark_weight
-        self.pose_weight = pose_weight
+    form: str = "squared"
+    asm_form: str | None = None
+    asm_weights: tuple[float, float, float] | None = (2.0, 1.0, 0.5)
+    landmark_weight: float = 1.0
+    pose_weight: float = 0.5
+    n_epochs: int = 1
+    as_released: bool = False
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice(FORMS, form=self.form, asm_form=self.asm_form or self.form)
+        check_numbers(landmark_weight=self.landmark_weight, pose_weight=self.pose_weight)
+        self.schedule: AsmWeightSchedule | None = None
+        if self.asm_weights is not None:
+            length: dict[str, Any] = {"as_released": self.as_released, "steps_per_epoch": self.steps_per_epoch}
+            self.schedule = AsmWeightSchedule(self.n_epochs, self.asm_weights, **length)
 
     def __call__(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the terms by name, with their sum under ``"loss"``."""
-        points = prediction.landmarks
-        options: dict[str, Any] = {"mask": None, "sample_weight": batch.weight}
-        terms = {"landmarks": _landmark_loss(points, batch.landmarks, form=self.form, **options)}
-        loss = terms["landmarks"]
+
+        def distance(target: Tensor, form: str) -> Tensor:
+            return _landmark_loss(prediction.landmarks, target, form=form, mask=None, sample_weight=batch.weight)
+
+        terms = {"landmarks": self.landmark_weight * distance(batch.landmarks, self.form)}
         alpha = self.schedule(epoch) if self.schedule is not None else 0.0
         if alpha > 0:
             if batch.asm_landmarks is None:
                 raise ValueError("batch: has no asm_landmarks, which the ASM term of the loss needs.")
-            terms["asm"] = _landmark_loss(points, batch.asm_landmarks, form=self.asm_form, **options)
-            loss = loss + alpha * terms["asm"]
-        loss = self.landmark_weight * loss
-        if prediction.pose is not None and self.pose_weight > 0 and batch.pose is not None:
-            terms["pose"] = pose_loss(prediction.pose, batch.pose)
-            loss = loss + self.pose_weight * terms["pose"]
-        terms["loss"] = loss
-        return terms
+            terms["asm"] = self.landmark_weight * alpha * distance(batch.asm_landmarks, self.asm_form or self.form)
+        return with_sum(terms | head_terms(prediction, batch, pose_weight=self.pose_weight))

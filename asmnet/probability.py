@@ -11,10 +11,10 @@ from torch import Tensor
 from asmnet._criteria import register_criterion
 from asmnet._decoding import map_covariance, map_mean, spatial_softmax
 from asmnet._drawing import gaussian_maps
-from asmnet._options import check_numbers
 from asmnet._prediction import Prediction
 from asmnet.data import Batch
-from asmnet.losses import depth_loss, pose_loss, weighted_mean
+from asmnet.losses import head_terms, weighted_mean, with_sum
+from shape_models._options import check_numbers
 
 __all__ = ["IntegralCriterion", "map_covariance", "map_mean", "spatial_softmax"]
 
@@ -110,9 +110,7 @@ class IntegralCriterion:
         if not prediction.heatmaps:
             raise ValueError("the criterion 'integral' needs a network that draws probability maps, such as 'light'.")
         terms = self.landmark_terms(prediction, batch.landmarks, batch.weight)
-        terms |= self.other_terms(prediction, batch)
-        terms["loss"] = torch.stack(list(terms.values())).sum()
-        return terms
+        return with_sum(terms | self.other_terms(prediction, batch))
 
     def other_terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of pose and depth, where the network has the heads and the batch the labels.
@@ -129,9 +127,4 @@ class IntegralCriterion:
         dict of str to Tensor
             Scalars by name.
         """
-        terms = {}
-        if prediction.pose is not None and batch.pose is not None:
-            terms["pose"] = self.pose_weight * pose_loss(prediction.pose, batch.pose)
-        if prediction.depth is not None and batch.depth is not None:
-            terms["depth"] = self.depth_weight * depth_loss(prediction.depth, batch.depth)
-        return terms
+        return head_terms(prediction, batch, pose_weight=self.pose_weight, depth_weight=self.depth_weight)

@@ -10,6 +10,7 @@ from asmnet._card import count_flops, count_parameters
 from asmnet.networks import build_network, network_spec
 from evaluation import Report, Table
 from evaluation.published import PUBLISHED, PublishedTable
+from shape_models._options import check_choice
 from shape_models.datasets import LandmarkSamples
 
 __all__ = ["ARCHIVES_OF", "PAPERS", "reproduce"]
@@ -77,8 +78,7 @@ def reproduce(
     >>> "KD-Loss on COFW" in text, "no images of cofw" in text
     (True, True)
     """
-    if paper not in PAPERS:
-        raise ValueError(f"paper: got {paper!r}; expected one of {', '.join(PAPERS)}.")
+    check_choice(PAPERS, paper=paper)
     models, data = dict(models or {}), dict(data or {})
     tables = [PUBLISHED[key] for key in PAPERS[paper]]
     for name in models:
@@ -86,8 +86,7 @@ def reproduce(
             known = dict.fromkeys(row for table in tables for row in table.rows if row not in table.cited)
             raise ValueError(f"models: got {name!r}; expected rows of the tables: {', '.join(known)}.")
     for name in data:
-        if name not in ARCHIVES_OF:
-            raise ValueError(f"data: got {name!r}; expected one of {', '.join(ARCHIVES_OF)}.")
+        check_choice(ARCHIVES_OF, data=name)
     reports: dict[tuple[str, str], Any] = {}
 
     def report(row: str, protocol: str, kind: str) -> Any:

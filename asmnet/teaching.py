@@ -13,11 +13,13 @@ from torch.nn import functional
 
 from asmnet._assistance import KDCriterion
 from asmnet._criteria import register_criterion
-from asmnet._options import check_kind, check_numbers, check_options
+from asmnet._options import check_kind, check_options
 from asmnet._prediction import Prediction
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import Batch
+from asmnet.losses import with_sum
 from asmnet.probability import IntegralCriterion
+from shape_models._options import check_choice, check_numbers
 
 __all__ = ["TaughtCriterion"]
 
@@ -69,8 +71,7 @@ class TaughtCriterion:
         pose_weight: float = 0.5,
         options: Mapping[str, Any] | None = None,
     ):
-        if form not in ("blend", "kd"):
-            raise ValueError(f"form: got {form!r}; expected 'blend' or 'kd'.")
+        check_choice(("blend", "kd"), form=form)
         check_kind("teachers", teachers, Mapping)
         check_numbers(fraction=fraction)
         if fraction > 1:
@@ -126,9 +127,7 @@ class TaughtCriterion:
                 maps = found.heatmaps[-1].float() if found.heatmaps else None
                 for term, value in self._terms(prediction, found.landmarks.float(), everyone, maps).items():
                     terms[f"{term} of {name}"] = fraction / len(taught) * value
-        terms |= self.integral.other_terms(prediction, batch)
-        terms["loss"] = torch.stack(list(terms.values())).sum()
-        return terms
+        return with_sum(terms | self.integral.other_terms(prediction, batch))
 
 
 def _resized(maps: Tensor, like: Tensor) -> Tensor:

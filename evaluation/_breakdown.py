@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy
+from shape_models._options import check_choice
 from shape_models._typing import Seed
 from shape_models.landmarks import get_scheme
 
@@ -72,15 +73,14 @@ def landmark_table(
         raise ValueError("errors: got infinity; expected finite numbers, or NaN for landmarks that are missing.")
     if definition is not None and definition.n_landmarks != each.shape[1]:
         raise ValueError(f"scheme: {definition.name} has {definition.n_landmarks} landmarks; got {each.shape[1]}.")
+    check_choice(("landmark", "group"), by=by)
     if by == "group":
         if definition is None or not definition.groups:
             raise ValueError("scheme: by='group' needs a scheme with groups, such as 'ibug68'.")
         names = list(definition.groups)
         each = np.stack([_mean_of_rest(each[:, definition.groups[name]]) for name in names], axis=1)
-    elif by == "landmark":
-        names = [f"landmark_{i}" for i in range(each.shape[1])] if definition is None else list(definition.names)
     else:
-        raise ValueError(f"by: got {by!r}; expected 'landmark' or 'group'.")
+        names = [f"landmark_{i}" for i in range(each.shape[1])] if definition is None else list(definition.names)
     seen = np.isfinite(each)
     codes = group_codes(groups, np.ones(len(each), bool))
     means = mean_intervals(each, codes, confidence, n_resamples, rng)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy, as_shapes
+from shape_models._options import check_choice
 from shape_models._provenance import as_landmark_set
 from shape_models.datasets import LandmarkSamples
 
@@ -208,8 +209,8 @@ def nme(
     """
     truth, guess = _pair(target, prediction)
     length, text, scheme_name = lengths(truth, normalizer, scheme)
-    _choice("undefined", undefined, ("raise", "nan"))
-    _choice("missing", missing, ("raise", "failure"))
+    check_choice(("raise", "nan"), undefined=undefined)
+    check_choice(("raise", "failure"), missing=missing)
     batch = truth.shape[:-2]
     distance, empty, failed = _mean_distances(truth, guess, _usable(mask, truth.shape[:-1]))
     if failed.any() and missing == "raise":
@@ -280,11 +281,6 @@ def landmark_errors(
 
 
 # --- inside ----------------------------------------------------------------------------------------------
-
-
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: got {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
 def _pair(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:

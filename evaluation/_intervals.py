@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 from shape_models._array import as_count, as_numpy, is_missing, refuse_masked
-from shape_models._options import as_generator, is_number
+from shape_models._options import as_generator, as_probability, check_numbers, is_number
 from shape_models._typing import Seed
 
 from ._errors import ErrorArray
@@ -204,8 +204,7 @@ def wilson_interval(count: float, n: int, *, confidence: float = 0.95, effective
         raise ValueError(f"count: got {count!r} of {n!r} faces; expected 0 <= count <= n and at least one face.")
     _confident(confidence)
     size = n if effective_n is None else effective_n
-    if not (is_number(size) and size > 0):
-        raise ValueError(f"effective_n: got {effective_n!r}; expected a positive number.")
+    check_numbers(effective_n=size, above=True)
     rate, z = float(count / n), float(ndtri((1 + confidence) / 2))
     # Where |rate - p| is z standard errors at p itself (Wilson, JASA 22, 1927): a quadratic equation in p.
     centre = (rate + z * z / (2 * size)) / (1 + z * z / size)
@@ -413,8 +412,7 @@ def _members(codes: np.ndarray, n_groups: int) -> list[np.ndarray]:
 
 
 def _confident(confidence: float) -> None:
-    if not (is_number(confidence) and 0 < confidence < 1):
-        raise ValueError(f"confidence: got {confidence!r}; expected a number between 0 and 1, such as 0.95.")
+    as_probability(confidence, "confidence")
 
 
 def _resamples(n_resamples: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy
-from shape_models._options import check_flags, is_number
+from shape_models._options import check_choice, check_flags, is_number
 
 from ._breakdown import bins_of
 from ._intervals import mean_intervals
@@ -158,8 +158,7 @@ class EulerError:
         ValueError
             When there is no such angle or the edges do not increase.
         """
-        if by not in self.angles:
-            raise ValueError(f"by: got {by!r}; expected one of {', '.join(self.angles)}.")
+        check_choice(self.angles, by=by)
         size = np.abs(self.target[:, self.angles.index(by)])
         parts, notes = bins_of(size, edges)
         columns = np.concatenate([self.errors.mean(axis=1, keepdims=True), self.errors], axis=1)

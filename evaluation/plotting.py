@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from shape_models import generalized_procrustes
 from shape_models._array import as_numpy
 from shape_models._drawing import draw_image, get_axes
-from shape_models._options import check_flags, is_number
+from shape_models._options import check_flags, check_numbers
 from shape_models.landmarks import get_scheme
 
 from ._curves import auc, cumulative_error, failure_rate
@@ -72,8 +72,7 @@ def plot_ced(
     curves = _named_errors(models)
     if not curves:
         raise ValueError("models: got none; expected at least one.")
-    if not (is_number(threshold) and 0 < threshold < np.inf):
-        raise ValueError(f"threshold: got {threshold!r}; expected a positive number, such as 0.1.")
+    check_numbers(threshold=threshold, above=True)
     definitions = {errors.definition for _, errors, _ in curves if isinstance(errors, ErrorArray)}
     if len(definitions) > 1:
         raise ValueError(f"models: got errors by {len(definitions)} definitions: {'; '.join(sorted(definitions))}.")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shape_models._array import as_numpy
+from shape_models._options import check_choice
 from shape_models.landmarks import get_scheme
 
 from ._crops import AlignedCrop, LandmarkBoxCrop
@@ -21,6 +22,9 @@ from ._errors import ErrorArray, nme
 from ._subsets import Combination, Subset, plain_key
 
 __all__ = ["PROTOCOLS", "AlignedCrop", "Combination", "LandmarkBoxCrop", "Protocol", "Subset", "get_protocol"]
+
+
+_ROUNDING = {"": "", "floor": ", truth rounded down in it", "nearest": ", truth rounded in it"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,7 @@ class Protocol:
     def __post_init__(self) -> None:
         if not self.thresholds or not all(np.isfinite(t) and t > 0 for t in self.thresholds):
             raise ValueError(f"thresholds: got {self.thresholds}; expected positive numbers, such as (0.08, 0.1).")
-        if self.rounding not in ("", "floor", "nearest"):
-            raise ValueError(f"rounding: got {self.rounding!r}; expected '', 'floor' or 'nearest'.")
+        check_choice(_ROUNDING, rounding=self.rounding)
         if self.crop is None and self.rounding:
             raise ValueError("crop: got None; expected the frame in which the truth is rounded.")
 
@@ -157,9 +160,8 @@ class Protocol:
             f"box         {self.box}",
         ]
         if self.crop is not None:
-            rounding = {"": "", "floor": ", truth rounded down in it", "nearest": ", truth rounded in it"}
             where = "errors measured in it" if self.in_crop else "errors measured in the photograph"
-            lines.append(f"frame       {self.crop}; {where}{rounding[self.rounding]}")
+            lines.append(f"frame       {self.crop}; {where}{_ROUNDING[self.rounding]}")
         if self.groups:
             lines.append(f"resampled   by {self.groups}{', required' if self.need_groups else ''}")
         lines += [f"note        {note}" for note in self.notes]

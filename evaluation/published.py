@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shape_models._options import check_choice
+
 from ._tables import Table
 from .protocols import get_protocol
 
@@ -200,8 +202,7 @@ def published_table(key: str) -> PublishedTable:
     crops turned upright by the true landmarks, true landmarks rounded in a 128-pixel crop
     the same download links had 3.307 and 3.150 before the evaluation script changed
     """
-    if key not in PUBLISHED:
-        raise ValueError(f"key: got {key!r}; expected one of {', '.join(PUBLISHED)}.")
+    check_choice(PUBLISHED, key=key)
     return PUBLISHED[key]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shape_models._array import as_shapes
-from shape_models._options import is_number
+from shape_models._options import check_choice, is_number
 from shape_models._typing import ArrayLike
 
 from ._inputs import as_reals
@@ -195,8 +195,7 @@ class Camera:
         """
         width, height = _size(size)
         spans = {"width": width, "height": height, "diagonal": float(np.hypot(width, height))}
-        if axis not in spans:
-            raise ValueError(f"axis: got {axis!r}; expected one of {', '.join(spans)}.")
+        check_choice(spans, axis=axis)
         if not (is_number(degrees) and 0 < degrees < 180):
             raise ValueError(f"degrees: got {degrees!r}; expected an angle between 0 and 180.")
         focal = spans[axis] / 2 / np.tan(np.radians(degrees) / 2)

@@ -15,7 +15,7 @@ from shape_models._array import as_count
 from shape_models._brief import brief
 from shape_models._limits import LimitLike
 from shape_models._model_files import load_basis, save_basis, scheme_from_json, scheme_to_json
-from shape_models._options import is_number
+from shape_models._options import check_numbers
 from shape_models._typing import ArrayLike
 
 from ._behind import flag_behind
@@ -108,8 +108,7 @@ class FaceModel3D:
         weights = reference_landmarks(self.scheme)[1] if self.weights is None else self.weights
         weights = check_weights(weights, 1, self.scheme.n_landmarks)[0]
         object.__setattr__(self, "weights", weights)
-        if not (is_number(self.noise) and 0 < self.noise < np.inf):
-            raise ValueError(f"noise: got {self.noise!r}; expected a positive fraction of the size of the face.")
+        check_numbers(noise=self.noise, above=True)
         self._limit()
 
     def _limit(self) -> float:
@@ -211,8 +210,7 @@ class FaceModel3D:
         ValueError, DegenerateShapeError
             As `solve_pnp`.
         """
-        if not (is_number(tol) and tol > 0):
-            raise ValueError(f"tol: got {tol!r}; expected a positive number.")
+        check_numbers(tol=tol, above=True)
         as_count(max_iter, "max_iter")
         mean = np.array(self.basis.mean, dtype=np.float64)
         _, images, single = check_points(mean, landmarks)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._brief import brief
-from shape_models._options import is_number, usable_processors
+from shape_models._options import check_choice, check_numbers, usable_processors
 from shape_models._typing import ArrayLike
 
 from ._camera import Camera
@@ -243,31 +243,21 @@ def solve_pnp(
     weights = check_weights(weights, b, n)
     cameras, distorted = pack_cameras(camera, b)
     views = _Views(objects, images, weights, cameras)
-    loss_id = _check_loss(loss, loss_scale)
-    if focal not in ("known", "estimate"):
-        raise ValueError(f"focal: got {focal!r}; expected 'known' or 'estimate'.")
-    if noise is not None and not (is_number(noise) and 0 <= noise < np.inf):
-        raise ValueError(f"noise: got {noise!r}; expected a standard deviation in pixels.")
-    if not (is_number(tol) and tol > 0):
-        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
+    check_choice(_LOSSES, loss=loss)
+    check_choice(("known", "estimate"), focal=focal)
+    if noise is not None:
+        check_numbers(noise=noise)
+    check_numbers(tol=tol, loss_scale=loss_scale, above=True)
     as_count(max_iter, "max_iter")
     starts = np.full((1, 4, 3), np.nan) if initial_pose is None else _pack_pose(initial_pose, b)
-    spread = -1.0 if noise is None else noise
-    options = _Options(distorted, loss_id, float(loss_scale), 6, float(tol), int(max_iter), spread)
+    spread = -1.0 if noise is None else float(noise)
+    options = _Options(distorted, _LOSSES[loss], float(loss_scale), 6, float(tol), int(max_iter), spread)
     if focal == "known":
         solved = _run(views, options, starts)
         _flag_mirrored(solved, views, options)
     else:
         solved = _search_focal(views, options, starts)
     return _result(solved, images, camera, cameras, single, focal == "estimate")
-
-
-def _check_loss(loss: str, loss_scale: float) -> int:
-    if loss not in _LOSSES:
-        raise ValueError(f"loss: got {loss!r}; expected one of {', '.join(_LOSSES)}.")
-    if not (is_number(loss_scale) and 0 < loss_scale < np.inf):
-        raise ValueError(f"loss_scale: got {loss_scale!r}; expected a positive number of pixels.")
-    return _LOSSES[loss]
 
 
 def pack_cameras(camera: Camera, b: int) -> tuple[np.ndarray, bool]:

@@ -10,7 +10,7 @@ from scipy.special import gammaln
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._brief import brief
-from shape_models._options import as_generator, is_number
+from shape_models._options import as_generator, as_probability, check_numbers
 from shape_models._typing import ArrayLike, Seed
 
 from ._camera import Camera
@@ -117,10 +117,8 @@ def solve_pnp_ransac(
     >>> int(result.inliers.sum()), bool(result.pose.rotation.magnitude() < 1e-6)
     (24, True)
     """
-    if not (is_number(threshold) and 0 < threshold < np.inf):
-        raise ValueError(f"threshold: got {threshold!r}; expected a positive number of pixels.")
-    if not (is_number(confidence) and 0 < confidence < 1):
-        raise ValueError(f"confidence: got {confidence!r}; expected a number between 0 and 1.")
+    check_numbers(threshold=threshold, above=True)
+    as_probability(confidence, "confidence")
     as_count(max_trials, "max_trials")
     seed = int(as_generator(rng).integers(2**62))
     objects, images, single = check_points(object_points, image_points)

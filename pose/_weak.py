@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from shape_models._array import DegenerateShapeError, as_count
 from shape_models._brief import brief
-from shape_models._options import check_flags, is_number
+from shape_models._options import check_flags, check_numbers
 from shape_models._typing import ArrayLike
 
 from ._inputs import check_points, check_weights
@@ -151,8 +151,7 @@ def solve_weak_perspective(
     objects, images, single = check_points(object_points, image_points, (2, 3))
     b, n, dims = images.shape
     w = check_weights(weights, b, n)
-    if not (is_number(tol) and tol > 0):
-        raise ValueError(f"tol: got {tol!r}; expected a positive number.")
+    check_numbers(tol=tol, above=True)
     as_count(max_iter, "max_iter")
     from ._orthographic import moments_rows, refine_rows, residual_rows
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shape_models._drawing import draw_image, fit_view, get_axes
-from shape_models._options import is_number
+from shape_models._options import check_numbers
 from shape_models._typing import ArrayLike, ImageLike
 
 from ._camera import Camera, project_points
@@ -82,8 +82,7 @@ def plot_axes(
 
     ax = _canvas(ax, image)
     edge = [Stroke(linewidth=4.0, foreground="white"), Normal()]
-    if not (is_number(length) and 0 < length < np.inf):
-        raise ValueError(f"length: got {length!r}; expected a positive number of object units.")
+    check_numbers(length=length, above=True)
     start = np.zeros(3) if origin is None else as_reals(origin, "origin")
     if start.shape != (3,):
         raise ValueError(f"origin: got shape {start.shape}; expected (3,).")

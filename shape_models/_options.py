@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +19,14 @@ def check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
             raise ValueError(f"{name}: got {value!r}; expected True or False.")
+
+
+def check_choice(choices: Collection[str], **values: Any) -> None:
+    """Refuse what is not among some words."""
+    for name, value in values.items():
+        if not isinstance(value, str) or value not in choices:
+            words = ", ".join(choice or "''" for choice in choices)
+            raise ValueError(f"{name}: got {value!r}; expected one of {words}.")
 
 
 def checked_header(build: F) -> F:
@@ -64,6 +72,14 @@ def is_number(value: Any) -> bool:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return value.dtype.kind in "fiu"
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def check_numbers(*, above: bool = False, **values: Any) -> None:
+    """Refuse what is no finite number from 0 on, or, with `above`, above it."""
+    for name, value in values.items():
+        if not is_number(value) or not (value > 0 if above else value >= 0) or value == np.inf:
+            words = "positive number" if above else "number that is not negative"
+            raise ValueError(f"{name}: got {value!r}; expected a finite {words}.")
 
 
 def usable_processors() -> int:

@@ -142,8 +142,8 @@ def test_mask_and_reduction():
         (lambda: kd_loss(t(0), t(0), torch.zeros(2), t(0)), r"teacher: got shape .2,.; expected .1,.,"),
         (lambda: kd_loss(t(0), t(0), t(0), t(0), preset="none"), "expected one of paper, released"),
         (lambda: kd_main_loss(t(0), t(0), form="tolerant"), "without the tolerant teacher"),
-        (lambda: kd_main_loss(t(0), t(0), form="cubic"), "got form 'cubic'"),
-        (lambda: assistive_loss(t(0), t(0), t(0), reduction="max"), "got reduction 'max'"),
+        (lambda: kd_main_loss(t(0), t(0), form="cubic"), "form: got 'cubic'"),
+        (lambda: assistive_loss(t(0), t(0), t(0), reduction="max"), "reduction: got 'max'"),
     ],
 )
 def test_bad_input_is_refused(call, message):

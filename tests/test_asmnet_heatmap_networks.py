@@ -92,11 +92,11 @@ def test_sat_upsampling_channels_differ_at_the_start():
     [
         ({"topology": "unet"}, "topology"),
         ({"topology": "sat", "block": "resnet"}, "'cab' blocks only"),
-        ({"block": "dense"}, "got block 'dense'"),
+        ({"block": "dense"}, "block: got 'dense'"),
         ({"width": 0.3}, "Try width"),
         ({"n_stacks": 0}, "at least 1"),
         ({"ratio": 3}, "expected 2 or 4"),
-        ({"decoder": "mean"}, "got decoder 'mean'"),
+        ({"decoder": "mean"}, "decoder: got 'mean'"),
     ],
 )
 def test_impossible_networks_are_refused(options, message):

@@ -143,7 +143,7 @@ def test_coherence_is_zero_for_mirrored_maps_and_positive_for_unswapped_ones():
         (lambda: decode_heatmaps(torch.zeros(4, 4)), "n_landmarks, height, width"),
         (lambda: decode_heatmaps(torch.rand(1, 4, 4), method="mean"), "expected one of argmax"),
         (lambda: decode_heatmaps(torch.rand(1, 4, 4), method="soft_argmax", window=4), "window: got 4"),
-        (lambda: decode_heatmaps(torch.rand(1, 4, 4), flat="zero"), "flat='zero'"),
+        (lambda: decode_heatmaps(torch.rand(1, 4, 4), flat="zero"), "flat: got 'zero'"),
         (lambda: draw_heatmaps(torch.zeros(3), (4, 4)), "n_landmarks, 2"),
         (lambda: draw_heatmaps(torch.zeros(1, 2), (4, 4), sigma=0), "sigma: got 0"),
     ],

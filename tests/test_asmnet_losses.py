@@ -228,6 +228,8 @@ def test_criterion_adds_up():
     batch = batch_of(points, asm, torch.zeros(2, 3))
     # L_mse = 4, L_asm = 1, L_pose = 1: 4 + alpha + 0.5
     assert [criterion(prediction, batch, e)["loss"].item() for e in range(3)] == pytest.approx([6.5, 5.5, 5.0])
+    terms = {name: value.item() for name, value in criterion(prediction, batch, 0).items()}
+    assert terms == pytest.approx({"landmarks": 4.0, "asm": 2.0, "pose": 0.5, "loss": 6.5})  # each with its weight
     released = AsmAssistedCriterion(n_epochs=3, as_released=True, steps_per_epoch=100, pose_weight=1.0)
     assert released(prediction, batch, 2)["loss"].item() == pytest.approx(7.0)
     plain = AsmAssistedCriterion(n_epochs=3, asm_weights=None, pose_weight=0.0)

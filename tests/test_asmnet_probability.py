@@ -108,7 +108,7 @@ def test_an_hourglass_may_draw_probabilities():
     assert len(found.heatmaps) == 2
     assert torch.allclose(found.landmarks, map_mean(found.heatmaps[-1]))
     assert found.depth.shape == (1, 4)
-    with pytest.raises(ValueError, match="'free' or 'probability'"):
+    with pytest.raises(ValueError, match="maps: got 'logits'; expected one of free"):
         StackedHeatmapNet(4, maps="logits")
 
 

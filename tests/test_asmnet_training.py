@@ -483,7 +483,7 @@ def test_the_coherent_loss_is_part_of_the_training(tmp_path, monkeypatch):
     def watched(self, prediction, batch, epoch, mirrored=None, mirror=None):
         terms = plain(self, prediction, batch, epoch, mirrored, mirror)
         own = mirror_coherence_loss(prediction.heatmaps, mirrored.heatmaps, mirror=mirror) / 100
-        torch.testing.assert_close(terms["coherence"], own)
+        torch.testing.assert_close(terms["coherence"], 3 * own)
         torch.testing.assert_close(terms["loss"], terms["heatmaps"] + 3 * own)
         assert len(prediction.landmarks) == len(mirrored.landmarks) == len(batch.images)
         seen.append(float(own.detach()))

@@ -163,7 +163,7 @@ def test_a_face_without_a_frame_has_no_error_and_spoils_no_other(name):
     [
         ({"thresholds": ()}, "thresholds: got"),
         ({"thresholds": (-0.1,)}, "expected positive numbers"),
-        ({"rounding": "ceil", "crop": AlignedCrop(36)}, "expected '', 'floor' or 'nearest'"),
+        ({"rounding": "ceil", "crop": AlignedCrop(36)}, "expected one of '', floor, nearest"),
         ({"rounding": "floor"}, "crop: got None"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from asmnet._options import check_options
+from shape_models._options import check_choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +139,8 @@ def network_spec(name: str) -> NetworkSpec:
     >>> network_spec("mobilenetv2").stride
     16
     """
-    try:
-        return _NETWORKS[name]
-    except KeyError:
-        raise ValueError(f"network: got {name!r}; expected one of {', '.join(network_names())}.") from None
+    check_choice(network_names(), network=name)
+    return _NETWORKS[name]
 
 
 def build_network(name: str, n_landmarks: int, **options: Any) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asmnet.networks.mobilenet import conv_norm_act
+from shape_models._options import check_choice
 
 __all__ = ["BLOCKS", "ChannelAggregationBlock", "HPMBlock", "InceptionBlock", "ResidualBlock", "make_block"]
 
@@ -25,16 +26,31 @@ def _check(c_in: int, c_out: int, divisor: int) -> None:
 
 
 class _PreActivated(nn.Module):
-    """Shortcut of the pre-activation family: identity, or a 1x1 convolution of the activated input."""
+    """Three convolutions, each after batch normalisation and ReLU, beside a shortcut.
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    The shortcut is the identity, or a 1x1 convolution of the activated input.
+    """
+
+    def __init__(self, c_in: int, c_out: int, widths: tuple[int, int, int], kernels: tuple[int, int, int]) -> None:
         super().__init__()
         self.bn = batch_norm(c_in)
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False) if c_in != c_out else None
+        first, second, third = (
+            functools.partial(nn.Conv2d, kernel_size=k, padding=k // 2, bias=False) for k in kernels
+        )
+        self.conv1 = first(c_in, widths[0])
+        self.bn2 = batch_norm(widths[0])
+        self.conv2 = second(widths[0], widths[1])
+        self.bn3 = batch_norm(widths[1])
+        self.conv3 = third(widths[1], widths[2])
 
-    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _chain(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return what each of the convolutions gives, and the shortcut."""
         activated = torch.relu(self.bn(x))
-        return activated, x if self.shortcut is None else self.shortcut(activated)
+        first = self.conv1(activated)
+        second = self.conv2(torch.relu(self.bn2(first)))
+        third = self.conv3(torch.relu(self.bn3(second)))
+        return [first, second, third], x if self.shortcut is None else self.shortcut(activated)
 
 
 class ResidualBlock(_PreActivated):
@@ -58,13 +74,7 @@ class ResidualBlock(_PreActivated):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         _check(c_in, c_out, 2)
-        super().__init__(c_in, c_out)
-        half = c_out // 2
-        self.conv1 = nn.Conv2d(c_in, half, 1, bias=False)
-        self.bn2 = batch_norm(half)
-        self.conv2 = nn.Conv2d(half, half, 3, padding=1, bias=False)
-        self.bn3 = batch_norm(half)
-        self.conv3 = nn.Conv2d(half, c_out, 1, bias=False)
+        super().__init__(c_in, c_out, (c_out // 2, c_out // 2, c_out), (1, 3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, c_in, h, w) to (batch, c_out, h, w).
@@ -79,11 +89,8 @@ class ResidualBlock(_PreActivated):
         Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
-        y, shortcut = self._enter(x)
-        y = self.conv1(y)
-        y = self.conv2(torch.relu(self.bn2(y)))
-        out: Tensor = self.conv3(torch.relu(self.bn3(y))) + shortcut
-        return out
+        chain, shortcut = self._chain(x)
+        return chain[-1] + shortcut
 
 
 class HPMBlock(_PreActivated):
@@ -108,13 +115,7 @@ class HPMBlock(_PreActivated):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         _check(c_in, c_out, 4)
-        super().__init__(c_in, c_out)
-        half, quarter = c_out // 2, c_out // 4
-        self.conv1 = nn.Conv2d(c_in, half, 3, padding=1, bias=False)
-        self.bn2 = batch_norm(half)
-        self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
-        self.bn3 = batch_norm(quarter)
-        self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
+        super().__init__(c_in, c_out, (c_out // 2, c_out // 4, c_out // 4), (3, 3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, c_in, h, w) to (batch, c_out, h, w).
@@ -129,11 +130,8 @@ class HPMBlock(_PreActivated):
         Tensor of shape (batch, channels, height, width)
             Feature maps.
         """
-        y, shortcut = self._enter(x)
-        y1 = self.conv1(y)
-        y2 = self.conv2(torch.relu(self.bn2(y1)))
-        y3 = self.conv3(torch.relu(self.bn3(y2)))
-        return torch.cat([y1, y2, y3], dim=1) + shortcut
+        chain, shortcut = self._chain(x)
+        return torch.cat(chain, dim=1) + shortcut
 
 
 class InceptionBlock(nn.Module):
@@ -235,16 +233,22 @@ class ChannelAggregationBlock(nn.Module):
         column = {self.n: x}
         for w in range(self.n - 1, 0, -1):
             column[w] = self.narrow[str(w)](column[w + 1])
-        for h in range(self.n - 1, 0, -1):
-            merged = {}
-            for w in range(h, 0, -1):
-                wide = column[w + 1]
-                key = f"{w}{h}"
-                if key in self.depthwise:
-                    wide = self.depthwise[key](wide)
-                merged[w] = 0.5 * (wide + torch.cat([column[w], column[w]], dim=1))
-            column = merged
-        return column[1]
+        return merge_scales(column, self.depthwise, lambda key, narrow: torch.cat([narrow, narrow], dim=1))
+
+
+def merge_scales(column: dict[int, Tensor], depthwise: nn.ModuleDict, up: Callable[[str, Tensor], Tensor]) -> Tensor:
+    """Average each scale with the next coarser one brought up to it, level by level, until the finest is left.
+
+    Scale ``n`` of 1 to ``n`` is the finest; the node of scale w at level h goes by the name ``f"{w}{h}"``.
+    """
+    for h in range(len(column) - 1, 0, -1):
+        merged = {}
+        for w in range(h, 0, -1):
+            key = f"{w}{h}"
+            fine = depthwise[key](column[w + 1]) if key in depthwise else column[w + 1]
+            merged[w] = 0.5 * (fine + up(key, column[w]))
+        column = merged
+    return column[1]
 
 
 def _inception(c_in: int, c_out: int) -> nn.Module:
@@ -291,6 +295,5 @@ def make_block(name: str, c_in: int, c_out: int) -> nn.Module:
     >>> type(make_block("cab", 64, 128)).__name__
     'HPMBlock'
     """
-    if name not in BLOCKS:
-        raise ValueError(f"got block {name!r}; expected one of {', '.join(sorted(BLOCKS))}.")
+    check_choice(BLOCKS, block=name)
     return BLOCKS[name](c_in, c_out)

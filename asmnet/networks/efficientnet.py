@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from asmnet._prediction import Prediction, pool
 from asmnet.networks._registry import register_network
 from asmnet.networks.mobilenet import RegressionHeads, check_images, conv_norm_act, make_divisible
+from shape_models._options import check_choice
 
 __all__ = ["EfficientNet"]
 
@@ -103,8 +104,7 @@ class EfficientNet(nn.Module):
         drop_connect: float | None = None,
     ) -> None:
         super().__init__()
-        if variant not in _VARIANTS:
-            raise ValueError(f"got variant {variant!r}; expected one of {', '.join(_VARIANTS)}.")
+        check_choice(_VARIANTS, variant=variant)
         width, depth, default_drop = _VARIANTS[variant]
         drop_connect = default_drop if drop_connect is None else drop_connect
         c_in = make_divisible(32 * width)

@@ -17,8 +17,9 @@ from asmnet._drawing import map_to_units
 from asmnet._options import check_counts
 from asmnet._prediction import Prediction, full_precision
 from asmnet.networks._registry import register_network
-from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block
+from asmnet.networks.blocks import ChannelAggregationBlock, batch_norm, conv_bn_relu, make_block, merge_scales
 from asmnet.networks.mobilenet import check_images, initialise
+from shape_models._options import check_choice
 
 __all__ = ["Hourglass", "ScaleAggregation", "StackedHeatmapNet"]
 
@@ -136,16 +137,7 @@ class ScaleAggregation(nn.Module):
         column = {self.n: x}
         for w in range(self.n - 1, 0, -1):
             column[w] = self.after[str(w)](functional.max_pool2d(self.before[str(w)](column[w + 1]), 2))
-        for h in range(self.n - 1, 0, -1):
-            merged = {}
-            for w in range(h, 0, -1):
-                key = f"{w}{h}"
-                fine = column[w + 1]
-                if key in self.depthwise:
-                    fine = self.depthwise[key](fine)
-                merged[w] = 0.5 * (fine + self.up[key](column[w]))
-            column = merged
-        return column[1]
+        return merge_scales(column, self.depthwise, lambda key, coarse: self.up[key](coarse))
 
 
 _register = functools.partial(register_network, input_size=128, criterion="heatmap")
@@ -220,14 +212,11 @@ class StackedHeatmapNet(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(n_landmarks=n_landmarks, n_stacks=n_stacks, depth=depth)
-        if topology not in ("hourglass", "sat"):
-            raise ValueError(f"got topology {topology!r}; expected 'hourglass' or 'sat'.")
+        check_choice(("hourglass", "sat"), topology=topology)
+        check_choice(DECODERS, decoder=decoder)
+        check_choice(("free", "probability"), maps=maps)
         if topology == "sat" and block != "cab":
             raise ValueError(f"got topology 'sat' with block {block!r}; SAT is built from 'cab' blocks only.")
-        if decoder not in DECODERS:
-            raise ValueError(f"got decoder {decoder!r}; expected one of {', '.join(DECODERS)}.")
-        if maps not in ("free", "probability"):
-            raise ValueError(f"got maps {maps!r}; expected 'free' or 'probability'.")
         if ratio not in (2, 4):
             raise ValueError(f"got ratio {ratio}; expected 2 or 4 input pixels per heat map pixel.")
         c1, c2, c3 = (round(c * width) for c in (64, 128, 256))
@@ -238,28 +227,18 @@ class StackedHeatmapNet(nn.Module):
             )
         self.n_landmarks, self.depth, self.ratio, self.n_stacks = n_landmarks, depth, ratio, n_stacks
         self.decoder, self.maps = decoder, maps
-        stem = nn.Conv2d(3, c1, 3, padding=1, bias=False)
-        if ratio == 4:
-            stem = nn.Conv2d(3, c1, 7, stride=2, padding=3, bias=False)
-        self.stem = nn.Sequential(stem, batch_norm(c1), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(3, c1, 3) if ratio == 2 else conv_bn_relu(3, c1, 7, stride=2)
         self.res0 = make_block(block, c1, c2)
         self.res1 = make_block(block, c2, c2)
         self.res2 = make_block(block, c2, c3)
-        self.bodies, self.tails, self.features, self.heads = (nn.ModuleList() for _ in range(4))
-        self.from_features, self.from_heatmaps = nn.ModuleList(), nn.ModuleList()
-        for i in range(n_stacks):
-            body = (
-                Hourglass(c3, depth=depth, block=block)
-                if topology == "hourglass"
-                else ScaleAggregation(c3, depth=depth)
-            )
-            self.bodies.append(body)
-            self.tails.append(make_block(block, c3, c3))
-            self.features.append(conv_bn_relu(c3, c3, 1))
-            self.heads.append(nn.Conv2d(c3, n_landmarks, 1))
-            if i + 1 < n_stacks:
-                self.from_features.append(nn.Conv2d(c3, c3, 1))
-                self.from_heatmaps.append(nn.Conv2d(n_landmarks, c3, 1))
+        body = ScaleAggregation if topology == "sat" else functools.partial(Hourglass, block=block)
+        stacks, between = range(n_stacks), range(n_stacks - 1)
+        self.bodies = nn.ModuleList(body(c3, depth=depth) for _ in stacks)
+        self.tails = nn.ModuleList(make_block(block, c3, c3) for _ in stacks)
+        self.features = nn.ModuleList(conv_bn_relu(c3, c3, 1) for _ in stacks)
+        self.heads = nn.ModuleList(nn.Conv2d(c3, n_landmarks, 1) for _ in stacks)
+        self.from_features = nn.ModuleList(nn.Conv2d(c3, c3, 1) for _ in between)
+        self.from_heatmaps = nn.ModuleList(nn.Conv2d(n_landmarks, c3, 1) for _ in between)
         self.depth_maps = nn.Conv2d(c3, n_landmarks, 1) if depth_head else None
         initialise(self, "fan_in")  # as published: Xavier, Gaussian, factor "in", magnitude 2
         # Maps are zero almost everywhere: heads that start there do not have to unlearn first.

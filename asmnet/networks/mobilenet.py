@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from asmnet._options import check_counts, check_kind, check_numbers, check_tensor
+from asmnet._options import check_counts, check_kind, check_tensor
 from asmnet._prediction import Prediction, full_precision, pool
 from asmnet.networks._registry import register_network
-from shape_models._options import check_flags
+from shape_models._options import check_flags, check_numbers
 
 __all__ = ["InvertedResidual", "MobileNetV2", "conv_norm_act", "load_torchvision_weights", "mobilenet_features"]
 
