@@ -146,6 +146,8 @@ def rate_interval(flags: ArrayLike, *, groups: ArrayLike | None = None, confiden
     marks = as_numpy(flags, "flags", booleans=True)
     if marks.dtype != bool or marks.ndim != 1:
         raise ValueError(f"flags: got {marks.dtype} of shape {marks.shape}; expected booleans of shape (n_faces,).")
+    if not marks.size:
+        raise ValueError("flags: got 0 faces; expected at least one.")
     count, n = int(marks.sum()), marks.size
     codes = group_codes(groups, np.ones(n, bool))
     if codes is None:

@@ -57,7 +57,7 @@ def normalizing_distance(
     >>> normalizing_distance([[0.0, 0.0], [9.0, 4.0]], "box_geometric_mean")
     array(6.)
     """
-    truth = as_shapes(target, name="target", allow_nan=True)
+    truth = as_shapes(target, name="target", n_dims=(2, 3), allow_nan=True)
     return lengths(truth, normalizer, scheme)[0].reshape(truth.shape[:-2])
 
 

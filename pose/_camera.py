@@ -393,4 +393,4 @@ def project_points(object_points: ArrayLike, pose: Pose, camera: Camera) -> np.n
     if not hasattr(pose, "translation"):
         hint = " Try result.pose." if hasattr(pose, "pose") else ""
         raise TypeError(f"pose: got {type(pose).__name__}; expected a Pose.{hint}")
-    return camera.project(pose(object_points))
+    return camera.project(pose(as_shapes(object_points, name="object_points", n_dims=3, allow_nan=True)))

@@ -213,7 +213,7 @@ class FaceModel3D:
         check_numbers(tol=tol, above=True)
         as_count(max_iter, "max_iter")
         mean = np.array(self.basis.mean, dtype=np.float64)
-        _, images, single = check_points(mean, landmarks)
+        _, images, single = check_points(mean, landmarks, name="landmarks")
         b, n = images.shape[:2]
         factors = self.weights * check_weights(weights, b, n)
         # Where the joint fit starts, which goes on to `tol`.

@@ -11,7 +11,7 @@ from shape_models._typing import ArrayLike
 from ._behind import flag_behind
 from ._camera import Camera
 from ._face_model import FaceModel3D
-from ._inputs import check_weights, refuse_fractions
+from ._inputs import check_points, check_weights, refuse_fractions
 from ._pnp import PnPResult, solve_pnp
 from .reference import reference_landmarks
 
@@ -86,5 +86,6 @@ def estimate_head_pose(
     points, firmness = reference_landmarks(scheme)
     if weights is not None:
         firmness = firmness * check_weights(weights, len(np.atleast_2d(weights)), len(firmness))
+    check_points(points, landmarks, name="landmarks")
     result = solve_pnp(points, landmarks, camera, weights=firmness, loss=loss, loss_scale=loss_scale)
     return flag_behind(result)

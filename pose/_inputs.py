@@ -39,31 +39,36 @@ def as_points(value: ArrayLike, name: str, n_dims: int | tuple[int, ...]) -> np.
 
 
 def check_points(
-    object_points: ArrayLike, image_points: ArrayLike, image_dims: int | tuple[int, ...] = 2
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return object points (1 or b, n, 3), image points (b, n, dims), and whether this is a single problem."""
+    object_points: ArrayLike, image_points: ArrayLike, image_dims: int | tuple[int, ...] = 2,
+    *, name: str = "image_points",
+) -> tuple[np.ndarray, np.ndarray, bool]:  # fmt: skip
+    """Return object points (1 or b, n, 3), image points (b, n, dims), and whether this is a single problem.
+
+    `name` is what the image points are called.
+    """
     objects = as_points(object_points, "object_points", 3)
-    images = as_points(image_points, "image_points", image_dims)
+    images = as_points(image_points, name, image_dims)
+    for what, points in (("object_points", objects), (name, images)):
+        if points.ndim > 3:
+            raise ValueError(
+                f"{what}: got shape {points.shape}; expected at most one leading dimension. Try "
+                f"reshape(-1, n, {points.shape[-1]})."
+            )
     if objects.shape[-2] != images.shape[-2]:
         raise ValueError(
-            f"got {objects.shape[-2]} object points and {images.shape[-2]} image points; expected the same number, "
-            "in the same order."
+            f"{name}: got {images.shape[-2]} points; expected {objects.shape[-2]}, as many as the object has, in the "
+            "same order."
         )
     if not objects.shape[-2]:
-        raise DegenerateShapeError("got 0 points; expected at least 4.")
-    if objects.ndim > 3 or images.ndim > 3:
-        raise ValueError(
-            f"got object points of shape {objects.shape} and image points of shape {images.shape}; expected at most "
-            "one leading dimension. Try reshape(-1, n, 2)."
-        )
+        raise DegenerateShapeError(f"{name}: got 0 points; expected at least 4.")
     single = objects.ndim == 2 and images.ndim == 2
     # Writable too: the compiled code would be compiled again for read-only arrays.
     objects, images = (np.require(a, np.float64, ["C", "W"]) for a in (objects, images))
     objects = _without_extremes(objects.reshape(-1, *objects.shape[-2:]), "object_points")
-    images = _without_extremes(images.reshape(-1, *images.shape[-2:]), "image_points")
+    images = _without_extremes(images.reshape(-1, *images.shape[-2:]), name)
     if len(objects) not in (1, len(images)):
         if len(images) != 1:
-            raise ValueError(f"got {len(objects)} sets of object points and {len(images)} of image points.")
+            raise ValueError(f"{name}: got {len(images)} sets of points; expected {len(objects)}, or one for all.")
         images = np.ascontiguousarray(np.broadcast_to(images, (len(objects), *images.shape[1:])))
     return objects, images, single
 

@@ -119,8 +119,9 @@ def plot_deformation(
         title = f"mode {mode}, {amount:+g} √λ"
     else:
         second = as_shapes(target, name="target", n_landmarks=first.shape[-2], n_dims=first.shape[-1]).astype(float)
-        if second.ndim != 2 or first.ndim != 2:
-            raise ValueError("got several shapes; expected one reference and one target.")
+        for name, one in (("reference", first), ("target", second)):
+            if one.ndim != 2:
+                raise ValueError(f"{name}: got shape {one.shape}; expected one shape.")
         if align:
             second = np.asarray(estimate_similarity(second, first)(second))
         title = "reference to target"

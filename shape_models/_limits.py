@@ -411,7 +411,9 @@ class Ellipsoid(_OneNumber):
 
 def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
     values, widths = as_array(coefficients, "coefficients"), as_array(scale, "scale")
-    if not values.ndim or not widths.ndim or values.shape[-1] != widths.shape[-1]:
+    if widths.ndim != 1:
+        raise ValueError(f"scale: got shape {tuple(widths.shape)}; expected (n_components,).")
+    if not values.ndim or values.shape[-1] != widths.shape[-1]:
         raise ValueError(
             f"coefficients: got shape {tuple(values.shape)} with a scale of shape {tuple(widths.shape)}; expected the "
             "same number of modes on the last axis of both."

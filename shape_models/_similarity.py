@@ -153,7 +153,7 @@ class Pair(NamedTuple):
             source, target = source.astype(dtype, copy=False), target.astype(dtype, copy=False)
         if source.shape[-2:] != target.shape[-2:]:
             raise ValueError(
-                f"got {names[0]} with {tuple(source.shape[-2:])} and {names[1]} with {tuple(target.shape[-2:])} "
+                f"{names[0]}: got {tuple(source.shape[-2:])} and for {names[1]} {tuple(target.shape[-2:])} "
                 "landmarks and dimensions; expected the same. Try LandmarkScheme.subset or convert to select common "
                 "landmarks."
             )
@@ -161,8 +161,8 @@ class Pair(NamedTuple):
             batch = batch_shape(source, target)
         except ValueError:
             raise ValueError(
-                f"got {names[0]} {tuple(source.shape)} and {names[1]} {tuple(target.shape)}; "
-                "expected leading axes that broadcast."
+                f"{names[0]}: got shape {tuple(source.shape)} with {names[1]} of shape {tuple(target.shape)}; expected "
+                "leading axes that broadcast."
             ) from None
         if weights is not None:
             weights = _relative_weights(weights, source, (*batch, int(source.shape[-2])))

@@ -108,22 +108,27 @@ class ShapeStatistics:
         ValueError
             For NaN, infinities or an array of another dimension.
         """
-        array = as_numpy(shapes)
+        return cls._of(shapes, "shapes")
+
+    @classmethod
+    def _of(cls, shapes: Any, name: str) -> ShapeStatistics:
+        """Return the statistics of what is called so."""
+        array = as_numpy(shapes, name)
         if array.ndim == 3 and array.size:
-            array = as_shapes(array, allow_nan=True, allow_inf=True)
+            array = as_shapes(array, name=name, allow_nan=True, allow_inf=True)
         if array.ndim not in (2, 3):
             raise ValueError(
-                f"got a chunk of shape {array.shape}; expected (n_samples, n_landmarks, n_dims) or "
+                f"{name}: got shape {array.shape}; expected (n_samples, n_landmarks, n_dims) or "
                 "(n_samples, n_features)."
             )
         flat = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64, copy=False)
         if not np.isfinite(flat).all():
             raise ValueError(
-                "got NaN or infinity in a chunk; expected complete, finite shapes. Try fitting shapes with missing "
+                f"{name}: got NaN or infinity; expected complete, finite shapes. Try fitting shapes with missing "
                 "landmarks in memory, with ASM.fit."
             )
         if not math.prod(array.shape[1:]):
-            raise ValueError(f"got a chunk of shape {array.shape}; expected at least one coordinate.")
+            raise ValueError(f"{name}: got shape {array.shape}; expected at least one coordinate.")
         if not len(flat):
             return cls(0, np.zeros(array.shape[1:]), np.zeros((flat.shape[1], flat.shape[1])))
         refuse_extreme(float(flat.min()), float(flat.max()))
@@ -187,10 +192,7 @@ class ShapeStatistics:
             When the shapes differ in landmarks or dimensions.
         """
         if self.event_shape != other.event_shape:
-            raise ValueError(
-                f"got chunks of shapes {self.event_shape} and {other.event_shape}; expected the same landmarks and "
-                "dimensions in every chunk."
-            )
+            raise ValueError(f"other: got shapes {other.event_shape}; expected {self.event_shape}, the same of all.")
         if not other.n_samples:
             return self
         if not self.n_samples:
@@ -208,9 +210,14 @@ def merge_all(parts: Iterable[ShapeStatistics]) -> ShapeStatistics:
     """Return the statistics of all parts together, merged in their order."""
     total: ShapeStatistics | None = None
     for part in parts:
+        if total is not None and part.event_shape != total.event_shape:
+            raise ValueError(
+                f"chunks: got shapes {total.event_shape} and {part.event_shape}; expected the same landmarks and "
+                "dimensions in every chunk."
+            )
         total = part if total is None else total.merge(part)
     if total is None or not total.n_samples:
-        raise ValueError("got no shapes: the chunks are empty; expected at least 2 shapes.")
+        raise ValueError("chunks: got no shapes, all are empty; expected at least 2 shapes.")
     return total
 
 
@@ -259,7 +266,7 @@ def _restart(chunks: Any) -> Iterable[Any]:
 
 
 def _of_chunk(item: Any, *, load: Callable[[Any], Any] | None = None) -> ShapeStatistics:
-    return ShapeStatistics.from_shapes(item if load is None else load(item))
+    return ShapeStatistics._of(item if load is None else load(item), "chunks")
 
 
 def _dask_blocks(function: Callable[[Any], Any], array: Any) -> Iterator[Any]:

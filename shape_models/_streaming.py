@@ -24,12 +24,17 @@ def fit_in_chunks(
     rule = alignment._superimposition().rule()
     reflection = alignment.reflection
 
+    event: list[int] = []  # of one shape, as the first look has it
+
     def blocks() -> Iterator[tuple[np.ndarray, None]]:
         # Looked into for the first shape only: the sums go through `mapper`, which loads chunks where it works.
-        return (block for block in (_block(item, load) for item in each_chunk(chunks)) if len(block[0]))
+        for block in (_block(item, load) for item in each_chunk(chunks)):
+            if len(block[0]):
+                event[:] = block[0].shape[1:]
+                yield block
 
     def mapper(step: Callable[[Any], Any], _: Any) -> Iterator[Any]:
-        sums = map_chunks(partial(_step, step=step, load=load), chunks, map=map)
+        sums = map_chunks(partial(_step, step=step, load=load, event=tuple(event)), chunks, map=map)
         return (part for part in sums if part is not None)
 
     found = mean_of_blocks(
@@ -65,16 +70,21 @@ def _superimpose(
     return ShapeStatistics.from_shapes(aligned), squares, mirrored
 
 
-def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] | None) -> Any:
+def _step(item: Any, *, step: Callable[[Any], Any], load: Callable[[Any], Any] | None, event: tuple[int, ...]) -> Any:
     block = _block(item, load)
+    if len(block[0]) and block[0].shape[1:] != event:
+        raise ValueError(
+            f"chunks: got shapes {event} and {block[0].shape[1:]}; expected the same landmarks and dimensions in every "
+            "chunk."
+        )
     return step(block) if len(block[0]) else None
 
 
 def _block(item: Any, load: Callable[[Any], Any] | None) -> tuple[np.ndarray, None]:
-    array = as_shapes(item if load is None else load(item), name="chunk", n_dims=(2, 3), min_samples=0, allow_nan=True)
+    array = as_shapes(item if load is None else load(item), name="chunks", n_dims=(2, 3), min_samples=0, allow_nan=True)
     if np.isnan(array).any():
         raise ValueError(
-            "chunk: got a missing landmark (NaN); expected complete shapes. Try fitting shapes with missing landmarks "
+            "chunks: got a missing landmark (NaN); expected complete shapes. Try fitting shapes with missing landmarks "
             "in memory, with AlignedASM.fit."
         )
     return array.astype(np.float64, copy=False), None

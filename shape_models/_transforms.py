@@ -305,11 +305,17 @@ class Similarity:
         ValueError
             If source and target differ in their number of landmarks.
         """
-        mapped = self(source)
+        mapped = self(_points(source, self.n_dims, "source"))
         wanted: Any = _points(target, self.n_dims, "target")
         if wanted.shape[-2] != mapped.shape[-2]:
             raise ValueError(f"target: got {wanted.shape[-2]} landmarks; expected {mapped.shape[-2]}, as in source.")
         xp = namespace_of(mapped)
+        try:
+            np.broadcast_shapes(tuple(mapped.shape), tuple(wanted.shape))
+        except ValueError:
+            raise ValueError(
+                f"target: got shape {tuple(wanted.shape)}; expected one that broadcasts with {tuple(mapped.shape)}."
+            ) from None
         if namespace_of(wanted) is not xp:
             wanted = beside(wanted, mapped)
         return xp.sqrt(xp.sum((mapped - wanted) ** 2, axis=-1))

@@ -161,7 +161,9 @@ def learn_box_convention(
     else:
         tight = _as_boxes(landmarks, "landmarks")
     if tight.shape != found.shape:
-        raise ValueError(f"got {len(found)} boxes and landmarks of shape {shapes.shape}; expected as many faces.")
+        raise ValueError(
+            f"landmarks: got shape {shapes.shape}; expected as many faces as `detected` has boxes, {len(found)}."
+        )
     sides, true_sides = found[:, 2:] - found[:, :2], tight[:, 2:] - tight[:, :2]
     with np.errstate(invalid="ignore", divide="ignore"):
         center = ((tight[:, :2] + tight[:, 2:]) - (found[:, :2] + found[:, 2:])) / 2

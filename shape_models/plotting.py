@@ -89,8 +89,8 @@ def plot_shape(
     """
     y_down = points_down(shape) if y_down is None else y_down
     check_flags(numbers=numbers, y_down=y_down)
-    shapes = as_shapes(shape, name="shape", allow_nan=True)
-    if shapes.ndim > 3:
+    shapes = as_shapes(shape, name="shape", n_dims=(2, 3), allow_nan=True)
+    if shapes.ndim > 3 or not shapes.shape[-2]:
         raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
     shapes = shapes.reshape(-1, *shapes.shape[-2:])
     if len(plane) != 2 or not all(isinstance(i, int | np.integer) and 0 <= i < shapes.shape[2] for i in plane):

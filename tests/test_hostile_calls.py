@@ -204,20 +204,24 @@ def flat(thing, depth=0):
     return []
 
 
+def arguments(error):
+    """Return the names of all arguments of what was called; none where it hands others on."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if code.co_filename.startswith(PACKAGES) and code.co_name != "wrapper":
+            takes = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+            if code.co_flags & inspect.CO_VARKEYWORDS:
+                return set()
+            return takes | set(inspect.signature(type(frame.f_locals["self"])).parameters if "self" in takes else ())
+    return set()
+
+
 def foreign_arguments(error):
     """Return the arguments that a message recommends and that what was called does not have."""
     hint, other = "".join(re.findall(r"[Tt]ry .*", str(error), re.DOTALL)), re.compile(r"\w*\([^()]*\)")
     while other.search(hint):  # calls of something else
         hint = other.sub("", hint)
-    takes = set()
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        code = frame.f_code
-        if code.co_filename.startswith(PACKAGES) and code.co_name != "wrapper":
-            takes.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-            if code.co_flags & inspect.CO_VARKEYWORDS:  # handed on
-                return []
-            takes.update(inspect.signature(type(frame.f_locals["self"])).parameters if "self" in takes else ())
-            break
+    takes = arguments(error)
     return [name for name in re.findall(r"(?<![\w.])([a-z_]\w*)=(?!=)", hint) if takes and name not in takes]
 
 
@@ -251,6 +255,16 @@ def test_what_is_no_array_of_numbers_is_refused_in_our_words(door):
         assert complaint(caught.value) is None, f"{kind}: {complaint(caught.value)}"
 
 
+def misshapen(value):
+    """Return numbers of other counts and shapes."""
+    yield "flat", value.ravel()
+    yield "deep", np.broadcast_to(value, (2, 2, 2, *value.shape))
+    yield "shorter", value[:-1]
+    yield "longer", np.concatenate([value, value[:1]])
+    yield "narrow", value[..., :-1]
+    yield "wide", np.concatenate([value, value[..., :1]], axis=-1)
+
+
 ANYTHING = ("groups", "labels")  # of faces, which may have names of any kind
 FIGURES = {
     "plot_clip shape": (lambda x: plotting.plot_clip(MODEL, x), FACES[0]),
@@ -277,6 +291,24 @@ def test_strange_numbers_are_answered_or_refused_in_our_words(door):
         from matplotlib import pyplot
 
         pyplot.close("all")
+
+
+COUNTED = MODELS | {
+    door: call for door, call in NUMBERS.items() if not door.startswith(SLOW) or door == "refine points"
+}
+
+
+@pytest.mark.parametrize("door", COUNTED)
+def test_a_message_begins_with_an_argument_of_what_was_called(door):
+    call, value = COUNTED[door]
+    for kind, given in misshapen(value):
+        error = None
+        try:
+            call(given)
+        except (ValueError, TypeError) as raised:
+            error = raised
+        takes = set() if error is None else arguments(error)
+        assert not takes or re.match(r"\w*", str(error))[0] in takes, f"{kind}: {error}"
 
 
 # --- options ------------------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_no_answer_raises(points, pixels, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_points": np.ones((7, 2))}, "same number"),
+        ({"image_points": np.ones((7, 2))}, "^image_points: got 7 points; expected 8"),
         ({"image_points": np.full((8, 2), np.inf)}, "infinite"),
         ({"image_points": np.ones((8, 3))}, "2 on the last axis"),
         ({"object_points": np.ones((8, 2))}, "3 on the last axis"),

@@ -84,7 +84,7 @@ def test_learning_needs_boxes_on_faces(rng):
     tight = np.concatenate([faces.min(1), faces.max(1)], axis=1)
     with pytest.raises(ValueError, match="0 of 10 boxes lie on the face; expected at least 5"):
         learn_box_convention(tight / 500, faces)  # fractions of the image
-    with pytest.raises(ValueError, match="as many faces"):
+    with pytest.raises(ValueError, match="as many faces as"):
         learn_box_convention(tight[:5], faces)
     with pytest.raises(TypeError, match="masked"):
         learn_box_convention(np.ma.array(tight, mask=False), faces)

@@ -142,15 +142,15 @@ def test_one_shot_sources_are_refused(rng):
 
 def test_bad_chunks(rng):
     shapes = rng.normal(size=(20, 4, 2))
-    with pytest.raises(ValueError, match=r"chunks of shapes \(4, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"^chunks: got shapes \(4, 2\) and \(3, 2\)"):
         ShapeStatistics.from_chunks([shapes, shapes[:, :3]])
-    with pytest.raises(ValueError, match="the chunks are empty"):
+    with pytest.raises(ValueError, match=r"^chunks: got no shapes"):
         ShapeStatistics.from_chunks([])
-    with pytest.raises(ValueError, match="the chunks are empty"):
+    with pytest.raises(ValueError, match=r"^chunks: got no shapes"):
         ShapeStatistics.from_chunks([shapes[:0]])
-    with pytest.raises(ValueError, match=r"NaN or infinity in a chunk.*ASM\.fit"):
+    with pytest.raises(ValueError, match=r"chunks: got NaN or infinity.*ASM\.fit"):
         ShapeStatistics.from_chunks([np.full((3, 4, 2), np.nan)])
-    with pytest.raises(ValueError, match="got a chunk of shape"):
+    with pytest.raises(ValueError, match=r"^chunks: got shape"):
         ShapeStatistics.from_chunks([shapes[0, 0]])
     with pytest.raises(ValueError, match=r"got 1 sample\(s\)"):
         ASM().fit_chunks([shapes[:1]])
