@@ -54,7 +54,8 @@ class Predictor:
         What the landmarks are worth; by default what the model says of itself. Without either, the maxima of heat maps
         are fitted as by `shape_models.search.fit_heatmaps`, and other landmarks are projected.
     search : ASMFitter, optional
-        What `uncertainty` was learned with, for networks that draw no heat maps; by default ``"search68"``.
+        Of the image, from the landmarks of the network: where `uncertainty` was learned with one, its landmarks are
+        joined with those of the network. By default ``"search68"``.
     device : str
         Where the network runs.
 
@@ -314,30 +315,31 @@ class Predictor:
         Returns
         -------
         Findings
-            Of one look, and of a search from there where the network draws no heat maps.
+            Of one look, and of a search from there where one was given or the network draws no heat maps.
         """
         images, owner = [as_rgb(image)], np.zeros(1, dtype=int)
         crops = Crops.of_boxes(check_boxes(box, images[0].shape[1::-1], n=1))
         answer = self._look(images, flip=False, n_views=1, batch_size=1, maps=True)(owner, crops)
-        return self._findings(images, owner, answer, search=True)
+        return self._findings(images, owner, answer, search=self._search is not None or answer.maps is None)
 
     def _findings(self, images: Sequence[np.ndarray], owner: np.ndarray, answer: Answers, search: bool) -> Findings:
-        """Return what is joined with the shape model: what the heat maps say, or a search from the landmarks."""
+        """Return what is joined with the shape model: what the heat maps say, and a search from the landmarks."""
         points = answer.landmarks
+        found = Findings(points)
         if answer.maps is not None:
             from shape_models.search import heatmap_peaks
 
             _, spread, height = heatmap_peaks(answer.maps, answer.matrices)
-            return Findings(points, spread, height)
+            found = found._replace(spread=spread, height=height)
         if not search:
-            return Findings(points)
+            return found
         places, confidence = np.full(points.shape, np.nan), np.zeros(points.shape[:2])
-        found = self.search.predict([images[k] for k in owner], initial=points)
-        assert isinstance(found, list)
-        for i, result in enumerate(found):
+        results = self.search.predict([images[k] for k in owner], initial=points)
+        assert isinstance(results, list)
+        for i, result in enumerate(results):
             if result.status != "error":
                 places[i], confidence[i] = result.shape, result.confidence
-        return Findings(points, searched=places, confidence=confidence)
+        return found._replace(searched=places, confidence=confidence)
 
     def _failed(self, box: np.ndarray, message: str, fit: bool) -> FacePrediction:
         nothing = np.full((count_landmarks(self.model), 2), np.nan)

@@ -1,4 +1,4 @@
-"""How far a network's landmarks are off, told from its heat maps or from a search of the image: learned, and used."""
+"""How far a network's landmarks are off, told from its heat maps and from a search of the image: learned, and used."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Uncertainty:
     """What the landmarks of a network are worth, learned by `learn_uncertainty`.
 
     The logarithm of the variance of an error is linear in what is seen of the landmark: width and height of its heat
-    map; or confidence of the search that started there and its distance from the network. With a search the two
+    map, confidence of the search that started there and its distance from the network. With a search the two
     places are joined as Gaussians whose errors correlate. The shape model is fitted to that, and the covariance of the
     answer is learned likewise from those that went in and came out.
 
@@ -92,7 +92,7 @@ class Uncertainty:
     network, joined, answer : scatter
         Of the network's landmarks, of those joined with the search, and of the answer.
     search : scatter or None
-        Of the landmarks of the search; None for heat maps.
+        Of the landmarks of the search; None without one.
     correlation : float
         Of the errors of network and search.
 
@@ -332,21 +332,21 @@ def _size_and_turn(model: AlignedASM, points: np.ndarray) -> tuple[np.ndarray, n
 
 def _features(found: Findings, size: np.ndarray) -> np.ndarray:
     """Return what the variance of each landmark follows from, (n, K, p)."""
+    seen_of_it = []
     if found.spread is not None and found.height is not None:
         seen = found.height > 0
         with np.errstate(invalid="ignore", divide="ignore"):
             # Of the geometric mean of both standard deviations, in fractions of the size.
             width = 0.25 * np.log(np.linalg.det(found.spread)) - np.log(size)[:, None]
         height = np.log(np.where(seen, found.height, 1.0))
-        return _with_means(np.where(seen, width, np.nan), np.where(seen, height, np.nan))
-    if found.searched is None or found.confidence is None:
-        return np.ones((*found.points.shape[:2], 1))
-    away = np.linalg.norm(found.searched - found.points, axis=2) / size[:, None]
-    away = np.log(_NEAR + np.nan_to_num(away, nan=1.0))
-    # A confidence that rounds to 0 or 1 has no odds; their own clip decides.
-    certain = np.clip(found.confidence, 1e-9, 1 - 1e-9)
-    odds = np.clip(np.log(certain) - np.log1p(-certain), -_LOGIT, _LOGIT)
-    return _with_means(odds, away)
+        seen_of_it += [np.where(seen, width, np.nan), np.where(seen, height, np.nan)]
+    if found.searched is not None and found.confidence is not None:
+        away = np.linalg.norm(found.searched - found.points, axis=2) / size[:, None]
+        away = np.log(_NEAR + np.nan_to_num(away, nan=1.0))
+        # A confidence that rounds to 0 or 1 has no odds; their own clip decides.
+        certain = np.clip(found.confidence, 1e-9, 1 - 1e-9)
+        seen_of_it += [np.clip(np.log(certain) - np.log1p(-certain), -_LOGIT, _LOGIT), away]
+    return _with_means(*seen_of_it) if seen_of_it else np.ones((*found.points.shape[:2], 1))
 
 
 def _with_means(*values: np.ndarray) -> np.ndarray:

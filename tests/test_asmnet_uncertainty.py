@@ -57,6 +57,31 @@ def test_the_better_of_network_and_search_counts_more():
     assert np.isfinite(learned.join(MODEL, lost).covariance).all()  # a search that could not begin
 
 
+def test_heat_maps_and_a_search_together_are_better_than_either():
+    rng = np.random.default_rng(4)
+    truth, points, spread, height = made(300, rng)
+    size = np.ptp(truth, axis=1).max(1)[:, None, None]
+    doubt = rng.uniform(0.2, 1.0, height.shape)
+    searched = truth + 0.3 * size * doubt[..., None] * rng.normal(size=truth.shape)
+    whole = Findings(points, spread, height, searched, 1 - 0.9 * doubt)
+    errors = {}
+    for name, found in (
+        ("maps", Findings(points, spread, height)),
+        ("search", Findings(points, searched=searched, confidence=whole.confidence)),
+        ("both", whole),
+    ):
+        first, last = (
+            Findings(*(None if p is None else p[part] for p in found)) for part in np.split(range(300), [200])
+        )
+        answer = Uncertainty.learn(MODEL, first, truth[:200]).join(MODEL, last)
+        off = truth[200:] - answer.fit.completed
+        errors[name] = np.linalg.norm(off, axis=2).mean()
+        square = np.einsum("nki,nkij,nkj->nk", off, np.linalg.inv(answer.covariance), off)
+        inside = (square <= tail_radius(0.8, answer.degrees_of_freedom) ** 2).mean()
+        assert inside == pytest.approx(0.8, abs=0.04)
+    assert errors["both"] < 0.97 * min(errors["maps"], errors["search"])
+
+
 def test_frames_do_not_matter_and_bad_faces_stay_alone():
     rng = np.random.default_rng(3)
     truth, points, spread, height = made(80, rng)

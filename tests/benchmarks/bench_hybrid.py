@@ -1,7 +1,7 @@
 """What network, image and shape model make of plain and covered faces together, and whether they know how well.
 
     SHAPE_MODELS_DATA=/path/to/data python tests/benchmarks/bench_hybrid.py asmnet-68 [--limit 60] [--covers plain,grey]
-        [--picture reliability.png] [--learn FILE.json]
+        [--picture reliability.png] [--search] [--learn FILE.json] [--uncertainty FILE.json]
 
 Faces of 300-W val by their true boxes, one look. Covers: `grey` and `textured` (a piece of another photograph) are
 rectangles over a quarter of the box at a random place, sides 1 : 2 to 2 : 1; `bar` a dark bar over both eyes; `side`
@@ -17,7 +17,8 @@ of the box, and of the plausibility. MODEL may be `search68` too, which answers 
 
 With --learn the uncertainty that ships beside the weights is learned anew: from every fourth training face grey,
 textured and with a bar, and from every eighth as it is. The networks know these: of their errors there 52, 83 and 97 %
-lie where 47, 80 and 96 % do in new photographs. So only one in four of them tells how far the answer is off.
+lie where 47, 80 and 96 % do in new photographs. So only one in four of them tells how far the answer is off. With
+--search a network that draws heat maps is joined with the search of the image too; measure that with --uncertainty.
 """
 
 import argparse
@@ -32,8 +33,9 @@ from scipy.ndimage import convolve, gaussian_filter
 from scipy.stats import rankdata, spearmanr
 
 from asmnet import Predictor
+from asmnet.checkpoints import load_pretrained
 from asmnet.data import load_image
-from asmnet.uncertainty import learn_uncertainty
+from asmnet.uncertainty import Uncertainty, learn_uncertainty
 from evaluation import compare
 from shape_models import load_model
 from shape_models.datasets import read_300w
@@ -254,11 +256,15 @@ def main():
     parser.add_argument("--covers", default=",".join(COVERS))
     parser.add_argument("--limit", type=int, help="measure about so many faces, evenly chosen")
     parser.add_argument("--picture", type=Path, help="draw how many landmarks lie within which ellipses")
+    parser.add_argument("--search", action="store_true", help="join a search of the image, also where there are maps")
     parser.add_argument("--learn", type=Path, help="learn the uncertainty anew and write it here")
+    parser.add_argument("--uncertainty", type=Path, help="use this one, written by --learn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     searches = arguments.model == "search68"
-    call = load_model("search68") if searches else Predictor.from_pretrained(arguments.model)
+    search = load_model("search68") if searches or arguments.search else None
+    learned = arguments.uncertainty and Uncertainty.from_header(json.loads(arguments.uncertainty.read_text()))
+    call = search if searches else Predictor(load_pretrained(arguments.model), search=search, uncertainty=learned)
     if arguments.learn:
         images, shapes, _ = faces("train", 4)
         pairs = [covered(kind, images, shapes) for kind in ("grey", "textured", "bar")]

@@ -1,6 +1,6 @@
 """Studies on real faces: what the ASM term of the loss and teachers bring.
 
-Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study.py asm-loss | distillation | depth
+Run: SHAPE_MODELS_DATA=... python tests/benchmarks/study.py asm-loss | distillation | label-offset | depth
 
 All train on 300-W train and are measured on 300-W val; the last epoch counts, so that val chooses nothing. Trainings
 are kept in --out; a broken study goes on where it stopped.
@@ -19,9 +19,11 @@ from asmnet import Preprocessing, TrainConfig, predict_dataset, train
 from asmnet._inference import predict_packed
 from asmnet._pose_labels import angles_in_degrees, head_depths
 from asmnet._preparation import packed_side, prepare, with_depths
+from asmnet._scores import eye_corners, eye_line
 from asmnet.checkpoints import load_pretrained
 from asmnet.data import pack_faces
 from asmnet.distillation import distill
+from asmnet.measuring import LABEL_OFFSETS
 from asmnet.training import keep_freed_memory
 from evaluation import bootstrap_interval, compare, nme
 from shape_models import IBUG68
@@ -29,6 +31,7 @@ from shape_models.datasets import read_300w
 
 ANCHORS = IBUG68.anchors["outer_eye_corners"]
 VARIANTS = ("mnv2", "mnv2_r", "ASMNet_nr", "ASMNet")
+STUDENTS = {"alone": (), "tough": ("tough",), "tolerant": ("tolerant",), "both": ("tough", "tolerant")}
 CONTROL = "ASMNet, G for A(G)"  # the weights of the ASM term without a shape model: the landmarks count more, no more
 
 
@@ -127,17 +130,19 @@ def pair(models, flip):
 @main.command()
 @click.option("--size", default=96, show_default=True)
 @click.option("--epochs", default=30, show_default=True)
+@click.option("--student", "network", default="mobilenetv2", show_default=True)
 @click.option("--teacher", default="efficientnet-b0", show_default=True)
 @click.option("--initial", help="A heat-map model whose weights both teachers start from, for two epochs more.")
 @click.option("--preset", default="paper", show_default=True)
+@click.option("--seeds", default=3, show_default=True, help="Of the student; the teachers are trained once.")
 @click.option("--out", default="runs/distillation", show_default=True)
-def distillation(size, epochs, teacher, initial, preset, out):
-    """Train two teachers, and a student with none, one and both of them."""
+def distillation(size, epochs, network, teacher, initial, preset, seeds, out):
+    """Train two teachers, and students with none, one and both of them."""
     dataset, validation = faces("train"), faces("val")
     common = {"preprocessing": Preprocessing(size=size), "epochs": epochs, "ema": 0.99, "learning_rate": 2e-3}
     plain = {"form": "squared", "asm_weights": None, "pose_weight": 0.0}
     network_options = {"pose": False}
-    student = TrainConfig.modern(network="mobilenetv2", network_options=network_options, **common)
+    student = TrainConfig.modern(network=network, network_options=network_options, **common)
     if initial is None:
         weights = None
         teachers = TrainConfig.modern(
@@ -162,36 +167,86 @@ def distillation(size, epochs, teacher, initial, preset, out):
     if weights is not None:
         for part, taught in (("tough", prepared.landmarks), ("tolerant", prepared.asm_landmarks)):
             lesson = replace(prepared, landmarks=taught)
-            train(teachers, lesson, folder=Path(out) / "both" / part, initial=weights, resume=True, progress=True)
-    found = {}
-    for name, used in (
-        ("both", ("tough", "tolerant")),
-        ("none", ()),
-        ("tough", ("tough",)),
-        ("tolerant", ("tolerant",)),
-    ):
-        folder = Path(out) / name
-        for part in used:
-            source = Path(out) / "both" / part
-            if name != "both" and not (folder / part).exists():
+            train(teachers, lesson, folder=Path(out) / "teachers" / part, initial=weights, resume=True, progress=True)
+    found, order = {}, [(s, name) for s in range(seeds) for name in STUDENTS]
+    for seed, name in order:
+        folder = Path(out) / f"{name}-{seed}"
+        for part in STUDENTS[name]:
+            source = Path(out) / "teachers" / part
+            if source.is_dir() and not (folder / part).exists():
                 shutil.copytree(source, folder / part)  # distill reads finished teachers back
         result = distill(
-            student, teachers, prepared, folder=folder, teachers=used, preset=preset, resume=True, progress=True
+            replace(student, seed=seed),
+            teachers,
+            prepared,
+            folder=folder,
+            teachers=STUDENTS[name],
+            preset=preset,
+            resume=True,
+            progress=True,
         )
-        if name == "both":
-            for part, trained in result.teachers.items():
+        for part, trained in result.teachers.items():
+            if not (Path(out) / "teachers" / part).is_dir():
+                shutil.copytree(folder / part, Path(out) / "teachers" / part)
+            if f"{part} teacher" not in found:
                 points, _ = predict_dataset(trained.network, held_out, teachers.preprocessing)
                 found[f"{part} teacher"] = errors(held_out, points)
         points, _ = predict_dataset(result.student.network, held_out, student.preprocessing)
-        found[f"student, {name}"] = errors(held_out, points)
+        found[name, seed] = errors(held_out, points)
+        click.echo(f"student {name}, seed {seed}: {100 * found[name, seed].mean():.3f} %")
+    trained = f"{network}, {size} px, {epochs} epochs, teachers {initial or teacher}, constants {preset}"
+    click.echo(f"\nNME %, {len(held_out)} faces, {trained}")
+    for part in STUDENTS["both"]:
+        row(f"{part} teacher", found[f"{part} teacher"], held_out.groups)
+    table({name: [found[name, seed] for seed in range(seeds)] for name in STUDENTS}, held_out.groups)
+
+
+def table(each, groups):
+    """Print the errors of students (seeds, faces) by name, and each less the first, seeds and faces counted."""
+    first, *others = each
+    for name, values in each.items():
+        row(f"student, {name}", np.mean(values, axis=0), groups)
+        click.echo(f"    seeds {', '.join(f'{100 * v.mean():.2f}' for v in values)}")
+    for name in others:
+        pair = [np.stack(each[k]) if len(each[k]) > 1 else each[k][0] for k in (name, first)]
+        click.echo(str(compare(*pair, groups=groups, names=(name, first))))
+
+
+@main.command("label-offset")
+@click.option("--network", default="mobilenetv2", show_default=True)
+@click.option("--size", default=96, show_default=True)
+@click.option("--epochs", default=30, show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--offset", default=LABEL_OFFSETS["300w"], show_default=True, help="Fraction of the eye distance.")
+@click.option("--out", default="runs/label-offset", show_default=True)
+def label_offset(network, size, epochs, seeds, offset, out):
+    """Train on labels as they are and on labels moved back; measure both where the labels are."""
+    dataset, held_out = faces("train"), faces("val")
+    each = {"labels as they are": [], "labels moved back": []}
+    for seed in range(seeds):
+        for (name, values), moved in zip(each.items(), (0.0, offset), strict=True):
+            config = TrainConfig.modern(
+                network=network,
+                network_options={"pose": False},
+                criterion_options={"asm_weights": None, "pose_weight": 0.0},
+                preprocessing=Preprocessing(size=size),
+                epochs=epochs,
+                ema=0.99,
+                learning_rate=2e-3,
+                seed=seed,
+                label_offset=moved,
+            )
+            folder = Path(out) / f"{moved}-{seed}"
+            options = {"anchors": [(corner,) for corner in ANCHORS], "resume": True, "progress": True}
+            learned = train(config, dataset, folder=folder, **options).network
+            points, _ = predict_dataset(learned, held_out, config.preprocessing)
+            points = points + offset * eye_line(points, eye_corners(IBUG68))
+            values.append(errors(held_out, points))
+            click.echo(f"{name}, seed {seed}: {100 * values[-1].mean():.3f} %")
     click.echo(
-        f"\nNME %, {len(held_out)} faces, {size} px, {epochs} epochs, teachers {initial or teacher}, constants {preset}"
+        f"\nNME %, predictions moved {100 * offset:.2f} % right, {len(held_out)} faces, {size} px, {epochs} epochs"
     )
-    for name, values in found.items():
-        row(name, values, held_out.groups)
-    for name in ("tough", "tolerant", "both"):
-        pair = (f"student, {name}", "student, none")
-        click.echo(str(compare(found[pair[0]], found[pair[1]], groups=held_out.groups, names=pair)))
+    table(each, held_out.groups)
 
 
 @main.command()
