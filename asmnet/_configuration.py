@@ -265,16 +265,12 @@ class TrainConfig:
             "batch_size": 20,
             "optimizer": "nadam",
             "learning_rate": 2.5e-4,
-            "weight_decay": 0.0,
             "schedule": "steps",
             "step_factor": 0.2,
             "step_epochs": (20, 35),
-            "warmup_epochs": 0.0,
-            "ema": 0.0,
-            "clip_gradient": 0.0,
             "seed": 727,
         }
-        return cls(**{**base, **changes})
+        return cls.paper(**{**base, **changes})
 
     @classmethod
     def modern(cls, **changes: Any) -> TrainConfig:

@@ -11,8 +11,8 @@ import numpy as np
 from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
-from asmnet._pose_labels import CONVENTION, angles_in_degrees
-from asmnet._scores import eye_offsets, normalizer_of, percent
+from asmnet._pose_labels import CONVENTION, angle_errors
+from asmnet._scores import depth_errors, eye_offsets, normalizer_of, percent
 from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
@@ -101,17 +101,14 @@ def measure(
     # 10 % of the distance of the eyes is the limit of failure in the tables of 300-W and WFLW.
     metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(errors > 0.1)):.2f} %"
     if found.pose is not None and validation.rotations is not None:
-        angles = angles_in_degrees(validation.rotations)
-        known = np.isfinite(angles).all(1)
-        mae = np.abs(found.pose - angles)[known].mean(0)
+        mae = angle_errors(found.pose, validation.rotations).mean(0)
         metrics["pose MAE against the labels, yaw / pitch / roll"] = " / ".join(f"{v:.2f}" for v in mae) + " degrees"
     if found.depth is not None and validation.depths is not None:
-        size = np.sqrt(np.prod(validation.boxes[:, 2:] - validation.boxes[:, :2], axis=1))
         known = np.isfinite(validation.depths).all(axis=1)
         if len(set(groups[known])) > 1:
             name = "depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"
-            off = np.abs(found.depth - validation.depths)[known].mean(axis=1) / size[known]
-            metrics[name] = interval(off, known)
+            off = depth_errors(validation.depths, found.depth, validation.boxes)
+            metrics[name] = interval(off[known], known)
     tables = {}
     if scheme is not None and scheme.groups:
         distances = np.linalg.norm(points - truth, axis=-1)

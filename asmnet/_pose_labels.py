@@ -74,6 +74,12 @@ def turned_angles(angles: np.ndarray, turns: np.ndarray, convention: str) -> np.
     return conventions.yaw_pitch_roll(conventions.rotation_from_matrix(turn @ seen), convention)
 
 
+def angle_errors(angles: np.ndarray, rotations: ArrayLike) -> np.ndarray:
+    """Return how far (yaw, pitch, roll) in degrees (n, 3) are from those of rotations, in the rows that are known."""
+    truth = angles_in_degrees(rotations)
+    return np.asarray(np.abs(angles - truth)[np.isfinite(truth).all(1)])
+
+
 def angles_in_degrees(rotations: ArrayLike) -> np.ndarray:
     """Turn rotations (n, 3, 3) into (yaw, pitch, roll) of 300W-LP in degrees; NaN stays."""
     rotations = np.asarray(rotations, dtype=np.float64)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asmnet._configuration import TrainConfig
 from asmnet._optimization import WeightAverage
 from asmnet._options import by_new_names, with_old_names
-from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, write_tensors
+from asmnet.checkpoints import load_optimizer, optimizer_tensors, read_tensors, tensors_under, write_tensors
 from asmnet.data import LandmarkDataset
 from shape_models._files import write_text
 
@@ -164,14 +164,11 @@ class Run:
                 f"resume: the run in {self.folder} has other {' and '.join(other)} faces than those given (names, "
                 "landmarks or images differ). Try another folder, its own data, or overwrite (--overwrite)."
             )
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            groups[group][rest] = value.to(device)
-        self.network.load_state_dict(groups["network"])
-        self.average.state = groups["average"]
+        tensors = {name: value.to(device) for name, value in tensors.items()}
+        self.network.load_state_dict(tensors_under(tensors, "network."))
+        self.average.state = tensors_under(tensors, "average.")
         self.average.steps = header["average_steps"]
-        load_optimizer(self.optimizer, groups["optimizer"], header["optimizer"])
+        load_optimizer(self.optimizer, tensors_under(tensors, "optimizer."), header["optimizer"])
         self.history = [EpochRecord(**by_new_names(EpochRecord, record)) for record in header["history"]]
         self.best, self.best_epoch = header["best"], header["best_epoch"]
         return int(header["epoch"])

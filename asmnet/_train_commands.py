@@ -145,7 +145,6 @@ def train(
     from asmnet._presets import training_config
     from asmnet.data import pack_faces
     from asmnet.training import keep_freed_memory
-    from asmnet.transfer import initial_weights, transfer_trunk
 
     if initial is not None and trunk is not None:
         raise click.UsageError("--trunk: got it with --initial; expected one of the two.")
@@ -167,13 +166,7 @@ def train(
         config = configured(min(3.0, len(labelled) / len(samples)))
         if first:
             click.echo(words, err=True)
-    weights = None if initial is None else initial_weights(initial, config)
-    training = [words] if labelled else []
-    if initial is not None:
-        training.append(f"started from the weights of {Path(initial).stem}")
-    if trunk is not None:
-        weights = transfer_trunk(trunk, config)
-        training.append(f"started from the trunk of {Path(trunk).stem}, with new heads")
+    weights, told = _start(initial, trunk, config)
     packing |= {"size": packed_side(config.preprocessing), "progress": first}
     packed = pack_faces(samples, **packing)
     packed_val = None if validation is None else pack_faces(validation, **packing)
@@ -184,18 +177,33 @@ def train(
     run |= {"anchors": _anchors(samples), "initial": weights, "progress": first}
     result = run_training(config, dataset, chosen_by, folder=Path(output), extra=extra, **run)
     if first:
-        about = {"data": f"{len(packed)} faces ({_named(data, reading)})", "training": "; ".join(training)}
+        training = "; ".join(filter(None, (words, told)))
+        about = {"data": f"{len(packed)} faces ({_named(data, reading)})", "training": training}
         if chosen_by is not None:
             about["data"] += f", {len(chosen_by)} to choose by"
         if packed.rotations is not None:
             about["pose_labels"] = "The pose labels are those that came with the data."
-        path = _finish(result, chosen_by, samples, packed, basis, output, card, **about)
-        last, best, epochs = result.history[-1], result.best_epoch, len(result.history)
-        speed, waiting = last.images_per_second, last.data_fraction
-        record = {"model": str(path), "best_epoch": best, "epochs": epochs}
-        record |= {"images_per_second": speed, "data_fraction": waiting}
-        words = f"{speed:.0f} images/s, {waiting:.0%} of the time spent on data"
-        commands.say(as_json, record, [f"{path}: best epoch {best} of {epochs}, {words}"])
+        _report(result, _finish(result, chosen_by, samples, packed, basis, output, card, **about), as_json)
+
+
+def _start(initial: str | None, trunk: str | None, config: Any) -> tuple[Any, str]:
+    """Return the weights to start from, None for fresh ones, and whose they are."""
+    from asmnet.transfer import initial_weights, transfer_trunk
+
+    if initial is not None:
+        return initial_weights(initial, config), f"started from the weights of {Path(initial).stem}"
+    if trunk is not None:
+        return transfer_trunk(trunk, config), f"started from the trunk of {Path(trunk).stem}, with new heads"
+    return None, ""
+
+
+def _report(result: Any, path: Path, as_json: bool) -> None:
+    last, best, epochs = result.history[-1], result.best_epoch, len(result.history)
+    speed, waiting = last.images_per_second, last.data_fraction
+    record = {"model": str(path), "best_epoch": best, "epochs": epochs}
+    record |= {"images_per_second": speed, "data_fraction": waiting}
+    words = f"{speed:.0f} images/s, {waiting:.0%} of the time spent on data"
+    commands.say(as_json, record, [f"{path}: best epoch {best} of {epochs}, {words}"])
 
 
 def _anchors(samples: Any) -> Any:

@@ -302,12 +302,8 @@ def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = Tr
     with torch.device("meta"):
         wanted = build_network(model.network_name, count_landmarks(model), **model.network_options).state_dict()
     tensors, weights = {}, model.network.state_dict()
-    wrong = differing(wanted, weights)
-    if wrong:
-        raise ValueError(
-            f"model: {len(wrong)} weights are not those of {model.network_name} with the options "
-            f"{model.network_options}, the first is {wrong[0]}; expected the options that the network was built with."
-        )
+    whose = f"{model.network_name} with the options {model.network_options}"
+    refuse_other_weights("model", weights, wanted, whose, "expected the options that the network was built with")
     for name, value in weights.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"model: got weights that are not finite ({name}); expected numbers.")
@@ -413,7 +409,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
     try:
         preprocessing = Preprocessing(**header["preprocessing"])
         network = build_network(header["network"], int(header["n_landmarks"]), **header["network_options"])
-        state = _part(tensors, "network.")
+        state = tensors_under(tensors, "network.")
         own = network.state_dict()
         network.load_state_dict({n: v.to(own[n].dtype) if n in own else v for n, v in state.items()})
         basis = None
@@ -422,7 +418,7 @@ def load_pretrained(name_or_path: str | Path, *, device: str = "cpu") -> Pretrai
             basis = ShapeBasis(
                 mean, components, variances, header["basis_limit"], noise_variance=header["basis_noise_variance"]
             )
-        arrays = {name: value.numpy() for name, value in _part(tensors, "shape_model.").items()}
+        arrays = {name: value.numpy() for name, value in tensors_under(tensors, "shape_model.").items()}
         shape_model = None if shapes is None else load_aligned(shapes, arrays)
         scheme = scheme_from_json(parts or (header["scheme"] and {"name": header["scheme"]}))
         uncertainty = None if learned is None else Uncertainty.from_header(learned)
@@ -450,7 +446,17 @@ def differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list
     return [n for n in names if n not in first or n not in second or first[n].shape != second[n].shape]
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def refuse_other_weights(
+    name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], whose: str, hint: str
+) -> None:
+    """Refuse weights that are not those of a network."""
+    wrong = differing(wanted, given)
+    if wrong:
+        raise ValueError(f"{name}: {len(wrong)} weights are not those of {whose}, the first is {wrong[0]}; {hint}.")
+
+
+def tensors_under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from asmnet._crops import tight_boxes
 from asmnet._options import check_kind
 from asmnet._packing import given_rotations
-from asmnet._pose_labels import CONVENTION
-from asmnet._scores import check_offset, eye_corners, eye_line, eye_offsets, mirror_part, percent
+from asmnet._pose_labels import CONVENTION, angles_in_degrees
+from asmnet._scores import check_offset, depth_errors, eye_corners, eye_line, eye_offsets, mirror_part, percent
 from asmnet.data import load_image
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.robustness import jittered
@@ -351,10 +351,9 @@ def _pose_error(
     known = [i for i, face in enumerate(found) if face is not None and np.isfinite(given[i]).all()]
     if not known:
         return None
-    truth = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(given[known]), CONVENTION)
+    truth = angles_in_degrees(given[known])
     angles = np.deg2rad([[found[i].pitch, found[i].yaw, found[i].roll] for i in known])  # type: ignore[union-attr]
-    seen = conventions.read(angles, predictor.pose_convention).as_matrix()
-    guess = conventions.yaw_pitch_roll(conventions.rotation_from_matrix(seen), CONVENTION)
+    guess = angles_in_degrees(conventions.read(angles, predictor.pose_convention).as_matrix())
     if not (np.abs(truth) <= _POSE_LIMIT).all(axis=1).any():
         return None
     named, source = ("yaw", "pitch", "roll"), "the fitted model that came with the data"
@@ -368,6 +367,5 @@ def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePredictio
     away = np.nanmean(towards, axis=1, keepdims=True) - towards
     unknown = np.full(truth.shape[1], np.nan)
     guess = np.array([unknown if face is None or face.depth is None else face.depth for face in found])
-    size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
-    off = np.abs(guess - away).mean(axis=1) / size
+    off = depth_errors(away, guess, boxes)
     return np.asarray(off[np.isfinite(off)])

@@ -346,6 +346,26 @@ class Predictor:
         fitted = nothing if fit and self.shape_model is not None else None
         return FacePrediction(box, nothing, fitted, None, self.pose_convention, status="error", message=message)
 
+    def _joined(
+        self, model: AlignedASM, images: Sequence[np.ndarray], owner: np.ndarray, answer: Answers
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, float, np.ndarray]:
+        """Return landmarks joined with the shape model by what is known, with covariance, error and status of each."""
+        points, learned = answer.landmarks, self.uncertainty
+        found = self._findings(images, owner, answer, search=learned is not None and learned.search is not None)
+        if learned is not None:
+            joined, covariance, error, degrees = learned.join(model, found)
+            return joined.completed, covariance, error, degrees, joined.status
+        if found.spread is not None and found.height is not None:
+            from shape_models.search.heatmaps import fit_peaks
+
+            joined = fit_peaks(model, points, found.spread, found.height)
+            error = mean_length(joined.covariance).mean(axis=1)
+            return joined.completed, joined.covariance, error, np.inf, joined.status
+        fitted = np.asarray(model.project(points))
+        status, lost = np.full(len(points), "ok", dtype=object), np.isnan(fitted).any((1, 2))
+        status[lost] = fit_shape(model, points[lost]).status
+        return fitted, None, np.full(len(points), np.nan), np.inf, status
+
     def _records(
         self, images: Sequence[np.ndarray], owner: np.ndarray, crops: Crops, answer: Answers, fit: bool
     ) -> list[FacePrediction]:
@@ -354,23 +374,9 @@ class Predictor:
         fitted = covariance = None
         error, plausibility, degrees = np.full(n, np.nan), np.full(n, np.nan), np.inf
         clipped: list[tuple[int, ...]] = [()] * n
-        status = np.full(n, "ok", dtype="<U21")
+        status = np.full(n, "ok")
         if fit and self.shape_model is not None:
-            learned = self.uncertainty
-            found = self._findings(images, owner, answer, search=learned is not None and learned.search is not None)
-            if learned is not None:
-                joined, covariance, error, degrees = learned.join(self.shape_model, found)
-                fitted, status = joined.completed, joined.status
-            elif found.spread is not None and found.height is not None:
-                from shape_models.search.heatmaps import fit_peaks
-
-                joined = fit_peaks(self.shape_model, points, found.spread, found.height)
-                fitted, covariance, status = joined.completed, joined.covariance, joined.status
-                error = mean_length(covariance).mean(axis=1)
-            else:
-                fitted = np.asarray(self.shape_model.project(points))
-                lost = np.isnan(fitted).any((1, 2))
-                status[lost] = fit_shape(self.shape_model, points[lost]).status
+            fitted, covariance, error, degrees, status = self._joined(self.shape_model, images, owner, answer)
             whole = np.where(np.isfinite(points), points, fitted)
             known = np.flatnonzero(np.isfinite(whole).all((1, 2)))
             if len(known):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asmnet._card import count_flops, count_parameters
+from asmnet._configuration import VARIANTS
 from asmnet.networks import build_network, network_spec
 from evaluation import Report, Table
 from evaluation.published import PUBLISHED, PublishedTable
@@ -23,13 +24,9 @@ PAPERS = {
 """The published tables of each paper."""
 ARCHIVES_OF = {"300w": "300w", "wflw": "wflw", "cofw": "cofw", "aflw2000-3d": "aflw2000"}
 """The archive of `load_landmarks` that reads each test set."""
-_NETWORKS = dict.fromkeys(("mnv2", "mnv2_r", "MobileNetV2"), "mobilenetv2")
-_NETWORKS |= dict.fromkeys(("ASMNet_nr", "ASMNet"), "asmnet")
+_NETWORKS = {name: network for name, (network, _) in VARIANTS.items()} | {"MobileNetV2": "mobilenetv2"}
 _TRAINING = {
-    "mnv2": "asmnet train FOLDER --preset paper --variant mnv2",
-    "mnv2_r": "asmnet train FOLDER --preset paper --variant mnv2_r",
-    "ASMNet_nr": "asmnet train FOLDER --preset paper --variant ASMNet_nr",
-    "ASMNet": "asmnet train FOLDER --preset paper --variant ASMNet",
+    **{name: f"asmnet train FOLDER --preset paper --variant {name}" for name in VARIANTS},
     "MobileNetV2": "asmnet train FOLDER --preset kd --network mobilenetv2",
     "student, KD-Loss": "asmnet distill FOLDER --preset kd",
     "student, tough teacher": "asmnet distill FOLDER --preset kd --teachers tough",
@@ -127,7 +124,7 @@ def _cell(
         return None, _CITED
     words = column.lower()
     if words in ("params (m)", "flops (b)"):
-        name = _NETWORKS.get({"MobileNetV2": "mnv2"}.get(row, row))
+        name = _NETWORKS.get(row)
         if name is None:
             return None, f"{row} is not among the networks of this package"
         network = build_network(name, 68)

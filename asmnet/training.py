@@ -32,10 +32,10 @@ from asmnet._optimization import (
     set_running_statistics,
 )
 from asmnet._options import as_device, check_kind
-from asmnet._pose_labels import angles_in_degrees
+from asmnet._pose_labels import angle_errors
 from asmnet._run_folder import EpochRecord, Run, data_digest
 from asmnet._scores import Anchors, check_anchors, eye_line
-from asmnet.checkpoints import differing, read_tensors, write_tensors
+from asmnet.checkpoints import read_tensors, refuse_other_weights, write_tensors
 from asmnet.data import Batch, LandmarkDataset, Preprocessing
 from asmnet.networks import build_network, network_spec
 from shape_models._options import as_path, check_flags
@@ -355,12 +355,8 @@ class _Trainer:
         if initial is not None:
             wanted = self.network.state_dict()
             given = {name: value for name, value in initial.items() if ".pose." not in name or name in wanted}
-            wrong = differing(wanted, given)
-            if wrong:
-                raise ValueError(
-                    f"initial: {len(wrong)} weights are not those of {config.network} with these options, the first is "
-                    f"{wrong[0]}; expected the same names and shapes. Try asmnet.transfer_trunk."
-                )
+            hint = "expected the same names and shapes. Try asmnet.transfer_trunk"
+            refuse_other_weights("initial", given, wanted, f"{config.network} with these options", hint)
             self.network.load_state_dict(given)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shards = self.world * config.accumulate
@@ -567,9 +563,8 @@ class _Trainer:
         _, pose, errors = self._predict(self.validation, flip_average=self.config.flip_average)
         off = math.nan
         if pose is not None and self.validation.rotations is not None:
-            truth = angles_in_degrees(self.validation.rotations)
-            known = np.isfinite(truth).all(1)
-            off = float(np.abs(pose - truth)[known].mean()) if known.any() else math.nan
+            angles = angle_errors(pose, self.validation.rotations)
+            off = float(angles.mean()) if len(angles) else math.nan
         return float(np.nanmean(errors)), off
 
     def _draw(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asmnet._options import check_kind
-from asmnet.checkpoints import differing, load_pretrained
+from asmnet.checkpoints import differing, load_pretrained, refuse_other_weights
 from asmnet.networks import build_network
 from asmnet.training import TrainConfig
 
@@ -46,13 +46,9 @@ def initial_weights(name_or_path: str | Path, config: TrainConfig) -> dict[str, 
     check_kind("config", config, TrainConfig)
     weights = load_pretrained(name_or_path).network.state_dict()
     wanted = build_network(config.network, config.n_landmarks, **config.network_options).state_dict()
-    wrong = differing(wanted, weights)
-    if wrong:
-        raise ValueError(
-            f"initial: {name_or_path} has other weights than {config.network} with these options and "
-            f"{config.n_landmarks} landmarks ({len(wrong)} differ, the first is {wrong[0]}). "
-            "Try its own network and options; asmnet info shows them; or trunk (--trunk) for other landmarks."
-        )
+    whose = f"{config.network} with these options and {config.n_landmarks} landmarks"
+    hint = "expected its own network and options, which asmnet info shows. Try trunk (--trunk) for other landmarks"
+    refuse_other_weights(f"initial: {name_or_path}", weights, wanted, whose, hint)
     return weights
 
 

@@ -78,7 +78,7 @@ def landmark_table(
         if definition is None or not definition.groups:
             raise ValueError("scheme: by='group' needs a scheme with groups, such as 'ibug68'.")
         names = list(definition.groups)
-        each = np.stack([_mean_of_rest(each[:, definition.groups[name]]) for name in names], axis=1)
+        each = np.stack([mean_of_known(each[:, definition.groups[name]], axis=1) for name in names], axis=1)
     else:
         names = [f"landmark_{i}" for i in range(each.shape[1])] if definition is None else list(definition.names)
     seen = np.isfinite(each)
@@ -212,11 +212,11 @@ def bins_of(values: np.ndarray, edges: Sequence[float]) -> tuple[list[tuple[str,
     return parts, [f"{outside} of {len(values)} faces lie outside the bins."] if outside else []
 
 
-def _mean_of_rest(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN where nothing is left."""
+def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean over an axis without NaN; NaN where nothing is left."""
     seen = np.isfinite(values)
-    count = seen.sum(axis=-1)
-    mean = np.where(seen, values, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    count = seen.sum(axis=axis)
+    mean = np.where(seen, values, 0.0).sum(axis=axis) / np.maximum(count, 1)
     return np.where(count > 0, mean, np.nan)
 
 

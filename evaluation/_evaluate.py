@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -112,29 +112,10 @@ def evaluate(
     errors = rules.errors(truth, guess, mask=mask, undefined="nan", missing=missing)
     for t in rules.thresholds:
         checked_threshold(t, errors)
-    columns, flags = _columns(rules, errors)
-    # One for each subset: an interval does not depend on which others are measured with it.
-    generators = as_generator(rng).spawn(len(parts))
-    rows, means, rates = [], {}, {}
-    for (label, inside), generator in zip(parts, generators, strict=True):
-        part = resampled_means(columns[inside], group_codes(people, inside), n_resamples, generator)
-        rate = _rates(flags[inside], errors[inside], None if people is None else people[inside], confidence)
-        means[label], rates[label] = part, rate
-        numbers = [part.interval(i, confidence) for i in range(columns.shape[1])]
-        rows.append(_row(label, int(inside.sum()), errors[inside], _named(rules, numbers, rate)))
-    for combination in rules.combinations:
-        if not all(label in means and means[label].counts[0] for label, _ in combination.parts):
-            continue
-        labels, weights = zip(*combination.parts, strict=True)
-        chosen: list[Means] = [means[label] for label in labels]
-        numbers = [combined_interval(chosen, weights, i, confidence) for i in range(columns.shape[1])]
-        rate = [combined_rate([rates[label][k] for label in labels], weights, confidence) for k in range(len(flags.T))]
-        inside = np.any([dict(parts)[label] for label in labels], axis=0)
-        rows.append(_row(combination.name, int(inside.sum()), errors[inside], _named(rules, numbers, rate)))
     return Report(
         name=name,
         protocol=rules,
-        rows=tuple(rows),
+        rows=tuple(_rows(rules, errors, parts, people, confidence, n_resamples, as_generator(rng))),
         errors=errors,
         targets=truth,
         predictions=guess,
@@ -248,6 +229,39 @@ def _subsets(
     return parts, notes
 
 
+def _rows(
+    rules: Protocol,
+    errors: ErrorArray,
+    parts: list[tuple[str, np.ndarray]],
+    people: np.ndarray | None,
+    confidence: float,
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> Iterator[ReportRow]:
+    """Measure each subset, and the means of several."""
+    columns, flags = _columns(rules, errors)
+    means, rates = {}, {}
+
+    def row(name: str, inside: np.ndarray, numbers: list[Interval], rate: list[Interval]) -> ReportRow:
+        own = errors[inside]
+        return ReportRow(name, int(inside.sum()), own.n_undefined, own.n_failed, _named(rules, numbers, rate))
+
+    # A generator for each subset: an interval does not depend on which others are measured with it.
+    for (label, inside), generator in zip(parts, rng.spawn(len(parts)), strict=True):
+        part = resampled_means(columns[inside], group_codes(people, inside), n_resamples, generator)
+        rate = _rates(flags[inside], errors[inside], None if people is None else people[inside], confidence)
+        means[label], rates[label] = part, rate
+        yield row(label, inside, [part.interval(i, confidence) for i in range(columns.shape[1])], rate)
+    for combination in rules.combinations:
+        if not all(label in means and means[label].counts[0] for label, _ in combination.parts):
+            continue
+        labels, weights = zip(*combination.parts, strict=True)
+        chosen: list[Means] = [means[label] for label in labels]
+        numbers = [combined_interval(chosen, weights, i, confidence) for i in range(columns.shape[1])]
+        rate = [combined_rate([rates[label][k] for label in labels], weights, confidence) for k in range(len(flags.T))]
+        yield row(combination.name, np.any([dict(parts)[label] for label in labels], axis=0), numbers, rate)
+
+
 def _columns(rules: Protocol, errors: ErrorArray) -> tuple[np.ndarray, np.ndarray]:
     """Return what is averaged for each face: the error and the gains, NaN where undefined; and which faces fail."""
     values, columns, flags = errors.values, [errors.values], []
@@ -285,7 +299,3 @@ def _named(rules: Protocol, means: list[Interval], rates: list[Interval]) -> dic
             result[f"threshold-weighted AUC@{t:g}"] = next(rest)
         result[f"FR@{t:g}"] = rate
     return result
-
-
-def _row(name: str, n: int, errors: ErrorArray, metrics: dict[str, Interval]) -> ReportRow:
-    return ReportRow(name, n, errors.n_undefined, errors.n_failed, metrics)

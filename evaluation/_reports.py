@@ -13,7 +13,7 @@ from shape_models._typing import PathLike
 
 from ._breakdown import bin_table, group_table, landmark_table
 from ._errors import ErrorArray, landmark_errors
-from ._tables import Interval, Table
+from ._tables import Interval, Table, plain
 from .protocols import Protocol
 from .published import PublishedTable, published_table
 
@@ -132,19 +132,14 @@ class Report:
             [row.name, row.n, *[row.n_undefined] * undefined, *[row.n_failed] * failed, *row.metrics.values()]
             for row in self.rows
         ]
-        percent = [m for m in metrics if self.errors.unit == "fraction" and (m == "NME" or m.startswith("FR"))]
-        if self.errors.unit != "fraction":
-            percent = [m for m in metrics if m.startswith("FR")]
+        fraction = self.errors.unit == "fraction"
+        percent = [m for m in metrics if m.startswith("FR") or (fraction and m == "NME")]
         title = f"{self.name}, protocol {self.protocol.name}"
         method = self.rows[0].metrics["NME"].method
-        unit = "" if self.errors.unit == "fraction" else f" ({self.errors.unit})"
-        notes = [
-            f"{self.errors.definition}{unit}.",
-            f"{100 * self.confidence:g} % intervals: {method}, Wilson for FR. NME and FR are printed in percent."
-            if self.errors.unit == "fraction"
-            else f"{100 * self.confidence:g} % intervals: {method}, Wilson for FR.",
-            *self.notes,
-        ]
+        unit = "" if fraction else f" ({self.errors.unit})"
+        printed = " NME and FR are printed in percent." if fraction else ""
+        how = f"{100 * self.confidence:g} % intervals: {method}, Wilson for FR.{printed}"
+        notes = [f"{self.errors.definition}{unit}.", how, *self.notes]
         return Table(columns, rows, title=title, percent=percent, notes=notes)
 
     def __str__(self) -> str:
@@ -186,12 +181,7 @@ class Report:
         rows = []
         for row in self.rows:
             numbers = {
-                key: {
-                    **{end: _plain(getattr(value, end)) for end in ("estimate", "low", "high")},
-                    "method": value.method,
-                    "n": value.n,
-                }
-                for key, value in row.metrics.items()
+                key: {**plain(value), "method": value.method, "n": value.n} for key, value in row.metrics.items()
             }
             counts = {"faces": row.n, "undefined": row.n_undefined, "failed": row.n_failed}
             rows.append({"subset": row.name, **counts, "metrics": numbers})
@@ -330,7 +320,3 @@ class Report:
         order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
         ranked = np.argsort(-order, kind="stable")
         return np.asarray(ranked[~self.errors.undefined[ranked]][:k])
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

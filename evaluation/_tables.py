@@ -151,7 +151,7 @@ class Table:
         dict
             Title, columns and rows.
         """
-        rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
+        rows = [dict(zip(self.columns, map(plain, row), strict=True)) for row in self.rows]
         return {"title": self.title, "columns": list(self.columns), "rows": rows, "notes": list(self.notes)}
 
     def to_csv(self, path: PathLike | None = None) -> str:
@@ -239,9 +239,10 @@ class Table:
         return format(scaled, f".{self.digits}f")
 
 
-def _plain(cell: Any) -> Any:
+def plain(cell: Any) -> Any:
+    """Return a cell as JSON holds it: None for NaN, an interval by its ends."""
     if isinstance(cell, Interval):
-        return {"estimate": _plain(cell.estimate), "low": _plain(cell.low), "high": _plain(cell.high)}
+        return {"estimate": plain(cell.estimate), "low": plain(cell.low), "high": plain(cell.high)}
     if cell is None or isinstance(cell, str | bool | int):
         return cell
     return None if math.isnan(float(cell)) else float(cell)

@@ -15,6 +15,7 @@ from shape_models._drawing import draw_image, get_axes
 from shape_models._options import check_flags, check_numbers
 from shape_models.landmarks import get_scheme
 
+from ._breakdown import mean_of_known
 from ._curves import auc, cumulative_error, failure_rate
 from ._errors import ErrorArray
 from ._intervals import error_values, rate_interval
@@ -165,15 +166,13 @@ def plot_landmark_errors(
     points = as_numpy(shape, "shape").astype(float)
     if each.ndim != 2 or points.shape != (each.shape[1], 2):
         raise ValueError(f"shape: got {points.shape}; expected ({each.shape[-1]}, 2), one point for each landmark.")
-    seen = np.isfinite(each)
-    counts = seen.sum(axis=0)
-    means = np.where(counts > 0, np.where(seen, each, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan)
+    means = mean_of_known(each, axis=0)
     ax = get_axes(ax, (5.6, 5.4))
     if scheme is not None:
         edges = get_scheme(scheme).edges
         ax.add_collection(LineCollection(list(points[edges]), colors="0.75", linewidths=1, zorder=1))
     # The largest error is drawn as 150 points squared, no error as 20; where all are 0 nothing divides by zero.
-    size = 20 + 130 * np.nan_to_num(means) / max(np.nanmax(means), 1e-12) if counts.any() else 20
+    size = 20 + 130 * np.nan_to_num(means) / max(np.nanmax(means), 1e-12) if np.isfinite(means).any() else 20
     dots = ax.scatter(*points.T, c=means, s=size, cmap="viridis", edgecolors="0.2", linewidths=0.5, zorder=2, vmin=0)
     bar = ax.figure.colorbar(dots, ax=ax, shrink=0.8)
     bar.set_label("mean error" + (f" / {words}" if words else ""))

@@ -22,6 +22,16 @@ class _OneOrMany:
 
     translation: Any
 
+    def _broadcast(self, **shapes: tuple[int, ...]) -> None:
+        """Bring fields to shapes, as numbers of their own."""
+        for name, expected in shapes.items():
+            array = as_reals(getattr(self, name), name)
+            try:
+                array = np.array(np.broadcast_to(array, expected))
+            except ValueError:
+                raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
+            object.__setattr__(self, name, array if array.ndim else float(array))
+
     @property
     def single(self) -> bool:
         """Whether this is one pose, not a list of poses."""
@@ -113,13 +123,7 @@ class Pose(_OneOrMany):
 
     def __post_init__(self) -> None:
         conventions.check_rotation(self.rotation)
-        translation = as_reals(self.translation, "translation")
-        expected = (3,) if self.rotation.single else (len(self.rotation), 3)
-        try:
-            translation = np.array(np.broadcast_to(translation, expected))
-        except ValueError:
-            raise ValueError(f"translation: got shape {translation.shape}; expected {expected}.") from None
-        object.__setattr__(self, "translation", translation)
+        self._broadcast(translation=(3,) if self.rotation.single else (len(self.rotation), 3))
 
     @classmethod
     def identity(cls, translation: ArrayLike = (0.0, 0.0, 0.0)) -> Pose:
@@ -267,13 +271,7 @@ class WeakPerspective(_OneOrMany):
     def __post_init__(self) -> None:
         conventions.check_rotation(self.rotation)
         batch = () if self.rotation.single else (len(self.rotation),)
-        for name, expected in (("scale", batch), ("translation", (*batch, 2))):
-            array = as_reals(getattr(self, name), name)
-            try:
-                array = np.array(np.broadcast_to(array, expected))
-            except ValueError:
-                raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
-            object.__setattr__(self, name, array if array.ndim else float(array))
+        self._broadcast(scale=batch, translation=(*batch, 2))
         if (np.asarray(self.scale) <= 0).any():
             raise ValueError(f"scale: got {np.min(self.scale):g}; expected positive pixels per object unit.")
 
