@@ -86,7 +86,7 @@ def samples_of_masks(path: PathLike, n_points: int, **options: Any) -> LandmarkS
 
     Options are those of `read_masks`.
     """
-    from .datasets._samples import Entry, LandmarkSample, LandmarkSamples, as_given
+    from .datasets._samples import LandmarkSample, LandmarkSamples, as_given, entry_of
 
     masks = read_masks(path, **options)
     plains = [name[: -len(Path(name).suffix)] if name.lower().endswith(IMAGES) else name for name in masks.names]
@@ -94,7 +94,7 @@ def samples_of_masks(path: PathLike, n_points: int, **options: Any) -> LandmarkS
     entries = []
     for name, plain, outline in zip(masks.names, plains, masks.outlines, strict=True):
         refuse_coarse(outline, name, n_points)
-        entries.append(Entry(None, plain, None, LandmarkSample(None, outline, group=plain, name=plain), plain))
+        entries.append(entry_of(LandmarkSample(None, outline, group=plain, name=plain)))
     return LandmarkSamples(entries, as_given, source=str(path))
 
 

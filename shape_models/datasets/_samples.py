@@ -85,6 +85,11 @@ class Entry:
     name: str = ""
 
 
+def entry_of(sample: LandmarkSample) -> Entry:
+    """Return the entry of a sample that is in memory, for `as_given`."""
+    return Entry(sample.image, sample.group, sample.split, sample, sample.name)
+
+
 class LandmarkSamples(Sequence[LandmarkSample]):
     """The samples of a set, in a fixed order; landmarks are read when a sample is asked for.
 

@@ -17,7 +17,7 @@ from ..landmarks import IBUG68, IMM58, MUCT68, MUCT76, WFLW98
 from ._arrays import read_arrays
 from ._ibug import read_300w
 from ._index import Folder, archive
-from ._samples import Entry, LandmarkSample, LandmarkSamples
+from ._samples import Entry, LandmarkSample, LandmarkSamples, entry_of
 
 __all__ = ["read_300w", "read_helen", "read_imm", "read_muct", "read_wflw", "read_youtube68"]
 
@@ -106,8 +106,7 @@ def _wflw_reduced(path: Path, split: str | None) -> LandmarkSamples:
     entries = []
     for name, (points, box, flags) in zip(map(str, range(len(arrays["box"]))), rows, strict=True):
         attributes = dict(zip(_WFLW_ATTRIBUTES, flags.tolist(), strict=True))
-        sample = LandmarkSample(None, points, box, attributes, name, "test")
-        entries.append(Entry(None, name, "test", sample, name))
+        entries.append(entry_of(LandmarkSample(None, points, box, attributes, name, "test", name=name)))
     return archive(path, entries, "shapes; expected WFLW", split=split, scheme=IBUG68, named=False)
 
 
@@ -249,8 +248,8 @@ def read_muct(folder: PathLike, *, mirrored: bool = False) -> LandmarkSamples:
         attributes = {"name": name, "person": person, "session": session, "camera": camera, "sex": sex}
         attributes |= {"glasses": {"g": True, "n": False}.get(glasses), "mirrored": bool(flipped)}
         attributes["tag"] = file.attributes.get("tag")
-        sample = LandmarkSample(image, file.points, None, attributes, person)
-        entries.append(Entry(image, person, None, sample, plain_name(name)))
+        sample = LandmarkSample(image, file.points, None, attributes, person, name=plain_name(name))
+        entries.append(entry_of(sample))
     return archive(path, entries, "faces; expected MUCT", scheme=MUCT76 if n == 76 else MUCT68)
 
 
@@ -362,6 +361,6 @@ def read_youtube68(folder: PathLike, split: str | None = None) -> LandmarkSample
         image = None if file.image_name is None else Path(folder) / "images" / file.image_name
         person, part = file.attributes["person"], file.attributes["split"]
         attributes = {"person": person, "clip": file.attributes["clip"]}
-        sample = LandmarkSample(image, file.points, None, attributes, person, part)
-        entries.append(Entry(image, person, part, sample, plain_name(file.image_name or f"{path.stem}#{len(entries)}")))
+        name = plain_name(file.image_name or f"{path.stem}#{len(entries)}")
+        entries.append(entry_of(LandmarkSample(image, file.points, None, attributes, person, part, name=name)))
     return archive(folder, entries, "rows in keypoints.csv; expected YouTube-68", split=split, scheme=IBUG68)

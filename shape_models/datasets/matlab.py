@@ -16,7 +16,7 @@ from ..formats import LandmarkFileError
 from ..landmarks import COFW29, IBUG68
 from ._index import Folder, archive
 from ._mat5 import read_mat5
-from ._samples import Entry, LandmarkSample, LandmarkSamples
+from ._samples import Entry, LandmarkSample, LandmarkSamples, entry_of
 
 __all__ = ["read_300wlp", "read_aflw2000", "read_cofw"]
 
@@ -81,8 +81,8 @@ def read_cofw(folder: PathLike, split: str | None = None) -> LandmarkSamples:
             points = shapes[i, :58].reshape(2, 29).T - 1.0
             corner, size = boxes[i, :2] - 1.0, boxes[i, 2:]
             attributes = {"occluded": shapes[i, 58:] > 0.5, "lfpw": part == "train" and i < 845}
-            sample = LandmarkSample(image, points, np.concatenate([corner, corner + size]), attributes, own, part)
-            entries.append(Entry(image, own, part, sample, own))
+            box = np.concatenate([corner, corner + size])
+            entries.append(entry_of(LandmarkSample(image, points, box, attributes, own, part, name=own)))
     expected = "COFW_train_color.mat or COFW_test_color.mat; expected COFW"
     return archive(folder, entries, expected, split=split, scheme=COFW29)
 

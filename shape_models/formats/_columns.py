@@ -59,8 +59,6 @@ class Columns:
         for letter, name in (("v", "visibility"), ("c", "confidence")):
             if letter in self.letters:
                 attributes[name] = self._numbers(letter, name)
-        if "v" in self.letters:
-            points = np.where(attributes["visibility"][:, None] > 0, points, np.nan)
         if "i" in self.letters:
             numbers = self._numbers("i", "number of the landmark")
             order = np.argsort(numbers, kind="stable")

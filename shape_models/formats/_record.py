@@ -198,7 +198,10 @@ def record(
     """Return a LandmarkFile: missing points as NaN, and landmarks that bear the names of the scheme in its order."""
     attributes = dict(attributes or {})
     scheme = None if scheme is None else get_scheme(scheme)
-    points = mark_missing(whole_missing(points), missing, stored)
+    points = whole_missing(points)
+    if isinstance(visibility := attributes.get("visibility"), np.ndarray):
+        points = np.where(visibility[:, None] > 0, points, np.nan)
+    points = mark_missing(points, missing, stored)
     if scheme is not None and len(points) != scheme.n_landmarks:
         raise source.error(
             f"got {len(points)} landmarks; expected {scheme.n_landmarks} ({scheme.name}). Try another scheme=, or none."

@@ -145,6 +145,13 @@ class Source:
             raise self.error(f"{where}: {key}: got {shorten(repr(value))}; expected {expected}.")
         return value
 
+    def objects(self, items: Sequence[Any], where: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a JSON list; what is none is refused."""
+        for i, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise self.error(f"{where}[{i}]: got {shorten(repr(item))}; expected an object.")
+            yield item
+
     def pointed(self, token: str) -> str:
         """Return a field of a file with decimal commas, with a point in the place of the comma of a number."""
         if _DECIMAL_COMMA.fullmatch(token):

@@ -12,7 +12,7 @@ from .._names import few
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import IBUG68
-from ._record import LandmarkFile, LandmarksLike, Missing, mark_missing, record
+from ._record import LandmarkFile, LandmarksLike, Missing, record
 from ._source import Source, shorten
 from ._target import Target
 
@@ -99,52 +99,47 @@ def read_coco(
     if part is None:
         part = "face" if any(isinstance(a, dict) and "face_kpts" in a for a in annotations) else "body"
     key, valid_key = _PARTS[part]
-    files, scored = [], results and _scored(annotations, key)
-    unlisted: dict[str, list[str]] = {}
-    for i, annotation in enumerate(annotations):
-        where = f"annotations[{i}]"
-        if not isinstance(annotation, dict):
-            raise source.error(f"{where}: got {shorten(repr(annotation))}; expected an object.")
+    scored = results and _scored(annotations, key)
+    files, unlisted = [], dict[str, list[str]]()
+    for i, annotation in enumerate(source.objects(annotations, "annotations")):
         if annotation.get(key) in (None, []) or (valid_key is not None and annotation.get(valid_key) is False):
             continue
-        values = source.member(annotation, key, list, where)
-        if len(values) % 3:
-            raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
-        triples = np.reshape(source.json_numbers(values, f"{where}.{key}"), (-1, 3))
-        visibility, confidence = _marks(source, triples, f"{where}.{key}", results, scored)
-        points = np.where((visibility > 0)[:, None], triples[:, :2], np.nan)
-        points[np.isnan(points).any(axis=1)] = np.nan
-        points = mark_missing(points, missing, triples[:, :2])
-        if not (visibility > 0).any():
+        where = f"annotations[{i}]"
+        points, attributes = _points(source, annotation, key, where, results, scored)
+        if not attributes["visibility"].any():
             continue
-        image_id = annotation.get("image_id")
-        image = images.get(_key(image_id), {})
+        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
+        image, category = images.get(_key(image_id), {}), categories.get(_key(category_id), {})
         if not results and not image and image_id is not None:
             unlisted.setdefault("images", []).append(str(image_id))
-        category_id = annotation.get("category_id")
         if categories and category_id is not None and _key(category_id) not in categories:
             unlisted.setdefault("categories", []).append(str(category_id))
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
-        own_scheme = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
-        labels = _labels(categories.get(_key(category_id), {}).get("keypoints"), len(points))
-        file_name = image.get("file_name")
-        attributes: dict[str, Any] = {
-            "visibility": visibility.astype(int),
-            "box": _box(source, box, where) if box else None,
-            "id": annotation.get("id"),
-            "image_id": image_id,
-            "image_size": _size(image),
-        }
-        if confidence is not None:
-            attributes["confidence"] = confidence
+        attributes["box"] = _box(source, box, where) if box else None
+        attributes |= {"id": annotation.get("id"), "image_id": image_id, "image_size": _size(image)}
         if isinstance(annotation.get("score"), int | float):
             attributes["score"] = float(annotation["score"])
-        name = file_name if isinstance(file_name, str) else None
-        files.append(record(source, points, labels=labels, scheme=own_scheme, image_name=name, attributes=attributes))
+        own: dict[str, Any] = {"labels": _labels(category.get("keypoints"), len(points)), "attributes": attributes}
+        own["scheme"] = scheme or (IBUG68 if part == "face" and len(points) == 68 else None)
+        own["image_name"] = image["file_name"] if isinstance(image.get("file_name"), str) else None
+        files.append(record(source, points, missing=missing, **own))
     _warn_of_unlisted(source, unlisted)
     if not files:
         raise source.error(f"annotations: got none with labelled points in {key!r}. Try another part=.")
     return files
+
+
+def _points(
+    source: Source, annotation: dict[str, Any], key: str, where: str, results: bool, scored: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the points of an annotation, and the visibility and the confidence that their third numbers tell."""
+    values = source.member(annotation, key, list, where)
+    if len(values) % 3:
+        raise source.error(f"{where}.{key}: got {len(values)} numbers; expected x, y and visibility of each point.")
+    triples = np.reshape(source.json_numbers(values, f"{where}.{key}"), (-1, 3))
+    visibility, confidence = _marks(source, triples, f"{where}.{key}", results, scored)
+    marks: dict[str, Any] = {"visibility": visibility.astype(int)}
+    return triples[:, :2], marks if confidence is None else {**marks, "confidence": confidence}
 
 
 def _marks(

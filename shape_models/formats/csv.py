@@ -149,8 +149,6 @@ def _record(
     if "scale" in attributes:
         text = attributes["scale"]
         attributes["scale"] = source.number(text, "scale") if text else None
-    if "visibility" in attributes:
-        points = np.where(np.asarray(attributes["visibility"])[:, None] > 0, points, np.nan)
     return record(source, points, labels=labels, image_name=image_name, attributes=attributes, **options)
 
 

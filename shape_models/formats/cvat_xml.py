@@ -85,7 +85,6 @@ def read_cvat_xml(
         for some, array in zip(members, arrays, strict=True):
             names = list(some["parts"]) if labels is None else labels
             flags = np.array([some["parts"][name][2] if name in some["parts"] else 0 for name in names])
-            array = np.where(flags[:, None] > 0, array, np.nan)
             own = {"image_name": some["image"], "attributes": {"visibility": flags, **some["attributes"]}}
             file = record(source, array, labels=labels, scheme=scheme, missing=missing, **own)
             file.points[:] -= origin

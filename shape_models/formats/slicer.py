@@ -131,10 +131,8 @@ def _markups(source: Source) -> list[_List]:
         if not isinstance(control, list):
             raise source.error(f"{where}.controlPoints: got {shorten(repr(control))}; expected a list.")
         points, labels = [], []
-        for j, point in enumerate(control):
+        for j, point in enumerate(source.objects(control, f"{where}.controlPoints")):
             here = f"{where}.controlPoints[{j}]"
-            if not isinstance(point, dict):
-                raise source.error(f"{here}: got {shorten(repr(point))}; expected an object.")
             position: Any = point.get("position")
             placed = position is not None and point.get("positionStatus") not in ("undefined", "preview", "missing")
             if placed and (not isinstance(position, list) or len(position) != 3):

@@ -15,7 +15,7 @@ from .._procrustes import generalized_procrustes
 from ..contours import correspond, outline_of_mask, refuse_coarse
 from ..curves import Curve
 from ..datasets import LandmarkSample, LandmarkSamples
-from ..datasets._samples import Entry, as_given
+from ..datasets._samples import as_given, entry_of
 from ..images import image_size, read_values
 from ..landmarks import LandmarkScheme
 from ._pairing import match_images
@@ -81,10 +81,10 @@ def landmarks_of_images_and_masks(
     curves = [Curve(rows, closed=True, name=part) for part, rows in indices.items()]
     groups = {part: np.array(rows) for part, rows in indices.items()}
     scheme = LandmarkScheme("outlines", points.shape[1], groups=groups, curves=curves)
-    entries = []
-    for (name, path), shape in zip(image_of.items(), points, strict=True):
-        sample = LandmarkSample(path, shape, group=name, name=name, image_name=path.name)
-        entries.append(Entry(path, name, None, sample, name))
+    entries = [
+        entry_of(LandmarkSample(path, shape, group=name, name=name, image_name=path.name))
+        for (name, path), shape in zip(image_of.items(), points, strict=True)
+    ]
     samples = LandmarkSamples(entries, as_given, scheme=scheme, source=str(masks))
     return samples, indices if len(parts) > 1 else {}, how
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._names import IMAGE_SUFFIXES, composed, few, list_files
 from ..datasets import LandmarkSamples
-from ..datasets._samples import Entry, as_given
+from ..datasets._samples import as_given, entry_of
 
 
 def with_images(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, str]:
@@ -21,11 +21,8 @@ def with_images(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, s
         As `match_images`.
     """
     paths, how = match_images(data.names, folder)
-    entries = []
-    for sample, path in zip(data, paths, strict=True):
-        found = replace(sample, image=path, image_name=path.name)
-        entries.append(Entry(path, sample.group, sample.split, found, sample.name))
-    return data._copy(entries, load=as_given), how
+    found = (replace(sample, image=path, image_name=path.name) for sample, path in zip(data, paths, strict=True))
+    return data._copy(map(entry_of, found), load=as_given), how
 
 
 def match_images(names: Sequence[str], folder: Path) -> tuple[list[Path], str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets import LandmarkSample, LandmarkSamples
-from ..datasets._samples import Entry, as_given
+from ..datasets._samples import as_given, entry_of
 from ._pairing import match_images
 
 _NAME = re.compile(r"(?P<image>.+)[-_ #](?P<part>[^-_ #/]+)")  # lists of one file are called NAME#1
@@ -32,7 +32,7 @@ def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, di
     for sample, (image, part) in zip(data, parts_of_names(data.names), strict=True):
         files.setdefault(image, {})[part] = sample
     order = sorted({part for parts in files.values() for part in parts}, key=_natural)
-    entries, first, indices = [], next(iter(files)), {}
+    joined, first, indices = [], next(iter(files)), {}
     at = 0
     for part in order:
         count = len(files[first][part].landmarks) if part in files[first] else 0
@@ -50,9 +50,8 @@ def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, di
                 )
         points = np.concatenate([parts[part].landmarks for part in order])
         frame = parts[order[0]].frame
-        joined = LandmarkSample(path, points, group=name, name=name, frame=frame, image_name=path.name)
-        entries.append(Entry(path, name, None, joined, name))
-    return LandmarkSamples(entries, as_given, source=data.source), indices, how
+        joined.append(LandmarkSample(path, points, group=name, name=name, frame=frame, image_name=path.name))
+    return LandmarkSamples(map(entry_of, joined), as_given, source=data.source), indices, how
 
 
 def parts_of_names(names: Sequence[str]) -> list[tuple[str, str]]:
