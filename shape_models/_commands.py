@@ -101,44 +101,33 @@ def one_line_errors(kinds: tuple[type[Exception], ...] = Group.data_errors) -> I
 # --- Options ---------------------------------------------------------------------------------------------
 
 
-class _Missing(click.ParamType):  # type: ignore[type-arg]
-    """``negative``, ``zero``, ``-1`` or ``-1,0``."""
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """A number, or several between commas, or one of some words."""
 
-    name = "VALUE[,VALUE]"
+    def __init__(self, name: str, counts: Sequence[int], expected: str, words: Sequence[str] = ()) -> None:
+        self.name, self.counts, self.expected, self.words = name, counts, expected, words
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str) or value in ("negative", "zero"):
+        if not isinstance(value, str) or value in self.words:
             return value
         try:
             numbers = [float(part) for part in value.split(",")]
         except ValueError:
             numbers = []
-        if len(numbers) not in (1, 2, 3):
-            self.fail(f"got {value!r}; expected negative, zero, a number, or one a coordinate (-1,0).", param, ctx)
+        if len(numbers) not in self.counts:
+            self.fail(f"got {value!r}; expected {self.expected}.", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-class _Label(click.ParamType):  # type: ignore[type-arg]
-    """``2``, or a colour ``255,0,0``."""
-
-    name = "VALUE or R,G,B"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        try:
-            numbers = [float(part) for part in str(value).split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) not in (1, 3):
-            self.fail(f"got {value!r}; expected a number, or three for a colour (255,0,0).", param, ctx)
-        return numbers[0] if len(numbers) == 1 else numbers
-
-
-LABEL = _Label()
+LABEL = _Numbers("VALUE or R,G,B", (1, 3), "a number, or three for a colour (255,0,0)")
+MISSING = _Numbers(
+    "VALUE[,VALUE]", (1, 2, 3), "negative, zero, a number, or one a coordinate (-1,0)", ("negative", "zero")
+)
 
 _SOURCE: dict[str, dict[str, Any]] = {
     "--scheme": {"help": "Landmark scheme of SOURCE: ibug68, wflw98, cofw29, imm58, muct68, ..."},
     "--split": {"help": "Part of a set that has parts: train, val, test, ..."},
-    "--missing": {"type": _Missing(), "help": "Value that marks a missing landmark: -1, or 0,0, or negative."},
+    "--missing": {"type": MISSING, "help": "Value that marks a missing landmark: -1, or 0,0, or negative."},
     "--origin": {"type": click.IntRange(0, 1), "help": "What .pts files call the first pixel. [default: 1]"},
     "--frame": {"type": click.Choice(FRAMES), "help": "Coordinate frame, where the files do not record it."},
     "--image-size": {"nargs": 2, "type": click.IntRange(1), "metavar": "W H",

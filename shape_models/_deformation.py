@@ -13,7 +13,6 @@ from ._aligned import ShapeModel
 from ._array import as_count, as_shapes, refuse_extremes_of
 from ._files import write_text
 from ._options import check_flags, is_number
-from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._similarity import estimate_similarity
 from ._thin_plate import ThinPlateSpline
@@ -104,12 +103,11 @@ def plot_deformation(
     if is_model:
         basis, pairs = _drawing.parts_of(reference, scheme, edges)
         first = np.asarray(basis.mean, dtype=np.float64)
-        y_down = points_down(reference) if y_down is None else y_down
     else:
         first = as_shapes(reference, name="reference", n_dims=(2, 3)).astype(np.float64)
         pairs = _drawing.edges_of(scheme, edges, first.shape[-2])
-        y_down = True if y_down is None else y_down
-    check_flags(align=align, y_down=y_down)
+    check_flags(align=align)
+    y_down = _drawing.is_down(reference if is_model else None, y_down=y_down)
     if is_model and np.shape(target) == (2,):
         first_mode, amount = np.asarray(target, dtype=float).tolist()
         mode = int(first_mode)
@@ -197,7 +195,6 @@ def plot_solid(
     'y'
     """
     if _drawing.is_model(shape):
-        y_down = points_down(shape) if y_down is None else y_down
         basis, pairs = _drawing.parts_of(shape, scheme, edges)
         array = as_shapes(basis.mean, name="shape", n_dims=3)
     else:
@@ -206,8 +203,8 @@ def plot_solid(
             raise ValueError("shape: got no landmark; expected at least one that is not NaN.")
         refuse_extremes_of(array, "shape")
         pairs = _drawing.edges_of(scheme, edges, array.shape[-2])
-    y_down = True if y_down is None else y_down
-    check_flags(numbers=numbers, y_down=y_down)
+    check_flags(numbers=numbers)
+    y_down = _drawing.is_down(shape if _drawing.is_model(shape) else None, y_down=y_down)
     color = _drawing.AFTER if color is None else color
     ax = _axes_3d(ax)
     points = array.reshape(-1, *array.shape[-2:]).astype(np.float64)[..., [0, 2, 1]]  # y is the vertical of the image

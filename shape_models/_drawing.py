@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._options import check_flags
+from ._provenance import points_down
 from ._typing import ImageLike
 from .images import read_values
 from .landmarks import get_scheme
@@ -54,6 +56,13 @@ def fit_view(ax: Axes, y_down: bool) -> None:
     ax.set_aspect("equal")
     if y_down != ax.yaxis_inverted():
         ax.invert_yaxis()
+
+
+def is_down(thing: Any, *, y_down: bool | None) -> bool:
+    """Return whether y points down: as it is asked for, or else as the landmarks of a thing came."""
+    down = points_down(thing) if y_down is None else y_down
+    check_flags(y_down=down)
+    return down
 
 
 def draw_shapes(

@@ -149,8 +149,7 @@ class _HalfWidth(_OneNumber):
     _name = "k"
 
     def __init__(self, k: float) -> None:
-        object.__setattr__(self, "value", k)
-        self.__post_init__()
+        super().__init__(k)
 
     @property
     def k(self) -> float:
@@ -333,8 +332,7 @@ class Ellipsoid(_OneNumber):
     _name = "radius"
 
     def __init__(self, radius: float) -> None:
-        object.__setattr__(self, "value", radius)
-        self.__post_init__()
+        super().__init__(radius)
 
     @property
     def radius(self) -> float:

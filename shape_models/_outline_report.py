@@ -16,7 +16,7 @@ from ._diagnostics import compactness, generalization, specificity
 from ._left_out import SpanOfData, held_out, left_out_folds
 from ._masks import clockwise
 from ._outlines import Outline, overlap_of
-from ._pages import CHART, axes, drawing, write_page
+from ._pages import CHART, axes, drawing, mode_drawing, table, write_page
 from ._procrustes import generalized_procrustes
 from .contours import Correspondence, correspond, samples_of_masks
 from .datasets import LandmarkSamples
@@ -146,14 +146,13 @@ def said_of(placements: Sequence[Placement]) -> list[str]:
 def write_placements(path: str | Path, placements: Sequence[Placement], found: Correspondence) -> None:
     """Write a page on where the landmarks lie, and how good models of them are beside those of equal distances."""
     n = len(placements[0].qualities["overlap"])
-    head = "".join(f"<th>{name}</th>" for name in _QUALITIES)
-    rows = []
-    for (name, _, q), tint in zip(placements, _TINTS[-len(placements) :], strict=True):
-        cells = "".join(f"<td>{q[quality][-1]:.5f}</td>" for quality in _QUALITIES)
-        rows.append(f"<tr><td style='color:{tint}'>{html.escape(name)}</td>{cells}</tr>")
+    rows = [
+        [f"<span style='color:{tint}'>{html.escape(name)}</span>", *(f"{q[quality][-1]:.5f}" for quality in _QUALITIES)]
+        for (name, _, q), tint in zip(placements, _TINTS[-len(placements) :], strict=True)
+    ]
     parts = [
         f"<p>{len(found.shapes)} outlines, {found.shapes.shape[1]} landmarks on each.</p>",
-        f"<table><tr><th>with {n} modes</th>{head}</tr>{''.join(rows)}</table>",
+        table([f"with {n} modes", *_QUALITIES], rows),
         "<p>Landmarks that hardly move have small errors whatever they describe: of these numbers only the overlap "
         "compares the outlines themselves.</p>",
         *(_chart(placements, quality, said) for quality, said in _QUALITIES.items()),
@@ -191,7 +190,7 @@ def _modes(shapes: np.ndarray, edges: np.ndarray) -> list[str]:
     parts = []
     for number, variance in enumerate(data.variances[:_MODES]):
         step = 2 * np.sqrt(variance) * data.components[number].reshape(shapes.shape[1:])
-        picture = drawing([(placed.mean - step, "#4878a8"), (placed.mean, "#bbb"), (placed.mean + step, "#c22")], edges)
+        picture = mode_drawing(placed.mean, step, edges)
         share = variance / data.variances.sum()
         parts.append(
             f"<figure>{picture}<figcaption>Mode {number + 1}, {share:.0%} of the variance</figcaption></figure>"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ._files import write_text
 
+SIDE = 220  # pixels along the longer side of a drawing
 CHART = (420, 240)  # pixels of a chart, as wide as a picture
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
@@ -41,10 +42,22 @@ def axes(title: str, x: str, body: str, ticks: Sequence[tuple[float, str]], mark
     )
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of cells that are markup."""
+    lines = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"]
+    lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def mode_drawing(mean: np.ndarray, step: np.ndarray, edges: np.ndarray) -> str:
+    """Return a drawing of the mean, and of it moved a step to either side."""
+    return drawing([(mean - step, "#4878a8"), (mean, "#bbb"), (mean + step, "#c22")], edges)
+
+
 def drawing(shapes: Sequence[tuple[np.ndarray, str]], edges: np.ndarray, sizes: np.ndarray | None = None) -> str:
     every = np.concatenate([shape for shape, _ in shapes])
     low, high = every.min(0), every.max(0)
-    factor = 220 / float((high - low).max())
+    factor = SIDE / float((high - low).max())
     marks = []
     for shape, tint in shapes:
         at = (shape - low) * factor + 10

@@ -14,7 +14,6 @@ from ._deformation import export_modes, plot_deformation, plot_solid
 from ._drawing import AFTER, BEFORE, GREY
 from ._limits import Box
 from ._options import check_flags, is_number
-from ._provenance import points_down
 from ._scheme import SchemeLike
 from ._typing import ArrayLike, ImageLike
 
@@ -87,8 +86,8 @@ def plot_shape(
     >>> bool(ax.yaxis_inverted())
     True
     """
-    y_down = points_down(shape) if y_down is None else y_down
-    check_flags(numbers=numbers, y_down=y_down)
+    y_down = _drawing.is_down(shape, y_down=y_down)
+    check_flags(numbers=numbers)
     shapes = as_shapes(shape, name="shape", n_dims=(2, 3), allow_nan=True)
     if shapes.ndim > 3 or not shapes.shape[-2]:
         raise ValueError(f"shape: got shape {shapes.shape}; expected one shape or a list of shapes.")
@@ -170,8 +169,7 @@ def plot_modes(
     low, high = shapes.min(axis=(0, 1, 2)), shapes.max(axis=(0, 1, 2))
     # Of a cell of the strip: some room between the shapes, and height enough for its label where they are flat.
     size = 1.12 * np.maximum(high - low, 0.25 * (high - low).max())
-    y_down = points_down(model) if y_down is None else y_down
-    check_flags(y_down=y_down)
+    y_down = _drawing.is_down(model, y_down=y_down)
     down = 1 if y_down else -1
     ax = _drawing.get_axes(ax, figsize=(1.4 * len(steps) + 1, 1.4 * n_modes * size[1] / size[0] + 0.5))
     for row in range(n_modes):
@@ -304,8 +302,7 @@ def plot_clip(
     shape = as_shapes(shape, name="shape", n_landmarks=n_landmarks, n_dims=n_dims, allow_nan=True)
     if shape.ndim != 2:
         raise ValueError(f"shape: got shape {shape.shape}; expected one shape, {basis.event_shape}.")
-    y_down = points_down(model) if y_down is None else y_down
-    check_flags(y_down=y_down)
+    y_down = _drawing.is_down(model, y_down=y_down)
     missing = np.isnan(shape[:, 0])
     if missing.any() and weights is None:
         weights = (~missing).astype(np.float64)

@@ -245,7 +245,7 @@ def test_every_command_has_the_same_options(folder):
     ("value", "expected"), [("-1", -1.0), ("0,0", (0.0, 0.0)), ("negative", "negative"), ("zero", "zero")]
 )
 def test_missing_on_the_command_line(value, expected):
-    assert commands._Missing().convert(value, None, None) == expected
+    assert commands.MISSING.convert(value, None, None) == expected
 
 
 def test_boxes_are_read_by_the_names_of_their_columns(tmp_path):

@@ -85,7 +85,7 @@ def test_plot_trace_and_films(profiles, faces, tmp_path):
     assert page.count("data:image/png;base64,") == len(result.trace) + 1
     with pytest.raises(ValueError, match=r"\.gif or \.html"):
         animate_trace(result, images[50], tmp_path / "film.avi")
-    with pytest.raises(ValueError, match="98 landmarks for a result of 68"):
+    with pytest.raises(ValueError, match="got 68 landmarks; expected 98"):
         plot_trace(result, images[50], scheme="wflw98")
 
 

@@ -154,10 +154,8 @@ def _record(
 
 def _numbered(names: Sequence[str]) -> _Places:
     """Return the columns called by an axis and a number; v and c count where there are such coordinates."""
-    places: _Places = {}
-    for column, name in enumerate(names):
-        if match := _NUMBERED.fullmatch(name):
-            places[column] = match[1].lower(), int(match[2])
+    found = ((column, _NUMBERED.fullmatch(name)) for column, name in enumerate(names))
+    places: _Places = {column: (match[1].lower(), int(match[2])) for column, match in found if match}
     known = {number for axis, number in places.values() if axis in "xyz"}
     return {column: place for column, place in places.items() if place[0] in "xyz" or place[1] in known}
 
@@ -191,10 +189,8 @@ def _named(source: Source, names: Sequence[str]) -> _Places:
 
 def _arrays(source: Source, names: Sequence[str], rows: str | None) -> _Places:
     """Return the columns of R's arrays, called by an axis and a shape."""
-    places: _Places = {}
-    for column, name in enumerate(names):
-        if match := _R_ARRAY.fullmatch(name):
-            places[column] = match[1].lower(), match[2]
+    found = ((column, _R_ARRAY.fullmatch(name)) for column, name in enumerate(names))
+    places: _Places = {column: (match[1].lower(), match[2]) for column, match in found if match}
     if rows == "shapes" or not places or len(places) < len([name for name in names if name]):
         return {}
     numbers = all(str(shape).isdecimal() for _, shape in places.values())

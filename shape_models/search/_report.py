@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from .._pages import CHART, axes, drawing, write_page
+from .._pages import CHART, SIDE, axes, drawing, mode_drawing, table, write_page
 from ..curves import Curve
 from ._cross_validation import CrossValidation, cross_validate, interval
+from ._frame import Planar
 from ._images import grey, read_image
 from ._regions import closed_curves, overlap
 
@@ -146,11 +147,9 @@ def _regions(result: CrossValidation, shapes: np.ndarray, curves: list[Curve], g
     for name, row, other in zip([*(curve.name for curve in curves), "all"], without, boxed, strict=True):
         (mean, (low, high), median, poor), in_box = row, other[0]
         cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{median:.3f}", poor, f"{in_box:.3f}"]
-        rows.append(f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return (
-        "<h2>Overlap of regions</h2><table><tr><th>closed curve</th><th>mean Dice</th><th>median</th>"
-        f"<th>below {_POOR}</th><th>mean in the true boxes</th></tr>{''.join(rows)}</table>"
-    )
+        rows.append([html.escape(name), *cells])
+    head = ["closed curve", "mean Dice", "median", f"below {_POOR}", "mean in the true boxes"]
+    return f"<h2>Overlap of regions</h2>{table(head, rows)}"
 
 
 def _n_modes(fitter: Any) -> int:
@@ -185,11 +184,10 @@ def _table(result: CrossValidation, groups: Any) -> str:
             cells.append(f"{statistic(capped):.2%} [{low:.2%}, {high:.2%}]")
         pixels = float(np.median(capped * result.size))
         cells += [f"{pixels:.1f}", f"{int((error > 0.1).sum())} of {len(error)}"]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append(cells)
     return (
-        "<table><tr><th>search</th><th>median</th><th>mean</th><th>worst tenth from</th><th>median, pixels</th>"
-        f"<th>lost</th></tr>{''.join(rows)}</table><p>Mean distance of the landmarks, in percent of the longer side of "
-        "the shape, with 95 % intervals of the bootstrap over "
+        f"{table(['search', 'median', 'mean', 'worst tenth from', 'median, pixels', 'lost'], rows)}<p>Mean distance of "
+        "the landmarks, in percent of the longer side of the shape, with 95 % intervals of the bootstrap over "
         f"{'images' if groups is None else 'groups'}; lost: above 10 %.</p>"
     )
 
@@ -282,12 +280,9 @@ def _picture(image: Any, truth: np.ndarray, found: np.ndarray, edges: np.ndarray
     )
 
 
-def _upright(fitter: Any) -> Any:
-    search = getattr(fitter, "whole_", fitter)
-    turn = np.exp(1j * search._frame.angle)
-    return lambda shape: np.stack(
-        [((shape[:, 0] + 1j * shape[:, 1]) * turn).real, ((shape[:, 0] + 1j * shape[:, 1]) * turn).imag], axis=-1
-    )
+def _upright(fitter: Any) -> Planar:
+    """Return the rotation that makes shapes of the model stand as they do in images."""
+    return Planar(np.exp(1j * np.array(getattr(fitter, "whole_", fitter)._frame.angle)), np.array(0j))
 
 
 def _landmarks(fitter: Any, result: CrossValidation, shapes: np.ndarray, edges: np.ndarray) -> str:
@@ -298,12 +293,11 @@ def _landmarks(fitter: Any, result: CrossValidation, shapes: np.ndarray, edges: 
     known = np.isfinite(off)
     error = np.where(known, off, 0).sum(0) / np.maximum(known.sum(0), 1)
     mean = _upright(fitter)(np.asarray(fitter.asm_.asm_.basis_.mean))
-    side = 220 / float(np.ptp(mean, axis=0).max()) * float(np.ptp(mean, axis=0).max())
     worst = np.argsort(-error)[:5]
     names = getattr(fitter.asm_.scheme_, "names", None) or getattr(fitter.asm_, "landmark_names_", None)
     said = ", ".join(f"{names[k] if names else k} ({error[k]:.2%})" for k in worst)
     return (
-        f"<figure>{drawing([(mean, '#4878a8')], edges, np.maximum(side * error, 0.8))}<figcaption>Circles are as wide "
+        f"<figure>{drawing([(mean, '#4878a8')], edges, np.maximum(SIDE * error, 0.8))}<figcaption>Circles are as wide "
         f"as the landmarks are off on average, lost answers aside. Largest: {html.escape(said)}.</figcaption></figure>"
     )
 
@@ -313,13 +307,9 @@ def _mode(fitter: Any, number: int, edges: np.ndarray) -> str:
     mean, step = np.asarray(basis.mean), np.asarray(basis.components)[number].reshape(-1, 2)
     spread = 2.0 * float(np.sqrt(basis.variances[number]))
     upright = _upright(fitter)
-    shapes = [
-        (upright(mean - spread * step), "#4878a8"),
-        (upright(mean), "#bbb"),
-        (upright(mean + spread * step), "#c22"),
-    ]
+    picture = mode_drawing(upright(mean), upright(spread * step), edges)
     share = float(basis.variances[number] / np.sum(basis.variances))
     return (
-        f"<figure>{drawing(shapes, edges)}<figcaption>Mode {number + 1}, {share:.0%} of the variance that the model "
+        f"<figure>{picture}<figcaption>Mode {number + 1}, {share:.0%} of the variance that the model "
         "keeps: the mean, two standard deviations less (blue) and more (red).</figcaption></figure>"
     )

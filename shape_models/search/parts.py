@@ -256,23 +256,21 @@ class PartsFitter(BaseEstimator):
 
     def _joined(self, whole: SearchResult, parts: Mapping[str, SearchResult]) -> SearchResult:
         """Put the answers of parts in the place of that of the whole."""
-        total, count = np.zeros_like(whole.shape), np.zeros(len(whole.shape))
-        confidence, expected = np.zeros(len(whole.shape)), np.zeros(len(whole.shape))
-        covariance = np.zeros_like(whole.covariance)
+        k = len(whole.shape)
+        sums = {"shape": np.zeros((k, 2)), "confidence": np.zeros(k), "expected_error": np.zeros(k)}
+        sums["covariance"], count = np.zeros((k, 2, 2)), np.zeros(k)
         for name, part in parts.items():
-            if not part.found or part.status == "outside":
-                continue
-            at = self.indices_[name]
-            total[at] += part.shape
-            confidence[at] += part.confidence
-            expected[at] += part.expected_error
-            covariance[at] += part.covariance
-            count[at] += 1
-        seen, safe = count > 0, np.maximum(count, 1)
-        shape = np.where(seen[:, None], total / safe[:, None], whole.shape)
-        confidence = np.where(seen, confidence / safe, whole.confidence)
-        error = np.where(seen, expected / safe, whole.expected_error)
-        covariance = np.where(seen[:, None, None], covariance / safe[:, None, None], whole.covariance)
+            if part.found and part.status != "outside":
+                at = self.indices_[name]
+                count[at] += 1
+                for field, total in sums.items():
+                    total[at] += getattr(part, field)
+
+        def mean(field: str) -> np.ndarray:
+            n = count.reshape(-1, *(1,) * (sums[field].ndim - 1))
+            return np.where(n > 0, sums[field] / np.maximum(n, 1), getattr(whole, field))
+
+        shape, confidence, error, covariance = map(mean, sums)
         joined, calibration = float(error.mean()), self.whole_.calibration_
         if whole.lost > 0 and calibration is not None and calibration.lost is not None:
             # Parts begin where the whole was found, and say nothing of whether that is the object.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._drawing import draw_image
+from .._drawing import draw_image, edges_of
 from .._files import write_bytes, write_text
 from .._typing import ImageLike
 from ..landmarks import SchemeLike
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["animate_trace", "plot_trace"]
-
-
-def _edges(result: SearchResult, scheme: Any) -> np.ndarray:
-    if isinstance(scheme, str):
-        from ..landmarks import get_scheme
-
-        scheme = get_scheme(scheme)
-    edges = getattr(scheme, "edges", None)
-    if edges is None:
-        return np.empty((0, 2), int)
-    if scheme.n_landmarks != len(result.shape):
-        raise ValueError(
-            f"scheme: got {scheme.name!r} of {scheme.n_landmarks} landmarks for a result of {len(result.shape)}."
-        )
-    return np.asarray(edges)
 
 
 def _draw(axis: Any, shape: np.ndarray, edges: np.ndarray, color: Any, **options: Any) -> None:
@@ -92,7 +77,7 @@ def plot_trace(
     import matplotlib.pyplot as plt
 
     result = _check(result)
-    edges = _edges(result, scheme)
+    edges = edges_of(scheme, None, len(result.shape))
     if figure is None:
         figure = plt.figure(figsize=(11, 6), layout="constrained")
     picture, scores, moves, clipped = _panels(figure)
@@ -102,11 +87,7 @@ def plot_trace(
     picture.plot(path[:, :, 0], path[:, :, 1], "-", color="white", lw=0.6, alpha=0.7)
     _draw(picture, result.start, edges, "gold")
     _draw(picture, result.shape, edges, "red")
-    low, high = path.min(axis=(0, 1)), path.max(axis=(0, 1))
-    margin = 0.15 * float((high - low).max())
-    picture.set_xlim(low[0] - margin, high[0] + margin)
-    picture.set_ylim(high[1] + margin, low[1] - margin)
-    picture.set_aspect("equal")
+    _look_at(picture, path, 0.15)
     picture.set_title(f"{result.status}; start gold, answer red")
     numbers = np.arange(1, len(result.trace) + 1)
     levels = np.array([step.level for step in result.trace])
@@ -126,14 +107,17 @@ def plot_trace(
     return figure
 
 
-def _panels(figure: Any) -> tuple[Any, Any, Any, Any]:
+def _look_at(axis: Any, shapes: np.ndarray, margin: float) -> None:
+    """Show the part of the image in which shapes (n, K, 2) stand, and a margin, a fraction of its longer side."""
+    low, high = shapes.min(axis=(0, 1)), shapes.max(axis=(0, 1))
+    room = margin * float((high - low).max())
+    axis.set(xlim=(low[0] - room, high[0] + room), ylim=(high[1] + room, low[1] - room), aspect="equal")
+
+
+def _panels(figure: Any) -> tuple[Any, ...]:
     grid = figure.add_gridspec(3, 2, width_ratios=(1.6, 1))
-    return (
-        figure.add_subplot(grid[:, 0]),
-        figure.add_subplot(grid[0, 1]),
-        figure.add_subplot(grid[1, 1]),
-        figure.add_subplot(grid[2, 1]),
-    )
+    image, *others = (figure.add_subplot(grid[place]) for place in ((slice(None), 0), (0, 1), (1, 1), (2, 1)))
+    return image, *others
 
 
 def animate_trace(
@@ -181,7 +165,7 @@ def animate_trace(
         raise ValueError(f"path: got {path.name!r}; expected a name that ends with .gif or .html.")
     if not 0.01 <= seconds <= 60:
         raise ValueError(f"seconds: got {seconds!r}; expected 0.01 to 60.")
-    frames = [_png(frame) for frame in _frames(_check(result), image, _edges(result, scheme))]
+    frames = [_png(frame) for frame in _frames(_check(result), image, edges_of(scheme, None, len(result.shape)))]
     if path.suffix.lower() == ".html":
         write_text(path, _page(frames, seconds))
         return path
@@ -213,19 +197,15 @@ def _frames(result: SearchResult, image: Any, edges: np.ndarray) -> Any:
             (step.shape, step.proposed, f"{title}\nred: plausible shape; crosses: where landmarks want to go")
         )
     every = np.array([shape for shape, _, _ in shapes])
-    low, high = every.min(axis=(0, 1)), every.max(axis=(0, 1))
-    margin = 0.2 * float((high - low).max())
     for shape, proposed, title in shapes:
         figure = Figure(figsize=(4.8, 5.2), dpi=80)
         axis = figure.add_axes((0.02, 0.02, 0.96, 0.88))
         if image is not None:
             draw_image(axis, image)
-        axis.set_aspect("equal")
         _draw(axis, shape, edges, "red")
         if proposed is not None:
             axis.plot(proposed[:, 0], proposed[:, 1], "x", color="cyan", ms=4)
-        axis.set_xlim(low[0] - margin, high[0] + margin)
-        axis.set_ylim(high[1] + margin, low[1] - margin)
+        _look_at(axis, every, 0.2)
         axis.set_title(title, fontsize=9)
         axis.axis("off")
         yield figure
