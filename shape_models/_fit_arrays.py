@@ -72,12 +72,12 @@ def _rests(move: Similarity, tolerance: float, rows: np.ndarray) -> bool:
     return bool(still[rows].all())
 
 
-def likeness(problem: Any, pose: Similarity, share: Any, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def likeness(problem: Any, pose: Similarity, robust: Any, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return how much points look like the mean, (n, 3); see `_posterior`."""
     points, moved = (to_numpy(x).astype(np.float64) for x in (problem.points, pose(problem.points)))
     own = to_numpy(problem.model_noise(pose)).astype(np.float64)
     error = own * points.shape[2] if own.ndim == 2 else np.trace(own, axis1=2, axis2=3)
-    w = to_numpy(share) * (to_numpy(problem.confidence) > 0) * spread.mean() / (spread.mean() + error)
+    w = to_numpy(robust) * (to_numpy(problem.confidence) > 0) * spread.mean() / (spread.mean() + error)
     with np.errstate(invalid="ignore", divide="ignore"):  # of landmarks that coincide in the mean
         fit = fit_pair(points, mean, w, rule="full", reflection=problem.frame.reflection)
         square = fit.target_size**2
@@ -95,20 +95,20 @@ def reweigh(problem: Any, some: Normal, pose: Similarity, n_rounds: int, n_huber
     gains = system.gains(pose)
     inverse = beside(some.inverse, problem.points) if problem.certain else xp.linalg.inv(system.gram(gains))
     weight = gains if gains.ndim == 2 else xp.sum(xp.linalg.diagonal(gains), axis=-1) / d
-    share = xp.ones_like(problem.confidence)
+    robust = xp.ones_like(problem.confidence)
     zero = xp.zeros_like(problem.points)
     z, sigma = xp.where(seen, pose(problem.points), zero), None
     near = z
     for turn in range(n_rounds):
-        before = share
-        right = system.pull(share, gains, z - system.mean)
+        before = robust
+        right = system.pull(robust, gains, z - system.mean)
         if turn == 0:
             u = (inverse @ right[..., None])[..., 0]
         else:
             on = energy * sigma * sigma
-            u = _descend(system, inverse, right, share, gains, u, on, n_gradients)
+            u = _descend(system, inverse, right, robust, gains, u, on, n_gradients)
         near = system.mean + xp.reshape(u @ system.rows, z.shape)
-        star = near + share[..., None] * _apply(gains, z - near)
+        star = near + robust[..., None] * _apply(gains, z - near)
         move = frame.align(star)
         pose, star, near = move @ pose, move(star), move(near)
         z = xp.where(seen, pose(problem.points), zero)
@@ -119,22 +119,22 @@ def reweigh(problem: Any, some: Normal, pose: Similarity, n_rounds: int, n_huber
         sigma = xp.where(sigma > floor, sigma, xp.full_like(sigma, floor))
         off = distance / sigma
         if turn < n_huber:
-            share = xp.where(off > huber, huber / off, xp.ones_like(off))
+            robust = xp.where(off > huber, huber / off, xp.ones_like(off))
         else:
             inside = 1.0 - xp.clip(off / tukey, 0.0, 1.0) ** 2
-            share = xp.clip(inside * inside, least, 1.0)
+            robust = xp.clip(inside * inside, least, 1.0)
     star = near + before[..., None] * (z - near)
     points = xp.where(seen & (before < 1)[..., None], pose.inverse(star), problem.points)
-    return (frame.align(points) if problem.certain else pose), share, points
+    return (frame.align(points) if problem.certain else pose), robust, points
 
 
-def _descend(system: _System, inverse: Any, right: Any, share: Any, gains: Any, u: Any, near: Any, most: int) -> Any:
+def _descend(system: _System, inverse: Any, right: Any, robust: Any, gains: Any, u: Any, near: Any, most: int) -> Any:
     """Step towards the solution of Σ Bₖ w gₖ Bₖ' u + ridge u = right; rows that are near enough stand still."""
     xp = namespace_of(u)
 
     def times(v: Any) -> Any:
         shapes = xp.reshape(v @ system.rows, (v.shape[0], *system.mean.shape))
-        return system.pull(share, gains, shapes) + v * system.diagonal
+        return system.pull(robust, gains, shapes) + v * system.diagonal
 
     r = right - times(u)
     direction, before = xp.zeros_like(u), xp.ones_like(u[:, :1])
@@ -165,7 +165,7 @@ def _median(distance: Any, weight: Any, xp: Any) -> Any:
 
 
 def least_squares(
-    problem: Any, some: Normal, pose: Similarity, share: Any, longest: float, steps: int, ridge: float
+    problem: Any, some: Normal, pose: Similarity, robust: Any, longest: float, steps: int, ridge: float
 ) -> tuple[Similarity, Any]:
     """Return the pose and the coefficients that bring the model nearest to the points."""
     xp, frame, basis = namespace_of(problem.points), problem.frame, problem.basis
@@ -180,7 +180,7 @@ def least_squares(
     extra = beside(np.diag(own), problem.points)
     c = xp.zeros((n, m), dtype=problem.points.dtype, device=device_of(problem.points))
     for _ in range(steps):
-        gains = system.gains(pose, share)
+        gains = system.gains(pose, robust)
         near = basis._decode(c * scale)
         rows = xp.concat([modes, _moves_of(near, frame.scaling, xp)], axis=1)
         apart = xp.where((problem.confidence > 0)[..., None], pose(problem.points) - near, xp.zeros_like(near))
@@ -242,10 +242,10 @@ def _pose_step(u: Any, d: int, scaling: bool, longest: float, xp: Any) -> Simila
     return Similarity._of(rotation, -scale[..., None] * moved, scale)
 
 
-def covariance(problem: Any, some: Normal, pose: Similarity, share: Any, rows: np.ndarray, rest: np.ndarray) -> Any:
+def covariance(problem: Any, some: Normal, pose: Similarity, robust: Any, rows: np.ndarray, rest: np.ndarray) -> Any:
     """Return covariances of landmarks (n, K, d, d) of what the rows see of whole shapes; of all without rows."""
     system, xp = _System(problem, some), namespace_of(problem.points)
-    gains = system.gains(pose, share)
+    gains = system.gains(pose, robust)
     per_chunk = max(1, _CHUNK // (len(some.rows) * max(len(some.rows), some.rows.shape[1])))
     blocks = [xp.zeros_like(problem.points[:0, :, :, None] * problem.points[:0, :, None, :])]
     for first in range(0, len(gains), per_chunk):
@@ -276,21 +276,21 @@ class _System:
         ridge = np.where(np.arange(q) < q - some.n_moves, some.noise, 0.0)
         self.diagonal, self.ridge = beside(ridge, like), beside(np.diag(ridge), like)
 
-    def gains(self, pose: Similarity, share: Any = None) -> Any:
+    def gains(self, pose: Similarity, robust: Any = None) -> Any:
         """Return σ² (σ² + M)⁻¹ of each landmark, (n, K) or (n, K, d, d)."""
         problem, noise = self.problem, self.some.noise
         xp = namespace_of(problem.points)
-        own = problem.model_noise(pose, share)
+        own = problem.model_noise(pose, robust)
         seen = xp.astype(problem.confidence > 0, own.dtype)
         if own.ndim == 2:
             return seen * noise / (noise + own)
         eye = xp.eye(own.shape[-1], dtype=own.dtype, device=device_of(own))
         return seen[..., None, None] * noise * xp.linalg.inv(noise * eye + own)
 
-    def pull(self, share: Any, gains: Any, vectors: Any) -> Any:
+    def pull(self, robust: Any, gains: Any, vectors: Any) -> Any:
         """Return Σ Bₖ w gain vector, (n, q)."""
         xp = namespace_of(vectors)
-        pulled = share[..., None] * _apply(gains, vectors)
+        pulled = robust[..., None] * _apply(gains, vectors)
         return _flat(pulled) @ xp.matrix_transpose(self.rows)
 
     def gram(self, gains: Any) -> Any:

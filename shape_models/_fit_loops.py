@@ -119,10 +119,10 @@ def posterior(
     return pose, whole.reshape(points.shape), square
 
 
-def likeness(problem: Any, pose: Pose, share: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def likeness(problem: Any, pose: Pose, robust: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return how much points look like the mean, (n, 3); see `_posterior`."""
-    out = np.empty((len(share), 3))
-    loops.likeness(_flat(problem.points), problem.known, share, *pose, mean.ravel(), spread, out)
+    out = np.empty((len(robust), 3))
+    loops.likeness(_flat(problem.points), problem.known, robust, *pose, mean.ravel(), spread, out)
     return out
 
 
@@ -130,30 +130,30 @@ def reweigh(problem: Any, some: Normal, pose: Pose, n_rounds: int, n_huber: int,
     """Return pose, what a robust loss leaves, and pseudo-values; see `_posterior`."""
     limit, n = problem.frame.basis.limit, len(some.modes)
     bound = np.full(n, np.inf) if limit is None else np.array(limit.bound(problem.frame.basis._scale), dtype=float)
-    pose, points, share = pose.copy(), problem.points.copy(), np.empty(problem.confidence.shape)
+    pose, points, robust = pose.copy(), problem.points.copy(), np.empty(problem.confidence.shape)
     loops.reweigh(_flat(points), problem.known, problem.certain, *pose, some.compiled, some.inverse, some.modes, bound,
-                  _target(problem.frame), n_rounds, n_huber, limits, share)  # fmt: skip
-    return pose, share, points
+                  _target(problem.frame), n_rounds, n_huber, limits, robust)  # fmt: skip
+    return pose, robust, points
 
 
 def least_squares(
-    problem: Any, some: Normal, pose: Pose, share: np.ndarray, longest: float, steps: int, ridge: float
+    problem: Any, some: Normal, pose: Pose, robust: np.ndarray, longest: float, steps: int, ridge: float
 ) -> tuple[Pose, np.ndarray]:
     """Return the pose and the coefficients that bring the model nearest to the points."""
     pose, frame = pose.copy(), problem.frame
     spread = np.asarray(frame.basis._scale, dtype=np.float64)
-    found = np.zeros((len(share), len(spread)))
-    loops.least_squares(_flat(problem.points), problem.known, share, *pose, some.mean, some.noise,
+    found = np.zeros((len(robust), len(spread)))
+    loops.least_squares(_flat(problem.points), problem.known, robust, *pose, some.mean, some.noise,
                         spread[:, None] * some.modes, frame.scaling, ridge, longest, steps, 1e-14, found)  # fmt: skip
     return pose, found * spread
 
 
 def covariance(
-    problem: Any, some: Normal, pose: Pose, share: np.ndarray, rows: np.ndarray, rest: np.ndarray
+    problem: Any, some: Normal, pose: Pose, robust: np.ndarray, rows: np.ndarray, rest: np.ndarray
 ) -> np.ndarray:
     """Return covariances of landmarks (n, K, d, d) of what the rows see of whole shapes; of all without rows."""
-    out = np.empty((*share.shape, rest.shape[-1], rest.shape[-1]))
-    loops.covariance(problem.known, pose.matrix, share, problem.frame.noise, some.compiled, rows, rest, out)
+    out = np.empty((*robust.shape, rest.shape[-1], rest.shape[-1]))
+    loops.covariance(problem.known, pose.matrix, robust, problem.frame.noise, some.compiled, rows, rest, out)
     return out
 
 

@@ -264,7 +264,7 @@ def _record(solution: Solution) -> ShapeFit:
         coefficients=solution.leave(b),
         clipped=xp.reshape(clipped, (*problem.lead, clipped.shape[-1])),
         covariance=solution.leave(solution.covariance()),
-        weights=solution.leave(problem.confidence * solution.share),
+        weights=solution.leave(problem.confidence * solution.robust),
         plausibility=plausibility,
         status=str(status) if status is not None and not problem.lead else status,
         _law=law,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,36 +66,10 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
     max_iter : int
         Give up (``converged=False``) after so many steps.
     """
+    data = _Data.of(X)
     n, p = X.shape
-    missing = np.isnan(X)
-    shift = np.nanmean(X, axis=0)
-    Y = np.where(missing, 0.0, X - shift)
-    # In units of the typical deviation, in which the floor of the noise and the tolerance mean the same for all data.
-    scale = float(np.sqrt((Y**2).sum() / (~missing).sum())) or 1.0
-    Y /= scale
-
-    gaps = missing.any(axis=1)
-    whole = Y[~gaps]
-    n_whole = len(whole)
-    mean_whole = whole.mean(axis=0) if n_whole else np.zeros(p)
-    scatter_whole = (whole - mean_whole).T @ (whole - mean_whole)
-    Y, missing = Y[gaps], missing[gaps]
-    counts = missing.sum(axis=1)
-    groups = []  # rows with equally many gaps are solved together
-    for count in np.unique(counts):
-        rows = np.flatnonzero(counts == count)
-        # Four million numbers at once, 32 MB: the matrices of all gaps together would not fit into memory.
-        for some in np.array_split(rows, max(1, round(len(rows) * count * count / 4e6))):
-            groups.append((some, np.nonzero(missing[some])[1].reshape(len(some), count)))
-
-    mean = np.zeros(p)
-    total = (~missing).sum(axis=0) + n_whole
-    seen_variance = (np.square(Y).sum(axis=0) + np.diag(scatter_whole) + n_whole * mean_whole**2) / total
-    covariance = (scatter_whole + n_whole * np.outer(mean_whole, mean_whole) + Y.T @ Y) / n
-    # What is missing is taken to vary, at first, as what is seen of the same coordinate.
-    covariance[np.diag_indices(p)] += missing.sum(axis=0) / n * seen_variance
-
-    n_seen = n * p - int(counts.sum())
+    mean, covariance = np.zeros(p), data.first_covariance()
+    n_seen = int((~np.isnan(X)).sum())
     q, changes, log_likelihood, converged = -1, 0, -np.inf, False
     n_iter = 0
     while n_iter < max_iter and not converged:
@@ -106,23 +81,18 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
             # A fraction of variance near a boundary could flip q for ever: after some changes it only grows.
             changes += 1
             q = wanted if changes < 10 else max(q, wanted)
-        floor = NOISE_FLOOR * values.mean()
-        noise = max(values[q:].mean() if q < p else 0.0, floor)
-        kept = np.maximum(values[:q], noise)
-        precision = (vectors[:, :q] * (1.0 / kept - 1.0 / noise)) @ vectors[:, :q].T
-        precision[np.diag_indices(p)] += 1.0 / noise
-        log_det = np.log(kept).sum() + (p - q) * np.log(noise)
-        D, spread, log_gaps = _expected(np.where(missing, 0.0, Y - mean), groups, precision)
+        precision, log_det = _precision(values, vectors, q)
+        D, spread, log_gaps = _expected(np.where(data.missing, 0.0, data.rows - mean), data.groups, precision)
+        apart = data.mean - mean
         square = float(((D @ precision) * D).sum())
-        apart = mean_whole - mean
-        square += float((scatter_whole * precision).sum() + n_whole * apart @ precision @ apart)
+        square += float((data.scatter * precision).sum() + data.n * apart @ precision @ apart)
         log_likelihood = -0.5 * (n_seen * np.log(2 * np.pi) + n * log_det + log_gaps + square)
 
-        move = (n_whole * apart + D.sum(axis=0)) / n
+        move = (data.n * apart + D.sum(axis=0)) / n
         mean = mean + move
         D -= move
-        apart = mean_whole - mean
-        update = (scatter_whole + n_whole * np.outer(apart, apart) + D.T @ D + spread) / n
+        apart = data.mean - mean
+        update = (data.scatter + data.n * np.outer(apart, apart) + D.T @ D + spread) / n
         change = max(
             np.linalg.norm(update - covariance) / max(np.linalg.norm(update), np.finfo(float).tiny),
             np.linalg.norm(move) / np.sqrt(max(np.trace(update), np.finfo(float).tiny)),
@@ -130,13 +100,66 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
         covariance = update
         converged = bool(change <= tol and q == before)
     return MissingFit(
-        mean=shift + scale * mean,
-        covariance=scale**2 * n / (n - 1) * (covariance + covariance.T) / 2,
+        mean=data.shift + data.scale * mean,
+        covariance=data.scale**2 * n / (n - 1) * (covariance + covariance.T) / 2,
         n_modes=q,
-        log_likelihood=log_likelihood - n_seen * float(np.log(scale)),
+        log_likelihood=log_likelihood - n_seen * float(np.log(data.scale)),
         n_iter=n_iter,
         converged=converged,
     )
+
+
+class _Data(NamedTuple):
+    """Shapes in units of their typical deviation: sums of the complete ones, and the rows of those with gaps."""
+
+    shift: np.ndarray  # (p,)
+    scale: float
+    n: int  # complete shapes
+    mean: np.ndarray  # (p,), theirs
+    scatter: np.ndarray  # (p, p), about it
+    rows: np.ndarray  # (m, p), 0 where missing
+    missing: np.ndarray  # (m, p)
+    groups: list[tuple[np.ndarray, np.ndarray]]  # rows with equally many gaps, which are solved together, and these
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> _Data:
+        missing = np.isnan(X)
+        shift = np.nanmean(X, axis=0)
+        Y = np.where(missing, 0.0, X - shift)
+        # In these units the floor of the noise and the tolerance mean the same for all data.
+        scale = float(np.sqrt((Y**2).sum() / (~missing).sum())) or 1.0
+        Y /= scale
+        gaps = missing.any(axis=1)
+        whole = Y[~gaps]
+        mean = whole.mean(axis=0) if len(whole) else np.zeros(X.shape[1])
+        Y, missing = Y[gaps], missing[gaps]
+        counts = missing.sum(axis=1)
+        groups = []
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            # Four million numbers at once, 32 MB: the matrices of all gaps together would not fit into memory.
+            for some in np.array_split(rows, max(1, round(len(rows) * count * count / 4e6))):
+                groups.append((some, np.nonzero(missing[some])[1].reshape(len(some), count)))
+        return cls(shift, scale, len(whole), mean, (whole - mean).T @ (whole - mean), Y, missing, groups)
+
+    def first_covariance(self) -> np.ndarray:
+        n = self.n + len(self.rows)
+        total = (~self.missing).sum(axis=0) + self.n
+        variance = (np.square(self.rows).sum(axis=0) + np.diag(self.scatter) + self.n * self.mean**2) / total
+        covariance = (self.scatter + self.n * np.outer(self.mean, self.mean) + self.rows.T @ self.rows) / n
+        # What is missing is taken to vary, at first, as what is seen of the same coordinate.
+        covariance[np.diag_indices(len(total))] += self.missing.sum(axis=0) / n * variance
+        return np.asarray(covariance)
+
+
+def _precision(values: np.ndarray, vectors: np.ndarray, q: int) -> tuple[np.ndarray, float]:
+    """Return the inverse of a covariance of q modes and noise, and the logarithm of the determinant of that."""
+    p = len(values)
+    noise = max(values[q:].mean() if q < p else 0.0, NOISE_FLOOR * values.mean())
+    kept = np.maximum(values[:q], noise)
+    precision = (vectors[:, :q] * (1.0 / kept - 1.0 / noise)) @ vectors[:, :q].T
+    precision[np.diag_indices(p)] += 1.0 / noise
+    return precision, float(np.log(kept).sum() + (p - q) * np.log(noise))
 
 
 def _expected(

@@ -65,7 +65,7 @@ def solve(
         pose = pose.similarity()
     xp = namespace_of(points)
     some = Normal.of(frame.basis, frame.scaling)
-    share = xp.ones_like(problem.confidence)
+    robust = xp.ones_like(problem.confidence)
     bounded, reach = problem, None
     if loss != "linear" and start is None and problem.alike is not None and (problem.alike < _DRAGGED).any():
         bounded, pose, reach = _without_far(problem, pose)
@@ -74,15 +74,15 @@ def solve(
         # Points of a shape without noise that fit exactly have an error of at least a billionth of its size.
         limits = (HUBER, TUKEY, MEDIAN_LENGTH[d], some.noise**0.5 + 1e-9, LEAST, _ENERGY, _MOST_GRADIENTS)
         n_huber = _ROUNDS if loss == "huber" else _N_HUBER
-        pose, share, points = engine.reweigh(bounded, some, pose, _ROUNDS, n_huber, limits)
-        share = share if reach is None else share * reach
-    found = Solution(problem, prior, engine, pose, share, points, points, reach=reach)
+        pose, robust, points = engine.reweigh(bounded, some, pose, _ROUNDS, n_huber, limits)
+        robust = robust if reach is None else robust * reach
+    found = Solution(problem, prior, engine, pose, robust, points, points, reach=reach)
     if not prior:
         # Of coefficients that are not determined the most probable are taken: a prior of no weight to speak of.
         largest = max(float(xp.max(problem.basis.variances)), float(np.finfo(np.float64).tiny))
         ridge = 16 * float(xp.finfo(points.dtype).eps) * largest
         steps = _LONGEST_STEP, _MOST_STEPS
-        found.pose, found.coefficients = engine.least_squares(problem, some, pose, share, *steps, ridge)
+        found.pose, found.coefficients = engine.least_squares(problem, some, pose, robust, *steps, ridge)
         found.completed = found.decode(found.coefficients)
     elif problem.certain:
         if loss == "linear" and start is not None:
@@ -186,7 +186,7 @@ class Solution:
     prior: bool
     engine: ModuleType
     pose: Any  # frame of the points → model, in which the whole shapes are superimposed on the mean
-    share: Any  # (n, n_landmarks), what a robust loss leaves
+    robust: Any  # (n, n_landmarks), the weights of a robust loss
     points: Any  # (n, n_landmarks, n_dims), pseudo-values where a robust loss took something away
     completed: Any  # (n, n_landmarks, n_dims) in the frame of the points
     coefficients: Any = None  # of least squares
@@ -233,13 +233,13 @@ class Solution:
         """
         if self.problem.status is None:
             return None
-        share = self.share if self.reach is None else self.share * self.reach  # what lies far off counts as nearer
-        found: np.ndarray = self.engine.likeness(self.problem, self.pose, share, *self._landmarks)
+        robust = self.robust if self.reach is None else self.robust * self.reach  # what lies far off counts as nearer
+        found: np.ndarray = self.engine.likeness(self.problem, self.pose, robust, *self._landmarks)
         return found
 
     def hopeless(self, pose: Any) -> np.ndarray:
         """Return rows that will not look like the mean wherever their pose comes to rest."""
-        alike, _, apart = self.engine.likeness(self.problem, pose, self.share, *self._landmarks).T
+        alike, _, apart = self.engine.likeness(self.problem, pose, self.robust, *self._landmarks).T
         return np.asarray((alike < 0.5 * LEAST_ALIKE) & (apart < 0.5 * _MOST_SCATTER))
 
     @property
@@ -270,7 +270,7 @@ class Solution:
         square = self.square
         if square is None:
             square = self.engine.posterior(self.problem, some, self.pose, self.points, 1)[-1]
-        seen = np.where(to_numpy(self.problem.confidence) > 0, to_numpy(self.share), 0.0)
+        seen = np.where(to_numpy(self.problem.confidence) > 0, to_numpy(self.robust), 0.0)
         free = self.points.shape[2] * seen.sum(axis=-1, dtype=np.float64) - some.n_moves
         square = np.maximum(to_numpy(square).astype(np.float64), 0.0)
         if self.problem.frame.scaling and self.likeness is not None:
@@ -286,7 +286,7 @@ class Solution:
         else:
             # The prior itself is the key: what is derived from another one must not be met in its place.
             rows, rest = frame.basis._derived(("rest", frame.prior, frame.scaling), lambda: _leftover(frame))
-        return self.engine.covariance(self.problem, some, self.pose, self.share, rows, rest)
+        return self.engine.covariance(self.problem, some, self.pose, self.robust, rows, rest)
 
 
 def _spread(prior: Operands) -> tuple[np.ndarray, np.ndarray]:

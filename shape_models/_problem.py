@@ -285,7 +285,7 @@ class Problem:
         own = np.asarray(to_numpy(own))
         return own if own.ndim == 4 else own[..., None, None] * np.eye(self.points.shape[2])
 
-    def model_noise(self, pose: Similarity, share: Any = None) -> Any:
+    def model_noise(self, pose: Similarity, robust: Any = None) -> Any:
         """Return the covariance of the errors in the frame and units of the model, (n, K) or (n, K, d, d).
 
         A loss that leaves the fraction w of a landmark makes (σ² + M) / w - σ² of M, with σ² the noise of the modes.
@@ -300,14 +300,14 @@ class Problem:
             if self.covariance.ndim == 2:
                 own = scale[:, None] * self.covariance
             else:
-                turn = pose.rotation[:, None]
-                own = scale[:, None, None, None] * (turn @ self.covariance @ xp.matrix_transpose(turn))
-        if share is None:
+                rotation = pose.rotation[:, None]
+                own = scale[:, None, None, None] * (rotation @ self.covariance @ xp.matrix_transpose(rotation))
+        if robust is None:
             return own
         if own.ndim == 2:
-            return (base + own) / share - base
-        share = share[..., None, None]
-        return own / share + (base / share - base) * xp.eye(own.shape[-1], dtype=own.dtype, device=device_of(own))
+            return (base + own) / robust - base
+        robust = robust[..., None, None]
+        return own / robust + (base / robust - base) * xp.eye(own.shape[-1], dtype=own.dtype, device=device_of(own))
 
 
 def beside_rows(rows: np.ndarray, array: Any) -> Any:

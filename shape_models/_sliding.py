@@ -176,46 +176,29 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
         hint = " Try subtracting 1: tables of geomorph and StereoMorph count from 1." if sliders.min() > 0 else ""
         raise ValueError(f"curves: got landmark {int(sliders.max())}; expected indices below {k}.{hint}")
     moving = sliders[:, 1]
-    centre = shapes.mean(axis=1, keepdims=True)
-    y = shapes - centre
-    size = np.sqrt((y**2).sum(axis=(1, 2)))
-    refuse_points(shapes, None, size)
-    y /= size[:, None, None]
+    y, to_y = _superimposed(shapes)
     slid = shapes.copy()
-    scale = 1 / size
-    turn = _rotations(y, y[0])
-    y = y @ turn.swapaxes(1, 2)
-    shift = -np.einsum("nij,nj->ni", scale[:, None, None] * turn, centre[:, 0])
     reference = y.mean(axis=0)
     level = float((y.sum(axis=0) ** 2).sum()) / n
     before, after, change = [], [], []
     for _ in range(options.max_iter):
-        tangent = _tangents(y, sliders)
         bending = bending_energy_matrix(reference) if options.criterion == "bending_energy" else None
-        if bending is None:
-            amount = np.einsum("nmd,nmd->nm", tangent, (y - reference)[:, moving])
-        else:
-            # Slides t that make the bending energy of y + U t least: (Uᵀ B U) t = -Uᵀ B y (Gunz et al., 2005).
-            pull = np.einsum("nmd,nmd->nm", tangent, (bending @ y)[:, moving])
-            system = np.einsum("nmd,nld->nml", tangent, tangent) * bending[np.ix_(moving, moving)]
-            amount = _solve(system, pull)
-        step = -amount[..., None] * tangent
-        old = _energy(y, reference, bending)
+        step = _slides(y, reference, bending, sliders)
+        before.append(_energy(y, reference, bending))
         y[:, moving] += step
-        new = _energy(y, reference, bending)
-        slid[:, moving] += (step @ turn) / scale[:, None, None]
-        before.append(old)
-        after.append(new)
+        after.append(_energy(y, reference, bending))
+        slid[:, moving] += (step @ to_y.rotation) / to_y.scale[:, None, None]
         now = float((y.sum(axis=0) ** 2).sum()) / n
         if options.rescale:
-            middle = y.mean(axis=1, keepdims=True)
-            y = y - middle
+            middle = y.mean(axis=1)
+            y = y - middle[:, None]
             factor = 1 / np.sqrt((y**2).sum(axis=(1, 2)))
             y *= factor[:, None, None]
-            scale, shift = scale * factor, (shift - middle[:, 0]) * factor[:, None]
+            shift = (to_y.translation - middle) * factor[:, None]
+            to_y = Similarity._of(to_y.rotation, shift, to_y.scale * factor)
         more = _rotations(y, reference)
         y = y @ more.swapaxes(1, 2)
-        turn, shift = more @ turn, np.einsum("nij,nj->ni", more, shift)
+        to_y = Similarity._of(more @ to_y.rotation, np.einsum("nij,nj->ni", more, to_y.translation), to_y.scale)
         reference = _unit(y.mean(axis=0))
         change.append(abs(level - now))
         level = now
@@ -230,7 +213,32 @@ def slide(shapes: np.ndarray, options: Sliding) -> tuple[SlidingRecord, np.ndarr
         n_iter=len(change),
         converged=bool(change[-1] <= options.tol),
     )
-    return record, y, reference - reference.mean(axis=0), Similarity._of(turn, shift, scale)
+    return record, y, reference - reference.mean(axis=0), to_y
+
+
+def _superimposed(shapes: np.ndarray) -> tuple[np.ndarray, Similarity]:
+    """Return shapes centred, of size 1 and turned to the first one, and the transforms that take them there."""
+    centre = shapes.mean(axis=1, keepdims=True)
+    y = shapes - centre
+    size = np.sqrt((y**2).sum(axis=(1, 2)))
+    refuse_points(shapes, None, size)
+    y /= size[:, None, None]
+    rotation, scale = _rotations(y, y[0]), 1 / size
+    shift = -np.einsum("nij,nj->ni", scale[:, None, None] * rotation, centre[:, 0])
+    return y @ rotation.swapaxes(1, 2), Similarity._of(rotation, shift, scale)
+
+
+def _slides(y: np.ndarray, reference: np.ndarray, bending: np.ndarray | None, sliders: np.ndarray) -> np.ndarray:
+    """Return how far semilandmarks slide along the tangents (n, n_sliders, d): to where the criterion is least."""
+    tangent, moving = _tangents(y, sliders), sliders[:, 1]
+    if bending is None:
+        amount = np.einsum("nmd,nmd->nm", tangent, (y - reference)[:, moving])
+    else:
+        # Slides t that make the bending energy of y + U t least: (Uᵀ B U) t = -Uᵀ B y (Gunz et al., 2005).
+        pull = np.einsum("nmd,nmd->nm", tangent, (bending @ y)[:, moving])
+        system = np.einsum("nmd,nld->nml", tangent, tangent) * bending[np.ix_(moving, moving)]
+        amount = _solve(system, pull)
+    return np.asarray(-amount[..., None] * tangent)
 
 
 def _tangents(y: np.ndarray, sliders: np.ndarray) -> np.ndarray:

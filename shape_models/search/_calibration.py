@@ -158,7 +158,9 @@ class Calibration:
         features = _scatter_features(landmarks, self.expected_error(results))
         return replace(self, scatter=Scatter.learn(errors, features))
 
-    def covariance(self, landmarks: np.ndarray, expected: np.ndarray, turn: np.ndarray, size: np.ndarray) -> np.ndarray:
+    def covariance(
+        self, landmarks: np.ndarray, expected: np.ndarray, rotation: np.ndarray, size: np.ndarray
+    ) -> np.ndarray:
         """Return the covariances (n, K, 2, 2) of true landmarks about answers, NaN where nothing was learned.
 
         Parameters
@@ -167,13 +169,13 @@ class Calibration:
             Features.
         expected, size : ndarray of shape (n,)
             Expected errors as fractions of the sizes, and these.
-        turn : ndarray of shape (n, 2, 2)
+        rotation : ndarray of shape (n, 2, 2)
             Rotations of the poses.
         """
         if self.scatter is None:
             return np.full((*landmarks.shape, 2), np.nan)
         own = self.scatter(_scatter_features(landmarks, expected)) * np.square(size)[:, None, None, None]
-        return np.asarray(turn[:, None] @ own @ np.swapaxes(turn, 1, 2)[:, None])
+        return np.asarray(rotation[:, None] @ own @ np.swapaxes(rotation, 1, 2)[:, None])
 
     def to_header(self) -> dict[str, Any]:
         """Return the numbers for a file."""

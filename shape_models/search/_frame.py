@@ -159,12 +159,12 @@ class Frame:
         """
         n, m = len(points), len(self.components) if n_modes is None else min(n_modes, len(self.components))
         start = self.pose_of(points, weights).inverse
-        turn = np.array([[start.a.real, -start.a.imag], [start.a.imag, start.a.real]]).transpose(2, 0, 1).copy()
+        matrix = np.array([[start.a.real, -start.a.imag], [start.a.imag, start.a.real]]).transpose(2, 0, 1).copy()
         flat = np.array(points, dtype=np.float64, order="C").reshape(n, -1)
-        trust = np.ones(points.shape[:2]) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
-        known = Known(trust > 0, np.zeros(trust.shape), np.empty((0, 0, 0, 0)), False)
+        w = np.ones(points.shape[:2]) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+        known = Known(w > 0, np.zeros(w.shape), np.empty((0, 0, 0, 0)), False)
         found = np.zeros((n, m))
-        loops.least_squares(flat, known, trust, turn, as_real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
+        loops.least_squares(flat, known, w, matrix, as_real(start.b), self.mean.ravel(), 1.0, self._modes[:m], True,
                             prior + self._least, _LONGEST, _STEPS, _TOLERANCE, found)  # fmt: skip
         coefficients = np.zeros((n, len(self.variances)))
         coefficients[:, :m] = found * self._spread[:m]
