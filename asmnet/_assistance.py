@@ -79,6 +79,7 @@ class KDPreset:
     main: str
 
 
+# The figures of KD-Loss, and the constants of the program that its authors released, which differ.
 KD_PRESETS = {
     "paper": KDPreset(
         tough=TeacherWeights(0.9, -0.45, 0.4),
@@ -163,6 +164,7 @@ def assistive_loss(
     check_kind("weights", weights, TeacherWeights)
     d = (prediction - target).abs()
     limit = (teacher - target).abs().detach()
+    # Beyond the error of the teacher the student is drawn to it, within it is pushed off, ever less below beta of it.
     beta = weights.beta * limit
     far = d >= limit if weights.low_influence else (d > limit) & (limit > 0)
     weight = torch.where(far, torch.full_like(d, weights.alpha), torch.full_like(d, weights.alpha_negative))

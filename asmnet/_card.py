@@ -30,6 +30,7 @@ def count_flops(network: nn.Module, size: int) -> int:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, torch.Tensor)
+        # Each number that enters a transposed convolution meets its kernel, each that leaves another one.
         if isinstance(module, nn.ConvTranspose2d):
             total += 2 * inputs[0][0].numel() * weight[0].numel()
         elif isinstance(module, nn.Conv2d):

@@ -258,7 +258,9 @@ class TrainConfig:
             raise ValueError(f"network: got {network!r}; the settings of sdu expected one that draws heat maps.")
         base: dict[str, Any] = {
             "network": network,
+            # (raw - 127.5) / 128
             "preprocessing": Preprocessing(size=128, margin=1.2, mean=0.5, std=128 / 255),
+            # Draws are cut at twice the standard deviation: at the published 40 degrees.
             "augmentation": replace(Augmentation.none(), rotation=20.0, scale=0.18, flip=0.5),
             "criterion_options": {"target": "published"},
             "epochs": 45,
@@ -334,7 +336,7 @@ class TrainConfig:
             "augmentation": Augmentation(rotation=20.0, scale=0.15, occlusion=0.4),
             "epochs": max(10, math.ceil(8000 / n_images)),
             "batch_size": min(16, n_images),
-            "ema": 0.99,
+            "ema": 0.99,  # over the last hundred steps: 8000 crops are 500 steps, too few for 0.999
         }
         return cls.modern(**{**base, **changes})
 

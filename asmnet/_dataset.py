@@ -233,6 +233,7 @@ class LandmarkDataset:
             The same faces.
         """
         on = as_device(device)
+        # The other half of the memory is for the network and its batches.
         with_images = on.type != "cuda" or self.images.nbytes <= torch.cuda.mem_get_info(on)[0] / 2
         arrays = self._arrays(np.arange(len(self)), with_images=with_images)
         moved = replace(self)

@@ -37,6 +37,7 @@ def _refine(maps: Tensor, index: Tensor, method: str) -> Tensor:
     values, inner_x, inner_y = _neighbours(maps, index)
     zero = torch.zeros_like(values[..., 0, 0])
     if method == "quarter":
+        # Newell et al. (2016): towards the larger neighbour, by the mean of what rounding to a pixel takes off.
         dx = 0.25 * torch.sign(values[..., 1, 2] - values[..., 1, 0])
         dy = 0.25 * torch.sign(values[..., 2, 1] - values[..., 0, 1])
         return torch.stack([torch.where(inner_x, dx, zero), torch.where(inner_y, dy, zero)], dim=-1)
@@ -44,6 +45,7 @@ def _refine(maps: Tensor, index: Tensor, method: str) -> Tensor:
     # A map may be 0 or below beside its maximum, where a Gaussian is not.
     tiny = torch.finfo(values.dtype).tiny
     log = torch.log(values.clamp_min(tiny))
+    # Central differences: gradient and second derivatives of the logarithm.
     gx = 0.5 * (log[..., 1, 2] - log[..., 1, 0])
     gy = 0.5 * (log[..., 2, 1] - log[..., 0, 1])
     hxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
@@ -54,6 +56,7 @@ def _refine(maps: Tensor, index: Tensor, method: str) -> Tensor:
         dy = torch.where(usable_y, -gy / torch.where(usable_y, hyy, -torch.ones_like(hyy)), zero)
     else:
         hxy = 0.25 * (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0])
+        # Zhang et al. (2020): -H^-1 g, written out for two dimensions.
         det = hxx * hyy - hxy**2
         usable = inner_x & inner_y & (hxx < 0) & (det > 0)
         det = torch.where(usable, det, torch.ones_like(det))
@@ -132,6 +135,7 @@ def decode_heatmaps(
         logits = flattened / (temperature * extent[..., None])
         if window is not None:
             far = torch.zeros_like(logits, dtype=torch.bool)
+            # As far to one side as to the other, or the mean would be pulled away from the border.
             for place, centre, size in ((x, index % width, width), (y, index // width, height)):
                 half = torch.minimum(centre, size - 1 - centre).clamp_max(window // 2)
                 far |= (place - centre[..., None]).abs() > half[..., None]
@@ -230,6 +234,7 @@ def map_covariance(maps: Tensor) -> Tensor:
     mean = map_mean(maps)
     dx, dy = x - mean[..., :1], y - mean[..., 1:]
     along_x, along_y = maps.sum(-2), maps.sum(-1)
+    # The marginals say the variances; only the covariance needs the whole map.
     xx, yy = (along_x * dx.square()).sum(-1), (along_y * dy.square()).sum(-1)
     xy = torch.einsum("...hw,...h,...w->...", maps, dy, dx)
     covariance: Tensor = torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))

@@ -59,6 +59,7 @@ class Epochs:
             sizes = np.array([len(part) for part in extra])
             n = min(int(sizes.sum()), round(self.config.extra_fraction * n_own))
             picked = rng.permutation(sizes.sum())[:n]
+            # A number among all extra faces: of which set it is, and the how many-th there.
             which = np.searchsorted(np.cumsum(sizes), picked, side="right")
             index = picked - (np.cumsum(sizes) - sizes)[which]
             rows = np.concatenate([rows, np.stack([which + 1, index], 1)])

@@ -100,6 +100,7 @@ def _averaged(network: nn.Module, images: Tensor, mirror: Sequence[int] | np.nda
     def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
         return None if first is None or second is None else (first + second) / 2
 
+    # A mirror image changes the sign of x, of yaw and of roll.
     landmarks = (plain.landmarks + other.landmarks[:, order] * sign(-1.0, 1.0)) / 2
     pose = None if other.pose is None else other.pose * sign(-1.0, 1.0, -1.0)
     depth = None if other.depth is None else other.depth[:, order]

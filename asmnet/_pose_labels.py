@@ -11,8 +11,10 @@ from shape_models import LandmarkScheme
 from shape_models._typing import ArrayLike
 
 CONVENTION = "300W-LP"
-DEGREES = 65.0  # of one unit of the pose head
-DISTANCE = 10.0  # focal length of the camera of the depth labels, in widths of the image
+DEGREES = 65.0  # of one unit of the pose head, as ASMNet's authors scale their angles
+# Focal length of the camera of the depth labels, in widths of the image: which agreed best with the depths of one half
+# of AFLW2000-3D.
+DISTANCE = 10.0
 # Six points in general position have one pose; fewer may have several.
 _LEAST = 6
 
@@ -49,6 +51,7 @@ def head_depths(landmarks: np.ndarray, size: int, scheme: LandmarkScheme) -> np.
         result = model.fit(landmarks[usable], camera)
         z = np.asarray(result.pose(result.landmarks_3d))[..., 2]
         middle = z.mean(1, keepdims=True)
+        # At the mean of the face f / z pixels are one unit of the object.
         pixels = DISTANCE * size * (z - middle) / middle
         out[usable] = np.where(np.asarray(result.converged)[:, None], pixels, np.nan)
     return out

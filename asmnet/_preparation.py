@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asmnet._configuration import TrainConfig
+from asmnet._packing import MARGIN
 from asmnet._pose_labels import head_depths, head_rotations
 from asmnet._preprocessing import Preprocessing
 from asmnet.data import LandmarkDataset
@@ -67,8 +68,8 @@ def fit_shape_model(dataset: LandmarkDataset, scheme: LandmarkScheme | None) -> 
 
 def packed_side(preprocessing: Preprocessing) -> int:
     """Return the side to pack faces at: as many pixels as the crop will have, so that none are made up."""
-    # 1.9 is the margin that faces are packed with; a multiple of 32 lets runs of nearly equal sizes share a pack.
-    return max(256, 32 * math.ceil(1.9 * preprocessing.size / preprocessing.margin / 32))
+    # A multiple of 32 lets runs of nearly equal sizes share a pack.
+    return max(256, 32 * math.ceil(MARGIN * preprocessing.size / preprocessing.margin / 32))
 
 
 def with_pose(dataset: LandmarkDataset, scheme: LandmarkScheme) -> LandmarkDataset:

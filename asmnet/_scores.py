@@ -36,6 +36,7 @@ def eye_offsets(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkSchem
 
     Right is along the line of the eyes, below at a right angle to it, so that the frame turns with the face.
     """
+    # Along the line of the eyes and across it; divided by its length twice, once for the unit vector.
     line, off = eye_line(truth, eye_corners(scheme)), truth - prediction
     below = np.stack([-line[..., 1], line[..., 0]], axis=-1)
     return np.asarray(np.stack([(off * axis).sum(-1) / (line**2).sum(-1) for axis in (line, below)], axis=-1))
@@ -43,6 +44,7 @@ def eye_offsets(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkSchem
 
 def mirror_part(offsets: np.ndarray, mirror: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return the part of offsets (..., K, 2) that changes sign in the mirror, which mirrored training cannot learn."""
+    # What mirror images agree on, a training with them does learn: it cancels here.
     return np.asarray((offsets + offsets[..., list(mirror), :] * (1.0, -1.0)) / 2)
 
 

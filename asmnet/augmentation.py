@@ -19,6 +19,8 @@ from shape_models._options import check_numbers
 
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
 
+# The first leaves 45 % of the detail of two pixels in a crop of 112, the finest there is; the second as much of that
+# of eight.
 BLUR = (0.4 / 112, 1.6 / 112)  # standard deviations of the blur, from and to, in sides of the crop
 
 
@@ -220,7 +222,7 @@ class CropTransform:
         back = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)
         turned = back.to(rotations.dtype) @ rotations
         # A mirrored head is M R M with M = diag(-1, 1, 1), which changes the sign of four entries.
-        mirror = torch.ones_like(turned[:1])  # diag(-1, 1, 1) R diag(-1, 1, 1)
+        mirror = torch.ones_like(turned[:1])
         mirror[:, 0, 1:] = mirror[:, 1:, 0] = -1
         return torch.where(self.flipped[:, None, None], mirror * turned, turned)
 
@@ -294,6 +296,7 @@ def crop_transform(
     cos, sin = angle.cos(), angle.sin()
     sign = 1 - 2 * flipped.to(boxes.dtype)
     turn = torch.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
+    # The columns are the sides of the crop in pixels: turned, and the first one reversed where the crop is mirrored.
     axes = turn * torch.stack([sides[:, 0] * sign, sides[:, 1]], 1)[:, None, :]
     return CropTransform(centre, axes, angle, flipped)
 
@@ -377,6 +380,7 @@ def jitter_light(images: Tensor, augmentation: Augmentation, *, generator: torch
         taps = torch.arange(-reach, reach + 1, device=device, dtype=images.dtype)
         kernel = (-(taps**2) / (2 * sigma**2)).exp()
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
+        # A Gaussian is the product of two: along the rows, then along the columns. Each image has a width of its own.
         blurred = functional.pad(out[rows], (reach, reach, reach, reach), mode="replicate")
         blurred = blurred.reshape(1, -1, *blurred.shape[2:])
         blurred = functional.conv2d(blurred, kernel[:, None, None, :], groups=len(kernel))

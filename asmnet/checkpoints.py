@@ -156,6 +156,7 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint.")
     content = path.read_bytes()
+    # A zip archive, or a pickle. A safetensors file begins with eight bytes of length: the last four are 0 below 4 GB.
     if content[:4] == b"PK\x03\x04" or (content[:1] == b"\x80" and any(content[4:8])):
         raise CheckpointError(
             f"{path}: a checkpoint of torch.save, which can run code when it is opened and is not read here. Try "

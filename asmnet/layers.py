@@ -159,6 +159,7 @@ def fuse_norms(network: nn.Module) -> nn.Module:
     for module in fused.modules():
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
+                # With fixed statistics a norm is an affine map of each channel, and so part of the weights before it.
                 convolution, norm = module[i], module[i + 1]
                 if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
                     module[i] = fuse_conv_bn_eval(convolution, norm)

@@ -367,6 +367,7 @@ def shape_prior_loss(prediction: Tensor, basis: ShapeBasis | ASMProjection, *, l
     positive = variances > 0
     if not bool(positive.any()):
         return prediction.sum() * 0
+    # b = V (x - m), over the standard deviations of the modes; what is within the limit costs nothing.
     coefficients = (prediction - mean).flatten(-2) @ components[positive].T
     excess = (coefficients.abs() / variances[positive].sqrt() - limit).clamp_min(0)
     return excess.square().mean()

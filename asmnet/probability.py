@@ -100,6 +100,7 @@ class IntegralCriterion:
                 wanted = gaussian_maps(points, (drawn.shape[-2], drawn.shape[-1]), self.sigma)
             # The logarithm of a probability that rounds to 0 stays finite, and 0 log 0 counts as 0.
             tiny = torch.finfo(torch.float32).tiny
+            # KL(target || map), so that mass is asked for wherever the target has some.
             ratio = wanted.clamp_min(tiny).log() - drawn.float().clamp_min(tiny).log()
             divergence = divergence + (wanted * ratio).sum((-2, -1))
         terms["maps"] = self.map_weight * weighted_mean(divergence, count)

@@ -126,6 +126,7 @@ def jittered(boxes: np.ndarray, amount: float, seed: int = 7) -> np.ndarray:
 
 def _turned(dataset: LandmarkDataset, angle: float) -> LandmarkDataset:
     """Turn the images about their middles, clockwise as seen."""
+    # Pixel centres are at integers.
     middle = (np.array(dataset.images.shape[2:0:-1]) - 1) / 2
     turn = AffineTransform(rotation=np.deg2rad(angle))
     around = AffineTransform(translation=-middle) + turn + AffineTransform(translation=middle)

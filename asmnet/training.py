@@ -449,6 +449,7 @@ class _Trainer:
             value, waited = self._step(model, order[rows], epoch, index)
             losses.append(value)
             waiting += waited
+            # Each look at a loss makes the host wait for a graphics card.
             if self.progress and (index % 50 == 49 or self.device.type == "cpu"):
                 bar.set_postfix(loss=f"{float(torch.stack(losses[-50:]).mean()):.4f}", refresh=False)
         self._check_losses()

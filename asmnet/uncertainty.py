@@ -15,8 +15,10 @@ from shape_models._typing import ArrayLike, ImageLike
 
 __all__ = ["Findings", "Joined", "Uncertainty", "learn_uncertainty"]
 
-_LOGIT = 6.0  # bound of log-odds: a confidence of exactly 0 or 1 is no infinite evidence
-_NEAR = 0.002  # distances, as fractions of the size, below which two places are the same
+# Bound of log-odds: beyond 1 in 400 a confidence is no stronger evidence, and exactly 0 or 1 no infinite one.
+_LOGIT = 6.0
+# Distances, as fractions of the size, below which two places are the same: 0.15 pixels of a face of 200.
+_NEAR = 0.002
 _TRUST = 0.5  # fraction of the covariances that `fit_shape` is told, chosen on 300-W val
 
 
@@ -147,6 +149,7 @@ class Uncertainty:
         if found.searched is not None:
             search = Scatter.learn(errors(found.searched), features, tails=False)
             scale = np.sqrt(network.variance(features) * search.variance(features))
+            # Over both coordinates, whose errors have one variance each landmark.
             rho = float((0.5 * (errors(found.points) * errors(found.searched)).sum(-1) / scale).mean())
             learned = replace(learned, search=search, correlation=rho)
             places = errors(learned._places(found, features))
@@ -197,6 +200,7 @@ class Uncertainty:
         given = _TRUST * area * (turn[:, None] @ noise @ np.swapaxes(turn, 1, 2)[:, None])
         seen = np.isfinite(places).all(-1) & np.isfinite(given).all((2, 3))
         fit = fit_shape(model, places, covariance=np.where(seen[..., None, None], given, np.inf))
+        # Half the logarithm of a determinant is that of the geometric mean of both variances.
         with np.errstate(invalid="ignore"):  # of shapes that could not be fitted
             after, before = (0.5 * np.log(np.linalg.det(part)) for part in (fit.covariance / area, noise))
         # A missing landmark is as uncertain as the least certain one that was seen.

@@ -126,6 +126,7 @@ class EfficientNet(nn.Module):
         self.heads = RegressionHeads(self.n_features, n_landmarks, pose=pose)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                # As in the published program: normal, by the connections that leave.
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
                 if module.bias is not None:
