@@ -4,11 +4,13 @@ import ast
 import hashlib
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,8 +71,14 @@ TOP_LEVEL = {
 }
 
 
+@cache
 def _sources(package):
     return sorted((ROOT / package).rglob("*.py"))
+
+
+@cache
+def _parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _imports(tree, own):
@@ -98,31 +106,33 @@ def _imports(tree, own):
 def test_imports_follow_the_house(package):
     allowed = EVERYWHERE | INSIDE_FUNCTIONS | MAY_IMPORT[package] | {package}
     for path in _sources(package):
-        for root, line, at_top in _imports(ast.parse(path.read_text()), package):
+        for root, line, at_top in _imports(_parsed(path), package):
             assert root in allowed, f"{path.relative_to(ROOT)}:{line} imports {root}"
             assert not (at_top and root in INSIDE_FUNCTIONS), (
                 f"{path.relative_to(ROOT)}:{line} imports {root} at module level"
             )
 
 
+@cache
 def _modules():
     found = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for p in PACKAGES for path in _sources(p)}
     return {name.removesuffix(".__init__"): path for name, path in found.items()}
 
 
+@cache
 def _imported_names(name, path):
-    """Yield (module, name or None, node) for every import in a file, relative ones resolved."""
+    """Return (module, name or None, node) for every import in a file, relative ones resolved."""
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.ImportFrom):
             parts = package.split(".")
             base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (base, node.module) if part)
-            for alias in node.names:
-                yield base, alias.name, node
+            found += [(base, alias.name, node) for alias in node.names]
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, None, node
+            found += [(alias.name, None, node) for alias in node.names]
+    return found
 
 
 def test_no_private_name_crosses_a_file():
@@ -130,7 +140,6 @@ def test_no_private_name_crosses_a_file():
     crossing = []
     for name, path in modules.items():
         own = set()  # modules of ours, as this file calls them
-        tree = ast.parse(path.read_text())
         for base, imported, node in _imported_names(name, path):
             if base.split(".")[0] not in PACKAGES or imported is None:
                 continue
@@ -140,7 +149,7 @@ def test_no_private_name_crosses_a_file():
                 crossing.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {imported} of {base}")
         crossing += [
             f"{path.relative_to(ROOT)}:{node.lineno} takes {node.value.id}.{node.attr}"
-            for node in ast.walk(tree)
+            for node in ast.walk(_parsed(path))
             if isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id in own
@@ -190,19 +199,37 @@ def test_no_module_imports_itself_round_a_circle(package):
     assert not _circles(_graph(package))
 
 
+HEAVY = {"torch", "matplotlib", "PIL", "cv2", "numba", "skimage", "h5py", "dask", "click"}
+
+_PROBE = """
+import importlib, json, sys
+found = {}
+for name, heavy in json.loads(sys.argv[1]).items():
+    importlib.import_module(name)
+    found[name] = sorted({*heavy} & {*sys.modules})
+print(json.dumps(found))
+"""
+
+
+@cache
+def _brought_along():
+    """Return what each package brings along that it should not, all imported one after the other in one process."""
+    named = dict.fromkeys(PACKAGES[:3], HEAVY)
+    if has_torch():
+        named["asmnet"] = {"numba", "matplotlib", "shape_models.search"}
+    asked = json.dumps({name: sorted(heavy) for name, heavy in named.items()})
+    out = subprocess.run([sys.executable, "-c", _PROBE, asked], capture_output=True, text=True, check=True, cwd=ROOT)
+    return json.loads(out.stdout)
+
+
 @pytest.mark.parametrize("package", PACKAGES[:3])
 def test_import_stays_light(package):
-    heavy = {"torch", "matplotlib", "PIL", "cv2", "numba", "skimage", "h5py", "dask", "click"}
-    code = f"import sys, {package}; print(sorted({heavy} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert out.stdout.strip() == "[]"
+    assert _brought_along()[package] == []
 
 
 def test_the_networks_do_not_bring_the_search_along():
     pytest.importorskip("torch")
-    code = "import sys, asmnet; print(sorted({'numba', 'matplotlib', 'shape_models.search'} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert out.stdout.strip() == "[]"
+    assert _brought_along()["asmnet"] == []
 
 
 def test_nothing_else_stands_at_the_top():

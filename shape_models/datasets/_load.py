@@ -20,6 +20,8 @@ from ..formats import LandmarkFile, LandmarkFileError
 from ..formats import _files as known
 from ..formats._record import FRAMES, LandmarksLike, Missing, as_image_size, mark_missing, whole_missing
 from ..formats._registry import SELDOM
+from ..formats._source import read_bytes
+from ..formats.npy import parse_array
 from ..landmarks import get_scheme
 from ._arrays import absent, curves_of, read_arrays, texts_of
 from ._ibug import compare_names, looks_like_300w, read_300w, split_table
@@ -180,9 +182,9 @@ def _from_path(
             reading.check([], path)
             return _from_arrays(path, reading, images)
         if suffix == ".npy":
-            many = _stack(path)
-            if many is not None:
-                return _from_array(many, reading, path)
+            array = parse_array(path, read_bytes(path))
+            if array.ndim == 3:
+                return _from_array(array, reading, path)
         suffix, *further = _extensions(path, suffix if extension is None else extension)
         if further:
             raise ValueError(f"extension: got {extension!r} for one file; expected one. Try a folder for several.")
@@ -337,15 +339,6 @@ def _from_array(array: Any, reading: Reading, path: Path | None = None) -> Landm
     files = [reading.framed(LandmarkFile(mark_missing(whole_missing(s), reading.missing), frame=frame)) for s in shapes]
     entries = [Entry(None, f"{stem}{i}", None, file, f"{stem}{i}") for i, file in enumerate(files)]
     return _set(entries, reading, None, named=False, source=where if path is not None else "")
-
-
-def _stack(path: Path) -> np.ndarray | None:
-    """Return the array of a ``.npy`` file that holds many shapes, None when it holds one."""
-    from ..formats._source import read_bytes
-    from ..formats.npy import parse_array
-
-    array = parse_array(path, read_bytes(path))
-    return array if array.ndim == 3 else None
 
 
 def _from_arrays(path: Path, reading: Reading, images: Any) -> LandmarkSamples:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._names import natural_key
 from ..datasets import LandmarkSample, LandmarkSamples
 from ..datasets._samples import as_given, entry_of
 from ._pairing import match_images
@@ -31,7 +32,7 @@ def join_parts(data: LandmarkSamples, folder: Path) -> tuple[LandmarkSamples, di
     files: dict[str, dict[str, LandmarkSample]] = {}
     for sample, (image, part) in zip(data, parts_of_names(data.names), strict=True):
         files.setdefault(image, {})[part] = sample
-    order = sorted({part for parts in files.values() for part in parts}, key=_natural)
+    order = sorted({part for parts in files.values() for part in parts}, key=natural_key)
     joined, first, indices = [], next(iter(files)), {}
     at = 0
     for part in order:
@@ -67,9 +68,3 @@ def parts_of_names(names: Sequence[str]) -> list[tuple[str, str]]:
         if pieces is None:
             raise ValueError(f"{name}: got a name without part; expected IMAGE-PART, as in 07-upper1.")
     return [(pieces["image"], pieces["part"]) for pieces in found if pieces is not None]
-
-
-def _natural(text: str) -> list[tuple[bool, int, str]]:
-    """Return a key by which part2 stands before part10."""
-    pieces = re.split(r"(\d+)", text)
-    return [(not piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in pieces if piece]
