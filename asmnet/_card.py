@@ -74,7 +74,7 @@ def _outputs(network: nn.Module, header: Mapping[str, Any]) -> str:
 def model_card(header: Mapping[str, Any]) -> str:
     """Return the card of a model in Markdown, from the header of its checkpoint."""
     form = header["preprocessing"]
-    size = form["size"]
+    size, scheme = form["size"], f" ({header['scheme']})" if header["scheme"] else ""
     network = build_network(header["network"], header["n_landmarks"], **header["network_options"])
     rows = [f"| {name} | {value} |" for name, value in header.get("metrics", [])]
     measured = ["\n".join(["| what | value |", "|---|---|", *rows]) if rows else "Nothing was measured."]
@@ -93,7 +93,7 @@ def model_card(header: Mapping[str, Any]) -> str:
         "Configuration": f"```json\n{config}\n```" if header.get("config") else None,
     }
     about = (
-        f"{header['n_landmarks']} landmarks ({header['scheme']}), network `{header['network']}`, "
+        f"{header['n_landmarks']} landmarks{scheme}, network `{header['network']}`, "
         f"{count_parameters(network):,} trainable parameters, "
         f"{count_flops(network, size) / 1e9:.3f} GFLOP at {size} x {size} pixels."
     )

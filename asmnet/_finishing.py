@@ -11,14 +11,14 @@ import numpy as np
 from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
-from asmnet._pose_labels import CONVENTION, angle_errors
-from asmnet._scores import depth_errors, eye_offsets, normalizer_of, percent
+from asmnet._pose_labels import CONVENTION, POSE_LIMIT, angle_errors
+from asmnet._scores import depth_errors, eye_offsets, known_mean, mean_interval, normalizer_of, percent
 from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
 from asmnet.robustness import robustness
 from asmnet.training import TrainResult
-from evaluation import bootstrap_interval, landmark_table, nme
+from evaluation import ErrorArray, landmark_table, nme
 from shape_models import AlignedASM, LandmarkScheme, ShapeBasis
 
 POSE_LABELS = (
@@ -82,37 +82,42 @@ def measure(
     """Return the numbers and tables of a card, and draw the worst faces."""
     kind, groups, truth = normalizer_of(scheme), np.asarray(validation.groups), validation.source_landmarks()
 
-    def seen(*, flip_average: bool = False) -> tuple[Answers, np.ndarray, np.ndarray]:
+    def seen(*, flip_average: bool = False) -> tuple[Answers, np.ndarray, ErrorArray]:
         found = predict_packed(result.network, validation, result.config.preprocessing, flip_average=flip_average)
         points = validation.source_landmarks(found.landmarks)
-        return found, points, np.asarray(nme(truth, points, normalizer=kind, scheme=scheme))
+        how: Any = {"normalizer": kind, "scheme": scheme, "undefined": "nan", "missing": "failure"}
+        return found, points, nme(truth, points, **how)
 
-    def interval(values: np.ndarray, which: np.ndarray | slice = slice(None)) -> str:
-        return percent(bootstrap_interval(values, groups=groups[which]))
+    def interval(values: np.ndarray) -> str:
+        return percent(mean_interval(values, groups))
 
-    found, points, errors = seen()
+    found, points, scored = seen()
+    errors = np.asarray(scored)
     metrics = {f"NME ({kind}), {len(validation)} validation faces, true boxes": interval(errors)}
     if validation.mirror is not None:
         _, symmetric, flipped = seen(flip_average=True)
-        metrics["the same, flip averaging"] = interval(flipped)
+        metrics["the same, flip averaging"] = interval(np.asarray(flipped))
         if scheme is not None and "outer_eye_corners" in scheme.anchors:
             name = "labels right of flip-averaged predictions, of the eye distance; mirrored training cannot learn it"
-            metrics[name] = interval(np.nanmean(eye_offsets(truth, symmetric, scheme)[..., 0], axis=1))
+            metrics[name] = interval(known_mean(eye_offsets(truth, symmetric, scheme)[..., 0]))
     # 10 % of the distance of the eyes is the limit of failure in the tables of 300-W and WFLW.
-    metrics["failures, NME > 10 %"] = f"{100 * float(np.mean(errors > 0.1)):.2f} %"
+    failures = np.where(scored.failed, np.inf, errors)[~scored.undefined] > 0.1
+    metrics["failures, NME > 10 %"] = f"{100 * float(failures.mean()):.2f} %" if failures.size else "no face"
+    for n, what in ((scored.n_undefined, "what errors are divided by is not known"), (scored.n_failed, "failed")):
+        if n:
+            metrics[f"faces left out of the mean: {what}"] = str(n)
     if found.pose is not None and validation.rotations is not None:
-        mae = angle_errors(found.pose, validation.rotations).mean(0)
-        metrics["pose MAE against the labels, yaw / pitch / roll"] = " / ".join(f"{v:.2f}" for v in mae) + " degrees"
+        off = angle_errors(found.pose, validation.rotations)
+        if len(off):
+            name = f"pose MAE against the labels up to {POSE_LIMIT:.0f} degrees ({len(off)} faces), yaw / pitch / roll"
+            metrics[name] = " / ".join(f"{v:.2f}" for v in off.mean(0)) + " degrees"
     if found.depth is not None and validation.depths is not None:
-        known = np.isfinite(validation.depths).all(axis=1)
-        if len(set(groups[known])) > 1:
-            name = "depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"
-            off = depth_errors(validation.depths, found.depth, validation.boxes)
-            metrics[name] = interval(off[known], known)
+        name = "depth, mean absolute difference from the fitted 3-D face model over sqrt(w h) of the box"
+        metrics[name] = interval(depth_errors(validation.depths, found.depth, validation.boxes))
     tables = {}
     if scheme is not None and scheme.groups:
         distances = np.linalg.norm(points - truth, axis=-1)
-        relative = distances * (errors / distances.mean(1))[:, None]
+        relative = distances * (errors / known_mean(distances))[:, None]
         table = landmark_table(relative, scheme=scheme, by="group", groups=groups)
         tables["Error by part of the face"] = str(table)
     if importlib.util.find_spec("matplotlib") is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from evaluation import Interval
+from evaluation import Interval, bootstrap_interval
 from shape_models import LandmarkScheme
+from shape_models._typing import ArrayLike
 
 Anchors: TypeAlias = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]
 
@@ -21,8 +23,28 @@ def check_anchors(anchors: Anchors, n_landmarks: int) -> None:
         raise ValueError(f"anchors: got {anchors!r}; expected two lists of landmarks, from 0 to {n_landmarks - 1}.")
 
 
+def mean_interval(values: ArrayLike, groups: ArrayLike | None) -> Interval:
+    """Return the mean of errors with its 95 % interval; fewer than two images or persons have none."""
+    errors = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(errors)
+    owner = np.arange(len(errors)) if groups is None else np.asarray(groups)
+    if len(set(owner[known])) > 1:
+        return bootstrap_interval(errors[known], groups=owner[known])
+    mean = float(errors[known].mean()) if known.any() else math.nan
+    return Interval(mean, math.nan, math.nan, 0.95, "too few", int(known.sum()))
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Return the means of rows (n, m) over what is known of them; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
 def percent(interval: Interval) -> str:
     """Write an interval of fractions in percent."""
+    if math.isnan(interval.low):
+        return f"{100 * interval.estimate:.2f} % (too few images for an interval)"
     return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 

@@ -73,7 +73,21 @@ def _with_validation(data: str, reading: dict[str, Any], held_out: dict[str, Any
     samples = read_faces(data, reading)
     if fraction is not None:
         return split_by_group(samples, (1 - fraction, fraction), rng=0)  # type: ignore[return-value]
-    return samples, None if split is None and other is None else read_faces(other or data, reading, split=split)
+    if split is None and other is None:
+        return samples, None
+    validation = read_faces(other or data, reading, split=split)
+    taught = {_identity(sample) for sample in samples}
+    both = sum(_identity(sample) in taught for sample in validation)
+    if both:
+        raise ValueError(
+            f"{'--val' if split is None else '--val-split'}: {both} of {len(validation)} faces are also trained on; "
+            "expected others. Try --split, or --val-fraction."
+        )
+    return samples, validation
+
+
+def _identity(sample: Any) -> tuple[Path | None, bytes]:
+    return sample.image and Path(sample.image).resolve(), sample.landmarks.tobytes()
 
 
 def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[list[Any], str]:
@@ -104,8 +118,9 @@ def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[li
     )
 
 
-def _named(data: str, reading: dict[str, Any]) -> str:
-    return f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
+def _said(packed: Any, data: str, reading: dict[str, Any], chosen_by: Any) -> str:
+    source = f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
+    return f"{len(packed)} faces ({source})" + ("" if chosen_by is None else f", {len(chosen_by)} to choose by")
 
 
 @click.command()
@@ -177,10 +192,7 @@ def train(
     run |= {"anchors": _anchors(samples), "initial": weights, "progress": first}
     result = run_training(config, dataset, chosen_by, folder=Path(output), extra=extra, **run)
     if first:
-        training = "; ".join(filter(None, (words, told)))
-        about = {"data": f"{len(packed)} faces ({_named(data, reading)})", "training": training}
-        if chosen_by is not None:
-            about["data"] += f", {len(chosen_by)} to choose by"
+        about = {"data": _said(packed, data, reading, chosen_by), "training": "; ".join(filter(None, (words, told)))}
         if packed.rotations is not None:
             about["pose_labels"] = "The pose labels are those that came with the data."
         _report(result, _finish(result, chosen_by, samples, packed, basis, output, card, **about), as_json)
@@ -274,7 +286,7 @@ def distill(
     names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
     run |= {"teachers": names, "preset": loss, "anchors": _anchors(samples), "progress": True}
     result = run_distillation(configs[0], configs[1], dataset, chosen_by, folder=output, **run)
-    about = {"data": f"{len(packed)} faces ({_named(data, reading)})"}
+    about = {"data": _said(packed, data, reading, chosen_by)}
     about["training"] = f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}"
     path = _finish(result.student, chosen_by, samples, packed, basis, output, card, **about)
     record: dict[str, Any] = {"model": str(path)}

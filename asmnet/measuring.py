@@ -12,12 +12,22 @@ import numpy as np
 from asmnet._crops import tight_boxes
 from asmnet._options import check_kind
 from asmnet._packing import given_rotations
-from asmnet._pose_labels import CONVENTION, angles_in_degrees
-from asmnet._scores import check_offset, depth_errors, eye_corners, eye_line, eye_offsets, mirror_part, percent
+from asmnet._pose_labels import CONVENTION, POSE_LIMIT, angles_in_degrees
+from asmnet._scores import (
+    check_offset,
+    depth_errors,
+    eye_corners,
+    eye_line,
+    eye_offsets,
+    known_mean,
+    mean_interval,
+    mirror_part,
+    percent,
+)
 from asmnet.data import load_image
 from asmnet.predictor import FacePrediction, Predictor
 from asmnet.robustness import jittered
-from evaluation import EulerError, Interval, bootstrap_interval, euler_mae, evaluate
+from evaluation import EulerError, Interval, euler_mae, evaluate
 from pose import conventions
 from shape_models import LandmarkScheme
 from shape_models.boxes import overlap
@@ -33,7 +43,6 @@ That of 300-W is what its training faces say (1750, `label_offset`): 0.75 % (95 
 learn it. One number along the line of the eyes says nearly all of it: an offset for each landmark, learned on the same
 faces, gained 0.002 to 0.012 points more on 259 others, one along the rows of the image 0.000 to 0.003.
 """
-_POSE_LIMIT = 99.0  # degrees; the usual protocol on AFLW2000-3D leaves out faces beyond
 # Lower than the 0.5 of detection: boxes of detectors and of landmarks differ by convention.
 _LEAST_OVERLAP = 0.3  # of a detected face with the true one
 _DEFAULT_PROTOCOLS = {"ibug68": "300w", "wflw98": "wflw", "cofw29": "cofw", "imm58": "imm"}
@@ -52,7 +61,7 @@ class Measured:
         with a true angle beyond 99 degrees are left out.
     depth : ndarray of shape (n_faces,) or None
         Mean distance in z over the square root of the area of the true box, both depths 0 at the mean of the face,
-        where the data give a third coordinate and the network has a head for it.
+        where the data give a third coordinate and the network has a head for it; NaN for faces that were not found.
     notes : tuple of str
         What to know beside the notes of the report.
 
@@ -73,7 +82,7 @@ class Measured:
         if self.pose is not None:
             parts.append(f"head pose: {self.pose}")
         if self.depth is not None:
-            interval = bootstrap_interval(self.depth, groups=self.report.groups)
+            interval = mean_interval(self.depth, self.report.groups)
             parts.append(f"depth, mean difference in z over sqrt(w h) of the box: {percent(interval)}")
         return "\n\n".join([*parts, *self.notes])
 
@@ -86,7 +95,7 @@ class Measured:
             Values that JSON can hold.
         """
         pose = None if self.pose is None else {**self.pose.per_angle, "mae": self.pose.mae, "faces": self.pose.n}
-        depth = None if self.depth is None else float(np.mean(self.depth))
+        depth = None if self.depth is None else mean_interval(self.depth, None).estimate
         return {**self.report.to_dict(), "pose": pose, "depth": depth, "measuring_notes": list(self.notes)}
 
 
@@ -180,7 +189,7 @@ def measure_model(
     chosen = protocol or _DEFAULT_PROTOCOLS.get(getattr(scheme, "name", ""), "box")
     planar = samples if truth.shape[-1] == 2 else samples.with_shapes(truth[..., :2])
     name = predictor.model.name
-    report = evaluate(planar, guess, chosen, name=name, missing="failure" if detect or fitted else "raise")
+    report = evaluate(planar, guess, chosen, name=name, missing="failure")
     return Measured(report, _pose_error(predictor, samples, found), _depth_error(truth, tight, found), notes)
 
 
@@ -214,7 +223,7 @@ class LabelOffset:
     @property
     def interval(self) -> Interval:
         """The mean over landmarks and faces to the right, with its 95 % interval over the images."""
-        return bootstrap_interval(np.nanmean(self.faces[..., 0], axis=1), groups=self.groups)
+        return mean_interval(known_mean(self.faces[..., 0]), self.groups)
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -354,10 +363,10 @@ def _pose_error(
     truth = angles_in_degrees(given[known])
     angles = np.deg2rad([[found[i].pitch, found[i].yaw, found[i].roll] for i in known])  # type: ignore[union-attr]
     guess = angles_in_degrees(conventions.read(angles, predictor.pose_convention).as_matrix())
-    if not (np.abs(truth) <= _POSE_LIMIT).all(axis=1).any():
+    if not (np.abs(truth) <= POSE_LIMIT).all(axis=1).any():
         return None
     named, source = ("yaw", "pitch", "roll"), "the fitted model that came with the data"
-    return euler_mae(truth, guess, convention=CONVENTION, angles=named, limit=_POSE_LIMIT, reference=source)
+    return euler_mae(truth, guess, convention=CONVENTION, angles=named, limit=POSE_LIMIT, reference=source)
 
 
 def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePrediction | None]) -> np.ndarray | None:
@@ -367,5 +376,4 @@ def _depth_error(truth: np.ndarray, boxes: np.ndarray, found: list[FacePredictio
     away = np.nanmean(towards, axis=1, keepdims=True) - towards
     unknown = np.full(truth.shape[1], np.nan)
     guess = np.array([unknown if face is None or face.depth is None else face.depth for face in found])
-    off = depth_errors(away, guess, boxes)
-    return np.asarray(off[np.isfinite(off)])
+    return depth_errors(away, guess, boxes)

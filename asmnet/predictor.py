@@ -282,9 +282,20 @@ class Predictor:
         Returns
         -------
         ndarray of shape (k, 4)
+
+        Raises
+        ------
+        ValueError
+            For a model whose scheme has no eye corners, unless `detector` is a function: others search for faces.
         """
         from shape_models.search import find_faces
 
+        scheme = self.model.scheme
+        if isinstance(detector, str) and (scheme is None or "outer_eye_corners" not in scheme.anchors):
+            raise ValueError(
+                f"boxes: got none; expected them (--boxes), since only faces are searched for, and {self.model.name} "
+                f"has {'landmarks without a scheme' if scheme is None else f'those of {scheme.name}'}."
+            )
         return np.asarray(find_faces(as_rgb(image), detector).boxes, dtype=np.float64).reshape(-1, 4)
 
     def _look(self, images: Sequence[np.ndarray], flip: bool, n_views: int, batch_size: int, maps: bool) -> Look:

@@ -13,10 +13,10 @@ from skimage.transform import AffineTransform, resize, warp
 
 from asmnet._crops import tight_boxes
 from asmnet._options import check_kind
-from asmnet._scores import normalizer_of
+from asmnet._scores import mean_interval, normalizer_of
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
-from evaluation import bootstrap_interval, nme
+from evaluation import nme
 from shape_models._array import as_numpy
 
 __all__ = ["ANGLES", "robustness"]
@@ -43,7 +43,8 @@ def robustness(predictor: Predictor, dataset: LandmarkDataset, *, n_passes: int 
     dict of str to Interval
         By condition the mean error with its 95 % interval (bootstrap over `dataset.groups`), as a fraction of the
         distance between the outer corners of the eyes, or of the square root of the area of the box where the scheme
-        has none.
+        has none; without ends where all faces are of one group. Faces without that distance, or of which a landmark
+        was not found, are left out.
 
     Examples
     --------
@@ -68,8 +69,8 @@ def robustness(predictor: Predictor, dataset: LandmarkDataset, *, n_passes: int 
             given = list(changed.images[rows]), list(boxes[rows, None])
             faces = predictor(*given, n_passes=n_passes, fit=False)
             found += [face.landmarks for (face,) in faces]
-        errors = nme(changed.landmarks, np.array(found), normalizer=kind, scheme=scheme)
-        return bootstrap_interval(errors, groups=np.asarray(dataset.groups))
+        how: Any = {"normalizer": kind, "scheme": scheme, "undefined": "nan", "missing": "failure"}
+        return mean_interval(np.asarray(nme(changed.landmarks, np.array(found), **how)), dataset.groups)
 
     dataset = replace(dataset, images=np.asarray(dataset.images))
     table = {"as it is": measured(dataset, dataset.boxes)}

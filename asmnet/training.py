@@ -212,8 +212,8 @@ def train(
     extra : sequence of LandmarkDataset
         Further faces, of which ``config.extra_fraction`` join each epoch.
     anchors : pair of index lists, optional
-        Eye points between which the validation error is normalised; by default the larger side of the box. Those at the
-        image's left come first; ``config.label_offset`` needs them.
+        Eye points between which the validation error is normalised; by default the square root of the area of the box.
+        Those at the image's left come first; ``config.label_offset`` needs them.
     resume : bool
         Continue from ``last.safetensors`` if there is one; the result is the one of an unbroken run, to the bit. The
         folder remembers the settings and a digest of the faces; others are refused.
@@ -291,12 +291,12 @@ def train(
 
 
 def face_errors(dataset: LandmarkDataset, landmarks: np.ndarray, anchors: Anchors | None) -> np.ndarray:
-    """Mean distance of the known landmarks of each face over its eye distance (or the larger side of its box)."""
+    """Mean distance of the known landmarks of each face over its eye distance, or sqrt(w h) of its box."""
     distance = np.linalg.norm(landmarks - dataset.landmarks, axis=-1)
     # A landmark that was not found is infinitely wrong; one that is not known does not count.
     distance[np.isnan(distance) & np.isfinite(dataset.landmarks).all(-1)] = np.inf
     if anchors is None:
-        size = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).max(1)
+        size = np.sqrt(np.prod(dataset.boxes[:, 2:] - dataset.boxes[:, :2], axis=1))
     else:
         size = np.linalg.norm(eye_line(dataset.landmarks, anchors)[:, 0], axis=-1)
     return np.asarray(np.nanmean(distance, axis=1) / size)
@@ -387,7 +387,8 @@ class _Trainer:
         ):
             raise ValueError(
                 "dataset: has no asm_landmarks, which the ASM term of the loss needs. "
-                "Try dataset.with_asm(basis.project, preprocessing), or asm_weights=None."
+                "Try at least 3 faces with every landmark, dataset.with_asm(basis.project, preprocessing), or "
+                "criterion_options.asm_weights=null (--set), None in Python."
             )
         if not getattr(self.criterion, "coherence_weight", 0):
             return None

@@ -43,9 +43,9 @@ class Brightest(nn.Module):
         return Prediction(torch.stack([(x + 0.5) / w - 0.5, (y + 0.5) / h - 0.5], 1)[:, None])
 
 
-def predictor(network, **preprocessing):
+def predictor(network, scheme=None, **preprocessing):
     options = {"size": 64, "margin": 1.0, **preprocessing}
-    return Predictor(PretrainedModel(network, "test", "asmnet", {}, None, Preprocessing(**options), None, {}))
+    return Predictor(PretrainedModel(network, "test", "asmnet", {}, scheme, Preprocessing(**options), None, {}))
 
 
 @pytest.fixture(scope="module")
@@ -622,7 +622,7 @@ def test_without_boxes_faces_are_searched_for(monkeypatch):
 
     found([[10.0, 10.0, 50.0, 50.0]])
     image = np.zeros((80, 100), np.uint8)
-    call = predictor(Corners())
+    call = predictor(Corners(), LandmarkScheme("eyes", 5, anchors={"outer_eye_corners": ([0], [1])}))
     tight = call.detect(image)[0]
     np.testing.assert_allclose(tight, boxes.convert([10.0, 10.0, 50.0, 50.0], "retinaface", "landmarks"))
     np.testing.assert_allclose(call.detect(image, lambda image: ([[1, 1, 9, 9]], [1.0], "landmarks")), [[1, 1, 9, 9]])
@@ -632,6 +632,10 @@ def test_without_boxes_faces_are_searched_for(monkeypatch):
     found([])
     assert call(image) == []
     assert call([image, image]) == [[], []]
+    other = predictor(Corners())  # whose landmarks are no face's
+    with pytest.raises(ValueError, match=r"boxes: got none.*only faces are searched for"):
+        other(image)
+    assert len(other.detect(image, lambda image: ([[1, 1, 9, 9]], [1.0], "landmarks"))) == 1
 
 
 @pytest.mark.parametrize(("shifts", "stands"), [((0.0, 0.1, 0.3), 0), ((0.0, 0.1, 0.11), 2)])

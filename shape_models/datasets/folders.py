@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -22,7 +23,7 @@ def read_asmnet(
     folder: PathLike,
     *,
     scheme: SchemeLike | None = None,
-    group: Callable[[str], str] | None = None,
+    group: str | Callable[[str], str] | None = None,
     missing: Missing = None,
 ) -> LandmarkSamples:
     """Read the folders that ASMNet trains on: ``images``, ``annotations`` and perhaps ``pose``.
@@ -34,9 +35,10 @@ def read_asmnet(
         224 x 224 in ``images/NAME.jpg``; ``pose/NAME.npy`` three angles.
     scheme : str or LandmarkScheme, optional
         What the landmarks are.
-    group : callable, optional
-        ``group(name)`` names the image that a crop was made from; by default the name itself, which is not enough
-        to keep the augmented copies of one image together.
+    group : str or callable, optional
+        ``group(name)`` names the image that a crop was made from, or a regular expression does that begins the name:
+        ``".+_"`` or, where the crops are numbered after the image, ``"[^_]+"``. By default the name itself, which is
+        not enough to keep the augmented copies of one image together.
     missing : optional
         What marks a missing landmark, as in `read_npy`.
 
@@ -49,6 +51,8 @@ def read_asmnet(
     ------
     LandmarkFileError
         When there are no annotations and, when a sample is read, for a broken one.
+    ValueError
+        For a regular expression that is none, or that a name does not begin with.
 
     References
     ----------
@@ -63,7 +67,7 @@ def read_asmnet(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     pathlib.Path(folder, "annotations").mkdir()
     ...     np.save(pathlib.Path(folder, "annotations", "a_0.npy"), make_faces(1, rng=0).ravel())
-    ...     samples = read_asmnet(folder, scheme="ibug68", group=lambda name: name.split("_")[0])
+    ...     samples = read_asmnet(folder, scheme="ibug68", group="[^_]+")
     ...     samples[0].group, samples[0].landmarks.shape, samples[0].attributes
     ('a', (68, 2), {})
     """
@@ -76,11 +80,25 @@ def read_asmnet(
         pose = path.parent.parent / "pose" / path.name
         source = (path, pose if pose in known else None)
         image = root.image(path.parent.parent / "images", path.stem)
-        group_name = path.stem if group is None else str(group(path.stem))
+        group_name = _group(path.stem, group)
         own = (path.parent.parent / path.stem).relative_to(root.root).as_posix()
         entries.append(Entry(image, group_name, None, source, own))
     load = partial(_load_asmnet, missing=missing, scheme=scheme)
     return archive(folder, entries, "annotations/*.npy; expected the folders of ASMNet", load, scheme=scheme)
+
+
+def _group(name: str, group: str | Callable[[str], str] | None) -> str:
+    if group is None:
+        return name
+    if callable(group):
+        return str(group(name))
+    try:
+        found = re.match(group, name)
+    except (re.error, TypeError):
+        raise ValueError(f"group: got {group!r}; expected a regular expression, such as '[^_]+'.") from None
+    if not found or not found[0]:
+        raise ValueError(f"group: got {group!r}, with which {name!r} does not begin; expected what names the image.")
+    return found[0]
 
 
 def _load_asmnet(entry: Entry, *, missing: Missing, scheme: LandmarkScheme | None) -> LandmarkSample:
