@@ -218,18 +218,16 @@ class FaceModel3D:
         factors = self.weights * check_weights(weights, b, n)
         # Where the joint fit starts, which goes on to `tol`.
         rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
-        pose, seen, lost = rigid.pose, images, np.zeros(b, dtype=bool)
-        if camera.distortion is not None:
-            rays = camera._undistort(images)
-            lost = (np.isnan(rays[..., 0]) & np.isfinite(seen[..., 0]) & (np.broadcast_to(factors, (b, n)) > 0)).any(1)
-            if single and lost[0]:
-                camera.normalize(images)  # says which point the lens cannot have seen
-            images = rays * camera.focal_length[..., None, :] + camera.principal_point[..., None, :]
+        pose, seen, counted = rigid.pose, images, np.broadcast_to(factors, (b, n)) > 0
+        images = _undistorted(seen, camera)
+        lost = (np.isnan(images[..., 0]) & np.isfinite(seen[..., 0]) & counted).any(axis=1)
+        if single and lost[0]:
+            camera.normalize(seen)  # says which point the lens cannot have seen
         cameras, _ = pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
         deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))
         modes = np.array(self.basis.components).reshape(-1, n, 3) * deviations[:, None, None]
         limits = np.where(deviations > 0, self._limit(), 0.0)
-        used = np.isfinite(images).all(axis=-1) & (np.broadcast_to(factors, (b, n)) > 0)
+        used = np.isfinite(images).all(axis=-1) & counted
         size = _spread(images, used)
         matrices = np.array(pose.rotation.as_matrix()).reshape(b, 3, 3)
         translations = np.array(pose.translation).reshape(b, 3)
@@ -256,24 +254,20 @@ class FaceModel3D:
         if camera.distortion is not None:
             pixels = _distorted(Pose(as_rotations(quaternions), translations), shapes, camera)
             residuals = np.where(np.isnan(residuals), np.nan, pixels - seen)
-            count = np.maximum(used.sum(axis=1), 1)
-            rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / count)
+            rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / np.maximum(used.sum(axis=1), 1))
             numbers[:, 0] = np.where(np.isfinite(numbers[:, 0]), rms, np.inf)
         values = {f.name: getattr(rigid, f.name) for f in fields(PnPResult)}
         status = _status(np.array(values["status"], dtype="<U30").reshape(b), numbers, size)
         status[lost] = "no inverse of the distortion"
-        error = numbers[:, 0]
-        second_error = np.reshape(values["second_error"], b)
-        ambiguity = error_ratio(error, second_error, seen)
         own = {
             "pose": Pose(as_rotations(quaternions), translations),
-            "reprojection_error": error,
+            "reprojection_error": numbers[:, 0],
             "residuals": residuals,
             "covariance": covariances,
             "n_iter": numbers[:, 1].astype(int),
             "status": status,
             "converged": status == "ok",
-            "ambiguity": ambiguity,
+            "ambiguity": error_ratio(numbers[:, 0], np.reshape(values["second_error"], b), seen),
             "coefficients": coefficients,
             "landmarks_3d": shapes,
             "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
@@ -299,6 +293,14 @@ class FaceModel3D:
             "head_frame": "x to the subject's left, y down, z into the head",
         }
         return "FaceModel3D", header, {**arrays, "weights": np.asarray(self.weights)}
+
+
+def _undistorted(images: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the pixels of a camera without the distortion; NaN where no ray is seen there."""
+    if camera.distortion is None:
+        return images
+    rays = camera._undistort(images)
+    return np.asarray(rays * camera.focal_length[..., None, :] + camera.principal_point[..., None, :])
 
 
 def _distorted(pose: Pose, shapes: np.ndarray, camera: Camera) -> np.ndarray:

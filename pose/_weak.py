@@ -153,24 +153,14 @@ def solve_weak_perspective(
     w = check_weights(weights, b, n)
     check_numbers(tol=tol, above=True)
     as_count(max_iter, "max_iter")
-    from ._orthographic import moments_rows, refine_rows, residual_rows
+    from ._orthographic import moments_rows, residual_rows
 
     moments = tuple(np.zeros((b, *shape)) for shape in ((3,), (dims,), (3, 3), (dims, 3)))
     counts, sizes = np.zeros(b, dtype=np.int64), np.zeros((b, 3))
     in_chunks(lambda i, j: moments_rows(i, j, objects, images, w, *moments, counts, sizes), b)
     values, frames = np.linalg.eigh(moments[2])
     needed = 4 if dims == 2 else 3
-    # Points that differ by rounding alone coincide.
-    codes = np.select(
-        [
-            counts < needed,
-            values[:, 2] <= (1e-12 * sizes[:, 2]) ** 2,
-            values[:, 1] <= 1e-10 * values[:, 2],
-            sizes[:, 0] <= (1e-12 * sizes[:, 1]) ** 2,
-        ],
-        [1, 2, 3, 4],
-        0,
-    )
+    codes = _degenerate(counts, values, sizes, needed)
     if single and codes[0]:
         raise DegenerateShapeError(_REASONS[codes[0]].format(points=counts[0], needed=needed))
     rows = np.flatnonzero(codes == 0)
@@ -188,16 +178,10 @@ def solve_weak_perspective(
         matrices, scales = other = _umeyama(crosses, scatters)
     else:
         flat = values[rows, 0] < 1e-3 * values[rows, 2]  # of squares: too thin to tell which way it is tilted
-        one, two = _closed_form(crosses, values[rows], frames[rows], flat)
-        losses, flags = np.empty((2, len(rows))), np.zeros((2, len(rows)), dtype=bool)
+        views = _closed_form(crosses, values[rows], frames[rows], flat)
         options = (crosses, scatters, float(tol), int(max_iter) if refine else 0, steps)
-        in_chunks(lambda i, j: refine_rows(i, j, *one, *options, flags[0], losses[0]), len(rows))
-        in_chunks(lambda i, j: refine_rows(i, j, *two, *options, flags[1], losses[1]), len(rows))
-        # Where both depths fit equally well the first one stands, whatever the rounding.
-        swap = losses[1] < losses[0] - 1e-12 * sizes[rows, 0]
-        matrices, scales = _where(swap, two, one)
-        other = _where(swap, one, two)
-        done = np.where(swap, flags[1], flags[0]) | (not refine)
+        (matrices, scales), other, settled = _better_first(views, options, sizes[rows, 0])
+        done = settled | (not refine)
     codes[rows[~done]] = 5
     n_iter = _spread(steps, rows, b, 0)
     error = _spread(residual(matrices, scales, np.arange(len(rows))), rows, b, np.inf)
@@ -210,6 +194,32 @@ def solve_weak_perspective(
         counted = int(n_iter[0]), bool(codes[0] == 0), str(status[0])
         return WeakPerspectiveResult(view[0], errors[0], second[0] if flat[0] else None, errors[1], *counted)
     return WeakPerspectiveResult(view, error, second, second_error, n_iter, codes == 0, status)
+
+
+def _degenerate(counts: np.ndarray, values: np.ndarray, sizes: np.ndarray, needed: int) -> np.ndarray:
+    """Return 0 for each problem that has an answer, for the others why not, as in `_REASONS`."""
+    # Points that differ by rounding alone coincide.
+    reasons = [
+        counts < needed,
+        values[:, 2] <= (1e-12 * sizes[:, 2]) ** 2,
+        values[:, 1] <= 1e-10 * values[:, 2],
+        sizes[:, 0] <= (1e-12 * sizes[:, 1]) ** 2,
+    ]
+    return np.select(reasons, [1, 2, 3, 4], 0)
+
+
+def _better_first(views: list[_View], options: tuple[Any, ...], spread: np.ndarray) -> tuple[_View, _View, np.ndarray]:
+    """Refine both depth-reversed views; return the better one, the other, and whether the better one settled."""
+    from ._orthographic import refine_rows
+
+    n = len(spread)
+    losses, flags = np.empty((2, n)), np.zeros((2, n), dtype=bool)
+    one, two = views
+    in_chunks(lambda i, j: refine_rows(i, j, *one, *options, flags[0], losses[0]), n)
+    in_chunks(lambda i, j: refine_rows(i, j, *two, *options, flags[1], losses[1]), n)
+    # Where both depths fit equally well the first one stands, whatever the rounding.
+    swap = losses[1] < losses[0] - 1e-12 * spread
+    return _where(swap, two, one), _where(swap, one, two), np.where(swap, flags[1], flags[0])
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, b: int, fill: Any) -> np.ndarray:
