@@ -216,6 +216,14 @@ def _subsets(
             notes.append(f"{subset.name} has {int(inside.sum())} faces here and {subset.n} in the published set.")
         if inside.any():
             parts.append((subset.name, inside))
+    here, published = {name: int(inside.sum()) for name, inside in parts}, {s.name: s.n for s in rules.subsets}
+    for combination in rules.combinations:
+        weights = dict(combination.parts)
+        sizes = {name: here.get(name) for name in weights}
+        if all(sizes.values()) and weights == {name: published[name] for name in weights} != sizes:
+            total = sum(weights.values())
+            fractions = ", ".join(f"{name} {weight / total:.3f}" for name, weight in weights.items())
+            notes.append(f"{combination.name} weighs its parts as the published set does: {fractions}.")
     for attribute in dict.fromkeys(s.attribute for s in rules.subsets if s.attribute and s.given(attributes)):
         absent = missing_values(attributes, attribute)
         if absent:
