@@ -81,7 +81,7 @@ def reproduce(
     for name in models:
         if not any(name in table.rows for table in tables):
             known = dict.fromkeys(row for table in tables for row in table.rows if row not in table.cited)
-            raise ValueError(f"models: got {name!r}; expected rows of the tables: {', '.join(known)}.")
+            raise ValueError(f"models: got {name!r}; expected rows of the tables: {', '.join(map(repr, known))}.")
     for name in data:
         check_choice(ARCHIVES_OF, data=name)
     reports: dict[tuple[str, str], Any] = {}

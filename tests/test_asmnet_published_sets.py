@@ -424,6 +424,8 @@ def test_reproduction_refuses_what_it_does_not_know():
         reproduce("hrnet")
     with pytest.raises(ValueError, match="models: got 'HRNet'; expected rows of the tables"):
         reproduce("asmnet", {"HRNet": "x"})
+    with pytest.raises(ValueError, match="'student, KD-Loss', 'student, tough teacher'"):  # names with commas in them
+        reproduce("kd", {"student": "x"})
     with pytest.raises(ValueError, match="data: got 'lfpw'; expected one of 300w"):
         reproduce("asmnet", None, {"lfpw": None})
     assert "expected NAME=VALUE" in run("reproduce", "asmnet", "--data", "300w", code=2)
