@@ -185,7 +185,7 @@ def test_refusals():
     flat = ShapeBasis(np.zeros((68, 2)), np.eye(136)[:2], np.ones(2))
     with pytest.raises(ValueError, match=r"expected \(68, 3\)"):
         FaceModel3D(flat)
-    with pytest.raises(ValueError, match="noise: got 0.0; expected a finite positive number"):
+    with pytest.raises(ValueError, match=r"noise: got 0.0; expected a finite positive number"):
         replace(MODEL, noise=0.0)
 
 
