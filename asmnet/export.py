@@ -141,6 +141,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     newest = onnx.defs.onnx_opset_version()
     if not 17 <= opset <= newest:
         raise ValueError(f"opset: got {opset}; expected 17 to {newest}.")
+    path.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is refused before the work
     deployed = DeployedNetwork(model).cpu()
     names = deployed.output_names()
     size = model.preprocessing.size
@@ -178,7 +179,6 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     # A hundredth of a pixel of a crop of 100.
     if not worst <= 1e-4:
         raise RuntimeError(f"onnxruntime differs from torch by {worst:g}; expected at most 1e-4. Nothing was written.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return deviations
 

@@ -61,6 +61,9 @@ def test_wrong_arguments_are_refused(model, tmp_path):
         export_onnx(model, tmp_path / "net.pt")
     with pytest.raises(ValueError, match="opset: got 11; expected 17 to"):
         export_onnx(model, tmp_path / "net.onnx", opset=11)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        export_onnx(None, tmp_path / "file" / "net.onnx")  # before the network is looked at
 
 
 def test_heat_map_networks_export_their_maps_and_depths(tmp_path):

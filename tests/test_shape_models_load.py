@@ -476,3 +476,9 @@ def test_curves_of_a_file_of_arrays_are_counted(tmp_path):
     np.savez(tmp_path / "a.npz", shapes=FACES[:2], curves=np.zeros((3, 2)), curve_sizes=[[1], [1]])
     with pytest.raises(LandmarkFileError, match=r"array curves: .*expected points and the number of them"):
         load_landmarks(tmp_path / "a.npz")
+
+
+def test_a_folder_of_matlab_files_is_told_the_public_sets(tmp_path):
+    (tmp_path / "image00002.mat").touch()
+    with pytest.raises(LandmarkFileError, match=r"Try archive= .* aflw2000, 300wlp or cofw, .*image00002.mat"):
+        load_landmarks(tmp_path)

@@ -278,6 +278,8 @@ def _landmark_paths(folder: Folder, chosen: list[str] | None) -> tuple[list[Path
         raise LandmarkFileError(f"{folder.root}: got {_files(arrays)}; expected one .npz in a folder. Try its path.")
     if not paths and not arrays:
         hint = " Try shape_models.contours.landmarks_of_masks if the images are masks." * holds_masks(folder.root)
+        if matlab := folder.ending(".mat"):
+            hint = f" Try archive= (--archive) aflw2000, 300wlp or cofw, the set that {_files(matlab)} came with."
         wanted = ", ".join(chosen or known.READERS)
         raise LandmarkFileError(f"{folder.root}: got no landmark files ({wanted}); expected some.{hint}")
     notes = [f"left out {_files(arrays)}. Try its path"] if arrays and paths else []

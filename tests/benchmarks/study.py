@@ -237,7 +237,7 @@ def label_offset(network, size, epochs, seeds, offset, out):
                 label_offset=moved,
             )
             folder = Path(out) / f"{moved}-{seed}"
-            options = {"anchors": [(corner,) for corner in ANCHORS], "resume": True, "progress": True}
+            options = {"anchors": eye_corners(IBUG68), "resume": True, "progress": True}
             learned = train(config, dataset, folder=folder, **options).network
             points, _ = predict_dataset(learned, held_out, config.preprocessing)
             points = points + offset * eye_line(points, eye_corners(IBUG68))
