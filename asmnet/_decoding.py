@@ -84,8 +84,9 @@ def decode_heatmaps(
         For ``"soft_argmax"``: odd side of the square about the maximum that is averaged, smaller near the border, where
         it would reach further to one side than to the other; None averages all.
     temperature : float
-        For ``"soft_argmax"``, as a fraction of the range of each map. With the default the error on Gaussians of 1 to 2
-        map pixels is 0.01 to 0.15 pixels; a larger one averages the background in where there is no window.
+        For ``"soft_argmax"``, as a fraction of the range of each map. With the default, Gaussians of 1, 1.5 and 2 map
+        pixels are found within 0.22, 0.08 and 0.02 pixels on average; a larger one averages the background in where
+        there is no window.
     flat : {"raise", "nan"}
         What a map without a single maximum (constant or not finite) gives: an error or NaN.
 

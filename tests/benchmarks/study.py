@@ -213,38 +213,42 @@ def table(each, groups):
 
 
 @main.command("label-offset")
-@click.option("--network", default="mobilenetv2", show_default=True)
-@click.option("--size", default=96, show_default=True)
-@click.option("--epochs", default=30, show_default=True)
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--model", default="light-68", show_default=True, help="A network that draws probability maps.")
+@click.option("--epochs", default=4, show_default=True)
+@click.option("--seeds", default=1, show_default=True)
 @click.option("--offset", default=LABEL_OFFSETS["300w"], show_default=True, help="Fraction of the eye distance.")
 @click.option("--out", default="runs/label-offset", show_default=True)
-def label_offset(network, size, epochs, seeds, offset, out):
-    """Train on labels as they are and on labels moved back; measure both where the labels are."""
-    dataset, held_out = faces("train"), faces("val")
+def label_offset(model, epochs, seeds, offset, out):
+    """Train a trained network further, on labels as they are and moved back; measure both where the labels are."""
+    trained = load_pretrained(model)
+    dataset, held_out = (faces(split, packed_side(trained.preprocessing)) for split in ("train", "val"))
     each = {"labels as they are": [], "labels moved back": []}
     for seed in range(seeds):
         for (name, values), moved in zip(each.items(), (0.0, offset), strict=True):
-            config = TrainConfig.modern(
-                network=network,
-                network_options={"pose": False},
-                criterion_options={"asm_weights": None, "pose_weight": 0.0},
-                preprocessing=Preprocessing(size=size),
+            config = TrainConfig(
+                network=trained.network_name,
+                network_options=trained.network_options,
+                criterion="integral",
+                criterion_options={"pose_weight": 0.0},
+                preprocessing=trained.preprocessing,
                 epochs=epochs,
+                batch_size=32,
+                learning_rate=3e-4,
+                schedule="cosine",
+                warmup_epochs=0.2,
                 ema=0.99,
-                learning_rate=2e-3,
+                clip_gradient=5.0,
                 seed=seed,
                 label_offset=moved,
             )
-            folder = Path(out) / f"{moved}-{seed}"
             options = {"anchors": eye_corners(IBUG68), "resume": True, "progress": True}
-            learned = train(config, dataset, folder=folder, **options).network
+            initial, folder = trained.network.state_dict(), Path(out) / f"{model}-{moved}-{seed}"
+            learned = train(config, dataset, folder=folder, initial=initial, **options).network
             points, _ = predict_dataset(learned, held_out, config.preprocessing)
-            points = points + offset * eye_line(points, eye_corners(IBUG68))
-            values.append(errors(held_out, points))
+            values.append(errors(held_out, points + offset * eye_line(points, eye_corners(IBUG68))))
             click.echo(f"{name}, seed {seed}: {100 * values[-1].mean():.3f} %")
     click.echo(
-        f"\nNME %, predictions moved {100 * offset:.2f} % right, {len(held_out)} faces, {size} px, {epochs} epochs"
+        f"\nNME %, predictions moved {100 * offset:.2f} % right, {len(held_out)} faces, {model}, {epochs} epochs"
     )
     table(each, held_out.groups)
 
