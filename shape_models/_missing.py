@@ -81,12 +81,13 @@ def fit_missing(X: np.ndarray, count_modes: Callable[[np.ndarray], int], *, tol:
             # A fraction of variance near a boundary could flip q for ever: after some changes it only grows.
             changes += 1
             q = wanted if changes < 10 else max(q, wanted)
-        precision, log_det = _precision(values, vectors, q)
-        D, spread, log_gaps = _expected(np.where(data.missing, 0.0, data.rows - mean), data.groups, precision)
+        model = _Model.of(values, vectors, q)
+        precision = model.precision()
+        D, spread, log_gaps = _expected(np.where(data.missing, 0.0, data.rows - mean), data, model, precision)
         apart = data.mean - mean
         square = float(((D @ precision) * D).sum())
         square += float((data.scatter * precision).sum() + data.n * apart @ precision @ apart)
-        log_likelihood = -0.5 * (n_seen * np.log(2 * np.pi) + n * log_det + log_gaps + square)
+        log_likelihood = -0.5 * (n_seen * np.log(2 * np.pi) + n * model.log_det + log_gaps + square)
 
         move = (data.n * apart + D.sum(axis=0)) / n
         mean = mean + move
@@ -152,32 +153,76 @@ class _Data(NamedTuple):
         return np.asarray(covariance)
 
 
-def _precision(values: np.ndarray, vectors: np.ndarray, q: int) -> tuple[np.ndarray, float]:
-    """Return the inverse of a covariance of q modes and noise, and the logarithm of the determinant of that."""
-    p = len(values)
-    noise = max(values[q:].mean() if q < p else 0.0, NOISE_FLOOR * values.mean())
-    kept = np.maximum(values[:q], noise)
-    precision = (vectors[:, :q] * (1.0 / kept - 1.0 / noise)) @ vectors[:, :q].T
-    precision[np.diag_indices(p)] += 1.0 / noise
-    return precision, float(np.log(kept).sum() + (p - q) * np.log(noise))
+class _Model(NamedTuple):
+    """The covariance V diag(λ) Vᵀ + σ²(I - V Vᵀ)."""
+
+    vectors: np.ndarray  # (p, q)
+    values: np.ndarray  # (q,)
+    noise: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, vectors: np.ndarray, q: int) -> _Model:
+        noise = max(values[q:].mean() if q < len(values) else 0.0, NOISE_FLOOR * values.mean())
+        return cls(vectors[:, :q], np.maximum(values[:q], noise), float(noise))
+
+    def precision(self) -> np.ndarray:
+        precision = (self.vectors * (1.0 / self.values - 1.0 / self.noise)) @ self.vectors.T
+        precision[np.diag_indices(len(precision))] += 1.0 / self.noise
+        return np.asarray(precision)
+
+    @property
+    def log_det(self) -> float:
+        p, q = self.vectors.shape
+        return float(np.log(self.values).sum() + (p - q) * np.log(self.noise))
 
 
-def _expected(
-    D: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray]], precision: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _expected(D: np.ndarray, data: _Data, model: _Model, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Fill the gaps of rows about the mean with what is expected given the rest, in place.
 
     Returns the rows, the sum of the conditional covariances, and that of the log-determinants of their inverses.
     """
-    p = len(precision)
-    pulled, spread, log_gaps = D @ precision, np.zeros(p * p), 0.0
-    for rows, gap in groups:
+    p, q = model.vectors.shape
+    spread, log_gaps = np.zeros(p * p), 0.0
+    for rows, gap in data.groups:
+        if gap.shape[1] > q:
+            continue
         # The covariance given what is seen is the inverse of the block of the precision matrix.
         root = np.linalg.cholesky(precision[gap[:, :, None], gap[:, None, :]])
         inverse_root = np.linalg.inv(root)
         inverse = np.swapaxes(inverse_root, 1, 2) @ inverse_root
         log_gaps += 2.0 * float(np.log(np.diagonal(root, axis1=1, axis2=2)).sum())
-        D[rows[:, None], gap] = -(inverse @ pulled[rows[:, None], gap][..., None])[..., 0]
+        pulled = np.take_along_axis(D[rows] @ precision, gap, axis=1)
+        D[rows[:, None], gap] = -(inverse @ pulled[..., None])[..., 0]
         cells = gap[:, :, None] * p + gap[:, None, :]
         spread += np.bincount(cells.ravel(), weights=inverse.ravel(), minlength=p * p)
-    return D, spread.reshape(p, p), log_gaps
+    more, log_more = _expected_by_modes(D, data.missing, model)
+    return D, spread.reshape(p, p) + more, log_gaps + log_more
+
+
+def _expected_by_modes(D: np.ndarray, missing: np.ndarray, model: _Model) -> tuple[np.ndarray, float]:
+    """Do the same for rows with more gaps than there are modes, by systems of as many equations as modes.
+
+    With C = W Wᵀ + σ² I and M = σ² I + W_oᵀ W_o, the identity of Woodbury gives
+
+        E[x_m | x_o] = m_m + W_m M⁻¹ W_oᵀ (x_o - m_o),    cov[x_m | x_o] = σ² (I + W_m M⁻¹ W_mᵀ),
+
+    and the log-determinant of its inverse log|M| - Σ log λ - n_m log σ²: Tipping and Bishop (1999), section 3.2.
+    """
+    p, q = model.vectors.shape
+    rows = np.flatnonzero(missing.sum(axis=1) > q)
+    W = model.vectors * np.sqrt(model.values - model.noise)
+    spread, log_gaps = np.zeros((p, p)), 0.0
+    # Four million numbers at once, as in `_Data.of`.
+    for some in np.array_split(rows, max(1, round(len(rows) * p * q / 4e6))) if len(rows) else ():
+        gaps = missing[some]
+        seen = np.where(gaps[..., None], 0.0, W)
+        root = np.linalg.cholesky(np.swapaxes(seen, 1, 2) @ seen + model.noise * np.eye(q))
+        half = np.linalg.inv(root)
+        pulled = half @ (D[some] @ W)[..., None]  # what is missing is zero in D
+        D[some] += np.where(gaps, (np.swapaxes(half, 1, 2) @ pulled)[..., 0] @ W.T, 0.0)
+        wide = np.where(gaps[..., None], W, 0.0) @ np.swapaxes(half, 1, 2)
+        wide = np.swapaxes(wide, 0, 1).reshape(p, -1)
+        spread += model.noise * (wide @ wide.T + np.diag(gaps.sum(axis=0)))
+        log_gaps += 2.0 * float(np.log(np.diagonal(root, axis1=1, axis2=2)).sum())
+        log_gaps -= len(some) * float(np.log(model.values).sum()) + int(gaps.sum()) * float(np.log(model.noise))
+    return spread, log_gaps

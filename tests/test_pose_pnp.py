@@ -187,7 +187,7 @@ def test_no_answer_raises(points, pixels, message):
         ({"image_points": np.ones((8, 3))}, "2 on the last axis"),
         ({"object_points": np.ones((8, 2))}, "3 on the last axis"),
         ({"object_points": np.ones((2, 3, 8, 3))}, "one leading dimension"),
-        ({"object_points": np.ones((3, 8, 3)), "image_points": np.ones((2, 8, 2))}, "3 sets"),
+        ({"object_points": np.ones((3, 8, 3)), "image_points": np.ones((2, 8, 2))}, "got 2 sets of points; expected 3"),
         ({"weights": -np.ones(8)}, "not negative"),
         ({"weights": np.ones(3)}, "one weight"),
         ({"loss": "square"}, "linear, huber, cauchy"),

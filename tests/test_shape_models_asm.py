@@ -229,7 +229,7 @@ def test_without_gaps_the_em_is_pca(rng):
     assert found.n_iter <= 2
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
 def test_em_agrees_with_the_row_by_row_version(rng, share):
     gaps = holes(rng, low_rank(rng, 60, 8, 2, noise=0.3), share)
     mean, covariance, record = naive_missing(gaps, 2, 25)
