@@ -258,7 +258,14 @@ def read_masks(
             raise ValueError(f"{top}: got a folder without images; expected masks ({', '.join(IMAGES)}).")
         below = [p.relative_to(top) if p != top else PurePath(p.name) for p in files]
     else:
-        files = [Path(p) for p in path]
+        files = []
+        for i, p in enumerate(path):
+            if not isinstance(p, str | os.PathLike):
+                raise TypeError(
+                    f"path[{i}]: got a {type(p).__name__}; expected the path of a mask. "
+                    "Try correspond([outline_of_mask(mask) for mask in masks]) for arrays."
+                )
+            files.append(Path(p))
         below = [PurePath(p.name) for p in files]
         below = below if len(set(below)) == len(below) else [PurePath(p) for p in files]
     outlines, names = [], []

@@ -30,6 +30,7 @@ from shape_models import (
     make_faces,
     mirror_shapes,
     specificity,
+    write_table,
 )
 
 FACES = generalized_procrustes(make_faces(30, rng=0)).aligned
@@ -488,3 +489,13 @@ def test_objects_that_are_numbers_are_numbers_and_none_is_missing():
 def test_arrays_that_are_still_to_be_computed_are_computed():
     lazy = pytest.importorskip("dask.array").from_array(FACES)
     np.testing.assert_array_equal(model(ASM).project(lazy), model(ASM).project(FACES))
+
+
+def test_a_result_in_place_of_its_shapes_is_told_where_they_are(tmp_path):
+    shapes = make_faces(5, rng=0)
+    result = generalized_procrustes(shapes)
+    with pytest.raises(TypeError, match=r"shapes: got a ProcrustesResult; .*Try its \.aligned\."):
+        write_table(tmp_path / "a.csv", result)
+    fit = AlignedASM().fit(shapes).complete(shapes[0])
+    with pytest.raises(TypeError, match=r"got a \w+; .*Try its \.shapes\."):
+        centroid_size(fit)

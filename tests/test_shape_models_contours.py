@@ -367,6 +367,12 @@ def test_files_of_masks_are_named_in_errors(tmp_path):
         read_masks(tmp_path / "empty")
 
 
+def test_arrays_where_files_of_masks_belong_are_refused():
+    for read in (read_masks, landmarks_of_masks):
+        with pytest.raises(TypeError, match=r"path\[0\]: got a ndarray; .*Try correspond\(\[outline_of_mask\(mask\)"):
+            read([np.ones((4, 4), bool)])
+
+
 def test_masks_too_coarse_for_the_points_are_named(tmp_path):
     np.save(tmp_path / "a.npy", np.pad(np.ones((3, 4, 5), bool), ((0, 0), (2, 2), (2, 2))))
     with pytest.raises(ValueError, match=r"a\.npy\[0\]: got an outline of 18 steps.*fewer points"):

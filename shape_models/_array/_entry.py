@@ -70,6 +70,7 @@ def as_numpy(x: Any, name: str = "shapes", *, booleans: bool = False) -> np.ndar
 
 
 _NUMPY = (np.ndarray, np.generic)
+_SHAPES_OF_RECORDS = ("shapes", "aligned", "completed", "points", "shape", "landmarks")
 
 
 def _opened(x: Any, name: str) -> Any:
@@ -103,7 +104,9 @@ def _opened(x: Any, name: str) -> Any:
     except (TypeError, RuntimeError) as error:  # tensors within a list that NumPy cannot read
         raise TypeError(f"{name}: got a list that is no array of numbers: {error}") from None
     if array.dtype == object and not array.ndim:
-        raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.")
+        held = [part for part in _SHAPES_OF_RECORDS if isinstance(getattr(x, part, None), np.ndarray)]
+        hint = f" Try its .{held[0]}." if held else ""
+        raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.{hint}")
     return array
 
 
