@@ -147,8 +147,9 @@ class AlignedASM(BaseEstimator):
         self._check_parameters(array.shape[1], scheme)
         alignment = clone(self.alignment) if self.alignment is not None else GeneralizedProcrustes()
         asm = clone(self.asm) if self.asm is not None else ASM()
-        self.alignment_, self.asm_ = alignment, asm._fit(alignment.fit_transform(array))
         missing = np.isnan(array[..., 0])
+        aligned = alignment.fit_transform(array)
+        self.alignment_, self.asm_ = alignment, asm._fit(aligned, warn=not missing.any())
         if missing.any():
             # What is seen was aligned to the same part of the mean, which takes some shape for pose. Once there is a
             # model, the shapes are aligned as a whole.

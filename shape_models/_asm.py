@@ -205,7 +205,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             warn_of_mirrored_among(array, self.mean_)
         return self
 
-    def _fit(self, shapes: Any) -> Self:
+    def _fit(self, shapes: Any, *, warn: bool = True) -> Self:
         shapes = remember(self, shapes)
         array = as_samples(self, shapes, reset=True)
         check_settings(self, *flat_rows(array).shape)
@@ -214,7 +214,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if math.isnan(low):
             if not np.isnan(flat).all():
                 refuse_extreme(float(np.nanmin(flat)), float(np.nanmax(flat)))
-            return self._fit_missing(flat)
+            return self._fit_missing(flat, warn)
         refuse_extreme(low, high)
         n, p = flat.shape
         mean = flat.mean(axis=0)
@@ -482,7 +482,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _fit_missing(self, flat: np.ndarray) -> Self:
+    def _fit_missing(self, flat: np.ndarray, warn: bool) -> Self:
         from ._missing import fit_missing, refuse_unseen
 
         if self.shrinkage == "ledoit_wolf":
@@ -493,7 +493,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         count = partial(count_modes, self.n_components, n=n, p=p)
         result = fit_missing(flat, count, tol=float(self.tol), max_iter=int(self.max_iter))
         record = {"n_iter": result.n_iter, "converged": result.converged}
-        if not result.converged:
+        if warn and not result.converged:
             warnings.warn(
                 f"the fit to shapes with missing landmarks did not settle in {result.n_iter} steps. Try a larger "
                 "max_iter, or fewer modes.",
@@ -503,7 +503,7 @@ class ASM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         # So many shapes fix how a landmark depends on the modes, with nothing left over to tell by how much it is off.
         seen = n - np.isnan(flat).sum(axis=0)
         rare = np.flatnonzero(seen < min(result.n_modes + 2, n // 2))
-        if len(rare):
+        if warn and len(rare):
             index = rare[0] // math.prod(self.event_shape_[1:])
             warnings.warn(
                 f"landmark {index} is seen in {seen[rare[0]]} of {n} shapes, too few for {result.n_modes} modes: where "

@@ -1,5 +1,6 @@
 """The model for image coordinates: pose in, pose out, missing points, weights, chunks."""
 
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -586,3 +587,14 @@ def test_the_same_three_lines_fit_anything(data_dir, name):
     error = np.linalg.norm(model.project(shapes) - shapes, axis=(1, 2)) / size
     mean = np.linalg.norm(model.alignment_.align(shapes).inverse(model.asm_.mean_) - shapes, axis=(1, 2)) / size
     assert error.mean() < 0.45 * mean.mean()
+
+
+def test_each_warning_of_a_fit_with_gaps_comes_once():
+    shapes = make_faces(30, rng=0)
+    shapes[np.random.default_rng(0).uniform(size=shapes.shape[:2]) < 0.5] = np.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        AlignedASM(ASM(0.95, max_iter=3)).fit(shapes)
+    texts = [str(one.message) for one in caught]
+    assert sum("did not settle in 3 steps" in text for text in texts) == 1
+    assert sum("too few for" in text for text in texts) == 1
