@@ -287,7 +287,7 @@ def test_planar_points_in_space_are_fine():
     ("arguments", "options", "message"),
     [
         ((np.zeros((4, 2)), np.zeros((5, 2))), {}, "same"),
-        ((np.zeros((4, 2)), np.zeros((4, 3))), {}, r"\(4, 2\) and target with \(4, 3\)"),
+        ((np.zeros((4, 2)), np.zeros((4, 3))), {}, r"source: got \(4, 2\) and for target \(4, 3\)"),
         ((np.zeros((4, 4)), np.zeros((4, 4))), {}, "expected 2 or 3"),
         ((np.zeros((2, 4, 2)), np.zeros((3, 4, 2))), {}, "broadcast"),
         ((np.full((4, 2), np.inf), np.zeros((4, 2))), {}, "infinite"),
