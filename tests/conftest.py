@@ -1,6 +1,7 @@
 """Shared fixtures: Hypothesis profiles, array back ends, the folder of real data."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,15 @@ collect_ignore_glob = [] if has_torch() else ["test_asmnet_*.py"]
 
 def pytest_report_header() -> str | None:
     return None if has_torch() else "torch is not installed: the tests of asmnet are left out"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """Close the figures of every test and doctest: matplotlib warns from the 21st that is open."""
+    result = yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    return result
 
 
 @pytest.fixture(scope="session")

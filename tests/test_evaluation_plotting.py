@@ -19,12 +19,6 @@ GOOD = evaluate(FACES, FACES + 0.01 * NOISE, "300w", name="good", n_resamples=20
 POOR = evaluate(FACES, FACES + 0.02 * NOISE, "300w", name="poor", n_resamples=20)
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def test_ced_draws_the_distribution_of_each_model():
     ax = plot_ced([GOOD, POOR], threshold=0.15)
     for line, report in zip(ax.get_lines(), (GOOD, POOR), strict=True):

@@ -287,10 +287,6 @@ def test_strange_numbers_are_answered_or_refused_in_our_words(door):
         except Exception as raised:
             error = raised
         assert error is None or complaint(error) is None, f"{kind}: {complaint(error)}"
-    if door in FIGURES:
-        from matplotlib import pyplot
-
-        pyplot.close("all")
 
 
 COUNTED = MODELS | {

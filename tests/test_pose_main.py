@@ -103,7 +103,6 @@ def test_bad_options(face, arguments, message):
 
 def test_axes_point_where_the_head_points():
     """A head turned to its left: the blue axis ends to the right of where it starts; x ends to the right, y below."""
-    import matplotlib.pyplot as plt
 
     pose = Pose(conventions.read([-30.0, 0.0, 0.0], "HopeNet"), [0.0, 0.0, 600.0])
     ax = plot_axes(pose, CAMERA)
@@ -113,11 +112,9 @@ def test_axes_point_where_the_head_points():
     assert look[1, 0] > look[0, 0]
     assert ax.yaxis_inverted()
     assert [text.get_text() for text in ax.get_legend().get_texts()][2] == "towards the viewer (-z)"
-    plt.close("all")
 
 
 def test_reprojection_of_one_and_of_many():
-    import matplotlib.pyplot as plt
 
     pixels = project_points(HEAD_IBUG68, POSE, CAMERA) + 1.0
     ax = plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels, image=np.zeros((480, 640)))
@@ -129,4 +126,3 @@ def test_reprojection_of_one_and_of_many():
     assert "inf" not in ax.get_title()
     with pytest.raises(ValueError, match="expected the 68 points"):
         plot_reprojection(estimate_head_pose(pixels, CAMERA), pixels[:5])
-    plt.close("all")

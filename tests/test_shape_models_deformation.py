@@ -13,12 +13,6 @@ from shape_models.plotting import export_modes, plot_clip, plot_deformation, plo
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    pyplot.close("all")
-
-
 def lines_of(ax):
     return [np.asarray(path.vertices) for path in ax.collections[0].get_paths()]
 

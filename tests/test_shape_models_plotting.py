@@ -33,12 +33,6 @@ from shape_models.plotting import (  # noqa: E402
 )
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def model():
     return load_model("face68")

@@ -71,13 +71,11 @@ def test_plot_trace_and_films(profiles, faces, tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     image_module = pytest.importorskip("PIL.Image")
-    import matplotlib.pyplot as plt
 
     images, shapes = faces
     result = profiles.predict(images[50], boxes=boxes_of(shapes[50:51])[0])
     figure = plot_trace(result, images[50], scheme="ibug68")
     assert len(figure.axes) == 4
-    plt.close(figure)
     path = animate_trace(result, images[50], tmp_path / "film.gif", scheme=IBUG68)
     with image_module.open(path) as film:
         assert film.n_frames == len(result.trace) + 1
@@ -93,7 +91,6 @@ def test_pictures_of_any_type_are_drawn_as_they_are(profiles, faces, tmp_path):
     """What the search takes, the plots take: the drawn picture has the same contrast whatever the type."""
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from PIL import Image
 
     images, shapes = faces
@@ -115,5 +112,4 @@ def test_pictures_of_any_type_are_drawn_as_they_are(profiles, faces, tmp_path):
         drawn = np.asarray(figure.axes[0].images[0].get_array(), dtype=float)
         drawn = drawn if drawn.ndim == 2 else drawn[..., :3].mean(-1)
         np.testing.assert_allclose(np.interp(drawn, (drawn.min(), drawn.max()), (0, 1)), plain, rtol=0, atol=1e-6)
-        plt.close(figure)
     assert animate_trace(result, None, tmp_path / "no_picture.gif").stat().st_size > 1000
