@@ -17,7 +17,7 @@ from asmnet._options import as_device, check_kind
 from asmnet.data import Preprocessing
 from asmnet.networks import build_network
 from asmnet.uncertainty import Uncertainty
-from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis
+from shape_models import AlignedASM, Box, LandmarkScheme, ShapeBasis, get_scheme
 from shape_models._files import write_bytes, write_text
 from shape_models._model_files import load_aligned, save_aligned, scheme_from_json, scheme_to_json
 from shape_models._options import as_path, check_flags
@@ -35,7 +35,7 @@ __all__ = [
 WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship; their uncertainty lies beside them
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
-SHIPPED: dict[str, str] = {  # name: SHA-256 of weights/<name>.safetensors
+SHIPPED: dict[str, str] = {  # SHA-256 of weights/<name>.safetensors by name
     "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
     "light-68": "c29c4adbe0a83de7157bb713c42e8b42ad940c0ae60c1f40180ab97c68a81ab6",
     "asmnet-68": "f4157105f693771f8ea774b15feb3458e12b4154877388a58911bab19280de4e",
@@ -227,8 +227,8 @@ class PretrainedModel:
         As registered.
     network_options : dict
         Given to the constructor.
-    scheme : LandmarkScheme or None
-        What the landmarks are.
+    scheme : LandmarkScheme, str or None
+        What the landmarks are, or the name of it.
     preprocessing : Preprocessing
         How faces were cut out in training; those to predict must be cut alike.
     basis : ShapeBasis or None
@@ -257,6 +257,10 @@ class PretrainedModel:
     header: dict[str, Any]
     shape_model: AlignedASM | None = None
     uncertainty: Uncertainty | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme is not None:
+            object.__setattr__(self, "scheme", get_scheme(self.scheme))
 
 
 def save_pretrained(model: PretrainedModel, path: str | Path, *, half: bool = True) -> str:

@@ -127,7 +127,7 @@ def offset(model: str, data: str, reading: dict[str, Any], output: str | None, a
 
 @main.command()
 @click.argument("paper", type=click.Choice(["asmnet", "kd", "sdu"]))
-@click.option("--data", multiple=True, metavar="SET=FOLDER", help="A test set: 300w, wflw, cofw or aflw2000-3d.")
+@click.option("--data", multiple=True, metavar="SET=FOLDER", help="A set: 300w, wflw, cofw or aflw2000-3d.")
 @click.option("--model", "models", multiple=True, metavar="ROW=MODEL", help="What was trained as a row of the tables.")
 @_to_file
 @commands.json_option
@@ -137,15 +137,9 @@ def reproduce(paper: str, data: Sequence[str], models: Sequence[str], output: st
     from asmnet.reproduction import reproduce as run
 
     folders, rows = (commands.pairs(items, option) for items, option in ((data, "--data"), (models, "--model")))
-    sets = {
-        name: read_faces(folder, {"archive": ARCHIVES_OF.get(name), "split": _TEST_PARTS.get(name)})
-        for name, folder in folders.items()
-    }
+    sets = {name: read_faces(folder, {"archive": ARCHIVES_OF.get(name)}) for name, folder in folders.items()}
     text = run(paper, rows, sets)
     commands.say(as_json, {"paper": paper, "text": text}, [text], output)
-
-
-_TEST_PARTS = {"300w": "full", "wflw": "test", "cofw": "test"}
 
 
 @main.command()

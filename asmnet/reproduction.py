@@ -24,6 +24,14 @@ PAPERS = {
 """The published tables of each paper."""
 ARCHIVES_OF = {"300w": "300w", "wflw": "wflw", "cofw": "cofw", "aflw2000-3d": "aflw2000"}
 """The archive of `load_landmarks` that reads each test set."""
+_PARTS = {
+    "asmnet-300w": ("common", "challenging"),
+    "sdu-ibug": ("challenging",),
+    "sdu-300w": ("private",),
+    "asmnet-wflw": ("test",),
+    "asmnet-cofw": ("test",),
+    "sdu-cofw": ("test",),
+}
 _NETWORKS = {name: network for name, (network, _) in VARIANTS.items()} | {"MobileNetV2": "mobilenetv2"}
 _TRAINING = {
     **{name: f"asmnet train FOLDER --preset paper --variant {name}" for name in VARIANTS},
@@ -53,7 +61,8 @@ def reproduce(
     models : mapping of str to path, optional
         Which file or shipped model was trained as a row of the tables says (``{"ASMNet": "asmnet-68"}``).
     data : mapping of str to LandmarkSamples, optional
-        The test sets that are there: ``"300w"``, ``"wflw"``, ``"cofw"``, ``"aflw2000-3d"``.
+        The sets that are there: ``"300w"``, ``"wflw"``, ``"cofw"``, ``"aflw2000-3d"``. A table measures the part
+        of each that its authors measured: of 300-W common and challenging, challenging alone, or the private set.
     measure : callable, optional
         Is given a model, samples and the name of a protocol, and returns an `evaluation.Report`; by default
         `asmnet.measuring.measure_model` with one look at each face in its true box, as the authors measured.
@@ -87,8 +96,17 @@ def reproduce(
     reports: dict[tuple[str, str], Any] = {}
 
     def report(row: str, protocol: str, kind: str) -> Any:
+        """Return the report of a model, or the reason why there is none."""
         if (row, protocol) not in reports:
-            reports[row, protocol] = (measure or _measured)(models[row], data[kind], protocol)
+            samples, parts = data[kind], _PARTS.get(protocol)
+            if parts is not None:
+                samples = samples.select([split in parts for split in samples.splits])
+            try:
+                if not len(samples):
+                    raise ValueError(f"the given {kind} has no faces of the part {' or '.join(parts or ('test',))}")
+                reports[row, protocol] = (measure or _measured)(models[row], samples, protocol)
+            except ValueError as error:
+                reports[row, protocol] = str(error).rstrip(".")
         return reports[row, protocol]
 
     parts = []
@@ -151,7 +169,10 @@ def _cell(
         training = _TRAINING.get(row)
         how = f"train them by {training}" if training else "train them by asmnet train FOLDER --preset sdu"
         return None, f"no weights of {row}: {how}, then --model '{row}=FILE'"
-    metrics = {r.name: r.metrics for r in report(row, protocol, kind).rows}
+    found = report(row, protocol, kind)
+    if isinstance(found, str):
+        return None, found
+    metrics = {r.name: r.metrics for r in found.rows}
     if subset not in metrics:
         return None, f"the given {kind} has no faces of the part {subset}"
     key = {"fr": "FR@0.1", "auc": "threshold-weighted AUC@0.1"}.get(words.split()[-1], "NME")

@@ -175,6 +175,12 @@ def test_cards_and_words_that_ship_are_those_of_the_weights():
         assert TrainConfig.from_dict(header["config"]).to_dict().keys() == header["config"].keys()
 
 
+def test_a_scheme_may_be_named(model):
+    assert replace(model, scheme="ibug68").scheme is IBUG68
+    with pytest.raises(ValueError, match="ibug86"):
+        replace(model, scheme="ibug86")
+
+
 def test_wrong_saves_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"\.safetensors"):
         save_pretrained(model, tmp_path / "tiny.bin")

@@ -256,6 +256,30 @@ def test_common_challenging_and_full_come_from_one_command(w300):
     assert "3.93 | " not in row.split("|")[0]
 
 
+def test_a_table_is_measured_on_the_part_that_its_authors_measured(w300):
+    samples, seen = load_landmarks(w300), {}
+
+    def measure(model, part, protocol):
+        seen[protocol] = sorted(map(str, set(part.splits))), len(part)
+        raise ValueError(f"{model}: of another kind.")
+
+    text = reproduce("sdu", {"SAT2(d=3)-CAB": "sat.safetensors"}, {"300w": samples}, measure=measure)
+    assert seen == {"sdu-ibug": (["challenging"], 4)}
+    assert "not run: the given 300w has no faces of the part private." in text
+    assert "not run: sat.safetensors: of another kind." in text
+    reproduce("asmnet", {"ASMNet": "x"}, {"300w": samples}, measure=measure)
+    assert seen["asmnet-300w"] == (["challenging", "common"], 8)
+    own = samples.select(lambda sample: sample.split == "other")
+    assert "no faces of the part common or challenging" in reproduce("kd", {"MobileNetV2": "x"}, {"300w": own})
+
+
+def test_a_model_of_other_landmarks_than_a_set_has_says_so_in_its_cells(w300):
+    shapes = make_faces(8, scheme="wflw98", rng=0)
+    others = load_landmarks(w300).with_shapes(shapes, scheme="wflw98")
+    text = reproduce("kd", {"MobileNetV2": "asmnet-68"}, {"300w": others})
+    assert "got landmarks of wflw98; expected those of ibug68, as the model has" in text
+
+
 def test_passes_are_those_of_the_predictor_by_default(w300):
     samples = load_landmarks(w300, split="common")
     predictor = Predictor.from_pretrained("asmnet-68")

@@ -17,7 +17,7 @@ from .._scheme import SchemeLike
 from .._typing import ArrayLike
 from ..formats import LandmarkFileError
 from ..images import image_exists, read_values
-from ..landmarks import LandmarkScheme, get_scheme
+from ..landmarks import get_scheme
 
 
 @brief
@@ -103,7 +103,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         What is known beforehand of each sample.
     load : callable
         ``load(entry)`` reads one sample.
-    scheme : LandmarkScheme, optional
+    scheme : str or LandmarkScheme, optional
         What the landmarks are.
     labels : sequence of str, optional
         The names of the landmarks, in the order of the set.
@@ -129,7 +129,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         entries: Iterable[Entry],
         load: Callable[[Entry], LandmarkSample],
         *,
-        scheme: LandmarkScheme | None = None,
+        scheme: SchemeLike | None = None,
         labels: Sequence[str] | None = None,
         frame: str | None = "pixels",
         named: bool = True,
@@ -139,7 +139,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         self._entries = tuple(entries)
         self._load = load
         self._frame = frame
-        self.scheme = scheme
+        self.scheme = None if scheme is None else get_scheme(scheme)
         self.labels = None if labels is None else tuple(labels)
         self.named = named
         self.source = source
