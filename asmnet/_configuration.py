@@ -26,7 +26,7 @@ from asmnet._scores import check_offset
 from asmnet.augmentation import Augmentation
 from asmnet.data import Preprocessing
 from asmnet.networks import network_spec
-from shape_models._options import check_choice, check_numbers
+from shape_models._options import as_probability, check_choice, check_numbers
 
 VARIANTS = {
     "mnv2": ("mobilenetv2", False),
@@ -173,8 +173,7 @@ class TrainConfig:
         check_offset(self.label_offset)
         if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.step_epochs or ()):
             raise ValueError(f"step_epochs: got {self.step_epochs}; expected whole numbers of epochs.")
-        if not 0 < self.asm_fraction < 1:
-            raise ValueError(f"asm_fraction: got {self.asm_fraction}; expected a fraction of the variance in (0, 1).")
+        as_probability(self.asm_fraction, "asm_fraction")
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:

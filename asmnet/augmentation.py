@@ -117,9 +117,8 @@ class Augmentation:
     def __post_init__(self) -> None:
         check_fields(self)
         check_numbers(**vars(self))
-        for name in ("flip", "grey", "blur", "occlusion", "occlusion_size"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected a fraction from 0 to 1.")
+        fractions = ("flip", "grey", "blur", "occlusion", "occlusion_size")
+        check_numbers(most=1, **{name: getattr(self, name) for name in fractions})
         if self.scale >= 1:
             raise ValueError(f"scale: got {self.scale}; expected less than 1, by which sizes differ either way.")
 

@@ -12,6 +12,7 @@ import numpy as np
 from asmnet.checkpoints import count_landmarks, pretrained_names
 from asmnet.predictor import FacePrediction, Predictor
 from shape_models import ASM, AlignedASM, load_model
+from shape_models._options import check_numbers
 from shape_models._typing import ArrayLike
 from shape_models.datasets import LandmarkSample, LandmarkSamples
 from shape_models.images import check_inside, image_size
@@ -99,8 +100,7 @@ def pseudo_labels(
     """
     if not isinstance(labeller, ASMFitter | PartsFitter) and (not callable(labeller) or isinstance(labeller, type)):
         raise TypeError(f"labeller: got {labeller!r}; expected an ASMFitter, a PartsFitter or a Predictor.")
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction: got {fraction}; expected a number above 0 and at most 1.")
+    check_numbers(fraction=fraction, above=True, most=1)
     given = None if boxes is None else np.asarray(boxes, dtype=float)
     if given is not None and given.shape != (len(images), 4):
         raise ValueError(f"boxes: got shape {given.shape}; expected ({len(images)}, 4), one for each image.")

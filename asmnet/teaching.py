@@ -73,9 +73,7 @@ class TaughtCriterion:
     ):
         check_choice(("blend", "kd"), form=form)
         check_kind("teachers", teachers, Mapping)
-        check_numbers(fraction=fraction)
-        if fraction > 1:
-            raise ValueError(f"fraction: got {fraction}; expected a number from 0 to 1.")
+        check_numbers(fraction=fraction, most=1)
         check_options("options", IntegralCriterion, dict(options or {}), ("pose_weight",))
         self.form, self.fraction = form, fraction
         self.integral = IntegralCriterion(pose_weight=pose_weight, **dict(options or {}))

@@ -12,7 +12,7 @@ from . import _drawing
 from ._aligned import ShapeModel
 from ._array import as_count, as_shapes, refuse_extremes_of
 from ._files import write_text
-from ._options import check_flags, is_number
+from ._options import check_choice, check_flags, check_numbers
 from ._scheme import SchemeLike
 from ._similarity import estimate_similarity
 from ._thin_plate import ThinPlateSpline
@@ -300,11 +300,9 @@ def export_modes(
     ...     [path.name for path in export_modes(load_model("face68"), folder, n_modes=1)]
     ['mode1_-3.ply', 'mode1_+0.ply', 'mode1_+3.ply']
     """
-    if form not in ("ply", "mrk.json"):
-        raise ValueError(f"form: got {form!r}; expected 'ply' or 'mrk.json'.")
+    check_choice(("ply", "mrk.json"), form=form)
     as_count(n_modes, "n_modes")
-    if not (is_number(size) and 0 < size < np.inf):
-        raise ValueError(f"size: got {size!r}; expected a positive number.")
+    check_numbers(size=size, above=True)
     basis, pairs = _drawing.parts_of(model, None, edges)
     n_landmarks, n_dims = basis.event_shape
     faces = np.empty((0, 3), dtype=np.intp)

@@ -10,7 +10,7 @@ import numpy as np
 from ._array import as_count
 from ._brief import brief
 from ._left_out import CHUNK, SpanOfData, held_out, left_out_folds, most_modes, spectrum
-from ._options import as_generator, is_number
+from ._options import as_generator, as_probability
 from ._typing import ArrayLike, Seed
 
 
@@ -365,8 +365,7 @@ def advise_n_components(
     """
     data = SpanOfData(shapes)
     n_permutations = as_count(n_permutations, "n_permutations", expected="at least 1. Try 50")
-    if not (is_number(quantile) and 0 < quantile < 1):
-        raise ValueError(f"quantile: got {quantile!r}; expected a number between 0 and 1. Try 0.95.")
+    as_probability(quantile, "quantile")
     rng = as_generator(rng)
     rank = len(data.variances)
     permuted = np.empty((n_permutations, rank))

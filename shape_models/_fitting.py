@@ -13,7 +13,8 @@ from ._array import beside, namespace_of, to_numpy
 from ._brief import brief
 from ._options import check_flags
 from ._posterior import Solution, check_choices, solve
-from ._problem import UNLIKE, Problem
+from ._problem import Problem
+from ._similarity import UNLIKE
 from ._tails import predictive
 from ._transforms import Similarity
 from ._typing import ArrayLike

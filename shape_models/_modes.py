@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
 from ._array import DegenerateShapeError, as_count
+from ._options import check_numbers, is_number
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -34,14 +35,13 @@ def check_settings(asm: Any, n: int, p: int) -> None:
                 f"n_components: got {k}; expected 1 to min(n_samples - 1, n_features) = {most} for {n} shapes of "
                 f"{p} coordinates, a fraction of the variance in (0, 1), or None."
             )
-    elif k is not None and (not isinstance(k, Real) or isinstance(k, bool) or not 0 < float(k) < 1):
+    elif k is not None and (not is_number(k) or not 0 < float(k) < 1):
         raise ValueError(f"n_components: got {k!r}; expected a count, a fraction in (0, 1), or None for all.")
     a = asm.shrinkage
     if a is not None and a not in ("ledoit_wolf", "oas"):
-        if not isinstance(a, Real) or isinstance(a, bool) or not 0 <= float(a) <= 1:
+        if not is_number(a) or not 0 <= float(a) <= 1:
             raise ValueError(f"shrinkage: got {a!r}; expected 'ledoit_wolf', 'oas', a number in [0, 1] or None.")
-    if not isinstance(asm.tol, Real) or not 0 < float(asm.tol) < math.inf:
-        raise ValueError(f"tol: got {asm.tol!r}; expected a positive number.")
+    check_numbers(tol=asm.tol, above=True)
     as_count(asm.max_iter, "max_iter", expected="a count of at least 1")
 
 

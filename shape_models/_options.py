@@ -21,11 +21,11 @@ def check_flags(**flags: Any) -> None:
             raise ValueError(f"{name}: got {value!r}; expected True or False.")
 
 
-def check_choice(choices: Collection[str], **values: Any) -> None:
+def check_choice(choices: Collection[str | None], **values: Any) -> None:
     """Refuse what is not among some words."""
     for name, value in values.items():
-        if not isinstance(value, str) or value not in choices:
-            words = ", ".join(choice or "''" for choice in choices)
+        if not isinstance(value, str | None) or value not in choices:
+            words = ", ".join(str(choice) or "''" for choice in choices)
             raise ValueError(f"{name}: got {value!r}; expected one of {words}.")
 
 
@@ -74,12 +74,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def check_numbers(*, above: bool = False, **values: Any) -> None:
-    """Refuse what is no finite number from 0 on, or, with `above`, above it."""
+def check_numbers(*, above: bool = False, most: float = np.inf, **values: Any) -> None:
+    """Refuse what is no finite number from 0 on, or, with `above`, above it, up to `most`."""
     for name, value in values.items():
-        if not is_number(value) or not (value > 0 if above else value >= 0) or value == np.inf:
+        if not is_number(value) or not (value > 0 if above else value >= 0) or value == np.inf or value > most:
             words = "positive number" if above else "number that is not negative"
-            raise ValueError(f"{name}: got {value!r}; expected a finite {words}.")
+            upto = "" if most == np.inf else f", at most {most:g}"
+            raise ValueError(f"{name}: got {value!r}; expected a finite {words}{upto}.")
 
 
 def usable_processors() -> int:

@@ -14,8 +14,10 @@ from ._array import beside, device_of, leave, namespace_of, to_numpy
 from ._limits import Box
 from ._normal import Normal, least_noise
 from ._operands import Operands
-from ._problem import UNLIKE, Frame, Problem, beside_rows, spread
+from ._options import check_choice
+from ._problem import Frame, Problem, beside_rows, spread
 from ._robust import HUBER, LEAST, MEDIAN_LENGTH, TUKEY
+from ._similarity import UNLIKE
 from ._superimposition import fit_pair
 from ._transforms import Similarity, pose_directions
 
@@ -34,10 +36,8 @@ _LONGEST_STEP = 0.5  # of a turn in radians, or of the logarithm of the scale: b
 
 def check_choices(loss: str, on_error: str = "status") -> None:
     """Raise for a loss or a policy that does not exist."""
-    if loss not in ("linear", "huber", "tukey"):
-        raise ValueError(f"loss: got {loss!r}; expected 'linear', 'huber' or 'tukey'.")
-    if on_error not in ("status", "raise"):
-        raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
+    check_choice(("linear", "huber", "tukey"), loss=loss)
+    check_choice(("status", "raise"), on_error=on_error)
 
 
 def solve(

@@ -12,7 +12,6 @@ import numpy as np
 
 from . import _fit_arrays
 from ._array import (
-    DegenerateShapeError,
     as_array,
     as_confidence,
     beside,
@@ -26,7 +25,7 @@ from ._array import (
 from ._normal import Normal, least_noise
 from ._operands import Operands, shape_message
 from ._provenance import recall
-from ._similarity import row_status
+from ._similarity import refuse_first, row_status
 from ._superimposition import PairFit, fit_pair
 from ._transforms import Similarity
 
@@ -255,19 +254,8 @@ class Problem:
 
     def refuse(self) -> None:
         """Raise for the first row that cannot be fitted."""
-        index = np.flatnonzero(self.failed)
-        if not len(index):
-            return
-        assert self.status is not None
-        where = tuple(int(i) for i in np.unravel_index(index[0], self.lead)) if self.lead else ()
-        at = f" at index {where[0] if len(where) == 1 else where} of the batch" if where else ""
-        at += f" ({len(index)} such shapes)" if where else ""
-        status = str(self.status[index[0]])
-        wanted = _EXPECTED.get(status, "at least {n_dims} landmarks apart from each other, finite or NaN")
-        raise DegenerateShapeError(
-            f"{self.name}: got {_REASONS[status]}{at}; expected "
-            f"{wanted.format(n_dims=self.frame.basis.event_shape[1])}. Try {_HINTS.get(status, 'leaving them out')}."
-        )
+        if self.status is not None and self.failed.any():
+            refuse_first(self.status.reshape(self.lead), (self.name, "the mean shape"), self.points.shape[2])
 
     def exact(self) -> Any:
         """Which landmarks are known to be where they are seen, (n, n_landmarks)."""
@@ -319,23 +307,6 @@ def beside_rows(rows: np.ndarray, array: Any) -> Any:
 def compiles(frame: Frame, points: Any) -> bool:
     """Say whether the compiled loops fit points; they know no mirror images."""
     return isinstance(points, np.ndarray) and isinstance(frame.basis.mean, np.ndarray) and not frame.reflection
-
-
-UNLIKE = "unlike the model"  # in no position like the mean
-_REASONS = {
-    UNLIKE: "landmarks that do not look like the mean shape in any position",
-    "infinite coordinate": "an infinite coordinate",
-    "too few landmarks": "too few landmarks",
-    "coincident landmarks": "landmarks that all coincide",
-    "collinear landmarks": "landmarks on one line, so that the turn about it is free",
-    "ambiguous rotation": "a mirror image of the mean, which every rotation fits equally badly",
-    "coordinates too large": "coordinates whose squares overflow",
-}
-_EXPECTED = {UNLIKE: "a squared correlation with it of 0.15 or more"}
-_HINTS = {
-    UNLIKE: "whether they are mirrored, count y upwards, are (y, x), or stand in the order of another scheme; where a "
-    "few are far off, a confidence or loss='tukey'"
-}
 
 
 def spread(array: Any, lead: tuple[int, ...], event: tuple[int, ...], name: str, expected: str) -> Any:

@@ -24,7 +24,7 @@ from ._mean_shape import (
     to_tangent,
     warn_of_mirrored,
 )
-from ._options import check_flags, is_number
+from ._options import check_choice, check_flags, check_numbers
 from ._robust import reweighted
 from ._similarity import OnError
 from ._sliding import Sliding
@@ -228,13 +228,11 @@ class Superimposition(NamedTuple):
 
     def rule(self) -> str:
         """Check the options, and return the rule of scaling: "full", "partial" or "rigid"."""
-        if self.criterion not in ("full", "partial"):
-            raise ValueError(f"criterion: got {self.criterion!r}; expected 'full' or 'partial'.")
+        check_choice(("full", "partial"), criterion=self.criterion)
         check_flags(reflection=self.reflection, scaling=self.scaling, tangent=self.tangent)
         if self.tangent and not self.scaling:
             raise ValueError("tangent=True needs scaling=True: the tangent plane belongs to shapes of size 1.")
-        if not (is_number(self.tol) and 0 < self.tol < np.inf):
-            raise ValueError(f"tol: got {self.tol!r}; expected a positive number.")
+        check_numbers(tol=self.tol, above=True)
         as_count(self.max_iter, "max_iter")
         return self.criterion if self.scaling else "rigid"
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ._array import array_namespace, as_array, as_count, as_shapes
-from ._options import is_number
+from ._options import check_numbers
 from .curves import Curve
 
 SCHEMES: dict[str, LandmarkScheme] = {}  # those that have a name everywhere
@@ -284,8 +284,8 @@ class LandmarkScheme:
         """
         if self.mirror is None:
             raise ValueError(f"the scheme {self.name} has no mirror map. Try LandmarkScheme(..., mirror=...).")
-        if width is not None and not (is_number(width) and 0 < width < np.inf):
-            raise ValueError(f"width: got {width!r}; expected the width of the image in pixels.")
+        if width is not None:
+            check_numbers(width=width, above=True)
         if isinstance(shapes, np.ndarray) or not hasattr(shapes, "dtype"):
             shapes = as_shapes(shapes, n_landmarks=self.n_landmarks, allow_nan=True)
         self._check_count(shapes)

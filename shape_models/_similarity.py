@@ -25,7 +25,7 @@ from ._array import (
     values_known,
     working_dtype,
 )
-from ._options import check_flags
+from ._options import check_choice, check_flags
 from ._robust import HUBER
 from ._superimposition import PairFit, batch_shape, fit_pair
 from ._transforms import Similarity
@@ -99,8 +99,7 @@ def estimate_similarity(
     (2.0, True)
     """
     check_flags(scaling=scaling, reflection=reflection)
-    if loss not in ("linear", "huber"):
-        raise ValueError(f"loss: got {loss!r}; expected 'linear' or 'huber'.")
+    check_choice(("linear", "huber"), loss=loss)
     pair = Pair.of(source, target, weights)
     rule = "full" if scaling else "rigid"
     if loss == "huber" and pair.infinite is None:
@@ -182,8 +181,7 @@ class Pair(NamedTuple):
         self, *, rule: str, reflection: bool, on_error: str | None, inflation: float = 1.0
     ) -> tuple[PairFit, np.ndarray | None]:
         """Return the fit, and the status of each row, None where all are well."""
-        if on_error not in (None, "status", "raise"):
-            raise ValueError(f"on_error: got {on_error!r}; expected 'status' or 'raise'.")
+        check_choice(("status", "raise", None), on_error=on_error)
         parts = (self.source, self.target, self.weights)
         with nullcontext() if self.infinite is None else np.errstate(over="ignore", invalid="ignore"):
             fit = fit_pair(*parts, rule=rule, reflection=reflection, inflation=inflation)
@@ -334,24 +332,47 @@ def refuse_status(
     bad = np.argwhere(np.atleast_1d(status) != "ok")
     if not len(bad):
         return
-    index = tuple(int(i) for i in bad[0]) if status.ndim else ()
-    where = f" at index {index if len(index) > 1 else index[0]} of the batch" if index else ""
-    word = str(status[index])
+    index = tuple(bad[0]) if status.ndim else ()
     x, y = (_row(a, batch_shape(source, target), weights, index) for a in (source, target))
     # Of the two that of no extent, to six digits, is the one whose points coincide.
     same = names[0] if len(x) and np.ptp(x, axis=0).max() <= np.ptp(y, axis=0).max() * 1e-6 else names[1]
-    reason = {
-        "too few landmarks": f"only {len(x)} landmarks are seen in both shapes (or have weight); at least "
-        f"{source.shape[-1]} are needed",
-        "coincident landmarks": f"all points of {same} coincide",
-        "collinear landmarks": f"the points of {names[0]} or {names[1]} lie on one line, so the turn about it is free",
-        "ambiguous rotation": f"{names[0]} is a mirror image of {names[1]} and every rotation fits equally badly; try "
-        "reflection=True",
-        "coordinates too large": "the squares of the coordinates overflow; try dividing them by a common size",
-        "infinite coordinate": "a coordinate is infinite; expected finite numbers or NaN",
-    }[word]
-    others = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
-    error = DegenerateShapeError(f"no single best rotation{where}: {reason}{others}.")
+    refuse_first(status, names, source.shape[-1], few=f"only {len(x)}", same=f" of {same}")
+
+
+UNLIKE = "unlike the model"  # in no position like the mean
+# What was got, by the words of a status.
+_GOT = {
+    UNLIKE: "landmarks that do not look like {target} in any position",
+    "infinite coordinate": "an infinite coordinate",
+    "too few landmarks": "{few} landmarks that are seen (or have weight)",
+    "coincident landmarks": "landmarks{same} that all coincide",
+    "collinear landmarks": "landmarks on one line, so that the turn about it is free",
+    "ambiguous rotation": "a mirror image of {target}, which every rotation fits equally badly",
+    "coordinates too large": "coordinates whose squares overflow",
+}
+_EXPECTED = {UNLIKE: "a squared correlation with it of 0.15 or more"}
+_HINTS = {
+    UNLIKE: "whether they are mirrored, count y upwards, are (y, x), or stand in the order of another scheme; where a "
+    "few are far off, a confidence or loss='tukey'",
+    "ambiguous rotation": "reflection=True, or leaving them out",
+    "coordinates too large": "dividing them by a common size",
+}
+
+
+def refuse_first(
+    status: np.ndarray, names: tuple[str, str], n_dims: int, *, few: str = "too few", same: str = ""
+) -> None:
+    """Raise for the first row of a batch whose status is not "ok", in the words of that status."""
+    bad = np.argwhere(status != "ok")
+    where = ", ".join(map(str, bad[0]))
+    at = f" at index {where if status.ndim == 1 else f'({where})'} of the batch" if status.ndim else ""
+    others = f" ({len(bad)} such rows)" if status.ndim and len(bad) > 1 else ""
+    word = str(status[tuple(bad[0])])
+    got = _GOT[word].format(few=few, same=same, target=names[1])
+    expected = _EXPECTED.get(word, f"at least {n_dims} landmarks apart from each other, finite or NaN")
+    error = DegenerateShapeError(
+        f"{names[0]}: got {got}{at}{others}; expected {expected}. Try {_HINTS.get(word, 'leaving them out')}."
+    )
     error.status = status
     raise error
 

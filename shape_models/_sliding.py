@@ -11,7 +11,7 @@ import numpy as np
 from ._array import DegenerateShapeError, as_count
 from ._brief import brief
 from ._mean_shape import refuse_points
-from ._options import check_flags, is_number
+from ._options import check_choice, check_flags, check_numbers
 from ._thin_plate import bending_energy_matrix
 from ._transforms import Similarity
 from .curves import Curve
@@ -88,11 +88,9 @@ class Sliding:
 
     def __post_init__(self) -> None:
         check_flags(rescale=self.rescale)
-        if self.criterion not in ("bending_energy", "procrustes"):
-            raise ValueError(f"criterion: got {self.criterion!r}; expected 'bending_energy' or 'procrustes'.")
+        check_choice(("bending_energy", "procrustes"), criterion=self.criterion)
         as_count(self.max_iter, "max_iter", expected="at least 1 round")
-        if not (is_number(self.tol) and 0 <= self.tol < np.inf):
-            raise ValueError(f"tol: got {self.tol!r}; expected a number from 0 up.")
+        check_numbers(tol=self.tol)
         sliders = _sliders(self.curves)
         sliders.flags.writeable = False
         object.__setattr__(self, "sliders", sliders)

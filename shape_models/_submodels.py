@@ -15,7 +15,7 @@ from ._basis import ShapeBasis
 from ._drawing import basis_of, total_variance_of
 from ._limits import LimitLike
 from ._mean_shape import Mean
-from ._options import is_number
+from ._options import check_numbers
 from ._transforms import pose_directions
 from ._typing import ArrayLike
 from .landmarks import SchemeLike, get_scheme
@@ -251,8 +251,8 @@ def fit_with_kernel(
     """
     array = as_shapes(shapes, n_dims=(2, 3), min_samples=2).astype(np.float64)
     for name, value in (("amplitude", amplitude), ("length", length)):
-        if value is not None and not (is_number(value) and 0 <= value < np.inf and (value > 0 or name == "amplitude")):
-            raise ValueError(f"{name}: got {value!r}; expected a positive number.")
+        if value is not None:
+            check_numbers(above=name == "length", **{name: value})
     alignment = GeneralizedProcrustes().fit(array)
     aligned = alignment.transform(array)
     if amplitude is None or length is None:

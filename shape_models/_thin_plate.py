@@ -9,7 +9,7 @@ import numpy as np
 
 from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
 from ._brief import brief
-from ._options import is_number
+from ._options import check_numbers
 from ._typing import ArrayLike, ImageLike
 
 _CHUNK = 1 << 22  # distances in the largest temporary array
@@ -96,8 +96,7 @@ class ThinPlateSpline:
         target = as_shapes(target, name="target", n_dims=source.shape[-1], allow_nan=True).astype(np.float64)
         if source.shape[-2] != target.shape[-2]:
             raise ValueError(f"target: got {target.shape[-2]} landmarks; expected {source.shape[-2]}, as in source.")
-        if not (is_number(smoothing) and 0 <= smoothing < np.inf):
-            raise ValueError(f"smoothing: got {smoothing!r}; expected a number from 0 up.")
+        check_numbers(smoothing=smoothing)
         refuse_extremes_of(target, "target", tiny=False)
         source, target = np.broadcast_arrays(source, target)
         seen = np.isfinite(source[..., 0]) & np.isfinite(target[..., 0])

@@ -46,7 +46,7 @@ import numpy as np
 
 from ._array import as_numpy
 from ._box_conventions import CONVENTIONS, BoxConvention, get
-from ._options import is_number
+from ._options import check_numbers
 from ._typing import ArrayLike
 from .images import check_boxes_inside
 
@@ -324,8 +324,7 @@ def suppress(boxes: ArrayLike, scores: ArrayLike | None = None, *, max_overlap: 
     array = _as_boxes(boxes, "boxes").reshape(-1, 4)
     if np.isnan(array).any():
         raise ValueError("boxes: got NaN; expected pixels. Try boxes[np.isfinite(boxes).all(axis=1)].")
-    if not (is_number(max_overlap) and 0 <= max_overlap <= 1):
-        raise ValueError(f"max_overlap: got {max_overlap!r}; expected a number from 0 to 1.")
+    check_numbers(max_overlap=max_overlap, most=1)
     values = np.arange(len(array), 0, -1.0) if scores is None else as_numpy(scores, "scores").astype(np.float64)
     if values.shape != (len(array),) or not np.isfinite(values).all():
         raise ValueError(f"scores: got shape {values.shape}; expected {len(array)} finite numbers, one for each box.")

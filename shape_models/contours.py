@@ -13,7 +13,7 @@ from ._array import DegenerateShapeError, as_count, as_shapes
 from ._brief import brief
 from ._left_out import SpanOfData, held_out, left_out_folds, most_modes
 from ._masks import IMAGES, Masks, clockwise, holds_masks, outline_of_mask, read_masks, signed_area
-from ._options import check_flags, is_number
+from ._options import check_choice, check_flags, check_numbers
 from ._outlines import Outline, align_starts, refuse_crossing, slide_along
 from ._procrustes import generalized_procrustes
 from ._typing import ArrayLike, PathLike
@@ -251,10 +251,9 @@ def correspond(
     """
     check_flags(rotation=rotation)
     n_points = as_count(n_points, "n_points", 4, expected="at least 4 landmarks")
-    if method not in ("auto", "elastic", "arc_length"):
-        raise ValueError(f"method: got {method!r}; expected 'auto', 'elastic' or 'arc_length'.")
-    if stretch is not None and not (is_number(stretch) and 0 < stretch < np.inf):
-        raise ValueError(f"stretch: got {stretch!r}; expected a positive number.")
+    check_choice(("auto", "elastic", "arc_length"), method=method)
+    if stretch is not None:
+        check_numbers(stretch=stretch, above=True)
     curves = [_checked(outline, i) for i, outline in enumerate(outlines)]
     if len(curves) < 2:
         raise ValueError(f"outlines: got {len(curves)}; expected at least 2.")

@@ -10,7 +10,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from ._array import as_numpy, as_shapes
 from ._mat73 import opened
+from ._options import check_numbers
 from ._typing import ArrayLike, ImageLike, ImageSize, PathLike
 
 __all__ = [
@@ -471,8 +471,7 @@ def _eight_bits(array: np.ndarray, maximum: float | None, name: str) -> np.ndarr
     if maximum is None and kind == np.uint8:
         return array
     white = _white(kind) if maximum is None else maximum
-    if isinstance(white, bool) or not isinstance(white, Real) or not 0 < white < np.inf:
-        raise ValueError(f"maximum: got {maximum!r}; expected a positive number.")
+    check_numbers(maximum=white, above=True)
     low, high = float(array.min()), float(array.max())
     deep = kind == np.uint16 and maximum is None and 0 < high < 16384
     if low < 0 or high > white or deep:
@@ -490,7 +489,7 @@ def _eight_bits(array: np.ndarray, maximum: float | None, name: str) -> np.ndarr
         return array.astype(np.uint8)
     precision = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
     # Halves go up, where rint would take every other one down; in a type with the digits that the values need.
-    return np.floor(array * precision(255.0 / float(white)) + precision(0.5)).astype(np.uint8)
+    return np.asarray(np.floor(array * precision(255.0 / white) + precision(0.5)), dtype=np.uint8)
 
 
 def _white(kind: np.dtype) -> float:

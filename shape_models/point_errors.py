@@ -32,7 +32,7 @@ from ._aligned import ShapeModel
 from ._array import as_numpy, as_shapes
 from ._brief import brief
 from ._fitting import ShapeFit, fit_shape
-from ._options import is_number
+from ._options import check_numbers
 from ._typing import ArrayLike
 
 __all__ = ["PointErrors", "learn_point_errors"]
@@ -166,8 +166,7 @@ def learn_point_errors(
         )
     if len(guess) < 10:
         raise ValueError(f"prediction: got {len(guess)} shapes; expected at least 10 to learn from.")
-    if not (is_number(prior_count) and 0 <= prior_count < np.inf):
-        raise ValueError(f"prior_count: got {prior_count!r}; expected a number that is not negative.")
+    check_numbers(prior_count=prior_count)
     error = (truth - guess) @ np.linalg.inv(np.swapaxes(_turn(model, guess), -1, -2))
     known = np.isfinite(error).all(axis=-1)
     if known.sum() < 10:

@@ -62,7 +62,7 @@ def test_a_labeller_that_does_not_know_its_errors_is_refused():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="fraction: got 0; expected a number above 0"):
+    with pytest.raises(ValueError, match="fraction: got 0; expected a finite positive number, at most 1"):
         pseudo_labels(network([1.0]), range(1), fraction=0)
     with pytest.raises(ValueError, match=r"boxes: got shape \(2, 4\); expected \(1, 4\)"):
         pseudo_labels(network([1.0]), range(1), boxes=[[0, 0, 1, 1]] * 2)

@@ -319,7 +319,7 @@ def test_oas_works_with_gaps(rng):
         ({"limit": -1.0}, "Box: got k=-1"),
         ({"shrinkage": 1.5}, "shrinkage: got 1.5; expected"),
         ({"shrinkage": "strong"}, "shrinkage: got 'strong'; expected"),
-        ({"tol": 0.0}, "tol: got 0.0; expected a positive number"),
+        ({"tol": 0.0}, "tol: got 0.0; expected a finite positive number"),
         ({"max_iter": 0}, "max_iter: got 0; expected"),
     ],
 )

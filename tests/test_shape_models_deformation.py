@@ -91,7 +91,7 @@ def test_modes_are_exported_as_points_lines_and_meshes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "stl"}, "'ply' or 'mrk.json'"),
+        ({"form": "stl"}, "expected one of ply, mrk.json"),
         ({"size": 0}, "positive"),
         ({"mesh": (np.zeros((4, 3)), np.array([[0, 1, 9]]), np.zeros((7, 3)))}, "vertex 9"),
         ({"mesh": (np.zeros((4, 3)), np.array([[0, 1, 2]]), np.zeros((7, 3))), "form": "mrk.json"}, "holds points"),

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._masks import holds_masks
 from .._names import few, list_files, names_scheme, natural_key, numbers_of, own_order
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
 from ..formats import LandmarkFile, LandmarkFileError
@@ -131,8 +132,7 @@ def load_landmarks(
     """
     data: Any = source
     scheme = None if scheme is None else get_scheme(scheme)
-    if frame is not None and frame not in FRAMES:
-        raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
+    check_choice((*FRAMES, None), frame=frame)
     if image_size is not None:
         image_size = as_image_size(image_size)
     size: Any = 1 if missing is None else np.size(missing)
@@ -206,8 +206,7 @@ def _is_300w(path: Path, extension: Any) -> bool:
 
 
 def _from_archive(path: Path, archive: str, reading: Reading, split: str | None) -> LandmarkSamples:
-    if archive not in ARCHIVES:
-        raise ValueError(f"archive: got {archive!r}; expected one of {', '.join(ARCHIVES)}.")
+    check_choice(ARCHIVES, archive=archive)
     reader = ARCHIVES[archive]
     given = {"split": split, "missing": reading.missing, "scheme": reading.scheme, **reading.options}
     wanted = {name: value for name, value in given.items() if value is not None}

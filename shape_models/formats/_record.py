@@ -12,6 +12,7 @@ import numpy as np
 
 from .._array import as_numpy
 from .._brief import brief
+from .._options import check_choice
 from .._scheme import LandmarkScheme, SchemeLike, get_scheme
 from .._typing import ArrayLike, LandmarkSet
 from ..images import image_size as image_size_of
@@ -77,8 +78,7 @@ class LandmarkFile:
             raise ValueError(f"points: got shape {self.points.shape}; expected (n_landmarks, n_dims).")
         if isinstance(self.scheme, str):
             object.__setattr__(self, "scheme", get_scheme(self.scheme))
-        if self.frame not in FRAMES:
-            raise ValueError(f"frame: got {self.frame!r}; expected one of {', '.join(FRAMES)}.")
+        check_choice(FRAMES, frame=self.frame)
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(map(str, self.labels)))
             if len(self.labels) != len(self.points):

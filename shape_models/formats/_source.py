@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_choice
 from .._typing import PathLike
 
 MAX_BYTES = 1 << 30  # no file of landmarks is so large; this stops files made to exhaust memory
@@ -46,8 +47,7 @@ class Source:
     """The text of a file, with the name and the line that its errors quote."""
 
     def __init__(self, path: PathLike, text: str | None = None, *, decimal: str = ".") -> None:
-        if decimal not in (".", ","):
-            raise ValueError(f"decimal: got {decimal!r}; expected '.' or ','.")
+        check_choice((".", ","), decimal=decimal)
         self.path = Path(path)
         self.text = read_text(self.path) if text is None else text
         self.decimal = decimal

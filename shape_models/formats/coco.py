@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._names import few
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import IBUG68
@@ -86,8 +87,7 @@ def read_coco(
     """
     source = Source.of(path)
     content = source.json
-    if part is not None and part not in _PARTS:
-        raise ValueError(f"part: got {part!r}; expected one of {', '.join(_PARTS)}, or None.")
+    check_choice((*_PARTS, None), part=part)
     results = isinstance(content, list)  # what a detector answers: annotations without images and categories
     if results:
         content = {"annotations": content}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._long import IMAGE_COLUMNS, Shape, mark, read_long, row_numbers
@@ -102,10 +103,8 @@ def read_csv(
     ('b.jpg', [[5.0, 6.0], [nan, nan]])
     """
     source = Source.of(path, decimal=decimal)
-    if frame not in FRAMES:
-        raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
-    if rows not in (None, "shapes", "landmarks"):
-        raise ValueError(f"rows: got {rows!r}; expected 'shapes' or 'landmarks'.")
+    check_choice(FRAMES, frame=frame)
+    check_choice(("shapes", "landmarks", None), rows=rows)
     names, table = read_table(source, header=header, columns=columns)
     lower = [name.lower() for name in names]
     if [name for name in lower if name] in (["v1", "v2"], ["v1", "v2", "v3"]):  # R's names of columns without names
@@ -300,8 +299,7 @@ def write_csv(
     """
     target = Target(path)
     files = _same_labels(target, target.files(landmarks))
-    if style not in _STYLES:
-        raise ValueError(f"style: got {style!r}; expected one of {', '.join(_STYLES)}.")
+    check_choice(_STYLES, style=style)
     n_landmarks, n_dims = target.same_count(files)
     labels = files[0].labels if style == "table" else None
     marks = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ..landmarks import IBUG68
@@ -74,8 +75,7 @@ def read_openface(
     >>> file.points.tolist(), file.id
     ([[10.0, 30.0], [20.0, 40.0]], '1')
     """
-    if part not in ("2d", "3d"):
-        raise ValueError(f"part: got {part!r}; expected '2d' or '3d'.")
+    check_choice(("2d", "3d"), part=part)
     source = Source.of(path)
     names, rows = read_table(source)
     axes = "xy" if part == "2d" else "XYZ"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._record import LandmarkFile, LandmarksLike, Missing, record, whole_missing
@@ -77,8 +78,7 @@ def read_slicer(
     >>> file.labels, file.points.tolist(), file.attributes["coordinate_system"]
     (('F-1',), [[-1.0, -2.0, 3.0]], 'LPS')
     """
-    if coordinates not in _SYSTEMS:
-        raise ValueError(f"coordinates: got {coordinates!r}; expected 'LPS' or 'RAS'.")
+    check_choice(_SYSTEMS, coordinates=coordinates)
     source = Source.of(path)
     lists = _fcsv(source) if source.path.suffix.lower() == ".fcsv" else _markups(source)
     lists = [item._replace(points=_turned(source, item, coordinates)) for item in lists]
@@ -208,8 +208,7 @@ def write_slicer(path: PathLike, landmarks: LandmarksLike, *, coordinates: str =
     ...     read_slicer(path)[0].points.tolist()
     [[1.0, 2.0, 3.0]]
     """
-    if coordinates not in _SYSTEMS:
-        raise ValueError(f"coordinates: got {coordinates!r}; expected 'LPS' or 'RAS'.")
+    check_choice(_SYSTEMS, coordinates=coordinates)
     target, markups = Target(path), []
     for file in target.files(landmarks):
         target.refuse_frame(file, "physical", "pixels")  # a bare array says nothing of its frame

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
 from ._columns import Columns
@@ -68,8 +69,7 @@ def read_txt(
     [[1.5, 2.0], [3.0, 4.5]]
     """
     source = Source.of(path, decimal=decimal)
-    if frame not in FRAMES:
-        raise ValueError(f"frame: got {frame!r}; expected one of {', '.join(FRAMES)}.")
+    check_choice(FRAMES, frame=frame)
     if n_dims not in (None, 2, 3):
         raise ValueError(f"n_dims: got {n_dims!r}; expected 2 or 3.")
     table = [(number, source.fields(line)) for number, line in source.lines() if not line.startswith("#")]

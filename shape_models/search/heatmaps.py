@@ -10,6 +10,7 @@ import numpy as np
 from .._aligned import ShapeModel
 from .._array import as_count
 from .._fitting import ShapeFit, fit_shape
+from .._options import check_numbers
 from .._typing import ArrayLike
 from ..landmarks import LandmarkScheme
 from .evidence import Evidence, Proposal, View, saved
@@ -71,10 +72,8 @@ class HeatMaps(Evidence):
     stays = 0.5
 
     def __init__(self, *, width: float = 0.03, prior: float = 1.0, n_iter: int = 8) -> None:
-        if not 0.0 < float(width) <= 1.0:
-            raise ValueError(f"width: got {width!r}; expected a fraction of the mean shape above 0, up to 1.")
-        if not 0.0 <= float(prior) < np.inf:
-            raise ValueError(f"prior: got {prior!r}; expected a finite number that is not negative.")
+        check_numbers(width=width, above=True, most=1)
+        check_numbers(prior=prior)
         as_count(n_iter, "n_iter")
         self.width = width
         self.prior = prior

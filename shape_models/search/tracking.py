@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from .._array import as_count
 from .._brief import brief
+from .._options import check_numbers
 from .._typing import ImageLike
 from ..boxes import convert, overlap
 from ..images import read_values
@@ -205,10 +205,9 @@ def track(
     3 [(0, 'tracked')]
     4 [(0, 'tracked')]
     """
-    if not (isinstance(smoothing, Real) and 0 <= smoothing < np.inf):
-        raise ValueError(f"smoothing: got {smoothing!r}; expected a number from 0 on.")
-    if min_confidence is not None and not (isinstance(min_confidence, Real) and 0 <= min_confidence <= 1):
-        raise ValueError(f"min_confidence: got {min_confidence!r}; expected a number from 0 to 1.")
+    check_numbers(smoothing=smoothing)
+    if min_confidence is not None:
+        check_numbers(min_confidence=min_confidence, most=1)
     for name, value in (("detect_every", detect_every), ("max_unseen", max_unseen), ("max_faces", max_faces)):
         if value is not None or name != "max_faces":
             as_count(value, name)
