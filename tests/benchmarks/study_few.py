@@ -1,6 +1,6 @@
 """How near do few annotated images come? Heat maps, the search, and heat maps that the search teaches on other images.
 
-Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/study_few.py [--only faces:100] [--seed 0 --seed 1]
+Run: SHAPE_MODELS_DATA=... python tests/benchmarks/study_few.py [--only faces:50] [--seed 0] [--picture few.png]
 
 Persons, photographs or specimens that are measured are never trained on. Errors are mean distances in percent of the
 diagonal of the true box (faces: of the distance of the outer eye corners); boxes are the true ones. `TrainConfig.few`
@@ -137,15 +137,37 @@ def known_or_measured(name, size, seed, out):
         return {method: kept[method] for method in kept.files if method != "groups"}, kept["groups"]
 
 
+def draw(curves, path):
+    """Draw the errors over the number of training images: a panel for each set, a line for each method."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(curves), 4), layout="constrained")
+    for ax, (name, sizes) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for number, method in enumerate(dict.fromkeys(method for found in sizes.values() for method in found)):
+            known = {size: found[method] for size, found in sizes.items() if method in found}
+            middle, low, high = (100 * np.array(values) for values in zip(*known.values(), strict=True))
+            # Side by side, so that the intervals of one size do not hide each other.
+            at = np.array(list(known)) * 1.03**number
+            ax.errorbar(at, middle, (middle - low, high - middle), marker="o", ms=4, capsize=3, lw=1, label=method)
+        ax.set(xscale="log", title=name, xlabel="annotated images", ylabel="mean error, %")
+        ax.set_xticks(list(sizes), map(str, sizes))
+        ax.minorticks_off()
+        ax.set_ylim(bottom=0)
+        ax.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
 @click.command()
 @click.option("--only", default=",".join(f"{k}:{n}" for k, sizes in SIZES.items() for n in sizes), show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True)
 @click.option("--out", default="runs/few", show_default=True)
-def main(only, seeds, out):
+@click.option("--picture", type=click.Path(dir_okay=False), help="Draw the learning curves into this file.")
+def main(only, seeds, out, picture):
     """Print a row for each set, size and method."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    for part in only.split(","):
+    curves = {}
+    for part in sorted(only.split(","), key=lambda part: (part.split(":")[0], int(part.split(":")[1]))):
         name, _, size = part.partition(":")
         each, groups = zip(*(known_or_measured(name, int(size), seed, out) for seed in seeds), strict=True)
         groups = groups[0] if len(set(groups[0])) > 1 else None  # one person: over the images
@@ -156,10 +178,13 @@ def main(only, seeds, out):
         click.echo(f"\n{name}, {size} training images, {found[first].shape[-1]} measured, {len(seeds)} seeds")
         for method, values in found.items():
             mean = compare(values, np.zeros_like(values), groups=groups).difference
+            curves.setdefault(name, {}).setdefault(int(size), {})[method] = mean.estimate, mean.low, mean.high
             whole, *ends = (f"{100 * value:.2f}" for value in (mean.estimate, mean.low, mean.high))
-            click.echo(f"{method:<36}{whole} [{', '.join(ends)}], by seed {100 * np.atleast_2d(values).mean(1)}")
+            click.echo(f"{method:<48}{whole} [{', '.join(ends)}], by seed {100 * np.atleast_2d(values).mean(1)}")
         for method in list(found)[1:]:
             click.echo(str(compare(found[method], found[first], groups=groups, names=(method, first))))
+    if picture is not None:
+        draw(curves, picture)
 
 
 if __name__ == "__main__":
