@@ -103,7 +103,7 @@ class TrainConfig:
         Draw ``curves.png`` and validation faces each so many epochs (needs matplotlib); 0 for never.
     label_offset : float
         How far the labels lie to the right of the mirror-symmetric place, in eye distances, as
-        `asmnet.measuring.label_offset` measures it; training moves those of the training set back by it, since mirror
+        `asmnet.measuring.label_offset` measures it; training moves those it learns from back by it, since mirror
         images teach the mean of both sides. What is validated, and what the network then says, is not moved.
     seed : int
         Of the weights, the order and the augmentation.

@@ -90,13 +90,17 @@ def _identity(sample: Any) -> tuple[Path | None, bytes]:
     return sample.image and Path(sample.image).resolve(), sample.landmarks.tobytes()
 
 
-def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[list[Any], str]:
-    """Let a model label the images of a folder that are not annotated; also say how that went."""
+def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[list[Any], str, bool]:
+    """Let a model label the images of a folder that are not annotated; also say how that went, and if it is a network.
+
+    A network, which learned from mirror images, answers without the offset of the labels; a search has learned it.
+    """
     folder, table, labeller = (others[name] for name in ("unlabelled", "unlabelled_boxes", "labeller"))
     if folder is None:
         if labeller is not None or table is not None:
             raise click.UsageError("--unlabelled: got none; expected it with --labeller and --unlabelled-boxes.")
-        return [], ""
+        return [], "", False
+    from asmnet.predictor import Predictor
     from asmnet.pseudo_labels import labelled, load_labeller, own_labeller
 
     known = {Path(sample.image).resolve() for part in (samples, validation or ()) for sample in part if sample.image}
@@ -112,10 +116,11 @@ def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[li
     if not found:
         raise DataError(f"{folder}: got no image in which the labeller finds an object; expected one at least.")
     by = "a search trained on the annotated ones" if labeller is None else Path(labeller).stem
-    return found, (
+    words = (
         f"{len(found)} of {len(images)} objects without annotation labelled by {by}, "
         f"expected errors up to {100 * worst:.1f} % of the diagonal"
     )
+    return found, words, isinstance(model, Predictor)
 
 
 def _said(packed: Any, data: str, reading: dict[str, Any], chosen_by: Any) -> str:
@@ -176,7 +181,7 @@ def train(
         )
 
     config = configured(0.0)
-    labelled, words = _labelled(samples, validation, others)
+    labelled, words, symmetric = _labelled(samples, validation, others)
     if labelled:  # as in the study of few images, three labels of the model to one of the annotators
         config = configured(min(3.0, len(labelled) / len(samples)))
         if first:
@@ -189,7 +194,10 @@ def train(
     dataset, chosen_by, basis = prepare(config, packed, packed_val, **labels)
     mirror = packed.mirror
     extra = [with_labels(config, pack_faces(labelled, mirror=mirror, **packing), basis, **labels)] if labelled else []
-    run |= {"anchors": _anchors(samples), "initial": weights, "progress": first}
+    anchors = _anchors(samples)
+    if symmetric and config.label_offset and anchors is not None:  # as annotated, since training moves all labels back
+        extra = [part.with_labels_moved(config.label_offset, anchors) for part in extra]
+    run |= {"anchors": anchors, "initial": weights, "progress": first}
     result = run_training(config, dataset, chosen_by, folder=Path(output), extra=extra, **run)
     if first:
         about = {"data": _said(packed, data, reading, chosen_by), "training": "; ".join(filter(None, (words, told)))}

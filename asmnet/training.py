@@ -284,7 +284,8 @@ def train(
     if config.label_offset:
         if anchors is None:
             raise ValueError("label_offset: got no anchors; expected the eyes, whose distance is its unit.")
-        dataset = dataset.with_labels_moved(-config.label_offset, anchors)
+        back = -config.label_offset, anchors
+        dataset, extra = dataset.with_labels_moved(*back), [part.with_labels_moved(*back) for part in extra]
     config = _without_idle_pose(config, (dataset, *extra))
     options: dict[str, Any] = {"anchors": anchors, "initial": initial, "device": device, "progress": progress}
     return _Trainer(config, dataset, validation, folder, extra=tuple(extra), **options).run(resume=resume)

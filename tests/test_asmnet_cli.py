@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import asmnet
 from asmnet import Predictor, TrainConfig, build_network, transfer_trunk
 from asmnet.checkpoints import read_tensors
 from asmnet.cli import main
@@ -108,7 +109,7 @@ def test_training_starts_from_given_weights(trained, folder, tmp_path):
     assert "initial: asmnet-68: " in wrong.output
 
 
-def test_images_without_annotation_are_labelled_and_learned_from(folder, tmp_path):
+def test_images_without_annotation_are_labelled_and_learned_from(folder, tmp_path, monkeypatch):
     """Ten annotated faces, six without: the surest half is kept, and annotated ones are not labelled again."""
     some = tmp_path / "some"
     some.mkdir()
@@ -142,6 +143,29 @@ def test_images_without_annotation_are_labelled_and_learned_from(folder, tmp_pat
     wrong = run(*base, "--unlabelled", some, "--out", tmp_path / "no", ok=False)
     assert "got only annotated images" in wrong.output
     assert not (tmp_path / "no").exists()
+    # Training moves all labels back: those of a network, which have no offset, are moved there before; not a search's.
+    given = {}
+
+    def stopped(config, dataset, *_, extra, **__):
+        given[config.label_offset] = extra[0].landmarks
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(asmnet, "train", stopped)
+    for labeller, moves in (("search68", 0.0), ("asmnet-68", 0.01)):
+        for offset in (0.0, 0.01):
+            run(
+                *base,
+                *more,
+                "--labeller",
+                labeller,
+                "--set",
+                f"label_offset={offset}",
+                "--out",
+                tmp_path / "n",
+                ok=False,
+            )
+        eyes = given[0.0][:, 45] - given[0.0][:, 36]
+        np.testing.assert_allclose(given[0.01] - given[0.0], np.repeat(moves * eyes[:, None], 68, 1), atol=1e-6)
 
 
 def test_a_search_of_the_annotated_images_labels_the_others(folder, tmp_path):

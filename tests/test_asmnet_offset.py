@@ -112,10 +112,12 @@ def test_training_learns_the_labels_moved_back(tmp_path):
     config = TrainConfig(
         network_options={"width": 0.25}, preprocessing=Preprocessing(size=32), epochs=1, batch_size=4, warmup_epochs=0
     )
+    config, more = replace(config, extra_fraction=0.5), drawn(4)
     same = {"anchors": CORNERS, "device": "cpu"}
-    by_option = train(replace(config, label_offset=0.02), data, data, folder=tmp_path / "option", **same)
-    by_hand = train(config, data.with_labels_moved(-0.02, CORNERS), data, folder=tmp_path / "hand", **same)
-    plain = train(config, data, data, folder=tmp_path / "plain", **same)
+    by_option = train(replace(config, label_offset=0.02), data, data, folder=tmp_path / "option", extra=[more], **same)
+    moved, others = (part.with_labels_moved(-0.02, CORNERS) for part in (data, more))
+    by_hand = train(config, moved, data, folder=tmp_path / "hand", extra=[others], **same)
+    plain = train(config, data, data, folder=tmp_path / "plain", extra=[more], **same)
     own, other, without = (run.network.state_dict() for run in (by_option, by_hand, plain))
     assert all((own[name] == other[name]).all() for name in own)
     assert any((own[name] != without[name]).any() for name in own)
