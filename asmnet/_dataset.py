@@ -16,7 +16,7 @@ from asmnet._pose_labels import scaled_angles
 from asmnet._preprocessing import Preprocessing
 from asmnet._scores import Anchors, check_anchors, check_offset, eye_line
 from asmnet.augmentation import Augmentation, CropTransform, jitter_light, sample_crops
-from shape_models._array import as_numpy
+from shape_models._array import as_numpy, as_shapes, refuse_masked
 from shape_models._options import check_numbers
 from shape_models._typing import ArrayLike
 from shape_models.images import channels_first
@@ -123,6 +123,7 @@ class LandmarkDataset:
 
     def __post_init__(self) -> None:
         images, points = self.images, self.landmarks
+        refuse_masked(images, "images")
         n = len(images)
         if images.dtype != np.uint8 or images.shape[1:] != (*images.shape[1:2] * 2, 3):
             hint = channels_first(images.shape, "images")
@@ -133,18 +134,21 @@ class LandmarkDataset:
         if self.weights is None:
             object.__setattr__(self, "weights", np.ones(n, np.float32))
         if self.mirror is not None:  # a copy: torch does not take read-only arrays
-            object.__setattr__(self, "mirror", np.array(self.mirror))
+            object.__setattr__(self, "mirror", np.array(as_numpy(self.mirror, "mirror")))
         if self.mirror is not None and sorted(self.mirror.tolist()) != list(range(self.n_landmarks)):
             raise ValueError(f"mirror: expected a permutation of {self.n_landmarks} landmarks.")
         k = self.n_landmarks
         sides = {"boxes": (4,), "to_source": (3,), "weights": (), "rotations": (3, 3), "depths": (k,)}
         for name, value in self._of_faces().items():
             shape = (n, *sides.get(name, (k, 2)))
+            refuse_masked(value, name)
             if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
                 got = f"{value.dtype}s" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
                 raise TypeError(f"{name}: got {got}; expected an array of numbers.")
             if value.shape != shape:
                 raise ValueError(f"{name}: got shape {value.shape}; expected {shape}.")
+            if np.isinf(value).any():
+                raise ValueError(f"{name}: got infinity; expected finite numbers, or NaN for what is not known.")
         if not (np.isfinite(self.weights) & (self.weights >= 0)).all():
             raise ValueError("weights: got NaN, infinity or less than 0; expected finite numbers from 0 on.")
         for name, words in (("names", self.names), ("groups", self.groups)):
@@ -180,7 +184,7 @@ class LandmarkDataset:
         ValueError
             For landmarks of another shape than (n, n_landmarks, 2).
         """
-        images, landmarks = np.asarray(images), as_numpy(landmarks, "landmarks").astype(np.float64)
+        images, landmarks = as_numpy(images, "images"), as_numpy(landmarks, "landmarks").astype(np.float64)
         if landmarks.ndim != 3 or not landmarks.shape[1] or not images.ndim:
             raise ValueError(f"landmarks: got shape {landmarks.shape}; expected (n, n_landmarks, 2).")
         n = len(images)
@@ -212,8 +216,16 @@ class LandmarkDataset:
         -------
         ndarray of shape (n, n_landmarks, 2)
             Pixels of the source images.
+
+        Raises
+        ------
+        ValueError
+            For another number of faces than images.
         """
         points = self.landmarks if landmarks is None else landmarks
+        points = as_shapes(points, name="landmarks", n_dims=2, min_samples=0, allow_nan=True)
+        if len(points) != len(self):
+            raise ValueError(f"landmarks: got {len(points)} faces; expected {len(self)}, as many as there are images.")
         return np.asarray(self.to_source[:, None, :1] * points + self.to_source[:, None, 1:])
 
     def to(self, device: torch.device | str) -> LandmarkDataset:
@@ -282,7 +294,7 @@ class LandmarkDataset:
 
     def _rows(self, indices: ArrayLike) -> np.ndarray:
         """Return which faces indices, or a mask, mean."""
-        given = np.asarray(indices)
+        given = as_numpy(indices, "indices", booleans=True)
         if not given.size:
             return np.zeros(0, np.int64)
         n = len(self)
@@ -337,12 +349,20 @@ class LandmarkDataset:
         -------
         LandmarkDataset
             The images are shared.
+
+        Raises
+        ------
+        ValueError
+            When `project` returns another shape than it was given.
         """
         crops, units = face_crops(torch.from_numpy(self.boxes), preprocessing), self.crop_landmarks(preprocessing)
         complete = np.isfinite(units).all((1, 2))
         out = np.full_like(units, np.nan)
         if complete.any():
-            out[complete] = project(units[complete])
+            made = as_numpy(project(units[complete]), "project")
+            if made.shape != units[complete].shape:
+                raise ValueError(f"project: got shape {made.shape}; expected {units[complete].shape}, as it was given.")
+            out[complete] = made
         return replace(self, asm_landmarks=crops.to_pixels(torch.from_numpy(out)).numpy())
 
     def with_rotations(self, rotations: np.ndarray) -> LandmarkDataset:
@@ -358,7 +378,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        return replace(self, rotations=np.asarray(rotations, dtype=np.float64))
+        return replace(self, rotations=as_numpy(rotations, "rotations").astype(np.float64))
 
     def with_companion(self, name: str, landmarks: np.ndarray) -> LandmarkDataset:
         """Return the dataset with further landmarks under a name, in pixels of the packed images.
@@ -375,7 +395,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        landmarks = np.asarray(landmarks, dtype=np.float64)
+        landmarks = as_numpy(landmarks, "landmarks").astype(np.float64)
         return replace(self, companions={**self.companions, name: landmarks})
 
     def with_labels_moved(self, offset: float, anchors: Anchors) -> LandmarkDataset:
@@ -424,7 +444,7 @@ class LandmarkDataset:
         LandmarkDataset
             The images are shared.
         """
-        return replace(self, depths=np.asarray(depths, dtype=np.float64))
+        return replace(self, depths=as_numpy(depths, "depths").astype(np.float64))
 
     def batch(
         self,
@@ -473,7 +493,7 @@ class LandmarkDataset:
         device = torch.empty(0, device=as_device(device)).device  # names the card where `device` does not
         faces = self._tensors(rows, device)
         if boxes is not None:
-            given = np.array(boxes, dtype=np.float64)
+            given = as_numpy(boxes, "boxes").astype(np.float64)
             if given.shape != (len(rows), 4):
                 raise ValueError(f"boxes: got shape {given.shape}; expected ({len(rows)}, 4), one for each face.")
             faces["boxes"] = _send(given, device)

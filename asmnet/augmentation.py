@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asmnet._options import check_counts, check_fields, check_tensor
+from shape_models._array import indexing
 from shape_models._options import check_numbers
 
 __all__ = ["Augmentation", "CropTransform", "crop_transform", "sample_crops"]
@@ -170,7 +171,8 @@ class CropTransform:
         Tensor of shape (batch, n, 2)
             Pixels of the images.
         """
-        return units @ self.axes.mT + self.centre[:, None]
+        units, centre, axes = self._beside(units, "units")
+        return units @ axes.mT + centre
 
     def to_units(self, pixels: Tensor) -> Tensor:
         """Map (batch, n, 2) pixels to crop units.
@@ -185,7 +187,8 @@ class CropTransform:
         Tensor of shape (batch, n, 2)
             From -0.5 to 0.5 within the crop.
         """
-        units: Tensor = (pixels - self.centre[:, None]) @ torch.linalg.inv_ex(self.axes).inverse.mT
+        pixels, centre, axes = self._beside(pixels, "pixels")
+        units: Tensor = (pixels - centre) @ torch.linalg.inv_ex(axes).inverse.mT
         return units
 
     def rows(self, which: slice | Tensor) -> CropTransform:
@@ -201,7 +204,20 @@ class CropTransform:
         CropTransform
             Of these.
         """
-        return CropTransform(self.centre[which], self.axes[which], self.angle[which], self.flipped[which])
+        with indexing(which, (len(self.centre),)):
+            parts = self.centre[which], self.axes[which], self.angle[which], self.flipped[which]
+        return CropTransform(*parts)
+
+    def _check(self, value: Tensor, name: str, rest: str) -> None:
+        check_tensor(name, value, f"({len(self.centre)}, {rest})")
+        if value.device != self.centre.device:
+            raise ValueError(f"{name}: got a tensor on {value.device}; expected {self.centre.device}, as the crops.")
+
+    def _beside(self, points: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return points of the crops, checked, and centres and axes, all in the widest type of them."""
+        self._check(points, name, "n, 2")
+        dtype = torch.promote_types(points.dtype, self.centre.dtype)
+        return points.to(dtype), self.centre.to(dtype)[:, None], self.axes.to(dtype)
 
     def turn(self, rotations: Tensor) -> Tensor:
         """Turn head rotations (batch, 3, 3), object to camera with x right and y down, as the crop turns the image.
@@ -216,6 +232,7 @@ class CropTransform:
         Tensor of shape (batch, 3, 3)
             As the crop shows the heads.
         """
+        self._check(rotations, "rotations", "3, 3")
         cos, sin = self.angle.cos(), self.angle.sin()
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         back = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shape_models import estimate_similarity
+from shape_models._array import as_shapes
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class LandmarkBoxCrop:
         (callable, callable)
             Each maps points of all faces at once.
         """
+        target = as_shapes(target, name="target", n_dims=2, min_samples=0, allow_nan=True)
         low, high = np.fmin.reduce(target, axis=1), np.fmax.reduce(target, axis=1)
         wide = self.margin + self.pad * (high - low)
         # Cut at the top and the left of the image and nowhere else, as their code does it.
@@ -114,6 +116,7 @@ class AlignedCrop:
         (callable, callable)
             Each maps points of all faces at once.
         """
+        target = as_shapes(target, name="target", n_dims=2, n_landmarks=68, min_samples=0, allow_nan=True)
         # Of iBUG's 68: the middles of the corners of each eye, the tip of the nose, the corners of the mouth.
         five = np.stack(
             [target[:, [36, 39]].mean(axis=1), target[:, [42, 45]].mean(axis=1), *(target[:, i] for i in (30, 48, 54))],

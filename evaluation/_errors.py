@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy, as_shapes
+from shape_models._array import as_numpy, as_shapes, indexing
 from shape_models._options import check_choice
 from shape_models._provenance import as_landmark_set
 from shape_models.datasets import LandmarkSamples
@@ -60,10 +60,14 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
     sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, dtype=np.float64)
+        values = as_numpy(self.values, "values").astype(np.float64)
         object.__setattr__(self, "values", values)
         for name in ("undefined", "failed"):
-            mask = np.asarray(getattr(self, name), dtype=bool)
+            mask = as_numpy(getattr(self, name), name, booleans=True)
+            if mask.dtype != bool or mask.shape not in ((), values.shape):
+                raise ValueError(
+                    f"{name}: got {mask.dtype} of shape {mask.shape}; expected booleans of shape {values.shape}."
+                )
             object.__setattr__(self, name, np.broadcast_to(mask, values.shape))
 
     @property
@@ -104,10 +108,9 @@ class ErrorArray(np.lib.mixins.NDArrayOperatorsMixin):
         return iter(self.values)
 
     def __getitem__(self, index: Any) -> Any:
-        values = self.values[index]
-        if np.ndim(values) == 0:
-            return values
-        return replace(self, values=values, undefined=self.undefined[index], failed=self.failed[index])
+        with indexing(index, self.values.shape):
+            values, undefined, failed = (array[index] for array in (self.values, self.undefined, self.failed))
+        return replace(self, values=values, undefined=undefined, failed=failed) if np.ndim(values) else values
 
     def __float__(self) -> float:
         return float(self.values)
@@ -207,7 +210,7 @@ def nme(
     NME: mean over landmarks of the point distance, divided by box_diagonal (diagonal sqrt(w^2 + h^2) of the box
     of the true landmarks); fraction
     """
-    truth, guess = _pair(target, prediction)
+    truth, guess = pair_faces(target, prediction)
     length, text, scheme_name = lengths(truth, normalizer, scheme)
     check_choice(("raise", "nan"), undefined=undefined)
     check_choice(("raise", "failure"), missing=missing)
@@ -268,7 +271,7 @@ def landmark_errors(
     >>> landmark_errors(truth, [[0.0, 0.0], [3.0, 5.0]], normalizer=2.0)
     array([0. , 0.5])
     """
-    truth, guess = _pair(target, prediction)
+    truth, guess = pair_faces(target, prediction)
     length, _, _ = lengths(truth, normalizer, scheme)
     distance = np.empty(truth.shape[:-1])
     flat, faces, guesses = distance.reshape(-1, truth.shape[-2]), as_faces(truth), as_faces(guess)
@@ -280,10 +283,8 @@ def landmark_errors(
     return distance / np.where(length > 0, length, np.nan).reshape(*truth.shape[:-2], 1)
 
 
-# --- inside ----------------------------------------------------------------------------------------------
-
-
-def _pair(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+def pair_faces(target: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return true and predicted landmarks, checked against each other; two sets of files are paired by name."""
     target, prediction = as_landmark_set(target), as_landmark_set(prediction)
     if isinstance(target, LandmarkSamples) and isinstance(prediction, LandmarkSamples):
         target, prediction, _ = pair(target, prediction, allow_missing=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy, as_shapes, refuse_masked
+from shape_models._array import as_column, as_numpy, as_shapes
 from shape_models._options import as_generator
 from shape_models._provenance import as_landmark_set
 from shape_models._typing import Seed
@@ -145,8 +145,7 @@ def _faces(targets: Any, predictions: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _people(groups: ArrayLike | None, rules: Protocol, n_faces: int) -> np.ndarray | None:
     """Return what faces are resampled by, one for each face."""
-    refuse_masked(groups, "groups")
-    people = None if groups is None else np.asarray(groups)
+    people = None if groups is None else as_column(groups, "groups")
     if rules.need_groups and people is None:
         raise ValueError(f"groups: the protocol {rules.name} needs the {rules.groups} of each face; got none.")
     if people is not None and people.shape != (n_faces,):

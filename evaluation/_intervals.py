@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
-from shape_models._array import as_count, as_numpy, is_missing, refuse_masked
+from shape_models._array import as_column, as_count, as_numpy, is_missing
 from shape_models._options import as_generator, as_probability, check_numbers, is_number
 from shape_models._typing import Seed
 
@@ -385,8 +385,7 @@ def error_values(errors: ArrayLike, name: str = "errors") -> np.ndarray:
 
 def as_labels(labels: ArrayLike, name: str, shape: tuple[int, ...], what: str = "label") -> np.ndarray:
     """Return labels that can be sorted; None and NaN are none: equal to nothing, or all one group."""
-    refuse_masked(labels, name)
-    array = np.asarray(labels)
+    array = as_column(labels, name)
     if array.shape != shape or len(shape) != 1:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}, one {what} for each face.")
     absent = is_absent(array)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from shape_models._array import as_count
 from shape_models._typing import PathLike
 
 from ._breakdown import bin_table, group_table, landmark_table
@@ -316,6 +317,7 @@ class Report:
         ndarray of int of shape (k,)
             The worst first.
         """
+        k = as_count(k, "k", 0)
         # Sorted stably, so that faces of one error stay in the order of the set.
         order = np.where(self.errors.failed, np.inf, np.where(self.errors.undefined, -np.inf, self.errors.values))
         ranked = np.argsort(-order, kind="stable")

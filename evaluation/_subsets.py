@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import refuse_masked
+from shape_models._array import as_column
+from shape_models._options import is_number
 
 from ._intervals import is_absent
 
@@ -148,7 +149,15 @@ class Combination:
         -------
         float
             In the unit of the values.
+
+        Raises
+        ------
+        ValueError
+            When a part has no value, or one that is no number.
         """
+        for name in self.weights:
+            if not is_number(values.get(name)):
+                raise ValueError(f"values: got {values.get(name)!r} for {name!r}; expected a number for each part.")
         return sum(weight * values[name] for name, weight in self.weights.items())
 
 
@@ -161,8 +170,7 @@ def missing_values(attributes: Mapping[str, ArrayLike], attribute: str) -> int:
 def _attribute(attributes: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     """Return the values of an attribute as text, "" where there is none, or numbers, NaN where there is none."""
     values = {plain_key(key): value for key, value in attributes.items()}[plain_key(name)]
-    refuse_masked(values, f"attributes[{name!r}]")
-    array = np.asarray(values)
+    array = as_column(values, f"attributes[{name!r}]")
     if array.dtype.kind == "S":  # as HDF5 and MATLAB files give text
         return np.char.decode(array, "utf-8")
     if array.dtype.kind != "O" or array.ndim != 1:

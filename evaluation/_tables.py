@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shape_models._files import write_text
+from shape_models._options import check_numbers
 from shape_models._typing import PathLike
 
 
@@ -72,7 +73,13 @@ class Interval:
         -------
         Interval
             With estimate, low and high multiplied.
+
+        Raises
+        ------
+        ValueError
+            For a factor that is no positive number.
         """
+        check_numbers(above=True, factor=factor)
         values = (self.estimate * factor, self.low * factor, self.high * factor)
         return Interval(*values, confidence=self.confidence, method=self.method, n=self.n, n_groups=self.n_groups)
 

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shape_models._array import as_numpy
 from shape_models._options import check_choice
 from shape_models.landmarks import get_scheme
 
 from ._crops import AlignedCrop, LandmarkBoxCrop
-from ._errors import ErrorArray, nme
+from ._errors import ErrorArray, nme, pair_faces
 from ._subsets import Combination, Subset, plain_key
 
 __all__ = ["PROTOCOLS", "AlignedCrop", "Combination", "LandmarkBoxCrop", "Protocol", "Subset", "get_protocol"]
@@ -103,13 +102,13 @@ class Protocol:
         if self.crop is None and self.rounding:
             raise ValueError("crop: got None; expected the frame in which the truth is rounded.")
 
-    def prepare(self, target: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(self, target: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Return both in the frame the protocol measures in, the truth rounded as it was.
 
         Parameters
         ----------
-        target, prediction : ndarray of shape (n_faces, n_landmarks, n_dims)
-            Landmarks in the image.
+        target, prediction : array_like of shape (n_faces, n_landmarks, n_dims), or samples
+            Landmarks in the image. Two sets of samples are paired by name.
 
         Returns
         -------
@@ -118,9 +117,10 @@ class Protocol:
         prediction : ndarray of the same shape
             Likewise.
         """
+        truth, guess = pair_faces(target, prediction)
         if self.crop is None:
-            return target, prediction
-        truth, guess = (as_numpy(x).astype(np.float64)[..., :2] for x in (target, prediction))
+            return truth, guess
+        truth, guess = (x.astype(np.float64)[..., :2] for x in (truth, guess))
         to_crop, back = self.crop.maps(truth)
         inside = to_crop(truth)
         if self.rounding:
@@ -133,8 +133,8 @@ class Protocol:
 
         Parameters
         ----------
-        target, prediction : array_like of shape (n_faces, n_landmarks, n_dims)
-            Landmarks in the image.
+        target, prediction : array_like of shape (n_faces, n_landmarks, n_dims), or samples
+            As for `prepare`.
         **options
             `mask`, `undefined`, `missing` of `nme`.
 
@@ -143,7 +143,7 @@ class Protocol:
         ErrorArray of shape (n_faces,)
             As `nme` returns it.
         """
-        truth, guess = self.prepare(as_numpy(target, "target"), as_numpy(prediction, "prediction"))
+        truth, guess = self.prepare(target, prediction)
         return nme(truth, guess, normalizer=self.normalizer, scheme=self.scheme, **options)
 
     def __str__(self) -> str:

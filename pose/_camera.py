@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shape_models._array import as_shapes
+from shape_models._array import as_numpy, as_shapes
 from shape_models._options import check_choice, is_number
 from shape_models._typing import ArrayLike
 
@@ -349,7 +349,7 @@ class Camera:
 
 
 def _size(size: Sequence[int] | np.ndarray) -> tuple[int, int]:
-    values = np.asarray(size)
+    values = as_numpy(size, "size")
     if values.dtype.kind not in "iu" or values.shape not in {(), (2,)}:
         got = f"an array of shape {values.shape}" if values.size > 3 else repr(size)
         raise ValueError(f"size: got {got}; expected the width and height in whole pixels, as (640, 480) or 224.")

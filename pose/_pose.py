@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from shape_models._array import as_shapes
+from shape_models._array import as_shapes, indexing
 from shape_models._brief import brief
 from shape_models._options import check_flags
 from shape_models._typing import ArrayLike
@@ -30,6 +31,8 @@ class _OneOrMany:
                 array = np.array(np.broadcast_to(array, expected))
             except ValueError:
                 raise ValueError(f"{name}: got shape {array.shape}; expected {expected}.") from None
+            if np.isinf(array).any():
+                raise ValueError(f"{name}: got infinity; expected finite numbers, or NaN for what is not known.")
             object.__setattr__(self, name, array if array.ndim else float(array))
 
     @property
@@ -48,7 +51,9 @@ class _OneOrMany:
     def __getitem__(self, index: Any) -> Self:
         if self.single:
             raise TypeError("a single pose cannot be indexed")
-        return type(self)(*(value[index] for value in vars(self).values()))
+        with indexing(index, (len(self),)):
+            rows = [value[index] for value in vars(self).values()]
+        return type(self)(*rows)
 
 
 @brief
@@ -193,7 +198,8 @@ class Pose(_OneOrMany):
     def __matmul__(self, other: Pose) -> Pose:
         """Return the pose that applies `other` first: (a @ b)(X) = a(b(X))."""
         if not isinstance(other, Pose):
-            return NotImplemented
+            got = type(other).__name__
+            raise TypeError(f"got {got}; expected a Pose to compose with; points go in brackets.")
         return Pose(self.rotation * other.rotation, self.rotation.apply(other.translation) + self.translation)
 
     def euler(self, sequence: str, *, degrees: bool = False) -> np.ndarray:
@@ -211,8 +217,15 @@ class Pose(_OneOrMany):
         -------
         ndarray of shape (3,) or (b, 3)
             In the order of the sequence.
+
+        Raises
+        ------
+        ValueError
+            For anything but three axes of which no two neighbours are the same.
         """
         check_flags(degrees=degrees)
+        if not isinstance(sequence, str) or not re.fullmatch(r"(?!.*(.)\1)([xyz]{3}|[XYZ]{3})", sequence):
+            raise ValueError(f"sequence: got {sequence!r}; expected three axes, all capitals or none, such as 'YXZ'.")
         return np.asarray(self.rotation.as_euler(sequence, degrees=degrees))
 
     def angles(self, convention: str = "300W-LP") -> HeadAngles:

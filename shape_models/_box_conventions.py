@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._array import as_numpy
 from ._names import entry_of
 
 
@@ -55,7 +56,7 @@ class BoxConvention:
 
     def __post_init__(self) -> None:
         for name, size in (("center", 2), ("scale", 2), ("spread", 4)):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
+            values = as_numpy(getattr(self, name), name).astype(np.float64)
             if values.shape != (size,) or not np.isfinite(values).all():
                 raise ValueError(f"{name}: got {getattr(self, name)!r}; expected {size} finite numbers.")
             object.__setattr__(self, name, tuple(values.tolist()))

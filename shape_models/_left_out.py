@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_count, as_numpy, as_shapes, refuse_extreme, refuse_masked
+from ._array import DegenerateShapeError, as_column, as_count, as_numpy, as_shapes, refuse_extreme
 
 CHUNK = 2**22  # numbers in the largest temporary array
 
@@ -57,8 +57,7 @@ def left_out_folds(n: int, n_folds: int | None, groups: Any) -> list[np.ndarray]
     if groups is not None:
         if n_folds is not None:
             raise ValueError("n_folds: got a number beside groups; expected one of the two. Try n_folds=None.")
-        refuse_masked(groups, "groups")
-        groups = np.asarray(groups)
+        groups = as_column(groups, "groups")
         if groups.shape != (n,):
             raise ValueError(f"groups: got an array of shape {groups.shape}; expected ({n},), one label a shape.")
         labels, index = np.unique(groups, return_inverse=True)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ._array import as_array, is_tensor, namespace_of
+from ._array import as_array, as_count, as_numpy, beside, is_tensor, namespace_of, values_known
+from ._options import as_generator
 from ._typing import Array
 
 _N_STEPS = 10  # two more than bring the secular equation to rounding for √λ twelve decades apart
@@ -62,7 +63,8 @@ class Limit:
         array of bool of shape (..., n_components)
             True where a coefficient is outside.
         """
-        return self.clip(coefficients, scale) != coefficients
+        clipped = self.clip(coefficients, scale)
+        return (clipped != coefficients) & (clipped == clipped)  # NaN is not outside
 
     def truncated_normal(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         """Draw standardised coefficients bᵢ/√λᵢ, (n_samples, n_components), from a normal law cut off at the limit.
@@ -246,7 +248,7 @@ class Box(_HalfWidth):
         array of shape (n_components,)
             The bound of each mode.
         """
-        return _bound(self.value, scale)
+        return _bound(self.value, _widths(scale))
 
     def _within(self, coefficients: Any, scale: Any, xp: Any) -> Any:
         bound = _bound(self.value, scale)
@@ -397,6 +399,7 @@ class Ellipsoid(_OneNumber):
         """
         from scipy.special import gammainc, gammaincinv
 
+        rng, size = _draw(rng, size)
         z = rng.standard_normal(size)
         if self.value == math.inf or size[1] == 0:
             return z
@@ -408,21 +411,44 @@ class Ellipsoid(_OneNumber):
 
 
 def _arrays(coefficients: Array, scale: Array) -> tuple[Any, Any]:
-    values, widths = as_array(coefficients, "coefficients"), as_array(scale, "scale")
-    if widths.ndim != 1:
-        raise ValueError(f"scale: got shape {tuple(widths.shape)}; expected (n_components,).")
+    values, widths = as_array(coefficients, "coefficients"), _widths(scale)
     if not values.ndim or values.shape[-1] != widths.shape[-1]:
         raise ValueError(
             f"coefficients: got shape {tuple(values.shape)} with a scale of shape {tuple(widths.shape)}; expected the "
             "same number of modes on the last axis of both."
         )
+    if isinstance(values, np.ndarray):
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if namespace_of(values) is not namespace_of(widths):
+        widths = as_numpy(widths, "scale") if isinstance(values, np.ndarray) else beside(widths, values)
     return values, widths
+
+
+def _widths(scale: Array) -> Any:
+    """Return standard deviations of modes, checked."""
+    widths = as_array(scale, "scale")
+    if widths.ndim != 1:
+        raise ValueError(f"scale: got shape {tuple(widths.shape)}; expected (n_components,).")
+    xp = namespace_of(widths)
+    if values_known(widths) and not bool(xp.all((widths >= 0) & xp.isfinite(widths))):
+        raise ValueError("scale: got NaN, infinity or a negative number; expected the standard deviation of each mode.")
+    return widths
+
+
+def _draw(rng: Any, size: Any) -> tuple[np.random.Generator, tuple[int, int]]:
+    """Return the generator and the numbers of samples and modes of a draw, checked."""
+    words = "(n_samples, n_components), two whole numbers that are not negative"
+    if not isinstance(size, tuple | list | np.ndarray) or np.shape(size) != (2,):
+        raise ValueError(f"size: got {size!r}; expected {words}.")
+    n_samples, n_components = (as_count(count, "size", 0, expected=words) for count in size)
+    return as_generator(rng), (n_samples, n_components)
 
 
 def _truncated_normal(rng: np.random.Generator, size: tuple[int, int], k: float) -> np.ndarray:
     """Draw from the standard normal law cut off at ±k, by inverting its distribution function."""
     from scipy.special import ndtr, ndtri
 
+    rng, size = _draw(rng, size)
     if k == math.inf:
         return rng.standard_normal(size)
     low = ndtr(-k)

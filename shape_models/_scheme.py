@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._array import array_namespace, as_array, as_count, as_shapes
+from ._array import array_namespace, as_array, as_count, as_indices, as_numpy, as_shapes
 from ._options import check_numbers
 from .curves import Curve
 
@@ -81,11 +81,12 @@ class LandmarkScheme:
         curves = tuple(self.curves)
         for curve in curves:
             self._index_array(curve.indices, f"curves ({curve.name or 'unnamed'})")
-        edges = np.array(self.edges, dtype=np.intp).reshape(-1, 2)
+        edges = as_numpy(self.edges, "edges")
+        if edges.size and (edges.ndim != 2 or edges.shape[1] != 2):
+            raise ValueError(f"edges: got an array of shape {edges.shape}; expected pairs of indices, (n_edges, 2).")
         if not edges.size:
-            edges = np.array([pair for curve in curves for pair in curve.edges], dtype=np.intp).reshape(-1, 2)
-        self._index_array(edges.ravel(), "edges")
-        edges.flags.writeable = False
+            edges = np.array([pair for curve in curves for pair in curve.edges], dtype=np.intp)
+        edges = self._index_array(edges.ravel(), "edges").reshape(-1, 2)
         mirror = self.mirror
         if mirror is not None:
             mirror = self._index_array(mirror, "mirror")
@@ -106,20 +107,17 @@ class LandmarkScheme:
             object.__setattr__(self, attribute, value)
 
     def _index_array(self, indices: Any, what: str) -> np.ndarray:
-        array = np.array(indices)
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError(f"{what}: got {indices!r}; expected a list of indices.")
+        array = as_indices(indices, what)
         if array.size and not (array.min() >= 0 and array.max() < self.n_landmarks):
             raise ValueError(f"{what}: got an index outside 0...{self.n_landmarks - 1}.")
-        array = array.astype(np.intp)
         array.flags.writeable = False
         return array
 
     def _check_count(self, shapes: Any) -> None:
-        if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks:
+        if shapes.ndim < 2 or shapes.shape[-2] != self.n_landmarks or shapes.shape[-1] not in (2, 3):
             raise ValueError(
                 f"shapes: got an array of shape {tuple(shapes.shape)}; "
-                f"expected (..., {self.n_landmarks}, n_dims) for {self.name}."
+                f"expected (..., {self.n_landmarks}, 2) or (..., {self.n_landmarks}, 3) for {self.name}."
             )
 
     def __repr__(self) -> str:
@@ -287,7 +285,8 @@ class LandmarkScheme:
         if width is not None:
             check_numbers(width=width, above=True)
         if isinstance(shapes, np.ndarray) or not hasattr(shapes, "dtype"):
-            shapes = as_shapes(shapes, n_landmarks=self.n_landmarks, allow_nan=True)
+            shapes = as_shapes(shapes, n_landmarks=self.n_landmarks, n_dims=(2, 3), allow_nan=True)
+        shapes = as_array(shapes)
         self._check_count(shapes)
         xp = array_namespace(shapes)
         mirror = xp.asarray(np.array(self.mirror), **({} if xp is np else _device_of(shapes)))

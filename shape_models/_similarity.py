@@ -220,7 +220,7 @@ class Pair(NamedTuple):
 def _relative_weights(weights: Any, like: Any, shape: tuple[int, ...]) -> Any:
     """Return weights beside the shapes, broadcast to `shape`."""
     xp = namespace_of(like)
-    if not is_array(weights) or isinstance(weights, np.ndarray):
+    if isinstance(like, np.ndarray) or not is_array(weights) or isinstance(weights, np.ndarray):
         return beside(as_weights(weights, shape), like)
     weights = as_array(weights, "weights", booleans=True)
     try:

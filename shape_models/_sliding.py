@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_count
+from ._array import DegenerateShapeError, as_count, as_numpy
 from ._brief import brief
 from ._mean_shape import refuse_points
 from ._options import check_choice, check_flags, check_numbers
@@ -104,7 +104,7 @@ def _sliders(curves: Any) -> np.ndarray:
     if parts and all(isinstance(part, Curve) for part in parts):
         table = np.concatenate([part.sliders() for part in parts])
     else:
-        table = np.asarray(parts)
+        table = as_numpy(parts, "curves")
         if table.dtype.kind == "f" and (table == np.round(table)).all():  # as tables of numbers are read
             table = table.astype(np.intp)
         if table.ndim != 2 or table.shape[1] != 3 or table.dtype.kind not in "iu" or (table < 0).any():

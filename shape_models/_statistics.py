@@ -191,6 +191,10 @@ class ShapeStatistics:
         ValueError
             When the shapes differ in landmarks or dimensions.
         """
+        if not isinstance(other, ShapeStatistics):
+            raise TypeError(
+                f"other: got {type(other).__name__}; expected a ShapeStatistics. Try ShapeStatistics.from_shapes."
+            )
         if self.event_shape != other.event_shape:
             raise ValueError(f"other: got shapes {other.event_shape}; expected {self.event_shape}, the same of all.")
         if not other.n_samples:

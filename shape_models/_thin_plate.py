@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._array import DegenerateShapeError, as_numpy, as_shapes, refuse_extremes_of
 from ._brief import brief
 from ._options import check_numbers
 from ._typing import ArrayLike, ImageLike
+from .images import channels_first
 
 _CHUNK = 1 << 22  # distances in the largest temporary array
 _SINGULAR = 1e-10  # fraction of the largest extent below which source landmarks lie on one line or plane
@@ -292,9 +293,10 @@ class ThinPlateSpline:
 
         if self.batch_shape or self.n_dims != 2:
             raise ValueError(f"got {self.batch_shape or '3-D'} splines; expected one of two dimensions for images.")
-        image = np.asarray(image)
-        if image.ndim not in (2, 3):
-            raise ValueError(f"image: got shape {image.shape}; expected (height, width) or with channels last.")
+        image = as_numpy(image, "image", booleans=True)
+        hint = channels_first(image.shape, "image")
+        if image.ndim not in (2, 3) or not image.size or hint:
+            raise ValueError(f"image: got shape {image.shape}; expected (height, width) or with channels last.{hint}")
         # A pixel of the result is looked up where it comes from.
         back = ThinPlateSpline.fit(self.target, self.source, smoothing=self.smoothing)
         options: dict[str, Any] = {"output_shape": output_shape, "order": order, "cval": fill, "preserve_range": True}

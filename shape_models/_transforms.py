@@ -9,11 +9,13 @@ import numpy as np
 
 from ._array import (
     as_array,
+    as_count,
     as_numpy,
     as_shapes,
     beside,
     device_of,
     float_dtype,
+    indexing,
     is_array,
     moved,
     namespace_of,
@@ -103,6 +105,7 @@ class Similarity:
         n_dims : int
             2 or 3.
         """
+        n_dims = as_count(n_dims, "n_dims", 2, 3)
         return cls(np.eye(n_dims), np.zeros(n_dims), 1.0)
 
     @classmethod
@@ -188,9 +191,10 @@ class Similarity:
         tails = ((slice(None),) * 2, (slice(None),), ())
         if not any(part is Ellipsis for part in index):  # an array compares entry by entry
             index = (*index, Ellipsis)
-        parts = (part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True))
-        rows = tuple(to_numpy(part) if is_array(part) else part for part in index)
-        status = None if self._status is None else self._status[rows]
+        with indexing(index, self.batch_shape):
+            parts = [part[(*index, *tail)] for part, tail in zip(self._parts, tails, strict=True)]
+            rows = tuple(to_numpy(part) if is_array(part) else part for part in index)
+            status = None if self._status is None else self._status[rows]
         return self._of(*parts, status=status)
 
     @property
@@ -210,6 +214,7 @@ class Similarity:
         Similarity
             With arrays of that kind.
         """
+        array = as_array(array, "array", booleans=True)
         xp = namespace_of(array)
         device = device_of(array)
         dtype = array.dtype if xp.isdtype(array.dtype, "real floating") else xp.float64
@@ -317,7 +322,7 @@ class Similarity:
                 f"target: got shape {tuple(wanted.shape)}; expected one that broadcasts with {tuple(mapped.shape)}."
             ) from None
         if namespace_of(wanted) is not xp:
-            wanted = beside(wanted, mapped)
+            wanted = as_numpy(wanted, "target") if isinstance(mapped, np.ndarray) else beside(wanted, mapped)
         return xp.sqrt(xp.sum((mapped - wanted) ** 2, axis=-1))
 
 

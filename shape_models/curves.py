@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import DegenerateShapeError, as_shapes, refuse_extremes_of
+from ._array import DegenerateShapeError, as_indices, as_shapes, refuse_extremes_of
 from ._options import check_flags
 from ._typing import ArrayLike
 
@@ -195,10 +195,10 @@ def attach_curves(
 
 
 def _whole(values: Any, name: str) -> tuple[int, ...]:
-    array = np.asarray(list(values))
-    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0):
+    array = as_indices(values, name, "landmark indices from 0")
+    if array.size and array.min() < 0:
         raise ValueError(f"{name}: got {values!r}; expected landmark indices from 0.")
-    return tuple(int(i) for i in array)
+    return tuple(array.tolist())
 
 
 def curve_length(points: ArrayLike, *, closed: bool = False) -> Any:

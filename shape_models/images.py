@@ -341,7 +341,7 @@ def _values(image: Any) -> tuple[np.ndarray, float | None]:
     elif hasattr(image, "mode") and hasattr(image, "convert") and hasattr(image, "load"):
         image, declared = _decoded(image)
     elif hasattr(image, "detach"):  # a tensor that may need gradients, or lie on another device
-        image = image.detach().cpu().numpy()
+        image = as_numpy(image.detach(), name, booleans=True)
     rows = image if isinstance(image, list | tuple) else ()
     if any(isinstance(part, np.ma.MaskedArray) for part in (image, *rows)):
         raise ValueError(f"{name}: got a masked array; expected all pixels. Try numpy.ma.filled(image, 0).")

@@ -13,7 +13,7 @@ from ._coordinates import (
     refuse_extremes_of,
 )
 from ._counts import as_count
-from ._entry import as_array, as_numpy, is_missing, refuse_masked
+from ._entry import as_array, as_column, as_indices, as_numpy, indexing, is_missing, refuse_masked
 from ._library import (
     beside,
     device_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -108,6 +109,43 @@ def _opened(x: Any, name: str) -> Any:
         hint = f" Try its .{held[0]}." if held else ""
         raise TypeError(f"{name}: got a {type(x).__name__}; expected an array of numbers.{hint}")
     return array
+
+
+def as_column(values: Any, name: str) -> np.ndarray:
+    """Return values of any kind, such as text, as an array; masked arrays and tensors without numbers are refused."""
+    refuse_masked(values, name)
+    return as_numpy(values, name, booleans=True) if is_tensor(values) else np.asarray(values)
+
+
+def as_indices(indices: Any, name: str, expected: str = "a list of indices") -> np.ndarray:
+    """Return a row of whole numbers, of a list, an array of any library or a range; booleans are none.
+
+    Raises
+    ------
+    TypeError
+        For what is no array of numbers; see `as_array`.
+    ValueError
+        With what was `expected`, for other numbers and other axes.
+    """
+    array = to_numpy(_opened(indices, name))
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name}: got {repr(indices)[:80]}; expected {expected}.")
+    return array.astype(np.intp)
+
+
+@contextmanager
+def indexing(index: Any, shape: tuple[int, ...]) -> Iterator[None]:
+    """Say in plain words what is wrong with an index into an array of a shape; an IndexError, which ends a loop."""
+    parts = index if isinstance(index, tuple) else (index,)
+    for part in parts:
+        refuse_masked(part, "index")
+    try:
+        yield
+    except (IndexError, TypeError, ValueError, RuntimeError):
+        shown = ", ".join(repr(part)[:60] for part in parts if part is not Ellipsis)
+        raise IndexError(
+            f"index: got {shown}; expected whole numbers, slices or masks within the shape {shape}."
+        ) from None
 
 
 def is_missing(value: Any) -> bool:

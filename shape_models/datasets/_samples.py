@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from .._array import as_indices, as_numpy, as_shapes, indexing
 from .._brief import brief
 from .._names import match_labels, number_repeated, own_order
 from .._options import check_flags
@@ -67,6 +68,15 @@ class LandmarkSample:
     labels: tuple[str, ...] | None = field(default=None, kw_only=True)
     frame: str = field(default="pixels", kw_only=True)
     image_name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "landmarks", as_numpy(self.landmarks, "landmarks"))
+        if self.landmarks.ndim != 2:
+            raise ValueError(f"landmarks: got shape {self.landmarks.shape}; expected (n_landmarks, n_dims).")
+        if self.box is not None:
+            object.__setattr__(self, "box", as_numpy(self.box, "box"))
+            if self.box.shape != (4,):
+                raise ValueError(f"box: got shape {self.box.shape}; expected (4,), x0, y0, x1, y1.")
 
     @property
     def curves(self) -> list[np.ndarray]:
@@ -154,9 +164,9 @@ class LandmarkSamples(Sequence[LandmarkSample]):
     @overload
     def __getitem__(self, index: slice) -> LandmarkSamples: ...
     def __getitem__(self, index: int | slice) -> LandmarkSample | LandmarkSamples:
-        if isinstance(index, slice):
-            return self._copy(self._entries[index])
-        return self._arranged(self._entries[index])
+        with indexing(index, (len(self),)):
+            found = self._entries[index]
+        return self._copy(found) if isinstance(found, tuple) else self._arranged(found)
 
     def __repr__(self) -> str:
         scheme = "no scheme" if self.scheme is None else self.scheme.name
@@ -339,7 +349,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         >>> bool((halves[1].landmarks == samples[1].landmarks / 2).all()), halves[1].group == samples[1].group
         (True, True)
         """
-        shapes = np.asarray(shapes, dtype=np.float64)
+        shapes = as_shapes(shapes, n_dims=(2, 3), allow_nan=True).astype(np.float64)
         if shapes.ndim != 3 or len(shapes) != len(self):
             raise ValueError(f"shapes: got an array of shape {shapes.shape}; expected ({len(self)}, n, n_dims).")
         labels = changes.get("labels", self.labels)
@@ -403,15 +413,14 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         """
         if callable(which):
             which = [bool(which(sample)) for sample in self]
-        chosen = np.asarray(which)
+        chosen = as_numpy(which, "which", booleans=True)
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
-                raise ValueError(f"got a mask of shape {chosen.shape}; expected ({len(self)},).")
+                raise ValueError(f"which: got a mask of shape {chosen.shape}; expected ({len(self)},).")
             chosen = np.flatnonzero(chosen)
-        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
-            raise ValueError(f"got an array of {chosen.dtype} of shape {chosen.shape}; expected indices or a mask.")
+        chosen = as_indices(chosen, "which", "indices or a mask")
         if chosen.size and not (chosen.min() >= -len(self) and chosen.max() < len(self)):
-            raise ValueError(f"got an index outside 0...{len(self) - 1}; expected indices of samples.")
+            raise ValueError(f"which: got an index outside 0...{len(self) - 1}; expected indices of samples.")
         return self._copy(self._entries[i] for i in chosen.tolist())
 
     def shapes(self) -> np.ndarray:
@@ -513,6 +522,7 @@ class LandmarkSamples(Sequence[LandmarkSample]):
         ndarray of the shape of `shapes`
         """
         order = match_labels(self.landmark_names, names)
+        shapes = as_shapes(shapes, allow_nan=True)
         if order is not None:
             shapes = shapes[..., np.argsort(order), :]
         return shapes * [1, -1] if turns(self.frame, frame) and shapes.shape[-1] == 2 else shapes

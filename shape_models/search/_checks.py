@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._array import as_count, as_numpy
+from .._array import as_column, as_count, as_numpy
 from .._posterior import solve
 from .._problem import Problem
 from ..images import check_boxes_inside, check_inside
@@ -22,7 +22,7 @@ def check_count(name: str, value: Any, least: int, most: int | None = None) -> N
 
 
 def check_jitter(jitter: Any) -> tuple[float, float, float]:
-    values = np.asarray(jitter, dtype=float)
+    values = as_numpy(jitter, "jitter").astype(float)
     if values.shape != (3,) or not np.isfinite(values).all() or (values < 0).any() or values[1] >= 1:
         raise ValueError(
             f"jitter: got {jitter!r}; expected three numbers that are not negative: position and size as fractions of "
@@ -32,7 +32,7 @@ def check_jitter(jitter: Any) -> tuple[float, float, float]:
 
 
 def check_groups(groups: Any, n: int) -> np.ndarray:
-    array = np.asarray(groups)
+    array = as_column(groups, "groups")
     if array.shape != (n,):
         raise ValueError(f"groups: got shape {array.shape}; expected ({n},), one for each image.")
     return array

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._array import as_numpy
 from ._checks import check_shape
 from ._images import image_count, read_image
 
@@ -24,10 +25,7 @@ def as_spacing(spacing: Any, n: int) -> np.ndarray | None:
     """
     if spacing is None:
         return None
-    try:
-        array = np.asarray(spacing, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+    array = as_numpy(spacing, "spacing").astype(np.float64)
     if array.shape not in ((), (2,), (n,), (n, 1), (n, 2)) or not np.isfinite(array).all() or not (array > 0).all():
         raise ValueError(
             f"spacing: got {spacing!r}; expected the distance of pixels, (along x, along y) for all images or (n, 2) "

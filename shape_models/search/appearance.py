@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._aligned import AlignedASM
-from .._array import DegenerateShapeError, as_count, as_shapes
+from .._array import DegenerateShapeError, as_count, as_numpy, as_shapes
 from .._asm import ASM
 from .._basis import ShapeBasis
 from .._fitted import all_or_nothing
@@ -567,7 +567,7 @@ class AppearanceModel(BaseEstimator):
             When they are not finite or their number is not that of the modes.
         """
         check_is_fitted(self, "fitter_")
-        values = np.asarray(coefficients, dtype=np.float64)
+        values = as_numpy(coefficients, "coefficients").astype(np.float64)
         n = self.texture_basis_.n_components
         if values.ndim == 0 or values.shape[-1] != n:
             raise ValueError(f"coefficients: got an array of shape {values.shape}; expected {n} along the last axis.")
