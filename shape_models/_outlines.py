@@ -27,10 +27,14 @@ class Outline:
         self.length = float(along[-1])
         self._along = along / self.length
         self._ring = np.concatenate([points, points[:1]])
+        self._z = _complex(self._ring)
 
     def __call__(self, share: np.ndarray) -> np.ndarray:
-        share = np.asarray(share) % 1.0
-        return np.stack([np.interp(share, self._along, column) for column in self._ring.T], axis=-1)
+        return _pairs(self.at(share))
+
+    def at(self, share: np.ndarray) -> np.ndarray:
+        """Return the points at fractions of the length, complex."""
+        return np.asarray(np.interp(share % 1.0, self._along, self._z))
 
     def centre(self) -> np.ndarray:
         """Return the centroid of the line itself."""
@@ -48,7 +52,7 @@ class Outline:
     def directions(self, start: float, n: int) -> np.ndarray:
         """Return unit directions of n equal steps from a start, each averaged over its neighbourhood; complex."""
         fine = 4 * n
-        z = _complex(self(start + np.arange(fine) / fine))
+        z = self.at(start + np.arange(fine) / fine)
         steps = np.roll(z, -1) - z
         sigma = max(_SMOOTH * fine, 2.0)
         smooth = ndimage.gaussian_filter1d(steps.real, sigma, mode="wrap") + 1j * ndimage.gaussian_filter1d(
@@ -101,9 +105,9 @@ def overlap_of(one: np.ndarray, other: np.ndarray, steps: int = 0) -> float:
 def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int = 30) -> Found:
     """Find the start of every outline by circular Procrustes alignment to the mean, which is taken anew until still."""
     steps = np.arange(_DENSE) / _DENSE
-    spectra = [np.fft.fft(_unit(_complex(outline(steps)))) for outline in outlines]
+    spectra = [np.fft.fft(_unit(outline.at(steps))) for outline in outlines]
     starts = np.zeros(len(outlines))
-    mean = _unit(_complex(outlines[0](outlines[0].farthest() + steps)))
+    mean = _unit(outlines[0].at(outlines[0].farthest() + steps))
     if rotation:
         mean = mean / (mean[0] / abs(mean[0]))
     offsets: list[float] = []
@@ -115,7 +119,7 @@ def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int =
             agreement = np.fft.ifft(spectra[i] * target)
             starts[i] = int(np.argmax(np.abs(agreement) if rotation else agreement.real)) / _DENSE
             starts[i] = _refined(outline, starts[i], mean, rotation)
-            z = _unit(_complex(outline(starts[i] + steps)))
+            z = _unit(outline.at(starts[i] + steps))
             inner = np.vdot(mean, z)
             # Two outlines at right angles to each other agree at no turn: any is as good, and nothing divides by zero.
             aligned[i] = z * np.conj(inner) / max(abs(inner), 1e-300) if rotation else z
@@ -134,10 +138,12 @@ def align_starts(outlines: Sequence[Outline], *, rotation: bool, max_iter: int =
 
 def _refined(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -> float:
     """Move a start within one sample, so that it does not depend on where the samples lie."""
-    steps = np.arange(_DENSE) / _DENSE
+    begin = start + np.arange(_DENSE) / _DENSE
 
     def loss(shift: float) -> float:
-        inner = np.vdot(mean, _unit(_complex(outline(start + shift + steps))))
+        z = outline.at(begin + shift)
+        z -= z.mean()
+        inner = np.vdot(mean, z) / np.sqrt(np.vdot(z, z).real)
         return float(-(abs(inner) if rotation else inner.real))
 
     # The best of the samples is at most one and a half from the best start.
@@ -155,7 +161,7 @@ def slide_along(
     starts = found.places[:, 0]
     steps = np.arange(_DENSE) / _DENSE
     mean = _complex(found.mean)
-    aligned = [_unit(_complex(outline(start + steps))) for outline, start in zip(outlines, starts, strict=True)]
+    aligned = [_unit(outline.at(start + steps)) for outline, start in zip(outlines, starts, strict=True)]
     nearest = int(np.argmax([abs(np.vdot(mean, z)) if rotation else np.vdot(mean, z).real for z in aligned]))
     template = Outline(_turned(outlines[nearest], starts[nearest], mean, rotation))
     best, converged = found, False
@@ -181,7 +187,7 @@ def slide_along(
 
 def _turned(outline: Outline, start: float, mean: np.ndarray, rotation: bool) -> np.ndarray:
     """Return an outline from its start on, of size 1, turned to the mean."""
-    z = _unit(_complex(outline(start + np.arange(_DENSE) / _DENSE)))
+    z = _unit(outline.at(start + np.arange(_DENSE) / _DENSE))
     inner = np.vdot(mean, z)
     z = z * np.conj(inner) / abs(inner) if rotation else z
     return np.stack([z.real, z.imag], axis=-1)
@@ -190,7 +196,7 @@ def _turned(outline: Outline, start: float, mean: np.ndarray, rotation: bool) ->
 def _mean_outline(outlines: Sequence[Outline], found: Found, rotation: bool) -> np.ndarray:
     """Return the Procrustes mean of matched outlines (its own alternation, a few rounds)."""
     places = found.at(_DENSE)
-    z = np.stack([_unit(_complex(outline(place))) for outline, place in zip(outlines, places, strict=True)])
+    z = np.stack([_unit(outline.at(place)) for outline, place in zip(outlines, places, strict=True)])
     mean = _unit(_complex(found.mean))
     for _ in range(5):
         inner = z @ np.conj(mean)
@@ -206,9 +212,9 @@ def _matched(
 
     turn = 1.0 + 0j
     dense = np.arange(_DENSE) / _DENSE
-    whole = _unit(_complex(template(dense)))
+    whole = _unit(template.at(dense))
     if rotation:
-        inner = np.vdot(whole, _unit(_complex(outline(start + dense))))
+        inner = np.vdot(whole, _unit(outline.at(start + dense)))
         turn = np.conj(inner) / abs(inner)
     coarse = _pairs(template.directions(0.0, _COARSE))
     best = None
@@ -220,8 +226,8 @@ def _matched(
     assert best is not None
     _, begin, place = best
     if rotation:  # the turn that fits the match
-        z = _complex(outline(begin + place[:-1] / _COARSE))
-        inner = np.vdot(_complex(template(np.arange(_COARSE) / _COARSE)), z - z.mean())
+        z = outline.at(begin + place[:-1] / _COARSE)
+        inner = np.vdot(template.at(np.arange(_COARSE) / _COARSE), z - z.mean())
         turn = np.conj(inner) / abs(inner)
     fine = _pairs(template.directions(0.0, _FINE))
     energy, place = match(fine, _pairs(turn * outline.directions(begin, _FINE)), stretch)

@@ -278,21 +278,30 @@ def profile_distances(gradients, means, factors, out):
     factors : float32 (K, m, m): lower-triangular, inverse covariance = factor.T @ factor
     out : float32 (n, K, 2 * reach + 1)
     """
-    m = means.shape[1]
-    window = np.empty(m, np.float32)
-    for s in range(gradients.shape[0]):
+    m, n_windows = means.shape[1], out.shape[2]
+    block = 32  # samples: their windows of one landmark stay in the cache
+    windows = np.empty((m, block * n_windows), np.float32)
+    value, distance = np.empty(block * n_windows, np.float32), np.empty(block * n_windows, np.float32)
+    for first in range(0, gradients.shape[0], block):
+        n = min(block, gradients.shape[0] - first)
         for k in range(means.shape[0]):
-            for r in range(out.shape[2]):
-                total = np.float32(0.0)
-                for e in range(m):
-                    total += abs(gradients[s, k, r + e])
-                scale = np.float32(1.0) / total if total > np.float32(1e-9) else np.float32(0.0)
-                for e in range(m):
-                    window[e] = gradients[s, k, r + e] * scale - means[k, e]
-                distance = np.float32(0.0)
-                for a in range(m):
-                    value = np.float32(0.0)
-                    for b in range(a + 1):
-                        value += factors[k, a, b] * window[b]
-                    distance += value * value
-                out[s, k, r] = distance
+            for s in range(n):
+                for r in range(n_windows):
+                    total = np.float32(0.0)
+                    for e in range(m):
+                        total += abs(gradients[first + s, k, r + e])
+                    scale = np.float32(1.0) / total if total > np.float32(1e-9) else np.float32(0.0)
+                    for e in range(m):
+                        windows[e, s * n_windows + r] = gradients[first + s, k, r + e] * scale - means[k, e]
+            distance[:] = np.float32(0.0)
+            for a in range(m):
+                value[:] = np.float32(0.0)
+                for b in range(a + 1):
+                    factor = factors[k, a, b]
+                    for i in range(n * n_windows):
+                        value[i] += factor * windows[b, i]
+                for i in range(n * n_windows):
+                    distance[i] += value[i] * value[i]
+            for s in range(n):
+                for r in range(n_windows):
+                    out[first + s, k, r] = distance[s * n_windows + r]

@@ -90,20 +90,13 @@ class State:
         self.pose.a[rows], self.pose.b[rows] = fit.pose.a, fit.pose.b
         self.coefficients[rows] = fit.coefficients
         self.stayed[rows] = stayed
-        for i, row in enumerate(rows):
-            self.steps[row].append(
-                SearchStep(
-                    view.level,
-                    view.iteration,
-                    fit.points[i].copy(),
-                    np.array(proposal.points[i]),
-                    float(score[i]),
-                    fit.clipped[i],
-                    float(move[i].mean()),
-                    float(stayed[i]),
-                    n_outside(fit.points[i], sizes[i]),
-                )
-            )
+        outside = (~inside(fit.points, sizes[:, None])).sum(axis=1)
+        columns = (column.tolist() for column in (rows, score, move.mean(axis=1), stayed, outside))
+        for i, (row, *values) in enumerate(zip(*columns, strict=True)):
+            shape, proposed = fit.points[i].copy(), np.array(proposal.points[i])
+            rank, moved, still, out = values
+            step = SearchStep(view.level, view.iteration, shape, proposed, rank, fit.clipped[i], moved, still, out)
+            self.steps[row].append(step)
         return np.asarray(stayed)
 
 

@@ -27,7 +27,7 @@ from .fitter import ASMFitter, load_fitter
 from .results import SearchResult
 
 # Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
-INLINED = "319e0c5b83a24dae"
+INLINED = "b0d21545ea859693"
 
 __all__ = ["AppearanceModel"]
 
