@@ -12,7 +12,7 @@ from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
 from asmnet._pose_labels import CONVENTION, POSE_LIMIT, angle_errors
-from asmnet._scores import depth_errors, eye_offsets, known_mean, mean_interval, normalizer_of, percent
+from asmnet._scores import depth_errors, eye_offsets, known_mean, mean_interval, normalizer_of, objects_of, percent
 from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
@@ -93,7 +93,8 @@ def measure(
 
     found, points, scored = seen()
     errors = np.asarray(scored)
-    metrics = {f"NME ({kind}), {len(validation)} validation faces, true boxes": interval(errors)}
+    objects = objects_of(scheme)
+    metrics = {f"NME ({kind}), {len(validation)} validation {objects}, true boxes": interval(errors)}
     if validation.mirror is not None:
         _, symmetric, flipped = seen(flip_average=True)
         metrics["the same, flip averaging"] = interval(np.asarray(flipped))
@@ -102,10 +103,10 @@ def measure(
             metrics[name] = interval(known_mean(eye_offsets(truth, symmetric, scheme)[..., 0]))
     # 10 % of the distance of the eyes is the limit of failure in the tables of 300-W and WFLW.
     failures = np.where(scored.failed, np.inf, errors)[~scored.undefined] > 0.1
-    metrics["failures, NME > 10 %"] = f"{100 * float(failures.mean()):.2f} %" if failures.size else "no face"
+    metrics["failures, NME > 10 %"] = f"{100 * float(failures.mean()):.2f} %" if failures.size else f"no {objects}"
     for n, what in ((scored.n_undefined, "what errors are divided by is not known"), (scored.n_failed, "failed")):
         if n:
-            metrics[f"faces left out of the mean: {what}"] = str(n)
+            metrics[f"{objects} left out of the mean: {what}"] = str(n)
     if found.pose is not None and validation.rotations is not None:
         off = angle_errors(found.pose, validation.rotations)
         if len(off):

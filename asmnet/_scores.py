@@ -53,6 +53,11 @@ def normalizer_of(scheme: LandmarkScheme | None) -> str:
     return "inter_ocular" if scheme is not None and "outer_eye_corners" in scheme.anchors else "box_geometric_mean"
 
 
+def objects_of(scheme: LandmarkScheme | None) -> str:
+    """Return what a card calls the things that are measured: faces, where the scheme has eyes."""
+    return "faces" if scheme is not None and "outer_eye_corners" in scheme.anchors else "objects"
+
+
 def eye_offsets(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
     """Return how far true landmarks (n, K, 2) lie right of and below predicted ones, in true eye distances.
 

@@ -123,9 +123,13 @@ def _labelled(samples: Any, validation: Any, others: dict[str, Any]) -> tuple[li
     return found, words, isinstance(model, Predictor)
 
 
-def _said(packed: Any, data: str, reading: dict[str, Any], chosen_by: Any) -> str:
+def _said(packed: Any, scheme: Any, data: str, reading: dict[str, Any], chosen_by: Any) -> str:
+    from asmnet._scores import objects_of
+
     source = f"{reading['archive'] or Path(data).resolve().name}: {reading['split'] or 'all'}"
-    return f"{len(packed)} faces ({source})" + ("" if chosen_by is None else f", {len(chosen_by)} to choose by")
+    return f"{len(packed)} {objects_of(scheme)} ({source})" + (
+        "" if chosen_by is None else f", {len(chosen_by)} to choose by"
+    )
 
 
 @click.command()
@@ -200,7 +204,10 @@ def train(
     run |= {"anchors": anchors, "initial": weights, "progress": first}
     result = run_training(config, dataset, chosen_by, folder=Path(output), extra=extra, **run)
     if first:
-        about = {"data": _said(packed, data, reading, chosen_by), "training": "; ".join(filter(None, (words, told)))}
+        about = {
+            "data": _said(packed, samples.scheme, data, reading, chosen_by),
+            "training": "; ".join(filter(None, (words, told))),
+        }
         if packed.rotations is not None:
             about["pose_labels"] = "The pose labels are those that came with the data."
         _report(result, _finish(result, chosen_by, samples, packed, basis, output, card, **about), as_json)
@@ -294,7 +301,7 @@ def distill(
     names = {"both": ("tough", "tolerant"), "none": ()}.get(teachers, (teachers,))
     run |= {"teachers": names, "preset": loss, "anchors": _anchors(samples), "progress": True}
     result = run_distillation(configs[0], configs[1], dataset, chosen_by, folder=output, **run)
-    about = {"data": _said(packed, data, reading, chosen_by)}
+    about = {"data": _said(packed, samples.scheme, data, reading, chosen_by)}
     about["training"] = f"distilled from {' and '.join(names) or 'no'} teacher ({teacher}), constants: {loss}"
     path = _finish(result.student, chosen_by, samples, packed, basis, output, card, **about)
     record: dict[str, Any] = {"model": str(path)}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from asmnet import LandmarkDataset, Predictor
 from asmnet._pose_labels import angle_errors, angles_in_degrees, scaled_angles, turned_angles
+from asmnet._preparation import fit_shape_model
 from asmnet._scores import known_mean, mean_interval, percent
 from asmnet.checkpoints import load_pretrained
 from asmnet.cli import main
@@ -19,7 +20,7 @@ from asmnet.robustness import robustness
 from asmnet.training import face_errors
 from evaluation import evaluate, nme
 from pose import conventions
-from shape_models import make_faces, write_pts
+from shape_models import ASM, IBUG68, AlignedASM, make_faces, write_pts
 
 SMALL = ["--epochs", "1", "--batch-size", "4", "--size", "32", "--set", "network_options.width=0.25"]
 SMALL += ["--set", "warmup_epochs=0", "--set", "picture_epochs=0"]
@@ -57,6 +58,16 @@ def test_a_mean_of_one_image_has_no_interval():
     both = mean_interval(values[:2], np.array(["a", "b"]))
     assert both.low < both.estimate < both.high
     np.testing.assert_array_equal(known_mean(np.array([[1.0, np.nan, 3], [np.nan] * 3])), [2, np.nan])
+
+
+def test_new_shapes_are_plausible_to_the_model_of_few():
+    """Plain variances of fifteen shapes call two out of three new ones of the same kind implausible."""
+    shapes = make_faces(115, rng=4)
+    data = LandmarkDataset.from_arrays(np.zeros((15, 8, 8, 3), np.uint8), shapes[:15])
+    model = fit_shape_model(data, IBUG68)
+    plain = AlignedASM(ASM(0.98), scheme=IBUG68).fit(shapes[:15])
+    new, old = (np.median(m.report(shapes[15:]).plausibility) for m in (model, plain))
+    assert old < 0.01 < 0.1 < new
 
 
 def test_a_training_ends_with_a_card_whatever_its_validation_faces_lack(shapes, tmp_path):

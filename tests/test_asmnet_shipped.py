@@ -9,6 +9,7 @@ from asmnet.checkpoints import load_pretrained
 from asmnet.robustness import jittered
 from evaluation import nme
 from shape_models import IBUG68
+from shape_models.datasets import LandmarkSample, read_imm
 
 PUPILS = np.array([[203.7, 100.5], [246.2, 102.5]])  # of the astronaut of scikit-image, by eye
 CHIN = np.array([222.0, 178.0])
@@ -139,6 +140,33 @@ def test_validation_faces(predictor, data_dir):
     exact = error(boxes)
     assert exact < 0.046
     assert error(jittered(boxes, 0.1), n_passes=2) < 1.15 * exact
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "limit"), [("imm-58", 0.02), ("hands-56", 0.01)])
+def test_networks_of_small_sets_on_persons_kept_aside(name, limit, data_dir):
+    """On frontal portraits of ten persons, and on a third hand; the errors are divided by the diagonal of the box."""
+    from asmnet.data import load_image
+
+    if name == "imm-58":
+        samples = [sample for sample in read_imm(data_dir / "imm") if sample.attributes["pose"] == 1][20:]
+    else:
+        with np.load(data_dir / "hands/landmarks.npz") as file:
+            names = [data_dir / "hands" / str(image) for image in file["images"]]
+            samples = [
+                LandmarkSample(*own) for own in zip(names, file["shapes"], strict=True) if own[0].name.startswith("004")
+            ]
+    assert len(samples) == 10
+    predictor = Predictor.from_pretrained(name)
+    errors, plausible = [], []
+    for sample in samples:
+        box = np.concatenate([sample.landmarks.min(0), sample.landmarks.max(0)])
+        (found,) = predictor(load_image(sample.image), box)
+        distance = np.linalg.norm(found.landmarks - sample.landmarks, axis=1).mean()
+        errors.append(distance / np.hypot(*(box[2:] - box[:2])))
+        plausible.append(found.plausibility)
+    assert np.mean(errors) < limit
+    assert np.median(plausible) > 0.1
 
 
 def test_a_face_is_followed_by_a_network():
