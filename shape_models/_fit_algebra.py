@@ -190,39 +190,11 @@ def invert(m, d, out):
 
 
 @inner
-def select(values, scratch, at):
-    """Return the value that stands at a place in rising order."""
-    n = len(values)
-    for j in range(n):
-        scratch[j] = values[j]
-    low, high = 0, n - 1
-    while low < high:
-        pivot = scratch[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while scratch[i] < pivot:
-                i += 1
-            while scratch[j] > pivot:
-                j -= 1
-            if i <= j:
-                scratch[i], scratch[j] = scratch[j], scratch[i]
-                i += 1
-                j -= 1
-        if at <= j:
-            high = j
-        elif at >= i:
-            low = i
-        else:
-            break
-    return scratch[at]
-
-
-@inner
-def median(values, weights, equal, scratch):
+def median(values, weights, equal):
     """Return the first value up to which more than half of the weight lies."""
     n = len(values)
     if equal:
-        return select(values, scratch, n // 2)
+        return np.partition(values, n // 2)[n // 2]
     order = np.argsort(values)
     total = 0.0
     for j in order:

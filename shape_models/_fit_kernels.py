@@ -39,7 +39,7 @@ from ._fit_landmarks import (
 from ._kernels import compiled, inner
 
 # Of the files that are compiled into the functions below: what is kept on disk is looked up by the text of this one.
-INLINED = "ebad75c3f13d128d"
+INLINED = "822252780e8984d6"
 
 
 @compiled
@@ -144,7 +144,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
     huber, tukey, middle, floor, least, tolerance, most = limits
     z, near, star, v, weighted, trust = np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p), np.empty(p)
     u, r, s, direction, product = np.empty(q), np.empty(q), np.empty(q), np.empty(q), np.empty(q)
-    b, square, scratch, weight = np.empty(m), np.empty(k), np.empty(k), np.ones(k)
+    b, square, weight = np.empty(m), np.empty(k), np.ones(k)
     a, t, work, small = np.empty((d, d)), np.empty(d), np.empty((15, 4)), np.empty((d, d))
     errors, gains, ones = np.zeros((k, d, d)), np.zeros((k, d, d)), np.ones(p)
     gram, packed, own = np.empty((q, q)), np.empty(q * (q + 1) // 2), inverse
@@ -241,7 +241,7 @@ def reweigh(points, known, certain, pose, shift, some, inverse, modes, bound, ta
                 weighted[e] *= v[e]
             for j in range(k):
                 square[j] = weighted[d * j] + weighted[d * j + 1] + (weighted[d * j + 2] if d == 3 else 0.0)
-            variance = max(median(square, weight, certain, scratch) / middle**2, floor**2)
+            variance = max(median(square, weight, certain) / middle**2, floor**2)
             for j in range(k):
                 off = square[j] / variance
                 if round_ < n_huber:
