@@ -230,6 +230,7 @@ def kd_main_loss(
             raise ValueError("got form='tolerant' without the tolerant teacher; pass its coordinates.")
         _same_shape(prediction=prediction, target=target, tolerant=tolerant)
         tau = (tolerant - target).abs().detach()
+        # Both pieces have value 3 tau at the knee, which is the error of the teacher.
         values = torch.where(d <= tau, 3 * d, d.square() + 3 * tau - tau.square())
     return _reduce(values, mask, reduction)
 

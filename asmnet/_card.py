@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from asmnet._pose_labels import CONVENTION, DEGREES
+from asmnet._shadow import run_shadow
 from asmnet.checkpoints import SHIPPED, WEIGHTS, PretrainedModel, load_pretrained, read_tensors, save_pretrained
 from asmnet.networks import build_network, network_names, network_spec
 from shape_models._files import write_text
@@ -30,6 +30,7 @@ def count_flops(network: nn.Module, size: int) -> int:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, torch.Tensor)
+        # A weight is a product and a sum, two operations.
         # Each number that enters a transposed convolution meets its kernel, each that leaves another one.
         if isinstance(module, nn.ConvTranspose2d):
             total += 2 * inputs[0][0].numel() * weight[0].numel()
@@ -38,23 +39,13 @@ def count_flops(network: nn.Module, size: int) -> int:
         else:
             total += 2 * weight.numel()
 
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    shadow = copy.deepcopy(network).to("meta").eval()  # shapes without numbers
-    for module in shadow.modules():
-        if isinstance(module, kinds):
-            module.register_forward_hook(count)
-    _run_shadow(shadow, size)
+    run_shadow(network, size, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear), count)
     return total
-
-
-def _run_shadow(shadow: nn.Module, size: int) -> Any:
-    with torch.no_grad():
-        return shadow(torch.zeros(1, 3, size, size, device="meta"))
 
 
 def _outputs(network: nn.Module, header: Mapping[str, Any]) -> str:
     """Say what the network gives."""
-    prediction = _run_shadow(copy.deepcopy(network).to("meta").eval(), header["preprocessing"]["size"])
+    prediction = run_shadow(network, header["preprocessing"]["size"])
     parts = ["Landmarks (x, y) in crop units (centre 0, edges at -0.5 and 0.5)"]
     if prediction.heatmaps:
         height, width = prediction.heatmaps[-1].shape[-2:]

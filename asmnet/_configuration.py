@@ -127,7 +127,7 @@ class TrainConfig:
     batch_size: int = 32
     accumulate: int = 1
     optimizer: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # this and the decay are the defaults of torch.optim.AdamW
     weight_decay: float = 1e-2
     schedule: str = "cosine"
     warmup_epochs: float = 3.0

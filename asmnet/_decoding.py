@@ -207,6 +207,7 @@ def map_mean(maps: Tensor) -> Tensor:
     """
     maps = _checked(maps)
     x, y = _axes(maps)
+    # Σ p x is Σₓ x Σᵧ p: of the marginal sums, without a map of x.
     return torch.stack([(maps.sum(-2) * x).sum(-1), (maps.sum(-1) * y).sum(-1)], dim=-1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from asmnet._configuration import TrainConfig
+from asmnet._shadow import run_shadow
 from asmnet.augmentation import CropTransform
 from asmnet.data import Batch, LandmarkDataset
 
@@ -102,16 +102,11 @@ def _least_part(network: nn.Module, size: int) -> int:
     """Return how many faces a network needs at once: two where a norm sees one number for each channel and face."""
     seen = []
 
-    def look(module: nn.Module, inputs: Any) -> None:
+    def look(module: nn.Module, inputs: Any, output: Any) -> None:
         # A channel of one pixel: alone in its batch it is its own mean, and has no variance.
         seen.append(inputs[0][0, 0].numel() == 1)
 
-    shadow = copy.deepcopy(network).to("meta").train()
-    for module in shadow.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.register_forward_pre_hook(look)
-    with torch.no_grad():
-        shadow(torch.zeros(2, 3, size, size, device="meta"))
+    run_shadow(network, size, (nn.modules.batchnorm._BatchNorm,), look, training=True)
     return 2 if any(seen) else 1
 
 

@@ -24,7 +24,9 @@ BOX_TOLERANCE, TURN_TOLERANCE, SHAPE_TOLERANCE = 0.11, np.deg2rad(14.0), 2.0
 # fraction of its size: 0.013 or less for 98 in 100 upright faces, 0.04 or more for 95 in 100 that lie or stand on
 # their heads.
 AGREEMENT = 0.03
-# Views to average over: shifts in sides of the box, and scales
+# Views to average over: shifts in sides of the box, and scales. On 60 faces of 300-W val hourglass-68 is off by 3.41 %
+# of the eye distance in one view, 3.35 in the three of other sizes and 3.32 in all seven. Sizes 2 or 20 % apart gain
+# half as much as 5 to 10 %, and shifts of 0.01 nothing; from 0.03 to 0.1 they are alike.
 _SCALED = tuple((0.0, 0.0, scale) for scale in (1.0, 0.95, 1.05))
 VIEWS = (*_SCALED, (0.03, 0.0, 1.0), (-0.03, 0.0, 1.0), (0.0, 0.03, 1.0), (0.0, -0.03, 1.0))
 

@@ -25,11 +25,11 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     low = config.final_rate
     if config.schedule == "constant":
         factor = 1.0
-    elif config.schedule == "cosine":
+    elif config.schedule == "cosine":  # Loshchilov and Hutter, "SGDR", 2017, eq. (5)
         factor = low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
     elif config.schedule == "linear":
         factor = 1 - (1 - low) * progress
-    elif config.schedule == "inverse_time":
+    elif config.schedule == "inverse_time":  # the `decay` of the optimizers of Keras, counted in steps
         factor = 1 / (1 + config.inverse_decay * step)
     else:
         factor = config.step_factor ** sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)

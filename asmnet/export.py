@@ -139,6 +139,7 @@ def export_onnx(model: PretrainedModel, path: str | Path, *, opset: int = 18, ch
     check_flags(check=check)
     check_counts(opset=opset)
     newest = onnx.defs.onnx_opset_version()
+    # The operators of torch.onnx are written for version 18 or later; to an older one the graph is converted.
     if not 17 <= opset <= newest:
         raise ValueError(f"opset: got {opset}; expected 17 to {newest}.")
     path.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is refused before the work
@@ -200,7 +201,7 @@ def _compare(deployed: DeployedNetwork, content: bytes, names: list[str], size: 
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = dict.fromkeys(names, 0.0)
-    for n in (1, 3):
+    for n in (1, 3):  # neither is the 2 of the example: a size that was written into the graph shows
         images = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(n))
         with torch.no_grad():
             expected = deployed(images)

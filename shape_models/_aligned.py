@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import GeneralizedProcrustes
-from ._array import as_array, as_shapes, formerly_weights, namespace_of
+from ._array import as_array, as_count, as_shapes, formerly_weights, namespace_of
 from ._asm import ASM
 from ._basis import ShapeBasis
 from ._fitted import all_or_nothing
@@ -462,8 +461,7 @@ class AlignedASM(BaseEstimator):
             )
 
     def _check_choices(self) -> None:
-        if isinstance(self.refinements, bool) or not isinstance(self.refinements, Integral) or self.refinements < 0:
-            raise ValueError(f"refinements: got {self.refinements!r}; expected a count, 0 or more.")
+        as_count(self.refinements, "refinements", 0)
         check_choices(self.loss)
         for name, kind in (("asm", ASM), ("alignment", GeneralizedProcrustes)):
             value = getattr(self, name)

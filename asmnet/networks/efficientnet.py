@@ -42,7 +42,7 @@ class _MBConv(nn.Module):
         wide = c_in * expansion
         self.expand = nn.Sequential(_conv_bn(c_in, wide, 1), nn.SiLU()) if expansion > 1 else nn.Identity()
         self.depthwise = nn.Sequential(_conv_bn(wide, wide, kernel, stride=stride, groups=wide), nn.SiLU())
-        squeeze = max(1, c_in // 4)
+        squeeze = max(1, c_in // 4)  # of what enters the block, not of its expansion: the published ratio of 0.25
         self.gate = nn.Sequential(nn.Conv2d(wide, squeeze, 1), nn.SiLU(), nn.Conv2d(squeeze, wide, 1), nn.Sigmoid())
         self.reduce = _conv_bn(wide, c_out, 1)
         self.residual = stride == 1 and c_in == c_out
@@ -114,6 +114,7 @@ class EfficientNet(nn.Module):
         for (expansion, kernel, stride, channels, _), n in zip(_STAGES, repeats, strict=True):
             c_out = make_divisible(channels * width)
             for i in range(n):
+                # Rising in a line with the depth: Huang et al., "Deep networks with stochastic depth", 2016, eq. (4).
                 drop = drop_connect * len(blocks) / sum(repeats)
                 blocks.append(
                     _MBConv(c_in, c_out, kernel=kernel, stride=stride if i == 0 else 1, expansion=expansion, drop=drop)

@@ -100,6 +100,7 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(
             *expand,
             conv_norm_act(hidden, hidden, 3, stride=stride, groups=hidden),
+            # Linear: with few channels a rectifier would destroy what they carry (section 3.2 of the paper).
             nn.Conv2d(hidden, n_out, 1, bias=False),
             nn.BatchNorm2d(n_out),
         )
@@ -260,6 +261,7 @@ class MobileNetV2(nn.Module):
     def __init__(self, n_landmarks: int, *, width: float = 1.0, pose: bool = True):
         super().__init__()
         self.features, channels = mobilenet_features(width=width)
+        # The paper narrows all layers but the last convolution, which it only widens.
         n_features = max(1280, make_divisible(1280 * width))
         self.features.append(conv_norm_act(channels[-1], n_features, 1))
         self.heads = RegressionHeads(n_features, n_landmarks, pose=pose)

@@ -51,15 +51,9 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the image (len(y), len(x), 3) at these columns and rows, the nearest pixel beyond its edges."""
-    height, width = image.shape[:2]
-    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-    j, i = np.minimum(x.astype(int), max(width - 2, 0)), np.minimum(y.astype(int), max(height - 2, 0))
-    u, v = (x - j)[None, :, None], (y - i)[:, None, None]
-    j1, i1 = np.minimum(j + 1, width - 1), np.minimum(i + 1, height - 1)
-    picture = image[..., None] if image.ndim == 2 else image
+    from scipy.ndimage import map_coordinates
 
-    def at(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return np.asarray(picture[rows[:, None], columns[None]], dtype=np.float64)
-
-    out = (at(i, j) * (1 - u) + at(i, j1) * u) * (1 - v) + (at(i1, j) * (1 - u) + at(i1, j1) * u) * v
+    at = np.meshgrid(y, x, indexing="ij")
+    layers = [image] if image.ndim == 2 else list(np.moveaxis(image, -1, 0))
+    out = np.stack([map_coordinates(layer, at, np.float64, order=1, mode="nearest") for layer in layers], axis=-1)
     return np.broadcast_to(out, (len(y), len(x), 3))

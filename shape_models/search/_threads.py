@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -11,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from .._array import as_count
+from .._options import usable_processors
 
 
 def n_threads(n_jobs: int | None) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if n_jobs is None:
         return 1
     if n_jobs == -1:
-        return available
+        return usable_processors()
     return as_count(n_jobs, "n_jobs", expected="a positive number, -1 or None")
 
 

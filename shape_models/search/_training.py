@@ -161,15 +161,15 @@ def training_samples(
     n = len(shapes)
     truth, flip, index = shapes, np.zeros(n, dtype=bool), np.arange(n)
     if mirror is not None and bank is not None:
-        other = shapes[:, mirror].copy()
-        other[..., 0] = bank.sizes[:n, :1] - 1 - other[..., 0]
-        opposite = boxes[:, [2, 1, 0, 3]].copy()
-        opposite[:, [0, 2]] = bank.sizes[:n, :1] - 1 - opposite[:, [0, 2]]
-        truth, boxes = np.concatenate([truth, other]), np.concatenate([boxes, opposite])
-        if initial is not None:
-            other = initial[:, mirror].copy()
-            other[..., 0] = bank.sizes[:n, :1] - 1 - other[..., 0]
-            initial = np.concatenate([initial, other])
+        right = np.stack([bank.sizes[:n, 0] - 1, np.zeros(n, int)], axis=-1)[:, None]
+
+        def with_mirrored(points: np.ndarray, order: Any) -> np.ndarray:
+            return np.concatenate([points, right + points[:, order] * [-1, 1]])
+
+        truth = with_mirrored(truth, mirror)
+        boxes = with_mirrored(boxes.reshape(n, 2, 2), slice(None)).reshape(-1, 4)
+        boxes[n:] = boxes[n:][:, [2, 1, 0, 3]]
+        initial = None if initial is None else with_mirrored(initial, mirror)
         flip, index = np.repeat([False, True], n), np.tile(index, 2)
     fold = folds(np.arange(n) if groups is None else check_groups(groups, n), _N_FOLDS, rng)[index]
     repeats = n_perturbations

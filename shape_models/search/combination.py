@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
+from scipy.optimize import nnls
 
 from ..landmarks import LandmarkScheme
 from .evidence import Evidence, Proposal, View, evidence_from_parts, part_of, saved
@@ -108,7 +109,10 @@ class CombinedEvidence(Evidence):
         moment = np.einsum("pnkd,nkd->kp", moves, wanted)
         # A thousandth of the strongest part: parts that say the same share their weight instead of cancelling.
         ridge = 1e-3 * np.trace(gram, axis1=1, axis2=2).max() / len(self.parts) + 1e-30
-        weights = np.stack([_non_negative(g + ridge * np.eye(len(g)), m) for g, m in zip(gram, moment, strict=True)])
+        # w'Gw / 2 - m'w is ‖L'w - L⁻¹m‖² / 2 and a constant, with G = LL'.
+        roots = np.linalg.cholesky(gram + ridge * np.eye(len(self.parts)))
+        sides = np.linalg.solve(roots, moment[..., None])[..., 0]
+        weights = np.stack([nnls(root.T, side)[0] for root, side in zip(roots, sides, strict=True)])
         rest = np.einsum("pnkd,kp->nkd", moves, weights) - wanted
         spread = (rest**2).sum(-1).mean(0)
         self.stages_[f"{view.level}.{view.iteration}"] = {"weights": weights, "spread": spread}
@@ -203,17 +207,3 @@ class CombinedEvidence(Evidence):
             for i, part in enumerate(header["parts"])
         ]
         return super().from_parts({"parts": parts}, part_of(arrays, "own."))
-
-
-def _non_negative(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Least squares with weights that are not negative, few unknowns: the best of all sets of active ones."""
-    n = len(moment)
-    best, answer = 0.0, np.zeros(n)
-    for mask in range(1, 2**n):
-        rows = np.array([i for i in range(n) if mask >> i & 1])
-        w = np.linalg.solve(gram[np.ix_(rows, rows)], moment[rows])
-        gain = float(w @ moment[rows])
-        if (w >= 0).all() and gain > best:
-            best, answer = gain, np.zeros(n)
-            answer[rows] = w
-    return answer
