@@ -178,10 +178,30 @@ def names_scheme(labels: Sequence[str] | None, scheme: Any) -> bool:
     return labels is not None and sorted(_keys(labels)) == sorted(_keys(scheme.names))
 
 
+def holds_names(labels: Sequence[str], others: Sequence[str]) -> bool:
+    """Say whether labels that are names, and no numbers, hold all of the others, and more."""
+    return numbers_of(labels) is None and set(_keys(others)) < set(_keys(labels))
+
+
+def rows_of(values: np.ndarray, order: np.ndarray, name: str = "") -> np.ndarray:
+    """Return what belongs to each landmark in an order; where that is -1, NaN, and 0 as its visibility."""
+    absent = (order < 0).reshape(-1, *[1] * (values.ndim - 1))
+    if not absent.any():
+        return np.asarray(values[order])
+    return np.where(absent, 0 if name == "visibility" else np.nan, values[order])
+
+
 def match_labels(
-    labels: Sequence[str] | None, wanted: Sequence[str] | None, *, where: str = "", whose: str = "the others"
+    labels: Sequence[str] | None,
+    wanted: Sequence[str] | None,
+    *,
+    where: str = "",
+    whose: str = "the others",
+    lacking: bool = False,
 ) -> np.ndarray | None:
     """Return which of the landmarks `labels` stands at each place of `wanted`; None when they stand there already.
+
+    With `lacking`, -1 stands where names of `wanted` are not among the labels, as long as all labels are wanted.
 
     Labels that are numbers (p0, p1, ...) name nothing: they say an order only, and go with any names as many. So do
     landmarks without labels.
@@ -203,9 +223,11 @@ def match_labels(
         if numbers is not None and others is not None:
             order = order[np.argsort(np.argsort(others))]
         return None if np.array_equal(order, np.arange(len(order))) else order
+    if lacking and holds_names(wanted, labels):
+        return np.array([own.index(key) if key in own else -1 for key in known])
     extra = [label for label, key in zip(labels, own, strict=True) if key not in known]
-    lacking = [label for label, key in zip(wanted, known, strict=True) if key not in own]
-    raise ValueError(f"{where}{_difference(extra, lacking)}; expected those of {whose}.")
+    missing = [label for label, key in zip(wanted, known, strict=True) if key not in own]
+    raise ValueError(f"{where}{_difference(extra, missing)}; expected those of {whose}.")
 
 
 def _difference(extra: Sequence[str], lacking: Sequence[str]) -> str:

@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from shape_models import LandmarkFile, LandmarkFileError, generalized_procrustes, make_faces, read_landmarks, write_pts
+from shape_models import (
+    LandmarkFile,
+    LandmarkFileError,
+    LandmarkScheme,
+    generalized_procrustes,
+    make_faces,
+    read_landmarks,
+    write_landmarks,
+    write_pts,
+)
 from shape_models.datasets import load_landmarks
 
 
@@ -220,3 +229,116 @@ def test_landmarks_of_files_are_matched_by_name_in_every_function():
     np.testing.assert_allclose(model.project(files), plain.project(shapes))
     with pytest.raises(ValueError, match="frame"):
         generalized_procrustes([files[0], LandmarkFile(shapes[0], labels, frame="y_up")])
+
+
+# --- What is not marked is missing ------------------------------------------------------------------------
+
+
+def labelme(folder, image, **places):
+    marks = [{"label": label, "points": [place], "shape_type": "point"} for label, place in places.items()]
+    written(folder, f"{image}.json", {"version": "5.4.1", "imagePath": f"{image}.jpg", "shapes": marks})
+
+
+@pytest.mark.parametrize("first", ["a", "c"])
+def test_a_landmark_without_a_mark_is_missing_in_a_folder(tmp_path, first):
+    """Also where the first file lacks it; the scheme, or the file that has all, gives the order."""
+    labelme(tmp_path, first, nose=[1, 2], eye=[3, 4])
+    labelme(tmp_path, "b", eye=[3, 5], ear=[8, 8], nose=[1, 3])
+    labelme(tmp_path, "d", ear=[9, 9])
+    samples = load_landmarks(tmp_path, extension=".json")
+    wanted = {first: [[3, 4], GONE, [1, 2]], "b": [[3, 5], [8, 8], [1, 3]], "d": [GONE, [9, 9], GONE]}
+    assert samples.labels == ("eye", "ear", "nose")
+    assert {sample.name: sample.landmarks.tolist() for sample in samples} == wanted
+    three = LandmarkScheme("three", 3, names=("nose", "eye", "ear"))
+    ordered = load_landmarks(tmp_path, extension=".json", scheme=three)
+    assert ordered.shapes()[-1].tolist() == [GONE, GONE, [9, 9]]
+    labelme(tmp_path, "e", tail=[9, 9])
+    with pytest.raises(LandmarkFileError, match=r"e: got landmarks with other names \(has 'tail' and lacks"):
+        load_landmarks(tmp_path, extension=".json").shapes()
+
+
+def test_a_landmark_without_a_row_is_missing_in_a_table(tmp_path):
+    rows = "s,name,x,y,visible\na,eye,1,2,1\na,nose,3,4,1\nb,nose,3,5,1\n".replace("s,", "specimen,", 1)
+    files = read_landmarks(written(tmp_path, "a.csv", rows))
+    assert points(files) == [[[1, 2], [3, 4]], [GONE, [3, 5]]]
+    assert [file.labels for file in files] == [("eye", "nose")] * 2
+    assert files[1].attributes["visibility"].tolist() == [0, 1]
+    rows = "specimen,landmark,x,y\na,1,1,2\na,2,3,4\na,3,5,5\nb,3,3,7\nb,1,3,5\n"
+    assert points(read_landmarks(written(tmp_path, "b.csv", rows)))[1] == [[3, 5], GONE, [3, 7]]
+
+
+def test_outlines_of_other_lengths_lack_nothing(tmp_path):
+    rows = "leaf,coord,x,y\na,1,1,2\na,2,3,4\na,3,5,5\nb,1,3,5\nb,2,3,7\n"
+    files = read_landmarks(written(tmp_path, "a.csv", rows), group=["leaf"])
+    assert [len(file) for file in files] == [3, 2]
+    assert not any(np.isnan(file.points).any() for file in files)
+
+
+# --- COCO, YOLO, CelebA, and what is none of them ----------------------------------------------------------
+
+
+def test_coco_says_what_an_annotation_is_of_and_a_crowd_is_no_shape(tmp_path):
+    names = {"keypoints": ["nose", "tail"]}
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "dog", **names}, {"id": 2, "name": "cat", **names}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 2]},
+            {"id": 2, "image_id": 7, "category_id": 2, "keypoints": [5, 6, 2, 7, 8, 2], "iscrowd": 0},
+            {"id": 3, "image_id": 7, "category_id": 2, "keypoints": [9, 9, 2, 9, 9, 2], "iscrowd": 1},
+        ],
+    }
+    files = read_landmarks(written(tmp_path, "a.json", content))
+    assert [file.attributes["category"] for file in files] == ["dog", "cat"]
+    assert points(files) == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    write_landmarks(tmp_path / "b.json", files)
+    again = read_landmarks(tmp_path / "b.json")
+    assert [(file.attributes["category"], file.labels) for file in again] == [
+        ("dog", ("nose", "tail")),
+        ("cat", ("nose", "tail")),
+    ]
+
+
+@pytest.mark.parametrize("n", [5, 17])
+@pytest.mark.parametrize("faces", [1, 2])
+def test_a_label_of_yolo_is_no_row_of_coordinates(tmp_path, n, faces):
+    """Class, box and 17 points with a visibility are 56 numbers, which would make 28 points."""
+    rng = np.random.default_rng(0)
+    rows = [
+        " ".join(f"{x:.6f} {y:.6f} {v}" for (x, y), v in zip(rng.random((n, 2)), rng.integers(0, 3, n), strict=True))
+    ]
+    text = "".join(f"0 0.5 0.5 0.2 0.3 {rows[0]}\n" for _ in range(faces))
+    with pytest.raises(LandmarkFileError, match=r"a.txt: this looks like a label of YOLO.*Try exporting it as COCO"):
+        read_landmarks(written(tmp_path, "a.txt", text))
+    flat = written(tmp_path, "b.txt", " ".join(f"{x:.6f}" for x in rng.random(56)))
+    assert read_landmarks(flat).points.shape == (28, 2)
+
+
+def test_celeba(tmp_path):
+    """A table whose image_id is a file; the list as it is published, with a count, is no text of numbers."""
+    head, row = "image_id,lefteye_x,lefteye_y,nose_x,nose_y\n", "000001.jpg,69,109,77,121\n"
+    file = read_landmarks(written(tmp_path, "a.csv", head + row))[0]
+    assert (file.image_name, file.labels, file.points.tolist()) == (
+        "000001.jpg",
+        ("lefteye", "nose"),
+        [[69, 109], [77, 121]],
+    )
+    number = read_landmarks(written(tmp_path, "b.csv", head + row.replace("000001.jpg", "17")))[0]
+    assert (number.image_name, number.attributes["image_id"]) == (None, "17")
+    text = "1\n" + head.replace("image_id,", "").replace(",", " ") + row.replace(",", " ")
+    with pytest.raises(LandmarkFileError, match=r"line 2: y: got 'lefteye_x'; expected a number"):
+        read_landmarks(written(tmp_path, "a.txt", text))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"nose": [1, 2], "eye": [3, 4]}, "got an object of nose, eye; expected COCO keypoints, LabelMe"),
+        ([[1, 2], [3, 4]], "got a list that is none of COCO results; expected COCO"),
+        ([{"x": 1, "y": 2}], "got a list that is none of COCO results; expected COCO"),
+        ({"faceLandmarks": [[{"x": 0.5, "y": 0.5}]]}, "this looks like MediaPipe.*fractions of the image. Try"),
+    ],
+)
+def test_json_of_nobody_is_refused_in_our_words(tmp_path, content, words):
+    with pytest.raises(LandmarkFileError, match=words):
+        read_landmarks(written(tmp_path, "a.json", content))

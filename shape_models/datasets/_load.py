@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._masks import holds_masks
-from .._names import few, list_files, names_scheme, natural_key, numbers_of, own_order
+from .._names import few, holds_names, list_files, names_scheme, natural_key, numbers_of, own_order
 from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import ImageSize, PathLike
@@ -244,8 +245,8 @@ def _from_folder(folder: Folder, reading: Reading, extension: Any, images: Any) 
                 )
             homes[name] = path
             image = image_beside(path, file, folder)
-            if isinstance(file, LandmarkFile) and labels is None:
-                labels = file.labels
+            if isinstance(file, LandmarkFile):
+                labels = _wider(labels, file.labels)
             group, part = parts.get(group_of_name(name), (group_of_name(name), split_of_name(file)))
             entries.append(Entry(image, group, part, file, name))
     if parts:
@@ -302,6 +303,13 @@ def _first_late(entries: list[Entry], reading: Reading, labels: tuple[str, ...] 
     return first.labels if labels is None else labels
 
 
+def _wider(labels: tuple[str, ...] | None, others: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the names of the landmarks of a set: those of its first sample, or of one that has these and more."""
+    if labels is None or others is None:
+        return labels or others
+    return others if others != labels and holds_names(others, labels) else labels
+
+
 def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None = None) -> LandmarkSamples:
     if path is None:
         files = [reading.framed(file) for file in files]
@@ -317,7 +325,7 @@ def _from_files(files: list[LandmarkFile], reading: Reading, path: Path | None =
     for name, file in zip(names, files, strict=True):
         image = image_beside(path or file.path, file)
         entries.append(Entry(image, group_of_name(name), split_of_name(file), file, name))
-    labels = next((file.labels for file in files if file.labels is not None), None)
+    labels = functools.reduce(_wider, (file.labels for file in files), None)
     return _set(entries, reading, labels, named=all(named), source="" if path is None else str(path))
 
 

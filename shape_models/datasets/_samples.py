@@ -12,7 +12,7 @@ import numpy as np
 
 from .._array import as_indices, as_numpy, as_shapes, indexing
 from .._brief import brief
-from .._names import match_labels, number_repeated, own_order
+from .._names import match_labels, number_repeated, own_order, rows_of
 from .._options import check_flags
 from .._scheme import SchemeLike
 from .._typing import ArrayLike
@@ -204,15 +204,16 @@ class LandmarkSamples(Sequence[LandmarkSample]):
             if labels not in self._orders:
                 try:
                     own_order(labels)  # refuses a name that occurs twice
-                    self._orders[labels] = match_labels(labels, self.labels, where=f"{name}: ", whose=self.names[0])
+                    words = {"where": f"{name}: ", "whose": self.names[0]}
+                    self._orders[labels] = match_labels(labels, self.labels, lacking=True, **words)
                 except ValueError as error:
                     raise LandmarkFileError(str(error)) from None
             order = self._orders[labels]
             changes["labels"] = self.labels
             if order is not None:
-                changes["landmarks"] = sample.landmarks[order]
+                changes["landmarks"] = rows_of(sample.landmarks, order)
                 changes["attributes"] = {
-                    key: value[order] if _per_landmark(value, sample) else value
+                    key: rows_of(value, order, key) if _per_landmark(value, sample) else value
                     for key, value in sample.attributes.items()
                 }
         return replace(sample, **changes) if changes else sample

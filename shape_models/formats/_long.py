@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._names import numbers_of, rows_of
 from ._labelled import joint_order
 from ._record import whole_missing
 from ._source import Source, shorten
@@ -97,18 +98,23 @@ def read_long(
 
 
 def _one_order(shapes: list[Shape]) -> list[Shape]:
-    """Return the shapes with their landmarks in one order, where they have the same names."""
-    first = shapes[0][1] if shapes else None
-    if first is None:
+    """Return the shapes with their landmarks in one order; what a shape lacks is missing.
+
+    Numbers that end early count the points of an outline, say, so that nothing is missing there.
+    """
+    if not shapes or shapes[0][1] is None:
         return shapes
-    wanted = tuple(joint_order([first]))
+    wanted = tuple(joint_order([labels for _, labels, _ in shapes if labels is not None]))
+    counts = numbers_of(wanted) is not None
     found = []
     for points, labels, attributes in shapes:
-        if labels is not None and labels != wanted and sorted(labels) == sorted(wanted):
-            order = [labels.index(label) for label in wanted]
-            points, labels = points[order], wanted
+        if labels is not None and labels != wanted:
+            own = wanted if set(labels) != set(wanted[: len(labels)]) or not counts else wanted[: len(labels)]
+            order = np.array([labels.index(label) if label in labels else -1 for label in own])
+            points, labels = rows_of(points, order), own
             attributes = {
-                key: value[order] if isinstance(value, np.ndarray) else value for key, value in attributes.items()
+                key: rows_of(value, order, key) if isinstance(value, np.ndarray) else value
+                for key, value in attributes.items()
             }
         found.append((points, labels, attributes))
     return found

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._array import as_numpy
 from .._brief import brief
+from .._names import holds_names, match_labels, rows_of
 from .._options import check_choice
 from .._scheme import LandmarkScheme, SchemeLike, get_scheme
 from .._typing import ArrayLike, LandmarkSet
@@ -195,23 +196,28 @@ def record(
     stored: np.ndarray | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> LandmarkFile:
-    """Return a LandmarkFile: missing points as NaN, and landmarks that bear the names of the scheme in its order."""
+    """Return a LandmarkFile: missing points as NaN, and landmarks that bear names of the scheme in its order.
+
+    A landmark of the scheme that is not among named ones is missing.
+    """
     attributes = dict(attributes or {})
     scheme = None if scheme is None else get_scheme(scheme)
     points = whole_missing(points)
     if isinstance(visibility := attributes.get("visibility"), np.ndarray):
         points = np.where(visibility[:, None] > 0, points, np.nan)
     points = mark_missing(points, missing, stored)
+    names = None if labels is None else tuple(labels)
+    own = () if scheme is None or names is None else tuple(scheme.names)
+    if names is not None and names != own and (set(names) == set(own) or holds_names(own, names)):
+        order = match_labels(names, own, lacking=True)
+        if order is not None:
+            points, names = rows_of(points, order), own
+            for key in _PER_LANDMARK & attributes.keys():
+                attributes[key] = rows_of(np.asarray(attributes[key]), order, key)
     if scheme is not None and len(points) != scheme.n_landmarks:
         raise source.error(
             f"got {len(points)} landmarks; expected {scheme.n_landmarks} ({scheme.name}). Try another scheme=, or none."
         )
-    names = None if labels is None else tuple(labels)
-    if scheme is not None and names is not None and names != scheme.names and set(names) == set(scheme.names):
-        order = [names.index(name) for name in scheme.names]
-        points, names = points[order], tuple(scheme.names)
-        for key in _PER_LANDMARK & attributes.keys():
-            attributes[key] = np.asarray(attributes[key])[order]
     return LandmarkFile(points, names, scheme, image_name or None, frame, path=source.path, attributes=attributes)
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._names import few
 from .._typing import PathLike
 from ._record import LandmarkFile
-from ._source import LandmarkFileError, Source
+from ._source import LandmarkFileError, Source, shorten
 from ._xml import root_of
 from .asf import read_asf, write_asf
 from .coco import read_coco, write_coco
@@ -85,6 +86,8 @@ def _choose_json(source: Source) -> Reader:
         if "annotator" in first and "lead_time" in first:
             raise _foreign(source, "a Label Studio export (JSON-MIN). Try exporting it as COCO")
     if not isinstance(content, dict):
+        if content and not (isinstance(first, dict) and first.keys() & {"image_id", "keypoints", "face_kpts"}):
+            raise _unknown(source, "a list that is none of COCO results")
         return read_coco
     for keys, what in _FOREIGN["objects"]:
         if content.keys() >= set(keys) and (keys != ["type"] or content["type"] in ("FeatureCollection", "Feature")):
@@ -100,7 +103,15 @@ def _choose_json(source: Source) -> Reader:
             return read_via
         if "version" in content:
             return read_ljson
+        raise _unknown(source, f"an object of {few([shorten(str(key)) for key in content], 4)}")
     return read_coco
+
+
+def _unknown(source: Source, what: str) -> LandmarkFileError:
+    return source.error(
+        f"got {what}; expected COCO keypoints, LabelMe, VIA, Slicer, scalismo or ljson. Try write_landmarks of the "
+        "points as .csv or .npy."
+    )
 
 
 def _foreign(source: Source, what: str) -> LandmarkFileError:
@@ -120,6 +131,14 @@ def _first_line(source: Source) -> str:
 
 def _words(line: str) -> list[str]:
     return [word.strip().strip('"') for word in re.split(r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+", line)]
+
+
+def _is_yolo(words: list[str]) -> bool:
+    """Say whether a line is a class, a box and points, all of them fractions of the image, or a visibility up to 2."""
+    numbers = all(re.fullmatch(r"[0-9]+|[0-9]*\.[0-9]+", word) for word in words)
+    if len(words) < 5 or not numbers or "." in words[0] or not all("." in word for word in words[1:5]):
+        return False
+    return max(float(word) for word in words[1:]) <= 2
 
 
 def _choose_csv(source: Source) -> Reader:
@@ -143,6 +162,10 @@ def _choose_txt(source: Source) -> Reader:
     if line.lower().startswith("[individuals]"):
         raise _foreign(source, "a Morphologika file. Try exporting it as .tps or .nts, or write.csv in R")
     words = _words(line)
+    if _is_yolo(words):
+        raise _foreign(
+            source, "a label of YOLO (class, box, fractions of the image). Try exporting it as COCO keypoints"
+        )
     if not any(re.fullmatch(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?", word) for word in words) and any(
         _HEADER_WORD.fullmatch(word) for word in words
     ):

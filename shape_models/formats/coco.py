@@ -49,13 +49,13 @@ def read_coco(
     Returns
     -------
     list of LandmarkFile
-        One for each annotation that has the part; those marked as not valid (``face_valid`` ...) and those without
-        any labelled keypoint (absent, null, empty or all 0) are left out. Frame ``"pixels"``; a point of visibility 0
-        is missing. Third numbers that are fractions, in a list of results all of them as soon as one is, are a
-        ``"confidence"``, and then only a point of three zeros is missing. The attributes are
-        ``"visibility"`` (array of 0 not labelled, 1 labelled but hidden, 2 visible), ``"box"`` (x0, y0, x1, y1 or
-        None), ``"id"``, ``"image_id"`` and ``"image_size"`` (width, height, or None). Labels are the names of the
-        keypoints of the category.
+        One for each annotation that has the part; crowds, those marked as not valid (``face_valid`` ...) and those
+        without any labelled keypoint (absent, null, empty or all 0) are left out. Frame ``"pixels"``; a point of
+        visibility 0 is missing. Third numbers that are fractions, in a list of results all of them as soon as one is,
+        are a ``"confidence"``, and then only a point of three zeros is missing. The attributes are ``"visibility"``
+        (array of 0 not labelled, 1 labelled but hidden, 2 visible), ``"box"`` (x0, y0, x1, y1 or None), ``"id"``,
+        ``"image_id"``, ``"image_size"`` (width, height, or None) and ``"category"`` (where the file names it). Labels
+        are the names of the keypoints of the category.
 
     Raises
     ------
@@ -102,7 +102,11 @@ def read_coco(
     scored = results and _scored(annotations, key)
     files, unlisted = [], dict[str, list[str]]()
     for i, annotation in enumerate(source.objects(annotations, "annotations")):
-        if annotation.get(key) in (None, []) or (valid_key is not None and annotation.get(valid_key) is False):
+        if (
+            annotation.get("iscrowd")
+            or annotation.get(key) in (None, [])
+            or (valid_key is not None and annotation.get(valid_key) is False)
+        ):
             continue
         where = f"annotations[{i}]"
         points, attributes = _points(source, annotation, key, where, results, scored)
@@ -117,6 +121,8 @@ def read_coco(
         box = annotation.get("face_box" if part == "face" and "face_box" in annotation else "bbox")
         attributes["box"] = _box(source, box, where) if box else None
         attributes |= {"id": annotation.get("id"), "image_id": image_id, "image_size": _size(image)}
+        if isinstance(category.get("name"), str):
+            attributes["category"] = category["name"]
         if isinstance(annotation.get("score"), int | float):
             attributes["score"] = float(annotation["score"])
         own: dict[str, Any] = {"labels": _labels(category.get("keypoints"), len(points)), "attributes": attributes}
@@ -273,11 +279,12 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
             image["width"], image["height"] = int(size[0]), int(size[1])
         labels = file.labels or tuple(f"landmark_{i}" for i in range(len(points)))
         face = file.scheme == IBUG68
+        called = str(file.attributes.get("category") or ("face" if face else "object"))
         category = categories.setdefault(
-            ("face", *(file.labels or ())) if face else labels,
+            (called, face, *((file.labels or ()) if face else labels)),
             {
                 "id": len(categories) + 1,
-                "name": "face" if face else "object",
+                "name": called,
                 "keypoints": list(file.labels or ()) if face else list(labels),
             },
         )

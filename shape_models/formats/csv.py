@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._names import IMAGE_SUFFIXES
 from .._options import check_choice
 from .._scheme import SchemeLike
 from .._typing import PathLike
@@ -138,7 +139,12 @@ def _record(
     source: Source, points: np.ndarray, labels: tuple[str, ...] | None, attributes: dict[str, Any], **options: Any
 ) -> LandmarkFile:
     """Return the record of a shape, the columns with a meaning taken out of its attributes."""
-    key = next((key for key in attributes if key.lower() in IMAGE_COLUMNS and isinstance(attributes[key], str)), None)
+    texts = [key for key, value in attributes.items() if isinstance(value, str)]
+    key = next((key for key in texts if key.lower() in IMAGE_COLUMNS), None)
+    if key is None:  # an identifier that is a name of a file, as CelebA has it
+        key = next(
+            (k for k in texts if k.lower() == "image_id" and attributes[k].lower().endswith(IMAGE_SUFFIXES)), None
+        )
     image_name = attributes.pop(key) if key is not None else None
     for key in ("ID", "Id", ""):
         if key in attributes:

@@ -83,9 +83,9 @@ def read_txt(
     if columns is None and ((width == 1 and len(table) > 1) or (len(table) == 1 and width > 3)):
         tokens = [(number, token) for number, fields in table for token in fields]
         dims = n_dims or 2
+        values = [source.number(token, "xyz"[i % dims], number) for i, (number, token) in enumerate(tokens)]
         if len(tokens) % dims or any(len(fields) != width for _, fields in table):
             raise source.error(f"got {len(tokens)} numbers; expected a multiple of {dims}. Try n_dims= or columns=.")
-        values = [source.number(token, "xyz"[i % dims], number) for i, (number, token) in enumerate(tokens)]
         return record(source, np.reshape(values, (-1, dims)), missing=missing, **options)
     if columns is None and width in (3, 4) and all(_is_word(fields[0]) for _, fields in table):
         columns = "l" + "xyz"[: width - 1]
