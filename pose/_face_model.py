@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -212,69 +212,18 @@ class FaceModel3D:
         """
         check_numbers(tol=tol, above=True)
         as_count(max_iter, "max_iter")
-        mean = np.array(self.basis.mean, dtype=np.float64)
-        _, images, single = check_points(mean, landmarks, name="landmarks")
-        b, n = images.shape[:2]
-        factors = self.weights * check_weights(weights, b, n)
-        # Where the joint fit starts, which goes on to `tol`.
-        rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
-        pose, seen, counted = rigid.pose, images, np.broadcast_to(factors, (b, n)) > 0
-        images = _undistorted(seen, camera)
-        lost = (np.isnan(images[..., 0]) & np.isfinite(seen[..., 0]) & counted).any(axis=1)
-        if single and lost[0]:
-            camera.normalize(seen)  # says which point the lens cannot have seen
-        cameras, _ = pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
         deviations = np.sqrt(np.array(self.basis.variances, dtype=np.float64))
-        modes = np.array(self.basis.components).reshape(-1, n, 3) * deviations[:, None, None]
-        limits = np.where(deviations > 0, self._limit(), 0.0)
-        used = np.isfinite(images).all(axis=-1) & counted
-        size = _spread(images, used)
-        matrices = np.array(pose.rotation.as_matrix()).reshape(b, 3, 3)
-        translations = np.array(pose.translation).reshape(b, 3)
-        translations[lost] = np.nan
-        betas = np.zeros((b, len(modes)))
-        quaternions = np.full((b, 4), np.nan)
-        numbers = np.zeros((b, 3))
-        numbers[:, 0] = np.inf
-        covariances = np.full((b, 6, 6), np.nan)
-        residuals = np.empty((b, n, 2))
-        with np.errstate(divide="ignore"):
-            precisions = 1.0 / (self.noise * size) ** 2
-
-        def run(first: int, last: int) -> None:
-            from ._deformable import fit_rows
-
-            model, seen = (mean, modes, limits), (np.ascontiguousarray(images), factors, cameras, precisions)
-            found = matrices, translations, betas, quaternions, numbers, covariances, residuals
-            fit_rows(first, last, *model, *seen, float(tol), int(max_iter), *found)
-
-        in_chunks(run, b)
-        coefficients = betas * deviations
-        shapes = mean + np.tensordot(betas, modes, axes=1)
+        shape = _Shape(
+            np.array(self.basis.mean, dtype=np.float64),
+            np.array(self.basis.components).reshape(-1, *self.basis.event_shape) * deviations[:, None, None],
+            np.where(deviations > 0, self._limit(), 0.0),
+            deviations,
+        )
+        views = _see(shape.mean, self.weights, landmarks, camera, weights)
+        found = _fit_views(shape, views, camera, self.noise, float(tol), int(max_iter))
         if camera.distortion is not None:
-            pixels = _distorted(Pose(as_rotations(quaternions), translations), shapes, camera)
-            residuals = np.where(np.isnan(residuals), np.nan, pixels - seen)
-            rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / np.maximum(used.sum(axis=1), 1))
-            numbers[:, 0] = np.where(np.isfinite(numbers[:, 0]), rms, np.inf)
-        values = {f.name: getattr(rigid, f.name) for f in fields(PnPResult)}
-        status = _status(np.array(values["status"], dtype="<U30").reshape(b), numbers, size)
-        status[lost] = "no inverse of the distortion"
-        own = {
-            "pose": Pose(as_rotations(quaternions), translations),
-            "reprojection_error": numbers[:, 0],
-            "residuals": residuals,
-            "covariance": covariances,
-            "n_iter": numbers[:, 1].astype(int),
-            "status": status,
-            "converged": status == "ok",
-            "ambiguity": error_ratio(numbers[:, 0], np.reshape(values["second_error"], b), seen),
-            "coefficients": coefficients,
-            "landmarks_3d": shapes,
-            "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
-            # At the limit to nine digits; a mode without variance has nowhere to go.
-            "on_limit": ((np.abs(betas) >= limits * (1 - 1e-9)) & (limits > 0)).sum(axis=1),
-        }
-        return flag_behind(FaceFit(**values | (first_row(own) if single else own)))
+            found = _in_pixels(found, shape.face(found.betas), views, camera)
+        return _as_fit(found, shape, views)
 
     def to_archive(self) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
         """Return (kind, header, arrays) for `shape_models.io.save_model`.
@@ -293,6 +242,122 @@ class FaceModel3D:
             "head_frame": "x to the subject's left, y down, z into the head",
         }
         return "FaceModel3D", header, {**arrays, "weights": np.asarray(self.weights)}
+
+
+class _Shape(NamedTuple):
+    """A shape model in standard deviations."""
+
+    mean: np.ndarray
+    modes: np.ndarray
+    limits: np.ndarray
+    deviations: np.ndarray
+
+    def face(self, betas: np.ndarray) -> np.ndarray:
+        return np.asarray(self.mean + np.tensordot(betas, self.modes, axes=1))
+
+
+class _Views(NamedTuple):
+    """What is seen in a batch of views, and the rigid fit to it."""
+
+    seen: np.ndarray
+    images: np.ndarray  # what a lens without distortion shows
+    factors: np.ndarray
+    used: np.ndarray
+    lost: np.ndarray  # views with a point that the lens cannot have seen
+    size: np.ndarray
+    rigid: PnPResult
+    single: bool
+
+
+class _Found(NamedTuple):
+    """What `_deformable.fit_rows` fills in, a row for each view."""
+
+    matrices: np.ndarray
+    translations: np.ndarray
+    betas: np.ndarray
+    quaternions: np.ndarray
+    numbers: np.ndarray  # RMS error, steps, and 1, or what is below when it did not converge
+    covariances: np.ndarray
+    residuals: np.ndarray
+
+    def pose(self) -> Pose:
+        return Pose(as_rotations(self.quaternions), self.translations)
+
+
+def _see(mean: np.ndarray, own: np.ndarray, landmarks: ArrayLike, camera: Camera, weights: ArrayLike | None) -> _Views:
+    """Check the landmarks, fit the mean face rigidly and undo the distortion."""
+    _, seen, single = check_points(mean, landmarks, name="landmarks")
+    b, n = seen.shape[:2]
+    factors = own * check_weights(weights, b, n)
+    # Where the joint fit starts, which goes on to `tol`.
+    rigid = solve_pnp(mean, landmarks, camera, weights=factors, tol=1e-6)
+    counted = np.broadcast_to(factors, (b, n)) > 0
+    images = _undistorted(seen, camera)
+    lost = (np.isnan(images[..., 0]) & np.isfinite(seen[..., 0]) & counted).any(axis=1)
+    if single and lost[0]:
+        camera.normalize(seen)  # says which point the lens cannot have seen
+    used = np.isfinite(images).all(axis=-1) & counted
+    return _Views(seen, images, factors, used, lost, _spread(images, used), rigid, single)
+
+
+def _fit_views(shape: _Shape, views: _Views, camera: Camera, noise: float, tol: float, max_iter: int) -> _Found:
+    """Fit pose and shape together from the rigid poses, by compiled code."""
+    b, n = views.seen.shape[:2]
+    found = _Found(
+        np.array(views.rigid.pose.rotation.as_matrix()).reshape(b, 3, 3),
+        np.array(views.rigid.pose.translation).reshape(b, 3),
+        np.zeros((b, len(shape.modes))),
+        np.full((b, 4), np.nan),
+        np.tile([np.inf, 0.0, 0.0], (b, 1)),
+        np.full((b, 6, 6), np.nan),
+        np.empty((b, n, 2)),
+    )
+    found.translations[views.lost] = np.nan
+    cameras, _ = pack_cameras(Camera(camera.focal_length, camera.principal_point), b)
+    with np.errstate(divide="ignore"):
+        precisions = 1.0 / (noise * views.size) ** 2
+    pixels = np.ascontiguousarray(views.images)
+
+    def run(first: int, last: int) -> None:
+        from ._deformable import fit_rows
+
+        fit_rows(first, last, *shape[:3], pixels, views.factors, cameras, precisions, tol, max_iter, *found)
+
+    in_chunks(run, b)
+    return found
+
+
+def _in_pixels(found: _Found, faces: np.ndarray, views: _Views, camera: Camera) -> _Found:
+    """Measure the residuals where the lens shows the face, with its distortion."""
+    away = _distorted(found.pose(), faces, camera) - views.seen
+    residuals = np.where(np.isnan(found.residuals), np.nan, away)
+    rms = np.sqrt(np.nansum(residuals**2, axis=(1, 2)) / np.maximum(views.used.sum(axis=1), 1))
+    found.numbers[:, 0] = np.where(np.isfinite(found.numbers[:, 0]), rms, np.inf)
+    return found._replace(residuals=residuals)
+
+
+def _as_fit(found: _Found, shape: _Shape, views: _Views) -> FaceFit:
+    """Return the fit with its diagnostics; what is said of the second pose stays that of the rigid fit."""
+    values = {f.name: getattr(views.rigid, f.name) for f in fields(PnPResult)}
+    error, betas = found.numbers[:, 0], found.betas
+    status = _status(np.array(values["status"], dtype="<U30").reshape(len(error)), found.numbers, views.size)
+    status[views.lost] = "no inverse of the distortion"
+    own = {
+        "pose": found.pose(),
+        "reprojection_error": error,
+        "residuals": found.residuals,
+        "covariance": found.covariances,
+        "n_iter": found.numbers[:, 1].astype(int),
+        "status": status,
+        "converged": status == "ok",
+        "ambiguity": error_ratio(error, np.reshape(values["second_error"], len(error)), views.seen),
+        "coefficients": betas * shape.deviations,
+        "landmarks_3d": shape.face(betas),
+        "mahalanobis": np.sqrt((betas**2).sum(axis=1)),
+        # At the limit to nine digits; a mode without variance has nowhere to go.
+        "on_limit": ((np.abs(betas) >= shape.limits * (1 - 1e-9)) & (shape.limits > 0)).sum(axis=1),
+    }
+    return flag_behind(FaceFit(**values | (first_row(own) if views.single else own)))
 
 
 def _undistorted(images: np.ndarray, camera: Camera) -> np.ndarray:
