@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.py") if not p.name.startswith(("_", "lecture")))
 
-ARGUMENTS = {"asm_vs_cnn": ["20"]}  # a face in twenty, not in four
+ARGUMENTS = {"asm_vs_cnn": ["60"]}  # a face in sixty, not in four
 
 NOTEBOOK = """
 import sys

@@ -49,7 +49,7 @@ def test_boxes_of_another_convention_are_learned(faces, asm):
     images, shapes = faces
     wide = boxes_of(shapes) + np.array([-20.0, -30.0, 20.0, 10.0])
     fits = [
-        ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images, shapes, boxes=b)
+        ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40, calibration=0).fit(images, shapes, boxes=b)
         for b in (None, wide)
     ]
     starts = [
@@ -63,7 +63,7 @@ def test_missing_landmarks_of_training_shapes_are_filled(faces, asm):
     images, shapes = faces
     holes = shapes[:30].copy()
     holes[3, 10] = np.nan
-    fitter = ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40).fit(images[:30], holes)
+    fitter = ASMFitter(asm, evidence="profiles", n_levels=2, resolution=40, calibration=2).fit(images[:30], holes)
     assert fitter.predict(images[40], boxes=boxes_of(shapes[40:41])[0]).found
 
 

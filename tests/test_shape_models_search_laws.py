@@ -94,7 +94,7 @@ def test_training_twice_gives_the_same_search(faces, asm):
     images, shapes = faces
     evidence = Patches(n_cells=3, n_steps=1)
     fits = [
-        ASMFitter(asm, evidence=evidence, n_levels=2, resolution=48, n_perturbations=2, n_jobs=n).fit(
+        ASMFitter(asm, evidence=evidence, n_levels=2, resolution=48, n_perturbations=2, calibration=2, n_jobs=n).fit(
             images[:20], shapes[:20]
         )
         for n in (1, 2)
