@@ -220,8 +220,8 @@ def nme(
         where = _first(failed, batch)
         raise ValueError(
             f"prediction: got a missing landmark (NaN) in face {where}, {int(failed.sum())} such faces in all; "
-            "expected a prediction for every usable landmark. Try missing='failure' to count them as failures, "
-            "or mask= to leave landmarks out."
+            "expected a prediction for every usable landmark. Try missing='failure' (--unpaired failure) to count them "
+            "as failures, or mask= to leave landmarks out."
         )
     value, lost, failed = _divide(distance, length, empty, failed)
     if lost.any() and undefined == "raise":

@@ -276,6 +276,6 @@ def refuse_missing(basis: Operands, shapes: Any, coefficients: Any) -> None:
     if np.isnan(values[first]):
         raise ValueError(
             f"shapes: got a missing landmark (NaN) at index {where}; expected complete shapes. "
-            "Try basis.complete(shapes) to fill it, or project(shapes, confidence=seen) with 0 for what is missing."
+            "Try basis.complete(shapes) to fill it, or basis.project(shapes, confidence=seen) with seen 0 there."
         )
     raise ValueError(f"shapes: got an infinite coordinate at index {where}; expected finite numbers.")
