@@ -39,7 +39,7 @@ SHIPPED: dict[str, str] = {  # SHA-256 of weights/<name>.safetensors by name
     "hands-56": "c9ba3bfe2897d1f1a5fa0179349fecc368c81babeeff8126350fe329e460164c",
     "imm-58": "a6ea9591a1d154282d9353ecd932eb4216c6ec76bee768f890832acd1425680f",
     "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
-    "light-68": "c29c4adbe0a83de7157bb713c42e8b42ad940c0ae60c1f40180ab97c68a81ab6",
+    "light-68": "f96ab4e7729cb94a36966addb1c8bde0f0b835213f10e03cf1c14bd23d49f03e",
     "asmnet-68": "f4157105f693771f8ea774b15feb3458e12b4154877388a58911bab19280de4e",
 }
 
