@@ -96,7 +96,7 @@ class Limit:
         own[...] = self.clip(own, scale)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class _OneNumber(Limit):
     """A limit that is one number; it equals that number only where a plain number means this limit."""
 
@@ -132,14 +132,6 @@ class _OneNumber(Limit):
         """
         coefficients, scale = _arrays(coefficients, scale)
         return self._within(coefficients, scale, namespace_of(coefficients))
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, _OneNumber):
-            return type(self) is type(other) and self.value == other.value
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((type(self).__name__, self.value))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"

@@ -17,7 +17,7 @@ from ._operands import Operands
 from ._options import check_choice
 from ._problem import Frame, Problem, beside_rows, spread
 from ._robust import HUBER, LEAST, MEDIAN_LENGTH, TUKEY
-from ._similarity import UNLIKE
+from ._similarity import UNLIKE, as_similarity
 from ._superimposition import fit_pair
 from ._transforms import Similarity, pose_directions
 
@@ -119,7 +119,7 @@ def _without_far(problem: Problem, pose: Any) -> tuple[Problem, Any, Any]:
         usable = few[seen[few].all(axis=1)]
         with np.errstate(all="ignore"):  # of landmarks that coincide
             fit = fit_pair(points[usable], frame.mean[usable], None, rule=rule)
-            placed = Similarity._of(fit.rotation, fit.translation, fit.scale)(points[None])
+            placed = as_similarity(fit)(points[None])
             off = np.linalg.norm(placed - frame.mean, axis=-1)[:, seen]
             median = np.nan_to_num(np.median(off, axis=1), nan=np.inf)
         if not np.isfinite(median).any():

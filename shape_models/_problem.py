@@ -25,7 +25,7 @@ from ._array import (
 from ._normal import Normal, least_noise
 from ._operands import Operands, shape_message
 from ._provenance import recall
-from ._similarity import refuse_first, row_status
+from ._similarity import as_similarity, refuse_first, row_status
 from ._superimposition import PairFit, fit_pair
 from ._transforms import Similarity
 
@@ -112,8 +112,11 @@ class Frame(NamedTuple):
 
     def align(self, points: Any, weights: Any = None) -> Similarity:
         """Return frame of the points → model."""
-        fit = self.fit(points, weights)
-        found = Similarity._of(fit.rotation, fit.translation, fit.scale)
+        return self.placed(self.fit(points, weights))
+
+    def placed(self, fit: PairFit) -> Similarity:
+        """Return frame of the points → model, of what `fit` returned."""
+        found = as_similarity(fit)
         return found.inverse if self.rule == "tangent" else found
 
 
@@ -210,8 +213,7 @@ class Problem:
                 self.covariance = xp.where(self._failed_like(zero), zero, self.covariance)
             self.pose = self.frame.align(self.points, None if self.certain else self.confidence)
         else:
-            pose = Similarity._of(fit.rotation, fit.translation, fit.scale)
-            self.pose = pose.inverse if self.frame.rule == "tangent" else pose
+            self.pose = self.frame.placed(fit)
 
     def _failed_like(self, array: Any) -> Any:
         """Return which rows cannot be fitted, beside an array and with as many axes."""

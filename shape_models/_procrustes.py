@@ -26,7 +26,7 @@ from ._mean_shape import (
 )
 from ._options import check_choice, check_flags, check_numbers
 from ._robust import reweighted
-from ._similarity import OnError
+from ._similarity import OnError, as_similarity
 from ._sliding import Sliding
 from ._superimposition import MANY_COORDINATES, fit_pair
 from ._transforms import Similarity
@@ -284,7 +284,7 @@ def superimposed(
             return _many_planar(shapes, tangent, dtype)
     found = mean_of_blocks(lambda: blocks, rule=rule, reflection=reflection, tol=how.tol, max_iter=how.max_iter)
     fit = fit_to_mean(shapes, weights, found, rule=rule, reflection=reflection)
-    transforms = Similarity._of(fit.rotation, fit.translation, fit.scale)
+    transforms = as_similarity(fit)
     mirrored = np.flatnonzero(transforms.reflects) if reflection else better_mirrored(fit)
     aligned = transforms(shapes)
     distances = _distances(aligned, found.mean, weights)

@@ -235,7 +235,7 @@ def _relative_weights(weights: Any, like: Any, shape: tuple[int, ...]) -> Any:
     return weights
 
 
-def as_similarity(fit: PairFit, status: np.ndarray | None) -> Similarity:
+def as_similarity(fit: PairFit, status: np.ndarray | None = None) -> Similarity:
     """Return the similarity of a fit, NaN in the rows that could not be fitted."""
     parts = (fit.rotation, fit.translation, fit.scale)
     if status is not None:

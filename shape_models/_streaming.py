@@ -11,8 +11,8 @@ import numpy as np
 from ._alignment import GeneralizedProcrustes
 from ._array import as_shapes
 from ._mean_shape import Mean, better_mirrored, fit_to_mean, mean_of_blocks, to_tangent, warn_of_mirrored
+from ._similarity import as_similarity
 from ._statistics import ShapeStatistics, each_chunk, map_chunks
-from ._transforms import Similarity
 
 
 def fit_in_chunks(
@@ -61,7 +61,7 @@ def _superimpose(
 ) -> tuple[ShapeStatistics, np.ndarray, np.ndarray]:
     shapes, _ = block
     fit = fit_to_mean(shapes, None, found, rule=rule, reflection=reflection)
-    transform = Similarity._of(fit.rotation, fit.translation, fit.scale)
+    transform = as_similarity(fit)
     aligned = transform(shapes)
     squares = np.square(aligned - found.mean).sum(axis=(1, 2))
     mirrored = np.flatnonzero(transform.reflects) if reflection else better_mirrored(fit)

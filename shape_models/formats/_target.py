@@ -32,7 +32,10 @@ class Target:
         if isinstance(landmarks, list | tuple) and any(isinstance(item, LandmarkFile) for item in landmarks):
             return [item if isinstance(item, LandmarkFile) else LandmarkFile(self.points(item)) for item in landmarks]
         array = self._numbers(landmarks)
-        return [LandmarkFile(self.points(shape)) for shape in (array if array.ndim == 3 else array[None])]
+        shapes = array if array.ndim == 3 else array[None]
+        if not len(shapes):
+            raise self.error("got no shapes; expected at least one.")
+        return [LandmarkFile(self.points(shape)) for shape in shapes]
 
     def points(self, landmarks: Any, *, allow_nan: bool = True, n_dims: tuple[int, ...] = (2, 3)) -> np.ndarray:
         """Return the points to write, as finite float64 of shape (n_landmarks, n_dims)."""
@@ -49,8 +52,6 @@ class Target:
 
     def same_count(self, files: Sequence[LandmarkFile]) -> tuple[int, int]:
         """Return (n_landmarks, n_dims) of files that must agree in them, at least one."""
-        if not files:
-            raise self.error("got no shapes; expected at least one.")
         first = np.shape(files[0].points)
         for index, file in enumerate(files):
             if np.shape(file.points) != first:

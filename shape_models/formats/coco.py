@@ -297,8 +297,6 @@ def write_coco(path: PathLike, landmarks: LandmarksLike) -> None:
             own["score"] = file.attributes["score"]
         points_of = {"keypoints": triples, "num_keypoints": int(seen.sum())}
         annotations.append(own | ({"face_kpts": triples, "face_valid": True} if face else points_of))
-    if not annotations:
-        raise target.error("got no shapes; expected at least one.")
     content = {"images": list(images.values()), "annotations": annotations, "categories": list(categories.values())}
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)

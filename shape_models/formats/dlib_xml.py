@@ -182,8 +182,6 @@ def write_dlib_xml(path: PathLike, landmarks: LandmarksLike) -> None:
             if kept:
                 rows.append(f"      <part name={_quote(target, label)} x='{_whole(x)}' y='{_whole(y)}'/>")
         rows.append("    </box>")
-    if not images:
-        raise target.error("got no shapes; expected at least one.")
     lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", "<images>"]
     for name, rows in images.items():
         lines += [f"  <image file={_quote(target, name)}>", *rows, "  </image>"]

@@ -217,8 +217,6 @@ def write_slicer(path: PathLike, landmarks: LandmarksLike, *, coordinates: str =
             points = target.points(file.points, n_dims=(3,))
             markups.append(_markup(points, file.labels, "Fiducial", system, file.id))
         markups += [_markup(target.points(curve, n_dims=(3,)), None, "Curve", system, None) for curve in file.curves]
-    if not markups:
-        raise target.error("got no shapes; expected at least one.")
     target.write(json.dumps({"@schema": _SCHEMA, "markups": markups}, ensure_ascii=False, indent=1) + "\n")
 
 

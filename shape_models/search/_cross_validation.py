@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 
-from ._training import Examples, Tell, folds
+from ._folds import folds, splits
+from ._training import Examples, Tell
 
 _LEAVE_ONE_OUT = 15  # groups; above, they are left out in as many folds as _FOLDS
 _FOLDS = 5  # the usual compromise of bias and work (Hastie, Tibshirani, Friedman 2009, section 7.10)
@@ -118,12 +119,12 @@ def cross_validate(
         tell("leaving out", next(steps), total)
 
     found, boxed, expected = np.full(shapes.shape, np.nan), np.full(shapes.shape, np.nan), np.full(n, np.nan)
-    for f in range(n_folds):
-        known, left = examples.take(np.flatnonzero(fold != f)), examples.take(np.flatnonzero(fold == f))
+    for train, test in splits(fold):
+        known, left = examples.take(train), examples.take(test)
         fitter = make()
         fitter.fit(known.images, known.shapes, groups=known.groups, spacing=known.spacing)
         pairs = zip(_searched(fitter, left, boxed=False), _searched(fitter, left, boxed=True), strict=True)
-        for i, (own, in_box) in zip(np.flatnonzero(fold == f), pairs, strict=True):
+        for i, (own, in_box) in zip(test, pairs, strict=True):
             found[i], boxed[i], expected[i] = own.shape, in_box.shape, own.expected_error
         step()
     curve = _learning_curve(plain, examples, which, fold, size, step)
@@ -142,8 +143,7 @@ def _learning_curve(
     """Return numbers of images, and the median error in true boxes of what is learned from them with its deviation."""
     curve: dict[int, list[np.ndarray]] = {}
     n_folds = int(fold.max()) + 1
-    for f in range(min(n_folds, _CURVE_FOLDS)):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+    for f, (train, test) in enumerate(islice(splits(fold), _CURVE_FOLDS)):
         order = np.random.default_rng(f).permutation(np.unique(which[train]))
         for fraction in _FRACTIONS:
             some = train[np.isin(which[train], order[: max(1, round(fraction * len(order)))])]

@@ -13,13 +13,14 @@ from ._calibration import TOLERANCE, Calibration, covered, disturbed, spread_of
 from ._checks import check_jitter, check_start
 from ._crops import Crops
 from ._fitter import Fitter, Searches
+from ._folds import folds, splits
 from ._images import read_image
 from ._judge import Judge, appearance
 from ._locator import learn_places
 from ._lost import Lost
 from ._solver import Search, inside, spread_in_places
 from ._starts import boxes_of, filled_shape, jittered
-from ._training import Examples, Tell, folds, silent
+from ._training import Examples, Tell, silent
 from .heatmaps import check_maps
 
 CHUNK = 32  # images searched at once by one thread
@@ -83,8 +84,7 @@ def calibrate(
     landmarks, answers, sought, n_images = [], [], [], 0
     off: dict[bool, list[Errors]] = {False: [], True: []}  # by whether a part was hidden
     left_out = np.full(truth.shape, np.nan)
-    for f in range(n_folds):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+    for f, (train, test) in enumerate(splits(fold)):
         if len(train) < _LEAST:
             return None, None
         part = fitter._blank(calibration=0, evidence=fitter._evidence)
@@ -233,8 +233,7 @@ def left_out_error(fitter: Fitter, examples: Examples) -> float:
     groups = np.arange(len(examples)) if examples.groups is None else examples.groups
     fold = folds(groups, _N_CHOICE_FOLDS, rng)
     errors = []
-    for f in range(int(fold.max()) + 1):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+    for train, test in splits(fold):
         if len(train) < 4:
             continue
         part = fitter._blank()

@@ -14,6 +14,7 @@ from .._asm import ASM
 from ..landmarks import LandmarkScheme
 from ._calibration import covered
 from ._checks import check_groups
+from ._folds import folds
 from ._frame import Frame, Planar
 from ._images import ImageBank, read_image
 from ._solver import shape_step
@@ -187,14 +188,6 @@ def training_samples(
     if mirror is not None:
         hidden = np.where(flip[:, None], hidden[:, mirror], hidden)
     return Samples(index, flip, start, truth, fold, hidden)
-
-
-def folds(groups: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a fold for each sample; those of a group share it."""
-    names, which = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError("groups: got a single group; expected at least two, for cross-validation.")
-    return (rng.permutation(len(names)) % min(n_folds, len(names)))[which]
 
 
 def train(

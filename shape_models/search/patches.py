@@ -7,6 +7,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from .._array import as_count
 from .._options import check_flags
+from ._folds import splits
 from ._kernels import N_ORIENTATIONS, describe
 from .evidence import Evidence, Proposal, View, saved
 
@@ -337,8 +338,7 @@ def _dual_ridge(z: np.ndarray, y: np.ndarray, fold: np.ndarray, ridges: np.ndarr
     inner = (z @ z.T).astype(np.float64)
     scale = max(float(np.trace(inner)) / z.shape[1], 1e-20)
     answers = np.zeros((len(ridges), *y.shape))
-    for f in range(int(fold.max()) + 1):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+    for train, test in splits(fold):
         values, vectors = np.linalg.eigh(inner[np.ix_(train, train)])
         turned, side = inner[np.ix_(test, train)] @ vectors, vectors.T @ y[train]
         for i, ridge in enumerate(ridges):
@@ -387,7 +387,7 @@ def _local_ridge(
     expected : ndarray (n, K), what is predicted of it, cross-validated, about that mean
     """
     _, k, d = features.shape
-    rows = [np.flatnonzero(fold == f) for f in range(int(fold.max()) + 1)]
+    rows = [test for _, test in splits(fold)]
     by_landmark = features.transpose(1, 0, 2)  # a view: the descriptors are most of the memory of a training
     grams = np.stack([part.transpose(0, 2, 1) @ part for part in (by_landmark[:, r] for r in rows)], axis=1)
     total = grams.sum(axis=1)
