@@ -22,6 +22,8 @@ def as_spacing(spacing: Any, n: int) -> np.ndarray | None:
     ------
     ValueError
         When they are not positive or their number fits neither.
+    TypeError
+        For what is no array of numbers.
     """
     if spacing is None:
         return None
