@@ -40,7 +40,7 @@ SHIPPED: dict[str, str] = {  # SHA-256 of weights/<name>.safetensors by name
     "imm-58": "a6ea9591a1d154282d9353ecd932eb4216c6ec76bee768f890832acd1425680f",
     "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
     "light-68": "f96ab4e7729cb94a36966addb1c8bde0f0b835213f10e03cf1c14bd23d49f03e",
-    "asmnet-68": "f4157105f693771f8ea774b15feb3458e12b4154877388a58911bab19280de4e",
+    "asmnet-68": "9d4d01a5c912a37ef4c3e9fff7b5f802f747c7546fba25bd2ba26f426a249813",
 }
 
 
