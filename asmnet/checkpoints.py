@@ -39,8 +39,8 @@ SHIPPED: dict[str, str] = {  # SHA-256 of weights/<name>.safetensors by name
     "hands-56": "c9ba3bfe2897d1f1a5fa0179349fecc368c81babeeff8126350fe329e460164c",
     "imm-58": "a6ea9591a1d154282d9353ecd932eb4216c6ec76bee768f890832acd1425680f",
     "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
-    "light-68": "f96ab4e7729cb94a36966addb1c8bde0f0b835213f10e03cf1c14bd23d49f03e",
-    "asmnet-68": "9d4d01a5c912a37ef4c3e9fff7b5f802f747c7546fba25bd2ba26f426a249813",
+    "light-68": "daaf8c49ae5ada1b4c0fe192b2fd5c8e0d802c03cd8f8e5cac7ec263d7fc1684",
+    "asmnet-68": "6b89b73dbf152549a0a5422e24ddbb694b4e2aaa8f8cb93d8800323ae0acccf1",
 }
 
 
