@@ -36,9 +36,9 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"  # of the models that ship
 FORMAT = "asmnet"
 FORMAT_VERSION = 1
 SHIPPED: dict[str, str] = {  # SHA-256 of weights/<name>.safetensors by name
+    "imm-58": "6ba85a4f83760ed0404e8811bc2d68509aa85d737277e2e47f83647f89b5424b",
     "hands-56": "c9ba3bfe2897d1f1a5fa0179349fecc368c81babeeff8126350fe329e460164c",
-    "imm-58": "a6ea9591a1d154282d9353ecd932eb4216c6ec76bee768f890832acd1425680f",
-    "hourglass-68": "1b1fb3e72427edbc4f6adc904cc3e023aa4e34ef5ad93739ae037e18189bf393",
+    "hourglass-68": "c4a5cd02ab34727ab481678a6facdda5b1cf26614c1bebde21e902c247258798",
     "light-68": "daaf8c49ae5ada1b4c0fe192b2fd5c8e0d802c03cd8f8e5cac7ec263d7fc1684",
     "asmnet-68": "6b89b73dbf152549a0a5422e24ddbb694b4e2aaa8f8cb93d8800323ae0acccf1",
 }
