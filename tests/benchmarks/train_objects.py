@@ -7,21 +7,19 @@ the last epoch, and no setting was tried twice. --ship puts model and card among
 """
 
 import os
-import re
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+import write_cards
 
-from asmnet import Preprocessing, TrainConfig, checkpoints, pack_faces, train, transfer_trunk
-from asmnet._card import write_model
+from asmnet import Preprocessing, TrainConfig, pack_faces, train, transfer_trunk
 from asmnet._finishing import finish
 from asmnet._preparation import fit_shape_model
 from asmnet.checkpoints import load_pretrained
 from asmnet.training import keep_freed_memory
 from shape_models import LandmarkScheme
-from shape_models._files import write_text
 from shape_models.datasets import LandmarkSample, LandmarkSamples, read_imm
 
 DATA = Path(os.environ["SHAPE_MODELS_DATA"])
@@ -105,10 +103,7 @@ def main(name, folder, ship):
     )
     click.echo(model.with_suffix(".md").read_text(encoding="utf-8"))
     if ship:
-        digest = write_model(load_pretrained(model), checkpoints.WEIGHTS / model.name)
-        source, known = Path(checkpoints.__file__), "# SHA-256 of weights/<name>.safetensors by name\n"
-        text = re.sub(rf'    "{name}": "\w+",\n', "", source.read_text(encoding="utf-8"))
-        write_text(source, text.replace(known, f'{known}    "{name}": "{digest}",\n'))
+        write_cards.ship(load_pretrained(model))
 
 
 if __name__ == "__main__":

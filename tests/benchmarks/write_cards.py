@@ -1,4 +1,4 @@
-"""Measure the shipped networks on 300-W, and write their cards anew; the weights stay the same.
+"""Measure the shipped networks of 68 landmarks on 300-W, and write their cards anew; the weights stay the same.
 
 Run: SHAPE_MODELS_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/write_cards.py [--only offset] [asmnet-68 ...]
 """
@@ -20,6 +20,7 @@ from asmnet._scores import eye_corners, eye_line, eye_offsets, normalizer_of, pe
 from asmnet.checkpoints import load_pretrained
 from asmnet.measuring import LABEL_OFFSETS, LabelOffset
 from evaluation import bootstrap_interval, nme
+from shape_models import IBUG68
 from shape_models._files import write_text
 
 LIMIT = (
@@ -53,14 +54,24 @@ def offset_metrics(model, training, validation):
     ]
 
 
+def ship(model):
+    """Write a model with its card among those that ship, and its digest beside its name."""
+    digest = write_model(model, checkpoints.WEIGHTS / f"{model.name}.safetensors")
+    source, known = Path(checkpoints.__file__), "# SHA-256 of weights/<name>.safetensors by name\n"
+    text = re.sub(rf'    "{model.name}": "\w+",\n', "", source.read_text(encoding="utf-8"))
+    write_text(source, text.replace(known, f'{known}    "{model.name}": "{digest}",\n'))
+
+
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--only", type=click.Choice(["images", "offset", "words"]), help="Measure this, or write only [all].")
 def main(names, only):
     """Write errors on changed images and the offset of the labels into header and card of each of NAMES."""
     torch.set_num_threads(1)
-    for name in names or sorted(checkpoints.SHIPPED):
+    for name in names or sorted(name for name in checkpoints.SHIPPED if name.endswith("-68")):
         model = load_pretrained(name)
+        if model.scheme != IBUG68:
+            raise click.UsageError(f"NAMES: got {name}; expected networks of the 68 landmarks of 300-W.")
         side = packed_side(model.preprocessing)
         if only in (None, "images"):
             model.header["tables"]["Changed images"] = robustness_table(Predictor(model), faces("val", side))
@@ -73,10 +84,7 @@ def main(names, only):
                 old = re.sub(r"The annotations of 300-W lie [^.]*\.\d %[^.]*\. ", "", model.header["limits"])
                 model.header["limits"] = old.replace("How it fares by age", f"{LIMIT} How it fares by age")
         model.header["config"] = TrainConfig.from_dict(model.header["config"]).to_dict()
-        digest = write_model(model, checkpoints.WEIGHTS / f"{name}.safetensors")
-        source = Path(checkpoints.__file__)  # the names that ship are checked by their digests
-        write_text(source, source.read_text(encoding="utf-8").replace(checkpoints.SHIPPED[name], digest))
-        checkpoints.SHIPPED[name] = digest
+        ship(model)
         click.echo(f"{name}\n{model.header['tables'].get('Changed images', '')}")
 
 
