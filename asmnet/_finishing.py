@@ -12,7 +12,16 @@ from asmnet._card import write_model
 from asmnet._inference import Answers, predict_packed
 from asmnet._pictures import save_faces
 from asmnet._pose_labels import CONVENTION, POSE_LIMIT, angle_errors
-from asmnet._scores import depth_errors, eye_offsets, known_mean, mean_interval, normalizer_of, objects_of, percent
+from asmnet._scores import (
+    depth_errors,
+    eye_offsets,
+    has_eyes,
+    known_mean,
+    mean_interval,
+    normalizer_of,
+    objects_of,
+    percent,
+)
 from asmnet.checkpoints import PretrainedModel
 from asmnet.data import LandmarkDataset
 from asmnet.predictor import Predictor
@@ -98,7 +107,7 @@ def measure(
     if validation.mirror is not None:
         _, symmetric, flipped = seen(flip_average=True)
         metrics["the same, flip averaging"] = interval(np.asarray(flipped))
-        if scheme is not None and "outer_eye_corners" in scheme.anchors:
+        if has_eyes(scheme):
             name = "labels right of flip-averaged predictions, of the eye distance; mirrored training cannot learn it"
             metrics[name] = interval(known_mean(eye_offsets(truth, symmetric, scheme)[..., 0]))
     # 10 % of the distance of the eyes is the limit of failure in the tables of 300-W and WFLW.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -48,14 +48,19 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.estimate:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 
+def has_eyes(scheme: LandmarkScheme | None) -> TypeGuard[LandmarkScheme]:
+    """Say whether a scheme, which is then one of faces, has outer eye corners."""
+    return scheme is not None and "outer_eye_corners" in scheme.anchors
+
+
 def normalizer_of(scheme: LandmarkScheme | None) -> str:
     """Return by what errors are divided: the distance of the outer eye corners, or the size of the box."""
-    return "inter_ocular" if scheme is not None and "outer_eye_corners" in scheme.anchors else "box_geometric_mean"
+    return "inter_ocular" if has_eyes(scheme) else "box_geometric_mean"
 
 
 def objects_of(scheme: LandmarkScheme | None) -> str:
     """Return what a card calls the things that are measured: faces, where the scheme has eyes."""
-    return "faces" if scheme is not None and "outer_eye_corners" in scheme.anchors else "objects"
+    return "faces" if has_eyes(scheme) else "objects"
 
 
 def eye_offsets(truth: np.ndarray, prediction: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:

@@ -101,9 +101,9 @@ def reproduce(
             samples, parts = data[kind], _PARTS.get(protocol)
             if parts is not None:
                 samples = samples.select([split in parts for split in samples.splits])
-            try:
                 if not len(samples):
-                    raise ValueError(f"the given {kind} has no faces of the part {' or '.join(parts or ('test',))}")
+                    return f"the given {kind} has no faces of the part {' or '.join(parts)}"
+            try:
                 reports[row, protocol] = (measure or _measured)(models[row], samples, protocol)
             except ValueError as error:
                 reports[row, protocol] = str(error).rstrip(".")
